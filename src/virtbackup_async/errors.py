@@ -1,0 +1,138 @@
+"""Every error this program raises on purpose, each with the exit code it ends the command with.
+
+::
+
+    VirtBackupError                   1
+    ├── ConfigError                   2   the configuration or the command line
+    ├── BackupsFailedError            3   some backups of the run failed
+    ├── HypervisorError              10   libvirt or QEMU said no
+    │   ├── ConnectionFailedError         the connection could not be opened
+    │   ├── ConnectionLostError           it was there, and went away
+    │   ├── DomainNotFoundError           no domain of that name
+    │   ├── DomainGoneError               it stopped or was undefined while we worked on it
+    │   ├── DiskNotFoundError             the domain has no such disk
+    │   ├── SnapshotError                 the external snapshot was refused
+    │   │   └── QuiesceError              only because the guest could not be frozen
+    │   └── BlockJobError                 a block job failed, was cancelled or never got ready
+    ├── LockHeldError                11   somebody else works on that domain
+    ├── NotFoundError                12   no such group, backup or date
+    ├── CorruptError                 13   data that is not what was written
+    │   ├── DefinitionError               a definition or pending file that cannot be understood
+    │   └── DigestMismatchError           restored bytes differ from the recorded digest
+    ├── RollbackError                14   something is left to clean
+    ├── ImageError                   21   an image cannot be read or written; qemu-img failed
+    └── StorageError                 22   the target is missing, not writable or full
+
+A signal ends the command with 128 plus its number. Messages are one line, lower case, without a
+final period: what, where. ``hint`` is a sentence: what to do.
+"""
+
+from typing import ClassVar
+
+
+class VirtBackupError(Exception):
+    """The root of the tree; raised itself only where nothing below fits."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class ConfigError(VirtBackupError):
+    """The configuration file or the command line cannot be used as it is."""
+
+    exit_code = 2
+
+
+class BackupsFailedError(VirtBackupError):
+    """The run went to its end, and some of its backups failed."""
+
+    exit_code = 3
+
+
+class HypervisorError(VirtBackupError):
+    """libvirt or QEMU refused or failed."""
+
+    exit_code = 10
+
+
+class ConnectionFailedError(HypervisorError):
+    """The connection to libvirt could not be opened."""
+
+
+class ConnectionLostError(HypervisorError):
+    """The connection to libvirt broke while it was used."""
+
+
+class DomainNotFoundError(HypervisorError):
+    """The hypervisor knows no such domain."""
+
+
+class DomainGoneError(HypervisorError):
+    """The domain stopped, or was undefined, while we worked on it."""
+
+
+class DiskNotFoundError(HypervisorError):
+    """The domain has no disk of that name, or none that can be backed up."""
+
+
+class SnapshotError(HypervisorError):
+    """The external snapshot was refused."""
+
+
+class QuiesceError(SnapshotError):
+    """The snapshot was refused only because the guest could not be frozen."""
+
+
+class BlockJobError(HypervisorError):
+    """A block job failed, was cancelled, or did not get ready in time."""
+
+
+class LockHeldError(VirtBackupError):
+    """Another process, or another task of this one, works on the same domain."""
+
+    exit_code = 11
+
+
+class NotFoundError(VirtBackupError):
+    """There is no such group, backup or date."""
+
+    exit_code = 12
+
+
+class CorruptError(VirtBackupError):
+    """Data is not what was once written."""
+
+    exit_code = 13
+
+
+class DefinitionError(CorruptError):
+    """A definition or a pending file is damaged, hostile or from the future."""
+
+
+class DigestMismatchError(CorruptError):
+    """The bytes that were read do not have the digest that was recorded."""
+
+
+class RollbackError(VirtBackupError):
+    """An undo step failed: the pending file stays, and says what is left to clean."""
+
+    exit_code = 14
+
+
+class ImageError(VirtBackupError):
+    """A disk image cannot be read or written, or a QEMU tool failed on it."""
+
+    exit_code = 21
+
+
+class StorageError(VirtBackupError):
+    """A target or a destination directory is missing, not writable or full."""
+
+    exit_code = 22

@@ -1,0 +1,1 @@
+"""Values without behaviour: what the layers hand to each other."""

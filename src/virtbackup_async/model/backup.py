@@ -1,0 +1,105 @@
+"""A finished backup (definition) and a started one (pending), as the files beside the data say.
+
+The fields of virt-backup keep their names and meaning; what this project adds is optional, so that
+files of either program read alike. docs/formats.md is the reference.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Packager:
+    """Which packager wrote a backup, and the options a reader needs."""
+
+    type: str
+    opts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image file inside a backup.
+
+    Attributes:
+        file: its name inside the package.
+        source: the path it was read from.
+        format: ``qcow2`` or ``raw``.
+        size_bytes: its apparent length, holes included.
+        data_bytes: what of it was not hole.
+        stored_bytes: what the package grew by.
+        digest: ``blake3-1m:<hex>``, see images/digest.py.
+    """
+
+    file: str
+    source: str
+    format: str
+    size_bytes: int
+    data_bytes: int
+    stored_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRecord:
+    """A disk inside a backup: the image that the domain wrote to, and the chain below it."""
+
+    image: ImageRecord
+    backing: tuple[ImageRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A complete backup.
+
+    ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
+    ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``.
+    """
+
+    name: str
+    domain_id: int
+    domain_name: str
+    domain_xml: str
+    disks: dict[str, str]
+    version: str
+    date: int
+    packager: Packager
+    domain_uuid: str | None = None
+    records: dict[str, DiskRecord] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    quiesced: bool | None = None
+    state: str | None = None
+    frozen_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDisk:
+    """What a started backup is about to make for one disk.
+
+    Attributes:
+        src: the image the domain was on before, and must be on again.
+        type: that image's format.
+        snapshot: the overlay's path; None where the disk is copied without one.
+        target: its file name inside the package.
+        backing: file names, inside the package, of the images below it.
+    """
+
+    src: str
+    type: str
+    snapshot: str | None
+    target: str
+    backing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A backup that was started: all that is needed to undo it, written before anything is done."""
+
+    name: str
+    domain_id: int
+    domain_name: str
+    domain_xml: str
+    disks: dict[str, PendingDisk]
+    version: str
+    date: int
+    packager: Packager
+    domain_uuid: str | None = None

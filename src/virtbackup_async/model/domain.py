@@ -1,0 +1,55 @@
+"""A domain as the backup needs it: its identity, its state and its disks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk that can be backed up: a ``file`` disk with a writable image of its own.
+
+    Attributes:
+        dev: target name inside the domain, ``vda``.
+        path: the image that the domain writes to.
+        format: libvirt's driver type, ``qcow2`` or ``raw``.
+        backing: the images below it, nearest first; empty without a backing chain.
+    """
+
+    dev: str
+    path: Path
+    format: str
+    backing: tuple["BackingImage", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackingImage:
+    """One image of a backing chain, never written by the domain."""
+
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedDisk:
+    """A disk that is not backed up, and why."""
+
+    dev: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainInfo:
+    """What libvirt says of a domain at one moment.
+
+    Attributes:
+        uuid: the domain's identity over renames, as lower-case text with dashes.
+        domain_id: libvirt's number of a running domain, -1 when it is shut off.
+        xml: the XML of the running domain, or of its persistent definition when shut off.
+    """
+
+    name: str
+    uuid: str
+    domain_id: int
+    is_active: bool
+    is_persistent: bool
+    xml: str
