@@ -1,0 +1,1 @@
+"""Disk images as files: extents, streams, digests, sparse copies, and QEMU's image tool."""

@@ -1,0 +1,105 @@
+"""Small files and directory entries that survive a power cut.
+
+Used by the catalog for definitions and pending files, and by all who create or remove files in a
+target. Invariant: when a call returns, what it did is on disk; when it raises, a file that was to
+be replaced still has its old content. Each call is one hop to a worker thread, so a cancellation
+comes before the whole of it or after the whole of it.
+"""
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.errors import StorageError
+
+FILE_MODE = 0o600
+
+
+def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
+    """Say what the operating system refused, as an error of ours.
+
+    Args:
+        doing: what failed, as a verb: ``write``, ``remove``.
+        path: the file or directory it failed on.
+        error: to be given as the cause with ``from``.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"target is full: cannot {doing} {path}",
+            hint="Free some space or lower the retention, then run the command again.",
+        )
+    return StorageError(f"cannot {doing} {path}: {error.strerror or error}")
+
+
+async def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` into ``path``, mode 0600: readers see the old content or the new, never a part.
+
+    Raises:
+        StorageError: the directory is missing, not writable or full.
+    """
+    await to_thread.run_sync(_write_atomically, path, data)
+
+
+async def sync_directory(path: Path) -> None:
+    """Make the names in the directory ``path`` durable.
+
+    Raises:
+        StorageError: it is missing, or the storage failed.
+    """
+    await to_thread.run_sync(_sync_directory, path)
+
+
+async def remove_durably(path: Path) -> None:
+    """Remove the file ``path``; one that is not there is as good as removed.
+
+    Raises:
+        StorageError: the directory is not writable, or the storage failed.
+    """
+    await to_thread.run_sync(_remove, path)
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    # A short name of its own: the final name may be as long as the file system allows.
+    part = path.with_name(f".virtbackup-{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            _write_new(part, data)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    _sync_directory(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise storage_error("remove", path, error) from error
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error("sync", path, error) from error

@@ -1,0 +1,76 @@
+"""images/durable.py: whole files or none, private, and nothing else left in the directory."""
+
+import errno
+import stat
+
+import pytest
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.images.durable import (
+    remove_durably,
+    storage_error,
+    sync_directory,
+    write_atomically,
+)
+
+
+async def test_write_creates_a_private_file(tmp_path):
+    path = tmp_path / "a.json"
+    await write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_write_replaces_the_old_content_by_another_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old and longer")
+    with path.open("rb") as reader:
+        await write_atomically(path, b"new")
+        assert reader.read() == b"old and longer"
+    assert path.read_bytes() == b"new"
+
+
+async def test_write_takes_the_longest_name_there_is(tmp_path):
+    path = tmp_path / ("n" * 255)
+    await write_atomically(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+async def test_failed_write_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "taken"
+    path.mkdir()
+    with pytest.raises(StorageError, match="cannot write"):
+        await write_atomically(path, b"x")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_write_into_a_missing_directory_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="No such file"):
+        await write_atomically(tmp_path / "none" / "a.json", b"x")
+
+
+async def test_sync_of_a_missing_directory_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="cannot sync"):
+        await sync_directory(tmp_path / "none")
+
+
+async def test_remove_takes_the_file_and_forgives_a_missing_one(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    await remove_durably(path)
+    await remove_durably(path)
+    await remove_durably(tmp_path / "none" / "a")
+    assert not path.exists()
+
+
+async def test_remove_of_a_directory_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match="cannot remove"):
+        await remove_durably(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_target_is_said_as_such(tmp_path, number):
+    error = storage_error("write", tmp_path, OSError(number, "no"))
+    assert error.message.startswith("target is full")
+    assert error.hint
