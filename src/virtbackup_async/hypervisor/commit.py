@@ -1,0 +1,110 @@
+"""Active commit and pivot of one disk: its overlay flows back into the image below it.
+
+::
+
+    guest ──> overlay ──> base        blockCommit(ACTIVE | SHALLOW): copy overlay into base,
+    guest ──> overlay ══> base        mirror new writes; READY when both are equal
+    guest ─────────────> base         blockJobAbort(PIVOT): the guest writes to base again
+
+READY is awaited by event *and* by polling: an event can be lost with its connection. A job that
+failed, was cancelled or makes no progress is an error, never a wait without an end. Called by
+``domain``. Source: libvirt's virDomainBlockCommit, virDomainGetBlockJobInfo.
+"""
+
+from typing import TYPE_CHECKING
+
+import anyio
+import libvirt
+
+from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
+from virtbackup_async.hypervisor.block_jobs import BlockJobWatch
+
+if TYPE_CHECKING:
+    from virtbackup_async.hypervisor.connection import Hypervisor
+
+POLL_INTERVAL_S = 0.5
+STALL_TIMEOUT_S = 300
+PIVOT_RETRIES = 20
+
+_COMMIT_FLAGS = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
+
+
+async def commit_and_pivot(
+    hypervisor: "Hypervisor", domain: libvirt.virDomain, dev: str, *, resume: bool = False
+) -> None:
+    """Bring a running domain's disk back to the image below its overlay.
+
+    Args:
+        hypervisor: the connection that ``domain`` belongs to.
+        domain: libvirt's object of the running domain.
+        dev: the disk's target.
+        resume: a commit job of the disk runs already (a killed backup left it): do not start one.
+
+    Raises:
+        BlockJobError: the job failed, was cancelled, stalled or could not be pivoted.
+        DomainGoneError: the domain stopped meanwhile.
+    """
+    what = f"{domain.name()}: commit {dev}"
+    with hypervisor.block_jobs.watch(domain.UUIDString(), dev) as watch:
+        if not resume:
+            await hypervisor.call(what, domain.blockCommit, dev, None, None, 0, _COMMIT_FLAGS)
+        for _ in range(PIVOT_RETRIES):
+            await _wait_until_ready(hypervisor, domain, dev, watch, what)
+            if await _pivoted(hypervisor, domain, dev, what):
+                return
+            await watch.wait(POLL_INTERVAL_S)
+        raise BlockJobError(f"{what}: was ready, but could not be pivoted")
+
+
+async def _pivoted(
+    hypervisor: "Hypervisor", domain: libvirt.virDomain, dev: str, what: str
+) -> bool:
+    """Pivot; False if QEMU says that the job is not ready after all."""
+    flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
+    try:
+        await hypervisor.call(what, domain.blockJobAbort, dev, flags)
+    except HypervisorError as error:
+        if "not ready" in error.message:
+            return False
+        raise
+    return True
+
+
+async def _wait_until_ready(
+    hypervisor: "Hypervisor",
+    domain: libvirt.virDomain,
+    dev: str,
+    watch: BlockJobWatch,
+    what: str,
+) -> None:
+    last: tuple[int, int] | None = None
+    with anyio.CancelScope() as stall:
+        stall.deadline = anyio.current_time() + STALL_TIMEOUT_S
+        while True:
+            _raise_if_over(watch, what)
+            job = await hypervisor.call(what, domain.blockJobInfo, dev, 0)
+            if not job:
+                _raise_if_over(watch, what)
+                raise BlockJobError(f"{what}: the job vanished before it was ready")
+            position = (job["cur"], job["end"])
+            # libvirt reports cur == end only once QEMU says that the job is ready.
+            if watch.ready or position[0] == position[1]:
+                return
+            if position != last:
+                last = position
+                stall.deadline = anyio.current_time() + STALL_TIMEOUT_S
+            await watch.wait(POLL_INTERVAL_S)
+    raise BlockJobError(
+        f"{what}: no progress for {STALL_TIMEOUT_S} s",
+        hint="Look at the storage of the domain's image.",
+    )
+
+
+def _raise_if_over(watch: BlockJobWatch, what: str) -> None:
+    if watch.ended is not None:
+        raise BlockJobError(
+            f"{what}: the block job {watch.ended}",
+            hint="QEMU's log of the domain says why; often the image's storage is full.",
+        )
+    if watch.domain_stopped:
+        raise DomainGoneError(f"{what}: the domain stopped meanwhile")

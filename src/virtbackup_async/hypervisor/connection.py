@@ -1,0 +1,191 @@
+"""One connection to libvirt, used from asyncio.
+
+Every libvirt call may block for seconds, so each runs in a worker thread, under a limiter of the
+connection's own: anyio's default threads belong to file work. No call is ever abandoned: what it
+made would leak. Events arrive on the loop (see ``event_loop``) and are handed to ``block_jobs``.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import anyio
+import libvirt
+from anyio.to_thread import run_sync
+
+from virtbackup_async.errors import ConnectionFailedError, ConnectionLostError
+from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
+from virtbackup_async.hypervisor.domain import Domain
+from virtbackup_async.hypervisor.event_loop import register_event_impl
+from virtbackup_async.hypervisor.translation import one_line, translate
+
+T = TypeVar("T")
+
+PARALLEL_CALLS = 16
+KEEPALIVE_INTERVAL_S = 5
+KEEPALIVE_COUNT = 3
+CLOSE_TIMEOUT_S = 10
+
+
+class Hypervisor:
+    """An open connection. Made by ``open_hypervisor``."""
+
+    def __init__(self, uri: str | None, open_connection: Callable[[], libvirt.virConnect]) -> None:
+        self.uri = uri
+        self.block_jobs = BlockJobEvents()
+        self._open_connection = open_connection
+        self._limiter = anyio.CapacityLimiter(PARALLEL_CALLS)
+        self._reopening = anyio.Lock()
+        self._connection: libvirt.virConnect | None = None
+        self._callback_ids: list[int] = []
+
+    async def call(self, what: str, function: Callable[..., T], *args: object) -> T:
+        """Run one libvirt call in a worker thread.
+
+        Args:
+            what: what is tried, for the error's message: ``vm1: snapshot``.
+            function: a bound method of a libvirt object.
+            args: its arguments.
+
+        Raises:
+            HypervisorError: or one of its kinds, from libvirt's error.
+        """
+        try:
+            return await run_sync(function, *args, limiter=self._limiter)
+        except libvirt.libvirtError as error:
+            raise translate(error, what) from error
+
+    async def domain_names(self) -> tuple[str, ...]:
+        """Return the names of all domains, running or not, sorted."""
+        domains = await self.call("list domains", self._live().listAllDomains, 0)
+        return tuple(sorted(domain.name() for domain in domains))
+
+    async def domain(self, name: str) -> Domain:
+        """Look a domain up by its name.
+
+        Raises:
+            DomainNotFoundError: there is none of that name.
+        """
+        found = await self.call(f"{name}: look up", self._live().lookupByName, name)
+        return Domain(self, found.name(), found.UUIDString())
+
+    async def lookup(self, uuid: str) -> libvirt.virDomain:
+        """Return libvirt's own object for a domain, on the connection as it is now.
+
+        Raises:
+            DomainNotFoundError: it was undefined.
+            ConnectionLostError: the connection is gone and could not be opened again.
+        """
+        return await self.call(f"{uuid}: look up", self._live().lookupByUUIDString, uuid)
+
+    async def reconnect(self) -> None:
+        """Open the connection again if it broke; does nothing while it is alive.
+
+        Raises:
+            ConnectionFailedError: libvirt does not answer.
+        """
+        async with self._reopening:
+            if await self.is_alive():
+                return
+            with suppress(libvirt.libvirtError):
+                await self._close()
+            await self._open()
+
+    async def is_alive(self) -> bool:
+        """Return whether the connection can be used."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            return bool(await run_sync(connection.isAlive, limiter=self._limiter))
+        except libvirt.libvirtError:
+            return False
+
+    def _live(self) -> libvirt.virConnect:
+        if self._connection is None:
+            raise ConnectionLostError(f"no connection to libvirt at {self.uri or 'its default'}")
+        return self._connection
+
+    async def _open(self) -> None:
+        try:
+            self._connection = await run_sync(self._connect, limiter=self._limiter)
+        except libvirt.libvirtError as error:
+            raise ConnectionFailedError(
+                f"libvirt at {self.uri or 'its default URI'}: {one_line(error)}",
+                hint="Check `uri` in the configuration, and that libvirt runs.",
+            ) from error
+
+    def _connect(self) -> libvirt.virConnect:
+        connection = self._open_connection()
+        # The embedded driver has no connection to keep alive.
+        with suppress(libvirt.libvirtError):
+            connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
+        events = self.block_jobs
+        self._callback_ids = [
+            connection.domainEventRegisterAny(None, event, callback, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, events.on_block_job),
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, events.on_lifecycle),
+            )
+        ]
+        return connection
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await run_sync(self._disconnect, connection, limiter=self._limiter)
+
+    def _disconnect(self, connection: libvirt.virConnect) -> None:
+        with suppress(libvirt.libvirtError):
+            for callback_id in self._callback_ids:
+                connection.domainEventDeregisterAny(callback_id)
+        connection.close()
+
+
+@asynccontextmanager
+async def open_hypervisor(
+    uri: str | None, *, username: str | None = None, passphrase: str | None = None
+) -> AsyncGenerator[Hypervisor]:
+    """Connect to libvirt; libvirt's events are served by the running asyncio loop.
+
+    Args:
+        uri: a libvirt URI; None takes libvirt's default.
+        username: answers libvirt's request for a user name, where it makes one.
+        passphrase: answers its request for a passphrase.
+
+    Raises:
+        ConnectionFailedError: libvirt does not answer or refuses the credentials.
+    """
+    register_event_impl()
+    silence_libvirt()
+    hypervisor = Hypervisor(uri, _opener(uri, username, passphrase))
+    await hypervisor._open()  # noqa: SLF001 -- this function is the class's constructor
+    try:
+        yield hypervisor
+    finally:
+        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True), suppress(libvirt.libvirtError):
+            await hypervisor._close()  # noqa: SLF001 -- and its destructor
+
+
+def silence_libvirt() -> None:
+    """Keep libvirt from printing each error on stderr: they are raised as well."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+
+def _opener(
+    uri: str | None, username: str | None, passphrase: str | None
+) -> Callable[[], libvirt.virConnect]:
+    answers = {libvirt.VIR_CRED_AUTHNAME: username, libvirt.VIR_CRED_PASSPHRASE: passphrase}
+
+    def answer(credentials: list[list[object]], _data: object) -> int:
+        # libvirt-python: [type, prompt, challenge, default, result], the last to be filled in.
+        for credential in credentials:
+            given = answers.get(credential[0])
+            if given is None:
+                return -1
+            credential[4] = given
+        return 0
+
+    if username is None and passphrase is None:
+        return lambda: libvirt.open(uri)
+    return lambda: libvirt.openAuth(uri, [list(answers), answer, None], 0)

@@ -1,0 +1,145 @@
+"""One domain: what a backup asks of it and does to it.
+
+The object keeps the domain's identity, not libvirt's handle: a handle dies with its connection,
+and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-domain-snapshot.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import libvirt
+
+from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
+from virtbackup_async.hypervisor.commit import commit_and_pivot
+from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import DomainInfo
+
+if TYPE_CHECKING:
+    from virtbackup_async.hypervisor.connection import Hypervisor
+
+AGENT_TIMEOUT_S = 30
+"""How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
+
+_SNAPSHOT_FLAGS = (
+    libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+    | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+    | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Which image each disk is on; None where the domain has no such side.
+
+    Attributes:
+        live: by the running domain's XML; None when it is shut off.
+        persistent: by its definition for the next start; None for a transient domain.
+    """
+
+    live: dict[str, Path] | None
+    persistent: dict[str, Path] | None
+    devs_with_block_job: frozenset[str] = frozenset()
+
+
+class Domain:
+    """A domain, by name for messages and by UUID for everything else."""
+
+    def __init__(self, hypervisor: "Hypervisor", name: str, uuid: str) -> None:
+        self.name = name
+        self.uuid = uuid
+        self._hypervisor = hypervisor
+
+    async def info(self) -> DomainInfo:
+        """Return the domain's identity, state and XML as they are now."""
+        handle = await self._handle()
+        return await self._hypervisor.call(f"{self.name}: read", _read_info, handle)
+
+    async def sources(self) -> Sources:
+        """Return the images that the domain is on, and will be on at its next start."""
+        handle = await self._handle()
+        return await self._hypervisor.call(f"{self.name}: read disks", _read_sources, handle)
+
+    async def snapshot(
+        self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
+    ) -> None:
+        """Put an overlay on each wanted disk of the running domain, on all of them or on none.
+
+        With ``quiesce``, libvirt freezes the guest's file systems and thaws them in the same
+        call, so that a guest does not stay frozen when this process dies in between.
+
+        Raises:
+            QuiesceError: the guest could not be frozen; nothing was made.
+            SnapshotError: libvirt refused; nothing was made.
+        """
+        handle = await self._handle()
+        flags = _SNAPSHOT_FLAGS
+        if quiesce:
+            flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
+            await self._limit_agent(handle)
+        xml = snapshot_xml(name, overlays, others)
+        what = f"{self.name}: snapshot"
+        try:
+            await self._hypervisor.call(what, handle.snapshotCreateXML, xml, flags)
+        except QuiesceError:
+            raise
+        except HypervisorError as error:
+            if type(error) is HypervisorError:
+                raise SnapshotError(error.message, hint=error.hint) from error
+            raise
+
+    async def commit(self, dev: str, *, resume: bool = False) -> None:
+        """Bring a running domain's disk back from its overlay; see ``commit_and_pivot``."""
+        handle = await self._handle()
+        await commit_and_pivot(self._hypervisor, handle, dev, resume=resume)
+
+    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
+        """Make ``path`` the disk's image from the domain's next start on."""
+        handle = await self._handle()
+        await self._hypervisor.call(
+            f"{self.name}: set the image of {dev}", _set_source, handle, dev, path, image_format
+        )
+
+    async def _handle(self) -> libvirt.virDomain:
+        return await self._hypervisor.lookup(self.uuid)
+
+    async def _limit_agent(self, handle: libvirt.virDomain) -> None:
+        problem = domain_xml.agent_problem((await self.info()).xml)
+        if problem is not None:
+            raise QuiesceError(f"{self.name}: {problem}")
+        # Without it libvirt waits for a silent agent for ever.
+        await self._hypervisor.call(
+            f"{self.name}: limit the agent", handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0
+        )
+
+
+def _read_info(handle: libvirt.virDomain) -> DomainInfo:
+    return DomainInfo(
+        name=handle.name(),
+        uuid=handle.UUIDString(),
+        domain_id=handle.ID(),
+        is_active=bool(handle.isActive()),
+        is_persistent=bool(handle.isPersistent()),
+        xml=handle.XMLDesc(0),
+    )
+
+
+def _read_sources(handle: libvirt.virDomain) -> Sources:
+    live_xml = handle.XMLDesc(0) if handle.isActive() else None
+    persistent = None
+    if handle.isPersistent():
+        inactive_xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        persistent = domain_xml.disk_sources(inactive_xml)
+    if live_xml is None:
+        return Sources(None, persistent)
+    return Sources(
+        domain_xml.disk_sources(live_xml), persistent, domain_xml.devs_with_block_job(live_xml)
+    )
+
+
+def _set_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:
+    xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    disk_xml = domain_xml.with_source(xml, dev, path, image_format)
+    handle.updateDeviceFlags(disk_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)

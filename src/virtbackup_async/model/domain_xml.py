@@ -1,0 +1,130 @@
+"""Reading a domain's XML: which disks can be backed up, which cannot and why.
+
+The XML comes from libvirt, or from a definition file that anybody may have written: no entities,
+no DTD, no network. Pure: text in, values out. Source: libvirt's
+docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
+"""
+
+from pathlib import Path
+
+from lxml import etree
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.domain import Disk, SkippedDisk
+
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+SUPPORTED_FORMATS = ("qcow2", "raw")
+
+
+def parse(xml: str) -> etree._Element:
+    """Parse untrusted XML.
+
+    Raises:
+        DefinitionError: it is not well-formed, or carries a document type.
+    """
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+    )
+    try:
+        # Bytes: lxml refuses text with an encoding declaration.
+        root = etree.fromstring(xml.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise DefinitionError(f"the domain's XML cannot be read: {error}") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise DefinitionError(
+            "the domain's XML carries a document type, which libvirt never writes"
+        )
+    return root
+
+
+def disks(xml: str) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
+    """Split a domain's disks into those that can be backed up and the rest with a reason each."""
+    wanted: list[Disk] = []
+    skipped: list[SkippedDisk] = []
+    for element in parse(xml).iterfind("devices/disk"):
+        dev = _attribute(element, "target", "dev")
+        if dev is None:
+            continue
+        reason = _reason_to_skip(element)
+        if reason is not None:
+            skipped.append(SkippedDisk(dev, reason))
+            continue
+        path = Path(_attribute(element, "source", "file") or "")
+        wanted.append(Disk(dev, path, _format(element)))
+    return tuple(wanted), tuple(skipped)
+
+
+def disk_sources(xml: str) -> dict[str, Path]:
+    """Return the image path of each disk that has one, by target."""
+    found = {}
+    for element in parse(xml).iterfind("devices/disk"):
+        dev = _attribute(element, "target", "dev")
+        path = _attribute(element, "source", "file")
+        if dev and path:
+            found[dev] = Path(path)
+    return found
+
+
+def devs_with_block_job(xml: str) -> frozenset[str]:
+    """Return the disks that a block job works on; only a running domain's XML says so."""
+    return frozenset(
+        dev
+        for element in parse(xml).iterfind("devices/disk")
+        if element.find("mirror") is not None and (dev := _attribute(element, "target", "dev"))
+    )
+
+
+def agent_problem(xml: str) -> str | None:
+    """Return why the guest agent cannot be asked, or None when it is connected."""
+    for target in parse(xml).iterfind("devices/channel/target"):
+        if target.get("name") == AGENT_CHANNEL:
+            state = target.get("state")
+            return None if state == "connected" else "the guest agent is not running in the guest"
+    return "the domain has no channel for the guest agent"
+
+
+def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
+    """Return the XML of one disk, changed to name ``path`` as its image.
+
+    Raises:
+        DefinitionError: the XML has no such disk.
+    """
+    for element in parse(xml).iterfind("devices/disk"):
+        source, driver = element.find("source"), element.find("driver")
+        if _attribute(element, "target", "dev") != dev or source is None:
+            continue
+        source.set("file", str(path))
+        if driver is not None:
+            driver.set("type", image_format)
+        backing = element.find("backingStore")
+        if backing is not None:
+            # It described the overlay's chain; libvirt finds the new one by itself.
+            element.remove(backing)
+        return etree.tostring(element, encoding="unicode")
+    raise DefinitionError(f"the domain has no disk {dev}")
+
+
+def _reason_to_skip(element: etree._Element) -> str | None:
+    device = element.get("device", "disk")
+    kind = element.get("type", "")
+    image_format = _format(element)
+    reasons = (
+        (device != "disk", f"a {device}"),
+        (kind != "file", f"a {kind} disk, only file disks can be snapshotted"),
+        (not _attribute(element, "source", "file"), "has no image"),
+        (element.find("readonly") is not None, "read-only"),
+        (element.find("transient") is not None, "transient"),
+        (element.find("shareable") is not None, "shared between domains"),
+        (image_format not in SUPPORTED_FORMATS, f"format {image_format} is not supported"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
+
+
+def _format(element: etree._Element) -> str:
+    # Without a driver type, libvirt takes an image for raw: probing it would let a guest choose.
+    return _attribute(element, "driver", "type") or "raw"
+
+
+def _attribute(element: etree._Element, child: str, name: str) -> str | None:
+    found = element.find(child)
+    return None if found is None else found.get(name)
