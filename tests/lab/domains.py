@@ -1,0 +1,263 @@
+"""Domains of the lab: what they are made of, and what a test does to them, all through ``virsh``.
+
+Synchronous: an asynchronous test calls it with ``anyio.to_thread.run_sync``.
+"""
+
+import base64
+import contextlib
+import json
+import time
+import uuid as uuids
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from lab.disks import DiskSpec, disk_xml, make_image
+from lab.guest import Guest, build
+from lab.libvirt_root import LibvirtRoot
+from lab.process import LabError
+
+_AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+_SCSI = "<controller type='scsi' model='virtio-scsi'/>"
+
+
+def domain_xml(
+    name: str,
+    disks: Sequence[tuple[DiskSpec, Path]],
+    guest: Guest,
+    console: Path,
+    *,
+    agent: bool = True,
+    writer: str | None = None,
+    uuid: str | None = None,
+    bus: str = "virtio",
+    hypervisor: str = "qemu",
+    memory_mib: int = 128,
+) -> str:
+    """libvirt's description of a domain that boots the lab's guest.
+
+    Args:
+        name: the domain's name.
+        disks: each with its image.
+        guest: kernel and initramfs.
+        console: the file that the serial console goes to.
+        agent: whether there is a guest agent, channel and program.
+        writer: the dev of an ext4 disk on which the guest keeps appending to ``writer.log``.
+        uuid: the domain's identity; a new one by default.
+        bus: of the disks, ``virtio`` or ``scsi`` (the devs are then ``sda`` …).
+        hypervisor: ``qemu`` (TCG) or ``kvm``.
+        memory_mib: the guest needs 64.
+    """
+    devices = [disk_xml(spec, image, bus) for spec, image in disks]
+    devices += [_SCSI] * (bus == "scsi") + [_AGENT] * agent
+    return f"""\
+<domain type='{hypervisor}'>
+  <name>{escape(name)}</name>
+  <uuid>{uuid or uuids.uuid4()}</uuid>
+  <memory unit='MiB'>{memory_mib}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc'>hvm</type>
+    <kernel>{escape(str(guest.kernel))}</kernel>
+    <initrd>{escape(str(guest.initramfs))}</initrd>
+    <cmdline>{escape(_cmdline([spec for spec, _ in disks], writer, agent=agent))}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <devices>
+    {"".join(devices)}
+    <serial type='file'><source path='{escape(str(console))}'/></serial>
+    <controller type='usb' model='none'/>
+    <video><model type='none'/></video>
+    <memballoon model='none'/>
+  </devices>
+</domain>"""
+
+
+def _cmdline(disks: Sequence[DiskSpec], writer: str | None, *, agent: bool) -> str:
+    mounted = [disk.dev for disk in disks if disk.fs and disk.kind == "disk"]
+    words = ["console=ttyS0", "quiet", "panic=-1", "no_timer_check", "tsc=reliable"]
+    if mounted:
+        words.append("lab.mount=" + ",".join(f"{dev}:/mnt/{dev}" for dev in mounted))
+    if writer:
+        words.append(f"lab.writer=/mnt/{writer}")
+    return " ".join(words if agent else [*words, "lab.agent=off"])
+
+
+class LabDomain:
+    """A defined domain of a private libvirt."""
+
+    def __init__(self, root: LibvirtRoot, name: str, console: Path, *, agent: bool) -> None:
+        self.root = root
+        self.name = name
+        self.console = console
+        self._has_agent = agent
+
+    def start(self) -> None:
+        """Start it, without waiting for the guest."""
+        self.console.unlink(missing_ok=True)
+        self.root.virsh("start", self.name)
+
+    def wait_booted(self, timeout_s: float = 90) -> None:
+        """Wait until the guest has mounted its disks and its agent, if it has one, answers."""
+        self._wait(lambda: "lab-guest: booted" in self.console_text(), "boot", timeout_s)
+        if self._has_agent:
+            self._wait(self._agent_answers, "answer by its agent", timeout_s)
+
+    def wait_shut_off(self, timeout_s: float = 60) -> None:
+        """Wait until the domain is not running any more."""
+        self._wait(lambda: self.state() == "shut off", "shut off", timeout_s)
+
+    def state(self) -> str:
+        """``running``, ``paused``, ``shut off`` …"""
+        return self.root.virsh("domstate", self.name).strip()
+
+    def console_text(self) -> str:
+        """What the guest has printed on its serial console since the last start."""
+        return self.console.read_text(errors="replace") if self.console.exists() else ""
+
+    def agent(self, command: str, **arguments: Any) -> Any:
+        """One command of the guest agent, and its answer."""
+        request = json.dumps({"execute": command, "arguments": arguments})
+        answer = self.root.virsh("qemu-agent-command", self.name, request)
+        return json.loads(answer)["return"]
+
+    def guest_exec(self, shell: str, timeout_s: float = 60) -> str:
+        """Run a shell command in the guest and return its standard output.
+
+        Raises:
+            LabError: it exited with something else than 0.
+        """
+        arguments = {"path": "/bin/sh", "arg": ["-ec", shell], "capture-output": True}
+        pid = self.agent("guest-exec", **arguments)["pid"]
+        status: dict[str, Any] = {}
+
+        def is_done() -> bool:
+            status.update(self.agent("guest-exec-status", pid=pid))
+            return bool(status["exited"])
+
+        self._wait(is_done, f"finish {shell!r}", timeout_s)
+        out, err = (_decoded(status, key) for key in ("out-data", "err-data"))
+        if status.get("exitcode"):
+            raise LabError(f"{self.name}: {shell!r} in the guest: {status['exitcode']} {err}")
+        return out
+
+    def qemu_io(self, dev: str, command: str) -> str:
+        """Write to a running domain's disk as its guest would: ``write -P 9 5M 128k``.
+
+        Deterministic, and asks nothing of the guest. ``discard``, ``write -z``, ``flush``, ``read
+        -P`` too.
+
+        Raises:
+            LabError: the command failed.
+        """
+        target = f"/machine/peripheral/{self._alias(dev)}"
+        backend = "/virtio-backend" if "virtio-disk" in target else ""
+        line = f'qemu-io -d {target}{backend} "{command}"'
+        said = self.root.virsh("qemu-monitor-command", "--hmp", self.name, line)
+        if any(word in said.lower() for word in ("error", "failed", "invalid")):
+            raise LabError(f"{self.name}: qemu-io {command} on {dev}: {said.strip()}")
+        return said
+
+    def guest_shutdown(self, mode: str = "agent") -> None:
+        """Ask the guest to power off, by ``agent`` or ``acpi``, and wait until it has."""
+        self.root.virsh("shutdown", self.name, "--mode", mode)
+        self.wait_shut_off()
+
+    def destroy(self) -> None:
+        """Pull the plug, if it runs."""
+        if self.state() != "shut off":
+            self.root.virsh("destroy", self.name)
+
+    def undefine(self) -> None:
+        """Destroy it and forget it; its images stay."""
+        self.destroy()
+        self.root.virsh("undefine", self.name, "--snapshots-metadata", "--checkpoints-metadata")
+
+    def xml(self, *, inactive: bool = False) -> ET.Element:
+        """The domain's description: of the running domain, or of its next start."""
+        flags = ["--inactive"] if inactive else []
+        return ET.fromstring(self.root.virsh("dumpxml", self.name, *flags))
+
+    def image(self, dev: str, *, inactive: bool = False) -> Path:
+        """The image that the disk writes to now, or will at the next start."""
+        source = self._disk(dev, inactive=inactive).find("source")
+        if source is None:
+            raise LabError(f"{self.name}: disk {dev} has no image")
+        return Path(source.get("file") or source.get("dev") or "")
+
+    def images(self, *, inactive: bool = False) -> dict[str, Path]:
+        """All disks' images, by dev."""
+        targets = self.xml(inactive=inactive).findall("devices/disk/target")
+        devs = [target.get("dev", "") for target in targets]
+        return {dev: self.image(dev, inactive=inactive) for dev in devs}
+
+    def _disk(self, dev: str, *, inactive: bool = False) -> ET.Element:
+        for disk in self.xml(inactive=inactive).findall("devices/disk"):
+            target = disk.find("target")
+            if target is not None and target.get("dev") == dev:
+                return disk
+        raise LabError(f"{self.name} has no disk {dev}")
+
+    def _alias(self, dev: str) -> str:
+        alias = self._disk(dev).find("alias")
+        if alias is None:
+            raise LabError(f"{self.name} does not run: disk {dev} has no alias")
+        return alias.get("name", "")
+
+    def _agent_answers(self) -> bool:
+        with contextlib.suppress(LabError):
+            self.agent("guest-ping")
+            return True
+        return False
+
+    def _wait(self, is_so: Callable[[], bool], what: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            if time.monotonic() > deadline:
+                tail = self.console_text()[-1500:]
+                raise LabError(f"{self.name} did not {what} within {timeout_s:g} s: {tail}")
+            time.sleep(0.05)
+
+
+def define(
+    root: LibvirtRoot,
+    name: str,
+    disks: Sequence[DiskSpec],
+    *,
+    agent: bool = True,
+    **options: Any,
+) -> LabDomain:
+    """Make the disks' images below ``root.images`` and define the domain.
+
+    ``options`` are those of ``domain_xml``. ``name`` may be hostile: files are named by the uuid's
+    start, and the domain's name reaches libvirt only inside its description.
+    """
+    uuid = str(options.pop("uuid", None) or uuids.uuid4())
+    label = uuid[:8]
+    with_images = [(disk, make_image(disk, root.images, label)) for disk in disks]
+    console = root.path / "console" / f"{label}.log"
+    xml = domain_xml(name, with_images, build(), console, agent=agent, uuid=uuid, **options)
+    description = root.path / "console" / f"{label}.xml"
+    description.write_text(xml)
+    root.virsh("define", description)
+    return LabDomain(root, name, console, agent=agent)
+
+
+@contextlib.contextmanager
+def running(
+    root: LibvirtRoot, name: str, disks: Sequence[DiskSpec], **options: Any
+) -> Iterator[LabDomain]:
+    """A booted domain, undefined on leaving, also when the test failed."""
+    domain = define(root, name, disks, **options)
+    try:
+        domain.start()
+        domain.wait_booted()
+        yield domain
+    finally:
+        domain.undefine()
+
+
+def _decoded(status: dict[str, Any], key: str) -> str:
+    return base64.b64decode(status.get(key, "")).decode(errors="replace")

@@ -1,0 +1,211 @@
+"""A libvirt of our own: a daemon in session mode, or the QEMU driver embedded in the caller.
+
+Nothing of the host's libvirt is touched: configuration, state, sockets and guests are below one
+short root (see ``roots.py``).
+
+::
+
+    open_daemon()     qemu+unix:///session?socket=ROOT/run/libvirt/libvirt-sock   many clients
+    open_embedded()   qemu:///embed?root=ROOT                                     one at a time
+
+libvirtd as root is always the system daemon, with fixed paths. So a root user's daemon runs in a
+user namespace that shows root as uid 1000: the files stay root's, and the daemon takes the session's
+paths, which are ours to say. Its guests are in that namespace too.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.guest import cache_root
+from lab.process import LabError, run
+from lab.roots import end_process, end_root, guest_pids, make_root, sweep
+
+_START_TIMEOUT_S = 30
+_QEMU_CONF = """\
+security_driver = "none"
+stdio_handler = "file"
+remember_owner = 0
+namespaces = []
+cgroup_controllers = []
+"""
+_AS_ROOT = 'user = "root"\ngroup = "root"\n'
+_DAEMON_CONF = 'auth_unix_rw = "none"\nlog_filters = "1:qemu.qemu_monitor 3:*"\n'
+
+
+class LibvirtRoot:
+    """One private libvirt: its directory, its URI, and ``virsh`` on it."""
+
+    def __init__(self, path: Path, uri: str, capabilities: Path) -> None:
+        self.path = path
+        self.uri = uri
+        self.images = path / "images"
+        self._capabilities = capabilities
+
+    def virsh(self, *argv: str | Path, timeout_s: float = 120) -> str:
+        """Run one virsh command on this libvirt and return what it prints.
+
+        Raises:
+            LabError: virsh failed; the message holds libvirt's.
+        """
+        return run("virsh", "-q", "-c", self.uri, *argv, timeout_s=timeout_s)
+
+    def guest_pids(self) -> dict[str, int]:
+        """The process id of each running domain's QEMU, from the pid files of the root."""
+        return guest_pids(self.path)
+
+    def seed_capabilities(self) -> None:
+        """Hand in what libvirt found out about QEMU in an earlier run: probing takes 8 s.
+
+        libvirt itself checks that it is still true of this QEMU, kernel and libvirt.
+        """
+        kept = cache_root() / self._capabilities.name
+        if kept.is_dir():
+            self._capabilities.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(kept, self._capabilities, dirs_exist_ok=True)
+
+    def keep_capabilities(self) -> None:
+        """Keep what libvirt found out, for the next root."""
+        kept = cache_root() / self._capabilities.name
+        kept.mkdir(parents=True, exist_ok=True)
+        for found in self._capabilities.glob("*.xml"):
+            with tempfile.NamedTemporaryFile(dir=kept, delete=False) as file:
+                file.write(found.read_bytes())
+            Path(file.name).rename(kept / found.name)
+
+
+class Daemon(LibvirtRoot):
+    """A libvirtd of our own. Killing it leaves its guests running; ``start`` finds them again."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = path / "run/libvirt/libvirt-sock"
+        super().__init__(
+            path,
+            f"qemu+unix:///session?socket={self.socket}",
+            path / "cache/libvirt/qemu/cache/capabilities",
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        if self._process is None or self._process.poll() is not None:
+            raise LabError("the lab's libvirt daemon does not run")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers.
+
+        Raises:
+            LabError: it ended, or does not answer; the message holds its log's end.
+        """
+        self.socket.unlink(missing_ok=True)
+        with (self.path / "daemon.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), env=self._environment(), stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        (self.path / "daemon.pid").write_text(str(self._process.pid))
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_end = (self.path / "daemon.log").read_text(errors="replace")[-2000:]
+                raise LabError(f"the lab's libvirt daemon did not start: {log_end}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End the daemon as systemd would; its guests run on."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL the daemon; its guests run on."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        end_process(self._process.pid, self.path, number)
+        self._process.wait()
+        self._process = None
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def _command(self) -> list[str]:
+        program = shutil.which("libvirtd") or shutil.which("virtqemud")
+        if program is None:
+            raise LabError("neither libvirtd nor virtqemud is installed: run scripts/test once")
+        in_namespace = ["unshare", "--map-user=1000", "--map-group=1000"]
+        return [
+            *(in_namespace if os.geteuid() == 0 else []),
+            *(program, "--config", str(self.path / "libvirtd.conf")),
+            *("--pid-file", str(self.path / "libvirtd.pid")),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        places = {"CONFIG": "c", "RUNTIME": "run", "CACHE": "cache", "DATA": "data"}
+        homes = {
+            f"XDG_{name}_{'DIR' if name == 'RUNTIME' else 'HOME'}": str(self.path / place)
+            for name, place in places.items()
+        }
+        return {"PATH": os.environ["PATH"], "HOME": str(self.path / "home"), **homes}
+
+
+@contextlib.contextmanager
+def open_daemon() -> Iterator[Daemon]:
+    """A running private daemon; on leaving, its guests are killed and its root removed."""
+    sweep()
+    daemon = Daemon(make_root(os.getpid()))
+    try:
+        _write(daemon.path / "c/libvirt/qemu.conf", _QEMU_CONF)
+        _write(daemon.path / "libvirtd.conf", _DAEMON_CONF)
+        for name in ("run", "cache", "data", "home"):
+            (daemon.path / name).mkdir(mode=0o700)
+        daemon.seed_capabilities()
+        daemon.start()
+        yield daemon
+        daemon.keep_capabilities()
+    finally:
+        daemon.stop()
+        end_root(daemon.path)
+
+
+def make_embedded(owner_pid: int) -> LibvirtRoot:
+    """A root for the embedded driver; ``roots.end_root`` ends it, or ``sweep`` after its owner."""
+    sweep()
+    path = make_root(owner_pid)
+    _write(path / "etc/qemu.conf", _QEMU_CONF + (_AS_ROOT if os.geteuid() == 0 else ""))
+    embedded = embedded_at(path)
+    embedded.seed_capabilities()
+    return embedded
+
+
+def embedded_at(path: Path) -> LibvirtRoot:
+    """The embedded libvirt whose root is already there."""
+    return LibvirtRoot(path, f"qemu:///embed?root={path}", path / "cache/qemu/capabilities")
+
+
+@contextlib.contextmanager
+def open_embedded() -> Iterator[LibvirtRoot]:
+    """A root for the embedded driver, ended on leaving. Each client of it must close before the
+    next opens: ``virsh`` here does.
+    """
+    embedded = make_embedded(os.getpid())
+    try:
+        yield embedded
+        embedded.keep_capabilities()
+    finally:
+        end_root(embedded.path)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
