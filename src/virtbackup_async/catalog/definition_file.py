@@ -1,0 +1,157 @@
+"""The file beside a finished backup's data: ``<name>.json``.
+
+The keys of virt-backup stay at the top level with the meaning they have there, so that it restores
+our backups and we restore its; our own keys stand beside them. docs/formats.md ("Definition") is
+the reference. The store of this layer is the caller.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from virtbackup_async.catalog import raw_json
+from virtbackup_async.compat import definition as compat
+from virtbackup_async.compat.steps import parse_version
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+
+SUFFIX = ".json"
+
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class PackagerWire(msgspec.Struct):
+    """The packager; ``opts`` become keyword arguments in virt-backup, so nothing else is there."""
+
+    type: str
+    opts: dict[str, Any] | None = None
+
+
+class ImageWire(msgspec.Struct):
+    """One image of the package."""
+
+    file: str
+    source: str
+    format: str
+    size_bytes: Bytes
+    data_bytes: Bytes
+    stored_bytes: Bytes
+    digest: str
+
+
+class DiskWire(ImageWire):
+    """A disk: its own image, and those below it, nearest first."""
+
+    backing: list[ImageWire] = []
+
+
+class DefinitionWire(msgspec.Struct):
+    """The whole file: virt-backup's keys, then ours."""
+
+    name: str
+    domain_id: int
+    domain_name: str
+    version: str
+    date: int
+    packager: PackagerWire
+    domain_xml: str | None = None
+    disks: dict[str, str] = {}
+    uuid: str | None = None
+    state: str | None = None
+    quiesced: bool | None = None
+    frozen_ms: Bytes | None = None
+    skipped: dict[str, str] = {}
+    images: dict[str, DiskWire] = {}
+
+
+def dumps(definition: Definition) -> bytes:
+    """Return the content of a definition file."""
+    return raw_json.dump(
+        DefinitionWire(
+            name=definition.name,
+            domain_id=definition.domain_id,
+            domain_name=definition.domain_name,
+            version=definition.version,
+            date=definition.date,
+            packager=PackagerWire(definition.packager.type, definition.packager.opts),
+            domain_xml=definition.domain_xml,
+            disks=definition.disks,
+            uuid=definition.domain_uuid,
+            state=definition.state,
+            quiesced=definition.quiesced,
+            frozen_ms=definition.frozen_ms,
+            skipped=definition.skipped,
+            images={dev: _disk_wire(record) for dev, record in definition.records.items()},
+        )
+    )
+
+
+def loads(data: bytes, path: Path) -> Definition:
+    """Return the definition in ``data``, of any version; ``path`` says whose it is.
+
+    ``version`` stays that of the program that wrote it.
+
+    Raises:
+        DefinitionError: it is damaged, hostile or from a newer version.
+    """
+    wire = raw_json.parse(data, path, _upgrade, DefinitionWire)
+    _check(wire, path)
+    return Definition(
+        name=wire.name,
+        domain_id=wire.domain_id,
+        domain_name=wire.domain_name,
+        domain_xml=wire.domain_xml or "",
+        disks=wire.disks,
+        version=wire.version,
+        date=wire.date,
+        packager=Packager(wire.packager.type, wire.packager.opts or {}),
+        domain_uuid=wire.uuid,
+        records={dev: _disk_record(disk) for dev, disk in wire.images.items()},
+        skipped=wire.skipped,
+        quiesced=wire.quiesced,
+        state=wire.state,
+        frozen_ms=wire.frozen_ms,
+    )
+
+
+def is_ours(version: str) -> bool:
+    """Tell whether this program wrote it, and not virt-backup, whose last version is 0.5.6."""
+    return parse_version(version) >= (1, 0, 0)
+
+
+def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+    return {**compat.upgrade(raw), "version": raw.get("version")}
+
+
+def _check(wire: DefinitionWire, path: Path) -> None:
+    ours = is_ours(wire.version)
+    raw_json.check_date(wire.date, path)
+    raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
+    for field, file in _files(wire):
+        raw_json.check_file(file, wire.name, path, field, ours=ours)
+    for dev, disk in wire.images.items():
+        if wire.disks.get(dev) != disk.file:
+            raise DefinitionError(f"{path}: images.{dev}.file is not disks.{dev}")
+
+
+def _files(wire: DefinitionWire) -> Iterator[tuple[str, str]]:
+    for dev, file in wire.disks.items():
+        yield f"disks.{dev}", file
+    for dev, disk in wire.images.items():
+        for index, image in enumerate(disk.backing):
+            yield f"images.{dev}.backing[{index}].file", image.file
+
+
+def _disk_wire(record: DiskRecord) -> DiskWire:
+    backing = msgspec.to_builtins(record.backing)
+    return msgspec.convert({**msgspec.to_builtins(record.image), "backing": backing}, DiskWire)
+
+
+def _disk_record(disk: DiskWire) -> DiskRecord:
+    return DiskRecord(_image_record(disk), tuple(map(_image_record, disk.backing)))
+
+
+def _image_record(image: ImageWire) -> ImageRecord:
+    return msgspec.convert(image, ImageRecord, from_attributes=True)

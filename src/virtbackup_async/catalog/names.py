@@ -1,0 +1,99 @@
+"""Names of the files below a target, made from names that come from outside.
+
+The engine asks here before it makes a file; the readers of this layer check with
+:func:`is_plain_name` what a definition claims. docs/formats.md ("Names") is the reference::
+
+    TARGET/web/20260301-021500_3_web.json
+           |   |               | |
+           |   local time      | domain, shortened where the longest file would not fit
+           domain              libvirt's id, -1 when it was shut off
+
+Invariant: whatever a domain is called, each of its names is one path component of at most 255
+bytes, and two domains never share one. Ordinary names (blanks and Unicode included) stay as they
+are, as virt-backup has them.
+"""
+
+import hashlib
+import re
+import unicodedata
+from datetime import datetime
+from pathlib import Path
+
+COMPONENT_MAX_BYTES = 255
+# The longest file we make holds the backup's name twice, between them and behind them
+# "_", "_" + dev, "." + format and ".zstd"; 37 bytes are left for dev, the index of a backing
+# image, format and the suffix.
+NAME_MAX_BYTES = 108
+_DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
+_DEV_MAX_BYTES = 20
+_HASH_BYTES = 6
+
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_ESCAPE_LOOKALIKE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+
+
+def backup_name(domain: str, domain_id: int, when: datetime) -> str:
+    """Return a backup's name, ``YYYYmmdd-HHMMSS_<id>_<domain>``, in local time.
+
+    Args:
+        domain: the domain's name, whatever it contains.
+        domain_id: libvirt's id, -1 for a domain that is shut off.
+        when: an aware time; a naive one counts as local.
+    """
+    stamp = when.astimezone().strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}_{domain_id}_{path_component(domain, _DOMAIN_MAX_BYTES)}"
+
+
+def domain_directory(target: Path, domain: str) -> Path:
+    """Return the directory that holds a domain's backups, right below ``target``."""
+    return target / path_component(domain, COMPONENT_MAX_BYTES)
+
+
+def disk_file(name: str, dev: str, image_format: str) -> str:
+    """Return the file name of a disk inside the package: ``<name>_<dev>.<format>``."""
+    return f"{name}_{path_component(dev, _DEV_MAX_BYTES)}.{path_component(image_format, 8)}"
+
+
+def overlay_path(image: Path, token: str) -> Path:
+    """Return the path of an overlay: beside ``image``, ``<its name>.vbk-<token>``."""
+    suffix = f".vbk-{token}"
+    stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
+    return image.with_name(stem + suffix)
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether ``name`` is one visible path component that stays where it is put."""
+    if not name or name.startswith(".") or "/" in name or any(map(_is_unsafe, name)):
+        return False
+    return len(name.encode()) <= COMPONENT_MAX_BYTES
+
+
+def path_component(name: str, max_bytes: int) -> str:
+    """Return ``name`` as one path component: itself, or escaped and shortened.
+
+    Escapes are ``%`` and two hexadecimal digits for each UTF-8 byte. A ``%`` that looks like the
+    start of one is escaped too, so two names never become the same component.
+    """
+    escaped = _ESCAPE_LOOKALIKE.sub("%25", name)
+    escaped = "".join(_escape(char) if _is_unsafe(char) else char for char in escaped)
+    if escaped.startswith("."):
+        escaped = _escape(".") + escaped[1:]
+    # No other name becomes this one: a blank is never escaped.
+    return _shortened(escaped or "%20", max_bytes)
+
+
+def _is_unsafe(char: str) -> bool:
+    return char == "/" or unicodedata.category(char) in _UNSAFE_CATEGORIES
+
+
+def _escape(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _shortened(name: str, max_bytes: int) -> str:
+    """Cut ``name`` to ``max_bytes``, a hash of the whole in place of what is lost."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= max_bytes:
+        return name
+    suffix = "~" + hashlib.blake2s(encoded, digest_size=_HASH_BYTES).hexdigest()
+    return encoded[: max_bytes - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -1,0 +1,97 @@
+"""The file of a backup that was started and not finished: ``<name>.json.pending``.
+
+It is on disk before anything is made and goes last, so that ``clean`` can undo whatever a crash
+left. virt-backup's keys are kept, ours stand beside them; docs/formats.md ("Pending") is the
+reference. The store of this layer is the caller.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from virtbackup_async.catalog import raw_json
+from virtbackup_async.catalog.definition_file import PackagerWire, is_ours
+from virtbackup_async.compat import pending as compat
+from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+
+SUFFIX = ".json.pending"
+
+
+class DiskWire(msgspec.Struct):
+    """What is about to be made for one disk; ``snapshot`` is null without an overlay."""
+
+    src: str
+    type: str
+    snapshot: str | None
+    target: str
+    backing: tuple[str, ...] = ()
+
+
+class PendingWire(msgspec.Struct):
+    """The whole file: virt-backup's keys, then ours."""
+
+    name: str
+    domain_id: int
+    domain_name: str
+    version: str
+    date: int
+    packager: PackagerWire
+    domain_xml: str | None = None
+    disks: dict[str, DiskWire] = {}
+    uuid: str | None = None
+
+
+def dumps(pending: Pending) -> bytes:
+    """Return the content of a pending file."""
+    return raw_json.dump(
+        PendingWire(
+            name=pending.name,
+            domain_id=pending.domain_id,
+            domain_name=pending.domain_name,
+            version=pending.version,
+            date=pending.date,
+            packager=PackagerWire(pending.packager.type, pending.packager.opts),
+            domain_xml=pending.domain_xml,
+            disks=msgspec.convert(msgspec.to_builtins(pending.disks), dict[str, DiskWire]),
+            uuid=pending.domain_uuid,
+        )
+    )
+
+
+def loads(data: bytes, path: Path) -> Pending:
+    """Return the pending backup in ``data``, of any version; ``path`` says whose it is.
+
+    ``version`` stays that of the program that wrote it.
+
+    Raises:
+        DefinitionError: it is damaged, hostile or from a newer version.
+    """
+
+    def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+        # virt-backup's first write of the file has no name yet; the file's own name is the same.
+        named = {**raw, "name": raw.get("name") or path.name.removesuffix(SUFFIX)}
+        return {**compat.upgrade(named), "version": raw.get("version")}
+
+    wire = raw_json.parse(data, path, upgrade, PendingWire)
+    _check(wire, path)
+    return Pending(
+        name=wire.name,
+        domain_id=wire.domain_id,
+        domain_name=wire.domain_name,
+        domain_xml=wire.domain_xml or "",
+        disks=msgspec.convert(msgspec.to_builtins(wire.disks), dict[str, PendingDisk]),
+        version=wire.version,
+        date=wire.date,
+        packager=Packager(wire.packager.type, wire.packager.opts or {}),
+        domain_uuid=wire.uuid,
+    )
+
+
+def _check(wire: PendingWire, path: Path) -> None:
+    ours = is_ours(wire.version)
+    raw_json.check_date(wire.date, path)
+    raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
+    for dev, disk in wire.disks.items():
+        for file in (disk.target, *disk.backing):
+            raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)

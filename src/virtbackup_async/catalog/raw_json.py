@@ -1,0 +1,103 @@
+"""Bounded reading of the small JSON files beside the data, which may be damaged or hostile.
+
+``definition_file`` and ``pending_file`` come here for what they share. Invariant: whatever a file
+holds, the outcome is a checked value or a :class:`DefinitionError` that names file and field;
+nothing but a regular file of at most 16 MiB is read, and no symlink is followed.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from virtbackup_async.catalog.names import is_plain_name
+from virtbackup_async.compat.steps import Raw
+from virtbackup_async.errors import DefinitionError
+
+FILE_MAX_BYTES: Final = 16 * 1024 * 1024
+# The last day that datetime can show in every time zone.
+DATE_MAX: Final = 253402214400
+
+Wire = TypeVar("Wire")
+
+
+def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: for messages; with ``dir_fd`` only its last component is opened, inside of that.
+        dir_fd: its directory, opened.
+
+    Raises:
+        DefinitionError: it is a symlink, not a regular file, or larger than 16 MiB.
+        OSError: it is not there, or cannot be read.
+    """
+    # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path if dir_fd is None else path.name, flags, dir_fd=dir_fd)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise DefinitionError(f"{path}: not a regular file")
+        data = file.read(FILE_MAX_BYTES + 1)
+    if len(data) > FILE_MAX_BYTES:
+        raise DefinitionError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
+    return data
+
+
+def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wire]) -> Wire:
+    """Return ``data`` as a ``wire`` struct, after the compat steps; ``path`` is for messages.
+
+    Raises:
+        DefinitionError: it is not JSON, not of that shape, or of a newer version.
+    """
+    try:
+        raw = msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.convert(upgrade(raw), wire)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: {error.message}", hint=error.hint) from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise DefinitionError(f"{path}: {_in_words(str(error))}") from error
+    except RecursionError as error:
+        raise DefinitionError(f"{path}: nested too deeply") from error
+
+
+def dump(wire: msgspec.Struct) -> bytes:
+    """Return a struct as the indented JSON that virt-backup writes too."""
+    return msgspec.json.format(msgspec.json.encode(wire), indent=4) + b"\n"
+
+
+def check_date(date: int, path: Path) -> None:
+    """Raise DefinitionError unless ``date`` (seconds since the epoch) can be shown."""
+    if not 0 <= date <= DATE_MAX:
+        raise DefinitionError(f"{path}: date {date} is out of range")
+
+
+def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> None:
+    """Raise DefinitionError unless ``file`` is a plain name that belongs to the backup ``name``.
+
+    virt-backup reads the domain's id anew for each file it names, so of a backup of its only the
+    date at the start is sure to be the same.
+    """
+    prefix = name if ours else name.partition("_")[0]
+    if not is_plain_name(file) or not file.startswith(f"{prefix}_"):
+        raise DefinitionError(f"{path}: {field} {file!r:.300} is not a file of this backup")
+
+
+def check_name(name: str, path: Path, suffix: str, *, ours: bool) -> None:
+    """Raise DefinitionError unless ``name`` is plain, and in a file of ours that file's own."""
+    if not is_plain_name(name):
+        raise DefinitionError(f"{path}: name {name!r:.300} is not a file name")
+    if ours and path.name != name + suffix:
+        raise DefinitionError(f"{path}: holds the backup {name}, so this is not its file")
+
+
+def _in_words(message: str) -> str:
+    """Turn msgspec's ``Expected `int`, got `str` - at `$.date``` into a line of ours."""
+    problem, _, where = message.partition(" - at `$")
+    problem = problem[:1].lower() + problem[1:].replace("`", "'")
+    field = where.rstrip("`").removeprefix(".")
+    return f"{field}: {problem}" if field else problem

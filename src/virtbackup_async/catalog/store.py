@@ -1,0 +1,118 @@
+"""The files of one target: written so that they survive a crash, found again by a scan.
+
+The engine writes through a :class:`Catalog` in this order; a crash behind a step leaves what the
+right column says::
+
+    create_pending      all that will be made is named in the file: clean can undo it
+      ... the data is copied and made durable ...
+    write_definition    the backup is complete and listed; clean puts the domain in order
+    remove_pending      nothing is left to do
+
+Invariant: nothing outside the target is written; directories are 0700, files 0600.
+"""
+
+import os
+from pathlib import Path
+
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.catalog import definition_file, names, pending_file
+from virtbackup_async.catalog.scanning import Scan, scan_target
+from virtbackup_async.errors import StorageError
+from virtbackup_async.images.durable import (
+    remove_durably,
+    storage_error,
+    sync_directory,
+    write_atomically,
+)
+from virtbackup_async.model.backup import Definition, Pending
+
+
+class Catalog:
+    """The backups below one target."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    async def create_pending(self, pending: Pending) -> Path:
+        """Write the intent of a new backup and return the file's path.
+
+        Raises:
+            FileExistsError: a backup of that name is there already; a second later it is free.
+            StorageError: the target is missing, not writable or full.
+        """
+        path = self.pending_path(pending)
+        await to_thread.run_sync(_make_directory, path.parent)
+        await sync_directory(self.target)
+        await to_thread.run_sync(_claim, path, self.definition_path(pending))
+        try:
+            return await self.write_pending(pending)
+        except BaseException:
+            with CancelScope(shield=True):
+                await remove_durably(path)
+            raise
+
+    async def write_pending(self, pending: Pending) -> Path:
+        """Put ``pending`` in place of what :meth:`create_pending` wrote, and return its path."""
+        path = self.pending_path(pending)
+        await write_atomically(path, pending_file.dumps(pending))
+        return path
+
+    async def write_definition(self, definition: Definition) -> Path:
+        """Make a backup complete, its data being durable already, and return the file's path."""
+        path = self.definition_path(definition)
+        await write_atomically(path, definition_file.dumps(definition))
+        return path
+
+    async def remove_pending(self, path: Path) -> None:
+        """Forget an intent: all is done, or undone. One that is gone already is fine."""
+        await remove_durably(path)
+
+    async def scan(self) -> Scan:
+        """Read all that the target holds; one damaged file never hides another.
+
+        Raises:
+            StorageError: the target is missing or cannot be read.
+        """
+        return await to_thread.run_sync(scan_target, self.target)
+
+    def domain_directory(self, domain: str) -> Path:
+        """Return the directory of a domain's backups."""
+        return names.domain_directory(self.target, domain)
+
+    def pending_path(self, backup: Definition | Pending) -> Path:
+        """Return the path of a backup's pending file."""
+        return self.domain_directory(backup.domain_name) / (backup.name + pending_file.SUFFIX)
+
+    def definition_path(self, backup: Definition | Pending) -> Path:
+        """Return the path of a backup's definition."""
+        return self.domain_directory(backup.domain_name) / (backup.name + definition_file.SUFFIX)
+
+
+def _make_directory(directory: Path) -> None:
+    # The target itself is never made: a missing one is most likely a disk that is not mounted.
+    if not directory.parent.is_dir():
+        raise StorageError(
+            f"target {directory.parent} is not a directory",
+            hint="Create it, or mount the file system that holds it.",
+        )
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create", directory, error) from error
+    if directory.is_symlink():
+        raise StorageError(f"{directory} is a symlink, which is not followed")
+
+
+def _claim(path: Path, definition: Path) -> None:
+    """Create an empty file at ``path``, which only one of several can do."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    # Looked at last: who finishes a backup of this name gives up the pending file after it.
+    if os.path.lexists(definition):
+        path.unlink(missing_ok=True)
+        raise FileExistsError(definition)

@@ -1,0 +1,250 @@
+"""The store on a real directory: what a scan finds, in whatever state a target is."""
+
+import dataclasses
+import json
+import os
+import stat
+
+import pytest
+
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.errors import StorageError
+from virtbackup_async.model.backup import (
+    Definition,
+    DiskRecord,
+    ImageRecord,
+    Packager,
+    Pending,
+    PendingDisk,
+)
+
+NAME = "20260301-021500_3_web"
+IMAGE = ImageRecord(f"{NAME}_vda.qcow2", "/i/vda.qcow2", "qcow2", 1024, 512, 300, "blake3-1m:00")
+BASE = ImageRecord(f"{NAME}_vda.1.raw", "/i/base.raw", "raw", 1024, 512, 300, "blake3-1m:01")
+DEFINITION = Definition(
+    name=NAME,
+    domain_id=3,
+    domain_name="web",
+    domain_xml="<domain/>",
+    disks={"vda": IMAGE.file},
+    version="1.0.0",
+    date=1772331300,
+    packager=Packager("directory"),
+    domain_uuid="b9ef5a09-0000-4000-8000-000000000001",
+    records={"vda": DiskRecord(IMAGE, (BASE,))},
+    skipped={"vdb": "a network disk"},
+    quiesced=True,
+    state="running",
+    frozen_ms=41,
+)
+PENDING = Pending(
+    name=NAME,
+    domain_id=3,
+    domain_name="web",
+    domain_xml="<domain/>",
+    disks={"vda": PendingDisk("/i/vda.qcow2", "qcow2", "/i/vda.vbk-1", IMAGE.file, (BASE.file,))},
+    version="1.0.0",
+    date=1772331300,
+    packager=Packager("directory"),
+    domain_uuid=DEFINITION.domain_uuid,
+)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    return Catalog(tmp_path)
+
+
+def put_data(catalog, definition=DEFINITION):
+    directory = catalog.domain_directory(definition.domain_name)
+    directory.mkdir(exist_ok=True)
+    for file in (IMAGE.file, BASE.file):
+        (directory / file.replace(NAME, definition.name)).write_bytes(b"x")
+    return directory
+
+
+def put_json(directory, name, **changed):
+    raw = {
+        "name": name,
+        "domain_id": 3,
+        "domain_name": "web",
+        "domain_xml": "<domain/>",
+        "disks": {"vda": f"{name}_vda.qcow2"},
+        "version": "0.5.6",
+        "date": 1569890041,
+        "packager": {"type": "directory", "opts": {}},
+    } | changed
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.json").write_text(json.dumps(raw))
+    for file in raw["disks"].values():
+        (directory / file).touch()
+
+
+async def test_backup_goes_from_pending_to_complete(catalog):
+    pending_path = await catalog.create_pending(PENDING)
+    scan = await catalog.scan()
+    assert [(found.pending, found.path) for found in scan.pending] == [(PENDING, pending_path)]
+    assert not scan.complete
+
+    put_data(catalog)
+    path = await catalog.write_definition(DEFINITION)
+    await catalog.remove_pending(pending_path)
+    scan = await catalog.scan()
+    assert [(found.definition, found.path) for found in scan.complete] == [(DEFINITION, path)]
+    assert not scan.pending
+    assert not scan.problems
+
+
+async def test_files_are_private(catalog):
+    pending_path = await catalog.create_pending(PENDING)
+    put_data(catalog)
+    path = await catalog.write_definition(DEFINITION)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pending_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_second_backup_of_the_same_second_is_refused(catalog):
+    path = await catalog.create_pending(PENDING)
+    with pytest.raises(FileExistsError):
+        await catalog.create_pending(dataclasses.replace(PENDING, date=5))
+    scan = await catalog.scan()
+    assert [found.pending for found in scan.pending] == [PENDING]
+    assert scan.pending[0].path == path
+
+
+async def test_finished_backup_of_the_same_second_is_not_replaced(catalog):
+    put_data(catalog)
+    await catalog.write_definition(DEFINITION)
+    with pytest.raises(FileExistsError):
+        await catalog.create_pending(PENDING)
+    scan = await catalog.scan()
+    assert len(scan.complete) == 1
+    assert not scan.pending
+    assert not scan.problems
+
+
+async def test_pending_is_rewritten_in_place(catalog):
+    await catalog.create_pending(PENDING)
+    changed = dataclasses.replace(PENDING, disks={})
+    await catalog.write_pending(changed)
+    assert [found.pending for found in (await catalog.scan()).pending] == [changed]
+
+
+async def test_missing_target_is_not_made(tmp_path):
+    catalog = Catalog(tmp_path / "not mounted")
+    with pytest.raises(StorageError, match="mount the file system"):
+        await catalog.create_pending(PENDING)
+    assert not catalog.target.exists()
+    with pytest.raises(StorageError):
+        await catalog.scan()
+
+
+async def test_domain_directory_that_leaves_the_target_is_refused(catalog, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (catalog.target / "web").symlink_to(elsewhere)
+    put_json(elsewhere, "20191001-003401_3_web")
+    with pytest.raises(StorageError, match="symlink"):
+        await catalog.create_pending(PENDING)
+    scan = await catalog.scan()
+    assert not scan.complete
+    assert "symlink" in scan.problems[0].message
+    assert len(list(elsewhere.iterdir())) == 2
+
+
+async def test_unfinished_backup_of_virt_backup_is_not_complete(catalog):
+    """It writes the definition before the data, so the two stand side by side after a crash."""
+    web = catalog.target / "web"
+    put_json(web, "20191001-003401_3_web")
+    pending = json.loads((web / "20191001-003401_3_web.json").read_text())
+    pending["disks"] = {"vda": {"src": "/i/vda.qcow2", "snapshot": "/i/vda.s", "type": "qcow2"}}
+    (web / "20191001-003401_3_web.json.pending").write_text(json.dumps(pending))
+    scan = await catalog.scan()
+    assert not scan.complete
+    assert not scan.problems
+    assert [found.pending.version for found in scan.pending] == ["0.5.6"]
+    assert scan.pending[0].pending.disks["vda"].target == "20191001-003401_3_web_vda.qcow2"
+
+
+async def test_ours_is_complete_beside_its_pending_file(catalog):
+    await catalog.create_pending(PENDING)
+    put_data(catalog)
+    await catalog.write_definition(DEFINITION)
+    scan = await catalog.scan()
+    assert len(scan.complete) == 1
+    assert len(scan.pending) == 1
+
+
+async def test_one_bad_file_hides_no_other(catalog):
+    web = catalog.target / "web"
+    put_json(web, "20191001-003401_3_web")
+    put_json(catalog.target / "db", "20191001-003402_4_db", domain_name="db")
+    bad = {
+        "a.json": b"",
+        "b.json": b"{",
+        "c.json": b"[" * 100_000,
+        "d.json": b"\xff\xfe",
+        "e.json": b"[]",
+        "f.json.pending": b"null",
+    }
+    for name, content in bad.items():
+        (web / name).write_bytes(content)
+    (web / "g.json").mkdir()
+    (web / "h.json").symlink_to("20191001-003401_3_web.json")
+    os.mkfifo(web / "i.json")
+    scan = await catalog.scan()
+    assert {found.definition.domain_name for found in scan.complete} == {"web", "db"}
+    assert sorted(problem.path.name for problem in scan.problems) == [
+        *sorted(bad),
+        "g.json",
+        "h.json",
+        "i.json",
+    ]
+    for problem in scan.problems:
+        assert problem.message.startswith(f"{problem.path}: ")
+        assert "\n" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("packager", "file"),
+    [
+        (Packager("directory"), f"{NAME}_vda.qcow2"),
+        (Packager("tar"), f"{NAME}.tar"),
+        (Packager("tar", {"compression": None}), f"{NAME}.tar"),
+        (Packager("tar", {"compression": "gz"}), f"{NAME}.tar.gz"),
+        (Packager("zstd"), f"{NAME}_{NAME}_vda.qcow2.zstd"),
+    ],
+)
+async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
+    definition = dataclasses.replace(DEFINITION, packager=packager, records={})
+    catalog.domain_directory("web").mkdir()
+    path = await catalog.write_definition(definition)
+    scan = await catalog.scan()
+    assert not scan.complete
+    assert scan.problems[0].message == f"{path}: data missing: {file}"
+    path.with_name(file).touch()
+    assert len((await catalog.scan()).complete) == 1
+
+
+async def test_missing_backing_image_is_a_problem(catalog):
+    put_data(catalog)
+    await catalog.write_definition(DEFINITION)
+    (catalog.domain_directory("web") / BASE.file).unlink()
+    assert BASE.file in (await catalog.scan()).problems[0].message
+
+
+async def test_other_files_and_hidden_directories_are_passed_over(catalog):
+    (catalog.target / "notes.json").write_text("{}")
+    (catalog.target / ".locks").mkdir()
+    (catalog.target / ".locks" / "x.json").write_text("{}")
+    (catalog.target / "lost+found").mkdir()
+    scan = await catalog.scan()
+    assert scan.complete == scan.pending == scan.problems == ()
+
+
+async def test_scan_is_sorted_by_date(catalog):
+    web = catalog.target / "web"
+    for second in (5, 3, 9):
+        put_json(web, f"20191001-00340{second}_3_web", date=1000 - second)
+    scan = await catalog.scan()
+    assert [found.definition.date for found in scan.complete] == [991, 995, 997]
