@@ -59,11 +59,16 @@ def test_any_domain_stays_below_the_target(domain):
 def test_longest_files_fit(domain, dev, image_format):
     name = names.backup_name(domain, 2147483647, WHEN)
     file = names.disk_file(name, dev, image_format)
-    longest = f"{name}_{file}".replace(".qcow2", ".12.qcow2") + ".zstd"
+    longest = f"{name}_{names.backing_file(name, dev, 64, image_format)}.zstd"
     assert len(name.encode()) <= names.NAME_MAX_BYTES
     assert len(longest.encode()) <= 255
     assert file.startswith(f"{name}_")
     assert names.is_plain_name(file)
+
+
+def test_disk_files_are_virt_backups():
+    assert names.disk_file("n", "vda", "qcow2") == "n_vda.qcow2"
+    assert names.backing_file("n", "vda", 1, "raw") == "n_vda.1.raw"
 
 
 @given(ANY_TEXT, ANY_TEXT)
