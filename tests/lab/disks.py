@@ -65,7 +65,7 @@ def _make_lowest(spec: DiskSpec, image: Path) -> None:
     raw = image if image_format == "raw" else image.with_suffix(".mkfs")
     with raw.open("wb") as file:
         file.truncate(spec.size_bytes)
-    content = ["-d", spec.content] if spec.content else []
+    content: list[str | Path] = ["-d", spec.content] if spec.content else []
     run("mkfs.ext4", "-q", "-F", "-L", spec.dev, *content, raw)
     if raw is not image:
         run("qemu-img", "convert", "-f", "raw", "-O", image_format, raw, image)

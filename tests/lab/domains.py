@@ -11,8 +11,9 @@ import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
+
+from lxml import etree
 
 from lab.disks import DiskSpec, disk_xml, make_image
 from lab.guest import Guest, build
@@ -175,10 +176,10 @@ class LabDomain:
         self.destroy()
         self.root.virsh("undefine", self.name, "--snapshots-metadata", "--checkpoints-metadata")
 
-    def xml(self, *, inactive: bool = False) -> ET.Element:
+    def xml(self, *, inactive: bool = False) -> etree._Element:
         """The domain's description: of the running domain, or of its next start."""
         flags = ["--inactive"] if inactive else []
-        return ET.fromstring(self.root.virsh("dumpxml", self.name, *flags))
+        return etree.fromstring(self.root.virsh("dumpxml", self.name, *flags))
 
     def image(self, dev: str, *, inactive: bool = False) -> Path:
         """The image that the disk writes to now, or will at the next start."""
@@ -193,7 +194,7 @@ class LabDomain:
         devs = [target.get("dev", "") for target in targets]
         return {dev: self.image(dev, inactive=inactive) for dev in devs}
 
-    def _disk(self, dev: str, *, inactive: bool = False) -> ET.Element:
+    def _disk(self, dev: str, *, inactive: bool = False) -> etree._Element:
         for disk in self.xml(inactive=inactive).findall("devices/disk"):
             target = disk.find("target")
             if target is not None and target.get("dev") == dev:

@@ -9,8 +9,8 @@ short root (see ``roots.py``).
     open_embedded()   qemu:///embed?root=ROOT                                     one at a time
 
 libvirtd as root is always the system daemon, with fixed paths. So a root user's daemon runs in a
-user namespace that shows root as uid 1000: the files stay root's, and the daemon takes the session's
-paths, which are ours to say. Its guests are in that namespace too.
+user namespace that shows root as uid 1000: the files stay root's, and the daemon takes the paths
+of a session, which are ours to say. Its guests are in that namespace too.
 """
 
 import contextlib
@@ -43,11 +43,12 @@ _DAEMON_CONF = 'auth_unix_rw = "none"\nlog_filters = "1:qemu.qemu_monitor 3:*"\n
 class LibvirtRoot:
     """One private libvirt: its directory, its URI, and ``virsh`` on it."""
 
-    def __init__(self, path: Path, uri: str, capabilities: Path) -> None:
+    def __init__(self, path: Path, uri: str, driver_cache: Path) -> None:
         self.path = path
         self.uri = uri
         self.images = path / "images"
-        self._capabilities = capabilities
+        self._capabilities = driver_cache / "capabilities"
+        self._kept = cache_root() / f"capabilities-{type(self).__name__.lower()}"
 
     def virsh(self, *argv: str | Path, timeout_s: float = 120) -> str:
         """Run one virsh command on this libvirt and return what it prints.
@@ -66,19 +67,25 @@ class LibvirtRoot:
 
         libvirt itself checks that it is still true of this QEMU, kernel and libvirt.
         """
-        kept = cache_root() / self._capabilities.name
-        if kept.is_dir():
-            self._capabilities.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(kept, self._capabilities, dirs_exist_ok=True)
+        if self._kept.is_dir():
+            self._capabilities.mkdir(parents=True)
+            for kept in self._kept.glob("*.xml"):
+                shutil.copyfile(kept, self._capabilities / kept.name)
 
     def keep_capabilities(self) -> None:
         """Keep what libvirt found out, for the next root."""
-        kept = cache_root() / self._capabilities.name
-        kept.mkdir(parents=True, exist_ok=True)
+        self._kept.mkdir(parents=True, exist_ok=True)
         for found in self._capabilities.glob("*.xml"):
-            with tempfile.NamedTemporaryFile(dir=kept, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=self._kept, delete=False) as file:
                 file.write(found.read_bytes())
-            Path(file.name).rename(kept / found.name)
+            Path(file.name).rename(self._kept / found.name)
+
+
+class Embedded(LibvirtRoot):
+    """The QEMU driver inside each client; its guests outlive the client that started them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, f"qemu:///embed?root={path}", path / "cache/qemu")
 
 
 class Daemon(LibvirtRoot):
@@ -89,7 +96,7 @@ class Daemon(LibvirtRoot):
         super().__init__(
             path,
             f"qemu+unix:///session?socket={self.socket}",
-            path / "cache/libvirt/qemu/cache/capabilities",
+            path / "cache/libvirt/qemu/cache",
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -178,25 +185,21 @@ def open_daemon() -> Iterator[Daemon]:
         end_root(daemon.path)
 
 
-def make_embedded(owner_pid: int) -> LibvirtRoot:
+def make_embedded(owner_pid: int) -> Embedded:
     """A root for the embedded driver; ``roots.end_root`` ends it, or ``sweep`` after its owner."""
     sweep()
     path = make_root(owner_pid)
     _write(path / "etc/qemu.conf", _QEMU_CONF + (_AS_ROOT if os.geteuid() == 0 else ""))
-    embedded = embedded_at(path)
+    embedded = Embedded(path)
     embedded.seed_capabilities()
     return embedded
 
 
-def embedded_at(path: Path) -> LibvirtRoot:
-    """The embedded libvirt whose root is already there."""
-    return LibvirtRoot(path, f"qemu:///embed?root={path}", path / "cache/qemu/capabilities")
-
-
 @contextlib.contextmanager
-def open_embedded() -> Iterator[LibvirtRoot]:
-    """A root for the embedded driver, ended on leaving. Each client of it must close before the
-    next opens: ``virsh`` here does.
+def open_embedded() -> Iterator[Embedded]:
+    """A root for the embedded driver, ended on leaving.
+
+    Each client has to close it before the next one opens it: ``virsh`` here does.
     """
     embedded = make_embedded(os.getpid())
     try:
