@@ -5,7 +5,6 @@ and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
 from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
 from virtbackup_async.model import domain_xml
-from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.domain import DomainInfo, Sources
 
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
@@ -28,20 +27,6 @@ _SNAPSHOT_FLAGS = (
     | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
     | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Which image each disk is on; None where the domain has no such side.
-
-    Attributes:
-        live: by the running domain's XML; None when it is shut off.
-        persistent: by its definition for the next start; None for a transient domain.
-    """
-
-    live: dict[str, Path] | None
-    persistent: dict[str, Path] | None
-    devs_with_block_job: frozenset[str] = frozenset()
 
 
 class Domain:

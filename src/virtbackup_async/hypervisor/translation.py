@@ -14,8 +14,6 @@ _AGENT_CODES = frozenset(
     {
         libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
         libvirt.VIR_ERR_AGENT_UNSYNCED,
-        libvirt.VIR_ERR_AGENT_COMMAND_TIMEOUT,
-        libvirt.VIR_ERR_AGENT_COMMAND_FAILED,
     }
 )
 # libvirt has no code of its own for a broken connection: these texts of its RPC client are stable.

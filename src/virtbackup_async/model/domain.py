@@ -53,3 +53,17 @@ class DomainInfo:
     is_active: bool
     is_persistent: bool
     xml: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Which image each disk is on; None where the domain has no such side.
+
+    Attributes:
+        live: by the running domain's XML; None when it is shut off.
+        persistent: by its definition for the next start; None for a transient domain.
+    """
+
+    live: dict[str, Path] | None
+    persistent: dict[str, Path] | None
+    devs_with_block_job: frozenset[str] = frozenset()

@@ -1,0 +1,138 @@
+"""Copying one disk, the image and the chain below it, into the package."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import anyio
+from anyio import to_thread
+
+from virtbackup_async.catalog import names
+from virtbackup_async.engine.environment import Environment
+from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, signature
+from virtbackup_async.events import DiskDone, DiskProgress, Emit, Phase, PhaseChanged
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import DiskRecord, ImageRecord
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.packagers.interface import PackageWriter
+
+PROGRESS_INTERVAL_S = 0.1
+
+
+def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
+    """Return the names inside the package: of the disk's image, then of those below it."""
+    top = names.disk_file(backup, disk.dev, disk.format)
+    below = (
+        names.disk_file(backup, f"{disk.dev}-backing{depth}", image.format)
+        for depth, image in enumerate(disk.backing, start=1)
+    )
+    return (top, *below)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskJob:
+    """One disk of a domain, and the names its images get inside the package."""
+
+    domain: str
+    disk: Disk
+    files: tuple[str, ...]
+
+
+async def copy_disk(
+    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+) -> DiskRecord:
+    """Put a disk into the package and release it as soon as its own image is copied.
+
+    The images below are not written by any domain, so the disk need not stand still for them;
+    that they did not change is checked all the same.
+
+    Raises:
+        ImageError: an image cannot be read, or changed while it was.
+        StorageError: the target is full or failed.
+        RollbackError: the disk is not back on its image.
+    """
+    domain, disk = job.domain, job.disk
+    environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
+    images = (BackingImage(disk.path, disk.format), *disk.backing)
+    records = []
+    async with AsyncExitStack() as stack:
+        before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
+        streams = [
+            await stack.enter_async_context(open_image_stream(image.path, environment.buffers))
+            for image in images
+        ]
+        progress = _Progress(environment.emit, domain, disk.dev, streams)
+        for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
+            stored = await package.add_disk(file, stream, progress.of(stream))
+            records.append(_record(image, file, stream, stored))
+            if depth == 0:
+                await still.release(disk)
+                environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
+        await _check_unchanged(disk, before)
+    record = DiskRecord(records[0], tuple(records[1:]))
+    environment.emit(_disk_done(domain, disk.dev, record))
+    return record
+
+
+def _record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
+    return ImageRecord(
+        file=file,
+        source=str(image.path),
+        format=image.format,
+        size_bytes=stream.size_bytes,
+        data_bytes=stream.data_bytes,
+        stored_bytes=stored,
+        digest=stream.digest,
+    )
+
+
+async def _check_unchanged(disk: Disk, before: list[tuple[int, ...]]) -> None:
+    for image, was in zip(disk.backing, before, strict=True):
+        if await to_thread.run_sync(signature, image.path) != was:
+            raise ChangedMeanwhileError(
+                f"backing image {image.path} of {disk.dev} changed while it was copied",
+                hint="Nothing may write to an image that other images are built on.",
+            )
+
+
+def _disk_done(domain: str, dev: str, record: DiskRecord) -> DiskDone:
+    images = (record.image, *record.backing)
+    return DiskDone(
+        domain,
+        dev,
+        record.image.file,
+        size_bytes=sum(image.size_bytes for image in images),
+        data_bytes=sum(image.data_bytes for image in images),
+        digest=record.image.digest,
+    )
+
+
+class _Progress:
+    """Adds up the images of a disk, and says so at most every ``PROGRESS_INTERVAL_S``."""
+
+    def __init__(self, emit: Emit, domain: str, dev: str, streams: list[DiskStream]) -> None:
+        self._emit = emit
+        self._domain = domain
+        self._dev = dev
+        self._done = dict.fromkeys(map(id, streams), 0)
+        self._total = sum(
+            extent.length for stream in streams for extent in stream.data_extents or ()
+        )
+        self._next_s = 0.0
+        self._say()
+
+    def of(self, stream: DiskStream) -> Callable[[int], None]:
+        """Return the callback of one image's copy."""
+
+        def on_progress(data_bytes: int) -> None:
+            self._done[id(stream)] = data_bytes
+            if anyio.current_time() >= self._next_s or sum(self._done.values()) == self._total:
+                self._say()
+
+        return on_progress
+
+    def _say(self) -> None:
+        done = sum(self._done.values())
+        self._emit(DiskProgress(self._domain, self._dev, done, self._total))
+        self._next_s = anyio.current_time() + PROGRESS_INTERVAL_S

@@ -1,0 +1,286 @@
+"""The backup of one domain, from the intent to the definition.
+
+::
+
+    lock the domain's UUID
+    │ look at its disks, check images and target                        nothing touched yet
+    │ pending file                             ── undone by: remove it, last of all
+    │ │ package                                ── undone by: remove it
+    │ │ │ snapshot, if the domain runs         ── undone by: commit each overlay that is left
+    │ │ │ │ copy the disks side by side; commit each one's overlay as soon as it is copied
+    │ │ package durable, definition            from here on the backup is complete
+    │ remove the pending file
+
+Each level is an ``async with``: whatever goes wrong inside, the levels undo themselves from the
+innermost out. An undo that fails raises ``RollbackError``, and then the pending file stays.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from virtbackup_async import __version__
+from virtbackup_async.catalog import names
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.disk_copy import DiskJob, copy_disk, image_files
+from virtbackup_async.engine.environment import Environment
+from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
+from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.put_back import OverlaidDisk
+from virtbackup_async.engine.selection import Selection, select_disks
+from virtbackup_async.errors import ConfigError, RollbackError
+from virtbackup_async.events import (
+    BackupDone,
+    BackupStarted,
+    DiskSkipped,
+    Phase,
+    PhaseChanged,
+    Warned,
+)
+from virtbackup_async.model.backup import Definition, DiskRecord, Pending, PendingDisk
+from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.packagers.interface import PackageWriter
+from virtbackup_async.packagers.registry import open_writer
+
+MAX_TRIES = 3
+UNDO_TIMEOUT_S = 60
+NAME_RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One attempt: what was found of the domain, and what is about to be made."""
+
+    planned: PlannedBackup
+    domain: DomainPort
+    info: DomainInfo
+    selection: Selection
+    catalog: Catalog
+    pending: Pending
+    pending_path: Path
+
+    @property
+    def directory(self) -> Path:
+        return self.pending_path.parent
+
+
+async def back_up_domain(environment: Environment, planned: PlannedBackup) -> BackupDone:
+    """Back one domain up.
+
+    Raises:
+        VirtBackupError: there is no backup; the domain is on its own images and nothing is left.
+        RollbackError: there is no backup, and something is left to clean.
+    """
+    environment.emit(PhaseChanged(planned.domain, Phase.PREPARING))
+    domain = await environment.hypervisor.domain(planned.domain)
+    lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup")
+    async with lock:
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return await _try(environment, planned, domain)
+            except ChangedMeanwhileError as error:
+                environment.emit(Warned(f"{error.message}: starting over", domain.name))
+        return await _try(environment, planned, domain)
+
+
+async def _try(environment: Environment, planned: PlannedBackup, domain: DomainPort) -> BackupDone:
+    began_s = anyio.current_time()
+    try:
+        async with _open_try(environment, planned, domain) as attempt:
+            definition, path = await _copy(environment, attempt)
+    except BaseExceptionGroup as group:
+        error = gravest(group)
+        if error is None:
+            raise
+        raise error from group
+    duration_s = anyio.current_time() - began_s
+    return _done(planned, definition, path, duration_s)
+
+
+@asynccontextmanager
+async def _open_try(
+    environment: Environment, planned: PlannedBackup, domain: DomainPort
+) -> AsyncGenerator[_Try]:
+    """Look at the domain, and put the intent on disk; take it away unless something is left."""
+    if planned.group.target is None:
+        raise ConfigError(f"group {planned.group.name} has no `target`")
+    info = await domain.info()
+    selection = await select_disks(info, planned.disks)
+    for skipped in selection.skipped:
+        environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
+    catalog = Catalog(planned.group.target)
+    pending, path = await _create_pending(environment, catalog, planned, info, selection)
+    left = False
+    try:
+        yield _Try(planned, domain, info, selection, catalog, pending, path)
+    except BaseException as error:
+        left = _leaves_something(error)
+        raise
+    finally:
+        if not left:
+            with anyio.CancelScope(shield=True):
+                await catalog.remove_pending(path)
+
+
+def _leaves_something(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return isinstance(gravest(error), RollbackError)
+    return isinstance(error, RollbackError)
+
+
+async def _create_pending(
+    environment: Environment,
+    catalog: Catalog,
+    planned: PlannedBackup,
+    info: DomainInfo,
+    selection: Selection,
+) -> tuple[Pending, Path]:
+    token = secrets.token_hex(4)
+    while True:
+        pending = _intent(environment, planned, info, selection, token)
+        try:
+            return pending, await catalog.create_pending(pending)
+        except FileExistsError:
+            # A name holds seconds; two backups of a domain in one second need two of them.
+            await anyio.sleep(NAME_RETRY_S)
+
+
+def _intent(
+    environment: Environment,
+    planned: PlannedBackup,
+    info: DomainInfo,
+    selection: Selection,
+    token: str,
+) -> Pending:
+    now = environment.now()
+    name = names.backup_name(info.name, info.domain_id, now)
+    disks = {}
+    for disk in selection.disks:
+        file, *backing = image_files(name, disk)
+        overlay = str(names.overlay_path(disk.path, token)) if info.is_active else None
+        disks[disk.dev] = PendingDisk(str(disk.path), disk.format, overlay, file, tuple(backing))
+    return Pending(
+        name=name,
+        domain_id=info.domain_id,
+        domain_name=info.name,
+        domain_xml=info.xml,
+        disks=disks,
+        version=__version__,
+        date=int(now.timestamp()),
+        packager=planned.group.packager,
+        domain_uuid=info.uuid,
+    )
+
+
+async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Path]:
+    """Fill the package and make the backup complete."""
+    pending = attempt.pending
+    environment.emit(
+        BackupStarted(
+            attempt.planned.group.name, attempt.domain.name, pending.name, tuple(pending.disks)
+        )
+    )
+    async with open_writer(
+        pending.packager, attempt.directory, pending.name, environment.cpu, environment.buffers
+    ) as package:
+        async with _still_disks(environment, attempt) as still:
+            records = await _copy_disks(environment, attempt, package, still)
+        environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
+        definition = _definition(attempt, records, still)
+        with anyio.CancelScope(shield=True):
+            # A cancellation between the two would discard the data of a complete backup.
+            await package.finish()
+            path = await attempt.catalog.write_definition(definition)
+    return definition, path
+
+
+def _still_disks(
+    environment: Environment, attempt: _Try
+) -> AbstractAsyncContextManager[StillDisks]:
+    if not attempt.info.is_active:
+        return _at_rest(attempt)
+    environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
+    held = {
+        dev: OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot or ""))
+        for dev, disk in attempt.pending.disks.items()
+    }
+    return overlaid(
+        environment.hypervisor,
+        attempt.domain,
+        held,
+        attempt.selection.others,
+        environment.emit,
+        name=attempt.pending.name,
+        quiesce=attempt.planned.quiesce,
+    )
+
+
+@asynccontextmanager
+async def _at_rest(attempt: _Try) -> AsyncGenerator[StillDisks]:
+    still = AtRest(attempt.domain)
+    await still.watch(attempt.selection.disks)
+    yield still
+
+
+async def _copy_disks(
+    environment: Environment, attempt: _Try, package: PackageWriter, still: StillDisks
+) -> dict[str, DiskRecord]:
+    slots = anyio.CapacityLimiter(environment.parallel_disks)
+    records: dict[str, DiskRecord] = {}
+
+    async def copy(disk: Disk) -> None:
+        files = image_files(attempt.pending.name, disk)
+        job = DiskJob(attempt.domain.name, disk, files)
+        async with slots:
+            records[disk.dev] = await copy_disk(environment, job, package, still)
+
+    async with anyio.create_task_group() as disks:
+        for disk in attempt.selection.disks:
+            disks.start_soon(copy, disk, name=f"copy {attempt.domain.name}/{disk.dev}")
+    return {disk.dev: records[disk.dev] for disk in attempt.selection.disks}
+
+
+def _definition(attempt: _Try, records: dict[str, DiskRecord], still: StillDisks) -> Definition:
+    pending = attempt.pending
+    return Definition(
+        name=pending.name,
+        domain_id=pending.domain_id,
+        domain_name=pending.domain_name,
+        domain_xml=pending.domain_xml,
+        disks={dev: record.image.file for dev, record in records.items()},
+        version=pending.version,
+        date=pending.date,
+        packager=pending.packager,
+        domain_uuid=pending.domain_uuid,
+        records=records,
+        skipped={disk.dev: disk.reason for disk in attempt.selection.skipped},
+        quiesced=still.quiesced,
+        state="running" if attempt.info.is_active else "shutoff",
+        frozen_ms=still.frozen_ms,
+    )
+
+
+def _done(
+    planned: PlannedBackup, definition: Definition, path: Path, duration_s: float
+) -> BackupDone:
+    images = [
+        image for record in definition.records.values() for image in (record.image, *record.backing)
+    ]
+    return BackupDone(
+        group=planned.group.name,
+        domain=definition.domain_name,
+        backup=definition.name,
+        definition=str(path),
+        quiesced=definition.quiesced,
+        frozen_ms=definition.frozen_ms,
+        data_bytes=sum(image.data_bytes for image in images),
+        stored_bytes=sum(image.stored_bytes for image in images),
+        duration_s=round(duration_s, 3),
+    )

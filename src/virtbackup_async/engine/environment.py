@@ -1,0 +1,53 @@
+"""What the work of one command shares: built once, handed down to every task."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter
+
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.locks import default_lock_directory
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.events import Emit
+from virtbackup_async.images.buffers import BufferPool
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The ports and the limits of one run.
+
+    Attributes:
+        hypervisor: the connection to libvirt.
+        emit: where events go.
+        now: the wall clock, aware, in local time.
+        buffers: the memory that disk data passes through.
+        cpu: how many threads may compress at once, over all disks.
+        parallel_disks: how many disks of one domain are copied at once.
+        lock_directory: where the locks on domains lie.
+    """
+
+    hypervisor: HypervisorPort
+    emit: Emit
+    now: Callable[[], datetime]
+    buffers: BufferPool
+    cpu: CapacityLimiter
+    parallel_disks: int
+    lock_directory: Path
+
+
+def build_environment(config: Config, hypervisor: HypervisorPort, emit: Emit) -> Environment:
+    """Make what a run shares, by the limits of the configuration and of the machine."""
+    return Environment(
+        hypervisor=hypervisor,
+        emit=emit,
+        now=lambda: datetime.now().astimezone(),
+        buffers=BufferPool(config.buffers_mib * MIB),
+        cpu=CapacityLimiter(os.cpu_count() or 1),
+        parallel_disks=config.parallel_disks,
+        lock_directory=default_lock_directory(),
+    )

@@ -1,0 +1,164 @@
+"""Holding a domain's disks still while they are copied.
+
+A running domain gets an overlay on all wanted disks in one atomic snapshot; its images then stand
+still. A shut-off domain's images stand still by themselves, so nothing is done to it: no overlay,
+no changed definition, nothing to undo. Should the domain be started meanwhile, its images change
+under the copy; ``AtRest.check`` notices, and the backup starts over with a snapshot.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+from anyio import to_thread
+
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.put_back import OverlaidDisk, put_back
+from virtbackup_async.errors import ImageError, QuiesceError, RollbackError
+from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
+from virtbackup_async.model.domain import Disk
+
+
+class ChangedMeanwhileError(ImageError):
+    """An image that was to stand still changed while it was copied."""
+
+
+class StillDisks(Protocol):
+    """Disks that stand still until they are released."""
+
+    quiesced: bool | None
+    frozen_ms: int | None
+
+    async def release(self, disk: Disk) -> None:
+        """Let one disk go, after its image was copied; raises if it did not stand still."""
+
+
+@dataclass(slots=True)
+class Overlaid:
+    """The disks of a running domain, each on an overlay."""
+
+    hypervisor: HypervisorPort
+    domain: DomainPort
+    emit: Emit
+    held: dict[str, OverlaidDisk]
+    quiesced: bool | None = False
+    frozen_ms: int | None = None
+
+    async def take(self, name: str, others: Sequence[str], *, quiesce: bool) -> None:
+        """Take the snapshot; without freezing the guest if that is wanted and cannot be done.
+
+        ``frozen_ms`` is the time of the whole libvirt call: the guest was frozen for less.
+        """
+        overlays = {dev: disk.overlay for dev, disk in self.held.items()}
+        if quiesce:
+            began = anyio.current_time()
+            try:
+                await self.domain.snapshot(name, overlays, others, quiesce=True)
+            except QuiesceError as error:
+                self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
+            else:
+                self.frozen_ms = round((anyio.current_time() - began) * 1000)
+                self.quiesced = True
+                return
+        await self.domain.snapshot(name, overlays, others, quiesce=False)
+
+    async def release(self, disk: Disk) -> None:
+        """Commit the disk's overlay into its image, and remove it."""
+        self.emit(PhaseChanged(self.domain.name, Phase.COMMITTING, disk.dev))
+        with anyio.CancelScope(shield=True):
+            await put_back(self.hypervisor, self.domain, self.held[disk.dev])
+            # No await between: what is put back is never put back again.
+            del self.held[disk.dev]
+
+    async def release_all(self) -> None:
+        """Put every disk back that is still held, whatever becomes of the others.
+
+        Raises:
+            RollbackError: for all disks that could not be put back, in one message.
+        """
+        failures: list[RollbackError] = []
+        for dev, disk in list(self.held.items()):
+            self.emit(PhaseChanged(self.domain.name, Phase.UNDOING, dev))
+            try:
+                await put_back(self.hypervisor, self.domain, disk)
+            except RollbackError as error:
+                failures.append(error)
+            else:
+                del self.held[dev]
+        if failures:
+            text = "; ".join(error.message for error in failures)
+            raise RollbackError(text, hint=failures[0].hint) from failures[0]
+
+    def _warn(self, message: str) -> None:
+        self.emit(Warned(message, self.domain.name))
+
+
+@asynccontextmanager
+async def overlaid(  # noqa: PLR0913 -- a snapshot is about all of these
+    hypervisor: HypervisorPort,
+    domain: DomainPort,
+    disks: Mapping[str, OverlaidDisk],
+    others: Sequence[str],
+    emit: Emit,
+    *,
+    name: str,
+    quiesce: bool,
+) -> AsyncGenerator[Overlaid]:
+    """Snapshot a running domain; on the way out, put back every disk that was not released.
+
+    Raises:
+        SnapshotError: nothing was made.
+        RollbackError: a disk is not back on its image; the pending file must stay.
+    """
+    still = Overlaid(hypervisor, domain, emit, dict(disks))
+    try:
+        await still.take(name, others, quiesce=quiesce)
+        yield still
+    finally:
+        with anyio.CancelScope(shield=True):
+            await still.release_all()
+
+
+@dataclass(slots=True)
+class AtRest:
+    """The disks of a shut-off domain: nothing holds them, so they are watched."""
+
+    domain: DomainPort
+    signatures: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    quiesced: bool | None = None
+    frozen_ms: int | None = None
+
+    async def watch(self, disks: Sequence[Disk]) -> None:
+        """Remember what each image looks like before it is read."""
+        for disk in disks:
+            self.signatures[disk.path] = await to_thread.run_sync(signature, disk.path)
+
+    async def release(self, disk: Disk) -> None:
+        """Check that the image stood still.
+
+        Raises:
+            ChangedMeanwhileError: the domain was started, or somebody wrote to the image.
+        """
+        active = (await self.domain.info()).is_active
+        now = await to_thread.run_sync(signature, disk.path)
+        if active or now != self.signatures[disk.path]:
+            raise ChangedMeanwhileError(
+                f"{self.domain.name}: {disk.path} changed while it was copied",
+                hint="Something started the domain or writes to its image: try again later.",
+            )
+
+
+def signature(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written to: inode, size and both times, in ns.
+
+    Raises:
+        ImageError: the file is gone.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ImageError(f"image {path} is gone: {error.strerror}") from error
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,40 @@
+"""What the engine needs of a hypervisor, so that tests can hand in another one.
+
+The real ones are ``hypervisor.Hypervisor`` and ``hypervisor.Domain``; their docstrings say what
+each call does and raises.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from virtbackup_async.model.domain import DomainInfo, Sources
+
+
+class DomainPort(Protocol):
+    """One domain of a hypervisor."""
+
+    name: str
+    uuid: str
+
+    async def info(self) -> DomainInfo: ...
+
+    async def sources(self) -> Sources: ...
+
+    async def snapshot(
+        self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
+    ) -> None: ...
+
+    async def commit(self, dev: str, *, resume: bool = False) -> None: ...
+
+    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
+
+
+class HypervisorPort(Protocol):
+    """A connection to a hypervisor."""
+
+    async def domain_names(self) -> tuple[str, ...]: ...
+
+    async def domain(self, name: str) -> DomainPort: ...
+
+    async def reconnect(self) -> None: ...

@@ -1,0 +1,159 @@
+"""Bringing a disk back from its overlay to its own image, whatever has happened meanwhile.
+
+This is the undo of a snapshot, and the normal end of one: a backup does it after each disk's
+copy, after a failure or a cancellation, and so does the clean-up of a backup that was killed. It
+trusts no memory, only what the domain's XML says now::
+
+    the running domain is on    its definition names    then
+    --------------------------  ----------------------  ------------------------------------------
+    the overlay                 anything                 block commit, pivot, look again
+    its own image               the overlay              set the definition to the image
+    its own image               its own image, or none   remove the overlay
+    (shut off)                  the overlay              qemu-img commit, set the definition
+    (undefined)                                          qemu-img commit, remove the overlay
+    (shut off)                  its own image            remove the overlay if it holds no data
+    something else                                       leave everything alone, say so
+
+The overlay is removed only when no side of the domain names it any more.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    DomainGoneError,
+    DomainNotFoundError,
+    ImageError,
+    RollbackError,
+    VirtBackupError,
+)
+from virtbackup_async.images import durable, qemu_img
+from virtbackup_async.model.domain import Sources
+
+RECONNECT_TIMEOUT_S = 30
+RECONNECT_INTERVAL_S = 1
+MAX_STEPS = 6
+CLEAN_HINT = "Its pending file stays: run `virtbackup clean -b` when the cause is mended."
+
+
+@dataclass(frozen=True, slots=True)
+class OverlaidDisk:
+    """A disk that a snapshot has put, or was about to put, on an overlay."""
+
+    dev: str
+    image: Path
+    format: str
+    overlay: Path
+
+
+async def put_back(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDisk) -> None:
+    """Leave the domain on the disk's own image, with all that was written, and no overlay.
+
+    Raises:
+        RollbackError: it could not be done; what is left is said, and nothing was lost.
+    """
+    try:
+        for _ in range(MAX_STEPS):
+            if await _step(hypervisor, domain, disk):
+                return
+    except RollbackError:
+        raise
+    except VirtBackupError as error:
+        raise _left(domain, disk, error.message) from error
+    raise _left(domain, disk, "the domain keeps changing")
+
+
+async def _step(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDisk) -> bool:
+    """Take one step of the table; True when there is nothing more to do."""
+    try:
+        sources = await _sources(domain)
+        if sources.live is not None:
+            return await _step_running(domain, disk, sources)
+        return await _step_shut_off(domain, disk, sources)
+    except ConnectionLostError:
+        await reconnect(hypervisor)
+    except DomainGoneError:
+        # It stopped between the look and the deed: look again.
+        pass
+    return False
+
+
+async def _sources(domain: DomainPort) -> Sources:
+    try:
+        return await domain.sources()
+    except DomainNotFoundError:
+        return Sources(live=None, persistent=None)
+
+
+async def _step_running(domain: DomainPort, disk: OverlaidDisk, sources: Sources) -> bool:
+    live = (sources.live or {}).get(disk.dev)
+    if live == disk.overlay:
+        await domain.commit(disk.dev, resume=disk.dev in sources.devs_with_block_job)
+        return False
+    if live not in (disk.image, None):
+        raise _left(domain, disk, f"the domain is now on {live}, which is not ours")
+    if (sources.persistent or {}).get(disk.dev) == disk.overlay:
+        await domain.set_persistent_source(disk.dev, disk.image, disk.format)
+        return False
+    await durable.remove_durably(disk.overlay)
+    return True
+
+
+async def _step_shut_off(domain: DomainPort, disk: OverlaidDisk, sources: Sources) -> bool:
+    exists = await anyio.Path(disk.overlay).exists()
+    if sources.persistent is None:
+        # Nobody names the images any more; what the guest wrote last is in the overlay.
+        if exists:
+            await qemu_img.commit(disk.overlay)
+            await durable.remove_durably(disk.overlay)
+        return True
+    persistent = sources.persistent.get(disk.dev)
+    if persistent == disk.overlay:
+        if exists:
+            await _commit_shut_off(domain, disk)
+        await domain.set_persistent_source(disk.dev, disk.image, disk.format)
+        return False
+    if exists and await qemu_img.holds_data(disk.overlay):
+        raise _left(domain, disk, f"the domain is now on {persistent}, the overlay holds data")
+    await durable.remove_durably(disk.overlay)
+    return True
+
+
+async def _commit_shut_off(domain: DomainPort, disk: OverlaidDisk) -> None:
+    try:
+        await qemu_img.commit(disk.overlay)
+    except ImageError as error:
+        # QEMU's own lock on the image: the domain was started this very moment.
+        if (await _sources(domain)).live is not None:
+            raise DomainGoneError(error.message) from error
+        raise
+
+
+async def reconnect(hypervisor: HypervisorPort) -> None:
+    """Open a broken connection again, with patience for a daemon that restarts.
+
+    Raises:
+        ConnectionFailedError: libvirt did not come back in time.
+    """
+    deadline = anyio.current_time() + RECONNECT_TIMEOUT_S
+    while True:
+        try:
+            await hypervisor.reconnect()
+        except ConnectionFailedError:
+            if anyio.current_time() > deadline:
+                raise
+        else:
+            return
+        await anyio.sleep(RECONNECT_INTERVAL_S)
+
+
+def _left(domain: DomainPort, disk: OverlaidDisk, why: str) -> RollbackError:
+    return RollbackError(
+        f"{domain.name}: {disk.dev} is not back on {disk.image}, overlay {disk.overlay}: {why}",
+        hint=CLEAN_HINT,
+    )

@@ -1,0 +1,97 @@
+"""Which disks of a domain a backup takes, with their chains, checked before anything is touched."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
+from virtbackup_async.images import qemu_img
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk
+
+NOT_WANTED = "not listed in `disks` of the configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The disks to back up, the ones that are left out with a reason, and all others by name."""
+
+    disks: tuple[Disk, ...]
+    skipped: tuple[SkippedDisk, ...]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Targets that a snapshot must leave alone."""
+        return tuple(disk.dev for disk in self.skipped)
+
+
+async def select_disks(info: DomainInfo, wanted: Sequence[str]) -> Selection:
+    """Choose the disks of a domain and find the images below them.
+
+    Args:
+        info: the domain, with its XML.
+        wanted: disk targets; empty for all that can be backed up.
+
+    Raises:
+        DiskNotFoundError: a wanted disk does not exist or cannot be backed up; or none can.
+        ImageError: an image is missing or unreadable.
+        RollbackError: the domain still runs on the overlay of a backup that was killed.
+    """
+    possible, skipped = domain_xml.disks(info.xml)
+    _check_wanted(info, wanted, possible, skipped)
+    chosen = tuple(disk for disk in possible if not wanted or disk.dev in wanted)
+    if not chosen:
+        reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
+        raise DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
+    left_out = tuple(SkippedDisk(disk.dev, NOT_WANTED) for disk in possible if disk not in chosen)
+    disks = tuple([await _with_chain(info, disk) for disk in chosen])
+    return Selection(disks, (*skipped, *left_out))
+
+
+def _check_wanted(
+    info: DomainInfo,
+    wanted: Sequence[str],
+    possible: Sequence[Disk],
+    skipped: Sequence[SkippedDisk],
+) -> None:
+    names = {disk.dev for disk in possible}
+    reasons = {disk.dev: disk.reason for disk in skipped}
+    for dev in wanted:
+        if dev in names:
+            continue
+        why = reasons.get(dev)
+        have = ", ".join(sorted(names)) or "none"
+        raise DiskNotFoundError(
+            f"{info.name}: disk {dev} cannot be backed up: {why}"
+            if why
+            else f"{info.name}: no disk {dev}, it has {have}",
+            hint="Change `disks` of this host in the configuration.",
+        )
+
+
+async def _with_chain(info: DomainInfo, disk: Disk) -> Disk:
+    await to_thread.run_sync(_check_readable, info.name, disk.dev, disk.path)
+    if is_overlay_of_ours(disk.path):
+        raise RollbackError(
+            f"{info.name}: {disk.dev} still runs on the overlay of a killed backup, {disk.path}",
+            hint="Run `virtbackup clean -b` first.",
+        )
+    return replace(disk, backing=await qemu_img.backing_chain(disk.path, disk.format))
+
+
+def is_overlay_of_ours(path: Path) -> bool:
+    """Tell whether the image's name is one that ``catalog.names.overlay_path`` gives."""
+    return ".vbk-" in path.name
+
+
+def _check_readable(domain: str, dev: str, path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        raise ImageError(
+            f"{domain}: image of {dev} cannot be read: {path}: {error.strerror}",
+            hint="Check that it exists on this host, and run as a user that may read it.",
+        ) from error

@@ -1,0 +1,92 @@
+"""One ``backup`` command: many domains side by side, each on its own.
+
+A domain's failure is an outcome, an event; it never stops another domain. The backups of one
+domain, wanted by several groups, run one after the other.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import anyio
+
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.domain_backup import back_up_domain
+from virtbackup_async.engine.environment import Environment, build_environment
+from virtbackup_async.engine.plan import PlannedBackup, plan_backups
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
+from virtbackup_async.events import BackupFailed, Emit, Phase, PhaseChanged, RunStarted, Warned
+
+_log = logging.getLogger(__name__)
+
+
+async def run_backup(
+    config: Config, group_names: Sequence[str], hypervisor: HypervisorPort, emit: Emit
+) -> None:
+    """Back up the domains of the named groups, or of all with ``autostart``.
+
+    Says everything by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
+
+    Raises:
+        NotFoundError: a named group is not in the configuration.
+        HypervisorError: the domains cannot be listed.
+    """
+    environment = build_environment(config, hypervisor, emit)
+    plan = plan_backups(config, group_names, await hypervisor.domain_names())
+    for message in plan.warnings:
+        emit(Warned(message))
+    for missing in plan.missing:
+        error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
+        emit(BackupFailed(missing.group.name, missing.pattern, str(error), error.exit_code))
+    by_domain: dict[str, list[PlannedBackup]] = {}
+    for planned in plan.backups:
+        by_domain.setdefault(planned.domain, []).append(planned)
+    emit(RunStarted("backup", tuple(by_domain)))
+    await _back_up_all(environment, by_domain, anyio.CapacityLimiter(config.threads))
+
+
+async def _back_up_all(
+    environment: Environment,
+    by_domain: dict[str, list[PlannedBackup]],
+    slots: anyio.CapacityLimiter,
+) -> None:
+    async def back_up(backups: list[PlannedBackup]) -> None:
+        environment.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
+        async with slots:
+            for planned in backups:
+                await _outcome(environment, planned)
+
+    async with anyio.create_task_group() as domains:
+        for name, backups in by_domain.items():
+            domains.start_soon(back_up, backups, name=f"back up {name}")
+
+
+async def _outcome(environment: Environment, planned: PlannedBackup) -> None:
+    """Turn success, failure and cancellation of one backup into its last event."""
+    try:
+        done = await back_up_domain(environment, planned)
+    except VirtBackupError as error:
+        left = isinstance(error, RollbackError)
+        environment.emit(_failed(planned, str(error), error.exit_code, left_pending=left))
+    except anyio.get_cancelled_exc_class():
+        environment.emit(_failed(planned, "cancelled", 1, cancelled=True))
+        raise
+    except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
+        _log.exception("%s: unexpected error", planned.domain)
+        message = f"unexpected: {type(error).__name__}: {error}"
+        environment.emit(_failed(planned, message, VirtBackupError.exit_code))
+    else:
+        environment.emit(done)
+
+
+def _failed(
+    planned: PlannedBackup,
+    error: str,
+    exit_code: int,
+    *,
+    cancelled: bool = False,
+    left_pending: bool = False,
+) -> BackupFailed:
+    return BackupFailed(
+        planned.group.name, planned.domain, error, exit_code, cancelled, left_pending
+    )
