@@ -174,6 +174,15 @@ class ListedBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedDomain:
+    """A domain that a group matches and that has no backup there, as ``list --all`` shows it."""
+
+    kind: ClassVar[str] = "domain"
+    group: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The last word of every command."""
 
@@ -198,6 +207,7 @@ Event = (
     | RestoreStarted
     | RestoreDone
     | ListedBackup
+    | ListedDomain
     | Summary
 )
 

@@ -1,0 +1,119 @@
+"""How the command line is read: lazily loaded commands, options cut short, shared options.
+
+A command's module is imported when that command is typed, so ``virtbackup --help`` starts without
+libvirt, lxml or zstandard. Long options may be cut to a unique beginning (``--conf``), as
+virt-backup's parser allowed.
+"""
+
+import copy
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from typing import Any, NamedTuple
+
+import rich_click as click
+
+from virtbackup_async.cli.settings import Settings
+
+EXIT_STATUSES = """Exit status: 0 all went well, 1 unexpected error, 2 wrong usage or configuration,
+3 some backups failed, 10 libvirt, 11 locked, 12 not found, 13 corrupt data, 14 something is left
+to clean, 21 disk image, 22 storage, 128+N stopped by signal N."""
+
+
+class Command(click.RichCommand):
+    """A command; its long options may be cut short while they stay unique."""
+
+    def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
+        return _accept_cut_options(super().make_parser(ctx), self.get_params(ctx), ctx)
+
+
+class Entry(NamedTuple):
+    """A command not yet loaded: ``module`` holds a click command called ``command``."""
+
+    module: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+
+class LazyGroup(click.RichGroup):
+    """Knows its commands by name and summary; imports one to run it."""
+
+    entries: dict[str, Entry] = {}  # noqa: RUF012 -- set once by ``cli.main``
+
+    def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
+        return _accept_cut_options(super().make_parser(ctx), self.get_params(ctx), ctx)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command as the group's help shows it: its name and a line."""
+        for name, entry in self.entries.items():
+            if cmd_name == name or cmd_name in entry.aliases:
+                return click.RichCommand(name=name, help=entry.summary, aliases=entry.aliases)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        _, stub, rest = super().resolve_command(ctx, args)
+        if stub is None or stub.name is None:
+            return None, None, rest
+        module = importlib.import_module(self.entries[stub.name].module)
+        return stub.name, module.command, rest
+
+
+def _accept_cut_options(
+    parser: Any,  # noqa: ANN401 -- click's type is private
+    params: Sequence[click.Parameter],
+    ctx: click.Context,
+) -> Any:  # noqa: ANN401
+    options = [param for param in params if isinstance(param, click.Option)]
+    for option, beginnings in _unique_beginnings(options):
+        cut = copy.copy(option)
+        cut.opts = beginnings
+        cut.add_to_parser(parser, ctx)
+    return parser
+
+
+def _unique_beginnings(options: list[click.Option]) -> list[tuple[click.Option, list[str]]]:
+    """Each option with what its long name may be cut to."""
+    names = {name: option for option in options for name in option.opts if name.startswith("--")}
+    found = []
+    for name, option in names.items():
+        cuts = [name[:end] for end in range(len("--x"), len(name))]
+        unique = [cut for cut in cuts if sum(other.startswith(cut) for other in names) == 1]
+        if unique:
+            found.append((option, unique))
+    return found
+
+
+_SHARED = (
+    click.option("--json", is_flag=True, help="Write JSON lines to stdout (docs/json.md)."),
+    click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more of what is done."),
+    click.option("--no-progress", is_flag=True, help="Neither a live view nor progress lines."),
+)
+
+
+def shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every command; the function gets them as ``Settings``, its first argument.
+
+    What stands before the command (``-c``, ``-d``) is in the context's ``Settings`` already.
+    """
+
+    def command(ctx: click.Context, **arguments: object) -> None:
+        settings = replace(
+            ctx.ensure_object(Settings),
+            json=bool(arguments.pop("json")),
+            quiet=bool(arguments.pop("quiet")),
+            verbose=bool(arguments.pop("verbose")),
+            progress=not arguments.pop("no_progress"),
+        )
+        function(settings, **arguments)
+
+    wrapped: Callable[..., None] = wraps(function)(command)
+    for option in reversed(_SHARED):
+        wrapped = option(wrapped)
+    return click.pass_context(wrapped)

@@ -1,0 +1,91 @@
+"""The ``virtbackup`` command: options before the command, and errors of the command line."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import rich_click as click
+
+from virtbackup_async import __version__
+from virtbackup_async.cli.failure import say, settle_stdout
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.cli.render.json_lines import json_line
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.errors import ConfigError
+from virtbackup_async.events import Summary
+
+_COMMANDS = {
+    "backup": Entry(
+        "virtbackup_async.cli.commands.backup", "Back up the domains of groups.", ("bak",)
+    ),
+    "restore": Entry("virtbackup_async.cli.commands.restore", "Restore the disks of one backup."),
+    "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
+}
+
+
+class Virtbackup(LazyGroup):
+    """The command line itself."""
+
+    entries = _COMMANDS
+
+
+@click.group(
+    cls=Virtbackup,
+    epilog=EXIT_STATUSES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The configuration file; without it, the usual places are searched.",
+)
+@click.option("-d", "--debug", is_flag=True, help="Log everything; show tracebacks.")
+@click.version_option(__version__, prog_name="virtbackup", message="%(prog)s %(version)s")
+@click.pass_context
+def virtbackup(ctx: click.Context, config_path: Path | None, *, debug: bool) -> None:
+    """Back up and restore libvirt/KVM virtual machines."""
+    ctx.obj = Settings(config_path=config_path, debug=debug)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status."""
+    try:
+        status = virtbackup.main(prog_name="virtbackup", standalone_mode=False)
+    except click.UsageError as error:
+        _refuse(error)
+    except click.ClickException as error:
+        say(error.format_message())
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    settle_stdout()
+    sys.exit(status or 0)
+
+
+def _refuse(error: click.UsageError) -> NoReturn:
+    """One line, also as JSON if that was asked for; a command line never ran."""
+    path = error.ctx.command_path if error.ctx else "virtbackup"
+    message = f"{error.format_message().rstrip('.')}. Run '{path} --help' to see what there is."
+    message = message[:1].lower() + message[1:]
+    if _wants_json(sys.argv[1:]):
+        _print_summary(message)
+    say(message)
+    settle_stdout()
+    sys.exit(ConfigError.exit_code)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether ``--json``, perhaps cut short, stands among the options."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return any(len(word) > len("--") and "--json".startswith(word) for word in options)
+
+
+def _print_summary(message: str) -> None:
+    """The summary that every command ends with, for a command that did not begin."""
+    code = ConfigError.exit_code
+    summary = Summary(ok=False, done=(), failed=(), exit_code=code, error=message)
+    sys.stdout.write(json_line(summary, datetime.now(UTC).astimezone()) + "\n")

@@ -1,0 +1,139 @@
+"""Carries events from the loop to the renderer's thread, so that no screen holds up a backup.
+
+A terminal stopped with Ctrl-S, or a pipe that nobody reads, blocks whoever writes to it. Were that
+the event loop, a guest could stand frozen until somebody presses a key. So ``emit`` only appends::
+
+    loop, threads  --emit-->  line  --one thread-->  renderer  -->  stdout, stderr
+
+The line is bounded: one waiting progress per disk (a newer one takes the older one's place), a
+fixed number of log lines, and the other events, a few for each disk of the run.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from virtbackup_async.cli.render.interface import LogLine, Moment, Renderer
+from virtbackup_async.events import DiskProgress, Event
+
+Clock = Callable[[], Moment]
+
+_TICK_S = 0.1
+_MAX_LOG_LINES = 2000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What stands in the line; its place is kept when a newer progress takes it over."""
+
+    item: Event | LogLine
+    at: Moment
+
+
+@dataclass(slots=True)
+class _Line:
+    queue: deque[_Waiting] = field(default_factory=deque)
+    progress: dict[tuple[str, str], _Waiting] = field(default_factory=dict)
+    log_lines: int = 0
+
+    def add_event(self, event: Event, at: Moment) -> None:
+        if isinstance(event, DiskProgress):
+            key = (event.domain, event.disk)
+            if (waiting := self.progress.get(key)) is not None:
+                waiting.item, waiting.at = event, at
+                return
+            self.progress[key] = _Waiting(event, at)
+            self.queue.append(self.progress[key])
+        else:
+            self.queue.append(_Waiting(event, at))
+
+    def add_log(self, line: LogLine, at: Moment) -> None:
+        if self.log_lines < _MAX_LOG_LINES:
+            self.log_lines += 1
+            self.queue.append(_Waiting(line, at))
+
+    def take_all(self) -> deque[_Waiting]:
+        taken, self.queue = self.queue, deque()
+        self.progress.clear()
+        self.log_lines = 0
+        return taken
+
+
+class Pump:
+    """A context manager around the renderer's thread; ``emit`` and ``log`` may be called anywhere.
+
+    Attributes:
+        failure: what the renderer raised first; nothing is rendered after it. The run goes on:
+            losing the view is no reason to lose a backup.
+    """
+
+    def __init__(self, renderer: Renderer, clock: Clock) -> None:
+        self.failure: Exception | None = None
+        self._renderer = renderer
+        self._clock = clock
+        self._line = _Line()
+        self._closing = False
+        self._changed = threading.Condition()
+        # A daemon: a reader that never reads must not keep a finished process alive.
+        self._thread = threading.Thread(target=self._run, name="renderer", daemon=True)
+
+    def emit(self, event: Event) -> None:
+        """Hand over an event; never blocks on what is written."""
+        with self._changed:
+            self._line.add_event(event, self._clock())
+            self._changed.notify()
+
+    def log(self, line: LogLine) -> None:
+        """Hand over a log line; dropped when the line is full of them."""
+        with self._changed:
+            self._line.add_log(line, self._clock())
+            self._changed.notify()
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Render what waits and end the thread. False if it did not end in time."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            with self._changed:
+                if not self._line.queue and not self._closing:
+                    self._changed.wait(_TICK_S)
+                taken, closing = self._line.take_all(), self._closing
+            self._guarded(partial(self._render, taken))
+        self._guarded(self._renderer.close)
+
+    def _render(self, taken: deque[_Waiting]) -> None:
+        for waiting in taken:
+            if isinstance(waiting.item, LogLine):
+                self._renderer.log(waiting.item, waiting.at)
+            else:
+                self._renderer.show(waiting.item, waiting.at)
+        self._renderer.tick(self._clock())
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        if self.failure is None:
+            try:
+                write()
+            except Exception as error:  # noqa: BLE001 -- kept, and told when the run has ended
+                self.failure = error

@@ -1,0 +1,129 @@
+"""What the live view shows, as values: the domains at work, and how far their disks are.
+
+Pure: events and moments in, rows out; ``live`` draws them.
+"""
+
+from dataclasses import dataclass, field
+
+from virtbackup_async.cli.render.speed import Speed
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    BackupStarted,
+    DiskDone,
+    DiskProgress,
+    Event,
+    Phase,
+    PhaseChanged,
+    RestoreDone,
+    RestoreStarted,
+    RunStarted,
+)
+
+
+@dataclass(slots=True)
+class DiskRow:
+    """A disk of a domain at work; ``total_bytes`` is None until its first progress."""
+
+    name: str
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    phase: Phase | None = None
+    is_done: bool = False
+    speed: Speed = field(default_factory=Speed)
+
+
+@dataclass(slots=True)
+class DomainRow:
+    """A domain at work."""
+
+    name: str
+    phase: Phase
+    disks: dict[str, DiskRow] = field(default_factory=dict)
+
+    @property
+    def done_bytes(self) -> int:
+        return sum(disk.done_bytes for disk in self.disks.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(disk.total_bytes or 0 for disk in self.disks.values())
+
+    def disk(self, name: str) -> DiskRow:
+        """The row of a disk, made when it is first heard of."""
+        return self.disks.setdefault(name, DiskRow(name))
+
+
+@dataclass(slots=True)
+class Board:
+    """The state of a run.
+
+    Attributes:
+        rows: the domains at work, in the order they began.
+        waiting: the domains of the run that nothing was heard of yet.
+        moved_bytes: of all disks, also of those that are done.
+        speed: of all disks together.
+    """
+
+    rows: dict[str, DomainRow] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    done: int = 0
+    failed: int = 0
+    moved_bytes: int = 0
+    started_s: float | None = None
+    speed: Speed = field(default_factory=Speed)
+
+    def apply(self, event: Event, at_s: float) -> None:
+        """Take in one event."""
+        if self.started_s is None:
+            self.started_s = at_s
+        match event:
+            case RunStarted():
+                self.waiting.update(event.domains)
+            case BackupStarted() | RestoreStarted():
+                self._start(event.domain, event.disks)
+            case PhaseChanged():
+                self._enter(event)
+            case DiskProgress():
+                self._move(event, at_s)
+            case DiskDone():
+                self._row(event.domain).disk(event.disk).is_done = True
+            case BackupDone() | RestoreDone():
+                self._end(event.domain)
+                self.done += 1
+            case BackupFailed():
+                self._end(event.domain)
+                self.failed += 1
+            case _:
+                pass
+
+    def _start(self, domain: str, disks: tuple[str, ...]) -> None:
+        row = self._row(domain)
+        row.disks = {name: DiskRow(name) for name in disks}
+
+    def _end(self, domain: str) -> None:
+        self.waiting.discard(domain)
+        self.rows.pop(domain, None)
+
+    def _row(self, domain: str) -> DomainRow:
+        self.waiting.discard(domain)
+        return self.rows.setdefault(domain, DomainRow(domain, Phase.PREPARING))
+
+    def _enter(self, event: PhaseChanged) -> None:
+        if event.phase is Phase.WAITING and event.domain not in self.rows:
+            return
+        row = self._row(event.domain)
+        if event.disk is None:
+            row.phase = event.phase
+        else:
+            row.disk(event.disk).phase = event.phase
+
+    def _move(self, event: DiskProgress, at_s: float) -> None:
+        row = self._row(event.domain)
+        disk = row.disk(event.disk)
+        if row.phase is Phase.PREPARING:
+            row.phase = Phase.COPYING
+        self.moved_bytes += max(0, event.done_bytes - disk.done_bytes)
+        disk.done_bytes, disk.total_bytes = event.done_bytes, event.total_bytes
+        disk.speed.add(event.done_bytes, at_s)
+        self.speed.add(self.moved_bytes, at_s)

@@ -1,0 +1,176 @@
+"""Draws a board into lines, each exactly one row of the terminal however narrow it is.
+
+::
+
+    > web             copying     2 disks
+      vda    ##########------  62 %  210.0 MiB/s   0:07 left  2.5 GiB of 4.0 GiB
+      vdb    ----------------        waiting
+    1 active, 12 waiting, 5 done, 1 failed   120.0 GiB   430.0 MiB/s   3:20
+
+In a narrow terminal the amount goes first, then the time left, then the speed. In a low one the
+disks fold into one bar a domain, then the domains into a count.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from virtbackup_async.cli.render.board import Board, DiskRow, DomainRow
+from virtbackup_async.cli.render.text import clock, count, percent, printable, size
+from virtbackup_async.events import Phase
+
+_NAME_WIDTH = 24
+_DISK_WIDTH = 6
+_PERCENT_WIDTH = len(" 100 %")
+# Each with the two blanks before it.
+_SPEED_WIDTH = len("  1023.9 MiB/s")
+_LEFT_WIDTH = len("  1:23:45 left")
+_AMOUNT_WIDTH = len("  1023.9 GiB of 1023.9 GiB")
+_LEAST_BAR = 10
+_MOST_BAR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The signs to draw with; each stands beside a word that says the same."""
+
+    at_work: str
+    undoing: str
+    done: str
+    failed: str
+    warning: str
+    full: str
+    empty: str
+    ellipsis: str
+
+
+UNICODE = Glyphs("▸", "↩", "✓", "✗", "!", "━", "╌", "…")
+ASCII = Glyphs(">", "<", "+", "x", "!", "#", "-", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Draws boards for a terminal of ``width`` columns and ``height`` rows."""
+
+    width: int
+    height: int
+    glyphs: Glyphs
+
+    def lines(self, board: Board, now_s: float) -> list[Text]:
+        """The whole view; never more rows than the terminal can keep on screen."""
+        # One row for the total, one that the cursor needs.
+        room = max(1, self.height - 2)
+        rows = list(board.rows.values())
+        detailed = [line for row in rows for line in self._domain(row, now_s)]
+        lines = detailed if len(detailed) <= room else self._folded(rows, room, now_s)
+        return [*lines, self._total(board, now_s)]
+
+    def _folded(self, rows: Sequence[DomainRow], room: int, now_s: float) -> list[Text]:
+        """A row a domain, and a count of those that have no room."""
+        shown = rows if len(rows) <= room else rows[: room - 1]
+        lines = [self._one_row(row, now_s) for row in shown]
+        if rest := len(rows) - len(shown):
+            lines.append(Text(f"  and {rest} more at work", style="dim"))
+        return lines
+
+    def _domain(self, row: DomainRow, now_s: float) -> Iterator[Text]:
+        line = self._head(row)
+        line.append(count(len(row.disks), "disk") if row.disks else "", style="dim")
+        yield self._cut(line)
+        for disk in row.disks.values():
+            yield self._cut(self._disk(disk, now_s))
+
+    def _one_row(self, row: DomainRow, now_s: float) -> Text:
+        line = self._head(row)
+        done, total = row.done_bytes, row.total_bytes
+        bar = min(_MOST_BAR, self.width - cell_len(line.plain) - _PERCENT_WIDTH - _SPEED_WIDTH - 1)
+        if total and bar >= _LEAST_BAR:
+            speed = sum(disk.speed.bytes_per_s(now_s) or 0 for disk in row.disks.values())
+            line.append_text(self._bar(done, total, bar))
+            line.append(f"{percent(done, total):>4} %{f'{size(speed)}/s':>{_SPEED_WIDTH}}")
+        return self._cut(line)
+
+    def _head(self, row: DomainRow) -> Text:
+        undoing = row.phase is Phase.UNDOING
+        style = "yellow" if undoing else "cyan"
+        width = max(8, min(_NAME_WIDTH, self.width // 3))
+        line = Text(f"{self.glyphs.undoing if undoing else self.glyphs.at_work} ", style=style)
+        line.append(self._fit(row.name, width), style="bold")
+        line.append(f" {row.phase:<11} ", style=style)
+        return line
+
+    def _disk(self, disk: DiskRow, now_s: float) -> Text:
+        line = Text(f"  {self._fit(disk.name, _DISK_WIDTH)} ")
+        done, total = disk.done_bytes, disk.total_bytes
+        spare = self.width - cell_len(line.plain) - _PERCENT_WIDTH
+        facts = self._facts(disk, now_s, spare - _LEAST_BAR)
+        bar = max(_LEAST_BAR, min(_MOST_BAR, spare - len(facts)))
+        line.append_text(self._bar(done, total or 0, bar))
+        share = "" if total is None else f"{percent(done, total)} %"
+        line.append(f"{share:>{_PERCENT_WIDTH}}{facts}")
+        return line
+
+    def _facts(self, disk: DiskRow, now_s: float, spare: int) -> str:
+        """The columns right of the bar, as many as there is room for, the dearest first."""
+        if word := _word(disk):
+            return f"  {word}"
+        facts = ""
+        for width, fact in _columns(disk, now_s):
+            if len(facts) + width > spare:
+                break
+            facts += f"{fact:>{width}}"
+        return facts
+
+    def _bar(self, done_bytes: int, total_bytes: int, width: int) -> Text:
+        full = width * done_bytes // total_bytes if total_bytes else 0
+        full = min(width, max(0, full))
+        bar = Text(self.glyphs.full * full, style="green")
+        bar.append(self.glyphs.empty * (width - full), style="dim")
+        return bar
+
+    def _total(self, board: Board, now_s: float) -> Text:
+        states = (
+            (len(board.rows), "active"),
+            (len(board.waiting), "waiting"),
+            (board.done, "done"),
+        )
+        words = [f"{number} {state}" for number, state in states]
+        words += [f"{board.failed} failed"] if board.failed else []
+        line = Text(", ".join(words), style="bold")
+        speed = board.speed.bytes_per_s(now_s)
+        line.append(f"   {size(board.moved_bytes)}" if board.moved_bytes else "")
+        line.append(f"   {size(speed)}/s" if speed is not None else "")
+        if board.started_s is not None:
+            line.append(f"   {clock(now_s - board.started_s)}")
+        return self._cut(line)
+
+    def _cut(self, line: Text) -> Text:
+        # The last column stays free: some terminals wrap as soon as it is written.
+        line.truncate(self.width - 1, overflow="crop")
+        return line
+
+    def _fit(self, name: str, width: int) -> str:
+        """The name in exactly ``width`` cells, cut with an ellipsis if it is longer."""
+        name = printable(name)
+        if cell_len(name) > width:
+            name = set_cell_size(name, width - 1) + self.glyphs.ellipsis
+        return set_cell_size(name, width)
+
+
+def _word(disk: DiskRow) -> str | None:
+    """What to say of a disk in place of a speed; None while it is being copied."""
+    if disk.is_done:
+        return "done"
+    if disk.phase not in {None, Phase.COPYING}:
+        return str(disk.phase)
+    return "waiting" if disk.total_bytes is None else None
+
+
+def _columns(disk: DiskRow, now_s: float) -> Iterator[tuple[int, str]]:
+    total = disk.total_bytes or 0
+    speed = disk.speed.bytes_per_s(now_s)
+    yield _SPEED_WIDTH, f"{size(speed)}/s" if speed is not None else ""
+    yield _LEFT_WIDTH, f"{clock((total - disk.done_bytes) / speed)} left" if speed else ""
+    yield _AMOUNT_WIDTH, f"{size(disk.done_bytes)} of {size(total)}"

@@ -1,0 +1,46 @@
+"""One compact JSON object a line on stdout, for programs (``--json``).
+
+::
+
+    {"event":"disk_done","time":"2026-07-01T03:00:12.345+02:00","domain":"web", ...}
+
+``event`` is the event's kind, the other keys are its fields (docs/json.md). Everything beyond
+ASCII is escaped, so a hostile name or a file name that is not UTF-8 cannot break a line.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import TextIO
+
+from virtbackup_async.cli.render.interface import LogLine, Moment
+from virtbackup_async.cli.render.text import level_name, printable
+from virtbackup_async.events import Event
+
+
+def json_line(event: Event, wall: datetime) -> str:
+    """One event as one line, without the line's end."""
+    head = {"event": event.kind, "time": wall.isoformat(timespec="milliseconds")}
+    return json.dumps(head | asdict(event), separators=(",", ":"))
+
+
+class JsonLines:
+    """Events to ``out``, each flushed at once; the log to ``err``."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self._out = out
+        self._err = err
+
+    def show(self, event: Event, at: Moment) -> None:
+        self._out.write(json_line(event, at.wall) + "\n")
+        self._out.flush()
+
+    def log(self, line: LogLine, at: Moment) -> None:
+        self._err.write(f"{at.wall:%H:%M:%S} {level_name(line.level)}: {printable(line.text)}\n")
+        self._err.flush()
+
+    def tick(self, at: Moment) -> None:
+        """Nothing moves between two lines."""
+
+    def close(self) -> None:
+        """Nothing to put back."""

@@ -1,0 +1,119 @@
+"""The listing in text: a table of backups a group, or counts (``list``).
+
+::
+
+    main: 2 domains, 3 backups
+    domain  date              disks     packager  size      stored    quiesced
+    web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from virtbackup_async.cli.render.result import quiesced
+from virtbackup_async.cli.render.text import count, printable, size
+from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
+
+_HEADS = ("domain", "date", "disks", "packager", "size", "stored", "quiesced")
+
+_Domains = dict[str, list[ListedBackup]]
+
+
+@dataclass(slots=True)
+class Listing:
+    """Collects what is listed and prints it at the end.
+
+    Attributes:
+        short: counts only (``-s``).
+        detailed: domain by domain, each backup with its definition's path (``-D``).
+    """
+
+    short: bool = False
+    detailed: bool = False
+    _groups: dict[str, dict[str, list[ListedBackup]]] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Remember a listed backup, or a domain without one; the other events pass."""
+        match event:
+            case ListedBackup():
+                self._domain(event.group, event.domain).append(event)
+            case ListedDomain():
+                self._domain(event.group, event.domain)
+            case _:
+                pass
+
+    def print(self, console: Console, summary: Summary) -> None:
+        """Write the groups in the order they came, their domains by name."""
+        if not self._groups and summary.ok:
+            console.print(Text("no backups"))
+        for group, unsorted in self._groups.items():
+            domains = dict(sorted(unsorted.items()))
+            console.print(_line(f"{group}: {_totals(domains)}", "bold"), soft_wrap=True)
+            if self.detailed:
+                self._print_details(console, domains)
+            elif not self.short:
+                console.print(_table(domains))
+
+    def _domain(self, group: str, domain: str) -> list[ListedBackup]:
+        return self._groups.setdefault(group, {}).setdefault(domain, [])
+
+    def _print_details(self, console: Console, domains: _Domains) -> None:
+        for domain, backups in domains.items():
+            head = f"  {domain}: {count(len(backups), 'backup')}"
+            console.print(_line(head), soft_wrap=True)
+            for backup in [] if self.short else _newest_first(backups):
+                path = f"    {_local(backup.date)}  {backup.definition}"
+                console.print(_line(path), soft_wrap=True)
+
+
+def _totals(domains: _Domains) -> str:
+    backups = sum(map(len, domains.values()))
+    return f"{count(len(domains), 'domain')}, {count(backups, 'backup')}"
+
+
+def _table(domains: _Domains) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for head in _HEADS:
+        table.add_column(head, overflow="fold")
+    for domain, backups in domains.items():
+        for backup in _newest_first(backups):
+            table.add_row(*map(_cell, _row(backup)))
+        if not backups:
+            table.add_row(_cell(domain), _cell("no backup"))
+    return table
+
+
+def _row(backup: ListedBackup) -> tuple[str, ...]:
+    return (
+        backup.domain,
+        _local(backup.date),
+        ", ".join(backup.disks),
+        backup.packager,
+        _size(backup.size_bytes),
+        _size(backup.stored_bytes),
+        "" if backup.quiesced is None else quiesced(backup.quiesced),
+    )
+
+
+def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:
+    return sorted(backups, key=lambda backup: datetime.fromisoformat(backup.date), reverse=True)
+
+
+def _local(date: str) -> str:
+    return f"{datetime.fromisoformat(date).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _size(length_bytes: int | None) -> str:
+    return "" if length_bytes is None else size(length_bytes)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(printable(text), style=style)

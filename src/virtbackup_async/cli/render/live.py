@@ -1,0 +1,86 @@
+"""The live view: a region at the bottom of the terminal that is redrawn, on stderr.
+
+Domains at work stand in the region. What has an end, and what went wrong, is printed above it and
+scrolls away as any other line. The region vanishes at the end; the result follows on stdout.
+"""
+
+import logging
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from virtbackup_async.cli.render.board import Board
+from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
+from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
+from virtbackup_async.cli.render.text import level_name, printable
+from virtbackup_async.cli.render.words import in_words
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    DiskSkipped,
+    Event,
+    RestoreDone,
+    RunStarted,
+    Summary,
+    Warned,
+)
+
+
+class LiveView:
+    """Draws on ``screen``, a terminal; prints the report on ``out`` when all is over."""
+
+    def __init__(self, out: Console, screen: Console, report: Report | None) -> None:
+        self._out = out
+        self._screen = screen
+        self._report = report
+        self._board = Board()
+        self._glyphs = ASCII if screen.options.ascii_only else UNICODE
+        self._live = Live(
+            console=screen,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def show(self, event: Event, at: Moment) -> None:
+        self._board.apply(event, at.monotonic_s)
+        if isinstance(event, RunStarted):
+            self._live.start()
+        if mark := self._mark(event):
+            glyph, style = mark
+            self._print(Text(f"{glyph} {printable(in_words(event) or '')}", style=style), at)
+        if isinstance(event, Summary):
+            self.close()
+        report_event(self._report, self._out, event)
+
+    def log(self, line: LogLine, at: Moment) -> None:
+        style = "yellow" if line.level >= logging.WARNING else "dim"
+        self._print(Text(f"{level_name(line.level)}: {printable(line.text)}", style=style), at)
+
+    def tick(self, at: Moment) -> None:
+        if self._live.is_started:
+            size = self._screen.size
+            lines = Drawing(size.width, size.height, self._glyphs).lines(
+                self._board, at.monotonic_s
+            )
+            self._live.update(Group(*lines), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _mark(self, event: Event) -> tuple[str, str] | None:
+        """The sign and colour of an event that is printed above the region."""
+        match event:
+            case BackupDone() | RestoreDone():
+                return self._glyphs.done, "green"
+            case BackupFailed():
+                return self._glyphs.failed, "red"
+            case Warned() | DiskSkipped():
+                return self._glyphs.warning, "yellow"
+            case _:
+                return None
+
+    def _print(self, text: Text, at: Moment) -> None:
+        self._screen.print(Text(f"{at.wall:%H:%M:%S} ", style="dim").append_text(text))

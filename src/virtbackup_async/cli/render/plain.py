@@ -1,0 +1,101 @@
+"""One line an event on stderr, for logs, pipes and terminals that cannot redraw.
+
+``Plain`` says what happens; ``Quiet`` (``-q``) only what went wrong.
+"""
+
+from typing import TextIO
+
+from rich.console import Console
+
+from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
+from virtbackup_async.cli.render.text import level_name, percent, printable, size
+from virtbackup_async.cli.render.words import in_words
+from virtbackup_async.events import (
+    BackupFailed,
+    DiskProgress,
+    Event,
+    PhaseChanged,
+    Warned,
+)
+
+_STEP_PERCENT = 10
+_STEPS = 10
+
+
+class Lines:
+    """Writes lines that begin with the time of day and hold nothing a terminal would obey."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+
+    def write(self, text: str, at: Moment) -> None:
+        self._err.write(f"{at.wall:%H:%M:%S} {printable(text)}\n")
+        self._err.flush()
+
+
+class Plain:
+    """Every event that means something to a reader; progress in steps of ten per cent."""
+
+    def __init__(
+        self, out: Console, err: TextIO, report: Report | None, *, progress: bool, phases: bool
+    ) -> None:
+        self._out = out
+        self._report = report
+        self._lines = Lines(err)
+        self._progress = progress
+        self._phases = phases
+        self._steps: dict[tuple[str, str], int] = {}
+
+    def show(self, event: Event, at: Moment) -> None:
+        if line := self._line(event):
+            self._lines.write(line, at)
+        report_event(self._report, self._out, event)
+
+    def log(self, line: LogLine, at: Moment) -> None:
+        self._lines.write(f"{level_name(line.level)}: {line.text}", at)
+
+    def tick(self, at: Moment) -> None:
+        """Nothing moves between two lines."""
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+    def _line(self, event: Event) -> str | None:
+        if isinstance(event, DiskProgress):
+            return self._progress_line(event) if self._progress else None
+        if isinstance(event, PhaseChanged) and not self._phases:
+            return None
+        return in_words(event)
+
+    def _progress_line(self, event: DiskProgress) -> str | None:
+        """A line when the disk entered another ten per cent; the ends have lines of their own."""
+        key, now = (event.domain, event.disk), percent(event.done_bytes, event.total_bytes)
+        step = now // _STEP_PERCENT
+        if step == self._steps.get(key) or not 0 < step < _STEPS:
+            return None
+        self._steps[key] = step
+        moved = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
+        return f"{event.domain} {event.disk}: {now} %, {moved}"
+
+
+class Quiet:
+    """Warnings and failures alone: a run that went well says nothing."""
+
+    def __init__(self, out: Console, err: TextIO, report: Report | None) -> None:
+        self._out = out
+        self._report = report
+        self._lines = Lines(err)
+
+    def show(self, event: Event, at: Moment) -> None:
+        if isinstance(event, Warned | BackupFailed) and (line := in_words(event)):
+            self._lines.write(line, at)
+        report_event(self._report, self._out, event)
+
+    def log(self, line: LogLine, at: Moment) -> None:
+        self._lines.write(f"{level_name(line.level)}: {line.text}", at)
+
+    def tick(self, at: Moment) -> None:
+        """Nothing moves."""
+
+    def close(self) -> None:
+        """Nothing to put back."""

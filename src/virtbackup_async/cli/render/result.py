@@ -1,0 +1,119 @@
+"""The result of a backup or restore run in text: a table on stdout when all is over.
+
+::
+
+    domain  backup                   disks  size       stored     duration  frozen
+    web     20260701-030000_3_web    2      12.0 GiB   4.1 GiB    52 s      120 ms
+
+    failed: db: the snapshot was refused
+    skipped: web vdc: it is a host device
+"""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from virtbackup_async.cli.render.text import count, duration, printable, size
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    BackupStarted,
+    DiskSkipped,
+    Event,
+    RestoreDone,
+    Summary,
+)
+
+_BACKUP_HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
+
+
+@dataclass(slots=True)
+class Result:
+    """Collects what a run came to, and prints it when the summary is there."""
+
+    done: list[BackupDone] = field(default_factory=list)
+    failed: list[BackupFailed] = field(default_factory=list)
+    skipped: list[DiskSkipped] = field(default_factory=list)
+    restored: list[RestoreDone] = field(default_factory=list)
+    _disks: dict[str, int] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Remember the events that belong to the result; the others pass."""
+        match event:
+            case BackupStarted():
+                self._disks[event.backup] = len(event.disks)
+            case BackupDone():
+                self.done.append(event)
+            case BackupFailed():
+                self.failed.append(event)
+            case DiskSkipped():
+                self.skipped.append(event)
+            case RestoreDone():
+                self.restored.append(event)
+            case _:
+                pass
+
+    def print(self, console: Console, summary: Summary) -> None:
+        """Write the result; nothing for a command without backups, as ``list`` is."""
+        if self.done:
+            console.print(self._table())
+        for restored in self.restored:
+            console.print(_restored(restored), soft_wrap=True)
+        for skipped in self.skipped:
+            console.print(_line("skipped", _disk(skipped), skipped.reason), soft_wrap=True)
+        for failed in self.failed:
+            word = "cancelled" if failed.cancelled else "failed"
+            console.print(_line(word, failed.domain, failed.error), soft_wrap=True)
+        if self.done or self.failed:
+            console.print(self._totals(summary), soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for head in _BACKUP_HEADS:
+            table.add_column(head, overflow="fold")
+        for done in self.done:
+            table.add_row(*self._row(done))
+        return table
+
+    def _row(self, done: BackupDone) -> tuple[Text, ...]:
+        cells = (
+            printable(done.domain),
+            printable(done.backup),
+            str(self._disks.get(done.backup, "")),
+            size(done.data_bytes),
+            size(done.stored_bytes),
+            duration(done.duration_s),
+            quiesced(done.quiesced),
+        )
+        return tuple(Text(cell) for cell in cells)
+
+    def _totals(self, summary: Summary) -> Text:
+        moved = sum(done.data_bytes for done in self.done)
+        stored = sum(done.stored_bytes for done in self.done)
+        return Text(
+            f"{count(len(summary.done), 'backup')} done, {len(summary.failed)} failed, "
+            f"{size(moved)} read, {size(stored)} stored"
+        )
+
+
+def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word
+    """Whether the guest was frozen, in a word; None is a domain that was shut off."""
+    return {True: "yes", False: "no", None: "shut off"}[answer]
+
+
+def _disk(skipped: DiskSkipped) -> str:
+    return f"{skipped.domain} {skipped.disk}"
+
+
+def _line(word: str, what: str, why: str) -> Text:
+    return Text(f"{word}: {printable(what)}: {printable(why)}")
+
+
+def _restored(done: RestoreDone) -> Text:
+    check = "verified" if done.verified else "not verified: the backup carries no digest"
+    head = f"{done.backup} restored to {done.target}"
+    amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
+    files = "".join(f"\n  {printable(name)}" for name in done.files)
+    return Text(f"{printable(head)}: {amount}, {check}{files}")

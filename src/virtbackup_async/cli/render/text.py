@@ -1,0 +1,71 @@
+"""Words and numbers as people read them; all that the text renderers share.
+
+Names of domains, disks and files come from outside. Whatever reaches a terminal goes through
+``printable``, so that no name can move the cursor, recolour the screen or turn the text around.
+"""
+
+import logging
+import unicodedata
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+_MINUTE_S = 60
+_HOUR_S = 3600
+# Control, format (bidi overrides), surrogate, private, unassigned; line and paragraph separators.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""The text with every character that does more than stand there written as ``\x1b``."""
+    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def size(length_bytes: float) -> str:
+    """``1.5 GiB``; bytes below one KiB are exact."""
+    value = float(length_bytes)
+    for unit in _UNITS[:-1]:
+        # What would be printed as 1024.0 belongs to the next unit.
+        if round(value, 1) < _STEP:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= _STEP
+    return f"{value:.1f} {_UNITS[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds < 10:  # noqa: PLR2004 -- a tenth of a second says something only below ten
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02} s"
+    return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02} min"
+
+
+def clock(seconds: float) -> str:
+    """``0:07`` or ``1:02:03``: a number that changes all the time and must not dance."""
+    minutes, rest = divmod(max(0, round(seconds)), _MINUTE_S)
+    hours, minutes = divmod(minutes, _HOUR_S // _MINUTE_S)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def percent(done_bytes: int, total_bytes: int) -> int:
+    """0 to 100, rounded down: 100 is said only when all is moved. Nothing to move is 100."""
+    if total_bytes <= 0:
+        return 100
+    return min(100, max(0, done_bytes * 100 // total_bytes))
+
+
+def count(number: int, noun: str) -> str:
+    """``1 disk``, ``2 disks``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def level_name(level: int) -> str:
+    """``warning`` for ``logging.WARNING``."""
+    return logging.getLevelName(level).lower()

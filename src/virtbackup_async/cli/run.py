@@ -1,0 +1,158 @@
+"""Runs a command's work: the one place with an event loop, signals and exit codes.
+
+::
+
+    work  --events-->  Tally  -->  Pump  -->  renderer
+      |                  |
+      +--errors, signal--+--> Summary, the error's line on stderr, the exit code
+
+The first SIGINT, SIGTERM or SIGHUP cancels the work, which puts the domains back before it ends.
+The second one leaves at once and says what stays pending.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import NoReturn
+
+import anyio
+from anyio.abc import TaskStatus
+
+from virtbackup_async.cli.failure import say, settle_stdout
+from virtbackup_async.cli.log import open_log
+from virtbackup_async.cli.pump import Pump
+from virtbackup_async.cli.render.interface import Moment, Report
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.tally import Tally
+from virtbackup_async.cli.view import choose_renderer
+from virtbackup_async.events import Emit, Summary, Warned
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How long a second signal waits for a screen that may be stuck.
+_LAST_WORDS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run; ``debug`` is what the configuration says."""
+
+    work: Callable[[Emit], Awaitable[None]]
+    debug: bool = False
+
+
+Prepare = Callable[[Emit], Job]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    errors: list[BaseException] = field(default_factory=list)
+    signum: int | None = None
+
+
+def run(settings: Settings, prepare: Prepare, report: Report | None) -> NoReturn:
+    """Prepare the job, run it to its end and leave the process with the exit code.
+
+    Args:
+        settings: what to show, and how.
+        prepare: makes the job, before there is a loop; it may emit warnings and raise.
+        report: the result in text; None prints none.
+    """
+    pump = Pump(choose_renderer(settings, report), _now)
+    tally = Tally(pump.emit)
+    with pump, open_log(pump.log) as log:
+        log.setLevel(settings.log_level(debug=settings.debug))
+        outcome = _Outcome()
+        try:
+            job = prepare(tally.emit)
+            debug = settings.debug or job.debug
+            log.setLevel(settings.log_level(debug=debug))
+            anyio.run(_supervise, job, outcome, tally, pump, backend_options={"debug": debug})
+        except KeyboardInterrupt:
+            outcome.signum = signal.SIGINT
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, it ends in an exit code
+            outcome.errors.append(error)
+        summary = tally.summary(outcome.errors, outcome.signum)
+        pump.emit(summary)
+    _leave(settings, outcome, summary, pump.failure)
+
+
+def _now() -> Moment:
+    return Moment(datetime.now(UTC).astimezone(), monotonic())
+
+
+async def _supervise(job: Job, outcome: _Outcome, tally: Tally, pump: Pump) -> None:
+    """Run the work beside a task that watches for signals; errors end up in ``outcome``."""
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, scope, outcome, tally, pump, name="signals")
+        try:
+            with scope:
+                await job.work(tally.emit)
+                # Done in spite of a signal that came too late to stop anything.
+                outcome.signum = None
+        except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
+            outcome.errors += _leaves(group)
+        tasks.cancel_scope.cancel()
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for child in error.exceptions for leaf in _leaves(child)]
+    return [error]
+
+
+async def _watch_signals(
+    scope: anyio.CancelScope,
+    outcome: _Outcome,
+    tally: Tally,
+    pump: Pump,
+    *,
+    task_status: TaskStatus[None],
+) -> None:
+    # nohup and a shell's background jobs ignore some signals on purpose: leave those ignored.
+    watched = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    with anyio.open_signal_receiver(*watched) as received:
+        task_status.started()
+        async for signum in received:
+            if scope.cancel_called:
+                _leave_at_once(tally, pump, signum)
+            outcome.signum = signum
+            tally.emit(Warned(f"{signum.name}: stopping and undoing; once more to leave at once"))
+            scope.cancel()
+
+
+def _leave_at_once(tally: Tally, pump: Pump, signum: signal.Signals) -> NoReturn:
+    """End the process now: the kernel and the pending files remember what was started."""
+    for number in _SIGNALS:
+        # Should even this get stuck, a third signal ends it.
+        signal.signal(number, signal.SIG_DFL)
+    tally.abandon()
+    summary = tally.summary([], signum)
+    pump.emit(summary)
+    pump.close(_LAST_WORDS_S)
+    if summary.error:
+        say(summary.error)
+    os._exit(summary.exit_code)
+
+
+def _leave(
+    settings: Settings, outcome: _Outcome, summary: Summary, lost_view: Exception | None
+) -> NoReturn:
+    """Say what went wrong, in one line, and exit."""
+    code = summary.exit_code
+    if summary.error:
+        say(summary.error)
+    if lost_view is not None and not isinstance(lost_view, BrokenPipeError):
+        say(f"the result could not be shown: {lost_view}")
+        outcome.errors.append(lost_view)
+        code = code or 1
+    if settings.debug:
+        for error in outcome.errors:
+            say("".join(traceback.format_exception(error)), one_line=False)
+    settle_stdout()
+    sys.exit(code)

@@ -1,0 +1,37 @@
+"""Chooses the renderer: what the admin asked for, and what the terminal can do."""
+
+import os
+import sys
+
+from virtbackup_async.cli.render.console import text_console
+from virtbackup_async.cli.render.interface import Renderer, Report
+from virtbackup_async.cli.render.json_lines import JsonLines
+from virtbackup_async.cli.render.live import LiveView
+from virtbackup_async.cli.render.plain import Plain, Quiet
+from virtbackup_async.cli.settings import Settings
+
+
+def choose_renderer(settings: Settings, report: Report | None) -> Renderer:
+    """JSON lines, silence, the live view or plain lines, in this order of precedence."""
+    # Where the locale has no sign for it, a name is shown escaped rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if settings.json:
+        return JsonLines(sys.stdout, sys.stderr)
+    out = text_console(sys.stdout)
+    if settings.quiet:
+        return Quiet(out, sys.stderr, report)
+    if settings.progress and _can_redraw():
+        return LiveView(out, text_console(sys.stderr), report)
+    return Plain(
+        out,
+        sys.stderr,
+        report,
+        progress=settings.progress,
+        phases=settings.verbose or settings.debug,
+    )
+
+
+def _can_redraw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
