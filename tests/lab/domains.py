@@ -11,79 +11,14 @@ import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 from lxml import etree
 
-from lab.disks import DiskSpec, disk_xml, make_image
-from lab.guest import Guest, build
+from lab.description import domain_xml
+from lab.disks import DiskSpec, make_image
+from lab.guest import build
 from lab.libvirt_root import LibvirtRoot
 from lab.process import LabError
-
-_AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-_SCSI = "<controller type='scsi' model='virtio-scsi'/>"
-
-
-def domain_xml(
-    name: str,
-    disks: Sequence[tuple[DiskSpec, Path]],
-    guest: Guest,
-    console: Path,
-    *,
-    agent: bool = True,
-    writer: str | None = None,
-    uuid: str | None = None,
-    bus: str = "virtio",
-    hypervisor: str = "qemu",
-    memory_mib: int = 128,
-) -> str:
-    """libvirt's description of a domain that boots the lab's guest.
-
-    Args:
-        name: the domain's name.
-        disks: each with its image.
-        guest: kernel and initramfs.
-        console: the file that the serial console goes to.
-        agent: whether there is a guest agent, channel and program.
-        writer: the dev of an ext4 disk on which the guest keeps appending to ``writer.log``.
-        uuid: the domain's identity; a new one by default.
-        bus: of the disks, ``virtio`` or ``scsi`` (the devs are then ``sda`` …).
-        hypervisor: ``qemu`` (TCG) or ``kvm``.
-        memory_mib: the guest needs 64.
-    """
-    devices = [disk_xml(spec, image, bus) for spec, image in disks]
-    devices += [_SCSI] * (bus == "scsi") + [_AGENT] * agent
-    return f"""\
-<domain type='{hypervisor}'>
-  <name>{escape(name)}</name>
-  <uuid>{uuid or uuids.uuid4()}</uuid>
-  <memory unit='MiB'>{memory_mib}</memory>
-  <vcpu>1</vcpu>
-  <os>
-    <type arch='x86_64' machine='pc'>hvm</type>
-    <kernel>{escape(str(guest.kernel))}</kernel>
-    <initrd>{escape(str(guest.initramfs))}</initrd>
-    <cmdline>{escape(_cmdline([spec for spec, _ in disks], writer, agent=agent))}</cmdline>
-  </os>
-  <features><acpi/></features>
-  <devices>
-    {"".join(devices)}
-    <serial type='file'><source path='{escape(str(console))}'/></serial>
-    <controller type='usb' model='none'/>
-    <video><model type='none'/></video>
-    <memballoon model='none'/>
-  </devices>
-</domain>"""
-
-
-def _cmdline(disks: Sequence[DiskSpec], writer: str | None, *, agent: bool) -> str:
-    mounted = [disk.dev for disk in disks if disk.fs and disk.kind == "disk"]
-    words = ["console=ttyS0", "quiet", "panic=-1", "no_timer_check", "tsc=reliable"]
-    if mounted:
-        words.append("lab.mount=" + ",".join(f"{dev}:/mnt/{dev}" for dev in mounted))
-    if writer:
-        words.append(f"lab.writer=/mnt/{writer}")
-    return " ".join(words if agent else [*words, "lab.agent=off"])
 
 
 class LabDomain:
@@ -98,7 +33,7 @@ class LabDomain:
     def start(self) -> None:
         """Start it, without waiting for the guest."""
         self.console.unlink(missing_ok=True)
-        self.root.virsh("start", self.name)
+        self.root.start_domain(self.name, agent=self._has_agent)
 
     def wait_booted(self, timeout_s: float = 90) -> None:
         """Wait until the guest has mounted its disks and its agent, if it has one, answers."""
@@ -168,8 +103,11 @@ class LabDomain:
 
     def destroy(self) -> None:
         """Pull the plug, if it runs."""
-        if self.state() != "shut off":
+        try:
             self.root.virsh("destroy", self.name)
+        except LabError:
+            if self.state() != "shut off":
+                raise
 
     def undefine(self) -> None:
         """Destroy it and forget it; its images stay."""

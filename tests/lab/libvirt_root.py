@@ -15,6 +15,7 @@ of a session, which are ours to say. Its guests are in that namespace too.
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -58,6 +59,10 @@ class LibvirtRoot:
         """
         return run("virsh", "-q", "-c", self.uri, *argv, timeout_s=timeout_s)
 
+    def start_domain(self, name: str, *, agent: bool) -> None:  # noqa: ARG002 -- Embedded asks
+        """Start a defined domain; ``agent`` says whether its guest will have one."""
+        self.virsh("start", name)
+
     def guest_pids(self) -> dict[str, int]:
         """The process id of each running domain's QEMU, from the pid files of the root."""
         return guest_pids(self.path)
@@ -82,10 +87,29 @@ class LibvirtRoot:
 
 
 class Embedded(LibvirtRoot):
-    """The QEMU driver inside each client; its guests outlive the client that started them."""
+    """The QEMU driver inside each client; its guests outlive the client that started them.
+
+    A client that opens the root finds the guests running, but reconnects to their agents only
+    after the open has returned: ``virsh`` waits for that here, by waiting for an event that never
+    comes. Nobody listens between two clients, so the one that starts a guest stays until the agent
+    has said hello.
+    """
+
+    _SETTLE = "event --event watchdog --timeout 1"
+    _SETTLED = "event loop timed out\nevents received: 0\n"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, f"qemu:///embed?root={path}", path / "cache/qemu")
+
+    def virsh(self, *argv: str | Path, timeout_s: float = 120) -> str:
+        command = shlex.join(str(word) for word in argv)
+        said = super().virsh(f"{self._SETTLE}; {command}", timeout_s=timeout_s)
+        return said.removeprefix(self._SETTLED)
+
+    def start_domain(self, name: str, *, agent: bool) -> None:
+        start = shlex.join(["start", name])
+        hello = "event --event agent-lifecycle --timeout 90"
+        super().virsh(f"{start}; {hello}" if agent else start)
 
 
 class Daemon(LibvirtRoot):
