@@ -1,0 +1,124 @@
+"""Which parts of an image are data, and how they fall into chunks.
+
+::
+
+    image    |  data  |      hole       |data|hole|  data  |
+    chunks   |    0    |    1    |    2    |    3    |  4  |     1 MiB each, the last one clipped
+    planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes: not planned
+
+Used by the streams and by the tar packager. Invariant: data extents ascend, do not touch each
+other and lie inside the image.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from virtbackup_async.images.buffers import CHUNK_BYTES
+from virtbackup_async.model.extent import Extent
+
+MAX_EXTENTS: Final = 65536
+PAGE_BYTES: Final = 4096
+_ZERO_PAGE: Final = bytes(PAGE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChunk:
+    """A chunk that has data in it: where it is, how long, and which parts are data."""
+
+    offset: int
+    length: int
+    ranges: tuple[Extent, ...]
+
+
+def data_length(extents: Iterable[Extent]) -> int:
+    """How many bytes the extents cover."""
+    return sum(extent.length for extent in extents)
+
+
+def scan_data(fd: int, size_bytes: int) -> tuple[Extent, ...]:
+    """Ask the file system which parts of a file are not holes. Blocking.
+
+    A badly fragmented file would cost memory without end: beyond ``MAX_EXTENTS`` the smallest
+    holes are taken for data.
+    """
+    found: list[Extent] = []
+    smallest_hole = 1
+    for extent in _seek_data(fd, size_bytes):
+        _append(found, extent, smallest_hole)
+        while len(found) > MAX_EXTENTS:
+            smallest_hole = max(4096, smallest_hole * 2)
+            found = _merge(found, smallest_hole)
+    return tuple(found)
+
+
+def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedChunk]:
+    """Cut data extents along the chunks; ``None`` plans the whole image as data."""
+    whole = (Extent(0, size_bytes),) if size_bytes else ()
+    offset = 0
+    ranges: list[Extent] = []
+    for piece in _cut(whole if extents is None else extents):
+        start = piece.start - piece.start % CHUNK_BYTES
+        if ranges and start != offset:
+            yield _planned(size_bytes, offset, ranges)
+            ranges = []
+        offset = start
+        ranges.append(piece)
+    if ranges:
+        yield _planned(size_bytes, offset, ranges)
+
+
+def find_data(planned: PlannedChunk, buffer: bytearray) -> tuple[Extent, ...]:
+    """Find the pages of a chunk, which ``buffer`` begins with, that are not all zeros."""
+    found: list[Extent] = []
+    for start in range(0, planned.length, PAGE_BYTES):
+        length = min(PAGE_BYTES, planned.length - start)
+        if not buffer.startswith(_ZERO_PAGE[:length], start):
+            _append(found, Extent(planned.offset + start, length), smallest_hole=1)
+    return tuple(found)
+
+
+def _planned(size_bytes: int, offset: int, ranges: list[Extent]) -> PlannedChunk:
+    return PlannedChunk(offset, min(CHUNK_BYTES, size_bytes - offset), tuple(ranges))
+
+
+def _cut(extents: Iterable[Extent]) -> Iterator[Extent]:
+    for extent in extents:
+        start = extent.start
+        while start < extent.end:
+            end = min(extent.end, start - start % CHUNK_BYTES + CHUNK_BYTES)
+            yield Extent(start, end - start)
+            start = end
+
+
+def _seek_data(fd: int, size_bytes: int) -> Iterator[Extent]:
+    end = 0
+    while end < size_bytes:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only hole from here on
+                return
+            if error.errno != errno.EINVAL:
+                raise
+            start, end = end, size_bytes  # the file system cannot tell: all of it may be data
+        if start >= size_bytes:  # it has grown since its size was taken
+            return
+        yield Extent(start, min(end, size_bytes) - start)
+
+
+def _append(found: list[Extent], extent: Extent, smallest_hole: int) -> None:
+    if found and extent.start - found[-1].end < smallest_hole:
+        start = found.pop().start
+        extent = Extent(start, extent.end - start)
+    found.append(extent)
+
+
+def _merge(extents: list[Extent], smallest_hole: int) -> list[Extent]:
+    merged: list[Extent] = []
+    for extent in extents:
+        _append(merged, extent, smallest_hole)
+    return merged

@@ -1,0 +1,88 @@
+"""An image file, or a block device, as a disk stream.
+
+The backup reads a domain's images through it, restore and verify read the files of a directory
+package. The file is only read; its holes are found by SEEK_DATA and are not read at all.
+"""
+
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.errors import ImageError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.extents import scan_data
+from virtbackup_async.images.stream import DiskStream, open_stream
+
+
+@asynccontextmanager
+async def open_image_stream(
+    path: Path, buffers: BufferPool, *, follow: bool = True
+) -> AsyncIterator[DiskStream]:
+    """Stream the image at ``path``.
+
+    Args:
+        path: a regular file or a block device.
+        buffers: the process's pool.
+        follow: whether a symbolic link is followed: a domain's disk may be one, a file of a
+            package may not.
+
+    Raises:
+        ImageError: it is missing, of another kind, not readable, or gets shorter meanwhile.
+    """
+    image = await to_thread.run_sync(_open_image, path, follow)
+    try:
+        async with open_stream(image, buffers, path.name) as stream:
+            yield stream
+    finally:
+        os.close(image.fd)
+
+
+class ImageFile:
+    """An open image file; the ``ImageReader`` over it."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
+        self.data_extents = scan_data(fd, self.size_bytes)
+
+    def read(self, offset: int, target: memoryview) -> None:
+        while target:
+            try:
+                count = os.preadv(self.fd, [target], offset)
+            except OSError as error:
+                message = f"cannot read {self.path} at byte {offset}: {error.strerror}"
+                raise ImageError(message) from error
+            if count == 0:
+                message = f"image ends early: {self.path} at byte {offset} of {self.size_bytes}"
+                raise ImageError(message, hint="Something shortened it while it was read.")
+            offset += count
+            target = target[count:]
+
+
+def _open_image(path: Path, follow: bool) -> ImageFile:  # noqa: FBT001 -- run_sync passes no keywords
+    try:
+        # Without O_NONBLOCK a pipe in the place of an image would hang the thread for ever.
+        nofollow = 0 if follow else os.O_NOFOLLOW
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow)
+        try:
+            return _checked_image(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+    except OSError as error:
+        raise ImageError(f"cannot open {path}: {error.strerror}") from error
+
+
+def _checked_image(path: Path, fd: int) -> ImageFile:
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise ImageError(f"not a regular file or block device: {path}")
+    image = ImageFile(path, fd)
+    if stat.S_ISREG(mode):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    return image
