@@ -1,0 +1,68 @@
+"""The directory packager: each disk is a file of its own, with its holes.
+
+Opened by ``registry.py``. Nothing is transformed, so disks run side by side.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.errors import CorruptError, ImageError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.durable import remove_durably, sync_directory
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.packagers.names import directory_path
+
+
+class DirectoryWriter:
+    """The ``PackageWriter`` of directory packages."""
+
+    concurrent_disks = True
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._written: list[Path] = []
+
+    async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
+        path = directory_path(self._directory, file)
+        stored_bytes = await write_sparse(stream, path, on_progress)
+        self._written.append(path)
+        return stored_bytes
+
+    async def finish(self) -> None:
+        await sync_directory(self._directory)
+
+    async def discard(self) -> None:
+        while self._written:
+            await remove_durably(self._written[-1])
+            self._written.pop()
+
+
+class DirectoryReader:
+    """The ``PackageReader`` of directory packages."""
+
+    def __init__(self, directory: Path, name: str, buffers: BufferPool) -> None:
+        self._directory = directory
+        self._name = name
+        self._buffers = buffers
+
+    @asynccontextmanager
+    async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
+        path = directory_path(self._directory, file)
+        try:
+            async with open_image_stream(path, self._buffers, follow=False) as stream:
+                yield stream
+        except ImageError as error:
+            raise CorruptError(error.message, hint=error.hint) from error
+
+    async def files(self) -> tuple[str, ...]:
+        return await to_thread.run_sync(self._files)
+
+    def _files(self) -> tuple[str, ...]:
+        found = (path for path in self._directory.iterdir() if path.is_file())
+        return tuple(sorted(p.name for p in found if p.name.startswith(f"{self._name}_")))

@@ -1,0 +1,111 @@
+"""A new file that is written from front to back: the output of the tar and zstd packagers.
+
+Invariants: an existing file is never touched; the file is private from its first moment; a write
+that has started ends before a cancellation is heard, because the data may be in a buffer that is
+used again afterwards.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.images.buffers import CHUNK_BYTES
+from virtbackup_async.images.durable import FILE_MODE, remove_durably, storage_error
+
+Piece = bytes | memoryview
+
+
+@asynccontextmanager
+async def open_output(path: Path) -> AsyncIterator["OutputFile"]:
+    """Create ``path``; when the block fails, or is left without ``finish``, remove it again.
+
+    Raises:
+        StorageError: it exists, or the target is full or not writable.
+    """
+    with CancelScope(shield=True):
+        output = await _create(path)
+    try:
+        yield output
+    finally:
+        with CancelScope(shield=True):
+            await output.aclose()
+
+
+class OutputFile:
+    """Write, then ``finish``."""
+
+    def __init__(self, path: Path, file: AsyncBufferedIOBase, created_s: int) -> None:
+        self.path = path
+        self.length_bytes = 0
+        self.created_s = created_s
+        self._file = file
+        self._is_finished = False
+        self._is_discarded = False
+
+    async def write(self, pieces: Iterable[Piece]) -> None:
+        """Append the pieces in order."""
+        pieces = list(pieces)
+        try:
+            with CancelScope(shield=True):
+                await self._file.writelines(pieces)
+        except OSError as error:
+            raise storage_error("write", self.path, error) from error
+        self.length_bytes += sum(map(len, pieces))
+
+    async def flush(self) -> None:
+        """Hand everything to the operating system."""
+        try:
+            with CancelScope(shield=True):
+                await self._file.flush()
+        except OSError as error:
+            raise storage_error("write", self.path, error) from error
+
+    async def finish(self) -> None:
+        """Make the content durable. The name is so after a sync of the directory."""
+        await self.flush()
+        try:
+            await to_thread.run_sync(os.fdatasync, self._file.fileno())
+        except OSError as error:
+            raise storage_error("sync", self.path, error) from error
+        self._is_finished = True
+
+    async def discard(self) -> None:
+        """Remove the file, finished or not; once."""
+        if not self._is_discarded:
+            await remove_durably(self.path)
+            self._is_discarded = True
+
+    async def aclose(self) -> None:
+        """Close; remove what is not finished."""
+        try:
+            if not self._is_finished:
+                await self.discard()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self._file.close()
+        except OSError as error:
+            # Closing flushes: on a full target it fails like the write before it did.
+            if self._is_finished:
+                raise storage_error("close", self.path, error) from error
+
+
+async def _create(path: Path) -> "OutputFile":
+    try:
+        opened = await aiofiles.open(path, "xb", CHUNK_BYTES, opener=_open_private)
+    except OSError as error:
+        raise storage_error("create", path, error) from error
+    file = cast("AsyncBufferedIOBase", opened)  # the type stubs know few sizes of buffers
+    return OutputFile(path, file, int(os.fstat(file.fileno()).st_mtime))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)

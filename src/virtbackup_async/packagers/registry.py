@@ -1,0 +1,109 @@
+"""The door to the packagers: the engine opens, reads and removes packages here.
+
+Invariant: a package whose writing failed, or was cancelled, is gone when ``open_writer`` is left.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from anyio import CapacityLimiter, fail_after
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
+from virtbackup_async.packagers.interface import PackageReader, PackageWriter
+from virtbackup_async.packagers.names import directory_path, plain_name, tar_path, zstd_path
+from virtbackup_async.packagers.tar import open_tar_writer
+from virtbackup_async.packagers.tar_reader import TarReader
+from virtbackup_async.packagers.zstd import ZstdWriter
+from virtbackup_async.packagers.zstd_reader import ZstdReader
+
+DISCARD_TIMEOUT_S: Final = 60.0
+
+
+@asynccontextmanager
+async def open_writer(
+    packager: Packager, directory: Path, name: str, cpu: CapacityLimiter
+) -> AsyncIterator[PackageWriter]:
+    """Start the package of the backup ``name`` in ``directory``, which exists.
+
+    When the block fails or is cancelled, everything that was made is removed, and so is what was
+    never finished.
+
+    Args:
+        packager: with options that ``validate_opts`` let through.
+        directory: where the package goes.
+        name: the backup's name.
+        cpu: how many threads may compress at once, in the whole process.
+    """
+    async with _open_writer(packager, directory, name, cpu) as writer:
+        try:
+            yield writer
+        except BaseException:
+            with fail_after(DISCARD_TIMEOUT_S, shield=True):
+                await writer.discard()
+            raise
+
+
+@asynccontextmanager
+async def open_reader(
+    packager: Packager, directory: Path, name: str, buffers: BufferPool
+) -> AsyncIterator[PackageReader]:
+    """Open the package of the backup ``name`` in ``directory`` for reading."""
+    plain_name(name)
+    match packager.type:
+        case "directory":
+            yield DirectoryReader(directory, name, buffers)
+        case "tar":
+            yield TarReader(tar_path(directory, name, packager), buffers)
+        case "zstd":
+            yield ZstdReader(directory, name, buffers)
+        case unknown:
+            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
+
+
+async def remove_package(
+    packager: Packager, directory: Path, name: str, files: Iterable[str]
+) -> None:
+    """Remove a package, whole or half-made, by its names alone; what is gone already is fine."""
+    for path in package_paths(packager, directory, name, files):
+        await remove_durably(path)
+
+
+def package_paths(
+    packager: Packager, directory: Path, name: str, files: Iterable[str]
+) -> tuple[Path, ...]:
+    """The files in the target that the package of these disk files consists of."""
+    match packager.type:
+        case "directory":
+            return tuple(directory_path(directory, file) for file in files)
+        case "tar":
+            return (tar_path(directory, name, packager),)
+        case "zstd":
+            return tuple(zstd_path(directory, name, file) for file in files)
+        case unknown:
+            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
+
+
+def _open_writer(
+    packager: Packager, directory: Path, name: str, cpu: CapacityLimiter
+) -> AbstractAsyncContextManager[PackageWriter]:
+    plain_name(name)
+    match packager.type:
+        case "directory":
+            return _nothing_to_close(DirectoryWriter(directory))
+        case "tar":
+            return open_tar_writer(directory, name, packager, cpu)
+        case "zstd":
+            return _nothing_to_close(ZstdWriter(directory, name, packager, cpu))
+        case unknown:
+            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
+
+
+@asynccontextmanager
+async def _nothing_to_close(writer: PackageWriter) -> AsyncIterator[PackageWriter]:
+    yield writer

@@ -1,0 +1,110 @@
+"""Writing tar packages: one archive of all disks, optionally compressed.
+
+Opened by ``registry.py``; ``tar_reader.py`` is the way back, ``tar_format.py`` the layout. An
+archive is one sequence, so disks wait for each other.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from anyio import CapacityLimiter, Lock
+
+from virtbackup_async.images.durable import sync_directory
+from virtbackup_async.images.stream import Chunk, DiskStream
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.packagers.compressor import method_of, open_compressor
+from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.packagers.names import plain_name, tar_path
+from virtbackup_async.packagers.output import OutputFile, Piece, open_output
+from virtbackup_async.packagers.tar_format import Layout, end_of_archive, member_head, padding
+from virtbackup_async.packagers.zeros import zero_pieces
+
+
+@asynccontextmanager
+async def open_tar_writer(
+    directory: Path, name: str, packager: Packager, cpu: CapacityLimiter
+) -> AsyncIterator["TarWriter"]:
+    """Start the archive of the backup ``name``; without ``finish`` it is removed again."""
+    compression = packager.opts.get("compression")
+    async with open_output(tar_path(directory, name, packager)) as output:
+        if compression in {None, "tar"}:
+            yield TarWriter(output, output)
+            return
+        method = method_of(compression, packager.opts.get("compression_lvl") or 0)
+        async with open_compressor(output, method, cpu) as compressor:
+            yield TarWriter(output, compressor)
+
+
+class _Sink(Protocol):
+    async def write(self, pieces: Iterable[Piece]) -> None: ...
+    async def flush(self) -> None: ...
+
+
+class TarWriter:
+    """The ``PackageWriter`` of tar packages."""
+
+    concurrent_disks = False
+
+    def __init__(self, output: OutputFile, sink: _Sink) -> None:
+        self._output = output
+        self._sink = sink
+        self._turn = Lock()
+        self._archive_bytes = 0
+
+    async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
+        plain_name(file)
+        async with self._turn:
+            stored_before = self._output.length_bytes
+            await self._write_member(file, stream, on_progress)
+            await self._sink.flush()
+            return self._output.length_bytes - stored_before
+
+    async def finish(self) -> None:
+        await self._sink.write([end_of_archive(self._archive_bytes)])
+        await self._sink.flush()
+        await self._output.finish()
+        await sync_directory(self._output.path.parent)
+
+    async def discard(self) -> None:
+        await self._output.discard()
+
+    async def _write_member(self, file: str, stream: DiskStream, on_progress: Progress) -> None:
+        extents = stream.data_extents
+        layout = Layout((Extent(0, stream.size_bytes),) if extents is None else extents)
+        head = member_head(file, stream.size_bytes, layout, self._output.created_s)
+        await self._sink.write([head])
+        body = _Body(layout)
+        async for chunk in stream.chunks():
+            await self._sink.write(body.pieces_of(chunk))
+            on_progress(stream.data_bytes)
+        await self._sink.write(body.end())
+        self._archive_bytes += len(head) + body.written_bytes
+
+
+class _Body:
+    """A member's data in order; chunks of zeros do not come, but have their place all the same."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.written_bytes = 0
+        self._layout = layout
+
+    def pieces_of(self, chunk: Chunk) -> Iterator[Piece]:
+        for extent in chunk.ranges:
+            yield from self._zeros_up_to(self._layout.position(extent.start))
+            start = extent.start - chunk.offset
+            self.written_bytes += extent.length
+            yield chunk.data[start : start + extent.length]
+
+    def end(self) -> Iterator[Piece]:
+        yield from self._zeros_up_to(self._layout.length_bytes)
+        rest = padding(self.written_bytes)
+        self.written_bytes += len(rest)
+        yield rest
+
+    def _zeros_up_to(self, position: int) -> Iterator[Piece]:
+        missing = position - self.written_bytes
+        self.written_bytes = position
+        yield from zero_pieces(missing)

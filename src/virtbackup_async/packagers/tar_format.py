@@ -1,0 +1,98 @@
+r"""Tar headers as this project writes and reads them: plain members, and sparse ones.
+
+A member with holes uses GNU's sparse format 1.0 in a PAX archive, which GNU tar, libarchive and
+Python's tarfile read::
+
+    PAX header   GNU.sparse.major=1 .minor=0 .name=<file> .realsize=<length of the image>
+    header       GNUSparseFile.0/<file>, size = map + data
+    map          "<count>\n" then "<offset>\n<length>\n" for each data extent, padded to 512
+    data         the extents' bytes, one after the other, padded to 512
+"""
+
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Final
+
+from virtbackup_async.model.extent import Extent
+
+BLOCK: Final = tarfile.BLOCKSIZE
+_SIZE_FIELD: Final = slice(124, 136)
+_CHECKSUM_FIELD: Final = slice(148, 156)
+_LARGEST_OCTAL_SIZE: Final = 8**11 - 1
+
+
+class Layout:
+    """Where the bytes of data extents lie when only they are stored, one after the other."""
+
+    def __init__(self, extents: Iterable[Extent]) -> None:
+        self.extents = tuple(extents)
+        self._starts = [extent.start for extent in self.extents]
+        self._positions = [0, *accumulate(extent.length for extent in self.extents)]
+
+    @property
+    def length_bytes(self) -> int:
+        """How long the stored data is."""
+        return self._positions[-1]
+
+    def position(self, offset: int) -> int:
+        """The stored place of the image's byte ``offset``, which must be in an extent."""
+        index = bisect_right(self._starts, offset) - 1
+        return self._positions[index] + offset - self._starts[index]
+
+
+def padding(length_bytes: int, unit: int = BLOCK) -> bytes:
+    """The zeros that fill ``length_bytes`` up to a multiple of ``unit``."""
+    return bytes(-length_bytes % unit)
+
+
+def end_of_archive(length_bytes: int) -> bytes:
+    """Two blocks of zeros, and more up to a whole record, after ``length_bytes`` of archive."""
+    end = bytes(2 * BLOCK)
+    return end + padding(length_bytes + len(end), tarfile.RECORDSIZE)
+
+
+def member_head(file: str, size_bytes: int, layout: Layout, mtime_s: int) -> bytes:
+    """All that comes before a member's data."""
+    info = tarfile.TarInfo(file)
+    info.mode = 0o600
+    info.mtime = mtime_s
+    if layout.length_bytes == size_bytes:
+        return _header(info, size_bytes)
+    info.name = "GNUSparseFile.0/" + file.encode("ascii", "replace").decode()[-80:]
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": file,
+        "GNU.sparse.realsize": str(size_bytes),
+    }
+    sparse_map = _sparse_map(size_bytes, layout)
+    return _header(info, len(sparse_map) + layout.length_bytes) + sparse_map
+
+
+def _sparse_map(size_bytes: int, layout: Layout) -> bytes:
+    entries = [(extent.start, extent.length) for extent in layout.extents]
+    if not entries or sum(entries[-1]) < size_bytes:
+        entries.append((size_bytes, 0))  # GNU tar ends a last hole so
+    lines = [str(len(entries)), *(f"{start}\n{length}" for start, length in entries), ""]
+    text = "\n".join(lines).encode()
+    return text + padding(len(text))
+
+
+def _header(info: tarfile.TarInfo, size_bytes: int) -> bytes:
+    """The PAX headers and the header, with the size always in the header itself.
+
+    tarfile would put 8 GiB and more into a PAX record; of a sparse member it then takes the wrong
+    length (the image's, not the stored one) on reading, and misses the members behind it.
+    """
+    head = bytearray(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+    block = head[-BLOCK:]
+    if size_bytes <= _LARGEST_OCTAL_SIZE:
+        block[_SIZE_FIELD] = b"%011o\0" % size_bytes
+    else:
+        block[_SIZE_FIELD] = b"\x80" + size_bytes.to_bytes(11, "big")
+    block[_CHECKSUM_FIELD] = b" " * 8
+    block[_CHECKSUM_FIELD] = b"%06o\0 " % sum(block)
+    head[-BLOCK:] = block
+    return bytes(head)

@@ -1,0 +1,105 @@
+"""Reading disks out of tar packages: ours, and the dense ones of virt-backup.
+
+Opened by ``registry.py``. Every disk that is open has its own tarfile, so several can be read at
+once. The archive is only searched up to the member that is wanted: in a compressed one, what lies
+before a place must be decompressed to get there, and going back starts again.
+"""
+
+import os
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from anyio import to_thread
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.names import plain_name
+from virtbackup_async.packagers.tar_format import Layout
+
+
+class TarReader:
+    """The ``PackageReader`` of tar packages."""
+
+    def __init__(self, path: Path, buffers: BufferPool) -> None:
+        self._path = path
+        self._buffers = buffers
+
+    @asynccontextmanager
+    async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
+        plain_name(file)
+        member = await to_thread.run_sync(_open_member, self._path, file)
+        try:
+            async with open_stream(member, self._buffers, file) as stream:
+                yield stream
+        finally:
+            member.close()
+
+    async def files(self) -> tuple[str, ...]:
+        return await to_thread.run_sync(self._files)
+
+    def _files(self) -> tuple[str, ...]:
+        with ExitStack() as opened, reading(self._path):
+            archive = _open_archive(self._path, opened)
+            return tuple(sorted(member.name for member in archive if member.isreg()))
+
+
+class _Member:
+    """A member of an open archive; the ``ImageReader`` over it."""
+
+    def __init__(
+        self, path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo, opened: ExitStack
+    ) -> None:
+        self._path = path
+        self.close = opened.close
+        self._file = cast("BinaryIO", archive.fileobj)
+        self._data_start = info.offset_data
+        self.size_bytes = info.size
+        self.data_extents = _extents_of(path, info)
+        self._layout = Layout(self.data_extents)
+
+    def read(self, offset: int, target: memoryview) -> None:
+        with reading(self._path):
+            self._file.seek(self._data_start + self._layout.position(offset))
+            while target:
+                count = self._file.readinto(target)  # type: ignore[attr-defined]
+                if not count:
+                    raise EOFError("it ends too early")
+                target = target[count:]
+
+
+def _open_member(path: Path, file: str) -> _Member:
+    with ExitStack() as opened:
+        archive = _open_archive(path, opened)
+        with reading(path):
+            info = next((member for member in archive if member.name == file), None)
+        if info is None:
+            raise CorruptError(f"no {file} in package {path}")
+        return _Member(path, archive, info, opened.pop_all())
+
+
+def _open_archive(path: Path, opened: ExitStack) -> tarfile.TarFile:
+    with reading(path):
+        # Neither a link nor a pipe in the place of a package may lead us on.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = opened.enter_context(os.fdopen(fd, "rb"))
+        return opened.enter_context(tarfile.open(fileobj=file, mode="r:*"))
+
+
+def _extents_of(path: Path, info: tarfile.TarInfo) -> tuple[Extent, ...]:
+    if not info.isreg() or info.size < 0:
+        raise CorruptError(f"not a regular file: {info.name} in package {path}")
+    sparse = cast("list[tuple[int, int]] | None", info.sparse)
+    pairs = [(0, info.size)] if sparse is None else sparse
+    extents = tuple(Extent(start, length) for start, length in pairs if length)
+    end = 0
+    for extent in extents:
+        if extent.start < end or extent.length < 0 or extent.end > info.size:
+            raise CorruptError(f"impossible sparse map of {info.name} in package {path}")
+        end = extent.end
+    return extents
