@@ -188,7 +188,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
         )
     )
     async with open_writer(
-        pending.packager, attempt.directory, pending.name, environment.cpu, environment.buffers
+        pending.packager, attempt.directory, pending.name, environment.cpu
     ) as package:
         async with _still_disks(environment, attempt) as still:
             records = await _copy_disks(environment, attempt, package, still)

@@ -17,9 +17,11 @@ from anyio import to_thread
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
-from virtbackup_async.errors import ImageError, QuiesceError, RollbackError
+from virtbackup_async.errors import ImageError, QuiesceError, RollbackError, VirtBackupError
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.model.domain import Disk
+
+CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
 
 
 class ChangedMeanwhileError(ImageError):
@@ -79,18 +81,20 @@ class Overlaid:
         Raises:
             RollbackError: for all disks that could not be put back, in one message.
         """
-        failures: list[RollbackError] = []
+        failures: list[VirtBackupError] = []
         for dev, disk in list(self.held.items()):
             self.emit(PhaseChanged(self.domain.name, Phase.UNDOING, dev))
             try:
                 await put_back(self.hypervisor, self.domain, disk)
-            except RollbackError as error:
+            except VirtBackupError as error:
                 failures.append(error)
             else:
                 del self.held[dev]
         if failures:
-            text = "; ".join(error.message for error in failures)
-            raise RollbackError(text, hint=failures[0].hint) from failures[0]
+            reasons = "; ".join(error.message for error in failures)
+            raise RollbackError(
+                f"{self.domain.name}: still on an overlay: {reasons}", hint=CLEAN_HINT
+            ) from failures[0]
 
     def _warn(self, message: str) -> None:
         self.emit(Warned(message, self.domain.name))

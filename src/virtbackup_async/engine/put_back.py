@@ -28,9 +28,8 @@ from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
     DomainNotFoundError,
+    HypervisorError,
     ImageError,
-    RollbackError,
-    VirtBackupError,
 )
 from virtbackup_async.images import durable, qemu_img
 from virtbackup_async.model.domain import Sources
@@ -38,7 +37,6 @@ from virtbackup_async.model.domain import Sources
 RECONNECT_TIMEOUT_S = 30
 RECONNECT_INTERVAL_S = 1
 MAX_STEPS = 6
-CLEAN_HINT = "Its pending file stays: run `virtbackup clean -b` when the cause is mended."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +53,14 @@ async def put_back(hypervisor: HypervisorPort, domain: DomainPort, disk: Overlai
     """Leave the domain on the disk's own image, with all that was written, and no overlay.
 
     Raises:
-        RollbackError: it could not be done; what is left is said, and nothing was lost.
+        HypervisorError: it could not be done: libvirt is gone, a block job failed, or the domain
+            is on an image that is neither the overlay nor the disk's own.
+        ImageError: qemu-img could not commit.
     """
-    try:
-        for _ in range(MAX_STEPS):
-            if await _step(hypervisor, domain, disk):
-                return
-    except RollbackError:
-        raise
-    except VirtBackupError as error:
-        raise _left(domain, disk, error.message) from error
-    raise _left(domain, disk, "the domain keeps changing")
+    for _ in range(MAX_STEPS):
+        if await _step(hypervisor, domain, disk):
+            return
+    raise HypervisorError(f"{domain.name}: {disk.dev}: the domain keeps changing")
 
 
 async def _step(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDisk) -> bool:
@@ -96,7 +91,7 @@ async def _step_running(domain: DomainPort, disk: OverlaidDisk, sources: Sources
         await domain.commit(disk.dev, resume=disk.dev in sources.devs_with_block_job)
         return False
     if live not in (disk.image, None):
-        raise _left(domain, disk, f"the domain is now on {live}, which is not ours")
+        raise HypervisorError(f"{domain.name}: {disk.dev} is now on {live}, by somebody else")
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
@@ -119,7 +114,9 @@ async def _step_shut_off(domain: DomainPort, disk: OverlaidDisk, sources: Source
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
     if exists and await qemu_img.holds_data(disk.overlay):
-        raise _left(domain, disk, f"the domain is now on {persistent}, the overlay holds data")
+        raise HypervisorError(
+            f"{domain.name}: {disk.dev} is now on {persistent}, but {disk.overlay} holds data"
+        )
     await durable.remove_durably(disk.overlay)
     return True
 
@@ -150,10 +147,3 @@ async def reconnect(hypervisor: HypervisorPort) -> None:
         else:
             return
         await anyio.sleep(RECONNECT_INTERVAL_S)
-
-
-def _left(domain: DomainPort, disk: OverlaidDisk, why: str) -> RollbackError:
-    return RollbackError(
-        f"{domain.name}: {disk.dev} is not back on {disk.image}, overlay {disk.overlay}: {why}",
-        hint=CLEAN_HINT,
-    )

@@ -1,0 +1,82 @@
+"""Undoing a backup whose process died: from its pending file alone.
+
+The pending file was on disk before anything was made, so it names all that there can be: overlays,
+the package, the definition. What is really there is looked up now. A backup that got as far as its
+definition is whole: only its domain and its pending file are put in order.
+
+``clean`` calls it for every pending backup; ``backup`` for those of a domain that is about to be
+backed up. The caller holds the domain's lock, so the pending file has no living owner.
+"""
+
+from pathlib import Path
+
+from virtbackup_async.catalog.definition_file import is_ours
+from virtbackup_async.catalog.scanning import FoundPending
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.put_back import OverlaidDisk, put_back
+from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
+from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.model.backup import Pending
+from virtbackup_async.packagers.registry import remove_package
+
+
+async def undo_pending(
+    hypervisor: HypervisorPort, domain: DomainPort, catalog: Catalog, found: FoundPending
+) -> None:
+    """Put the domain's disks back, remove what is half-made, and the pending file last.
+
+    Raises:
+        RollbackError: something could not be undone; the pending file stays. Safe to run again.
+    """
+    pending = found.pending
+    failures = await _put_back_all(hypervisor, domain, pending)
+    if failures:
+        raise RollbackError(
+            f"{domain.name}: backup {pending.name} cannot be undone: {'; '.join(failures)}",
+            hint="Mend the cause, then run `virtbackup clean -b` again.",
+        )
+    definition = catalog.definition_path(pending)
+    if not (is_ours(pending.version) and definition.exists()):
+        # virt-backup writes its definition first: beside its pending file it proves nothing.
+        await remove_durably(definition)
+        await remove_package(
+            pending.packager, found.path.parent, pending.name, package_files(pending)
+        )
+    await catalog.remove_pending(found.path)
+
+
+def package_files(pending: Pending) -> tuple[str, ...]:
+    """Return the names of all files that the package was to hold."""
+    return tuple(
+        file for disk in pending.disks.values() for file in (disk.target, *disk.backing) if file
+    )
+
+
+async def _put_back_all(
+    hypervisor: HypervisorPort, domain: DomainPort, pending: Pending
+) -> list[str]:
+    failures = []
+    for dev, disk in pending.disks.items():
+        if disk.snapshot is None:
+            continue
+        overlaid = OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot))
+        try:
+            await put_back(hypervisor, domain, overlaid)
+        except VirtBackupError as error:
+            failures.append(error.message)
+    return failures
+
+
+async def find_domain(hypervisor: HypervisorPort, pending: Pending) -> DomainPort:
+    """Return the domain of a pending backup, also if it was renamed.
+
+    Raises:
+        DomainNotFoundError: it was undefined, or another domain has its name now.
+    """
+    domain = await hypervisor.domain(pending.domain_name)
+    if pending.domain_uuid not in (None, domain.uuid):
+        raise DomainNotFoundError(
+            f"{pending.domain_name}: another domain has this name now, backup {pending.name}"
+        )
+    return domain
