@@ -151,6 +151,11 @@ class Daemon(LibvirtRoot):
                 raise LabError(f"the lab's libvirt daemon did not start: {log_end}")
             time.sleep(0.02)
 
+    def ensure_started(self) -> None:
+        """Start the daemon where a test has left it killed."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
         """End the daemon as systemd would; its guests run on."""
         self._end(signal.SIGTERM)
