@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Installs the system packages that the checks, the lab and the demo need, if any is missing.
+# Run by scripts/test and scripts/demo; needs neither root nor a network when all is there.
+# Enables and starts nothing: the lab runs a libvirt daemon of its own.
+set -euo pipefail
+
+# What is looked for: programs, a pkg-config module, and the daemon's QEMU driver.
+readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd virsh pkg-config gcc mkfs.ext4 cpio unshare)
+readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
+    libvirt-daemon-driver-qemu libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio)
+readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
+    libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux
+    kernel-core kernel-modules busybox qemu-guest-agent)
+readonly ARCH=(qemu-system-x86 qemu-img libvirt pkgconf gcc python e2fsprogs cpio
+    linux busybox qemu-guest-agent)
+
+missing() { # what is not here, one a line; nothing when all is
+    # /usr/sbin is not on every user's path.
+    local PATH=$PATH:/usr/sbin:/sbin program
+    for program in "${PROGRAMS[@]}"; do
+        command -v "$program" >/dev/null || echo "$program"
+    done
+    command -v libvirtd >/dev/null || command -v virtqemud >/dev/null || echo libvirtd
+    compgen -G '/usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
+        compgen -G '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
+        echo libvirt-qemu-driver
+    pkg-config --exists libvirt 2>/dev/null || echo libvirt-headers
+    python_headers || echo python-headers-and-venv
+}
+
+python_headers() { # of the Python that scripts/lib/venv.sh picks: libvirt-python is compiled
+    local python
+    python=$("$(dirname "${BASH_SOURCE[0]}")/venv.sh" --python) || return 1
+    "$python" - <<'PYTHON'
+import ensurepip, pathlib, sys, sysconfig
+sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())
+PYTHON
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "system packages: this needs root or sudo: $*" >&2
+        exit 2
+    fi
+}
+
+apt_install() {
+    # Package names differ by release: what this one does not have is left out, and noticed below.
+    local name known=()
+    as_root apt-get update -qq
+    for name in "${DEBIAN[@]}"; do
+        if apt-cache show "$name" >/dev/null 2>&1; then known+=("$name"); fi
+    done
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${known[@]}" >/dev/null
+}
+
+install_packages() {
+    if command -v apt-get >/dev/null; then
+        apt_install
+    elif command -v dnf >/dev/null; then
+        as_root dnf install -y -q --setopt=install_weak_deps=False "${FEDORA[@]}"
+    elif command -v pacman >/dev/null; then
+        as_root pacman -Sy --needed --noconfirm "${ARCH[@]}" >/dev/null
+    else
+        echo "system packages: no apt-get, dnf or pacman here; please install what Debian calls:" \
+            "${DEBIAN[*]}" >&2
+        exit 2
+    fi
+}
+
+main() {
+    local lacking
+    lacking=$(missing)
+    if [ -z "$lacking" ]; then
+        return
+    fi
+    echo "system packages: installing for ${lacking//$'\n'/ }"
+    install_packages
+    lacking=$(missing)
+    if [ -n "$lacking" ]; then
+        echo "system packages: still missing after the installation: ${lacking//$'\n'/ }" >&2
+        exit 2
+    fi
+}
+
+main
