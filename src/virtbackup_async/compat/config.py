@@ -1,0 +1,91 @@
+"""The configuration of virt-backup 0.1 to 0.5.6, with today's keys.
+
+A configuration carries no version, so every step runs on every file. ``config`` calls
+:func:`upgrade`, then tells the admin of each :class:`Change` what to write instead.
+"""
+
+from dataclasses import dataclass, field
+
+from virtbackup_async.compat.definition import packager_of_compression
+from virtbackup_async.compat.steps import Raw
+
+_OLD_COMPRESSION = ("compression", "compression_lvl")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Old keys of one section of the file, and the keys that replace them.
+
+    Attributes:
+        section: where the keys stand.
+        instead: the new keys with their values; not in the repr, a passphrase may be there.
+        is_rename: the value stays as it is, under the one new key.
+    """
+
+    section: tuple[str, ...]
+    old: tuple[str, ...]
+    instead: Raw = field(repr=False)
+    is_rename: bool = False
+
+
+def upgrade(raw: Raw) -> tuple[Raw, list[Change]]:
+    """Return a configuration with today's keys, and what was changed; ``raw`` stays as it is.
+
+    Values are not looked at beyond what the change needs: a section that is no mapping stays one.
+    """
+    changes: list[Change] = []
+    default = raw.get("default")
+    inherited = default if isinstance(default, dict) else {}
+    upgraded = _rename((), raw, "password", "passphrase", changes)
+    if isinstance(default, dict):
+        upgraded = {**upgraded, "default": _section(("default",), default, {}, changes)}
+    groups = raw.get("groups")
+    if isinstance(groups, dict):
+        named = {
+            name: _section(("groups", str(name)), group, inherited, changes)
+            for name, group in groups.items()
+        }
+        upgraded = {**upgraded, "groups": named}
+    return upgraded, changes
+
+
+def _section(
+    path: tuple[str, ...], section: object, inherited: Raw, changes: list[Change]
+) -> object:
+    if not isinstance(section, dict):
+        return section
+    renamed = _rename(path, section, "target_dir", "target", changes)
+    return _without_compression(path, renamed, inherited, changes)
+
+
+def _rename(path: tuple[str, ...], section: Raw, old: str, new: str, changes: list[Change]) -> Raw:
+    """Put the value of ``old`` under ``new``, where that is not set to something itself."""
+    if old not in section:
+        return section
+    instead = {new: section.get(new) or section[old]}
+    changes.append(Change(path, (old,), instead, is_rename=True))
+    return {**{key: value for key, value in section.items() if key != old}, **instead}
+
+
+def _without_compression(
+    path: tuple[str, ...], section: Raw, inherited: Raw, changes: list[Change]
+) -> Raw:
+    old = tuple(key for key in _OLD_COMPRESSION if key in section)
+    if not old:
+        return section
+    # Each of the two keys was inherited on its own: a level in the defaults met the compression
+    # of a group.
+    effective = {key: inherited[key] for key in _OLD_COMPRESSION if key in inherited}
+    instead = _packager({**effective, **{key: section[key] for key in old}}, section)
+    changes.append(Change(path, old, instead))
+    return {**{key: value for key, value in section.items() if key not in old}, **instead}
+
+
+def _packager(compression: Raw, section: Raw) -> Raw:
+    if "compression" not in compression:
+        given = section.get("packager_opts")
+        opts = given if isinstance(given, dict) else {}
+        return {"packager_opts": {**opts, **compression}}
+    packager = packager_of_compression(compression)
+    opts = {"packager_opts": packager["opts"]} if packager["opts"] else {}
+    return {"packager": packager["type"], **opts}

@@ -1,0 +1,131 @@
+"""Finds the configuration file and turns it into a checked :class:`Config`.
+
+``cli`` calls :func:`load_config` before the event loop starts: the file is small, and reading it
+blocks. The steps: read, parse, carry old keys over (``compat``), check each section, merge the
+defaults into each group, resolve ``g:`` patterns. All errors of the values are told together.
+"""
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+
+from virtbackup_async.compat import config as compat
+from virtbackup_async.config.patterns import PatternError, resolve
+from virtbackup_async.config.problems import Problems
+from virtbackup_async.config.schema import Config, Group, HostEntry
+from virtbackup_async.config.sections import (
+    TOP_KEYS,
+    Section,
+    merge_group,
+    read_group_section,
+    read_section,
+)
+from virtbackup_async.config.yaml_file import FILE_MAX_BYTES, YamlFile, parse_yaml
+from virtbackup_async.errors import ConfigError
+
+FILE_NAME = "config.yml"
+SYSTEM_DIRECTORY = Path("/etc/virt-backup")
+
+
+def load_config(path: Path | None) -> Config:
+    """Return the configuration in ``path``, or in the first file of :func:`search_paths`.
+
+    Raises:
+        ConfigError: there is none, it cannot be read, or something in it is wrong.
+    """
+    path = path or _find()
+    data, mode = _read(path)
+    file = parse_yaml(data, path)
+    if not isinstance(file.value, dict):
+        raise ConfigError(f"{path}:1: found no keys, expected 'groups' and others")
+    problems = Problems(file)
+    raw, changes = compat.upgrade(file.value)
+    for change in changes:
+        _tell(change, file, problems)
+    config = _build(raw, path, problems)
+    problems.raise_errors()
+    if config.passphrase and mode & stat.S_IROTH:
+        problems.warn(("passphrase",), "every user can read it: chmod o-r the file")
+    return replace(config, warnings=problems.warnings)
+
+
+def search_paths() -> tuple[Path, Path]:
+    """Return where the file is looked for: the user's own directory, then the system's."""
+    own = platformdirs.user_config_path("virt-backup")
+    return own / FILE_NAME, SYSTEM_DIRECTORY / FILE_NAME
+
+
+def _find() -> Path:
+    paths = search_paths()
+    for path in paths:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"no configuration file: neither {paths[0]} nor {paths[1]}",
+        hint="Create one of them, or name another with -c.",
+    )
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """Return the file's content, one byte more than allowed at most, and its mode."""
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
+    """Say what to write in place of old keys, and where those stand."""
+    line = file.line_of((*change.section, change.old[0]))
+    for key in change.instead:
+        file.lines.setdefault((*change.section, key), line)
+    if change.is_rename:
+        message = f"key of an old version, rename it to {', '.join(change.instead)}"
+    else:
+        instead = yaml.safe_dump(change.instead, sort_keys=False).rstrip()
+        message = f"{' and '.join(change.old)} of an old version, write instead:\n{instead}"
+    problems.warn((*change.section, change.old[0]), message)
+
+
+def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
+    top = read_section(raw, TOP_KEYS, (), problems)
+    default = read_group_section(top.pop("default", {}), ("default",), problems)
+    sections = top.pop("groups", {})
+    if not sections:
+        problems.warn((), "there are no groups, so there is nothing to back up")
+    groups = _groups(sections, default, problems)
+    if top.get("threads") == 0:
+        top["threads"] = len(os.sched_getaffinity(0))
+    return Config(path=path, groups=groups, **top)
+
+
+def _groups(sections: dict[Any, Any], default: Section, problems: Problems) -> dict[str, Group]:
+    groups = {}
+    for name, section in sections.items():
+        if not isinstance(name, str):
+            problems.wrong(("groups", str(name)), name, "a group's name, in quotes")
+        elif section is not None and not isinstance(section, dict):
+            problems.wrong(("groups", name), section, "a mapping")
+        else:
+            read = read_group_section(section or {}, ("groups", name), problems)
+            groups[name] = merge_group(name, default, read, problems)
+    return {name: _resolved(group, groups, problems) for name, group in groups.items()}
+
+
+def _resolved(group: Group, groups: dict[str, Group], problems: Problems) -> Group:
+    patterns = {
+        name: tuple(entry.pattern for entry in other.hosts) for name, other in groups.items()
+    }
+    entries: list[HostEntry] = []
+    for entry in group.hosts:
+        try:
+            entries.append(replace(entry, pattern=resolve(entry.pattern, patterns)))
+        except PatternError as error:
+            problems.error(("groups", group.name, "hosts"), str(error))
+    return replace(group, hosts=tuple(entries))

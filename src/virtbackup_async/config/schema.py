@@ -1,0 +1,80 @@
+"""The configuration as the rest of the program sees it: checked, merged, complete.
+
+``loading`` makes it, ``engine`` and ``cli`` read it; docs/configuration.md describes each key and
+is tested against the tables of ``sections``.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from virtbackup_async.config.patterns import HostPattern, any_includes
+from virtbackup_async.model.backup import Packager
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many backups ``clean`` keeps of each period; None keeps all, 0 none for its sake."""
+
+    hourly: int | None = 5
+    daily: int | None = 5
+    weekly: int | None = 5
+    monthly: int | None = 5
+    yearly: int | None = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HostEntry:
+    """Domains of a group. No ``disks`` means all; ``quiesce`` None takes the group's."""
+
+    pattern: HostPattern
+    disks: tuple[str, ...] = ()
+    quiesce: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Domains that share a target, a packager and a retention policy.
+
+    Attributes:
+        target: None where neither the group nor the defaults name one: it cannot be backed up.
+        autostart: backed up when no group is named.
+        autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
+    """
+
+    name: str
+    target: Path | None
+    packager: Packager = field(default_factory=lambda: Packager("tar"))
+    autostart: bool = False
+    autostart_given: bool = False
+    quiesce: bool = False
+    retention: Retention = Retention()
+    hosts: tuple[HostEntry, ...] = ()
+
+    def includes(self, domain: str) -> bool:
+        """Tell whether the group's hosts mean ``domain``."""
+        return any_includes((entry.pattern for entry in self.hosts), domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file.
+
+    Attributes:
+        path: the file it was read from.
+        threads: domains that are backed up at the same time; never 0 here.
+        uri: of libvirt; None for libvirt's own default.
+        parallel_disks: disks of one domain that are copied at the same time.
+        buffers_mib: memory for all copies together, in MiB.
+        warnings: what the admin should change, ready to be shown.
+    """
+
+    path: Path
+    debug: bool = False
+    threads: int = 1
+    uri: str | None = None
+    username: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
+    groups: dict[str, Group] = field(default_factory=dict)
+    parallel_disks: int = 2
+    buffers_mib: int = 64
+    warnings: tuple[str, ...] = ()

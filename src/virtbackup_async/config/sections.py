@@ -1,0 +1,151 @@
+"""The keys of each section, and how a section is read.
+
+``loading`` reads the whole file with it. A section is read on its own, before defaults and group
+are merged, so that an error names the place where the value stands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from virtbackup_async.config import values
+from virtbackup_async.config.patterns import PatternError, parse_pattern
+from virtbackup_async.config.problems import Problems
+from virtbackup_async.config.schema import Group, HostEntry, Retention
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.config.values import Check, WrongValueError
+from virtbackup_async.config.yaml_file import KeyPath
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.packager_rules import check_packager, clean_options, known_options
+
+Section = dict[str, Any]
+
+PERIODS = tuple(period.name for period in fields(Retention))
+
+TOP_KEYS: Mapping[str, Check] = {
+    "debug": values.flag,
+    "threads": values.count(0),
+    "parallel_disks": values.count(1),
+    "buffers_mib": values.count(1),
+    "uri": values.optional_text,
+    "username": values.optional_text,
+    "passphrase": values.optional_text,
+    "default": values.mapping,
+    "groups": values.mapping,
+}
+GROUP_KEYS: Mapping[str, Check] = {
+    "target": values.directory,
+    "packager": values.packager_type,
+    "packager_opts": values.mapping,
+    "autostart": values.flag,
+    "quiesce": values.flag,
+    **dict.fromkeys(PERIODS, values.keep),
+    "hosts": values.items,
+}
+HOST_KEYS: Mapping[str, Check] = {
+    "host": values.text,
+    "disks": values.texts,
+    "quiesce": values.flag,
+}
+# What null means where it does not mean "as if the key were not there".
+NULLS: Mapping[str, Any] = {**dict.fromkeys(PERIODS), "packager": "directory", "autostart": False}
+
+
+def read_section(
+    section: Mapping[Any, Any], keys: Mapping[str, Check], key_path: KeyPath, problems: Problems
+) -> Section:
+    """Return the checked values of the keys that are given; ``problems`` takes what is wrong."""
+    read: Section = {}
+    for key, value in section.items():
+        where = (*key_path, str(key))
+        if key not in keys:
+            problems.warn(where, f"unknown key, ignored{did_you_mean(str(key), keys)}")
+        elif value is None:
+            read.update({key: NULLS[key]} if key in NULLS else {})
+        else:
+            try:
+                read[key] = keys[key](value)
+            except WrongValueError as error:
+                problems.wrong(where, value, str(error))
+    return read
+
+
+def read_group_section(
+    section: Mapping[Any, Any], key_path: KeyPath, problems: Problems
+) -> Section:
+    """Return the checked values of a group or of the defaults, hosts parsed."""
+    read = read_section(section, GROUP_KEYS, key_path, problems)
+    if "hosts" in read:
+        where = (*key_path, "hosts")
+        entries = [
+            _read_host(entry, (*where, index), problems)
+            for index, entry in enumerate(read["hosts"])
+        ]
+        read["hosts"] = tuple(entry for entry in entries if entry)
+    return read
+
+
+def merge_group(name: str, default: Section, section: Section, problems: Problems) -> Group:
+    """Return the group that its section makes on top of the defaults, key by key."""
+    merged = {**default, **section}
+    target = merged.get("target")
+    if target and not target.is_absolute():
+        where: KeyPath = ("groups", name) if "target" in section else ("default",)
+        problems.warn((*where, "target"), "is relative to where the command is started")
+    return Group(
+        name=name,
+        target=target and target.absolute(),
+        packager=_packager(name, default, section, problems),
+        autostart=merged.get("autostart", False),
+        autostart_given="autostart" in merged,
+        quiesce=merged.get("quiesce", False),
+        retention=Retention(**{period: merged[period] for period in PERIODS if period in merged}),
+        hosts=merged.get("hosts", ()),
+    )
+
+
+def _read_host(entry: object, key_path: KeyPath, problems: Problems) -> HostEntry | None:
+    if isinstance(entry, str):
+        entry = {"host": entry}
+    if not isinstance(entry, dict):
+        problems.wrong(key_path, entry, "a domain's name in quotes, or a mapping with host")
+        return None
+    read = read_section(entry, HOST_KEYS, key_path, problems)
+    if "host" not in read:
+        if entry.get("host") is None:
+            problems.error(key_path, "host is missing: the domain's name, or a pattern")
+        return None
+    try:
+        pattern = parse_pattern(read["host"])
+    except PatternError as error:
+        problems.error(key_path, str(error))
+        return None
+    return HostEntry(pattern, read.get("disks", ()), read.get("quiesce"))
+
+
+def _packager(name: str, default: Section, section: Section, problems: Problems) -> Packager:
+    inherited: str = default.get("packager", "tar")
+    packager_type: str = section.get("packager", inherited)
+    where: KeyPath = ("groups", name) if "packager_opts" in section else ("default",)
+    opts = {**default, **section}.get("packager_opts", {})
+    if problems.has_error(("groups", name, "packager")):
+        return Packager(packager_type)  # whose options they are is not known
+    if "packager_opts" not in section and packager_type != inherited:
+        if opts:
+            message = f"packager_opts of default are for {inherited}, not used for {packager_type}"
+            problems.warn(("groups", name, "packager"), message)
+        opts = {}
+    _check_options(packager_type, opts, (*where, "packager_opts"), problems)
+    return Packager(packager_type, clean_options(packager_type, opts))
+
+
+def _check_options(packager_type: str, opts: Section, where: KeyPath, problems: Problems) -> None:
+    known = known_options(packager_type)
+    for key in opts:
+        if key not in known:
+            suggestion = did_you_mean(str(key), known)
+            message = f"no option of the packager {packager_type}, ignored{suggestion}"
+            problems.warn((*where, key), message)
+    for problem in check_packager(packager_type, opts):
+        key, _, message = problem.partition(": ")
+        problems.error((*where, key), message)

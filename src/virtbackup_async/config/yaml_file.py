@@ -1,0 +1,122 @@
+"""Reads the YAML file, and remembers the line of every key.
+
+``loading`` is the caller. Invariant: the tree that comes out is finite, small and without doubled
+keys; what is wrong is told with file, line and column, and never with the text found there, since
+that may be the passphrase.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from virtbackup_async.errors import ConfigError
+
+FILE_MAX_BYTES = 1024 * 1024
+# Aliases count as often as they are used: "billion laughs" is small only on disk.
+VALUES_MAX = 50_000
+DEPTH_MAX = 50
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """A parsed file; ``lines`` has the line (from 1) of each key and list item by its path."""
+
+    path: Path
+    value: object = field(repr=False)
+    lines: dict[KeyPath, int]
+
+    def line_of(self, key_path: KeyPath) -> int:
+        """Return the line of a key, or that of the nearest one above it."""
+        while key_path and key_path not in self.lines:
+            key_path = key_path[:-1]
+        return self.lines.get(key_path, 1)
+
+
+def parse_yaml(data: bytes, path: Path) -> YamlFile:
+    """Return the file's one document.
+
+    Raises:
+        ConfigError: it is not YAML, empty, too large, or has a key twice.
+    """
+    if len(data) > FILE_MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
+    try:
+        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigError(f"{path}: is empty", hint="Start from the example config.yml.")
+        lines = _Lines(path)
+        lines.visit(node, ())
+        return YamlFile(path, loader.construct_document(node), lines.found)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text, at byte {error.start}") from None
+    except yaml.YAMLError as error:
+        # The error holds the text around it, and a traceback would show it.
+        raise _as_config_error(error, path) from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: a date or number in it is impossible") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+
+
+class _Lines:
+    """Walks the nodes as often as aliases use them, within bounds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[KeyPath, int] = {}
+        self._visited = 0
+
+    def visit(self, node: yaml.Node, key_path: KeyPath) -> None:
+        self._visited += 1
+        if self._visited > VALUES_MAX or len(key_path) > DEPTH_MAX:
+            raise ConfigError(f"{self.path}: holds too many values, aliases counted in")
+        if isinstance(node, yaml.MappingNode):
+            self._visit_mapping(node, key_path)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self._note((*key_path, index), item)
+                self.visit(item, (*key_path, index))
+
+    def _visit_mapping(self, node: yaml.MappingNode, key_path: KeyPath) -> None:
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{_place(self.path, key.start_mark)}: a key is not text")
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                where = f"{self.path}:{line}: {dotted((*key_path, key.value))}"
+                raise ConfigError(f"{where}: found twice, first in line {seen[key.value]}")
+            seen[key.value] = line
+            is_merge = key.tag == "tag:yaml.org,2002:merge"
+            below = key_path if is_merge else (*key_path, key.value)
+            self._note(below, key)
+            self.visit(value, below)
+
+    def _note(self, key_path: KeyPath, node: yaml.Node) -> None:
+        self.found.setdefault(key_path, node.start_mark.line + 1)
+
+
+def dotted(key_path: KeyPath) -> str:
+    """Return a key path as text: ``groups.prod.hosts[2].disks``."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in key_path]
+    return "".join(parts).removeprefix(".")
+
+
+def _as_config_error(error: yaml.YAMLError, path: Path) -> ConfigError:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return ConfigError(f"{path}: holds a character that YAML does not allow")
+    mark = error.problem_mark or error.context_mark
+    # Single characters, and the escapes of such, tell nothing and help.
+    problem = re.sub(r" ?'[^'\\][^']+'", "", error.problem or "not YAML")
+    is_star = error.context == "while scanning an alias"
+    hint = 'A "*" has to be in quotes.' if is_star else None
+    return ConfigError(f"{_place(path, mark)}: {problem}", hint=hint)
+
+
+def _place(path: Path, mark: yaml.Mark | None) -> str:
+    return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)

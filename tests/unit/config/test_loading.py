@@ -1,0 +1,370 @@
+"""The configuration: what a file becomes, and what an admin is told of one that is wrong."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from virtbackup_async.config import loading
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.config.schema import Retention
+from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.backup import Packager
+
+ROOT = Path(__file__).parents[3]
+OLD = ROOT / "tests/compat/data/config"
+
+
+@pytest.fixture
+def load(tmp_path):
+    path = tmp_path / "config.yml"
+
+    def load(text, mode=0o600):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return load_config(path)
+
+    return load
+
+
+@pytest.fixture
+def errors(load, tmp_path):
+    """Return the lines of the error, the file's name left out."""
+
+    def errors(text):
+        with pytest.raises(ConfigError) as caught:
+            load(text)
+        assert caught.value.exit_code == 2
+        lines = str(caught.value).splitlines()
+        start = f"{tmp_path / 'config.yml'}:"
+        assert all(line.startswith(start) for line in lines)
+        return [line.removeprefix(start) for line in lines]
+
+    return errors
+
+
+@pytest.fixture
+def warnings(load, tmp_path):
+    def warnings(text):
+        found = load(text).warnings
+        return [line.removeprefix(f"{tmp_path / 'config.yml'}:") for line in found]
+
+    return warnings
+
+
+def test_shipped_example_loads():
+    config = load_config(ROOT / "config.yml")
+    assert config.warnings == ()
+    assert config.threads == 2
+    production, archive = config.groups.values()
+    assert production.packager == Packager("zstd", {"compression_lvl": 3})
+    assert production.target == Path("/var/backups/virtbackup")
+    assert production.retention == Retention(1, 7, 4, 6, 2)
+    assert archive.retention == Retention(1, 7, 4, 6, None)
+    assert [archive.includes(name) for name in ("web", "prod-1", "prod-test1")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_example_of_virt_backup_loads():
+    config = load_config(OLD / "0.5.6-example.yml")
+    assert config.warnings == ()
+    (group,) = config.groups.values()
+    assert group.packager == Packager("tar", {"compression": "xz", "compression_lvl": 6})
+    assert group.autostart
+    assert group.quiesce
+    assert group.hosts[0].disks == ("vda", "vdb")
+    assert group.hosts[0].quiesce is False
+    assert group.hosts[1].quiesce is None
+
+
+def test_configuration_of_0_1_loads_and_says_what_to_write():
+    config = load_config(OLD / "0.1.yml")
+    packagers = {name: group.packager for name, group in config.groups.items()}
+    assert packagers == {
+        "archive": Packager("tar", {"compression": "xz", "compression_lvl": 6}),
+        "inherits_level": Packager("tar", {"compression": "gz", "compression_lvl": 4}),
+        "plain_tar": Packager("tar", {"compression_lvl": 4}),
+        "copies": Packager("directory"),
+    }
+    assert config.groups["archive"].target == Path("/mnt/kvm/archive")
+    assert config.passphrase == "old secret"  # noqa: S105 -- what the sample holds
+    told = [line.removeprefix(f"{OLD / '0.1.yml'}:") for line in config.warnings]
+    assert told[:3] == [
+        "8: password: key of an old version, rename it to passphrase",
+        "11: default.compression_lvl: compression_lvl of an old version, write instead:\npackager"
+        + "_opts:\n  compression_lvl: 4",
+        "16: groups.archive.target_dir: key of an old version, rename it to target",
+    ]
+    assert told[3] == (
+        "17: groups.archive.compression: compression and compression_lvl of an old version, "
+        "write instead:\npackager: tar\npackager_opts:\n  compression: xz\n  compression_lvl: 6"
+    )
+    assert not any("old secret" in line for line in told)
+
+
+def test_missing_keys_have_virt_backups_defaults(load):
+    config = load("groups: {g: }")
+    assert (config.debug, config.threads, config.uri, config.username) == (False, 1, None, None)
+    assert (config.parallel_disks, config.buffers_mib) == (2, 64)
+    group = config.groups["g"]
+    assert group.target is None
+    assert group.packager == Packager("tar", {})
+    assert not group.autostart
+    assert not group.autostart_given
+    assert group.retention == Retention(5, 5, 5, 5, 5)
+
+
+def test_defaults_are_merged_key_by_key(load):
+    config = load("""
+default: {target: /t, packager: tar, packager_opts: {compression: gz, compression_lvl: 2},
+          autostart: true, hourly: 3, daily: "*"}
+groups:
+  same:
+  own: {packager_opts: {compression: xz}, hourly: null, daily: 2, autostart: no}
+""")
+    same, own = config.groups.values()
+    assert same.packager == Packager("tar", {"compression": "gz", "compression_lvl": 2})
+    assert same.retention == Retention(3, None)
+    assert same.autostart
+    assert own.packager == Packager("tar", {"compression": "xz"})
+    assert own.retention == Retention(None, 2)
+    assert not own.autostart
+    assert own.autostart_given
+
+
+def test_options_of_another_packager_are_not_inherited(load, warnings):
+    text = """
+default: {packager: tar, packager_opts: {compression: gz}}
+groups:
+  g: {packager: zstd}
+"""
+    assert load(text).groups["g"].packager == Packager("zstd", {})
+    assert warnings(text) == [
+        "4: groups.g.packager: packager_opts of default are for tar, not used for zstd"
+    ]
+
+
+@pytest.mark.parametrize("nothing", ["None", "none", "null", "~", '"tar"'])
+def test_compression_of_nothing_is_none(load, nothing):
+    text = f"groups: {{g: {{packager: tar, packager_opts: {{compression: {nothing}}}}}}}"
+    assert load(text).groups["g"].packager == Packager("tar", {})
+
+
+def test_packager_null_copies_into_a_directory(load):
+    assert load("groups: {g: {packager: }}").groups["g"].packager == Packager("directory", {})
+
+
+def test_threads_0_is_the_number_of_cpus(load):
+    assert load("{threads: 0, groups: {g: }}").threads == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("threads: many", "1: threads: found 'many', expected a whole number from 0 on"),
+        ("threads: true", "1: threads: found true, expected a whole number"),
+        ("threads: -1", "1: threads: found -1, expected a whole number"),
+        ("threads: 1.5", "1: threads: found 1.5, expected a whole number"),
+        ("debug: 'yes'", "1: debug: found 'yes', expected true or false, without quotes"),
+        ("parallel_disks: 0", "1: parallel_disks: found 0, expected a whole number from 1 on"),
+        ("uri: [x]", "1: uri: found a list, expected text"),
+        ("groups: [a]", "1: groups: found a list, expected a mapping"),
+        ("groups:\n  g: text", "2: groups.g: found 'text', expected a mapping"),
+        ("groups:\n  1: {}", "2: groups.1: found 1, expected a group's name, in quotes"),
+        ("default:\n  hourly: '5'", "2: default.hourly: found '5', expected a whole number"),
+        ("groups:\n  g:\n    daily: -2", "3: groups.g.daily: found -2, expected a whole number"),
+        ("groups: {g: {target: 5}}", "1: groups.g.target: found 5, expected text"),
+        (
+            "groups: {g: {packager: zst}}",
+            "1: groups.g.packager: found 'zst', expected one of directory, tar, zstd",
+        ),
+        (
+            "groups: {g: {packager: tar, packager_opts: {compression: lz4}}}",
+            "1: groups.g.packager_opts.compression: found 'lz4', expected none, gz, bz2 or xz",
+        ),
+        (
+            "groups: {g: {packager: zstd, packager_opts: {compression_lvl: 23}}}",
+            "1: groups.g.packager_opts.compression_lvl: found 23, expected a whole number from 0",
+        ),
+        ("groups: {g: {hosts: web}}", "1: groups.g.hosts: found 'web', expected a list"),
+        ("groups: {g: {hosts: [7]}}", "1: groups.g.hosts[0]: found 7, expected a domain's name"),
+        ("groups: {g: {hosts: [{}]}}", "1: groups.g.hosts[0]: host is missing"),
+        (
+            "groups: {g: {hosts: [{host: a, disks: vda}]}}",
+            "1: groups.g.hosts[0].disks: found 'vda', expected a list of texts",
+        ),
+        (
+            "groups: {g: {hosts: ['r:(']}}",
+            "1: groups.g.hosts[0]: found the regex '(', which is invalid",
+        ),
+        ("groups: {g: {hosts: ['!']}}", "1: groups.g.hosts[0]: found '!', expected a name"),
+        (
+            "groups: {g: {hosts: ['g:x']}}",
+            "1: groups.g.hosts: found 'g:x', expected the name of a group",
+        ),
+        (
+            "groups: {a: {hosts: ['g:b']}, b: {hosts: ['!g:a']}}",
+            "1: groups.a.hosts: groups refer to each other in a circle: b -> a -> b",
+        ),
+    ],
+)
+def test_wrong_value_is_told_with_its_place(errors, text, expected):
+    assert errors(text)[0].startswith(expected)
+
+
+def test_all_errors_are_told_together(errors):
+    told = errors("threads: x\ndebug: x\ngroups:\n  g:\n    hourly: x\n    hosts: x\n")
+    assert [line.split(":")[0] for line in told] == ["1", "2", "5", "6"]
+
+
+def test_error_in_the_defaults_is_told_once(errors):
+    told = errors("default:\n  packager_opts: {compression: lz4}\ngroups: {a: , b: , c: }")
+    assert told == [
+        "2: default.packager_opts.compression: found 'lz4', expected none, gz, bz2 or xz"
+    ]
+
+
+def test_wrong_packager_brings_no_error_of_its_options(errors):
+    told = errors("groups: {g: {packager: zst, packager_opts: {compression_lvl: 15}}}")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "is empty"),
+        ("# nothing", "is empty"),
+        ("[a]", "1: found no keys"),
+        ("just text", "1: found no keys"),
+        ("a: b: c", "1:5: mapping values are not allowed here"),
+        ("groups:\n  g:\n\thosts: []", "3:1: found character '\\t' that cannot start any token"),
+        ("default:\n  hourly: *\n", "2:12: expected alphabetic or numeric character"),
+        ("a: 1\nb: 2\na: 3", "3: a: found twice, first in line 1"),
+        ("groups:\n  g: {}\n  g: {}", "3: groups.g: found twice, first in line 2"),
+        ("a: 1\n---\nb: 2", "2:1: but found another document"),
+        ("a: !!python/object:os.system x", "1:4: could not determine a constructor"),
+        ("? [a]\n: 1", "1:3: a key is not text"),
+        ("a: \x00", "holds a character that YAML does not allow"),
+        (b"a: \xff", "not UTF-8 text, at byte 3"),
+        ("a: 2020-99-99", "a date or number in it is impossible"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: &a [*a]", "holds too many values"),
+    ],
+)
+def test_broken_file_is_told_with_its_place(errors, text, expected):
+    (line,) = errors(text)
+    assert line.lstrip().startswith(expected)
+
+
+def test_star_without_quotes_is_explained(errors):
+    assert errors("default:\n  hourly: *\n")[0].endswith('A "*" has to be in quotes.')
+
+
+def test_billion_laughs_is_refused(errors):
+    laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+    )
+    assert "too many values" in errors(laughs)[0]
+    merges = "a0: &a0 {x: 1}\n" + "".join(
+        f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12)
+    )
+    assert "too many values" in errors(merges)[0]
+
+
+def test_large_file_is_refused(errors):
+    assert "larger than" in errors("# " + "x" * 1024 * 1024)[0]
+
+
+def test_anchors_and_merge_keys_work(load):
+    config = load("""
+x-common: &common {target: /t, packager: directory}
+groups:
+  a: {<<: *common, hosts: [web]}
+  b: {<<: *common, target: /b}
+""")
+    assert config.groups["a"].target == Path("/t")
+    assert config.groups["b"].target == Path("/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{thread: 2, groups: {g: }}", "1: thread: unknown key, ignored, did you mean 'threads'?"),
+        ("groups: {g: {taget: /t}}", "1: groups.g.taget: unknown key, ignored, did you mean"),
+        ("{default: {weakly: 1}, groups: {g: }}", "1: default.weakly: unknown key, ignored, did"),
+        (
+            "groups:\n  g:\n    hosts:\n    - host: a\n      disk: [vda]",
+            "5: groups.g.hosts[0].disk: unknown key, ignored, did you mean 'disks'?",
+        ),
+        (
+            "groups: {g: {packager: tar, packager_opts: {compresion: gz}}}",
+            "1: groups.g.packager_opts.compresion: no option of the packager tar, ignored, did",
+        ),
+        ("{qqq: 2, groups: {g: }}", "1: qqq: unknown key, ignored"),
+        ("groups:", "1: there are no groups"),
+        ("groups: {g: {target: here}}", "1: groups.g.target: is relative to where"),
+        (
+            "groups: {g: {target_dir: /t}}",
+            "1: groups.g.target_dir: key of an old version, rename it to target",
+        ),
+    ],
+)
+def test_warning_is_told_with_its_place(warnings, text, expected):
+    (line,) = warnings(text)
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize("key", ["passphrase", "password"])
+@pytest.mark.parametrize(
+    "value", ["12345678", "[12345678]", "*12345678", "!12345678", "'12345678", "{a: 12345678}"]
+)
+def test_passphrase_is_never_repeated(load, key, value):
+    with pytest.raises(ConfigError) as caught:
+        load(f"groups: {{g: }}\n{key}: {value}\n")
+    error = caught.value
+    assert "12345678" not in str(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+
+
+def test_passphrase_is_not_in_the_repr(load):
+    config = load("{passphrase: 'hunter two', groups: {g: }}")
+    assert config.passphrase == "hunter two"  # noqa: S105 -- what the sample holds
+    assert "hunter" not in repr(config)
+
+
+def test_passphrase_that_all_can_read_is_warned_of(load):
+    text = "{passphrase: secret, groups: {g: }}"
+    assert load(text, mode=0o640).warnings == ()
+    (warning,) = load(text, mode=0o644).warnings
+    assert "passphrase: every user can read it" in warning
+    assert load("groups: {g: }", mode=0o644).warnings == ()
+
+
+def test_unreadable_file_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing\.yml: cannot be read: No such file"):
+        load_config(tmp_path / "missing.yml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_own_file_comes_before_the_systems(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(loading, "SYSTEM_DIRECTORY", tmp_path / "etc")
+    with pytest.raises(ConfigError, match="no configuration file: neither"):
+        load_config(None)
+    for directory, threads in ((tmp_path / "etc", 3), (tmp_path / "virt-backup", 4)):
+        directory.mkdir()
+        (directory / "config.yml").write_text(f"{{threads: {threads}, groups: {{g: }}}}")
+        assert load_config(None).threads == threads
+
+
+def test_paths_are_virt_backups(monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert loading.search_paths() == (
+        Path.home() / ".config/virt-backup/config.yml",
+        Path("/etc/virt-backup/config.yml"),
+    )
