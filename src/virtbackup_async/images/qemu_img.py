@@ -1,0 +1,187 @@
+"""``qemu-img``: what an image is based on, whether it is sound, and the commit of an overlay.
+
+Called by the hypervisor layer for backing chains and by ``clean`` for domains that are shut off.
+Images come from guests, and a guest that may write its header may lie in it. So a format is never
+guessed, one image is opened at a time, and a name in a header is taken for a path and nothing else
+(``json:`` and ``nbd:`` names would make QEMU open what the guest asked for).
+"""
+
+import os
+from pathlib import Path
+from subprocess import DEVNULL, CompletedProcess  # noqa: TID251 -- processes start through anyio
+from typing import Any, Final, TypeVar
+
+import msgspec
+from anyio import run_process, to_thread
+
+from virtbackup_async.errors import CorruptError, ImageError
+from virtbackup_async.model.domain import BackingImage
+
+_T = TypeVar("_T")
+
+MAX_CHAIN_DEPTH: Final = 64
+_CHECK_IS_CORRUPT: Final = 2
+_CHECK_HAS_LEAKS: Final = 3
+_CHECK_IS_UNSUPPORTED: Final = 63
+
+
+class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
+    """What ``qemu-img info`` says of one image, as far as it is needed here.
+
+    ``backing_filename`` is the name as the header has it, relative to the image's directory.
+    """
+
+    virtual_size: int
+    format: str
+    actual_size: int = 0
+    backing_filename: str | None = None
+    backing_filename_format: str | None = None
+    format_specific: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def data_file(self) -> str | None:
+        """The file that a qcow2 image keeps its data in, where that is not the image itself."""
+        data = self.format_specific.get("data")
+        return data.get("data-file") if isinstance(data, dict) else None
+
+
+class _MapExtent(msgspec.Struct, frozen=True):
+    present: bool
+
+
+async def image_info(path: Path, format: str) -> ImageInfo:  # noqa: A002 -- QEMU's word
+    """Read the header of one image, also while a guest is running on it.
+
+    Raises:
+        ImageError: it cannot be opened as that format.
+    """
+    output = await _run("info", "-U", "--output=json", "-f", format, _name_of(path))
+    return _decoded(output, ImageInfo, path)
+
+
+async def backing_chain(path: Path, format: str) -> tuple[BackingImage, ...]:  # noqa: A002
+    """The images below ``path``, nearest first.
+
+    A backing file without a recorded format is raw, as libvirt takes it: probing would let a
+    guest with a raw disk write a qcow2 header into it that names any file of the host.
+
+    Raises:
+        ImageError: an image cannot be read, names something that is not a file, keeps its data in
+            another file, or the chain goes round or deeper than ``MAX_CHAIN_DEPTH``.
+    """
+    chain: list[BackingImage] = []
+    seen = {await to_thread.run_sync(os.path.realpath, path)}
+    image = BackingImage(path, format)
+    while (below := await _backing_of(image)) is not None:
+        image = below
+        real = await to_thread.run_sync(os.path.realpath, image.path)
+        if real in seen or len(chain) == MAX_CHAIN_DEPTH:
+            raise ImageError(f"backing chain of {path} has no end: {image.path} comes again")
+        seen.add(real)
+        chain.append(image)
+    return tuple(chain)
+
+
+async def commit(overlay: Path) -> None:
+    """Write what the qcow2 ``overlay`` holds into the image below it.
+
+    Nobody may have either of them open: QEMU's own locks see to that. It can be run again after
+    it was interrupted, the overlay stays as it is.
+
+    Raises:
+        ImageError: there is no image below it, its format is not recorded, or QEMU failed.
+    """
+    name = (await _backing_info(BackingImage(overlay, "qcow2"))).backing_filename_format
+    if name is None:
+        raise ImageError(f"no backing file, or none with a format, is recorded in {overlay}")
+    await _run("commit", "-q", "-d", "-f", "qcow2", _name_of(overlay))
+
+
+async def holds_data(overlay: Path) -> bool:
+    """Whether anything was ever written to the qcow2 ``overlay``, zeros included.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    # The overlay alone, so that the image below it may be missing: no option but this can say so.
+    alone = {
+        "driver": "qcow2",
+        "backing": None,
+        "file": {"driver": "file", "filename": _name_of(overlay)},
+    }
+    name = "json:" + msgspec.json.encode(alone).decode()
+    output = await _run("map", "-U", "--output=json", name)
+    return any(extent.present for extent in _decoded(output, list[_MapExtent], overlay))
+
+
+async def check(path: Path, format: str) -> None:  # noqa: A002
+    """Let QEMU check the structure of an image; lost clusters are harmless and pass.
+
+    Raises:
+        CorruptError: the image is damaged.
+        ImageError: it could not be checked.
+    """
+    name = _name_of(path)
+    arguments = ("check", "-U", "--output=json", "-f", format, name)
+    result = await _qemu_img(arguments)
+    if result.returncode == _CHECK_IS_CORRUPT:
+        raise CorruptError(f"image is damaged: {path}", hint=f"See `qemu-img check {name}`.")
+    if result.returncode not in {0, _CHECK_HAS_LEAKS, _CHECK_IS_UNSUPPORTED}:
+        raise _failed(arguments, result)
+
+
+async def _backing_info(image: BackingImage) -> ImageInfo:
+    info = await image_info(image.path, image.format)
+    if info.data_file is not None:
+        raise ImageError(f"image keeps its data in another file: {image.path}: {info.data_file}")
+    # QEMU takes what stands before a colon for a protocol, unless a slash comes first.
+    if ":" in (info.backing_filename or "").partition("/")[0]:
+        raise ImageError(f"backing of {image.path} is not a file: {info.backing_filename}")
+    return info
+
+
+async def _backing_of(image: BackingImage) -> BackingImage | None:
+    if image.format == "raw":
+        return None
+    info = await _backing_info(image)
+    if not info.backing_filename:
+        return None
+    path = image.path.parent / info.backing_filename
+    return BackingImage(path, info.backing_filename_format or "raw")
+
+
+def _name_of(path: Path) -> str:
+    """The name that QEMU cannot take for anything but a path: it begins with a slash."""
+    return os.fspath(path.absolute())
+
+
+def _decoded(output: bytes, type_: type[_T], path: Path) -> _T:
+    try:
+        return msgspec.json.decode(output, type=type_)
+    except msgspec.DecodeError as error:
+        raise ImageError(f"qemu-img says of {path} what cannot be read: {error}") from error
+
+
+async def _run(*arguments: str) -> bytes:
+    result = await _qemu_img(arguments)
+    if result.returncode != 0:
+        raise _failed(arguments, result)
+    return result.stdout
+
+
+async def _qemu_img(arguments: tuple[str, ...]) -> CompletedProcess[bytes]:
+    # A session of its own: Ctrl-C is for us to hear, QEMU must not stop on its own.
+    try:
+        return await run_process(
+            ("qemu-img", *arguments), stdin=DEVNULL, check=False, start_new_session=True
+        )
+    except OSError as error:
+        raise ImageError(
+            f"cannot run qemu-img: {error.strerror}", hint="Install QEMU's tools (qemu-utils)."
+        ) from error
+
+
+def _failed(arguments: tuple[str, ...], result: CompletedProcess[bytes]) -> ImageError:
+    said = result.stderr.decode(errors="replace").strip().splitlines()
+    why = said[-1] if said else f"exit code {result.returncode}"
+    return ImageError(f"qemu-img {arguments[0]} failed: {why.removeprefix('qemu-img: ')}")
