@@ -37,7 +37,7 @@ async def run_backup(
         emit(Warned(message))
     for missing in plan.missing:
         error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
-        emit(BackupFailed(missing.group.name, missing.pattern, str(error), error.exit_code))
+        emit(BackupFailed(missing.group, missing.pattern, str(error), error.exit_code))
     by_domain: dict[str, list[PlannedBackup]] = {}
     for planned in plan.backups:
         by_domain.setdefault(planned.domain, []).append(planned)

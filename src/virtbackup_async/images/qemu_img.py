@@ -85,8 +85,9 @@ async def backing_chain(path: Path, format: str) -> tuple[BackingImage, ...]:  #
 async def commit(overlay: Path) -> None:
     """Write what the qcow2 ``overlay`` holds into the image below it.
 
-    Nobody may have either of them open: QEMU's own locks see to that. It can be run again after
-    it was interrupted, the overlay stays as it is.
+    Nobody may have either of them open: QEMU's own locks see to that. The overlay is emptied when
+    all is written below, not before: so it can be run again after it was interrupted, and an
+    overlay that ``holds_data`` has not been committed.
 
     Raises:
         ImageError: there is no image below it, its format is not recorded, or QEMU failed.
@@ -94,7 +95,7 @@ async def commit(overlay: Path) -> None:
     name = (await _backing_info(BackingImage(overlay, "qcow2"))).backing_filename_format
     if name is None:
         raise ImageError(f"no backing file, or none with a format, is recorded in {overlay}")
-    await _run("commit", "-q", "-d", "-f", "qcow2", _name_of(overlay))
+    await _run("commit", "-q", "-f", "qcow2", _name_of(overlay))
 
 
 async def holds_data(overlay: Path) -> bool:
