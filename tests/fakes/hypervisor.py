@@ -1,0 +1,94 @@
+"""A hypervisor in memory: what the engine sees of libvirt, and the failures a real one rarely has.
+
+tests/integration runs the same engine on real QEMU; this one is for the orders of events that
+cannot be had there on demand.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from virtbackup_async.errors import DomainNotFoundError, HypervisorError
+from virtbackup_async.model.domain import DomainInfo, Sources
+
+Act = Callable[[], None]
+
+
+class FakeDomain:
+    """One domain with images; ``before`` holds what shall happen at the next call of a method."""
+
+    def __init__(self, images: Mapping[str, Path], *, active: bool = True) -> None:
+        self.name = "fake"
+        self.uuid = "00000000-0000-4000-8000-000000000000"
+        self.live: dict[str, Path] | None = dict(images) if active else None
+        self.persistent: dict[str, Path] | None = dict(images)
+        self.own = dict(images)
+        self.jobs: frozenset[str] = frozenset()
+        self.calls: list[str] = []
+        self.before: dict[str, list[Act]] = {}
+
+    def shut_off(self) -> None:
+        self.live = None
+
+    def undefine(self) -> None:
+        self.persistent = None
+
+    def _called(self, method: str) -> None:
+        self.calls.append(method)
+        acts = self.before.get(method, [])
+        if acts:
+            acts.pop(0)()
+
+    async def info(self) -> DomainInfo:
+        self._called("info")
+        return DomainInfo(self.name, self.uuid, 1, self.live is not None, True, "<domain/>")
+
+    async def sources(self) -> Sources:
+        self._called("sources")
+        if self.live is None and self.persistent is None:
+            raise DomainNotFoundError("no such domain")
+        return Sources(
+            dict(self.live) if self.live is not None else None,
+            dict(self.persistent) if self.persistent is not None else None,
+            self.jobs,
+        )
+
+    async def snapshot(
+        self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
+    ) -> None:
+        self._called("snapshot")
+        for side in (self.live, self.persistent):
+            if side is not None:
+                side.update(overlays)
+
+    async def commit(self, dev: str, *, resume: bool = False) -> None:
+        self._called("resume" if resume else "commit")
+        if self.live is None:
+            raise HypervisorError("domain is not running")
+        for side in (self.live, self.persistent):
+            if side is not None:
+                side[dev] = self.own[dev]
+
+    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
+        self._called("set_persistent_source")
+        if self.persistent is None:
+            raise DomainNotFoundError("no such domain")
+        self.persistent[dev] = path
+
+
+class FakeHypervisor:
+    """A connection that can be lost."""
+
+    def __init__(self, *domains: FakeDomain) -> None:
+        self.domains = {domain.name: domain for domain in domains}
+        self.reconnects = 0
+
+    async def domain_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.domains))
+
+    async def domain(self, name: str) -> FakeDomain:
+        if name not in self.domains:
+            raise DomainNotFoundError(f"{name}: no such domain")
+        return self.domains[name]
+
+    async def reconnect(self) -> None:
+        self.reconnects += 1

@@ -1,0 +1,168 @@
+"""The table of put_back.py, row by row, on real images under a domain that does what it is told."""
+
+import subprocess
+
+import pytest
+
+from fakes.hypervisor import FakeDomain, FakeHypervisor
+from virtbackup_async.engine.put_back import OverlaidDisk, put_back
+from virtbackup_async.errors import (
+    BlockJobError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DomainGoneError,
+    HypervisorError,
+)
+
+MIB = 1 << 20
+
+
+def qemu(*words):
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A raw image under an overlay that holds a write of its own."""
+    image, overlay = tmp_path / "vda.img", tmp_path / "vda.img.vbk-1"
+    image.write_bytes(b"\x01" * MIB)
+    qemu("qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", image, overlay)
+    qemu("qemu-io", "-f", "qcow2", "-c", "write -P 2 0 64k", overlay)
+    return OverlaidDisk("vda", image, "raw", overlay)
+
+
+@pytest.fixture
+def domain(disk):
+    """A running domain on the overlay, now and at its next start."""
+    domain = FakeDomain({"vda": disk.image})
+    domain.live = {"vda": disk.overlay}
+    domain.persistent = {"vda": disk.overlay}
+    return domain
+
+
+def failing(error):
+    def act():
+        raise error
+
+    return act
+
+
+def starts_with(image, byte):
+    return image.read_bytes()[:65536] == bytes([byte]) * 65536
+
+
+async def test_a_running_domain_is_committed(disk, domain):
+    await put_back(FakeHypervisor(), domain, disk)
+    assert domain.live == domain.persistent == {"vda": disk.image}
+    assert not disk.overlay.exists()
+
+
+async def test_a_job_that_a_killed_backup_left_is_taken_up_again(disk, domain):
+    domain.jobs = frozenset({"vda"})
+    await put_back(FakeHypervisor(), domain, disk)
+    assert "resume" in domain.calls
+    assert "commit" not in domain.calls
+
+
+async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, domain):
+    domain.live = {"vda": disk.image}
+    await put_back(FakeHypervisor(), domain, disk)
+    assert domain.persistent == {"vda": disk.image}
+    assert "commit" not in domain.calls
+    assert not disk.overlay.exists()
+
+
+async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
+    domain.shut_off()
+    await put_back(FakeHypervisor(), domain, disk)
+    assert domain.persistent == {"vda": disk.image}
+    assert starts_with(disk.image, 2)
+    assert not disk.overlay.exists()
+
+
+async def test_an_undefined_domain_keeps_what_it_wrote(disk, domain):
+    domain.shut_off()
+    domain.undefine()
+    await put_back(FakeHypervisor(), domain, disk)
+    assert starts_with(disk.image, 2)
+    assert not disk.overlay.exists()
+
+
+async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, domain):
+    def stop():
+        domain.shut_off()
+        raise DomainGoneError("domain is not running")
+
+    domain.before["commit"] = [stop]
+    await put_back(FakeHypervisor(), domain, disk)
+    assert starts_with(disk.image, 2)
+    assert not disk.overlay.exists()
+
+
+async def test_a_snapshot_that_never_happened_needs_nothing(disk, domain):
+    disk.overlay.unlink()
+    domain.live = domain.persistent = {"vda": disk.image}
+    await put_back(FakeHypervisor(), domain, disk)
+    assert "commit" not in domain.calls
+
+
+async def test_an_overlay_without_data_is_removed(disk, domain):
+    disk.overlay.unlink()
+    qemu("qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", disk.image, disk.overlay)
+    domain.shut_off()
+    domain.persistent = {"vda": disk.image}
+    await put_back(FakeHypervisor(), domain, disk)
+    assert not disk.overlay.exists()
+
+
+async def test_an_overlay_with_data_that_nobody_names_is_left_alone(disk, domain):
+    domain.shut_off()
+    domain.persistent = {"vda": disk.image}
+    with pytest.raises(HypervisorError, match="holds data"):
+        await put_back(FakeHypervisor(), domain, disk)
+    assert disk.overlay.exists()
+    assert starts_with(disk.image, 1)
+
+
+async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain, tmp_path):
+    domain.live = {"vda": tmp_path / "theirs"}
+    with pytest.raises(HypervisorError, match="by somebody else"):
+        await put_back(FakeHypervisor(), domain, disk)
+    assert disk.overlay.exists()
+    assert "commit" not in domain.calls
+
+
+async def test_a_lost_connection_is_opened_again(disk, domain):
+    hypervisor = FakeHypervisor()
+    domain.before["commit"] = [failing(ConnectionLostError("gone"))]
+    await put_back(hypervisor, domain, disk)
+    assert hypervisor.reconnects == 1
+    assert not disk.overlay.exists()
+
+
+async def test_a_failed_block_job_is_an_error_and_keeps_the_overlay(disk, domain):
+    domain.before["commit"] = [failing(BlockJobError("failed"))]
+    with pytest.raises(BlockJobError):
+        await put_back(FakeHypervisor(), domain, disk)
+    assert disk.overlay.exists()
+
+
+async def test_libvirt_gone_for_good_is_given_up(disk, domain, monkeypatch):
+    monkeypatch.setattr("virtbackup_async.engine.put_back.RECONNECT_TIMEOUT_S", 0)
+
+    class Gone(FakeHypervisor):
+        async def reconnect(self):
+            raise ConnectionFailedError("no answer")
+
+    domain.before["sources"] = [failing(ConnectionLostError("gone"))]
+    monkeypatch.setattr("virtbackup_async.engine.put_back.RECONNECT_INTERVAL_S", 0)
+    with pytest.raises(ConnectionFailedError):
+        await put_back(Gone(), domain, disk)
+    assert disk.overlay.exists()
+
+
+async def test_a_domain_that_keeps_changing_is_given_up(disk, domain):
+    domain.before["commit"] = [failing(DomainGoneError("stopped")) for _ in range(20)]
+    with pytest.raises(HypervisorError, match="keeps changing"):
+        await put_back(FakeHypervisor(), domain, disk)
+    assert disk.overlay.exists()
