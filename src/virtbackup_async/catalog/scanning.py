@@ -37,10 +37,16 @@ class FoundPending:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that should be a backup and is none; ``message`` is one line, path included."""
+    """Something that should be a backup and is none.
+
+    Attributes:
+        message: one line, the path included.
+        domain_directory: the name of the directory it is, or is in; mostly a domain's name.
+    """
 
     path: Path
     message: str
+    domain_directory: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +65,17 @@ class _Findings:
     problems: list[Problem] = field(default_factory=list)
 
     @contextmanager
-    def problems_of(self, path: Path) -> Iterator[None]:
+    def problems_of(self, path: Path, domain_directory: str) -> Iterator[None]:
         """Turn what goes wrong inside into a problem of ``path`` alone."""
         try:
             yield
         except FileNotFoundError:
             pass  # removed by somebody else since its directory was read
         except DefinitionError as error:
-            self.problems.append(Problem(path, str(error)))
+            self.problems.append(Problem(path, str(error), domain_directory))
         except OSError as error:
             reason = "a symlink, not followed" if path.is_symlink() else error.strerror or error
-            self.problems.append(Problem(path, f"{path}: {reason}"))
+            self.problems.append(Problem(path, f"{path}: {reason}", domain_directory))
 
 
 def scan_target(target: Path) -> Scan:
@@ -84,7 +90,7 @@ def scan_target(target: Path) -> Scan:
     except OSError as error:
         raise storage_error("read", target, error) from error
     for directory in directories:
-        with findings.problems_of(directory):
+        with findings.problems_of(directory, directory.name):
             _scan_domain(directory, findings)
     return Scan(
         tuple(sorted(findings.complete, key=lambda found: found.definition.date)),
@@ -107,7 +113,7 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
             present = frozenset(entry.name for entry in entries)
         for name in sorted(present):
             path = directory / name
-            with findings.problems_of(path):
+            with findings.problems_of(path, directory.name):
                 if name.endswith(pending_file.SUFFIX):
                     pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
                     findings.pending.append(FoundPending(pending, path))

@@ -94,8 +94,10 @@ def test_configuration_of_0_1_loads_and_says_what_to_write():
     told = [line.removeprefix(f"{OLD / '0.1.yml'}:") for line in config.warnings]
     assert told[:3] == [
         "8: password: key of an old version, rename it to passphrase",
-        "11: default.compression_lvl: compression_lvl of an old version, write instead:\npackager"
-        + "_opts:\n  compression_lvl: 4",
+        (
+            "11: default.compression_lvl: compression_lvl of an old version, write instead:\n"
+            "packager_opts:\n  compression_lvl: 4"
+        ),
         "16: groups.archive.target_dir: key of an old version, rename it to target",
     ]
     assert told[3] == (

@@ -1,0 +1,168 @@
+"""What backups there are, and which one an admin means: ``list``, and the start of ``restore``."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.patterns import HostPattern, PatternError, any_includes, parse_pattern
+from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.dates import at_date, local_time
+from virtbackup_async.engine.plan import find_group, select_groups, target_of
+from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
+from virtbackup_async.events import ListedBackup
+from virtbackup_async.model.backup import Definition, ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class GroupListing:
+    """The backups of a group.
+
+    Attributes:
+        backups_by_domain: sorted by domain, each domain's backups oldest first; domains without
+            any are there only where known domains were asked for.
+        problems: lines about files of the group's domains that are no backup, and should be.
+    """
+
+    group: str
+    backups_by_domain: dict[str, tuple[ListedBackup, ...]]
+    problems: tuple[str, ...] = ()
+
+
+async def list_backups(
+    config: Config,
+    group_names: Sequence[str],
+    domain_names: Sequence[str],
+    *,
+    known_domains: Sequence[str] | None,
+) -> list[GroupListing]:
+    """Return the backups of groups, as their targets hold them now.
+
+    Args:
+        config: the configuration.
+        group_names: the groups to list; none for all that have a target.
+        domain_names: domains, or patterns as in ``hosts``, to show alone; none for all that the
+            group's hosts mean. A domain that no group means any more can still be named.
+        known_domains: all domains of the hypervisor, to show those without a backup too.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: a named group has no target, or one of ``domain_names`` is no pattern.
+    """
+    patterns = tuple(map(_pattern, domain_names))
+    groups = select_groups(config, group_names)
+    groups = groups or [group for group in config.groups.values() if group.target]
+    scans: dict[Path, Scan | StorageError] = {}
+    listings = []
+    for group in groups:
+        target = target_of(group)
+        if target not in scans:
+            scans[target] = await _scan(target)
+        shown = _Shown(group, groups, patterns)
+        listings.append(_listing(shown, scans[target], known_domains or ()))
+    return listings
+
+
+async def find_backup(
+    config: Config, group_name: str, domain: str, date: str | None
+) -> FoundBackup:
+    """Return the newest backup of a domain in a group's target, or the one of a date.
+
+    Args:
+        config: the configuration.
+        group_name: says which target to look into.
+        domain: its exact name; whether the group still means it does not matter.
+        date: ISO 8601 (without an offset: local time, or else UTC), ``YYYYmmdd-HHMMSS`` or the
+            backup's name; None for the newest.
+
+    Raises:
+        NotFoundError: no such group, no backup of the domain, or none of that date.
+        ConfigError: the date cannot be understood, or the group has no target.
+        StorageError: the target cannot be read.
+    """
+    target = target_of(find_group(config, group_name))
+    complete = (await Catalog(target).scan()).complete
+    backups = [found for found in complete if found.definition.domain_name == domain]
+    if not backups:
+        names = {found.definition.domain_name for found in complete}
+        raise NotFoundError(f"no backup of {domain} in {target}{did_you_mean(domain, names)}")
+    return backups[-1] if date is None else at_date(backups, date)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Which domains a group's listing shows."""
+
+    group: Group
+    groups: Sequence[Group]
+    patterns: tuple[HostPattern, ...]
+
+    def shows(self, domain: str) -> bool:
+        if not self.patterns:
+            return self.group.includes(domain)
+        if not any_includes(self.patterns, domain):
+            return False
+        return self.group.includes(domain) or not any(
+            group.includes(domain) for group in self.groups
+        )
+
+
+def _pattern(text: str) -> HostPattern:
+    try:
+        return parse_pattern(text)
+    except PatternError as error:
+        raise ConfigError(f"domain: {error}") from error
+
+
+async def _scan(target: Path) -> Scan | StorageError:
+    """Scan a target; one that cannot be read must not hide the others."""
+    try:
+        return await Catalog(target).scan()
+    except StorageError as error:
+        return error
+
+
+def _listing(
+    shown: _Shown, scan: Scan | StorageError, known_domains: Iterable[str]
+) -> GroupListing:
+    name = shown.group.name
+    backups: dict[str, list[ListedBackup]] = {
+        domain: [] for domain in known_domains if shown.shows(domain)
+    }
+    if isinstance(scan, StorageError):
+        return GroupListing(name, dict.fromkeys(sorted(backups), ()), (str(scan),))
+    for found in scan.complete:
+        if shown.shows(found.definition.domain_name):
+            backups.setdefault(found.definition.domain_name, []).append(_listed(name, found))
+    # A domain's directory has its name, but for the rare one that had to be escaped.
+    problems = [problem for problem in scan.problems if shown.shows(problem.domain_directory)]
+    return GroupListing(
+        name,
+        {domain: tuple(backups[domain]) for domain in sorted(backups)},
+        tuple(problem.message for problem in problems),
+    )
+
+
+def _listed(group: str, found: FoundBackup) -> ListedBackup:
+    definition = found.definition
+    images = list(_images(definition))
+    return ListedBackup(
+        group=group,
+        domain=definition.domain_name,
+        backup=definition.name,
+        date=local_time(definition).isoformat(),
+        definition=str(found.path),
+        disks=tuple(definition.disks),
+        packager=definition.packager.type,
+        size_bytes=sum(image.size_bytes for image in images) if images else None,
+        stored_bytes=sum(image.stored_bytes for image in images) if images else None,
+        quiesced=definition.quiesced,
+    )
+
+
+def _images(definition: Definition) -> Iterator[ImageRecord]:
+    for record in definition.records.values():
+        yield record.image
+        yield from record.backing

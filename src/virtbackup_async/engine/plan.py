@@ -1,0 +1,175 @@
+"""Which domains are to be backed up, where to and how: groups and domains become a list of work.
+
+``session`` plans a run with it before anything is touched, and ``list --all`` shows what it would
+do. Pure: the domains' names come from the caller.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from virtbackup_async.config.patterns import PatternKind
+from virtbackup_async.config.schema import Config, Group, HostEntry
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.errors import ConfigError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBackup:
+    """One backup of one domain.
+
+    Attributes:
+        group: the first group that wants it: its target and packager are used.
+        disks: devs to back up; empty for all.
+        also_in: other groups that want the very same, and are served by this one.
+    """
+
+    group: Group
+    domain: str
+    disks: tuple[str, ...]
+    quiesce: bool
+    also_in: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMissing:
+    """A domain that a group names, and that the hypervisor does not know."""
+
+    group: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The work of a run; ``warnings`` are lines for the admin."""
+
+    backups: tuple[PlannedBackup, ...]
+    missing: tuple[PlannedMissing, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_backups(config: Config, group_names: Sequence[str], domain_names: Sequence[str]) -> Plan:
+    """Return the work of a run.
+
+    Args:
+        config: the configuration.
+        group_names: the groups that the admin named; none for those with ``autostart``.
+        domain_names: all domains that the hypervisor knows.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: a group of the run has no target.
+    """
+    warnings: list[str] = []
+    groups = select_groups(config, group_names) or _autostarted(config, warnings)
+    planned: dict[str, PlannedBackup] = {}
+    missing: list[PlannedMissing] = []
+    for group in groups:
+        target_of(group)
+        absent = _missing(group, domain_names)
+        backups = list(_backups(group, domain_names))
+        if not backups and not absent:
+            warnings.append(f"group {group.name} matches no domain")
+        missing += absent
+        for backup in backups:
+            work = _work(backup)
+            planned[work] = _merged(planned[work], backup) if work in planned else backup
+    return Plan(tuple(planned.values()), tuple(missing), tuple(warnings))
+
+
+def select_groups(config: Config, group_names: Iterable[str]) -> list[Group]:
+    """Return the groups of these names, each once, in the order in which they were named.
+
+    Raises:
+        NotFoundError: there is no such group.
+    """
+    return [find_group(config, name) for name in dict.fromkeys(group_names)]
+
+
+def find_group(config: Config, name: str) -> Group:
+    """Return the group of that name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if name not in config.groups:
+        raise NotFoundError(
+            f"no group {name!r} in {config.path}{did_you_mean(name, config.groups)}"
+        )
+    return config.groups[name]
+
+
+def target_of(group: Group) -> Path:
+    """Return the group's target.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if group.target is None:
+        raise ConfigError(
+            f"group {group.name} has no target",
+            hint="Write target: and a directory in the group, or in default.",
+        )
+    return group.target
+
+
+def _autostarted(config: Config, warnings: list[str]) -> list[Group]:
+    silent = [group.name for group in config.groups.values() if not group.autostart_given]
+    if silent:
+        warnings.append(
+            f"passed over without an autostart key: {', '.join(silent)}; virt-backup 0.5.6 would "
+            "have backed them up: write autostart: true or false"
+        )
+    groups = [group for group in config.groups.values() if group.autostart]
+    if config.groups and not groups:
+        warnings.append("no group has autostart: true, and none was named: nothing to back up")
+    return groups
+
+
+def _missing(group: Group, domain_names: Sequence[str]) -> list[PlannedMissing]:
+    known = frozenset(domain_names)
+    patterns = [entry.pattern for entry in group.hosts]
+    excluded = {pattern.value for pattern in patterns if pattern.excludes}
+    return [
+        PlannedMissing(group.name, pattern.text)
+        for pattern in patterns
+        if pattern.kind is PatternKind.NAME and pattern.value not in known | excluded
+    ]
+
+
+def _backups(group: Group, domain_names: Sequence[str]) -> Iterable[PlannedBackup]:
+    for domain in dict.fromkeys(domain_names):
+        if group.includes(domain):
+            entries = [entry for entry in group.hosts if entry.pattern.matches(domain)]
+            quiesce = [entry.quiesce for entry in entries if entry.quiesce is not None]
+            yield PlannedBackup(
+                group=group,
+                domain=domain,
+                disks=_disks(entries),
+                quiesce=quiesce[0] if quiesce else group.quiesce,
+            )
+
+
+def _disks(entries: Sequence[HostEntry]) -> tuple[str, ...]:
+    """Return the disks of all entries together; one that names none wants all."""
+    if not all(entry.disks for entry in entries):
+        return ()
+    return tuple(dict.fromkeys(dev for entry in entries for dev in entry.disks))
+
+
+def _work(backup: PlannedBackup) -> str:
+    """Return what makes two backups the same work, whichever group wants it."""
+    packager = backup.group.packager
+    parts = (backup.domain, str(target_of(backup.group)), packager.type, packager.opts)
+    return json.dumps(parts, sort_keys=True)
+
+
+def _merged(first: PlannedBackup, other: PlannedBackup) -> PlannedBackup:
+    all_disks = not first.disks or not other.disks
+    return replace(
+        first,
+        disks=() if all_disks else tuple(dict.fromkeys((*first.disks, *other.disks))),
+        quiesce=first.quiesce or other.quiesce,
+        also_in=(*first.also_in, other.group.name),
+    )
