@@ -1,0 +1,135 @@
+"""The plan: which domains, which disks, frozen or not, and what is said of the rest."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.plan import PlannedMissing, plan_backups
+from virtbackup_async.errors import ConfigError, NotFoundError
+
+DOMAINS = ("web", "db", "prod-1", "prod-2", "test-1")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def plan(groups, *names, domains=DOMAINS, default=None):
+        path = tmp_path / "config.yml"
+        path.write_text(yaml.safe_dump({"default": default or {"target": "/t"}, "groups": groups}))
+        return plan_backups(load_config(path), names, domains)
+
+    return plan
+
+
+def planned(plan):
+    return [(backup.group.name, backup.domain) for backup in plan.backups]
+
+
+def test_named_groups_are_planned_in_their_order(plan):
+    groups = {"a": {"hosts": ["web"]}, "b": {"hosts": ["db"], "autostart": False}}
+    assert planned(plan(groups, "b", "a", "b")) == [("b", "db"), ("a", "web")]
+
+
+def test_autostart_groups_are_planned_when_none_is_named(plan):
+    found = plan({"a": {"hosts": ["web"], "autostart": True}, "b": {"autostart": False}})
+    assert planned(found) == [("a", "web")]
+    assert found.warnings == ()
+
+
+def test_missing_autostart_is_warned_of(plan):
+    found = plan({"a": {"hosts": ["web"], "autostart": True}, "b": {}, "c": {}})
+    (warning,) = found.warnings
+    assert warning.startswith("passed over without an autostart key: b, c; virt-backup 0.5.6 would")
+    assert plan({"a": {"hosts": ["web"]}}, "a").warnings == ()
+
+
+def test_nothing_to_start_is_warned_of(plan):
+    found = plan({"a": {"hosts": ["web"], "autostart": False}})
+    assert not found.backups
+    assert found.warnings == (
+        "no group has autostart: true, and none was named: nothing to back up",
+    )
+
+
+def test_unknown_group_is_told_with_the_nearest(plan):
+    with pytest.raises(NotFoundError, match=r"no group 'prd' .*, did you mean 'prod'\?"):
+        plan({"prod": {}, "test": {}}, "prd")
+
+
+def test_group_without_a_target_cannot_be_planned(plan):
+    groups = {"a": {"hosts": ["web"]}, "b": {"target": "/t", "hosts": ["web"]}}
+    with pytest.raises(ConfigError, match="group a has no target"):
+        plan(groups, "a", default={"hourly": 1})
+    assert planned(plan(groups, "b", default={"hourly": 1})) == [("b", "web")]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (["r:^prod"], ["prod-1", "prod-2"]),
+        (["r:rod"], []),
+        (["r:.*rod"], ["prod-1", "prod-2"]),
+        (["r:"], list(DOMAINS)),
+        (["!r:^prod", "r:"], ["web", "db", "test-1"]),
+        (["r:", "!web", "web"], ["db", "prod-1", "prod-2", "test-1"]),
+        (["!web"], []),
+        (["g:other"], ["db", "prod-1"]),
+        (["r:", "!g:other"], ["web", "prod-2", "test-1"]),
+        ([], []),
+    ],
+)
+def test_hosts_mean_these_domains(plan, hosts, expected):
+    groups = {"a": {"hosts": hosts}, "other": {"hosts": ["r:^prod", "db", "!prod-2"]}}
+    assert [backup.domain for backup in plan(groups, "a").backups] == expected
+
+
+def test_named_domain_that_does_not_exist_is_missing(plan):
+    found = plan({"a": {"hosts": ["web", "gone", "!lost", "off", "!off", "r:^nothing"]}}, "a")
+    assert found.missing == (PlannedMissing("a", "gone"),)
+    assert found.warnings == ()
+
+
+def test_group_that_matches_nothing_is_warned_of(plan):
+    found = plan({"a": {"hosts": ["r:^nothing"]}, "b": {}}, "a", "b")
+    assert found.warnings == ("group a matches no domain", "group b matches no domain")
+
+
+def test_disks_of_all_matches_are_united(plan):
+    some = {"host": "web", "disks": ["vda", "vdb"]}
+    more = {"host": "r:^w", "disks": ["vdb", "vdc"]}
+    (backup,) = plan({"a": {"hosts": [some, more]}}, "a").backups
+    assert backup.disks == ("vda", "vdb", "vdc")
+    (backup,) = plan({"a": {"hosts": [some, "r:^w"]}}, "a").backups
+    assert backup.disks == ()
+
+
+@pytest.mark.parametrize("group_says", [True, False])
+@pytest.mark.parametrize("host_says", [True, False, None])
+def test_quiesce_of_a_host_wins_over_its_groups(plan, group_says, host_says):
+    host = {"host": "web"} | ({} if host_says is None else {"quiesce": host_says})
+    (backup,) = plan({"a": {"quiesce": group_says, "hosts": [host]}}, "a").backups
+    assert backup.quiesce is (group_says if host_says is None else host_says)
+
+
+def test_same_work_of_two_groups_is_planned_once(plan):
+    groups = {
+        "a": {"hosts": [{"host": "web", "disks": ["vda"]}]},
+        "b": {"target": "/t/", "hosts": [{"host": "web", "disks": ["vdb"]}], "quiesce": True},
+        "c": {"hosts": ["web"], "target": "/elsewhere"},
+        "d": {"hosts": ["web"], "packager": "zstd"},
+        "e": {"hosts": ["web"], "packager_opts": {"compression": "gz"}},
+    }
+    found = plan(groups, *groups)
+    assert planned(found) == [("a", "web"), ("c", "web"), ("d", "web"), ("e", "web")]
+    merged = found.backups[0]
+    assert merged.also_in == ("b",)
+    assert merged.disks == ("vda", "vdb")
+    assert merged.quiesce
+    assert merged.group.target == Path("/t")
+
+
+def test_all_disks_win_over_some_among_groups(plan):
+    groups = {"a": {"hosts": [{"host": "web", "disks": ["vda"]}]}, "b": {"hosts": ["web"]}}
+    (backup,) = plan(groups, "a", "b").backups
+    assert backup.disks == ()
