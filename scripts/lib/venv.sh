@@ -30,7 +30,7 @@ refresh() {
     python=$(pick_python)
     echo "venv: installing into $VENV with $python" >&2
     "$python" -m venv --clear "$VENV"
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check -e "${PROJECT}[dev]" >&2
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check -e "${PROJECT}[dev]" >&2
     content_key >"$VENV/content-key"
 }
 
