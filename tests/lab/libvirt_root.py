@@ -59,7 +59,7 @@ class LibvirtRoot:
         """
         return run("virsh", "-q", "-c", self.uri, *argv, timeout_s=timeout_s)
 
-    def start_domain(self, name: str, *, agent: bool) -> None:  # noqa: ARG002 -- Embedded asks
+    def start_domain(self, name: str, *, agent: bool) -> None:
         """Start a defined domain; ``agent`` says whether its guest will have one."""
         self.virsh("start", name)
 
@@ -195,17 +195,23 @@ class Daemon(LibvirtRoot):
         return {"PATH": os.environ["PATH"], "HOME": str(self.path / "home"), **homes}
 
 
+def make_daemon(owner_pid: int) -> Daemon:
+    """A daemon, not yet started; ``roots.end_root`` ends it, or ``sweep`` after its owner."""
+    sweep()
+    daemon = Daemon(make_root(owner_pid))
+    _write(daemon.path / "c/libvirt/qemu.conf", _QEMU_CONF)
+    _write(daemon.path / "libvirtd.conf", _DAEMON_CONF)
+    for name in ("run", "cache", "data", "home"):
+        (daemon.path / name).mkdir(mode=0o700)
+    daemon.seed_capabilities()
+    return daemon
+
+
 @contextlib.contextmanager
 def open_daemon() -> Iterator[Daemon]:
     """A running private daemon; on leaving, its guests are killed and its root removed."""
-    sweep()
-    daemon = Daemon(make_root(os.getpid()))
+    daemon = make_daemon(os.getpid())
     try:
-        _write(daemon.path / "c/libvirt/qemu.conf", _QEMU_CONF)
-        _write(daemon.path / "libvirtd.conf", _DAEMON_CONF)
-        for name in ("run", "cache", "data", "home"):
-            (daemon.path / name).mkdir(mode=0o700)
-        daemon.seed_capabilities()
         daemon.start()
         yield daemon
         daemon.keep_capabilities()

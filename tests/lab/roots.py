@@ -22,14 +22,18 @@ from pathlib import Path
 _PREFIX = "vbk-"
 _PLACE = Path("/tmp")
 _END_TIMEOUT_S = 15
+_GONE = "gone"
 
 
 def make_root(owner_pid: int) -> Path:
     """Make an empty root that ``sweep`` removes once its owner is gone."""
     root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE))
-    (root / "owner").write_text(f"{owner_pid} {_start_time(owner_pid)}")
     for name in ("images", "console"):
         (root / name).mkdir(mode=0o700)
+    # Whole at once: another process may sweep right now.
+    written = root / "owner.new"
+    written.write_text(f"{owner_pid} {_start_time(owner_pid)}")
+    written.rename(root / "owner")
     return root
 
 
@@ -94,14 +98,14 @@ def _is_ours(root: Path) -> bool:
 def _has_owner(root: Path) -> bool:
     try:
         pid, started = (root / "owner").read_text().split()
-        return _start_time(int(pid)) == started
+        return started == _start_time(int(pid)) != _GONE
     except (OSError, ValueError):
         return False
 
 
 def _start_time(pid: int) -> str:
-    """Clock ticks since boot: with the pid it names a process for good; "gone" without one."""
+    """Clock ticks since boot: with the pid it names a process for good."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except OSError:
-        return "gone"
+        return _GONE
