@@ -11,12 +11,11 @@ from pathlib import Path
 
 import anyio
 import yaml
-from lab.domains import LabDomain
 
+from lab.domains import LabDomain
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.listing import find_backup
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.session import run_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
 from virtbackup_async.hypervisor import open_hypervisor
@@ -92,7 +91,9 @@ async def restore(
     config: Config, domain: str, target: Path, *, date: str | None = None
 ) -> RestoreDone:
     """One ``restore`` command."""
-    found = await anyio.to_thread.run_sync(find_backup, config, "all", domain, date)
+    from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+
+    found = await find_backup(config, "all", domain, date)
     request = RestoreRequest(found.definition, found.path.parent, target)
     return await restore_backup(
         request, buffers=BufferPool(), cpu=anyio.CapacityLimiter(2), emit=lambda _event: None

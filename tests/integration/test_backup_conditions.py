@@ -6,10 +6,10 @@ from functools import partial
 import anyio
 import pytest
 from anyio import to_thread
+
 from lab.disks import DiskSpec
 from lab.domains import define, running
 from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
-
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -42,7 +42,7 @@ class On(Recorder):
 @pytest.fixture
 def blank(daemon, request):
     """A running domain whose disk the tests write to through the monitor: no guest needed."""
-    name = request.node.name.split("[")[0][-40:]
+    name = "blank-" + request.node.name[-30:]
     spec = DiskSpec("vda", format="raw", fs=None)
     domain = define(daemon, name, [spec], agent=False)
     domain.start()
@@ -52,7 +52,7 @@ def blank(daemon, request):
 
 @pytest.fixture
 def at_rest(daemon, request):
-    domain = define(daemon, request.node.name[-40:], [DiskSpec("vda", format="raw", fs=None)])
+    domain = define(daemon, "rest-" + request.node.name[-30:], [DiskSpec("vda", "raw", fs=None)])
     yield domain
     domain.undefine()
 

@@ -5,6 +5,7 @@ import filecmp
 import anyio
 import pytest
 from anyio import to_thread
+
 from lab.disks import DiskSpec
 from lab.domains import define, running
 from lab.process import run

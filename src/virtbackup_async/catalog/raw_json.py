@@ -38,14 +38,13 @@ def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
     # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(path if dir_fd is None else path.name, flags, dir_fd=dir_fd)
-    with os.fdopen(fd, "rb") as file:
+    with os.fdopen(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise DefinitionError(f"{path}: not a regular file")
-        data = file.read(FILE_MAX_BYTES + 1)
-    if len(data) > FILE_MAX_BYTES:
-        raise DefinitionError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
-    return data
+        if status.st_size > FILE_MAX_BYTES:
+            raise DefinitionError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
+        return file.read(status.st_size)
 
 
 def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wire]) -> Wire:

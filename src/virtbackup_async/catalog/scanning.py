@@ -89,6 +89,15 @@ def scan_target(target: Path) -> Scan:
         directories = _directories(target)
     except OSError as error:
         raise storage_error("read", target, error) from error
+    return _scan(directories, findings)
+
+
+def scan_directory(directory: Path) -> Scan:
+    """Read the definition and pending files of one domain's directory, if it exists. Blocks."""
+    return _scan([directory], _Findings())
+
+
+def _scan(directories: list[Path], findings: _Findings) -> Scan:
     for directory in directories:
         with findings.problems_of(directory, directory.name):
             _scan_domain(directory, findings)
@@ -131,7 +140,7 @@ def _is_finished(definition: Definition, path: Path, present: frozenset[str]) ->
     Raises:
         DefinitionError: it claims to be finished, and files of its package are missing.
     """
-    has_pending = path.with_suffix(pending_file.SUFFIX).name in present
+    has_pending = f"{path.name}.pending" in present
     if has_pending and not definition_file.is_ours(definition.version):
         return False
     missing = missing_files(definition, present)

@@ -17,7 +17,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog import definition_file, names, pending_file
-from virtbackup_async.catalog.scanning import Scan, scan_target
+from virtbackup_async.catalog.scanning import Scan, scan_directory, scan_target
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.durable import (
     remove_durably,
@@ -75,6 +75,10 @@ class Catalog:
             StorageError: the target is missing or cannot be read.
         """
         return await to_thread.run_sync(scan_target, self.target)
+
+    async def scan_domain(self, domain: str) -> Scan:
+        """Read what the target holds of one domain; nothing if it has no directory yet."""
+        return await to_thread.run_sync(scan_directory, self.domain_directory(domain))
 
     def domain_directory(self, domain: str) -> Path:
         """Return the directory of a domain's backups."""

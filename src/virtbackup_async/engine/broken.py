@@ -10,12 +10,15 @@ backed up. The caller holds the domain's lock, so the pending file has no living
 
 from pathlib import Path
 
+import anyio
+
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
-from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
+from virtbackup_async.errors import RollbackError, VirtBackupError
+from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.packagers.registry import remove_package
@@ -37,7 +40,7 @@ async def undo_pending(
             hint="Mend the cause, then run `virtbackup clean -b` again.",
         )
     definition = catalog.definition_path(pending)
-    if not (is_ours(pending.version) and definition.exists()):
+    if not (is_ours(pending.version) and await anyio.Path(definition).exists()):
         # virt-backup writes its definition first: beside its pending file it proves nothing.
         await remove_durably(definition)
         await remove_package(
@@ -68,15 +71,23 @@ async def _put_back_all(
     return failures
 
 
-async def find_domain(hypervisor: HypervisorPort, pending: Pending) -> DomainPort:
-    """Return the domain of a pending backup, also if it was renamed.
+async def undo_dead_backups(
+    hypervisor: HypervisorPort, domain: DomainPort, catalog: Catalog, emit: Emit
+) -> None:
+    """Undo every pending backup of a domain, whose lock the caller holds.
 
     Raises:
-        DomainNotFoundError: it was undefined, or another domain has its name now.
+        RollbackError: one could not be undone; the others were tried all the same.
     """
-    domain = await hypervisor.domain(pending.domain_name)
-    if pending.domain_uuid not in (None, domain.uuid):
-        raise DomainNotFoundError(
-            f"{pending.domain_name}: another domain has this name now, backup {pending.name}"
-        )
-    return domain
+    failures = []
+    for found in (await catalog.scan_domain(domain.name)).pending:
+        if found.pending.domain_uuid not in (None, domain.uuid):
+            # Another domain had this name then; its disks are not this one's.
+            continue
+        emit(Warned(f"undoing backup {found.pending.name}, which was killed", domain.name))
+        try:
+            await undo_pending(hypervisor, domain, catalog, found)
+        except RollbackError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

@@ -26,16 +26,17 @@ import anyio
 from virtbackup_async import __version__
 from virtbackup_async.catalog import names
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.broken import undo_dead_backups
 from virtbackup_async.engine.disk_copy import DiskJob, copy_disk, image_files
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.outcome import gravest
-from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
-from virtbackup_async.errors import ConfigError, RollbackError
+from virtbackup_async.errors import RollbackError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
@@ -80,20 +81,24 @@ async def back_up_domain(environment: Environment, planned: PlannedBackup) -> Ba
     """
     environment.emit(PhaseChanged(planned.domain, Phase.PREPARING))
     domain = await environment.hypervisor.domain(planned.domain)
+    catalog = Catalog(target_of(planned.group))
     lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup")
     async with lock:
+        await undo_dead_backups(environment.hypervisor, domain, catalog, environment.emit)
         for _ in range(MAX_TRIES - 1):
             try:
-                return await _try(environment, planned, domain)
+                return await _try(environment, planned, domain, catalog)
             except ChangedMeanwhileError as error:
                 environment.emit(Warned(f"{error.message}: starting over", domain.name))
-        return await _try(environment, planned, domain)
+        return await _try(environment, planned, domain, catalog)
 
 
-async def _try(environment: Environment, planned: PlannedBackup, domain: DomainPort) -> BackupDone:
+async def _try(
+    environment: Environment, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
+) -> BackupDone:
     began_s = anyio.current_time()
     try:
-        async with _open_try(environment, planned, domain) as attempt:
+        async with _open_try(environment, planned, domain, catalog) as attempt:
             definition, path = await _copy(environment, attempt)
     except BaseExceptionGroup as group:
         error = gravest(group)
@@ -106,16 +111,13 @@ async def _try(environment: Environment, planned: PlannedBackup, domain: DomainP
 
 @asynccontextmanager
 async def _open_try(
-    environment: Environment, planned: PlannedBackup, domain: DomainPort
+    environment: Environment, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
 ) -> AsyncGenerator[_Try]:
     """Look at the domain, and put the intent on disk; take it away unless something is left."""
-    if planned.group.target is None:
-        raise ConfigError(f"group {planned.group.name} has no `target`")
     info = await domain.info()
     selection = await select_disks(info, planned.disks)
     for skipped in selection.skipped:
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
-    catalog = Catalog(planned.group.target)
     pending, path = await _create_pending(environment, catalog, planned, info, selection)
     left = False
     try:
