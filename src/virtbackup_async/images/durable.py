@@ -43,6 +43,24 @@ async def write_atomically(path: Path, data: bytes) -> None:
     await to_thread.run_sync(_write_atomically, path, data)
 
 
+async def write_exclusively(path: Path, data: bytes) -> None:
+    """Put ``data`` into the new file ``path``, mode 0600; the directory is not synced.
+
+    Raises:
+        StorageError: it exists, or the directory is missing, not writable or full.
+    """
+    await to_thread.run_sync(_write_exclusively, path, data)
+
+
+async def rename_exclusively(path: Path, new: Path) -> None:
+    """Give ``path`` the name ``new``, which must be free; the directory is not synced.
+
+    Raises:
+        StorageError: the name is taken, or the directory is not writable.
+    """
+    await to_thread.run_sync(_rename_exclusively, path, new)
+
+
 async def sync_directory(path: Path) -> None:
     """Make the names in the directory ``path`` durable.
 
@@ -82,6 +100,27 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(fd)
+
+
+def _write_exclusively(path: Path, data: bytes) -> None:
+    try:
+        _write_new(path, data)
+    except FileExistsError as error:
+        raise storage_error("create", path, error) from error
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise storage_error("write", path, error) from error
+
+
+def _rename_exclusively(path: Path, new: Path) -> None:
+    # The name is taken by an empty file first: only a file of ours is ever replaced. Hard links
+    # would do the same in one step, but not every file system has them.
+    _write_exclusively(new, b"")
+    try:
+        path.replace(new)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise storage_error("rename", path, error) from error
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Restoring one backup into a directory: all of its disks, checked, or nothing.
+
+Called by the command line. Each image is written beside its final name first (``.part``), and
+gets its name when all of them are whole and have the digests that were recorded. Invariants: no
+existing file is ever touched; after a failure or a cancellation nothing of the restore is left.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import CapacityLimiter, create_task_group, current_time
+
+from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.restore_disk import rebase_hints, restore_disk
+from virtbackup_async.engine.restore_files import open_restored_files
+from virtbackup_async.engine.restore_plan import RestoredDisk, RestorePlan, plan_restore
+from virtbackup_async.events import Emit, RestoreDone, RestoreStarted
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.packagers.registry import open_reader
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What to restore, and where to.
+
+    Attributes:
+        definition: the backup.
+        directory: where its package lies.
+        target: a directory; made if it is missing.
+    """
+
+    definition: Definition
+    directory: Path
+    target: Path
+
+
+async def restore_backup(
+    request: RestoreRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
+) -> RestoreDone:
+    """Restore all disks of a backup, and the domain's XML beside them.
+
+    Args:
+        request: what and where to.
+        buffers: the memory that disk data passes through.
+        cpu: how many disks are restored at once.
+        emit: told of the start and of each disk; the end is the return value.
+
+    Raises:
+        StorageError: a file exists already, or the target is full or not writable.
+        CorruptError: the package is damaged, or does not hold what was recorded.
+        RollbackError: after a failure something could not be removed.
+    """
+    began_s = current_time()
+    definition, target = request.definition, request.target
+    domain = definition.domain_name
+    plan = plan_restore(definition)
+    async with open_restored_files(target, plan) as files:
+        emit(RestoreStarted(domain, definition.name, str(target), tuple(definition.disks)))
+        async with open_reader(
+            definition.packager, request.directory, definition.name, buffers
+        ) as package:
+            data_bytes = await _all_disks(
+                plan, cpu, lambda disk: restore_disk(disk, package, files, domain, emit)
+            )
+        await files.publish(plan.xml_name, definition.domain_xml.encode())
+    for disk in plan.disks:
+        for hint in rebase_hints(disk, domain, target):
+            emit(hint)
+    return RestoreDone(
+        domain=domain,
+        backup=definition.name,
+        target=str(target),
+        files=plan.names,
+        verified=plan.is_verifiable,
+        data_bytes=data_bytes,
+        duration_s=current_time() - began_s,
+    )
+
+
+async def _all_disks(
+    plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[int]]
+) -> int:
+    """Restore the disks side by side; the first that fails cancels the others."""
+    data_bytes: list[int] = []
+
+    async def work(disk: RestoredDisk) -> None:
+        async with cpu:
+            data_bytes.append(await restore(disk))
+
+    try:
+        async with create_task_group() as tasks:
+            for disk in plan.disks:
+                tasks.start_soon(work, disk, name=f"restore {disk.dev}")
+    except BaseExceptionGroup as group:
+        error = gravest(group)
+        if error is None:
+            raise
+        raise error from group
+    return sum(data_bytes)

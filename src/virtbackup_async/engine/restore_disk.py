@@ -1,0 +1,119 @@
+"""Restoring one disk: its image and those below it, compared with what was recorded of them."""
+
+import shlex
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from anyio import current_time
+
+from virtbackup_async.engine.restore_files import RestoredFiles
+from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage
+from virtbackup_async.errors import CorruptError, DigestMismatchError
+from virtbackup_async.events import DiskDone, DiskProgress, Emit, Warned
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import PackageReader
+
+PROGRESS_INTERVAL_S: Final = 0.1
+
+
+async def restore_disk(
+    disk: RestoredDisk, package: PackageReader, files: RestoredFiles, domain: str, emit: Emit
+) -> int:
+    """Write a disk's images, top first, and say so.
+
+    Returns:
+        How many bytes of data were in them.
+
+    Raises:
+        CorruptError: the package is damaged, or an image has another size than was recorded.
+        DigestMismatchError: the bytes are not those that were recorded.
+        StorageError: the target is full or not writable.
+    """
+    progress = _Progress(emit, domain, disk)
+    size_bytes = 0
+    digests = []
+    for image in disk.images:
+        async with package.open_disk(image.file) as stream:
+            _check_size(image, stream)
+            await files.fill(image.name, stream, progress.begin(stream))
+            _check_digest(image, stream)
+            progress.end(stream)
+            size_bytes += stream.size_bytes
+            digests.append(stream.digest)
+    done = progress.done_bytes
+    emit(DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, done, digests[0]))
+    return done
+
+
+def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
+    """Tell how to make the images of a chain, which name each other by their old paths, fit."""
+    hints = []
+    for upper, lower in pairwise(disk.images):
+        if upper.record is None or lower.record is None:
+            continue
+        command = (
+            "qemu-img", "rebase", "-u", "-f", upper.record.format, "-F", lower.record.format,
+            "-b", str(target / lower.name), str(target / upper.name),
+        )  # fmt: skip
+        message = (
+            f"{upper.name} still looks for the image below it where it was at the backup, "
+            f"{lower.record.source}: to use the restored one run `{shlex.join(command)}`"
+        )
+        hints.append(Warned(message, domain))
+    return hints
+
+
+def _check_size(image: RestoredImage, stream: DiskStream) -> None:
+    if image.record is not None and image.record.size_bytes != stream.size_bytes:
+        raise CorruptError(
+            f"{image.file} is {stream.size_bytes} bytes long in the package, "
+            f"{image.record.size_bytes} were recorded"
+        )
+
+
+def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
+    if image.expected_digest not in {None, stream.digest}:
+        raise DigestMismatchError(
+            f"{image.file} is not what was backed up: its digest is {stream.digest}, "
+            f"{image.expected_digest} was recorded",
+            hint="The package is damaged: restore another date.",
+        )
+
+
+class _Progress:
+    """Adds up a disk's images; says so at most every ``PROGRESS_INTERVAL_S``, and at the end."""
+
+    def __init__(self, emit: Emit, domain: str, disk: RestoredDisk) -> None:
+        self.done_bytes = 0
+        self._emit = emit
+        self._domain = domain
+        self._dev = disk.dev
+        self._total_bytes = disk.data_bytes
+        self._has_records = disk.data_bytes > 0
+        self._next_s = current_time() + PROGRESS_INTERVAL_S
+
+    def begin(self, stream: DiskStream) -> Callable[[int], None]:
+        """Give the callback for one image's stream."""
+        if not self._has_records:
+            extents = stream.data_extents
+            known = None if extents is None else sum(extent.length for extent in extents)
+            self._total_bytes += stream.size_bytes if known is None else known
+        before = self.done_bytes
+
+        def on_progress(data_bytes: int) -> None:
+            if current_time() >= self._next_s:
+                self._say(before + data_bytes)
+
+        return on_progress
+
+    def end(self, stream: DiskStream) -> None:
+        """Count an image that is done."""
+        self.done_bytes += stream.data_bytes
+        self._say(self.done_bytes)
+
+    def _say(self, done_bytes: int) -> None:
+        total = max(self._total_bytes, done_bytes)
+        self._emit(DiskProgress(self._domain, self._dev, done_bytes, total))
+        self._next_s = current_time() + PROGRESS_INTERVAL_S

@@ -1,0 +1,125 @@
+"""Which files a restore writes, and under which names.
+
+A disk gets the name that its image had where it was backed up, as in virt-backup; our definitions
+record it, for others the domain's XML says it. Called by ``restore.py``. Invariant: the names are
+plain and differ from each other, whatever the definition claims.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.images import digest
+from virtbackup_async.model.backup import Definition, ImageRecord
+from virtbackup_async.model.domain_xml import disk_sources
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredImage:
+    """One file to write.
+
+    Attributes:
+        file: its name inside the package.
+        name: its name in the restore's target.
+        record: what is known of it; None in backups of virt-backup.
+    """
+
+    file: str
+    name: str
+    record: ImageRecord | None
+
+    @property
+    def expected_digest(self) -> str | None:
+        """The digest that was recorded, None where there is none that can be compared."""
+        if self.record is None or not self.record.digest.startswith(digest.PREFIX):
+            return None
+        return self.record.digest
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredDisk:
+    """A disk's files: its own image, then those below it."""
+
+    dev: str
+    images: tuple[RestoredImage, ...]
+
+    @property
+    def data_bytes(self) -> int:
+        """The data that was recorded of its images; 0 in backups of virt-backup."""
+        return sum(image.record.data_bytes for image in self.images if image.record)
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """All that a restore writes; ``xml_name`` is the file of the domain's XML."""
+
+    disks: tuple[RestoredDisk, ...]
+    xml_name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all files, the disks' first."""
+        return (*(image.name for disk in self.disks for image in disk.images), self.xml_name)
+
+    @property
+    def data_bytes(self) -> int:
+        """How much data is to be written, as far as it was recorded."""
+        return sum(disk.data_bytes for disk in self.disks)
+
+    @property
+    def is_verifiable(self) -> bool:
+        """Whether every image has a digest to compare with."""
+        images = [image for disk in self.disks for image in disk.images]
+        return all(image.expected_digest is not None for image in images)
+
+
+def plan_restore(definition: Definition) -> RestorePlan:
+    """Name the files.
+
+    Raises:
+        DefinitionError: a file's name in the definition is no plain name, or comes twice.
+    """
+    xml_name = path_component(definition.domain_name, COMPONENT_MAX_BYTES - 4) + ".xml"
+    taken = {xml_name}
+    sources = {} if definition.records else _sources(definition)
+    disks = []
+    for dev, file in definition.disks.items():
+        images = []
+        for image_file, source, record in _images(definition, dev, file, sources.get(dev, "")):
+            name = _free_name(taken, dev, source, image_file)
+            taken.add(name)
+            images.append(RestoredImage(image_file, name, record))
+        disks.append(RestoredDisk(dev, tuple(images)))
+    return RestorePlan(tuple(disks), xml_name)
+
+
+def _images(
+    definition: Definition, dev: str, file: str, source: str
+) -> Iterator[tuple[str, str, ImageRecord | None]]:
+    record = definition.records.get(dev)
+    if record is None:
+        yield file, source, None
+        return
+    for image in (record.image, *record.backing):
+        yield image.file, image.source, image
+
+
+def _free_name(taken: set[str], dev: str, source: str, file: str) -> str:
+    base = PurePosixPath(source).name
+    candidates = (base, f"{path_component(dev, 16)}_{base}") if is_plain_name(base) else ()
+    for name in candidates:
+        if is_plain_name(name) and name not in taken:
+            return name
+    # The names inside the package differ from each other.
+    if not is_plain_name(file) or file in taken:
+        raise DefinitionError(f"no usable file name for disk {dev}: {file!r}")
+    return file
+
+
+def _sources(definition: Definition) -> dict[str, str]:
+    try:
+        return {dev: str(path) for dev, path in disk_sources(definition.domain_xml).items()}
+    except DefinitionError:
+        return {}  # the names are lost, the disks need not be

@@ -1,0 +1,250 @@
+"""engine/restore.py with real packages: everything byte for byte, or nothing."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from anyio import CapacityLimiter, create_task_group
+
+from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+from virtbackup_async.errors import (
+    CorruptError,
+    DefinitionError,
+    DigestMismatchError,
+    StorageError,
+)
+from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.packagers.registry import open_writer
+
+MIB = 1 << 20
+NAME = "20260301-021500_3_web"
+
+
+def sparse_image(path, size_bytes, data):
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+        for offset, content in data.items():
+            file.seek(offset)
+            file.write(content)
+
+
+class Backup:
+    """A backup of two disks; ``vda`` has an image below its own."""
+
+    def __init__(self, root, packager):
+        self.directory, self.images = root / "backups", root / "images"
+        self.target = root / "restored"
+        self.directory.mkdir()
+        self.images.mkdir()
+        self.packager = packager
+        self.buffers = BufferPool(8 * MIB)
+        self.events = []
+        sparse_image(self.images / "web.qcow2", 5 * MIB + 7, {0: b"top", 4 * MIB: os.urandom(5000)})
+        sparse_image(self.images / "golden.raw", 3 * MIB, {MIB: os.urandom(MIB)})
+        sparse_image(self.images / "data.raw", 9 * MIB, {8 * MIB: b"x" * 1000})
+
+    async def make(self):
+        cpu = CapacityLimiter(2)
+        files = {"web.qcow2": "vda.qcow2", "golden.raw": "vda.1.raw", "data.raw": "vdb.raw"}
+        records = {}
+        async with open_writer(self.packager, self.directory, NAME, cpu) as package:
+            for image, file in files.items():
+                path = self.images / image
+                async with open_image_stream(path, self.buffers) as stream:
+                    stored = await package.add_disk(f"{NAME}_{file}", stream, lambda _: None)
+                records[image] = ImageRecord(
+                    f"{NAME}_{file}", str(path), path.suffix[1:], stream.size_bytes,
+                    stream.data_bytes, stored, stream.digest,
+                )  # fmt: skip
+            await package.finish()
+        self.definition = Definition(
+            name=NAME, domain_id=3, domain_name="web", domain_xml="<domain/>",
+            disks={"vda": f"{NAME}_vda.qcow2", "vdb": f"{NAME}_vdb.raw"}, version="1.0.0",
+            date=0, packager=self.packager, records={
+                "vda": DiskRecord(records["web.qcow2"], (records["golden.raw"],)),
+                "vdb": DiskRecord(records["data.raw"]),
+            },
+        )  # fmt: skip
+
+    async def restore(self, definition=None, emit=None):
+        return await restore_backup(
+            RestoreRequest(definition or self.definition, self.directory, self.target),
+            buffers=self.buffers,
+            cpu=CapacityLimiter(2),
+            emit=emit or self.events.append,
+        )
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def record_of_vdb(self, **changes):
+        image = replace(self.definition.records["vdb"].image, **changes)
+        records = {**self.definition.records, "vdb": DiskRecord(image)}
+        return replace(self.definition, records=records)
+
+
+@pytest.fixture(params=["directory", "tar", "zstd"])
+async def any_backup(request, tmp_path):
+    backup = Backup(tmp_path, Packager(request.param))
+    await backup.make()
+    return backup
+
+
+@pytest.fixture
+async def backup(tmp_path):
+    backup = Backup(tmp_path, Packager("directory"))
+    await backup.make()
+    yield backup
+    assert backup.buffers.available == 8
+
+
+async def test_restores_every_image_byte_for_byte_under_its_own_name(any_backup):
+    done = await any_backup.restore()
+    assert done.files == ("web.qcow2", "golden.raw", "data.raw", "web.xml")
+    assert done.verified
+    assert sorted(path.name for path in any_backup.target.iterdir()) == sorted(done.files)
+    for name in done.files[:3]:
+        restored, original = any_backup.target / name, any_backup.images / name
+        assert restored.read_bytes() == original.read_bytes()
+        assert restored.stat().st_mode & 0o777 == 0o600
+    assert (any_backup.target / "web.xml").read_text() == "<domain/>"
+
+
+async def test_says_what_happens(any_backup):
+    done = await any_backup.restore()
+    assert any_backup.events[0] == RestoreStarted(
+        "web", NAME, str(any_backup.target), ("vda", "vdb")
+    )
+    assert {(event.disk, event.file) for event in any_backup.of(DiskDone)} == {
+        ("vda", "web.qcow2"),
+        ("vdb", "data.raw"),
+    }
+    assert sum(event.data_bytes for event in any_backup.of(DiskDone)) == done.data_bytes
+    for dev in ("vda", "vdb"):
+        said = [event.done_bytes for event in any_backup.of(DiskProgress) if event.disk == dev]
+        assert said == sorted(said)
+        assert said[-1] > 0
+
+
+async def test_warns_how_to_put_a_restored_chain_together(backup):
+    await backup.restore()
+    (warning,) = backup.of(Warned)
+    target = backup.target
+    command = f"qemu-img rebase -u -f qcow2 -F raw -b {target}/golden.raw {target}/web.qcow2"
+    assert f"`{command}`" in warning.message
+
+
+@pytest.mark.parametrize("name", ["golden.raw", "web.xml"])
+async def test_never_overwrites(backup, name):
+    backup.target.mkdir()
+    (backup.target / name).write_text("mine")
+    with pytest.raises(StorageError, match=f"file exists already: .*{name}"):
+        await backup.restore()
+    assert (backup.target / name).read_text() == "mine"
+    assert [path.name for path in backup.target.iterdir()] == [name]
+    assert not backup.events
+
+
+async def test_file_that_appears_meanwhile_is_not_overwritten(backup):
+    def emit(event):
+        if isinstance(event, DiskDone) and event.disk == "vdb":
+            (backup.target / "data.raw").write_text("mine")
+
+    with pytest.raises(StorageError, match=r"cannot create .*data\.raw"):
+        await backup.restore(emit=emit)
+    assert [path.name for path in backup.target.iterdir()] == ["data.raw"]
+    assert (backup.target / "data.raw").read_text() == "mine"
+
+
+async def test_wrong_digest_leaves_nothing(backup):
+    wrong = backup.record_of_vdb(digest="blake3-1m:" + "0" * 64)
+    with pytest.raises(DigestMismatchError, match=r"vdb\.raw is not what was backed up"):
+        await backup.restore(wrong)
+    assert not backup.target.exists()
+
+
+async def test_wrong_size_leaves_nothing(backup):
+    with pytest.raises(CorruptError, match="9437184 bytes long in the package, 9437185 were"):
+        await backup.restore(backup.record_of_vdb(size_bytes=9 * MIB + 1))
+    assert not backup.target.exists()
+
+
+async def test_missing_package_leaves_nothing(backup):
+    (backup.directory / f"{NAME}_vdb.raw").unlink()
+    with pytest.raises(CorruptError, match=r"vdb\.raw"):
+        await backup.restore()
+    assert not backup.target.exists()
+
+
+async def test_too_little_space_is_said_before_anything_is_written(backup):
+    with pytest.raises(StorageError, match="target is too small"):
+        await backup.restore(backup.record_of_vdb(data_bytes=1 << 60))
+    assert not backup.target.exists()
+    assert not backup.events
+
+
+async def test_cancelled_restore_leaves_nothing(backup):
+    async with create_task_group() as tasks:
+        await backup.restore(
+            emit=lambda event: tasks.cancel_scope.cancel() if isinstance(event, DiskDone) else None
+        )
+    assert tasks.cancel_scope.cancelled_caught
+    assert not backup.target.exists()
+
+
+async def test_backup_without_records_takes_the_names_of_the_xml(any_backup):
+    xml = """<domain><devices>
+        <disk type='file'><source file='/srv/web.qcow2'/><target dev='vda'/></disk>
+        <disk type='file'><source file='/other/web.qcow2'/><target dev='vdb'/></disk>
+    </devices></domain>"""
+    old = replace(any_backup.definition, records={}, domain_xml=xml)
+    done = await any_backup.restore(old)
+    assert done.files == ("web.qcow2", "vdb_web.qcow2", "web.xml")
+    assert not done.verified
+    restored = any_backup.target / "vdb_web.qcow2"
+    assert restored.read_bytes() == (any_backup.images / "data.raw").read_bytes()
+    for event in any_backup.of(DiskProgress):
+        assert 0 <= event.done_bytes <= event.total_bytes
+
+
+@pytest.mark.parametrize("xml", ["", "<domain/>", "<!DOCTYPE d [<!ENTITY e 'x'>]><d>&e;</d>"])
+async def test_without_any_source_the_package_names_are_taken(backup, xml):
+    done = await backup.restore(replace(backup.definition, records={}, domain_xml=xml))
+    assert done.files == (f"{NAME}_vda.qcow2", f"{NAME}_vdb.raw", "web.xml")
+
+
+@pytest.mark.parametrize("source", ["/", "/images/..", "", "/a/\n"])
+async def test_hostile_source_falls_back_to_the_package_name(backup, source):
+    done = await backup.restore(backup.record_of_vdb(source=source))
+    assert f"{NAME}_vdb.raw" in done.files
+
+
+async def test_hostile_domain_name_stays_in_the_target(backup):
+    done = await backup.restore(replace(backup.definition, domain_name="../../etc/x"))
+    assert (backup.target / done.files[-1]).read_text() == "<domain/>"
+    assert len(list(backup.target.iterdir())) == 4
+
+
+async def test_hostile_file_in_the_definition_is_refused(backup):
+    with pytest.raises(DefinitionError):
+        await backup.restore(backup.record_of_vdb(file="../../etc/passwd"))
+    assert not backup.target.exists()
+
+
+async def test_existing_target_directory_stays(backup):
+    backup.target.mkdir()
+    (backup.directory / f"{NAME}_vdb.raw").unlink()
+    with pytest.raises(CorruptError):
+        await backup.restore()
+    assert list(backup.target.iterdir()) == []
+
+
+async def test_target_that_is_a_file_is_a_storage_error(backup):
+    backup.target.write_text("x")
+    with pytest.raises(StorageError, match="cannot create"):
+        await backup.restore()
+    assert Path(backup.target).read_text() == "x"
