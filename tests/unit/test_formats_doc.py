@@ -1,0 +1,54 @@
+"""docs/formats.md: its examples are read, its tables name the keys of the files."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from virtbackup_async.catalog import definition_file, names, pending_file
+
+TEXT = (Path(__file__).parents[2] / "docs/formats.md").read_text()
+
+
+def example(kind):
+    pattern = rf"<!-- loaded by \S+: {kind} -->\n```json\n(.*?)```"
+    return re.search(pattern, TEXT, re.DOTALL).group(1).encode()
+
+
+def section(title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE).group(1)
+
+
+def documented(title):
+    return set(re.findall(r"^\| `(\w+)` \|", section(title), re.MULTILINE))
+
+
+def keys(wire):
+    return {field.encode_name for field in msgspec.structs.fields(wire)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"), [("definition", definition_file), ("pending", pending_file)]
+)
+def test_example_is_what_we_write(kind, module):
+    name = msgspec.json.decode(example(kind))["name"]
+    path = Path(f"/t/web/{name}{module.SUFFIX}")
+    assert module.dumps(module.loads(example(kind), path)) == example(kind)
+
+
+def test_definition_tables_have_all_keys():
+    wanted = keys(definition_file.DefinitionWire) | keys(definition_file.ImageWire)
+    assert documented("Definition") == wanted
+
+
+def test_pending_table_has_all_keys():
+    assert documented("Pending") == keys(pending_file.DiskWire)
+    shared = keys(pending_file.PendingWire) - {"disks"}
+    assert shared <= keys(definition_file.DefinitionWire)
+    assert all(f"`{key}`" in section("Pending") for key in shared)
+
+
+def test_limits_are_those_of_the_code():
+    assert f"at most {names.NAME_MAX_BYTES} bytes" in TEXT
+    assert names.domain_directory(Path("/t"), "../x").name in TEXT
