@@ -21,10 +21,10 @@ from pathlib import Path
 
 COMPONENT_MAX_BYTES = 255
 # The longest file we make holds the backup's name twice, between them and behind them
-# "_", "_" + dev, "." + index of a backing image, "." + format and ".zstd".
+# "_", "_" + dev, "." + format and ".zstd".
 NAME_MAX_BYTES = 106
 _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
-_DEV_MAX_BYTES = 16
+_DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
 _HASH_BYTES = 6
 
@@ -50,18 +50,12 @@ def domain_directory(target: Path, domain: str) -> Path:
 
 
 def disk_file(name: str, dev: str, image_format: str) -> str:
-    """Return the file name of a disk inside the package: ``<name>_<dev>.<format>``."""
-    dev = path_component(dev, _DEV_MAX_BYTES)
-    return f"{name}_{dev}.{path_component(image_format, _FORMAT_MAX_BYTES)}"
+    """Return the file name of an image inside the package: ``<name>_<dev>.<format>``.
 
-
-def backing_file(name: str, dev: str, index: int, image_format: str) -> str:
-    """Return the file name of a disk's backing image: ``<name>_<dev>.<index>.<format>``.
-
-    ``index`` counts from 1, the image right below the disk's own.
+    A backing image's ``dev`` is that of its disk, ``-backing`` and its depth.
     """
     dev = path_component(dev, _DEV_MAX_BYTES)
-    return f"{name}_{dev}.{index}.{path_component(image_format, _FORMAT_MAX_BYTES)}"
+    return f"{name}_{dev}.{path_component(image_format, _FORMAT_MAX_BYTES)}"
 
 
 def overlay_path(image: Path, token: str) -> Path:
