@@ -16,6 +16,7 @@ from lab.domains import LabDomain
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.listing import find_backup
+from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.session import run_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
 from virtbackup_async.hypervisor import open_hypervisor
@@ -91,8 +92,6 @@ async def restore(
     config: Config, domain: str, target: Path, *, date: str | None = None
 ) -> RestoreDone:
     """One ``restore`` command."""
-    from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-
     found = await find_backup(config, "all", domain, date)
     request = RestoreRequest(found.definition, found.path.parent, target)
     return await restore_backup(

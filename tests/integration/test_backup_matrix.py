@@ -19,19 +19,21 @@ PACKAGERS = {
     "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 1}},
     "zstd": {"packager": "zstd", "packager_opts": {"compression_lvl": 3}},
 }
-TWO_DISKS = [DiskSpec("vda"), DiskSpec("vdb", format="raw"), DiskSpec("hdc", kind="cdrom")]
+TWO_DISKS = [DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None), DiskSpec("hdc", kind="cdrom")]
 
 
 @pytest.fixture(scope="module")
-def live(daemon):
+def live(daemon_of_the_run):
     """A guest that writes to its first disk all the time."""
-    with running(daemon, "live", TWO_DISKS, writer="vda") as domain:
+    daemon_of_the_run.ensure_started()
+    with running(daemon_of_the_run, "live", TWO_DISKS, writer="vda") as domain:
         yield domain
 
 
 @pytest.fixture(scope="module")
-def shut_off(daemon):
-    domain = define(daemon, "shut-off", TWO_DISKS)
+def shut_off(daemon_of_the_run):
+    daemon_of_the_run.ensure_started()
+    domain = define(daemon_of_the_run, "shut-off", TWO_DISKS)
     yield domain
     domain.undefine()
 

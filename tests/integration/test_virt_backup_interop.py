@@ -1,0 +1,122 @@
+"""virt-backup 0.5.6 from PyPI, in an environment of its own: each restores what the other wrote."""
+
+import fcntl
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from anyio import to_thread
+
+from lab.disks import DiskSpec
+from lab.domains import define
+from lab.guest import cache_root
+from recording import Recorder, assert_at_home, back_up, configure, restore
+from virtbackup_async.engine.listing import list_backups
+
+VERSION = "0.5.6"
+PACKAGERS = {
+    "directory": {"packager": "directory"},
+    "tar": {"packager": "tar"},
+    "tar.gz": {"packager": "tar", "packager_opts": {"compression": "gz", "compression_lvl": 6}},
+    "tar.bz2": {"packager": "tar", "packager_opts": {"compression": "bz2"}},
+    "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 1}},
+    "zstd": {"packager": "zstd", "packager_opts": {"compression_lvl": 3}},
+}
+
+
+@pytest.fixture(scope="session")
+def virt_backup():
+    """The command of the real program; its environment is kept in the lab's cache."""
+    place = cache_root() / f"virt-backup-{VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{place}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", place], check=True)
+            install = [place / "bin/pip", "install", "-q", "--disable-pip-version-check"]
+            subprocess.run([*install, f"virt-backup=={VERSION}", "zstandard"], check=True)
+            (place / "complete").touch()
+    return place / "bin/virt-backup"
+
+
+@pytest.fixture(scope="module")
+def domain(daemon_of_the_run):
+    """Two disks with data; nobody writes to them but the monitor."""
+    daemon_of_the_run.ensure_started()
+    disks = [DiskSpec("vda", fs=None), DiskSpec("vdb", "raw", fs=None)]
+    domain = define(daemon_of_the_run, "shared-with-virt-backup", disks, agent=False)
+    domain.start()
+    for dev in ("vda", "vdb"):
+        domain.qemu_io(dev, "write -P 9 3M 2M")
+        domain.qemu_io(dev, "write -P 5 40M 1M")
+    yield domain
+    daemon_of_the_run.ensure_started()
+    domain.undefine()
+
+
+def run_virt_backup(program, config, *words):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [program, "-c", config, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def same_files(one, other, names):
+    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
+
+
+@pytest.mark.parametrize("packager", PACKAGERS)
+async def test_virt_backup_restores_ours(daemon, virt_backup, domain, packager, tmp_path):
+    images = domain.images()
+    config = configure(tmp_path, daemon.uri, [domain.name], **PACKAGERS[packager])
+    recorder = Recorder(tmp_path / "frozen")
+    recorder.watch(domain)
+    assert (await back_up(config, recorder)).done
+    theirs = tmp_path / "theirs"
+
+    listed = await to_thread.run_sync(run_virt_backup, virt_backup, config.path, "list")
+    words = ("restore", "all", domain.name, theirs)
+    await to_thread.run_sync(run_virt_backup, virt_backup, config.path, *words)
+
+    assert "1 hosts, 1 backups" in listed
+    for dev, frozen in recorder.frozen.items():
+        assert filecmp.cmp(frozen, theirs / images[dev].name, shallow=False)
+    assert (theirs / f"{domain.name}.xml").exists()
+
+
+@pytest.mark.parametrize("packager", PACKAGERS)
+async def test_we_restore_virt_backups(daemon, virt_backup, domain, packager, tmp_path):
+    images = domain.images()
+    config = configure(tmp_path, daemon.uri, [domain.name], **PACKAGERS[packager])
+    await to_thread.run_sync(run_virt_backup, virt_backup, config.path, "backup")
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    words = ("restore", "all", domain.name, theirs)
+    await to_thread.run_sync(run_virt_backup, virt_backup, config.path, *words)
+
+    (listing,) = await list_backups(config, ["all"], [], known_domains=None)
+    restored = await restore(config, domain.name, ours)
+
+    assert [len(backups) for backups in listing.backups_by_domain.values()] == [1]
+    assert not restored.verified
+    assert same_files(ours, theirs, [image.name for image in images.values()])
+    assert_at_home(domain, images)
+
+
+async def test_their_clean_removes_ours(daemon, virt_backup, domain, tmp_path):
+    """A definition of ours is one of theirs: their retention takes it for what it is."""
+    config = configure(tmp_path, daemon.uri, [domain.name], packager="directory")
+    assert (await back_up(config, Recorder(tmp_path / "f"))).done
+    settings = yaml.safe_load(config.path.read_text())
+    settings["groups"]["all"].update(hourly=0, daily=0, weekly=0, monthly=0, yearly=0)
+    config.path.write_text(yaml.safe_dump(settings))
+    words = ("clean", "-B", "all")
+    said = await to_thread.run_sync(run_virt_backup, virt_backup, config.path, *words)
+    assert "Backups removed for group all: 1" in said
+    assert [path for path in (tmp_path / "target").rglob("*") if path.is_file()] == []
