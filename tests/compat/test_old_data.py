@@ -1,0 +1,172 @@
+"""What old versions wrote is read as they meant it."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from virtbackup_async.catalog import definition_file, pending_file
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.compat import config as compat_config
+from virtbackup_async.compat import definition as compat_definition
+from virtbackup_async.compat import pending as compat_pending
+from virtbackup_async.compat.steps import parse_version
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.backup import Packager
+
+DATA = Path(__file__).parent / "data"
+DEFINITIONS = sorted(DATA.glob("*/definition*.json"))
+PENDINGS = sorted(DATA.glob("*/pending*.json"))
+
+
+def label(path):
+    return f"{path.parent.name}-{path.stem}"
+
+
+def test_there_are_samples():
+    assert len(DEFINITIONS) >= 5
+    assert len(PENDINGS) >= 3
+
+
+@pytest.mark.parametrize("path", [*DEFINITIONS, *PENDINGS], ids=label)
+def test_old_data_becomes_what_virt_backup_makes_of_it(path):
+    raw = json.loads(path.read_text())
+    before = copy.deepcopy(raw)
+    module = compat_pending if path in PENDINGS else compat_definition
+    upgraded = module.upgrade(raw)
+    assert raw == before
+    assert upgraded["version"] == "1.0.0"
+    expected = json.loads(path.with_suffix(".as_0.5.6").read_text())
+    assert {**upgraded, "version": ""} == {**expected, "version": ""}
+    assert module.upgrade(upgraded) == upgraded
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=label)
+def test_old_definition_is_read(path):
+    definition = definition_file.loads(path.read_bytes(), path)
+    assert definition.domain_name == "test-domain"
+    assert definition.version == json.loads(path.read_text())["version"]
+    assert definition.records == {}
+
+
+@pytest.mark.parametrize("path", PENDINGS, ids=label)
+def test_old_pending_file_is_read(path):
+    pending = pending_file.loads(path.read_bytes(), path)
+    disk = pending.disks["vda"]
+    assert disk.type == "qcow2"
+    assert disk.snapshot == "/tmp/test/vda.1569890041"
+    assert disk.target == "20191001-003401_3_test-domain_vda.qcow2"
+
+
+async def test_target_of_0_5_6_is_found():
+    scan = await Catalog(DATA / "0.5.6" / "target").scan()
+    assert scan.problems == ()
+    assert {found.definition.domain_name: found.definition.packager for found in scan.complete} == {
+        "directory": Packager("directory"),
+        "tar": Packager("tar"),
+        "tar gz": Packager("tar", {"compression": "gz", "compression_lvl": 6}),
+        "tar xz": Packager("tar", {"compression": "xz", "compression_lvl": 3}),
+        "zstd": Packager("zstd", {"compression_lvl": 3}),
+    }
+    (broken,) = scan.pending
+    assert broken.pending.version == "0.5.6"
+    assert broken.pending.disks["vda"].target == f"{broken.pending.name}_vda.raw"
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [("0.5.2", "0.5.10"), ("0.1.3.post3", "0.1.4"), ("0.9", "0.10"), ("0.99.99", "1.0.0")],
+)
+def test_versions_are_compared_by_number(older, newer):
+    assert parse_version(older) < parse_version(newer)
+
+
+@pytest.mark.parametrize("version", [None, 1.0, "", "x", "-1", "v1", "1" * 50, ["1"]])
+def test_version_that_is_none_is_refused(version):
+    with pytest.raises(DefinitionError, match="version is"):
+        parse_version(version)
+
+
+def test_name_that_is_missing_is_that_of_the_disks():
+    """Files are named in local time, which the date does not tell."""
+    raw = json.loads((DATA / "0.1/definition-directory.json").read_text())
+    raw["disks"] = {"vda": "20191001-023401_3_test-domain_vda.qcow2"}
+    assert compat_definition.upgrade(raw)["name"] == "20191001-023401_3_test-domain"
+
+
+def pending_of(xml, **disk):
+    return {
+        "version": "0.4.0",
+        "name": "n",
+        "domain_xml": xml,
+        "disks": {"vda": {"src": "/i", "snapshot": "/s"} | disk},
+    }
+
+
+def test_type_of_a_disk_without_driver_is_raw():
+    xml = "<domain><devices><disk><target dev='vda'/></disk></devices></domain>"
+    assert compat_pending.upgrade(pending_of(xml))["disks"]["vda"]["type"] == "raw"
+
+
+def test_domain_xml_is_not_needed_where_types_are_known():
+    upgraded = compat_pending.upgrade(pending_of("<broken", type="qcow2"))
+    assert upgraded["disks"]["vda"]["target"] == "n_vda.qcow2"
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<domain", "cannot be read"),
+        (None, "cannot be read"),
+        ("", "cannot be read"),
+        ("<domain/>", "disks.vda has no type"),
+        ('<!DOCTYPE d [<!ENTITY e SYSTEM "file:///etc/passwd">]><d>&e;</d>', "document type"),
+        ('<!DOCTYPE d [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><d>&b;</d>', "document type"),
+    ],
+)
+def test_hostile_domain_xml_is_refused(xml, message):
+    with pytest.raises(DefinitionError, match=message):
+        compat_pending.upgrade(pending_of(xml))
+
+
+def test_configuration_is_not_changed_in_place():
+    raw = {
+        "password": "p",
+        "default": {"compression_lvl": 4},
+        "groups": {"a": {"compression": "gz", "target_dir": "/t"}, "b": None, "c": [1]},
+    }
+    before = copy.deepcopy(raw)
+    upgraded, changes = compat_config.upgrade(raw)
+    assert raw == before
+    assert upgraded == {
+        "passphrase": "p",
+        "default": {"packager_opts": {"compression_lvl": 4}},
+        "groups": {
+            "a": {
+                "target": "/t",
+                "packager": "tar",
+                "packager_opts": {"compression": "gz", "compression_lvl": 4},
+            },
+            "b": None,
+            "c": [1],
+        },
+    }
+    assert [(change.section, change.old) for change in changes] == [
+        ((), ("password",)),
+        (("default",), ("compression_lvl",)),
+        (("groups", "a"), ("target_dir",)),
+        (("groups", "a"), ("compression",)),
+    ]
+    assert "'p'" not in repr(changes)
+    assert compat_config.upgrade(upgraded) == (upgraded, [])
+
+
+def test_new_key_wins_over_its_old_name():
+    raw = {"password": "old", "passphrase": "new", "groups": {}}
+    assert compat_config.upgrade(raw)[0] == {"passphrase": "new", "groups": {}}
+
+
+@pytest.mark.parametrize("raw", [{}, {"groups": None}, {"groups": []}, {"default": 3}])
+def test_configuration_of_any_shape_is_passed_on(raw):
+    assert compat_config.upgrade(raw) == (raw, [])
