@@ -1,0 +1,58 @@
+"""docs/configuration.md names every key and every default, and its example loads."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from virtbackup_async.config import sections
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.config.schema import Config, Retention
+from virtbackup_async.model import packager_rules
+
+TEXT = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
+
+
+def rows(title):
+    """Return the rows of the first table below a heading: key to the other cells."""
+    text = TEXT.split(f" {title}\n", 1)[1]
+    table = re.search(r"^\| Key \|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE).group()
+    cells = [line.strip("|").split(" | ") for line in table.splitlines()[2:]]
+    return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in cells}
+
+
+@pytest.mark.parametrize(
+    ("title", "keys"),
+    [
+        ("Keys at the top", sections.TOP_KEYS),
+        ("Keys of a group", sections.GROUP_KEYS),
+        ("Hosts", sections.HOST_KEYS),
+    ],
+)
+def test_each_key_is_documented(title, keys):
+    assert set(rows(title)) == set(keys)
+
+
+def test_defaults_are_those_of_the_code():
+    documented = rows("Keys at the top")
+    plain = Config(path=Path())
+    for key in ("debug", "threads", "parallel_disks", "buffers_mib"):
+        assert documented[key][1] == f"`{getattr(plain, key)}`".lower()
+    documented = rows("Keys of a group")
+    for period in dataclasses.fields(Retention):
+        assert documented[period.name][1] == f"`{period.default}`"
+
+
+def test_each_packager_is_documented():
+    for packager in packager_rules.PACKAGER_TYPES:
+        assert f"| `{packager}` |" in TEXT
+
+
+def test_example_loads(tmp_path):
+    example = re.search(r"<!-- loaded by .* -->\n```yaml\n(.*?)```", TEXT, re.DOTALL).group(1)
+    path = tmp_path / "config.yml"
+    path.write_text(example)
+    config = load_config(path)
+    assert config.warnings == ()
+    assert config.groups["production"].retention == Retention(5, 7, 5, 5, None)
