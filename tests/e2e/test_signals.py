@@ -1,0 +1,82 @@
+"""A backup that is interrupted, or killed: the guest is at home, nothing is left."""
+
+import filecmp
+import os
+import signal
+
+import pytest
+from command import ENDED_BY, interrupt, read_until, start, virtbackup, write_config
+
+from lab.disks import DiskSpec
+from lab.domains import define
+
+MIB = 1 << 20
+SLOW = {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 9}}
+
+
+@pytest.fixture
+def domain(daemon, request):
+    """A running domain whose copy takes seconds with the slow packager: it does not compress."""
+    domain = define(daemon, "e2e-" + request.node.name[-30:], [DiskSpec("vda", "raw", fs=None)],
+                    agent=False)  # fmt: skip
+    with domain.images()["vda"].open("r+b") as image:
+        image.write(os.urandom(48 * MIB))
+    domain.start()
+    yield domain
+    domain.undefine()
+
+
+def files(directory):
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def at_home(domain, images):
+    overlays = list(domain.root.images.glob("*.vbk-*"))
+    return domain.images() == domain.images(inactive=True) == images and not overlays
+
+
+def start_copying(config):
+    process = start("-c", config, "backup", "--json")
+    read_until(process, "phase", phase="copying")
+    return process
+
+
+@pytest.mark.parametrize("name", ENDED_BY)
+def test_a_signal_puts_the_domain_back_and_removes_the_backup(daemon, domain, tmp_path, name):
+    images = domain.images()
+    config = write_config(tmp_path, daemon.uri, [domain.name], **SLOW)
+    process = start_copying(config)
+    rest, err = interrupt(process, name)
+    assert process.returncode == ENDED_BY[name], err
+    (failed,) = [event for event in rest if event["event"] == "backup_failed"]
+    assert failed["cancelled"]
+    assert not failed["left_pending"]
+    assert rest[-1]["event"] == "summary"
+    assert rest[-1]["exit_code"] == ENDED_BY[name]
+    assert not rest[-1]["ok"]
+    assert at_home(domain, images)
+    assert files(tmp_path / "target") == []
+
+
+def test_after_sigkill_the_next_backup_cleans_up(daemon, domain, tmp_path):
+    images = domain.images()
+    config = write_config(tmp_path, daemon.uri, [domain.name], **SLOW)
+    process = start_copying(config)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    domain.qemu_io("vda", "write -P 4 50M 1M")
+    assert domain.state() == "running"
+    assert not at_home(domain, images)
+    assert virtbackup("-c", config, "list", "--json").stdout.count('"event":"backup"') == 0
+
+    fast = write_config(tmp_path, daemon.uri, [domain.name], packager="directory")
+    done = virtbackup("-c", fast, "backup")
+
+    assert done.returncode == 0, done.stderr
+    assert at_home(domain, images)
+    restored = virtbackup("-c", fast, "restore", "all", domain.name, tmp_path / "restored")
+    assert restored.returncode == 0, restored.stderr
+    image = images["vda"]
+    assert filecmp.cmp(image, tmp_path / "restored" / image.name, shallow=False)
+    assert image.read_bytes()[50 * MIB : 51 * MIB] == b"\x04" * MIB
+    assert len(files(tmp_path / "target")) == 2

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import Disk, SkippedDisk
+
+
+def domain(devices):
+    return f"<domain><name>web</name><devices>{devices}</devices></domain>"
+
+
+def disk(dev, extra="", *, kind="file", device="disk", source="file='/i/{dev}'", driver="qcow2"):
+    source = f"<source {source.format(dev=dev)}/>" if source else ""
+    driver = f"<driver name='qemu' type='{driver}'/>" if driver else ""
+    return (
+        f"<disk type='{kind}' device='{device}'>{driver}{source}"
+        f"<target dev='{dev}' bus='virtio'/>{extra}</disk>"
+    )
+
+
+def test_file_disks_are_taken():
+    wanted, skipped = domain_xml.disks(domain(disk("vda") + disk("vdb", driver="raw")))
+    assert wanted == (
+        Disk("vda", Path("/i/vda"), "qcow2"),
+        Disk("vdb", Path("/i/vdb"), "raw"),
+    )
+    assert skipped == ()
+
+
+def test_a_disk_without_driver_is_raw():
+    wanted, _ = domain_xml.disks(domain(disk("vda", driver=None)))
+    assert wanted[0].format == "raw"
+
+
+@pytest.mark.parametrize(
+    ("element", "reason"),
+    [
+        (disk("x", device="cdrom"), "a cdrom"),
+        (disk("x", device="floppy"), "a floppy"),
+        (disk("x", device="lun", kind="block"), "a lun"),
+        (disk("x", kind="block", source="dev='/dev/sda'"), "a block disk"),
+        (disk("x", kind="network", source="protocol='rbd' name='p/i'"), "a network disk"),
+        (disk("x", kind="volume", source="pool='p' volume='v'"), "a volume disk"),
+        (disk("x", source=None), "has no image"),
+        (disk("x", "<readonly/>"), "read-only"),
+        (disk("x", "<transient/>"), "transient"),
+        (disk("x", "<shareable/>"), "shared between domains"),
+        (disk("x", driver="vmdk"), "format vmdk is not supported"),
+    ],
+)
+def test_what_cannot_be_snapshotted_is_named_with_its_reason(element, reason):
+    wanted, skipped = domain_xml.disks(domain(element))
+    assert wanted == ()
+    assert [type(skip) for skip in skipped] == [SkippedDisk]
+    assert skipped[0].reason.startswith(reason)
+
+
+def test_sources_of_all_disks_with_a_file():
+    xml = domain(disk("vda") + disk("hdc", device="cdrom", source=None))
+    assert domain_xml.disk_sources(xml) == {"vda": Path("/i/vda")}
+
+
+def test_disks_with_a_block_job():
+    xml = domain(disk("vda", "<mirror type='file' ready='yes'/>") + disk("vdb"))
+    assert domain_xml.devs_with_block_job(xml) == {"vda"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "problem"),
+    [
+        ("<target type='virtio' name='org.qemu.guest_agent.0' state='connected'/>", None),
+        ("<target type='virtio' name='org.qemu.guest_agent.0' state='disconnected'/>", "not run"),
+        ("<target type='virtio' name='org.spice'/>", "no channel"),
+    ],
+)
+def test_agent_problem(channel, problem):
+    found = domain_xml.agent_problem(domain(f"<channel type='unix'>{channel}</channel>"))
+    assert (found is None) if problem is None else (problem in found)
+
+
+def test_a_new_source_replaces_path_format_and_chain():
+    chain = "<backingStore type='file'><source file='/i/base'/></backingStore>"
+    xml = domain(disk("vda") + disk("vdb", chain))
+    changed = etree.fromstring(domain_xml.with_source(xml, "vdb", Path("/new/ü & <b>"), "raw"))
+    assert changed.find("source").get("file") == "/new/ü & <b>"
+    assert changed.find("driver").get("type") == "raw"
+    assert changed.find("backingStore") is None
+    with pytest.raises(DefinitionError, match="no disk vdz"):
+        domain_xml.with_source(xml, "vdz", Path("/x"), "raw")
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "",
+        "<domain>",
+        "not xml",
+        "<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><domain>&e;</domain>",
+        "<!DOCTYPE d [<!ENTITY a 'aa'><!ENTITY b '&a;&a;'>]><domain>&b;</domain>",
+        "<!DOCTYPE domain SYSTEM 'http://example.com/x.dtd'><domain/>",
+        "<domain>\0</domain>",
+        "<a>" * 5000 + "</a>" * 5000,
+    ],
+)
+def test_hostile_xml_is_refused(xml):
+    with pytest.raises(DefinitionError):
+        domain_xml.parse(xml)
