@@ -53,6 +53,11 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
     Raises:
         DefinitionError: it is not JSON, not of that shape, or of a newer version.
     """
+    if not data:
+        raise DefinitionError(
+            f"{path}: is empty",
+            hint="See that the domain is on its own image, then remove the file.",
+        )
     try:
         raw = msgspec.json.decode(data, type=dict[str, Any])
         return msgspec.convert(upgrade(raw), wire)

@@ -1,14 +1,16 @@
 """Which backup of a domain an admin means by a date; ``listing`` asks for ``restore``."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.catalog.scanning import FoundBackup, Problem
+from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.model.backup import Definition
 
 _NEAREST_SHOWN = 3
 _STAMP_LENGTH = len("20260301-021500")
+_DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
 
 
 def local_time(definition: Definition) -> datetime:
@@ -29,8 +31,7 @@ def at_date(backups: Sequence[FoundBackup], date: str) -> FoundBackup:
         ConfigError: the date cannot be understood.
     """
     for found in backups:
-        name = found.definition.name
-        if date == name or (len(date) == _STAMP_LENGTH and name.startswith(f"{date}_")):
+        if _is_named(found.definition.name, date):
             return found
     moments = _moments(date)
     by_date = {found.definition.date: found for found in backups}
@@ -43,6 +44,32 @@ def at_date(backups: Sequence[FoundBackup], date: str) -> FoundBackup:
     )
     domain = backups[0].definition.domain_name
     raise NotFoundError(f"no backup of {domain} at {date}", hint=f"The nearest are of {dates}.")
+
+
+def refuse_damaged(
+    problems: Sequence[Problem], backups: Sequence[FoundBackup], date: str | None
+) -> None:
+    """Raise DefinitionError if the backup that is meant is there, and damaged.
+
+    An older one must not be restored in place of the newest without a word.
+
+    Args:
+        problems: those in the directory of the domain.
+        backups: all whole ones of the domain, oldest first.
+        date: as for :func:`at_date`; None for the newest.
+    """
+    newest = backups[-1].path.name if backups else ""
+    for problem in problems:
+        file = problem.path.name
+        is_meant = file > newest if date is None else _is_named(problem.path.stem, date)
+        if is_meant and _DEFINITION_NAME.fullmatch(file):
+            hint = "Name the date of another backup to restore that." if backups else None
+            raise DefinitionError(problem.message, hint=hint)
+
+
+def _is_named(name: str, date: str) -> bool:
+    """Tell whether ``date`` is a backup's name, or the stamp that it starts with."""
+    return date == name or (len(date) == _STAMP_LENGTH and name.startswith(f"{date}_"))
 
 
 def _moments(date: str) -> list[int]:

@@ -9,7 +9,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import HostPattern, PatternError, any_includes, parse_pattern
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
-from virtbackup_async.engine.dates import at_date, local_time
+from virtbackup_async.engine.dates import at_date, local_time, refuse_damaged
 from virtbackup_async.engine.plan import find_group, select_groups, target_of
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import ListedBackup
@@ -80,14 +80,19 @@ async def find_backup(
     Raises:
         NotFoundError: no such group, no backup of the domain, or none of that date.
         ConfigError: the date cannot be understood, or the group has no target.
+        DefinitionError: the one that is meant is there, and damaged.
         StorageError: the target cannot be read.
     """
-    target = target_of(find_group(config, group_name))
-    complete = (await Catalog(target).scan()).complete
-    backups = [found for found in complete if found.definition.domain_name == domain]
+    catalog = Catalog(target_of(find_group(config, group_name)))
+    scan = await catalog.scan()
+    backups = [found for found in scan.complete if found.definition.domain_name == domain]
+    directory = catalog.domain_directory(domain).name
+    damaged = [problem for problem in scan.problems if problem.domain_directory == directory]
+    refuse_damaged(damaged, backups, date)
     if not backups:
-        names = {found.definition.domain_name for found in complete}
-        raise NotFoundError(f"no backup of {domain} in {target}{did_you_mean(domain, names)}")
+        names = {found.definition.domain_name for found in scan.complete}
+        meant = did_you_mean(domain, names)
+        raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
     return backups[-1] if date is None else at_date(backups, date)
 
 

@@ -4,9 +4,12 @@ import dataclasses
 import json
 import os
 import stat
+from datetime import UTC, datetime
 
+import anyio
 import pytest
 
+from virtbackup_async.catalog import names
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.backup import (
@@ -248,3 +251,42 @@ async def test_scan_is_sorted_by_date(catalog):
         put_json(web, f"20191001-00340{second}_3_web", date=1000 - second)
     scan = await catalog.scan()
     assert [found.definition.date for found in scan.complete] == [991, 995, 997]
+
+
+@pytest.mark.parametrize("domain", ["../../x", "a/b", ".", "..", "x\0y", "\udc80", "d" * 400])
+async def test_hostile_domain_stays_below_the_target(catalog, domain):
+    name = names.backup_name(domain, 3, datetime.fromtimestamp(PENDING.date, UTC))
+    disk = PendingDisk("/i/a", "raw", None, names.disk_file(name, "vda", "raw"))
+    xml_name = domain.encode("utf-8", "replace").decode()
+    pending = dataclasses.replace(PENDING, name=name, domain_name=xml_name, disks={"vda": disk})
+    path = await catalog.create_pending(pending)
+    assert path.parent.parent == catalog.target
+    assert [found.pending for found in (await catalog.scan()).pending] == [pending]
+
+
+async def test_cancelled_creation_leaves_nothing(catalog):
+    """Wherever the cancellation strikes: nothing, or the whole file."""
+    path = catalog.pending_path(PENDING)
+    for checkpoints in range(8):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_after, scope, checkpoints)
+                await catalog.create_pending(PENDING)
+        assert not path.exists() or (await catalog.scan()).pending
+        await catalog.remove_pending(path)
+    assert list(path.parent.iterdir()) == []
+
+
+async def _cancel_after(scope, checkpoints):
+    for _ in range(checkpoints):
+        await anyio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_one_domain_is_scanned_alone(catalog):
+    await catalog.create_pending(PENDING)
+    put_json(catalog.target / "db", "20191001-003402_4_db", domain_name="db")
+    scan = await catalog.scan_domain("web")
+    assert [found.pending for found in scan.pending] == [PENDING]
+    assert not scan.complete
+    assert (await catalog.scan_domain("none")).pending == ()

@@ -9,7 +9,7 @@ import yaml
 
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.listing import find_backup, list_backups
-from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
+from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError, StorageError
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
 
@@ -262,3 +262,31 @@ async def test_target_that_is_missing_is_told_when_restoring(configure, tmp_path
     config = configure(a={"target": str(tmp_path / "gone")})
     with pytest.raises(StorageError):
         await find_backup(config, "a", "web", None)
+
+
+async def test_damaged_newest_backup_is_not_passed_over_in_silence(configure, put, tmp_path):
+    older = put("web", DATE)
+    newest = put("web", DATE + 60)
+    (tmp_path / "t" / "web" / f"{newest}.json").write_text("{")
+    config = configure(a={})
+    for date in (None, newest, newest[:15]):
+        with pytest.raises(DefinitionError, match="Name the date of another backup") as caught:
+            await find_backup(config, "a", "web", date)
+        assert newest in str(caught.value)
+    assert (await find_backup(config, "a", "web", older)).definition.date == DATE
+
+
+async def test_damaged_older_backup_does_not_matter(configure, put, tmp_path):
+    older = put("web", DATE)
+    put("web", DATE + 60)
+    (tmp_path / "t" / "web" / f"{older}.json").write_text("{")
+    (tmp_path / "t" / "web" / "zzz.json").write_text("{")
+    found = await find_backup(configure(a={}), "a", "web", None)
+    assert found.definition.date == DATE + 60
+
+
+async def test_only_backup_damaged_is_told(configure, put, tmp_path):
+    name = put("web")
+    (tmp_path / "t" / "web" / f"{name}_vda.qcow2").unlink()
+    with pytest.raises(DefinitionError, match="data missing"):
+        await find_backup(configure(a={}), "a", "web", None)
