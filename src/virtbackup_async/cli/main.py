@@ -69,13 +69,23 @@ def main() -> NoReturn:
 def _refuse(error: click.UsageError) -> NoReturn:
     """One line, also as JSON if that was asked for; a command line never ran."""
     path = error.ctx.command_path if error.ctx else "virtbackup"
-    message = f"{error.format_message().rstrip('.')}. Run '{path} --help' to see what there is."
-    message = message[:1].lower() + message[1:]
+    said = _whole_options(error).format_message().rstrip(".")
+    end = "" if said.endswith("?") else "."
+    message = f"{said[:1].lower()}{said[1:]}{end} Run '{path} --help' to see what there is."
     if _wants_json(sys.argv[1:]):
         _print_summary(message)
     say(message)
     settle_stdout()
     sys.exit(ConfigError.exit_code)
+
+
+def _whole_options(error: click.UsageError) -> click.UsageError:
+    """Suggest no option cut short: such are accepted, but nobody looks for them."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    known = {name for param in error.ctx.command.get_params(error.ctx) for name in param.opts}
+    likely = [name for name in error.possibilities or () if name in known]
+    return click.NoSuchOption(error.option_name, possibilities=likely, ctx=error.ctx)
 
 
 def _wants_json(arguments: list[str]) -> bool:

@@ -1,8 +1,8 @@
 """``virtbackup list``: show the backups of groups."""
 
+from collections.abc import Iterator
 from functools import partial
 
-import anyio.to_thread
 import rich_click as click
 
 from virtbackup_async.cli.configured import configured
@@ -11,8 +11,8 @@ from virtbackup_async.cli.render.listing import Listing
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.events import Emit
+from virtbackup_async.engine.listing import GroupListing, list_backups
+from virtbackup_async.events import Emit, Event, ListedDomain, Warned
 from virtbackup_async.hypervisor.connection import open_hypervisor
 
 
@@ -50,10 +50,19 @@ async def _list(
     groups: tuple[str, ...], domains: tuple[str, ...], config: Config, emit: Emit, *, show_all: bool
 ) -> None:
     known = await _known_domains(config) if show_all else None
-    scan = partial(list_backups, config, groups, domains, known_domains=known)
-    for listing in await anyio.to_thread.run_sync(scan):
-        for event in listing.events:
+    for listing in await list_backups(config, groups, domains, known_domains=known):
+        for event in _events(listing):
             emit(event)
+
+
+def _events(listing: GroupListing) -> Iterator[Event]:
+    for problem in listing.problems:
+        yield Warned(problem)
+    for domain, backups in listing.backups_by_domain.items():
+        if backups:
+            yield from backups
+        else:
+            yield ListedDomain(listing.group, domain)
 
 
 async def _known_domains(config: Config) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-import anyio.to_thread
 import rich_click as click
 
 from virtbackup_async.cli.configured import configured
@@ -49,7 +48,7 @@ class _Wanted(NamedTuple):
 
 
 async def _restore(wanted: _Wanted, target_dir: Path, config: Config, emit: Emit) -> None:
-    found = await anyio.to_thread.run_sync(find_backup, config, *wanted)
+    found = await find_backup(config, *wanted)
     request = RestoreRequest(
         definition=found.definition, directory=found.path.parent, target=target_dir
     )

@@ -58,6 +58,11 @@ class Drawing:
     height: int
     glyphs: Glyphs
 
+    @property
+    def _columns(self) -> int:
+        # The last one stays free: some terminals wrap as soon as it is written.
+        return self.width - 1
+
     def lines(self, board: Board, now_s: float) -> list[Text]:
         """The whole view; never more rows than the terminal can keep on screen."""
         # One row for the total, one that the cursor needs.
@@ -85,11 +90,14 @@ class Drawing:
     def _one_row(self, row: DomainRow, now_s: float) -> Text:
         line = self._head(row)
         done, total = row.done_bytes, row.total_bytes
-        bar = min(_MOST_BAR, self.width - cell_len(line.plain) - _PERCENT_WIDTH - _SPEED_WIDTH - 1)
-        if total and bar >= _LEAST_BAR:
-            speed = sum(disk.speed.bytes_per_s(now_s) or 0 for disk in row.disks.values())
-            line.append_text(self._bar(done, total, bar))
-            line.append(f"{percent(done, total):>4} %{f'{size(speed)}/s':>{_SPEED_WIDTH}}")
+        if not total:
+            return self._cut(line)
+        bar = self._columns - cell_len(line.plain) - _PERCENT_WIDTH - _SPEED_WIDTH
+        if bar >= _LEAST_BAR:
+            line.append_text(self._bar(done, total, min(_MOST_BAR, bar)))
+        line.append(f"{percent(done, total):>4} %")
+        speed = sum(disk.speed.bytes_per_s(now_s) or 0 for disk in row.disks.values())
+        line.append(f"{f'{size(speed)}/s':>{_SPEED_WIDTH}}")
         return self._cut(line)
 
     def _head(self, row: DomainRow) -> Text:
@@ -102,26 +110,27 @@ class Drawing:
         return line
 
     def _disk(self, disk: DiskRow, now_s: float) -> Text:
-        line = Text(f"  {self._fit(disk.name, _DISK_WIDTH)} ")
+        bar_width, columns = self._layout()
         done, total = disk.done_bytes, disk.total_bytes
-        spare = self.width - cell_len(line.plain) - _PERCENT_WIDTH
-        facts = self._facts(disk, now_s, spare - _LEAST_BAR)
-        bar = max(_LEAST_BAR, min(_MOST_BAR, spare - len(facts)))
-        line.append_text(self._bar(done, total or 0, bar))
+        line = Text(f"  {self._fit(disk.name, _DISK_WIDTH)} ")
+        line.append_text(self._bar(done, total or 0, bar_width))
         share = "" if total is None else f"{percent(done, total)} %"
-        line.append(f"{share:>{_PERCENT_WIDTH}}{facts}")
+        line.append(f"{share:>{_PERCENT_WIDTH}}")
+        if word := _word(disk):
+            return line.append(f"  {word}")
+        for width, fact in tuple(_facts(disk, now_s))[:columns]:
+            line.append(f"{fact:>{width}}")
         return line
 
-    def _facts(self, disk: DiskRow, now_s: float, spare: int) -> str:
-        """The columns right of the bar, as many as there is room for, the dearest first."""
-        if word := _word(disk):
-            return f"  {word}"
-        facts = ""
-        for width, fact in _columns(disk, now_s):
-            if len(facts) + width > spare:
+    def _layout(self) -> tuple[int, int]:
+        """The bar's width, and how many columns of facts fit beside a bar that is not too short."""
+        spare = self._columns - _DISK_WIDTH - len("   ") - _PERCENT_WIDTH
+        columns = 0
+        for width in (_SPEED_WIDTH, _LEFT_WIDTH, _AMOUNT_WIDTH):
+            if spare - width < _LEAST_BAR:
                 break
-            facts += f"{fact:>{width}}"
-        return facts
+            columns, spare = columns + 1, spare - width
+        return max(_LEAST_BAR, min(_MOST_BAR, spare)), columns
 
     def _bar(self, done_bytes: int, total_bytes: int, width: int) -> Text:
         full = width * done_bytes // total_bytes if total_bytes else 0
@@ -147,8 +156,7 @@ class Drawing:
         return self._cut(line)
 
     def _cut(self, line: Text) -> Text:
-        # The last column stays free: some terminals wrap as soon as it is written.
-        line.truncate(self.width - 1, overflow="crop")
+        line.truncate(self._columns, overflow="crop")
         return line
 
     def _fit(self, name: str, width: int) -> str:
@@ -168,7 +176,7 @@ def _word(disk: DiskRow) -> str | None:
     return "waiting" if disk.total_bytes is None else None
 
 
-def _columns(disk: DiskRow, now_s: float) -> Iterator[tuple[int, str]]:
+def _facts(disk: DiskRow, now_s: float) -> Iterator[tuple[int, str]]:
     total = disk.total_bytes or 0
     speed = disk.speed.bytes_per_s(now_s)
     yield _SPEED_WIDTH, f"{size(speed)}/s" if speed is not None else ""

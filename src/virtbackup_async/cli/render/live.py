@@ -18,9 +18,11 @@ from virtbackup_async.cli.render.words import in_words
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
+    BackupStarted,
     DiskSkipped,
     Event,
     RestoreDone,
+    RestoreStarted,
     RunStarted,
     Summary,
     Warned,
@@ -46,7 +48,7 @@ class LiveView:
 
     def show(self, event: Event, at: Moment) -> None:
         self._board.apply(event, at.monotonic_s)
-        if isinstance(event, RunStarted):
+        if isinstance(event, RunStarted | BackupStarted | RestoreStarted):
             self._live.start()
         if mark := self._mark(event):
             glyph, style = mark

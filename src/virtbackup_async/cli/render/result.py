@@ -2,8 +2,8 @@
 
 ::
 
-    domain  backup                   disks  size       stored     duration  frozen
-    web     20260701-030000_3_web    2      12.0 GiB   4.1 GiB    52 s      120 ms
+    domain  backup                 disks  size      stored   duration  quiesced
+    web     20260701-030000_3_web  2      12.0 GiB  4.1 GiB  52 s      yes
 
     failed: db: the snapshot was refused
     skipped: web vdc: it is a host device
@@ -11,6 +11,7 @@
 
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,8 @@ from virtbackup_async.events import (
     Summary,
 )
 
-_BACKUP_HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
+_HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
+_GAP = 2
 
 
 @dataclass(slots=True)
@@ -55,10 +57,10 @@ class Result:
             case _:
                 pass
 
-    def print(self, console: Console, summary: Summary) -> None:
+    def print(self, console: Console, summary: Summary) -> None:  # noqa: ARG002 -- the protocol's
         """Write the result; nothing for a command without backups, as ``list`` is."""
         if self.done:
-            console.print(self._table())
+            console.print(self._table(console.width))
         for restored in self.restored:
             console.print(_restored(restored), soft_wrap=True)
         for skipped in self.skipped:
@@ -67,18 +69,25 @@ class Result:
             word = "cancelled" if failed.cancelled else "failed"
             console.print(_line(word, failed.domain, failed.error), soft_wrap=True)
         if self.done or self.failed:
-            console.print(self._totals(summary), soft_wrap=True)
+            console.print(self._totals(), soft_wrap=True)
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for head in _BACKUP_HEADS:
+    def _table(self, width: int) -> Table:
+        """All columns, or in a narrow terminal those without the long name of the backup."""
+        rows = [self._row(done) for done in self.done]
+        needed = sum(
+            max(map(cell_len, column)) + _GAP for column in zip(_HEADS, *rows, strict=True)
+        )
+        shown = [head for head in _HEADS if head != "backup" or needed <= width]
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for head in shown:
             table.add_column(head, overflow="fold")
-        for done in self.done:
-            table.add_row(*self._row(done))
+        for row in rows:
+            cells = zip(_HEADS, row, strict=True)
+            table.add_row(*(Text(cell) for head, cell in cells if head in shown))
         return table
 
-    def _row(self, done: BackupDone) -> tuple[Text, ...]:
-        cells = (
+    def _row(self, done: BackupDone) -> tuple[str, ...]:
+        return (
             printable(done.domain),
             printable(done.backup),
             str(self._disks.get(done.backup, "")),
@@ -87,15 +96,15 @@ class Result:
             duration(done.duration_s),
             quiesced(done.quiesced),
         )
-        return tuple(Text(cell) for cell in cells)
 
-    def _totals(self, summary: Summary) -> Text:
+    def _totals(self) -> Text:
         moved = sum(done.data_bytes for done in self.done)
         stored = sum(done.stored_bytes for done in self.done)
-        return Text(
-            f"{count(len(summary.done), 'backup')} done, {len(summary.failed)} failed, "
-            f"{size(moved)} read, {size(stored)} stored"
-        )
+        cancelled = sum(failed.cancelled for failed in self.failed)
+        words = [f"{count(len(self.done), 'backup')} done"]
+        words.append(f"{len(self.failed) - cancelled} failed")
+        words += [f"{cancelled} cancelled"] if cancelled else []
+        return Text(", ".join([*words, f"{size(moved)} read", f"{size(stored)} stored"]))
 
 
 def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word

@@ -1,0 +1,104 @@
+"""The command line as typed: real processes, because imports and exit codes are what is tested."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import rich_click as click
+
+from virtbackup_async import __version__
+from virtbackup_async.cli.grammar import Command
+
+HEAVY = ("libvirt", "lxml", "zstandard", "anyio", "yaml", "asyncio", "msgspec")
+SEE_HELP = "Run 'virtbackup --help' to see what there is."
+
+
+def virtbackup(*arguments):
+    argv = [sys.executable, "-m", "virtbackup_async", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_help_imports_nothing_that_the_work_needs():
+    program = (
+        "import sys; from virtbackup_async.cli.main import main\n"
+        "sys.argv = ['virtbackup', '--help']\n"
+        "try: main()\n"
+        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert "restore" in ended.stdout
+    assert ended.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--hel",)])
+def test_help_ends_with_the_exit_statuses(arguments):
+    ended = virtbackup(*arguments)
+    assert ended.returncode == 0
+    assert "128+N" in ended.stdout[ended.stdout.index("Exit status") :]
+
+
+def test_no_arguments_is_help_and_not_success():
+    ended = virtbackup()
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert ended.stdout == virtbackup("--help").stdout
+
+
+def test_version():
+    assert virtbackup("--version").stdout == f"virtbackup {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nope",), f"no such command 'nope'. {SEE_HELP}"),
+        (
+            ("--confg",),
+            f"no such option '--confg'. Did you mean '--config'? {SEE_HELP}",
+        ),
+        (("--nope",), f"no such option '--nope'. {SEE_HELP}"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_2(arguments, said):
+    ended = virtbackup(*arguments)
+    assert ended.returncode == 2
+    assert ended.stderr == f"virtbackup: {said}\n"
+    assert ended.stdout == ""
+
+
+def test_a_usage_error_is_a_summary_when_json_was_asked_for():
+    ended = virtbackup("nope", "--json")
+    last = json.loads(ended.stdout)
+    assert (last["event"], last["ok"], last["exit_code"]) == ("summary", False, 2)
+    assert "nope" in last["error"]
+    assert "--json" not in virtbackup("--", "nope").stdout
+
+
+@click.command("probe", cls=Command)
+@click.option("--date")
+@click.option("--domain", multiple=True)
+@click.option("--data-only", "data_only", is_flag=True)
+@click.argument("words", nargs=-1)
+def probe(**found):
+    return found
+
+
+def parsed(*arguments):
+    return probe.main(list(arguments), standalone_mode=False)
+
+
+def test_long_options_may_be_cut_while_they_are_unique():
+    assert parsed("--date", "x")["date"] == "x"
+    assert parsed("--dom", "a", "--domai=b")["domain"] == ("a", "b")
+    assert parsed("--data")["data_only"] is True
+
+
+def test_an_option_cut_too_short_is_refused():
+    with pytest.raises(click.UsageError, match="--dat"):
+        parsed("--dat", "x")
+
+
+def test_after_two_dashes_nothing_is_an_option():
+    assert parsed("--", "--dom", "a")["words"] == ("--dom", "a")

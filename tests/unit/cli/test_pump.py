@@ -1,0 +1,94 @@
+import threading
+
+from fakes.recorded_run import at, disk_done, progress, started, summary
+from virtbackup_async.cli.pump import Pump
+from virtbackup_async.cli.render.interface import LogLine
+
+CLOSE_S = 10
+
+
+class Recorder:
+    """Keeps what it is shown; may be held up, and may break."""
+
+    def __init__(self, breaks_with=None):
+        self.shown = []
+        self.closed = 0
+        self.may_go_on = threading.Event()
+        self.is_held = threading.Event()
+        self.breaks_with = breaks_with
+
+    def show(self, event, _at):
+        if self.breaks_with:
+            raise self.breaks_with
+        self.is_held.set()
+        assert self.may_go_on.wait(CLOSE_S)
+        self.shown.append(event)
+
+    def log(self, line, _at):
+        self.shown.append(line)
+
+    def tick(self, at):
+        pass
+
+    def close(self):
+        self.closed += 1
+
+
+def held_pump(recorder):
+    """A pump whose renderer is stuck in its first event."""
+    pump = Pump(recorder, lambda: at(0))
+    pump.__enter__()
+    pump.emit(started())
+    assert recorder.is_held.wait(CLOSE_S)
+    return pump
+
+
+def test_events_arrive_in_order_and_the_renderer_is_closed_once():
+    recorder = Recorder()
+    recorder.may_go_on.set()
+    with Pump(recorder, lambda: at(0)) as pump:
+        for event in (started(), disk_done(), summary()):
+            pump.emit(event)
+    assert recorder.shown == [started(), disk_done(), summary()]
+    assert recorder.closed == 1
+    assert pump.failure is None
+
+
+def test_a_stuck_renderer_holds_up_nobody_and_only_costs_progress():
+    recorder = Recorder()
+    pump = held_pump(recorder)
+    for gib in range(100):
+        pump.emit(progress("web", "vda", gib, 100))
+        pump.emit(progress("web", "vdb", gib, 100))
+    pump.emit(disk_done())
+    assert not pump.close(timeout_s=0.01)
+    recorder.may_go_on.set()
+    assert pump.close(CLOSE_S)
+    assert recorder.shown[1:] == [
+        progress("web", "vda", 99, 100),
+        progress("web", "vdb", 99, 100),
+        disk_done(),
+    ]
+
+
+def test_log_lines_have_a_bound_and_events_push_through():
+    recorder = Recorder()
+    pump = held_pump(recorder)
+    for number in range(5000):
+        pump.log(LogLine(10, str(number)))
+    pump.emit(summary())
+    recorder.may_go_on.set()
+    assert pump.close(CLOSE_S)
+    lines = [item for item in recorder.shown if isinstance(item, LogLine)]
+    assert 0 < len(lines) < 5000
+    assert recorder.shown[-1] == summary()
+
+
+def test_a_broken_view_is_remembered_and_the_run_goes_on():
+    error = BrokenPipeError("gone")
+    recorder = Recorder(breaks_with=error)
+    with Pump(recorder, lambda: at(0)) as pump:
+        pump.emit(started())
+        pump.emit(summary())
+    assert pump.failure is error
+    assert recorder.shown == []

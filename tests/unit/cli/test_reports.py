@@ -1,0 +1,82 @@
+from io import StringIO
+
+from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summary, whole_run
+from virtbackup_async.cli.render.console import text_console
+from virtbackup_async.cli.render.listing import Listing
+from virtbackup_async.cli.render.result import Result
+from virtbackup_async.events import ListedDomain, RestoreDone
+
+
+def report_of(report, *events, width=None):
+    out = StringIO()
+    for event in events:
+        report.add(event)
+    report.print(text_console(out, width=width), summary())
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_result_is_a_table_then_what_is_missing_then_the_totals():
+    assert report_of(Result(), *(event for event, _ in whole_run())) == [
+        "domain  backup                 disks  size     stored   duration  quiesced",
+        "web     20260701-030000_1_web  2      4.0 GiB  1.0 GiB  52 s      yes",
+        "skipped: web vdc: it is a host device",
+        "failed: db: the snapshot was refused",
+        "1 backup done, 1 failed, 4.0 GiB read, 1.0 GiB stored",
+    ]
+
+
+def test_result_gives_up_the_long_name_in_a_narrow_terminal():
+    lines = report_of(Result(), started(), done(quiesced=None), width=60)
+    assert lines[0] == "domain  disks  size     stored   duration  quiesced"
+    assert lines[1] == "web     1      4.0 GiB  1.0 GiB  52 s      shut off"
+
+
+def test_what_was_cancelled_is_not_counted_as_failed():
+    lines = report_of(Result(), failed("a", cancelled=True), failed("b"))
+    assert lines[0] == "cancelled: a: the snapshot was refused"
+    assert lines[-1].startswith("0 backups done, 1 failed, 1 cancelled")
+
+
+def test_a_restore_says_where_and_whether_it_was_checked():
+    event = RestoreDone(
+        "web", "b", "/t", ("vda.qcow2",), verified=False, data_bytes=GIB, duration_s=4
+    )
+    assert report_of(Result(), event) == [
+        "b restored to /t: 1.0 GiB in 4.0 s, not verified: the backup carries no digest",
+        "  vda.qcow2",
+    ]
+
+
+def test_list_is_a_table_a_group_newest_first(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    lines = report_of(Listing(), listed("web", 1), listed("web", 2), ListedDomain("main", "idle"))
+    assert lines == [
+        "main: 2 domains, 2 backups",
+        "domain  date                 disks     packager  size      stored   quiesced",
+        "idle    no backup",
+        "web     2026-07-02 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes",
+        "web     2026-07-01 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes",
+    ]
+
+
+def test_list_short_counts():
+    events = [listed("web", 1), listed("db", 1), listed("web", 1, group="test")]
+    assert report_of(Listing(short=True), *events) == [
+        "main: 2 domains, 2 backups",
+        "test: 1 domain, 1 backup",
+    ]
+
+
+def test_list_of_a_domain_shows_the_definitions(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    assert report_of(Listing(detailed=True), listed("web", 1)) == [
+        "main: 1 domain, 1 backup",
+        "  web: 1 backup",
+        "    2026-07-01 12:00:00  /b/web/20260701-120000_1_web.json",
+    ]
+    assert len(report_of(Listing(detailed=True, short=True), listed("web", 1))) == 2
+
+
+def test_list_escapes_names_and_says_when_there_is_nothing():
+    assert report_of(Listing()) == ["no backups"]
+    assert "\\x1b[2J" in report_of(Listing(), listed(HOSTILE, 1))[2]

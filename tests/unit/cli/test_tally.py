@@ -1,0 +1,86 @@
+import signal
+
+import pytest
+
+from fakes.recorded_run import done, failed, started
+from virtbackup_async.cli.tally import Tally
+from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
+from virtbackup_async.events import BackupFailed, RestoreDone, RestoreStarted
+
+LEFT = failed("left", left_pending=True)
+UNDO = RollbackError("web: the overlay could not be removed")
+CONNECT = ConnectionFailedError("libvirt does not answer", hint="Start libvirtd.")
+
+
+def tally_of(*events):
+    seen = []
+    tally = Tally(seen.append)
+    for event in events:
+        tally.emit(event)
+    assert seen == list(events)
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("events", "errors", "signum", "code"),
+    [
+        ([], [], None, 0),
+        ([done()], [], None, 0),
+        ([done(), failed()], [], None, 3),
+        ([failed()], [], None, 3),
+        ([], [ValueError("odd")], None, 1),
+        ([], [ConfigError("no groups")], None, 2),
+        ([failed()], [CONNECT], None, 10),
+        ([failed()], [CONNECT], signal.SIGINT, 130),
+        ([failed("a", cancelled=True)], [], signal.SIGTERM, 143),
+        ([], [], signal.SIGHUP, 129),
+        ([LEFT], [], None, 14),
+        ([LEFT], [CONNECT], signal.SIGINT, 14),
+        ([], [UNDO], signal.SIGINT, 14),
+        ([], [CONNECT, UNDO], None, 14),
+    ],
+)
+def test_the_gravest_decides_the_exit_code(events, errors, signum, code):
+    summary = tally_of(*events).summary(errors, signum)
+    assert (summary.exit_code, summary.ok) == (code, code == 0)
+    assert (summary.error is None) == (code == 0)
+
+
+def test_summary_names_what_was_done_and_what_failed():
+    summary = tally_of(started("web"), started("db"), done("web"), failed("db")).summary([], None)
+    assert (summary.done, summary.failed) == (("web",), ("db",))
+    assert summary.error == "1 of 2 backups failed"
+
+
+def test_summary_says_each_different_error_once():
+    summary = tally_of().summary([CONNECT, CONNECT, ValueError("odd")], None)
+    assert summary.error == (
+        "libvirt does not answer. Start libvirtd.; "
+        "unexpected ValueError: odd. Run again with -d to see where."
+    )
+
+
+def test_what_is_left_pending_is_named_with_the_way_out():
+    summary = tally_of(LEFT).summary([UNDO], None)
+    assert "something is left to clean: left." in summary.error
+    assert "virtbackup clean -b" in summary.error
+    assert "the overlay could not be removed" in summary.error
+
+
+def test_abandoned_backups_stay_pending():
+    seen = []
+    tally = Tally(seen.append)
+    for event in (started("web"), started("db"), done("db")):
+        tally.emit(event)
+    tally.abandon()
+    assert [type(event) for event in seen[3:]] == [BackupFailed]
+    assert (seen[3].domain, seen[3].left_pending, seen[3].cancelled) == ("web", True, True)
+    assert tally.summary([], signal.SIGINT).exit_code == 14
+    assert not tally.in_flight
+
+
+def test_a_restore_without_its_end_has_failed():
+    begun = RestoreStarted("web", "b", "/t", ("vda",))
+    ended = RestoreDone("web", "b", "/t", ("vda.qcow2",), verified=True, data_bytes=1, duration_s=1)
+    assert tally_of(begun).summary([CONNECT], None).failed == ("web",)
+    assert tally_of(begun, ended).summary([], None).done == ("web",)
