@@ -137,8 +137,9 @@ def test_a_target_that_cannot_be_written(daemon, shut_off, tmp_path):
     assert "Read-only" in failed["error"]
 
 
+# libvirt itself refuses a slash in a name; the catalog's own tests have "../x".
 @pytest.mark.parametrize(
-    "name", ["a name with spaces", "Straße-💾", "n" * 200, "-rf", "..", "a%2Fb"]
+    "name", ["a name with spaces", "Straße-💾", "n" * 200, "-rf", "...", ".hidden", "a%2Fb"]
 )
 @pytest.mark.parametrize("packager", ["directory", "zstd"])
 def test_hostile_domain_names(daemon, name, packager, tmp_path):
