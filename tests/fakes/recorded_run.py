@@ -40,7 +40,7 @@ def done(domain: str = "web", *, quiesced: bool | None = True) -> BackupDone:
 
 
 def failed(domain: str = "db", **more: object) -> BackupFailed:
-    return BackupFailed("main", domain, "the snapshot was refused", 10, **more)
+    return BackupFailed("main", domain, f"{domain}: the snapshot was refused", 10, **more)
 
 
 def progress(domain: str, disk: str, done_gib: float, total_gib: float = 4) -> DiskProgress:

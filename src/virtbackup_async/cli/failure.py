@@ -3,17 +3,27 @@
 import contextlib
 import os
 import sys
+import traceback
 
 from virtbackup_async.cli.render.text import printable
 
 
-def say(message: str, *, one_line: bool = True) -> None:
-    """Write ``virtbackup: <message>.`` to stderr; nothing if stderr is gone."""
-    lines = [message] if one_line else message.splitlines()
-    end = "" if message.endswith((".", "\n")) else "."
+def say(message: str) -> None:
+    """Write ``virtbackup: <message>.`` to stderr."""
+    end = "" if message.endswith(".") else "."
+    _write(f"virtbackup: {printable(message)}{end}\n")
+
+
+def say_traceback(error: BaseException) -> None:
+    """Write where an error came from, and what caused it, to stderr."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    _write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _write(text: str) -> None:
+    # A stderr that is gone leaves nowhere to say so.
     with contextlib.suppress(OSError, ValueError):
-        for line in lines:
-            sys.stderr.write(f"virtbackup: {printable(line)}{end if one_line else ''}\n")
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 

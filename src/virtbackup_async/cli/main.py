@@ -1,5 +1,7 @@
 """The ``virtbackup`` command: options before the command, and errors of the command line."""
 
+import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +63,8 @@ def main() -> NoReturn:
         say(error.format_message())
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        # At once: the renderer may be stuck in a write that a tidy end would wait for.
+        os._exit(128 + signal.SIGINT)
     settle_stdout()
     sys.exit(status or 0)
 

@@ -13,7 +13,6 @@ The second one leaves at once and says what stays pending.
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from typing import NoReturn
 import anyio
 from anyio.abc import TaskStatus
 
-from virtbackup_async.cli.failure import say, settle_stdout
+from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
 from virtbackup_async.cli.log import open_log
 from virtbackup_async.cli.pump import Pump
 from virtbackup_async.cli.render.interface import Moment, Report
@@ -52,6 +51,7 @@ Prepare = Callable[[Emit], Job]
 class _Outcome:
     errors: list[BaseException] = field(default_factory=list)
     signum: int | None = None
+    debug: bool = False
 
 
 def run(settings: Settings, prepare: Prepare, report: Report | None) -> NoReturn:
@@ -66,19 +66,20 @@ def run(settings: Settings, prepare: Prepare, report: Report | None) -> NoReturn
     tally = Tally(pump.emit)
     with pump, open_log(pump.log) as log:
         log.setLevel(settings.log_level(debug=settings.debug))
-        outcome = _Outcome()
+        outcome = _Outcome(debug=settings.debug)
         try:
             job = prepare(tally.emit)
-            debug = settings.debug or job.debug
-            log.setLevel(settings.log_level(debug=debug))
-            anyio.run(_supervise, job, outcome, tally, pump, backend_options={"debug": debug})
+            outcome.debug = settings.debug or job.debug
+            log.setLevel(settings.log_level(debug=outcome.debug))
+            options = {"debug": outcome.debug}
+            anyio.run(_supervise, job, outcome, tally, pump, backend_options=options)
         except KeyboardInterrupt:
             outcome.signum = signal.SIGINT
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors.append(error)
         summary = tally.summary(outcome.errors, outcome.signum)
         pump.emit(summary)
-    _leave(settings, outcome, summary, pump.failure)
+    _leave(outcome, summary, pump.failure)
 
 
 def _now() -> Moment:
@@ -140,9 +141,7 @@ def _leave_at_once(tally: Tally, pump: Pump, signum: signal.Signals) -> NoReturn
     os._exit(summary.exit_code)
 
 
-def _leave(
-    settings: Settings, outcome: _Outcome, summary: Summary, lost_view: Exception | None
-) -> NoReturn:
+def _leave(outcome: _Outcome, summary: Summary, lost_view: Exception | None) -> NoReturn:
     """Say what went wrong, in one line, and exit."""
     code = summary.exit_code
     if summary.error:
@@ -151,8 +150,8 @@ def _leave(
         say(f"the result could not be shown: {lost_view}")
         outcome.errors.append(lost_view)
         code = code or 1
-    if settings.debug:
+    if outcome.debug:
         for error in outcome.errors:
-            say("".join(traceback.format_exception(error)), one_line=False)
+            say_traceback(error)
     settle_stdout()
     sys.exit(code)

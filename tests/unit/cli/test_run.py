@@ -73,7 +73,7 @@ def misconfigured(emit):
 name, *options = sys.argv[1:]
 work = globals()[name]
 settings = Settings(json="--json" in options, debug="-d" in options)
-run(settings, work if name == "misconfigured" else lambda emit: Job(work), Result())
+run(settings, work if name == "misconfigured" else lambda emit: Job(work, debug="debug-in-config" in options), Result())
 """
 
 
@@ -124,6 +124,7 @@ def test_a_traceback_is_shown_only_on_demand():
     assert "Traceback" not in finished("bug").stderr
     assert "ValueError: odd" in finished("bug", "-d").stderr
     assert "Traceback" in finished("bug", "-d").stderr
+    assert "Traceback" in finished("bug", "debug-in-config").stderr
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

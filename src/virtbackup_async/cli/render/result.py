@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.text import count, duration, printable, size
+from virtbackup_async.cli.render.words import reason
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -67,7 +68,7 @@ class Result:
             console.print(_line("skipped", _disk(skipped), skipped.reason), soft_wrap=True)
         for failed in self.failed:
             word = "cancelled" if failed.cancelled else "failed"
-            console.print(_line(word, failed.domain, failed.error), soft_wrap=True)
+            console.print(_line(word, failed.domain, reason(failed)), soft_wrap=True)
         if self.done or self.failed:
             console.print(self._totals(), soft_wrap=True)
 

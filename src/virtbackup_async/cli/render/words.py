@@ -43,7 +43,7 @@ def _end_in_words(event: Event) -> str | None:
         case BackupFailed():
             word = "cancelled" if event.cancelled else "failed"
             left = " (left pending)" if event.left_pending else ""
-            return f"{event.domain}: backup {word}{left}: {event.error}"
+            return f"{event.domain}: backup {word}{left}: {reason(event)}"
         case RestoreStarted():
             return f"{event.domain}: restoring {event.backup} to {event.target}"
         case RestoreDone():
@@ -51,6 +51,11 @@ def _end_in_words(event: Event) -> str | None:
             return f"{event.domain}: restored: {amount}"
         case _:
             return None
+
+
+def reason(failed: BackupFailed) -> str:
+    """Why a backup failed; most errors begin with the domain, which the line has said already."""
+    return failed.error.removeprefix(f"{failed.domain}: ")
 
 
 def _place(first: str, second: str | None) -> str:
