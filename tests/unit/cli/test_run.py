@@ -73,7 +73,8 @@ def misconfigured(emit):
 name, *options = sys.argv[1:]
 work = globals()[name]
 settings = Settings(json="--json" in options, debug="-d" in options)
-run(settings, work if name == "misconfigured" else lambda emit: Job(work, debug="debug-in-config" in options), Result())
+job = Job(work, debug="debug-in-config" in options)
+run(settings, work if name == "misconfigured" else lambda emit: job, Result())
 """
 
 
