@@ -15,6 +15,7 @@ from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.corrupt import reading
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import directory_path
 
@@ -64,5 +65,6 @@ class DirectoryReader:
         return await to_thread.run_sync(self._files)
 
     def _files(self) -> tuple[str, ...]:
-        found = (path for path in self._directory.iterdir() if path.is_file())
-        return tuple(sorted(p.name for p in found if p.name.startswith(f"{self._name}_")))
+        with reading(self._directory):
+            names = [path.name for path in self._directory.iterdir() if path.is_file()]
+        return tuple(sorted(name for name in names if name.startswith(f"{self._name}_")))

@@ -78,6 +78,7 @@ def package_paths(
     packager: Packager, directory: Path, name: str, files: Iterable[str]
 ) -> tuple[Path, ...]:
     """The files in the target that the package of these disk files consists of."""
+    plain_name(name)
     match packager.type:
         case "directory":
             return tuple(directory_path(directory, file) for file in files)

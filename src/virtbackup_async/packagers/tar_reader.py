@@ -52,11 +52,9 @@ class TarReader:
 class _Member:
     """A member of an open archive; the ``ImageReader`` over it."""
 
-    def __init__(
-        self, path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo, opened: ExitStack
-    ) -> None:
+    def __init__(self, path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> None:
         self._path = path
-        self.close = opened.close
+        self.close = archive.close
         self._file = cast("BinaryIO", archive.fileobj)
         self._data_start = info.offset_data
         self.size_bytes = info.size
@@ -80,7 +78,9 @@ def _open_member(path: Path, file: str) -> _Member:
             info = next((member for member in archive if member.name == file), None)
         if info is None:
             raise CorruptError(f"no {file} in package {path}")
-        return _Member(path, archive, info, opened.pop_all())
+        member = _Member(path, archive, info)
+        member.close = opened.pop_all().close
+        return member
 
 
 def _open_archive(path: Path, opened: ExitStack) -> tarfile.TarFile:

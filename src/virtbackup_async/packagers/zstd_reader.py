@@ -46,7 +46,8 @@ class ZstdReader:
 
     def _files(self) -> tuple[str, ...]:
         prefix, suffix = f"{self._name}_", ".zstd"
-        names = (path.name for path in self._directory.iterdir() if path.is_file())
+        with reading(self._directory):
+            names = [path.name for path in self._directory.iterdir() if path.is_file()]
         found = (n for n in names if n.startswith(prefix) and n.endswith(suffix))
         return tuple(sorted(name[len(prefix) : -len(suffix)] for name in found))
 
