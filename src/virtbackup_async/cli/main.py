@@ -12,10 +12,8 @@ import rich_click as click
 from virtbackup_async import __version__
 from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
-from virtbackup_async.cli.render.json_lines import json_line
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.events import Summary
 
 _COMMANDS = {
     "backup": Entry(
@@ -99,6 +97,10 @@ def _wants_json(arguments: list[str]) -> bool:
 
 def _print_summary(message: str) -> None:
     """The summary that every command ends with, for a command that did not begin."""
+    # Only this rare path needs them; the help should not wait for them.
+    from virtbackup_async.cli.render.json_lines import json_line  # noqa: PLC0415 -- see above
+    from virtbackup_async.events import Summary  # noqa: PLC0415 -- see above
+
     code = ConfigError.exit_code
     summary = Summary(ok=False, done=(), failed=(), exit_code=code, error=message)
     sys.stdout.write(json_line(summary, datetime.now(UTC).astimezone()) + "\n")
