@@ -8,9 +8,11 @@ import pytest
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.durable import (
     remove_durably,
+    rename_exclusively,
     storage_error,
     sync_directory,
     write_atomically,
+    write_exclusively,
 )
 
 
@@ -74,3 +76,32 @@ def test_a_full_target_is_said_as_such(tmp_path, number):
     error = storage_error("write", tmp_path, OSError(number, "no"))
     assert error.message.startswith("target is full")
     assert error.hint
+
+
+async def test_exclusive_write_is_private_and_never_replaces(tmp_path):
+    path = tmp_path / "a"
+    await write_exclusively(path, b"first")
+    with pytest.raises(StorageError, match="File exists"):
+        await write_exclusively(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_exclusive_rename_moves_to_a_free_name(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    await rename_exclusively(tmp_path / "a", tmp_path / "b")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("b", b"x")]
+
+
+async def test_exclusive_rename_never_replaces(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    with pytest.raises(StorageError, match="File exists"):
+        await rename_exclusively(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() + (tmp_path / "b").read_bytes() == b"ab"
+
+
+async def test_failed_exclusive_rename_leaves_the_name_free(tmp_path):
+    with pytest.raises(StorageError, match="cannot rename"):
+        await rename_exclusively(tmp_path / "none", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
