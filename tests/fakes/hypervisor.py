@@ -52,6 +52,9 @@ class FakeDomain:
             self.jobs,
         )
 
+    async def prepare_quiesce(self) -> None:
+        self._called("prepare_quiesce")
+
     async def snapshot(
         self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
     ) -> None:
@@ -59,6 +62,9 @@ class FakeDomain:
         for side in (self.live, self.persistent):
             if side is not None:
                 side.update(overlays)
+
+    async def thaw(self) -> None:
+        self._called("thaw")
 
     async def commit(self, dev: str, *, resume: bool = False) -> None:
         self._called("resume" if resume else "commit")

@@ -55,17 +55,39 @@ class Overlaid:
         ``frozen_ms`` is the time of the whole libvirt call: the guest was frozen for less.
         """
         overlays = {dev: disk.overlay for dev, disk in self.held.items()}
-        if quiesce:
-            began = anyio.current_time()
-            try:
-                await self.domain.snapshot(name, overlays, others, quiesce=True)
-            except QuiesceError as error:
-                self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
-            else:
-                self.frozen_ms = round((anyio.current_time() - began) * 1000)
-                self.quiesced = True
-                return
+        if quiesce and await self._take_frozen(name, overlays, others):
+            return
         await self.domain.snapshot(name, overlays, others, quiesce=False)
+
+    async def _take_frozen(
+        self, name: str, overlays: Mapping[str, Path], others: Sequence[str]
+    ) -> bool:
+        """Take the snapshot of the frozen guest; False if it could not be frozen."""
+        began: float | None = None
+        try:
+            await self.domain.prepare_quiesce()
+            began = anyio.current_time()
+            await self.domain.snapshot(name, overlays, others, quiesce=True)
+        except QuiesceError as error:
+            if began is None or not await self._thaw_after(error, overlays):
+                self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
+                return False
+        self.frozen_ms = round((anyio.current_time() - began) * 1000)
+        self.quiesced = True
+        return True
+
+    async def _thaw_after(self, error: QuiesceError, overlays: Mapping[str, Path]) -> bool:
+        """Thaw a guest that may still be frozen; True if the snapshot was taken before the error.
+
+        libvirt gives the same error whether the freeze failed, and nothing was made, or the thaw
+        after a good snapshot.
+        """
+        await self.domain.thaw()
+        live = (await self.domain.sources()).live or {}
+        taken = any(live.get(dev) == overlay for dev, overlay in overlays.items())
+        if taken:
+            self._warn(f"the guest may have stayed frozen for long: {error.message}")
+        return taken
 
     async def release(self, disk: Disk) -> None:
         """Commit the disk's overlay into its image, and remove it."""

@@ -5,9 +5,11 @@ and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import libvirt
 
 from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 AGENT_TIMEOUT_S = 30
 """How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
+
+AGENT_CONNECT_TIMEOUT_S = 5
+AGENT_POLL_INTERVAL_S = 0.2
 
 _SNAPSHOT_FLAGS = (
     libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -63,7 +68,6 @@ class Domain:
         flags = _SNAPSHOT_FLAGS
         if quiesce:
             flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
-            await self._limit_agent(handle)
         xml = snapshot_xml(name, overlays, others)
         what = f"{self.name}: snapshot"
         try:
@@ -74,6 +78,40 @@ class Domain:
             if type(error) is HypervisorError:
                 raise SnapshotError(error.message, hint=error.hint) from error
             raise
+
+    async def prepare_quiesce(self) -> None:
+        """Make sure that the guest agent answers, and that libvirt will not wait for it for ever.
+
+        A daemon that has just started, and the embedded driver, find a running guest's agent only
+        a moment later: it gets ``AGENT_CONNECT_TIMEOUT_S``.
+
+        Raises:
+            QuiesceError: there is no agent, or it does not answer.
+        """
+        handle = await self._handle()
+        what = f"{self.name}: ask the guest agent"
+        await self._hypervisor.call(what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
+        if not domain_xml.has_agent_channel((await self.info()).xml):
+            raise QuiesceError(f"{self.name}: the domain has no channel for the guest agent")
+        deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
+        while True:
+            try:
+                await self._hypervisor.call(what, handle.getTime, 0)
+            except QuiesceError:
+                if anyio.current_time() > deadline:
+                    raise
+            else:
+                return
+            await anyio.sleep(AGENT_POLL_INTERVAL_S)
+
+    async def thaw(self) -> None:
+        """Ask the guest to thaw, whether it is frozen or not; an agent that is silent is no error.
+
+        Thawing a guest that is not frozen does nothing.
+        """
+        handle = await self._handle()
+        with suppress(QuiesceError):
+            await self._hypervisor.call(f"{self.name}: thaw", handle.fsThaw, None, 0)
 
     async def commit(self, dev: str, *, resume: bool = False) -> None:
         """Bring a running domain's disk back from its overlay; see ``commit_and_pivot``."""
@@ -89,15 +127,6 @@ class Domain:
 
     async def _handle(self) -> libvirt.virDomain:
         return await self._hypervisor.lookup(self.uuid)
-
-    async def _limit_agent(self, handle: libvirt.virDomain) -> None:
-        problem = domain_xml.agent_problem((await self.info()).xml)
-        if problem is not None:
-            raise QuiesceError(f"{self.name}: {problem}")
-        # Without it libvirt waits for a silent agent for ever.
-        await self._hypervisor.call(
-            f"{self.name}: limit the agent", handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0
-        )
 
 
 def _read_info(handle: libvirt.virDomain) -> DomainInfo:
