@@ -193,6 +193,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
         pending.packager, attempt.directory, pending.name, environment.cpu
     ) as package:
         async with _still_disks(environment, attempt) as still:
+            environment.emit(PhaseChanged(attempt.domain.name, Phase.COPYING))
             records = await _copy_disks(environment, attempt, package, still)
         environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
         definition = _definition(attempt, records, still)

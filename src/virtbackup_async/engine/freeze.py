@@ -70,7 +70,7 @@ class Overlaid:
             await self.domain.snapshot(name, overlays, others, quiesce=True)
         except QuiesceError as error:
             if began is None or not await self._thaw_after(error, overlays):
-                self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
+                self._warn("not quiesced, the backup is only crash-consistent", error)
                 return False
         self.frozen_ms = round((anyio.current_time() - began) * 1000)
         self.quiesced = True
@@ -86,7 +86,7 @@ class Overlaid:
         live = (await self.domain.sources()).live or {}
         taken = any(live.get(dev) == overlay for dev, overlay in overlays.items())
         if taken:
-            self._warn(f"the guest may have stayed frozen for long: {error.message}")
+            self._warn("the guest may have stayed frozen for long", error)
         return taken
 
     async def release(self, disk: Disk) -> None:
@@ -118,8 +118,9 @@ class Overlaid:
                 f"{self.domain.name}: still on an overlay: {reasons}", hint=CLEAN_HINT
             ) from failures[0]
 
-    def _warn(self, message: str) -> None:
-        self.emit(Warned(message, self.domain.name))
+    def _warn(self, message: str, error: QuiesceError) -> None:
+        reason = error.message.removeprefix(f"{self.domain.name}: ")
+        self.emit(Warned(f"{message}: {reason}", self.domain.name))
 
 
 @asynccontextmanager

@@ -79,8 +79,11 @@ class LiveView:
                 return self._glyphs.done, "green"
             case BackupFailed():
                 return self._glyphs.failed, "red"
-            case Warned() | DiskSkipped():
+            case Warned():
                 return self._glyphs.warning, "yellow"
+            case DiskSkipped():
+                # Every night the same for a cdrom: to be read, not to be alarmed by.
+                return " ", "dim"
             case _:
                 return None
 
