@@ -62,6 +62,7 @@ class DefinitionWire(msgspec.Struct):
     state: str | None = None
     quiesced: bool | None = None
     frozen_ms: Bytes | None = None
+    pinned: bool = False
     skipped: dict[str, str] = {}
     images: dict[str, DiskWire] = {}
 
@@ -82,6 +83,7 @@ def dumps(definition: Definition) -> bytes:
             state=definition.state,
             quiesced=definition.quiesced,
             frozen_ms=definition.frozen_ms,
+            pinned=definition.pinned,
             skipped=definition.skipped,
             images={dev: _disk_wire(record) for dev, record in definition.records.items()},
         )
@@ -113,6 +115,7 @@ def loads(data: bytes, path: Path) -> Definition:
         quiesced=wire.quiesced,
         state=wire.state,
         frozen_ms=wire.frozen_ms,
+        pinned=wire.pinned,
     )
 
 

@@ -13,13 +13,17 @@ from virtbackup_async.model.backup import Packager
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many backups ``clean`` keeps of each period; None keeps all, 0 none for its sake."""
+    """How many backups ``clean`` keeps of each period; None keeps all, 0 none for its sake.
+
+    ``keep_last`` counts backups whatever their period, the newest first.
+    """
 
     hourly: int | None = 5
     daily: int | None = 5
     weekly: int | None = 5
     monthly: int | None = 5
     yearly: int | None = 5
+    keep_last: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from virtbackup_async.model.packager_rules import check_packager, clean_options,
 
 Section = dict[str, Any]
 
-PERIODS = tuple(period.name for period in fields(Retention))
+RETENTION_KEYS = tuple(rule.name for rule in fields(Retention))
 
 TOP_KEYS: Mapping[str, Check] = {
     "debug": values.flag,
@@ -39,7 +39,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     "packager_opts": values.mapping,
     "autostart": values.flag,
     "quiesce": values.flag,
-    **dict.fromkeys(PERIODS, values.keep),
+    **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
 }
 HOST_KEYS: Mapping[str, Check] = {
@@ -48,7 +48,7 @@ HOST_KEYS: Mapping[str, Check] = {
     "quiesce": values.flag,
 }
 # What null means where it does not mean "as if the key were not there".
-NULLS: Mapping[str, Any] = {**dict.fromkeys(PERIODS), "packager": "directory", "autostart": False}
+NULLS: Mapping[str, Any] = {**dict.fromkeys(RETENTION_KEYS), "packager": "directory", "autostart": False}
 
 
 def read_section(
@@ -99,7 +99,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         autostart=merged.get("autostart", False),
         autostart_given="autostart" in merged,
         quiesce=merged.get("quiesce", False),
-        retention=Retention(**{period: merged[period] for period in PERIODS if period in merged}),
+        retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),
     )
 

@@ -52,7 +52,8 @@ class Definition:
     """A complete backup.
 
     ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
-    ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``.
+    ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
+    backup is never removed by ``clean``.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Definition:
     quiesced: bool | None = None
     state: str | None = None
     frozen_ms: int | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

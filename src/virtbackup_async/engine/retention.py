@@ -1,0 +1,113 @@
+"""Which backups of a domain stay, and why: the retention policy as a pure function.
+
+``clean`` removes what no rule keeps, and ``clean --dry-run`` shows the same verdicts. A rule keeps
+the first backup of each of the last N periods that have one::
+
+    daily: 2      Mon 02:00   Tue 02:00  Tue 14:00   Fri 02:00  Fri 14:00
+                              ^ first               ^ first     ^ the newest, always kept
+
+Periods are those of the local calendar: weeks are ISO weeks of the ISO year, and an hour that
+comes twice when summer time ends is two hours. Invariant: the newest backup stays, so do pinned
+ones, and what is dated in the future neither goes nor counts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import TypeVar
+
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.schema import Retention
+
+T = TypeVar("T")
+
+EXPIRED = "no rule keeps it"
+
+
+def _iso_week(moment: datetime) -> str:
+    year, week, _ = moment.isocalendar()
+    return f"{year}-W{week:02}"
+
+
+# Each rule's noun, and the label of the period that a moment is in: equal for the same period only.
+_PERIODS: Mapping[str, tuple[str, Callable[[datetime], str]]] = {
+    "hourly": ("hour", lambda moment: f"{moment:%Y-%m-%d %H:00%z}"),
+    "daily": ("day", lambda moment: f"{moment:%Y-%m-%d}"),
+    "weekly": ("ISO week", _iso_week),
+    "monthly": ("month", lambda moment: f"{moment:%Y-%m}"),
+    "yearly": ("year", lambda moment: f"{moment:%Y}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a backup: it stays for each of ``reasons``, or goes for the only one."""
+
+    found: FoundBackup
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+def judge(
+    backups: Iterable[FoundBackup],
+    policies: Sequence[Retention],
+    now: datetime,
+    zone: tzinfo | None = None,
+) -> list[Verdict]:
+    """Return a verdict for each backup of one domain, oldest first.
+
+    Args:
+        backups: all complete ones of the domain in one target.
+        policies: of every group that the domain is in; what any of them keeps stays.
+        now: an aware time; backups dated later are kept, and no rule counts them.
+        zone: whose calendar the periods are of; None for the local one.
+    """
+    ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
+    past = [found for found in ordered if found.definition.date <= now.timestamp()]
+    kept: dict[Path, list[str]] = {found.path: [] for found in ordered}
+    for found, reason in _reasons(ordered, past, policies, zone):
+        if reason not in kept[found.path]:
+            kept[found.path].append(reason)
+    return [
+        Verdict(found, bool(kept[found.path]), tuple(kept[found.path]) or (EXPIRED,))
+        for found in ordered
+    ]
+
+
+def _reasons(
+    ordered: Sequence[FoundBackup],
+    past: Sequence[FoundBackup],
+    policies: Sequence[Retention],
+    zone: tzinfo | None,
+) -> Iterator[tuple[FoundBackup, str]]:
+    """Give each reason to keep a backup, the strongest first."""
+    for found in ordered:
+        if found.definition.pinned:
+            yield found, "pinned"
+    for found in ordered[len(past) :]:
+        yield found, "dated in the future"
+    for found in past[-1:]:
+        yield found, "newest"
+    for policy in policies:
+        for found in _last(past, policy.keep_last):
+            yield found, "one of the newest"
+        for rule, (noun, label_of) in _PERIODS.items():
+            for label, found in _last(_firsts(past, label_of, zone), getattr(policy, rule)):
+                yield found, f"first of {noun} {label}"
+
+
+def _firsts(
+    past: Sequence[FoundBackup], label_of: Callable[[datetime], str], zone: tzinfo | None
+) -> list[tuple[str, FoundBackup]]:
+    """Return the oldest backup of each period that has one, in order."""
+    firsts: dict[str, FoundBackup] = {}
+    for found in past:
+        moment = datetime.fromtimestamp(found.definition.date, UTC).astimezone(zone)
+        firsts.setdefault(label_of(moment), found)
+    return list(firsts.items())
+
+
+def _last(items: Sequence[T], count: int | None) -> Sequence[T]:
+    """Return the last ``count`` items; all for None."""
+    return items if count is None else items[max(0, len(items) - count) :]
