@@ -4,15 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import HostPattern, PatternError, any_includes, parse_pattern
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
-from virtbackup_async.engine.dates import at_date, local_time, refuse_damaged
+from virtbackup_async.engine.dates import (
+    at_date,
+    at_or_before_date,
+    is_exact,
+    local_time,
+    refuse_damaged,
+)
 from virtbackup_async.engine.plan import find_group, select_groups, target_of
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
-from virtbackup_async.events import ListedBackup
+from virtbackup_async.events import Emit, ListedBackup, Warned
 from virtbackup_async.model.backup import Definition, ImageRecord
 
 
@@ -83,6 +89,30 @@ async def find_backup(
         DefinitionError: the one that is meant is there, and damaged.
         StorageError: the target cannot be read.
     """
+    backups, _ = await _backups_of(config, group_name, domain, date)
+    return backups[-1] if date is None else at_date(backups, date)
+
+
+async def find_backup_or_before(
+    config: Config, group_name: str, domain: str, date: str, emit: Emit
+) -> FoundBackup:
+    """Return the backup of a date as :func:`find_backup` does, or the last one before; say so.
+
+    Raises:
+        NotFoundError: no such group, no backup of the domain, or all are later.
+    """
+    backups, damaged = await _backups_of(config, group_name, domain, date)
+    found = at_or_before_date(damaged, backups, date)
+    if not is_exact(found, date):
+        moment = local_time(found.definition).isoformat()
+        emit(Warned(f"no backup at {date}: taking the last one before it, of {moment}", domain))
+    return found
+
+
+async def _backups_of(
+    config: Config, group_name: str, domain: str, date: str | None
+) -> tuple[list[FoundBackup], list[Problem]]:
+    """Return a domain's backups, oldest first and at least one, and what is damaged."""
     catalog = Catalog(target_of(find_group(config, group_name)))
     scan = await catalog.scan()
     backups = [found for found in scan.complete if found.definition.domain_name == domain]
@@ -93,7 +123,7 @@ async def find_backup(
         names = {found.definition.domain_name for found in scan.complete}
         meant = did_you_mean(domain, names)
         raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
-    return backups[-1] if date is None else at_date(backups, date)
+    return backups, damaged
 
 
 @dataclass(frozen=True, slots=True)

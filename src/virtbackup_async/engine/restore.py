@@ -29,17 +29,19 @@ class RestoreRequest:
         definition: the backup.
         directory: where its package lies.
         target: a directory; made if it is missing.
+        disks: the devs to restore; empty for all.
     """
 
     definition: Definition
     directory: Path
     target: Path
+    disks: tuple[str, ...] = ()
 
 
 async def restore_backup(
     request: RestoreRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
 ) -> RestoreDone:
-    """Restore all disks of a backup, and the domain's XML beside them.
+    """Restore the wanted disks of a backup, and the domain's XML beside them.
 
     Args:
         request: what and where to.
@@ -55,9 +57,9 @@ async def restore_backup(
     began_s = current_time()
     definition, target = request.definition, request.target
     domain = definition.domain_name
-    plan = plan_restore(definition)
+    plan = plan_restore(definition, request.disks)
     async with open_restored_files(target, plan) as files:
-        emit(RestoreStarted(domain, definition.name, str(target), tuple(definition.disks)))
+        emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
         async with open_reader(
             definition.packager, request.directory, definition.name, buffers
         ) as package:

@@ -5,12 +5,12 @@ record it, for others the domain's XML says it. Called by ``restore.py``. Invari
 plain and differ from each other, whatever the definition claims.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
-from virtbackup_async.errors import DefinitionError
+from virtbackup_async.errors import DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_xml import disk_sources
@@ -59,6 +59,11 @@ class RestorePlan:
     xml_name: str
 
     @property
+    def devs(self) -> tuple[str, ...]:
+        """The disks, by target name."""
+        return tuple(disk.dev for disk in self.disks)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of all files, the disks' first."""
         return (*(image.name for disk in self.disks for image in disk.images), self.xml_name)
@@ -75,12 +80,23 @@ class RestorePlan:
         return all(image.expected_digest is not None for image in images)
 
 
-def plan_restore(definition: Definition) -> RestorePlan:
-    """Name the files.
+def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> RestorePlan:
+    """Name the files; a disk's are named the same whether others are restored or not.
+
+    Args:
+        definition: the backup.
+        wanted: the disks to restore; empty for all.
 
     Raises:
+        NotFoundError: a wanted disk is not in the backup.
         DefinitionError: a file's name in the definition is no plain name, or comes twice.
     """
+    for dev in wanted:
+        if dev not in definition.disks:
+            has = ", ".join(definition.disks) or "none"
+            raise NotFoundError(
+                f"no disk {dev} in backup {definition.name}", hint=f"Its disks are: {has}."
+            )
     xml_name = path_component(definition.domain_name, COMPONENT_MAX_BYTES - 4) + ".xml"
     taken = {xml_name}
     sources = {} if definition.records else _sources(definition)
@@ -91,7 +107,8 @@ def plan_restore(definition: Definition) -> RestorePlan:
             name = _free_name(taken, dev, source, image_file)
             taken.add(name)
             images.append(RestoredImage(image_file, name, record))
-        disks.append(RestoredDisk(dev, tuple(images)))
+        if not wanted or dev in wanted:
+            disks.append(RestoredDisk(dev, tuple(images)))
     return RestorePlan(tuple(disks), xml_name)
 
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.listing import find_backup, list_backups
+from virtbackup_async.engine.listing import find_backup, find_backup_or_before, list_backups
 from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError, StorageError
+from virtbackup_async.events import Warned
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
 
@@ -290,3 +291,49 @@ async def test_only_backup_damaged_is_told(configure, put, tmp_path):
     (tmp_path / "t" / "web" / f"{name}_vda.qcow2").unlink()
     with pytest.raises(DefinitionError, match="data missing"):
         await find_backup(configure(a={}), "a", "web", None)
+
+
+@pytest.mark.parametrize(
+    ("date", "day", "said"),
+    [
+        ("2026-03-01T03:15:00", 0, False),
+        ("20260301-031500_3_web", 0, False),
+        ("2026-03-01T03:15:01", 0, True),
+        ("2026-03-01T03:14:59", -1, True),
+        ("2026-03-01", 0, True),
+        ("20260228", -1, True),
+        ("2026-02-27T12:00:00Z", -2, True),
+        ("2030-01-01", 1, True),
+    ],
+)
+async def test_last_backup_before_a_date_is_taken_and_said(configure, put, berlin, date, day, said):
+    for days in (-2, -1, 0, 1):
+        put("web", DATE + 86400 * days)
+    events = []
+    found = await find_backup_or_before(configure(a={}), "a", "web", date, events.append)
+    assert found.definition.date == DATE + 86400 * day
+    moment = datetime.fromtimestamp(found.definition.date).astimezone().isoformat()
+    message = f"no backup at {date}: taking the last one before it, of {moment}"
+    assert events == ([Warned(message, "web")] if said else [])
+
+
+async def test_no_backup_before_a_date_names_the_nearest(configure, put, berlin):
+    put("web")
+    with pytest.raises(NotFoundError, match="no backup of web at 2026-02-28") as caught:
+        await find_backup_or_before(configure(a={}), "a", "web", "2026-02-28", [].append)
+    assert "2026-03-01T03:15:00+01:00" in str(caught.value)
+
+
+async def test_damaged_last_backup_before_a_date_is_not_passed_over(
+    configure, put, berlin, tmp_path
+):
+    put("web", DATE)
+    damaged = put("web", DATE + 60)
+    put("web", DATE + 120)
+    (tmp_path / "t" / "web" / f"{damaged}.json").write_text("{")
+    config = configure(a={})
+    with pytest.raises(DefinitionError, match=damaged):
+        await find_backup_or_before(config, "a", "web", "2026-03-01T03:16:30", [].append)
+    for date, expected in (("2026-03-01T03:15:30", DATE), ("2026-03-01", DATE + 120)):
+        found = await find_backup_or_before(config, "a", "web", date, [].append)
+        assert found.definition.date == expected

@@ -12,6 +12,7 @@ from virtbackup_async.errors import (
     CorruptError,
     DefinitionError,
     DigestMismatchError,
+    NotFoundError,
     StorageError,
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
@@ -70,9 +71,9 @@ class Backup:
             },
         )  # fmt: skip
 
-    async def restore(self, definition=None, emit=None):
+    async def restore(self, definition=None, emit=None, disks=()):
         return await restore_backup(
-            RestoreRequest(definition or self.definition, self.directory, self.target),
+            RestoreRequest(definition or self.definition, self.directory, self.target, disks),
             buffers=self.buffers,
             cpu=CapacityLimiter(2),
             emit=emit or self.events.append,
@@ -112,6 +113,21 @@ async def test_restores_every_image_byte_for_byte_under_its_own_name(any_backup)
         assert restored.read_bytes() == original.read_bytes()
         assert restored.stat().st_mode & 0o777 == 0o600
     assert (any_backup.target / "web.xml").read_text() == "<domain/>"
+
+
+async def test_restores_the_wanted_disks_alone(any_backup):
+    done = await any_backup.restore(disks=("vdb",))
+    assert done.files == ("data.raw", "web.xml")
+    assert any_backup.events[0].disks == ("vdb",)
+    restored = (any_backup.target / "data.raw").read_bytes()
+    assert restored == (any_backup.images / "data.raw").read_bytes()
+    assert sorted(path.name for path in any_backup.target.iterdir()) == ["data.raw", "web.xml"]
+
+
+async def test_unknown_disk_is_not_found_and_the_others_are_named(backup):
+    with pytest.raises(NotFoundError, match=r"no disk vdx in .* Its disks are: vda, vdb\.$"):
+        await backup.restore(disks=("vda", "vdx"))
+    assert not backup.target.exists()
 
 
 async def test_says_what_happens(any_backup):
