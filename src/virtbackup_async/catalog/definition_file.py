@@ -15,7 +15,13 @@ from virtbackup_async.catalog import raw_json
 from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.model.backup import (
+    Definition,
+    DiskRecord,
+    ImageRecord,
+    Packager,
+    Verification,
+)
 
 SUFFIX = ".json"
 
@@ -47,6 +53,15 @@ class DiskWire(ImageWire):
     backing: list[ImageWire] = []
 
 
+class VerifiedWire(msgspec.Struct):
+    """What ``verify`` last found; a date that cannot be shown makes the file unreadable."""
+
+    date: Annotated[int, msgspec.Meta(ge=0, le=raw_json.DATE_MAX)]
+    ok: bool
+    digests: bool
+    error: str | None = None
+
+
 class DefinitionWire(msgspec.Struct):
     """The whole file: virt-backup's keys, then ours."""
 
@@ -63,6 +78,7 @@ class DefinitionWire(msgspec.Struct):
     quiesced: bool | None = None
     frozen_ms: Bytes | None = None
     pinned: bool = False
+    verified: VerifiedWire | None = None
     skipped: dict[str, str] = {}
     images: dict[str, DiskWire] = {}
 
@@ -84,6 +100,9 @@ def dumps(definition: Definition) -> bytes:
             quiesced=definition.quiesced,
             frozen_ms=definition.frozen_ms,
             pinned=definition.pinned,
+            verified=msgspec.convert(
+                definition.verified, VerifiedWire | None, from_attributes=True
+            ),
             skipped=definition.skipped,
             images={dev: _disk_wire(record) for dev, record in definition.records.items()},
         )
@@ -116,6 +135,7 @@ def loads(data: bytes, path: Path) -> Definition:
         state=wire.state,
         frozen_ms=wire.frozen_ms,
         pinned=wire.pinned,
+        verified=msgspec.convert(wire.verified, Verification | None, from_attributes=True),
     )
 
 

@@ -9,6 +9,8 @@ comes before the whole of it or after the whole of it.
 import errno
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -34,13 +36,19 @@ def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot {doing} {path}: {error.strerror or error}")
 
 
-async def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` into ``path``, mode 0600: readers see the old content or the new, never a part.
+async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False) -> None:
+    """Put ``data`` into ``path``: readers see the old content or the new, never a part.
+
+    Args:
+        path: what is written or replaced.
+        data: its new content.
+        keep_owner: give it the owner and the mode of the file that it replaces, as far as we may;
+            else it is ours, with mode 0600.
 
     Raises:
         StorageError: the directory is missing, not writable or full.
     """
-    await to_thread.run_sync(_write_atomically, path, data)
+    await to_thread.run_sync(_write_atomically, path, data, keep_owner)
 
 
 async def write_exclusively(path: Path, data: bytes) -> None:
@@ -61,6 +69,15 @@ async def rename_exclusively(path: Path, new: Path) -> None:
     await to_thread.run_sync(_rename_exclusively, path, new)
 
 
+async def rename_durably(path: Path, new: Path) -> None:
+    """Give ``path`` the name ``new``, in place of what had it.
+
+    Raises:
+        StorageError: it is gone, or the directory is not writable.
+    """
+    await to_thread.run_sync(_rename, path, new)
+
+
 async def sync_directory(path: Path) -> None:
     """Make the names in the directory ``path`` durable.
 
@@ -79,12 +96,24 @@ async def remove_durably(path: Path) -> None:
     await to_thread.run_sync(_remove, path)
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def give_owner(path: Path, owner: os.stat_result) -> None:
+    """Give a file the owner, group and mode that ``owner`` has, as far as we may. Blocks."""
+    # Only root may give files away; for others the group alone may still be theirs to set.
+    for uid, gid in ((owner.st_uid, owner.st_gid), (-1, owner.st_gid)):
+        with suppress(PermissionError):
+            os.chown(path, uid, gid, follow_symlinks=False)
+            break
+    path.chmod(stat.S_IMODE(owner.st_mode))
+
+
+def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     # A short name of its own: the final name may be as long as the file system allows.
     part = path.with_name(f".virtbackup-{secrets.token_hex(8)}.tmp")
     try:
         try:
             _write_new(part, data)
+            if keep_owner and path.exists():
+                give_owner(part, path.stat())
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -121,6 +150,14 @@ def _rename_exclusively(path: Path, new: Path) -> None:
     except OSError as error:
         new.unlink(missing_ok=True)
         raise storage_error("rename", path, error) from error
+
+
+def _rename(path: Path, new: Path) -> None:
+    try:
+        path.replace(new)
+    except OSError as error:
+        raise storage_error("rename", path, error) from error
+    _sync_directory(path.parent)
 
 
 def _remove(path: Path) -> None:

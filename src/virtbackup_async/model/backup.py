@@ -48,6 +48,23 @@ class DiskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify`` found when it last read a backup back.
+
+    Attributes:
+        date: when, in seconds since the epoch.
+        ok: whether the backup can be restored.
+        digests: whether there were digests to compare; without them it could only be read.
+        error: what was wrong.
+    """
+
+    date: int
+    ok: bool
+    digests: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """A complete backup.
 
@@ -71,6 +88,7 @@ class Definition:
     state: str | None = None
     frozen_ms: int | None = None
     pinned: bool = False
+    verified: Verification | None = None
 
 
 @dataclass(frozen=True, slots=True)

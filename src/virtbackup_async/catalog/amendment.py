@@ -1,0 +1,89 @@
+"""Changing keys of our own in the definition of a finished backup: ``pinned``, ``verified``.
+
+The keys stand in the definition itself, and not in a file beside it, so that they go with the
+backup whoever removes it; virt-backup reads the keys it knows and passes over ours. Invariants: all
+other keys stay as they are, those that nobody knows included; two changes at the same time are
+both kept; a definition that is gone does not come back.
+"""
+
+import fcntl
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from virtbackup_async.catalog.raw_json import read_bytes
+from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
+from virtbackup_async.images.durable import storage_error, write_atomically
+
+LOCK_TIMEOUT_S: Final = 10.0
+_POLL_INTERVAL_S: Final = 0.05
+
+
+@asynccontextmanager
+async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
+    """Be the only one that changes or removes definitions in a domain's directory.
+
+    Held for moments only: never while data is read or written.
+
+    Raises:
+        LockHeldError: somebody else does not let go.
+        StorageError: the directory cannot be opened.
+    """
+    descriptor = await to_thread.run_sync(_open, directory)
+    try:
+        deadline_s = anyio.current_time() + LOCK_TIMEOUT_S
+        while not _is_locked(descriptor):
+            if anyio.current_time() > deadline_s:
+                raise LockHeldError(f"another process changes the definitions in {directory}")
+            await anyio.sleep(_POLL_INTERVAL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
+    """Set top-level keys of the definition at ``path``, durably.
+
+    Raises:
+        NotFoundError: the backup was removed meanwhile.
+        DefinitionError: it is no JSON object any more, or no regular file.
+        StorageError: it cannot be written.
+        LockHeldError: somebody else does not let go of the directory.
+    """
+    async with hold_definitions(path.parent):
+        raw = await to_thread.run_sync(_read, path)
+        data = msgspec.json.format(msgspec.json.encode({**raw, **keys}), indent=4) + b"\n"
+        await write_atomically(path, data, keep_owner=True)
+
+
+def _open(directory: Path) -> int:
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error("open", directory, error) from error
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock without waiting, and tell whether that went well."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(read_bytes(path), type=dict[str, Any])
+    except FileNotFoundError as error:
+        raise NotFoundError(f"backup {path.stem} was removed meanwhile") from error
+    except msgspec.MsgspecError as error:
+        raise DefinitionError(f"{path}: not a definition any more: {error}") from error
+    except OSError as error:
+        raise storage_error("read", path, error) from error
