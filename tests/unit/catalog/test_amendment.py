@@ -60,16 +60,10 @@ async def test_changes_at_the_same_time_are_all_kept(path):
 
 
 async def test_removed_definition_does_not_come_back(path):
-    async with anyio.create_task_group() as tasks, hold_definitions(path.parent):
-        tasks.start_soon(_is_not_found, path)
-        await anyio.wait_all_tasks_blocked()
-        path.unlink()
-    assert list(path.parent.iterdir()) == []
-
-
-async def _is_not_found(path):
+    path.unlink()
     with pytest.raises(NotFoundError, match="removed meanwhile"):
         await amend_definition(path, {"pinned": True})
+    assert list(path.parent.iterdir()) == []
 
 
 async def test_lock_that_is_not_given_back_is_told(path, monkeypatch):
