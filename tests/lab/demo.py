@@ -27,7 +27,7 @@ from lab.process import run
 
 MIB = 1 << 20
 GUEST = "demo"
-DISKS = [DiskSpec("vda", size_bytes=512 * MIB), DiskSpec("vdb", "raw", 256 * MIB, fs=None)]
+DISKS = [DiskSpec("vda", size_bytes=512 * MIB), DiskSpec("vdb", "raw", 1024 * MIB, fs=None)]
 ATTEMPTS = 5
 CONFIG = """\
 uri: "{uri}"
@@ -49,6 +49,8 @@ def main() -> None:
     keep = parser.parse_args().keep
     work = Path(tempfile.mkdtemp(prefix="virtbackup-demo-"))
     try:
+        # The embedded driver prints its version on stderr, into the live view.
+        os.environ["LIBVIRT_LOG_OUTPUTS"] = f"4:file:{os.devnull}"
         with open_embedded() as root:
             demonstrate(root, work)
     finally:
@@ -80,8 +82,8 @@ def fill(guest: LabDomain) -> None:
     """Give both disks some real data, so that a backup takes long enough to be watched."""
     say("the guest writes files to one disk, raw data to the other, and keeps appending to a log")
     guest.guest_exec("dd if=/dev/urandom of=/mnt/vda/data bs=1M count=96 2>/dev/null; sync")
-    for start in range(0, 128, 16):
-        guest.qemu_io("vdb", f"write -P {start + 1} {start}M 16M")
+    for number in range(8):
+        guest.qemu_io("vdb", f"write -P {number + 1} {number * 128}M 64M")
 
 
 def back_up_and_freeze(config: Path, images: dict[str, Path], work: Path) -> dict[str, Path]:
