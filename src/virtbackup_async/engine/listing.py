@@ -1,6 +1,6 @@
 """What backups there are, and which one an admin means: ``list``, and the start of ``restore``."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +57,43 @@ async def list_backups(
         NotFoundError: a named group does not exist.
         ConfigError: a named group has no target, or one of ``domain_names`` is no pattern.
     """
+    chosen = await choose_backups(config, group_names, domain_names)
+    return [_listing(backups, known_domains or ()) for backups in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBackups:
+    """What a group's target holds of the domains that are meant.
+
+    Attributes:
+        backups: oldest first.
+        problems: files that should be backups, and are none.
+        error: why the target cannot be read.
+        shows: whether a domain is meant, with a backup or not.
+    """
+
+    group: str
+    backups: tuple[FoundBackup, ...]
+    problems: tuple[Problem, ...]
+    error: StorageError | None
+    shows: Callable[[str], bool]
+
+
+async def choose_backups(
+    config: Config, group_names: Sequence[str], domain_names: Sequence[str]
+) -> list[GroupBackups]:
+    """Return the backups of groups; arguments and errors are those of :func:`list_backups`."""
     patterns = tuple(map(_pattern, domain_names))
     groups = select_groups(config, group_names)
     groups = groups or [group for group in config.groups.values() if group.target]
     scans: dict[Path, Scan | StorageError] = {}
-    listings = []
+    chosen = []
     for group in groups:
         target = target_of(group)
         if target not in scans:
             scans[target] = await _scan(target)
-        shown = _Shown(group, groups, patterns)
-        listings.append(_listing(shown, scans[target], known_domains or ()))
-    return listings
+        chosen.append(_group_backups(_Shown(group, groups, patterns), scans[target]))
+    return chosen
 
 
 async def find_backup(
@@ -159,24 +184,31 @@ async def _scan(target: Path) -> Scan | StorageError:
         return error
 
 
-def _listing(
-    shown: _Shown, scan: Scan | StorageError, known_domains: Iterable[str]
-) -> GroupListing:
-    name = shown.group.name
-    backups: dict[str, list[ListedBackup]] = {
-        domain: [] for domain in known_domains if shown.shows(domain)
-    }
+def _group_backups(shown: _Shown, scan: Scan | StorageError) -> GroupBackups:
     if isinstance(scan, StorageError):
-        return GroupListing(name, dict.fromkeys(sorted(backups), ()), (str(scan),))
-    for found in scan.complete:
-        if shown.shows(found.definition.domain_name):
-            backups.setdefault(found.definition.domain_name, []).append(_listed(name, found))
-    # A domain's directory has its name, but for the rare one that had to be escaped.
-    problems = [problem for problem in scan.problems if shown.shows(problem.domain_directory)]
+        return GroupBackups(shown.group.name, (), (), scan, shown.shows)
+    return GroupBackups(
+        shown.group.name,
+        tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
+        # A domain's directory has its name, but for the rare one that had to be escaped.
+        tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
+        None,
+        shown.shows,
+    )
+
+
+def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing:
+    backups: dict[str, list[ListedBackup]] = {
+        domain: [] for domain in known_domains if chosen.shows(domain)
+    }
+    for found in chosen.backups:
+        listed = _listed(chosen.group, found)
+        backups.setdefault(listed.domain, []).append(listed)
+    problems = (str(chosen.error),) if chosen.error else ()
     return GroupListing(
-        name,
+        chosen.group,
         {domain: tuple(backups[domain]) for domain in sorted(backups)},
-        tuple(problem.message for problem in problems),
+        (*problems, *(problem.message for problem in chosen.problems)),
     )
 
 

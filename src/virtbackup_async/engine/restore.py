@@ -12,10 +12,10 @@ from pathlib import Path
 from anyio import CapacityLimiter, create_task_group, current_time
 
 from virtbackup_async.engine.outcome import gravest
-from virtbackup_async.engine.restore_disk import rebase_hints, restore_disk
+from virtbackup_async.engine.read_back import read_back, rebase_hints
 from virtbackup_async.engine.restore_files import open_restored_files
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestorePlan, plan_restore
-from virtbackup_async.events import Emit, RestoreDone, RestoreStarted
+from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.registry import open_reader
@@ -64,7 +64,7 @@ async def restore_backup(
             definition.packager, request.directory, definition.name, buffers
         ) as package:
             data_bytes = await _all_disks(
-                plan, cpu, lambda disk: restore_disk(disk, package, files, domain, emit)
+                plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
             )
         await files.publish(plan.xml_name, definition.domain_xml.encode())
     for disk in plan.disks:
@@ -82,14 +82,14 @@ async def restore_backup(
 
 
 async def _all_disks(
-    plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[int]]
+    plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[DiskDone]]
 ) -> int:
     """Restore the disks side by side; the first that fails cancels the others."""
     data_bytes: list[int] = []
 
     async def work(disk: RestoredDisk) -> None:
         async with cpu:
-            data_bytes.append(await restore(disk))
+            data_bytes.append((await restore(disk)).data_bytes)
 
     try:
         async with create_task_group() as tasks:

@@ -10,7 +10,7 @@ no other file is touched.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 from anyio import fail_after, to_thread
 
 from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, path_component
-from virtbackup_async.engine.restore_plan import RestorePlan
+from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
 from virtbackup_async.images.durable import (
     remove_durably,
@@ -29,6 +29,7 @@ from virtbackup_async.images.durable import (
 )
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import Progress
 
 REMOVE_TIMEOUT_S: Final = 60.0
 _PART: Final = ".part"
@@ -63,8 +64,9 @@ class RestoredFiles:
         self._parts: dict[Path, Path] = {}
         self._named: list[Path] = []
 
-    async def fill(self, name: str, stream: DiskStream, on_progress: Callable[[int], None]) -> None:
-        """Write a stream into what will be the file ``name``."""
+    async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+        """Write a stream into what will be the file of an image."""
+        name = image.name
         part = self._target / (path_component(name, COMPONENT_MAX_BYTES - len(_PART)) + _PART)
         await write_sparse(stream, part, on_progress)
         self._parts[part] = self._target / name

@@ -1,35 +1,38 @@
-"""Restoring one disk: its image and those below it, compared with what was recorded of them."""
+"""Reading one disk out of a package: its image and those below it, held against what was recorded.
+
+``restore`` writes what comes, ``verify`` drops it; what is checked is the same.
+"""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from anyio import current_time
 
-from virtbackup_async.engine.restore_files import RestoredFiles
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage
 from virtbackup_async.errors import CorruptError, DigestMismatchError
 from virtbackup_async.events import DiskDone, DiskProgress, Emit, Warned
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.packagers.interface import PackageReader
+from virtbackup_async.packagers.interface import PackageReader, Progress
 
 PROGRESS_INTERVAL_S: Final = 0.1
 
 
-async def restore_disk(
-    disk: RestoredDisk, package: PackageReader, files: RestoredFiles, domain: str, emit: Emit
-) -> int:
-    """Write a disk's images, top first, and say so.
+Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
+"""Takes the whole of an image's stream in, and tells the progress of it."""
 
-    Returns:
-        How many bytes of data were in them.
+
+async def read_back(
+    disk: RestoredDisk, package: PackageReader, fill: Fill, domain: str, emit: Emit
+) -> DiskDone:
+    """Read a disk's images, top first, and say so.
 
     Raises:
         CorruptError: the package is damaged, or an image has another size than was recorded.
         DigestMismatchError: the bytes are not those that were recorded.
-        StorageError: the target is full or not writable.
+        StorageError: ``fill`` could not write them.
     """
     progress = _Progress(emit, domain, disk)
     size_bytes = 0
@@ -37,13 +40,15 @@ async def restore_disk(
     for image in disk.images:
         async with package.open_disk(image.file) as stream:
             _check_size(image, stream)
-            await files.fill(image.name, stream, progress.begin(stream))
+            await fill(image, stream, progress.begin(stream))
             _check_digest(image, stream)
             progress.end(stream)
             size_bytes += stream.size_bytes
             digests.append(stream.digest)
-    done = progress.done_bytes
-    emit(DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, done, digests[0]))
+    done = DiskDone(
+        domain, disk.dev, disk.images[0].name, size_bytes, progress.done_bytes, digests[0]
+    )
+    emit(done)
     return done
 
 
