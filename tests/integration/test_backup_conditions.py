@@ -13,6 +13,7 @@ from recording import Recorder, assert_at_home, back_up, configure, leftovers, r
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
+    BackupStarted,
     DiskDone,
     DiskSkipped,
     Phase,
@@ -214,18 +215,24 @@ async def test_the_same_domain_is_never_backed_up_twice_at_once(daemon, blank, t
     assert "works on this domain" in failed.error
 
 
-async def test_many_domains_at_once(daemon, tmp_path):
+@pytest.mark.parametrize("threads", [1, 3])
+async def test_many_domains_at_once_but_no_more_than_threads(daemon, tmp_path, threads):
     names = [f"many-{number}" for number in range(6)]
     domains = [define(daemon, name, [DiskSpec("vda", fs=None)], agent=False) for name in names]
     try:
         for domain in domains[::2]:
             domain.start()
-        config = configure(tmp_path, daemon.uri, ["r:^many-"], threads=3)
+        config = configure(tmp_path, daemon.uri, ["r:^many-"], threads=threads)
         recorder = await back_up(config, Recorder(tmp_path / "f"))
-        assert sorted(done.domain for done in recorder.of(BackupDone)) == names
     finally:
         for domain in domains:
             domain.undefine()
+    assert sorted(done.domain for done in recorder.of(BackupDone)) == names
+    at_work, most = 0, 0
+    for event in recorder.events:
+        at_work += isinstance(event, BackupStarted) - isinstance(event, BackupDone)
+        most = max(most, at_work)
+    assert most == threads
 
 
 async def test_a_cancelled_backup_leaves_nothing(daemon, blank, tmp_path):
