@@ -22,7 +22,7 @@ from lab.description import domain_xml
 from lab.disks import DiskSpec
 from lab.domains import LabDomain, running
 from lab.guest import build
-from lab.libvirt_root import Embedded, open_embedded
+from lab.libvirt_root import Embedded, as_ordinary_user, open_embedded
 from lab.process import run
 
 MIB = 1 << 20
@@ -168,11 +168,12 @@ def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
 
 
 def virtbackup(config: Path, *words: object) -> list[str]:
-    return ["virtbackup", "-c", str(config), *map(str, words)]
+    return [*as_ordinary_user(), "virtbackup", "-c", str(config), *map(str, words)]
 
 
 def print_command(config: Path, *words: object) -> None:
-    print(f"\n$ {' '.join(virtbackup(config, *words))}", flush=True)  # noqa: T201 -- a program's output
+    words_shown = " ".join(["virtbackup", "-c", str(config), *map(str, words)])
+    print(f"\n$ {words_shown}", flush=True)  # noqa: T201 -- a program's output
 
 
 def command(config: Path, *words: object) -> None:

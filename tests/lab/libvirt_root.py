@@ -22,7 +22,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab.guest import cache_root
@@ -37,8 +37,12 @@ remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 """
-_AS_ROOT = 'user = "root"\ngroup = "root"\n'
 _DAEMON_CONF = 'auth_unix_rw = "none"\nlog_filters = "1:qemu.qemu_monitor 3:*"\n'
+
+
+def as_ordinary_user() -> list[str]:
+    """What shows root to a command as uid 1000, in a user namespace; nothing for another user."""
+    return ["unshare", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 
 
 class LibvirtRoot:
@@ -51,13 +55,16 @@ class LibvirtRoot:
         self._capabilities = driver_cache / "capabilities"
         self._kept = cache_root() / f"capabilities-{type(self).__name__.lower()}"
 
+    prefix: Sequence[str] = ()
+    """What stands before a client's command line."""
+
     def virsh(self, *argv: str | Path, timeout_s: float = 120) -> str:
         """Run one virsh command on this libvirt and return what it prints.
 
         Raises:
             LabError: virsh failed; the message holds libvirt's.
         """
-        return run("virsh", "-q", "-c", self.uri, *argv, timeout_s=timeout_s)
+        return run(*self.prefix, "virsh", "-q", "-c", self.uri, *argv, timeout_s=timeout_s)
 
     def start_domain(self, name: str, *, agent: bool) -> None:
         """Start a defined domain; ``agent`` says whether its guest will have one."""
@@ -100,6 +107,8 @@ class Embedded(LibvirtRoot):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, f"qemu:///embed?root={path}", path / "cache/qemu")
+        # For root, the driver wants the distribution's QEMU user, which need not exist.
+        self.prefix = as_ordinary_user()
 
     def virsh(self, *argv: str | Path, timeout_s: float = 120) -> str:
         command = shlex.join(str(word) for word in argv)
@@ -179,9 +188,8 @@ class Daemon(LibvirtRoot):
         program = shutil.which("libvirtd") or shutil.which("virtqemud")
         if program is None:
             raise LabError("neither libvirtd nor virtqemud is installed: run scripts/test once")
-        in_namespace = ["unshare", "--map-user=1000", "--map-group=1000"]
         return [
-            *(in_namespace if os.geteuid() == 0 else []),
+            *as_ordinary_user(),
             *(program, "--config", str(self.path / "libvirtd.conf")),
             *("--pid-file", str(self.path / "libvirtd.pid")),
         ]
@@ -224,7 +232,7 @@ def make_embedded(owner_pid: int) -> Embedded:
     """A root for the embedded driver; ``roots.end_root`` ends it, or ``sweep`` after its owner."""
     sweep()
     path = make_root(owner_pid)
-    _write(path / "etc/qemu.conf", _QEMU_CONF + (_AS_ROOT if os.geteuid() == 0 else ""))
+    _write(path / "etc/qemu.conf", _QEMU_CONF)
     embedded = Embedded(path)
     embedded.seed_capabilities()
     return embedded
