@@ -51,7 +51,7 @@ class ConfigError(VirtBackupError):
 
 
 class BackupsFailedError(VirtBackupError):
-    """The run went to its end, and some of its backups failed."""
+    """The run went to its end, and some of its backups failed, or `doctor` found problems."""
 
     exit_code = 3
 

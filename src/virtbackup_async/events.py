@@ -157,6 +157,46 @@ class RestoreDone:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyStarted:
+    """A backup is about to be read back."""
+
+    kind: ClassVar[str] = "verify_started"
+    group: str
+    domain: str
+    backup: str
+    disks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyDone:
+    """A backup was read back from its first byte to its last, and is what was recorded.
+
+    ``digests`` is False where it carries none (virt-backup wrote it): it could only be read.
+    """
+
+    kind: ClassVar[str] = "verify_done"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    digests: bool
+    data_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFailed:
+    """A backup cannot be restored as it was recorded, or could not be read now."""
+
+    kind: ClassVar[str] = "verify_failed"
+    group: str
+    domain: str
+    backup: str
+    error: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListedBackup:
     """One complete backup, as ``list`` shows it."""
 
@@ -171,6 +211,9 @@ class ListedBackup:
     size_bytes: int | None
     stored_bytes: int | None
     quiesced: bool | None
+    verified: bool | None = None
+    verified_date: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +223,112 @@ class ListedDomain:
     kind: ClassVar[str] = "domain"
     group: str
     domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleanVerdict:
+    """What `clean` means to do with a complete backup, and why; `--dry-run` does no more."""
+
+    kind: ClassVar[str] = "clean_verdict"
+    group: str
+    domain: str
+    backup: str
+    date: str
+    definition: str
+    keep: bool
+    reasons: tuple[str, ...]
+    occupied_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRemoved:
+    """Nothing is left of a backup."""
+
+    kind: ClassVar[str] = "backup_removed"
+    group: str
+    domain: str
+    backup: str
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalFailed:
+    """A backup that was to go is still there, or a part of it; the next `clean` tries again."""
+
+    kind: ClassVar[str] = "removal_failed"
+    group: str
+    domain: str
+    backup: str
+    error: str
+    in_use: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFound:
+    """A backup was started and not finished; `clean` is about to undo it."""
+
+    kind: ClassVar[str] = "pending_found"
+    group: str
+    domain: str
+    backup: str
+    pending: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUndone:
+    """The domain is on its own images again, and nothing is left of the unfinished backup."""
+
+    kind: ClassVar[str] = "pending_undone"
+    group: str
+    domain: str
+    backup: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLeft:
+    """An unfinished backup is still there, and why."""
+
+    kind: ClassVar[str] = "pending_left"
+    group: str
+    domain: str
+    backup: str
+    pending: str
+    error: str
+    in_use: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """A backup is pinned now, so that `clean` never removes it, or is not any more."""
+
+    kind: ClassVar[str] = "pin_changed"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    pinned: bool
+
+
+class Level(StrEnum):
+    """How much a finding of ``doctor`` matters."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``doctor`` looked at: what it is like, and what to do."""
+
+    kind: ClassVar[str] = "finding"
+
+    level: Level
+    check: str
+    subject: str
+    message: str
+    advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +355,19 @@ Event = (
     | BackupFailed
     | RestoreStarted
     | RestoreDone
+    | VerifyStarted
+    | VerifyDone
+    | VerifyFailed
     | ListedBackup
     | ListedDomain
+    | Finding
+    | CleanVerdict
+    | BackupRemoved
+    | RemovalFailed
+    | PendingFound
+    | PendingUndone
+    | PendingLeft
+    | PinChanged
     | Summary
 )
 

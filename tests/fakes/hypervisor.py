@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
+from virtbackup_async.model.host import HostVersions
 
 Act = Callable[[], None]
 
@@ -63,8 +64,17 @@ class FakeDomain:
             if side is not None:
                 side.update(overlays)
 
+    async def freeze(self) -> None:
+        self._called("freeze")
+
     async def thaw(self) -> None:
         self._called("thaw")
+
+    async def snapshot_names(self) -> tuple[str, ...]:
+        return ()
+
+    async def checkpoint_names(self) -> tuple[str, ...]:
+        return ()
 
     async def commit(self, dev: str, *, resume: bool = False) -> None:
         self._called("resume" if resume else "commit")
@@ -88,6 +98,9 @@ class FakeHypervisor:
         self.domains = {domain.name: domain for domain in domains}
         self.reconnects = 0
 
+    async def versions(self) -> HostVersions:
+        return HostVersions("QEMU", (9, 0, 0), (7, 2, 0))
+
     async def domain_names(self) -> tuple[str, ...]:
         return tuple(sorted(self.domains))
 
@@ -95,6 +108,12 @@ class FakeHypervisor:
         if name not in self.domains:
             raise DomainNotFoundError(f"{name}: no such domain")
         return self.domains[name]
+
+    async def domain_by_uuid(self, uuid: str) -> FakeDomain:
+        for domain in self.domains.values():
+            if domain.uuid == uuid:
+                return domain
+        raise DomainNotFoundError(f"{uuid}: no such domain")
 
     async def reconnect(self) -> None:
         self.reconnects += 1

@@ -17,8 +17,8 @@ import rich_click as click
 from virtbackup_async.cli.settings import Settings
 
 EXIT_STATUSES = """Exit status: 0 all went well, 1 unexpected error, 2 wrong usage or configuration,
-3 some backups failed, 10 libvirt, 11 locked, 12 not found, 13 corrupt data, 14 something is left
-to clean, 21 disk image, 22 storage, 128+N stopped by signal N."""
+3 some backups failed or problems were found, 10 libvirt, 11 locked, 12 not found, 13 corrupt data,
+14 something is left to clean, 21 disk image, 22 storage, 128+N stopped by signal N."""
 
 
 class Command(click.RichCommand):

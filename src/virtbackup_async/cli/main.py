@@ -20,6 +20,17 @@ _COMMANDS = {
         "virtbackup_async.cli.commands.backup", "Back up the domains of groups.", ("bak",)
     ),
     "restore": Entry("virtbackup_async.cli.commands.restore", "Restore the disks of one backup."),
+    "clean": Entry(
+        "virtbackup_async.cli.commands.clean",
+        "Remove backups by the retention rules, and what killed ones left.",
+        ("cl",),
+    ),
+    "pin": Entry("virtbackup_async.cli.commands.pin", "Keep a backup from being cleaned."),
+    "unpin": Entry("virtbackup_async.cli.commands.unpin", "Let a pinned backup be cleaned again."),
+    "doctor": Entry(
+        "virtbackup_async.cli.commands.doctor", "Look for what would make backups fail."
+    ),
+    "verify": Entry("virtbackup_async.cli.commands.verify", "Read backups back and check them."),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
 }
 

@@ -3,22 +3,36 @@
 Pure: it sees events and errors, never the loop. ``cli.run`` puts it between engine and renderer.
 The gravest of what happened decides the exit code::
 
-    14 something is left to clean  >  128+N a signal  >  an error's own code  >  3 some failed  >  0
+    14 something is left to clean  >  128+N a signal  >  an error's own code  >  13 some backups
+    are damaged  >  3 some failed  >  0
 """
 
 import signal
 from collections.abc import Sequence
 
-from virtbackup_async.errors import BackupsFailedError, RollbackError, VirtBackupError
+from virtbackup_async.errors import (
+    BackupsFailedError,
+    CorruptError,
+    RollbackError,
+    VirtBackupError,
+)
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
+    BackupRemoved,
     BackupStarted,
     Emit,
     Event,
+    Finding,
+    Level,
+    PendingLeft,
+    PendingUndone,
+    RemovalFailed,
     RestoreDone,
     RestoreStarted,
     Summary,
+    VerifyDone,
+    VerifyFailed,
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
@@ -37,7 +51,12 @@ class Tally:
         self._emit = emit
         self._done: list[str] = []
         self._failed: list[BackupFailed] = []
+        self._verified: list[VerifyDone] = []
+        self._damaged: list[VerifyFailed] = []
+        self._cleaned: dict[str, None] = {}
+        self._stays: list[PendingLeft | RemovalFailed] = []
         self._restoring: str | None = None
+        self._problems = 0
 
     def emit(self, event: Event) -> None:
         """Count an event and hand it on."""
@@ -55,9 +74,24 @@ class Tally:
             case RestoreDone():
                 self._restoring = None
                 self._done.append(event.domain)
+            case VerifyDone():
+                self._verified.append(event)
+            case VerifyFailed():
+                self._damaged.append(event)
+            case Finding(level=Level.PROBLEM):
+                self._problems += 1
+            case _:
+                self._count_cleaning(event)
+        self._emit(event)
+
+    def _count_cleaning(self, event: Event) -> None:
+        match event:
+            case BackupRemoved() | PendingUndone():
+                self._cleaned[event.domain] = None
+            case PendingLeft(in_use=False) | RemovalFailed(in_use=False):
+                self._stays.append(event)
             case _:
                 pass
-        self._emit(event)
 
     def _end(self, domain: str) -> None:
         self.in_flight.pop(domain, None)
@@ -85,11 +119,13 @@ class Tally:
         """
         code, message = self._verdict(errors, signum)
         failed = [event.domain for event in self._failed]
+        failed += [event.backup for event in self._damaged]
+        failed += dict.fromkeys(event.domain for event in self._stays)
         if self._restoring is not None:
             failed.append(self._restoring)
         return Summary(
             ok=code == 0,
-            done=tuple(self._done),
+            done=(*self._done, *(event.backup for event in self._verified), *self._cleaned),
             failed=tuple(failed),
             exit_code=code,
             error=message,
@@ -101,13 +137,28 @@ class Tally:
         pending = [event.domain for event in self._failed if event.left_pending]
         if pending or any(isinstance(error, RollbackError) for error in errors):
             return RollbackError.exit_code, self._left(pending, errors)
+        if self._stays:
+            names = ", ".join(f"{event.domain} ({event.backup})" for event in self._stays)
+            return RollbackError.exit_code, f"could not be cleaned: {names}"
         if signum is not None:
             return 128 + signum, f"stopped by {signal.Signals(signum).name}"
         if errors:
             return _exit_code(errors[0]), _in_words(errors)
+        return self._failures()
+
+    def _failures(self) -> tuple[int, str | None]:
+        """The verdict on a run that went to its end."""
+        if self._damaged:
+            total = len(self._damaged) + len(self._verified)
+            codes = [event.exit_code for event in self._damaged]
+            code = CorruptError.exit_code if CorruptError.exit_code in codes else codes[0]
+            return code, f"{len(self._damaged)} of {total} backups could not be verified"
         if self._failed:
             total = len(self._failed) + len(self._done)
             return BackupsFailedError.exit_code, f"{len(self._failed)} of {total} backups failed"
+        if self._problems:
+            found = "1 problem" if self._problems == 1 else f"{self._problems} problems"
+            return BackupsFailedError.exit_code, f"{found} found"
         return 0, None
 
     def _left(self, pending: Sequence[str], errors: Sequence[BaseException]) -> str:

@@ -9,17 +9,31 @@ from pathlib import Path
 from typing import Protocol
 
 from virtbackup_async.model.domain import DomainInfo, Sources
+from virtbackup_async.model.host import HostVersions
 
 
-class DomainPort(Protocol):
-    """One domain of a hypervisor."""
+class ImageUser(Protocol):
+    """What ``put_back`` needs of a domain; it may be one that is gone."""
 
     name: str
+
+    async def sources(self) -> Sources: ...
+
+    async def commit(self, dev: str, *, resume: bool = False) -> None: ...
+
+    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
+
+
+class DomainPort(ImageUser, Protocol):
+    """One domain of a hypervisor."""
+
     uuid: str
 
     async def info(self) -> DomainInfo: ...
 
-    async def sources(self) -> Sources: ...
+    async def snapshot_names(self) -> tuple[str, ...]: ...
+
+    async def checkpoint_names(self) -> tuple[str, ...]: ...
 
     async def prepare_quiesce(self) -> None: ...
 
@@ -27,18 +41,20 @@ class DomainPort(Protocol):
         self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
     ) -> None: ...
 
+    async def freeze(self) -> None: ...
+
     async def thaw(self) -> None: ...
-
-    async def commit(self, dev: str, *, resume: bool = False) -> None: ...
-
-    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
 
 class HypervisorPort(Protocol):
     """A connection to a hypervisor."""
 
+    async def versions(self) -> HostVersions: ...
+
     async def domain_names(self) -> tuple[str, ...]: ...
 
     async def domain(self, name: str) -> DomainPort: ...
+
+    async def domain_by_uuid(self, uuid: str) -> DomainPort: ...
 
     async def reconnect(self) -> None: ...

@@ -18,6 +18,7 @@ from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.event_loop import register_event_impl
 from virtbackup_async.hypervisor.translation import one_line, translate
+from virtbackup_async.model.host import HostVersions, Version
 
 T = TypeVar("T")
 
@@ -55,6 +56,10 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             raise translate(error, what) from error
 
+    async def versions(self) -> HostVersions:
+        """Return the versions of libvirt and of the hypervisor that serve the domains."""
+        return await self.call("read versions", _read_versions, self._live())
+
     async def domain_names(self) -> tuple[str, ...]:
         """Return the names of all domains, running or not, sorted."""
         domains = await self.call("list domains", self._live().listAllDomains, 0)
@@ -67,6 +72,15 @@ class Hypervisor:
             DomainNotFoundError: there is none of that name.
         """
         found = await self.call(f"{name}: look up", self._live().lookupByName, name)
+        return Domain(self, found.name(), found.UUIDString())
+
+    async def domain_by_uuid(self, uuid: str) -> Domain:
+        """Look a domain up by its UUID, whatever it is called now.
+
+        Raises:
+            DomainNotFoundError: there is none with it.
+        """
+        found = await self.lookup(uuid)
         return Domain(self, found.name(), found.UUIDString())
 
     async def lookup(self, uuid: str) -> libvirt.virDomain:
@@ -165,6 +179,19 @@ async def open_hypervisor(
     finally:
         with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True), suppress(libvirt.libvirtError):
             await hypervisor._close()  # noqa: SLF001 -- and its destructor
+
+
+def _read_versions(connection: libvirt.virConnect) -> HostVersions:
+    return HostVersions(
+        driver=connection.getType(),
+        libvirt=_version(connection.getLibVersion()),
+        hypervisor=_version(connection.getVersion()),
+    )
+
+
+def _version(number: int) -> Version:
+    """Take libvirt's number apart: a million times the major version, and so on."""
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
 
 
 def silence_libvirt() -> None:

@@ -52,6 +52,20 @@ class Domain:
         handle = await self._handle()
         return await self._hypervisor.call(f"{self.name}: read disks", _read_sources, handle)
 
+    async def snapshot_names(self) -> tuple[str, ...]:
+        """Return the names of libvirt's snapshots of the domain; ours leave no metadata."""
+        return await self._names("snapshots", "listAllSnapshots")
+
+    async def checkpoint_names(self) -> tuple[str, ...]:
+        """Return the names of libvirt's checkpoints of the domain."""
+        return await self._names("checkpoints", "listAllCheckpoints")
+
+    async def _names(self, what: str, method: str) -> tuple[str, ...]:
+        handle = await self._handle()
+        listed = getattr(handle, method)
+        found = await self._hypervisor.call(f"{self.name}: list {what}", listed, 0)
+        return tuple(item.getName() for item in found)
+
     async def snapshot(
         self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
     ) -> None:
@@ -103,6 +117,15 @@ class Domain:
             else:
                 return
             await anyio.sleep(AGENT_POLL_INTERVAL_S)
+
+    async def freeze(self) -> None:
+        """Freeze the guest's file systems until :meth:`thaw`; after :meth:`prepare_quiesce`.
+
+        Raises:
+            QuiesceError: the guest did not freeze; a part of it may have, so thaw it.
+        """
+        handle = await self._handle()
+        await self._hypervisor.call(f"{self.name}: freeze", handle.fsFreeze, None, 0)
 
     async def thaw(self) -> None:
         """Ask the guest to thaw, whether it is frozen or not; an agent that is silent is no error.

@@ -8,14 +8,14 @@ guessed, one image is opened at a time, and a name in a header is taken for a pa
 
 import os
 from pathlib import Path
-from subprocess import DEVNULL, CompletedProcess  # noqa: TID251 -- processes start through anyio
 from typing import Any, Final, TypeVar
 
 import msgspec
-from anyio import run_process, to_thread
+from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.processes import Ended, run_program
 
 _T = TypeVar("_T")
 
@@ -170,19 +170,15 @@ async def _run(*arguments: str) -> bytes:
     return result.stdout
 
 
-async def _qemu_img(arguments: tuple[str, ...]) -> CompletedProcess[bytes]:
-    # A session of its own: Ctrl-C is for us to hear, QEMU must not stop on its own.
+async def _qemu_img(arguments: tuple[str, ...]) -> Ended:
     try:
-        return await run_process(
-            ("qemu-img", *arguments), stdin=DEVNULL, check=False, start_new_session=True
-        )
+        return await run_program(("qemu-img", *arguments))
     except OSError as error:
         raise ImageError(
             f"cannot run qemu-img: {error.strerror}", hint="Install QEMU's tools (qemu-utils)."
         ) from error
 
 
-def _failed(arguments: tuple[str, ...], result: CompletedProcess[bytes]) -> ImageError:
-    said = result.stderr.decode(errors="replace").strip().splitlines()
-    why = said[-1] if said else f"exit code {result.returncode}"
-    return ImageError(f"qemu-img {arguments[0]} failed: {why.removeprefix('qemu-img: ')}")
+def _failed(arguments: tuple[str, ...], result: Ended) -> ImageError:
+    why = result.last_words.removeprefix("qemu-img: ")
+    return ImageError(f"qemu-img {arguments[0]} failed: {why}")

@@ -1,0 +1,40 @@
+"""``virtbackup doctor``: look for what would make the next backups fail."""
+
+from functools import partial
+
+import rich_click as click
+
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.events import Emit
+from virtbackup_async.hypervisor.connection import open_hypervisor
+
+
+@click.command("doctor", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.option(
+    "--freeze",
+    is_flag=True,
+    help="Freeze each guest that is to be quiesced for a moment, to see how long it takes.",
+)
+@shared_options
+def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> None:
+    """Look for what would make backups fail.
+
+    Examines libvirt, the domains of GROUP, their disks and the target; without a GROUP, of all
+    groups. Nothing is changed, and no guest is frozen unless you say so.
+    """
+    work = partial(_examine, groups, freeze=freeze)
+    run(settings, configured(settings.config_path, work), Checkup(all_is_shown=not settings.quiet))
+
+
+async def _examine(groups: tuple[str, ...], config: Config, emit: Emit, *, freeze: bool) -> None:
+    connect = partial(
+        open_hypervisor, config.uri, username=config.username, passphrase=config.passphrase
+    )
+    await run_doctor(config, groups, connect, emit, freeze=freeze)

@@ -1,0 +1,75 @@
+"""The guest agent: whether it answers, and, if asked for, how long a freeze takes.
+
+A freeze stops every write in the guest until the thaw, so it is made only on the admin's word.
+"""
+
+from pathlib import Path
+
+import anyio
+
+from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.errors import HypervisorError, LockHeldError
+from virtbackup_async.events import Finding, Level
+from virtbackup_async.model.domain import DomainInfo
+
+CHECK = "agent"
+SLOW_FREEZE_MS = 5000
+THAW_TIMEOUT_S = 60
+
+
+async def check_agent(
+    domain: DomainPort, info: DomainInfo, *, quiesce: bool, freeze_locks: Path | None
+) -> list[Finding]:
+    """Ask the agent of a domain that is to be quiesced for a sign of life, or to freeze.
+
+    Args:
+        domain: the domain.
+        info: what was found of it.
+        quiesce: whether its backups are wanted quiesced.
+        freeze_locks: the directory of locks, to freeze the guest for a moment; None: only ask.
+    """
+    if not quiesce:
+        return []
+    if not info.is_active:
+        return [Finding(Level.INFO, CHECK, domain.name, "shut off, so there is nothing to freeze")]
+    try:
+        await domain.prepare_quiesce()
+    except HypervisorError as error:
+        return [_silent(domain, error)]
+    if freeze_locks is None:
+        return [Finding(Level.OK, CHECK, domain.name, "the guest agent answers")]
+    return [await _freeze(domain, freeze_locks)]
+
+
+def _silent(domain: DomainPort, error: HypervisorError) -> Finding:
+    reason = error.message.removeprefix(f"{domain.name}: ")
+    message = f"backups will not be quiesced: {reason}"
+    advice = "Install qemu-guest-agent in the guest, or write `quiesce: false`."
+    return Finding(Level.WARNING, CHECK, domain.name, message, advice)
+
+
+async def _freeze(domain: DomainPort, locks: Path) -> Finding:
+    try:
+        async with hold_domain(locks, domain.name, domain.uuid, "doctor --freeze"):
+            frozen_ms = await _frozen_ms(domain)
+    except LockHeldError as error:
+        return Finding(Level.INFO, CHECK, domain.name, f"not frozen: {error.message}")
+    except HypervisorError as error:
+        return _silent(domain, error)
+    message = f"froze and thawed in {frozen_ms} ms"
+    if frozen_ms < SLOW_FREEZE_MS:
+        return Finding(Level.OK, CHECK, domain.name, message)
+    advice = "Its programs stand still for as long at each backup: look at what the guest writes."
+    return Finding(Level.WARNING, CHECK, domain.name, message, advice)
+
+
+async def _frozen_ms(domain: DomainPort) -> int:
+    began_s = anyio.current_time()
+    try:
+        await domain.freeze()
+    finally:
+        # Also when the freeze failed, or was cancelled: half of the guest may stand still.
+        with anyio.fail_after(THAW_TIMEOUT_S, shield=True):
+            await domain.thaw()
+    return round((anyio.current_time() - began_s) * 1000)

@@ -1,0 +1,195 @@
+"""The whole examination: the host, the targets, the domains; every finding is an event.
+
+Called by the ``doctor`` command. It works on as far as it can where libvirt does not answer.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from virtbackup_async.catalog.scanning import Scan
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.engine.doctor import agent, disks, history, host, leftovers, patterns, target
+from virtbackup_async.engine.locks import default_lock_directory, is_held
+from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
+from virtbackup_async.events import Emit, Finding, Level
+from virtbackup_async.model import domain_xml
+
+Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
+
+PARALLEL_DOMAINS = 8
+
+
+@dataclass(slots=True)
+class _Examination:
+    """What one run looks at, and what it has found on the way.
+
+    Attributes:
+        groups: those with a target.
+        scans: by target, of those that can be read.
+        domain_names: what libvirt knows; None where it does not answer.
+        images: by domain, of all disks that have one.
+    """
+
+    config: Config
+    groups: Sequence[Group]
+    emit: Emit
+    locks: Path
+    freeze: bool
+    scans: dict[Path, Scan] = field(default_factory=dict)
+    domain_names: tuple[str, ...] | None = None
+    images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def tell(self, findings: Iterable[Finding]) -> None:
+        # The same may be found by way of two groups.
+        for finding in dict.fromkeys(findings):
+            self.emit(finding)
+
+    def groups_of(self, path: Path) -> list[Group]:
+        return [group for group in self.groups if group.target == path]
+
+
+async def run_doctor(
+    config: Config,
+    group_names: Sequence[str],
+    connect: Connect,
+    emit: Emit,
+    *,
+    freeze: bool = False,
+) -> None:
+    """Examine the named groups, or all, and say what was found as ``Finding`` events.
+
+    Args:
+        config: the configuration.
+        group_names: the groups; none for all of them.
+        connect: opens the connection to libvirt.
+        emit: where findings go.
+        freeze: freeze the guests for a moment, to see how long it takes.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+    """
+    groups = select_groups(config, group_names) or list(config.groups.values())
+    work = _Examination(
+        config=config,
+        groups=[group for group in groups if group.target],
+        emit=emit,
+        locks=default_lock_directory(),
+        freeze=freeze,
+    )
+    work.tell(_without_target(group) for group in groups if not group.target)
+    work.tell(await host.check_clock())
+    await _examine_targets(work)
+    await _examine_domains(work, connect)
+    now = datetime.now().astimezone()
+    for group in work.groups:
+        if group.target in work.scans:
+            scan = work.scans[group.target]
+            work.tell(history.check_history(group, scan, work.domain_names, now))
+
+
+def _without_target(group: Group) -> Finding:
+    advice = "Write target: and a directory in the group, or in default."
+    return Finding(Level.PROBLEM, "target", f"group {group.name}", "has no target", advice)
+
+
+async def _examine_targets(work: _Examination) -> None:
+    for path in dict.fromkeys(group.target for group in work.groups if group.target):
+        groups = work.groups_of(path)
+        work.tell(await target.check_target(path))
+        try:
+            scan = work.scans[path] = await Catalog(path).scan()
+        except StorageError:
+            continue  # told by ``check_target``
+        work.tell(await target.check_room(path, groups, scan))
+        work.tell(history.check_damage(groups, scan))
+        work.tell(await leftovers.check_pending(groups, scan, work.locks))
+
+
+async def _examine_domains(work: _Examination, connect: Connect) -> None:
+    try:
+        async with connect() as hypervisor:
+            work.tell(host.check_versions(await hypervisor.versions()))
+            work.domain_names = await hypervisor.domain_names()
+            for group in work.groups:
+                work.tell(patterns.check_group(group, work.domain_names))
+            await _examine_planned(work, hypervisor, work.domain_names)
+    except HypervisorError as error:
+        advice = error.hint or "The domains could not be examined: start libvirt, and run again."
+        work.tell([Finding(Level.PROBLEM, "libvirt", host.SUBJECT, error.message, advice)])
+    work.tell(await _beside_images(work))
+
+
+async def _examine_planned(
+    work: _Examination, hypervisor: HypervisorPort, domain_names: Sequence[str]
+) -> None:
+    plan = plan_backups(work.config, [group.name for group in work.groups], domain_names)
+    by_domain: dict[str, list[PlannedBackup]] = {}
+    for planned in plan.backups if work.groups else ():
+        by_domain.setdefault(planned.domain, []).append(planned)
+    slots = anyio.CapacityLimiter(PARALLEL_DOMAINS)
+
+    async def examine(backups: Sequence[PlannedBackup]) -> None:
+        async with slots:
+            work.tell(await _examine_domain(work, hypervisor, backups))
+
+    async with anyio.create_task_group() as domains:
+        for name, backups in by_domain.items():
+            domains.start_soon(examine, backups, name=f"examine {name}")
+
+
+async def _examine_domain(
+    work: _Examination, hypervisor: HypervisorPort, backups: Sequence[PlannedBackup]
+) -> list[Finding]:
+    name = backups[0].domain
+    try:
+        domain = await hypervisor.domain(name)
+        if await to_thread.run_sync(is_held, work.locks, domain.uuid):
+            return [Finding(Level.INFO, "domain", name, "is being worked on now, not examined")]
+        return await _look_at(work, domain, backups)
+    except VirtBackupError as error:
+        message = error.message.removeprefix(f"{name}: ")
+        return [Finding(Level.PROBLEM, "domain", name, message, error.hint)]
+
+
+async def _look_at(
+    work: _Examination, domain: DomainPort, backups: Sequence[PlannedBackup]
+) -> list[Finding]:
+    info = await domain.info()
+    work.images[domain.name] = tuple(domain_xml.disk_sources(info.xml).values())
+    findings = []
+    for planned in backups:
+        findings += await disks.check_disks(info, planned.disks)
+    findings += await leftovers.check_domain(domain)
+    findings += await agent.check_agent(
+        domain,
+        info,
+        quiesce=any(planned.quiesce for planned in backups),
+        freeze_locks=work.locks if work.freeze else None,
+    )
+    return findings
+
+
+async def _beside_images(work: _Examination) -> list[Finding]:
+    """Look at what only all images together tell."""
+    everything = [image for images in work.images.values() for image in images]
+    findings = await leftovers.check_overlays(everything, work.scans.values())
+    for path in work.scans:
+        domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
+        if domains:
+            message = f"is on the file system of the images of {', '.join(domains)}"
+            advice = "Put it on another disk: one that breaks takes images and backups along."
+            findings.append(Finding(Level.WARNING, "target", str(path), message, advice))
+    return findings
+
+
+def _on_the_same_disk(images: dict[str, tuple[Path, ...]], path: Path) -> list[str]:
+    return [domain for domain in sorted(images) if disks.any_on(images[domain], path)]

@@ -1,0 +1,98 @@
+"""What killed backups and other programs left: pending files, overlays, snapshots, block jobs."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.scanning import FoundPending, Scan
+from virtbackup_async.config.schema import Group
+from virtbackup_async.engine.locks import is_held
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.selection import is_overlay_of_ours
+from virtbackup_async.errors import HypervisorError
+from virtbackup_async.events import Finding, Level
+
+CHECK = "leftover"
+_SHOWN = 3
+
+
+async def check_pending(groups: Sequence[Group], scan: Scan, lock_directory: Path) -> list[Finding]:
+    """Say which backups of the groups' domains were begun and not ended."""
+    return [
+        await judge_pending(found, lock_directory)
+        for found in scan.pending
+        if any(group.includes(found.pending.domain_name) for group in groups)
+    ]
+
+
+async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
+    """Tell a backup that runs, and holds its domain's lock, from one that was killed."""
+    pending = found.pending
+    is_running = await to_thread.run_sync(is_held, lock_directory, pending.domain_uuid or "")
+    if is_running:
+        message = f"backup {pending.name} is running"
+        return Finding(Level.INFO, CHECK, pending.domain_name, message)
+    message = f"backup {pending.name} was killed: {found.path}"
+    advice = "Run `virtbackup clean -b` to undo it."
+    return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice)
+
+
+async def check_domain(domain: DomainPort) -> list[Finding]:
+    """Look for block jobs, snapshots and checkpoints, none of which a backup leaves."""
+    findings = []
+    jobs = sorted((await domain.sources()).devs_with_block_job)
+    if jobs:
+        message = f"a block job works on {', '.join(jobs)}: a backup would be refused"
+        advice = "Wait for it, or end it with virsh blockjob --abort."
+        findings.append(Finding(Level.PROBLEM, CHECK, domain.name, message, advice))
+    for noun, names in await _metadata(domain):
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        message = f"has {noun} of another program, which are not backed up: {shown}"
+        findings.append(Finding(Level.INFO, CHECK, domain.name, message))
+    return findings
+
+
+async def _metadata(domain: DomainPort) -> list[tuple[str, Sequence[str]]]:
+    found: list[tuple[str, Sequence[str]]] = []
+    for noun, read in (
+        ("snapshots", domain.snapshot_names),
+        ("checkpoints", domain.checkpoint_names),
+    ):
+        try:
+            names = await read()
+        except HypervisorError:
+            continue  # an older libvirt has none
+        if names:
+            found.append((noun, names))
+    return found
+
+
+async def check_overlays(images: Iterable[Path], scans: Iterable[Scan]) -> list[Finding]:
+    """Look beside the images for overlays that no pending file names."""
+    known = {
+        Path(disk.snapshot)
+        for scan in scans
+        for found in scan.pending
+        for disk in found.pending.disks.values()
+        if disk.snapshot
+    }
+    directories = sorted({image.parent for image in images})
+    return await to_thread.run_sync(lambda: list(_strays(directories, known)))
+
+
+def _strays(directories: Sequence[Path], known: set[Path]) -> Iterator[Finding]:
+    for directory in directories:
+        try:
+            paths = sorted(path for path in directory.iterdir() if is_overlay_of_ours(path))
+        except OSError:
+            continue  # told already, where its image was looked at
+        for path in paths:
+            if path not in known:
+                yield Finding(
+                    Level.PROBLEM,
+                    CHECK,
+                    str(path),
+                    "an overlay that no pending file of these targets names",
+                    "It may hold what a guest wrote: look with virsh domblklist who uses it.",
+                )

@@ -1,0 +1,36 @@
+"""Whether each entry of a group's ``hosts`` means a domain. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from virtbackup_async.config.patterns import HostPattern, PatternKind
+from virtbackup_async.config.schema import Group
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.events import Finding, Level
+
+
+def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:
+    """Say which patterns match nothing, and how many domains the group means in all."""
+    subject = f"group {group.name}"
+    for entry in group.hosts:
+        if not any(entry.pattern.matches(domain) for domain in domain_names):
+            yield _unmatched(subject, entry.pattern, domain_names)
+    meant = [domain for domain in domain_names if group.includes(domain)]
+    if not meant:
+        advice = "Check `hosts` of the group, and `uri`."
+        yield Finding(Level.WARNING, "pattern", subject, "matches no domain", advice)
+    else:
+        yield Finding(Level.OK, "pattern", subject, f"matches {', '.join(meant)}")
+
+
+def _unmatched(subject: str, pattern: HostPattern, domain_names: Sequence[str]) -> Finding:
+    if pattern.excludes:
+        message = f"{pattern.text} keeps nothing out: no domain matches it"
+        return Finding(Level.INFO, "pattern", subject, message)
+    if pattern.kind is PatternKind.NAME:
+        meant = did_you_mean(pattern.value, domain_names)
+        message = f"libvirt knows no domain {pattern.value}{meant}"
+        advice = "Correct the name in `hosts`, or take it out: each run fails because of it."
+        return Finding(Level.PROBLEM, "pattern", subject, message, advice)
+    message = f"{pattern.text} matches no domain"
+    advice = "A regex is matched from the start of the name on."
+    return Finding(Level.WARNING, "pattern", subject, message, advice)

@@ -1,0 +1,128 @@
+"""A target: whether it is there, writable, private, on a disk of its own, and large enough."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.config.schema import Group
+from virtbackup_async.engine.doctor.amounts import gib
+from virtbackup_async.engine.doctor.mounts import MOUNTINFO, mount_of
+from virtbackup_async.events import Finding, Level
+
+CHECK = "target"
+ROOT = Path("/")
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+async def check_target(target: Path) -> list[Finding]:
+    """Look at the directory and its file system, and write a file into it for a moment."""
+    return await to_thread.run_sync(lambda: list(_check(target)))
+
+
+def _check(target: Path) -> Iterator[Finding]:
+    subject = str(target)
+    try:
+        status = target.stat()
+    except OSError as error:
+        message = f"cannot be used: {error.strerror}"
+        advice = "Create it, or mount the file system that holds it."
+        yield Finding(Level.PROBLEM, CHECK, subject, message, advice)
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield Finding(Level.PROBLEM, CHECK, subject, "is not a directory", "Correct `target`.")
+        return
+    yield _writable(target)
+    yield from check_owner(subject, status, os.geteuid())
+    yield _where(target)
+
+
+def _writable(target: Path) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=target, prefix=".virtbackup-") as probe:
+            probe.write(b"probe")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        message = f"cannot be written to: {error.strerror}"
+        advice = "Mount it read-write, free some space, or run as the user that owns it."
+        return Finding(Level.PROBLEM, CHECK, str(target), message, advice)
+    return Finding(Level.OK, CHECK, str(target), "can be written to")
+
+
+def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Finding]:
+    """Say if others than root and ``uid`` could put files among the backups, or take some away."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & OTHERS_WRITE:
+        message = f"other users may write to it: mode {mode:04o}"
+        yield Finding(Level.WARNING, CHECK, subject, message, f"Run chmod go-w {subject}.")
+    if status.st_uid not in (0, uid):
+        message = f"belongs to user {status.st_uid}, who may replace whatever is in it"
+        yield Finding(Level.WARNING, CHECK, subject, message, f"Run chown root {subject}.")
+
+
+def _where(target: Path) -> Finding:
+    subject = str(target)
+    try:
+        mount = mount_of(target.resolve(), MOUNTINFO.read_text(errors="surrogateescape"))
+        free_bytes = free_bytes_at(target)
+    except OSError as error:
+        return Finding(Level.INFO, CHECK, subject, f"file system unknown: {error.strerror}")
+    if mount is None:
+        return Finding(Level.INFO, CHECK, subject, f"{gib(free_bytes)} free")
+    place = f"{mount.type} on {mount.source}, mounted at {mount.point}, {gib(free_bytes)} free"
+    if mount.point == ROOT:
+        advice = "Mount a disk of its own there; a full root disk stops the host."
+        message = f"lies on the root file system: {place}"
+        return Finding(Level.WARNING, CHECK, subject, message, advice)
+    return Finding(Level.OK, CHECK, subject, place)
+
+
+async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[Finding]:
+    """Compare the free space with what the last backup of each domain took."""
+    last = last_backups(groups, scan)
+    needed_bytes = sum(stored_bytes(found) for found in last.values())
+    if not needed_bytes:
+        return []
+    free_bytes = await to_thread.run_sync(free_bytes_at, target)
+    return [judge_room(str(target), needed_bytes, free_bytes)]
+
+
+def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
+    """Judge whether the next run fits: it must, and twice is better."""
+    amounts = f"the last backups took {gib(needed_bytes)}, {gib(free_bytes)} are free"
+    advice = "Free some space, or lower the retention and run `virtbackup clean`."
+    if free_bytes < needed_bytes:
+        return Finding(
+            Level.PROBLEM, "room", subject, f"the next run will not fit: {amounts}", advice
+        )
+    if free_bytes < 2 * needed_bytes:
+        return Finding(Level.WARNING, "room", subject, f"room for one more run: {amounts}", advice)
+    return Finding(Level.OK, "room", subject, amounts)
+
+
+def free_bytes_at(path: Path) -> int:
+    """Return how many bytes an ordinary user can still write there. Blocks."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def last_backups(groups: Sequence[Group], scan: Scan) -> dict[str, FoundBackup]:
+    """Return the newest backup of each domain that the groups mean; the scan is oldest first."""
+    return {
+        found.definition.domain_name: found
+        for found in scan.complete
+        if any(group.includes(found.definition.domain_name) for group in groups)
+    }
+
+
+def stored_bytes(found: FoundBackup) -> int:
+    """Return what a backup takes in its target, 0 where it was not recorded."""
+    records = found.definition.records.values()
+    return sum(
+        image.stored_bytes for record in records for image in (record.image, *record.backing)
+    )

@@ -1,0 +1,68 @@
+"""The doctor on real guests: a healthy one, one without an agent, snapshots, an overlay left."""
+
+from functools import partial
+
+import pytest
+from anyio import to_thread
+
+from lab.disks import DiskSpec
+from lab.domains import define, running
+from recording import Recorder, configure
+from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.events import Finding, Level
+from virtbackup_async.hypervisor import open_hypervisor
+
+
+@pytest.fixture
+def examine(tmp_path):
+    async def examine(daemon, hosts, *, freeze=False, **group):
+        config = configure(tmp_path, daemon.uri, hosts, **group)
+        recorder = Recorder(tmp_path / "frozen")
+        connect = partial(open_hypervisor, config.uri)
+        await run_doctor(config, [], connect, recorder, freeze=freeze)
+        return recorder.of(Finding)
+
+    return examine
+
+
+def messages(findings, check):
+    return [found.message for found in findings if found.check == check]
+
+
+async def test_a_guest_that_answers_is_frozen_on_demand(daemon, examine):
+    with running(daemon, "healthy", [DiskSpec("vda", backing=1)]) as domain:
+        found = await examine(daemon, ["healthy"], quiesce=True, freeze=True)
+        frozen = await to_thread.run_sync(domain.agent, "guest-fsfreeze-status")
+    assert [one for one in found if one.level is Level.PROBLEM] == []
+    assert messages(found, "versions")[0].startswith("libvirt ")
+    assert "froze and thawed in" in messages(found, "agent")[0]
+    assert frozen == "thawed"
+    assert "1 below it" in messages(found, "disk")[0]
+
+
+async def test_a_running_domain_without_an_agent(daemon, examine):
+    domain = define(daemon, "silent", [DiskSpec("vda", "raw", fs=None)], agent=False)
+    domain.start()
+    try:
+        found = await examine(daemon, ["silent", "nobody"], quiesce=True)
+    finally:
+        domain.undefine()
+    assert "no channel for the guest agent" in messages(found, "agent")[0]
+    (problem,) = [one for one in found if one.level is Level.PROBLEM]
+    assert problem.check == "pattern"
+
+
+async def test_checkpoints_and_overlays_are_found(daemon, examine):
+    domain = define(daemon, "littered", [DiskSpec("vda", fs=None)], agent=False)
+    domain.start()
+    overlay = domain.images()["vda"].with_name("gone.qcow2.vbk-00000000")
+    overlay.touch()
+    try:
+        daemon.virsh("checkpoint-create-as", "littered", "first")
+        found = await examine(daemon, ["littered"])
+    finally:
+        overlay.unlink()
+        domain.undefine()
+    left = messages(found, "leftover")
+    assert any("checkpoints" in message and "first" in message for message in left)
+    assert [one.subject for one in found if one.level is Level.PROBLEM] == [str(overlay)]

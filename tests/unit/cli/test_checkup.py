@@ -1,0 +1,48 @@
+from io import StringIO
+
+from fakes.recorded_run import HOSTILE, summary
+from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render.console import text_console
+from virtbackup_async.cli.tally import Tally
+from virtbackup_async.events import Finding, Level
+
+FOUND = (
+    Finding(Level.OK, "target", "/t", "can be written to", "Nothing to do."),
+    Finding(Level.WARNING, "agent", HOSTILE, "is silent", "Install it."),
+    Finding(Level.PROBLEM, "disk", "web", "vda is gone", "Bring it back."),
+    Finding(Level.INFO, "disk", "web", "hdc is a cdrom"),
+)
+
+
+def printed(report):
+    for finding in FOUND:
+        report.add(finding)
+    out = StringIO()
+    report.print(text_console(out), summary())
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_gravest_come_first_with_what_to_do():
+    lines = printed(Checkup())
+    assert [line.split()[0] for line in lines] == [
+        "problem", "->", "warning", "->", "info", "ok", "1",
+    ]  # fmt: skip
+    assert lines[1].endswith("-> Bring it back.")
+    assert lines[-1] == "1 problem, 1 warning, 4 checks"
+
+
+def test_quiet_shows_only_what_is_wrong_and_names_are_harmless():
+    lines = printed(Checkup(all_is_shown=False))
+    assert len(lines) == 4
+    assert "\\x1b[2J" in lines[2]
+
+
+def test_only_problems_change_the_exit_code():
+    tally = Tally([].append)
+    for finding in FOUND:
+        if finding.level is not Level.PROBLEM:
+            tally.emit(finding)
+    assert tally.summary([], None).exit_code == 0
+    tally.emit(FOUND[2])
+    last = tally.summary([], None)
+    assert (last.exit_code, last.error) == (3, "1 problem found")

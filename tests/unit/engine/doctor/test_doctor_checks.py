@@ -1,0 +1,145 @@
+"""The checks that judge without looking: each level, and its limits."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.patterns import parse_pattern
+from virtbackup_async.config.schema import Group, HostEntry
+from virtbackup_async.engine.doctor import disks, history, host, patterns, target
+from virtbackup_async.engine.doctor.amounts import DAY_S, GIB, MIB, gib, span
+from virtbackup_async.engine.doctor.mounts import Mount, mount_of
+from virtbackup_async.events import Level
+from virtbackup_async.model.backup import Definition, Packager
+from virtbackup_async.model.host import HostVersions
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:26 / /srv rw - tmpfs none rw
+31 30 8:17 / /srv/my\040backups rw master:1 - xfs /dev/sdb1 rw
+32 22 8:33 / /srv/my\040backups rw - ext4 /dev/sdc1 rw
+nonsense
+"""
+
+
+@pytest.mark.parametrize(
+    ("libvirt", "qemu", "levels"),
+    [
+        ((9, 0, 0), (7, 2, 0), [Level.OK, Level.OK]),
+        ((6, 0, 0), (4, 2, 0), [Level.OK, Level.OK]),
+        ((5, 10, 0), (4, 1, 9), [Level.WARNING, Level.WARNING]),
+        ((5, 9, 9), (7, 2, 0), [Level.PROBLEM, Level.OK]),
+    ],
+)
+def test_old_versions_say_what_they_cannot_do(libvirt, qemu, levels):
+    found = list(host.check_versions(HostVersions("QEMU", libvirt, qemu)))
+    assert [finding.level for finding in found] == levels
+    assert all(finding.advice for finding in found if finding.level is not Level.OK)
+
+
+def test_another_hypervisor_is_a_problem():
+    (found,) = host.check_versions(HostVersions("TEST", (9, 0, 0), (2, 0, 0)))
+    assert found.level is Level.PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("answer", "levels"), [("yes", [Level.OK]), ("no", [Level.WARNING]), ("", []), ("n/a", [])]
+)
+def test_the_clock_is_judged_where_systemd_knows(answer, levels):
+    assert [finding.level for finding in host.judge_clock(answer)] == levels
+
+
+@pytest.mark.parametrize(
+    ("pattern", "level"),
+    [
+        ("web", None),
+        ("wbe", Level.PROBLEM),
+        ("r:^w", None),
+        ("r:eb", Level.WARNING),
+        ("!gone", Level.INFO),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_told(pattern, level):
+    hosts = (HostEntry(parse_pattern("db")), HostEntry(parse_pattern(pattern)))
+    found = list(patterns.check_group(Group("g", None, hosts=hosts), ("db", "web")))
+    assert [finding.level for finding in found] == ([level] if level else []) + [Level.OK]
+    assert level is not Level.PROBLEM or "did you mean 'web'" in found[0].message
+
+
+def test_a_group_without_a_domain_is_told():
+    (found,) = patterns.check_group(Group("g", None), ("db",))
+    assert found.level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("path", "mount"),
+    [
+        ("/srv/my backups/a", Mount(Path("/srv/my backups"), "ext4", "/dev/sdc1")),
+        ("/srv/mine", Mount(Path("/srv"), "tmpfs", "none")),
+        ("/srvs", Mount(Path("/"), "ext4", "/dev/vda")),
+    ],
+)
+def test_the_deepest_and_last_mount_is_where_a_path_lies(path, mount):
+    assert mount_of(Path(path), MOUNTINFO) == mount
+
+
+def test_without_a_mount_there_is_none():
+    assert mount_of(Path("/x"), "") is None
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "level"),
+    [(99, Level.PROBLEM), (100, Level.WARNING), (199, Level.WARNING), (200, Level.OK)],
+)
+def test_room_in_the_target_is_held_against_the_last_run(free_bytes, level):
+    assert target.judge_room("/t", 100, free_bytes).level is level
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "level"),
+    [
+        (256 * MIB - 1, Level.PROBLEM),
+        (256 * MIB, Level.WARNING),
+        (GIB - 1, Level.WARNING),
+        (GIB, Level.OK),
+    ],
+)
+def test_room_for_the_overlay(free_bytes, level):
+    assert disks.judge_room("web", "vda", Path("/i"), free_bytes).level is level
+
+
+@pytest.mark.parametrize(
+    ("age", "level", "said"),
+    [
+        (timedelta(days=8), Level.OK, "8 days old"),
+        (timedelta(days=8, seconds=1), Level.WARNING, "8 days old"),
+        (timedelta(seconds=-60), Level.OK, "0 minutes old"),
+        (timedelta(seconds=-3600), Level.WARNING, "1 hour in the future"),
+    ],
+)
+def test_the_age_of_the_last_backup(age, level, said):
+    date = int((NOW - age).timestamp())
+    definition = Definition("n", 1, "web", "", {}, "1.0.0", date, Packager("tar"))
+    found = history.judge_last("web", FoundBackup(definition, Path("/t/n.json")), NOW)
+    assert found.level is level
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 minutes"),
+        (60, "1 minute"),
+        (3600, "1 hour"),
+        (DAY_S, "24 hours"),
+        (2 * DAY_S, "2 days"),
+    ],
+)
+def test_spans_in_words(seconds, said):
+    assert span(seconds) == said
+
+
+def test_sizes_in_words():
+    assert (gib(GIB - MIB), gib(3 * GIB // 2)) == ("1023 MiB", "1.5 GiB")

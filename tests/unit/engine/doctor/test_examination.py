@@ -1,0 +1,237 @@
+"""The whole examination, on real files, with a libvirt that is a fake or not there."""
+
+import fcntl
+import json
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+import yaml
+
+from fakes.hypervisor import FakeDomain, FakeHypervisor
+from virtbackup_async.catalog import pending_file
+from virtbackup_async.catalog.scanning import FoundPending
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.doctor import leftovers
+from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.engine.locks import is_held
+from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
+from virtbackup_async.events import Level
+from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.domain import DomainInfo
+
+NAME = "20260701-030000_1_fake"
+DEFINITION = {
+    "name": NAME,
+    "domain_id": 1,
+    "domain_name": "fake",
+    "domain_xml": "<domain/>",
+    "disks": {"vda": f"{NAME}_vda.raw"},
+    "version": "0.5.6",
+    "date": 1782874800,
+    "packager": {"type": "directory", "opts": {}},
+}
+
+
+class Domain(FakeDomain):
+    """A domain that describes its disk."""
+
+    agent_answers = True
+
+    async def info(self):
+        disk = (
+            f"<disk type='file' device='disk'><driver type='raw'/><target dev='vda'/>"
+            f"<source file='{self.own['vda']}'/></disk>"
+            "<disk type='network' device='disk'><target dev='vdb'/></disk>"
+        )
+        xml = f"<domain><devices>{disk}</devices></domain>"
+        return DomainInfo(self.name, self.uuid, 1, self.live is not None, True, xml)
+
+    async def prepare_quiesce(self):
+        await super().prepare_quiesce()
+        if not self.agent_answers:
+            raise QuiesceError("fake: no agent")
+
+    async def snapshot_names(self):
+        return ("before-upgrade",)
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "images" / "fake.raw"
+    path.parent.mkdir()
+    path.write_bytes(b"\0" * 65536)
+    return path
+
+
+@pytest.fixture
+def domain(image):
+    return Domain({"vda": image})
+
+
+@pytest.fixture
+def examine(tmp_path, domain):
+    (tmp_path / "target").mkdir(mode=0o700)
+
+    async def examine(*names, freeze=False, connects=True, hosts=("fake",), **group):
+        settings = {"target": str(tmp_path / "target"), "hosts": list(hosts), **group}
+        path = tmp_path / "config.yml"
+        path.write_text(yaml.safe_dump({"groups": {"all": settings}}))
+
+        @asynccontextmanager
+        async def connect():
+            if not connects:
+                raise ConnectionFailedError("libvirt does not answer")
+            yield FakeHypervisor(domain)
+
+        found = []
+        await run_doctor(load_config(path), names, connect, found.append, freeze=freeze)
+        return found
+
+    return examine
+
+
+def of(found, check, level=None):
+    return [one.message for one in found if one.check == check and level in (None, one.level)]
+
+
+async def test_a_host_in_order_has_no_problem(examine):
+    found = await examine()
+    assert [one for one in found if one.level is Level.PROBLEM] == []
+    assert any("raw of 0 MiB" in message for message in of(found, "disk", Level.OK))
+    assert of(found, "disk", Level.WARNING)[0].startswith("vdb is not backed up: a network disk")
+    assert "has no backup in group all yet" in of(found, "backups", Level.WARNING)
+    assert "before-upgrade" in of(found, "leftover", Level.INFO)[0]
+
+
+async def test_without_libvirt_the_rest_is_still_examined(examine):
+    found = await examine(connects=False)
+    assert of(found, "libvirt", Level.PROBLEM) == ["libvirt does not answer"]
+    assert "can be written to" in of(found, "target", Level.OK)
+
+
+async def test_an_unknown_group_is_an_error(examine):
+    with pytest.raises(NotFoundError):
+        await examine("nope")
+
+
+async def test_a_group_without_a_target_is_a_problem(examine):
+    found = await examine(target=None)
+    assert of(found, "target", Level.PROBLEM) == ["has no target"]
+
+
+async def test_a_target_that_is_not_there_is_a_problem(examine, tmp_path):
+    (tmp_path / "target").rmdir()
+    assert "No such file" in of(await examine(), "target", Level.PROBLEM)[0]
+    (tmp_path / "target").touch()
+    assert of(await examine(), "target", Level.PROBLEM) == ["is not a directory"]
+
+
+async def test_a_target_that_others_can_write_to_is_warned_of(examine, tmp_path):
+    assert not any("other users" in message for message in of(await examine(), "target"))
+    (tmp_path / "target").chmod(0o770)
+    assert any("mode 0770" in message for message in of(await examine(), "target", Level.WARNING))
+    assert list((tmp_path / "target").iterdir()) == []
+
+
+async def test_images_beside_the_backups_are_warned_of(examine):
+    warnings = of(await examine(), "target", Level.WARNING)
+    assert "is on the file system of the images of fake" in warnings
+
+
+async def test_an_image_that_is_gone_is_a_problem(examine, image):
+    image.unlink()
+    assert str(image) in of(await examine(), "disk", Level.PROBLEM)[0]
+
+
+async def test_a_block_job_is_a_problem(examine, domain):
+    domain.jobs = frozenset({"vda"})
+    assert "vda" in of(await examine(), "leftover", Level.PROBLEM)[0]
+
+
+async def test_a_damaged_backup_is_a_problem_and_a_whole_one_has_an_age(examine, tmp_path):
+    directory = tmp_path / "target" / "fake"
+    directory.mkdir()
+    (directory / f"{NAME}.json").write_text(json.dumps(DEFINITION))
+    assert "data missing" in of(await examine(), "backups", Level.PROBLEM)[0]
+    (directory / f"{NAME}_vda.raw").touch()
+    found = await examine(connects=False)
+    assert of(found, "backups", Level.PROBLEM) == []
+    assert "the last backup is" in of(found, "backups")[0]
+
+
+@pytest.fixture
+def killed(tmp_path, domain, image):
+    """The pending file of a backup, as the program leaves it when it is killed."""
+    overlay = image.with_name("fake.raw.vbk-0a0b0c0d")
+    disk = PendingDisk(str(image), "raw", str(overlay), f"{NAME}_vda.raw")
+    pending = Pending(
+        NAME, 1, "fake", "<domain/>", {"vda": disk}, "1.0.0", 1782874800,
+        Packager("directory"), domain.uuid,
+    )  # fmt: skip
+    path = tmp_path / "target" / "fake" / f"{NAME}.json.pending"
+
+    def kill():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pending_file.dumps(pending))
+        overlay.touch()
+        return path
+
+    return kill
+
+
+async def test_a_killed_backup_is_a_problem_and_its_overlay_not_another(examine, killed):
+    assert of(await examine(), "leftover", Level.PROBLEM) == []
+    path = killed()
+    (problem,) = of(await examine(), "leftover", Level.PROBLEM)
+    assert "was killed" in problem
+    path.unlink()
+    (problem,) = of(await examine(), "leftover", Level.PROBLEM)
+    assert "no pending file" in problem
+
+
+async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
+    path = killed()
+    lock = tmp_path / f"virtbackup-{domain.uuid}.lock"
+    judged = FoundPending(pending_file.loads(path.read_bytes(), path), path)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        assert not is_held(tmp_path, domain.uuid)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert is_held(tmp_path, domain.uuid)
+        assert (await leftovers.judge_pending(judged, tmp_path)).level is Level.INFO
+    finally:
+        os.close(descriptor)
+    assert not is_held(tmp_path, domain.uuid)
+    assert (await leftovers.judge_pending(judged, tmp_path)).level is Level.PROBLEM
+
+
+async def test_the_agent_is_asked_only_where_quiesce_is_wanted(examine, domain):
+    await examine(freeze=True)
+    assert not {"prepare_quiesce", "freeze"} & set(domain.calls)
+    assert of(await examine(quiesce=True), "agent", Level.OK) == ["the guest agent answers"]
+    assert "freeze" not in domain.calls
+    domain.agent_answers = False
+    found = await examine(quiesce=True)
+    assert of(found, "agent", Level.WARNING) == ["backups will not be quiesced: no agent"]
+
+
+async def test_a_guest_is_frozen_on_demand_and_always_thawed(examine, domain):
+    found = await examine(quiesce=True, freeze=True)
+    assert "froze and thawed in" in of(found, "agent", Level.OK)[0]
+    assert domain.calls[-2:] == ["freeze", "thaw"]
+
+    def refuse():
+        raise QuiesceError("fake: half of it is frozen")
+
+    domain.before["freeze"] = [refuse]
+    found = await examine(quiesce=True, freeze=True)
+    assert "half of it is frozen" in of(found, "agent", Level.WARNING)[0]
+    assert domain.calls[-2:] == ["freeze", "thaw"]
+
+
+async def test_a_domain_that_is_shut_off_is_not_asked(examine, domain):
+    domain.shut_off()
+    found = await examine(quiesce=True, freeze=True)
+    assert "prepare_quiesce" not in domain.calls
+    assert of(found, "agent", Level.INFO)
