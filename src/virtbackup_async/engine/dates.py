@@ -17,7 +17,12 @@ _DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
 
 def local_time(definition: Definition) -> datetime:
     """Return the moment of a backup, with the local offset of that day."""
-    return datetime.fromtimestamp(definition.date, UTC).astimezone()
+    return time_of(definition.date)
+
+
+def time_of(date: int) -> datetime:
+    """Return a moment, given in seconds since the epoch, with the local offset of that day."""
+    return datetime.fromtimestamp(date, UTC).astimezone()
 
 
 def at_date(backups: Sequence[FoundBackup], date: str) -> FoundBackup:
@@ -64,12 +69,21 @@ def at_or_before_date(
     before = [found for found in backups if found.definition.date <= until]
     if not before:
         raise _not_found(backups, date, until)
-    stamp = datetime.fromtimestamp(until, UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    stamp = time_of(until).strftime("%Y%m%d-%H%M%S")
     for problem in problems:
         file = problem.path.name
         if _DEFINITION_NAME.fullmatch(file) and before[-1].path.name < file[: len(stamp)] <= stamp:
             raise DefinitionError(problem.message, hint=_ANOTHER)
     return before[-1]
+
+
+def start_of(date: str) -> int:
+    """Return the moment of a date, in seconds since the epoch; of a day, its start.
+
+    Raises:
+        ConfigError: the date cannot be understood.
+    """
+    return _moments(date)[0]
 
 
 def is_exact(found: FoundBackup, date: str) -> bool:

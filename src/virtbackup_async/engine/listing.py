@@ -15,6 +15,7 @@ from virtbackup_async.engine.dates import (
     is_exact,
     local_time,
     refuse_damaged,
+    time_of,
 )
 from virtbackup_async.engine.plan import find_group, select_groups, target_of
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
@@ -215,6 +216,7 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing
 def _listed(group: str, found: FoundBackup) -> ListedBackup:
     definition = found.definition
     images = list(_images(definition))
+    verified = definition.verified
     return ListedBackup(
         group=group,
         domain=definition.domain_name,
@@ -226,6 +228,9 @@ def _listed(group: str, found: FoundBackup) -> ListedBackup:
         size_bytes=sum(image.size_bytes for image in images) if images else None,
         stored_bytes=sum(image.stored_bytes for image in images) if images else None,
         quiesced=definition.quiesced,
+        verified=verified.ok if verified else None,
+        verified_date=time_of(verified.date).isoformat() if verified else None,
+        pinned=definition.pinned,
     )
 
 

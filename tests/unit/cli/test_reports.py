@@ -1,10 +1,11 @@
+from dataclasses import replace
 from io import StringIO
 
 from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summary, whole_run
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.listing import Listing
 from virtbackup_async.cli.render.result import Result
-from virtbackup_async.events import ListedDomain, RestoreDone
+from virtbackup_async.events import ListedDomain, RestoreDone, VerifyDone, VerifyFailed
 
 
 def report_of(report, *events, width=None):
@@ -47,15 +48,40 @@ def test_a_restore_says_where_and_whether_it_was_checked():
     ]
 
 
+def test_verified_backups_are_told_the_bad_ones_last():
+    good = VerifyDone("main", "web", "w", "/t", digests=True, data_bytes=GIB, duration_s=4)
+    old = VerifyDone("main", "db", "d", "/t", digests=False, data_bytes=GIB, duration_s=4)
+    bad = VerifyFailed("main", "app", "a", "a_vda.raw is \x1b[2Jdamaged", 13)
+    assert report_of(Result(), bad, good, old) == [
+        "db: d: readable, no digest",
+        "web: w: good",
+        r"app: a: FAILED: a_vda.raw is \x1b[2Jdamaged",
+        "3 backups verified: 1 good, 1 readable, no digest, 1 FAILED",
+    ]
+
+
 def test_list_is_a_table_a_group_newest_first(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
-    lines = report_of(Listing(), listed("web", 1), listed("web", 2), ListedDomain("main", "idle"))
-    assert lines == [
-        "main: 2 domains, 2 backups",
-        "domain  date                 disks     packager  size      stored   quiesced",
-        "idle    no backup",
-        "web     2026-07-02 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes",
-        "web     2026-07-01 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes",
+    events = (listed("web", 1), listed("web", 2), ListedDomain("main", "idle"))
+    lines = report_of(Listing(), *events, width=120)
+    assert lines[0] == "main: 2 domains, 2 backups"
+    assert lines[2] == "idle    no backup"
+    assert [line.partition("  never")[0] for line in lines[3:]] == [
+        "web     2026-07-02 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes     ",
+        "web     2026-07-01 12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes     ",
+    ]
+
+
+def test_list_says_when_a_backup_was_verified():
+    when = {"verified_date": "2026-07-03T12:00:00+00:00"}
+    bad = replace(listed("web", 3), verified=False, **when)
+    good = replace(listed("web", 2), verified=True, **when)
+    head, *rows = report_of(Listing(), bad, good, listed("web", 1), width=120)[1:]
+    column = head.index("verified")
+    assert [row[column:].split("  ")[0] for row in rows] == [
+        "FAILED 2026-07-03",
+        "2026-07-03",
+        "never",
     ]
 
 

@@ -5,8 +5,17 @@ import pytest
 from fakes.recorded_run import done, failed, started
 from virtbackup_async.cli.tally import Tally
 from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
-from virtbackup_async.events import BackupFailed, RestoreDone, RestoreStarted
+from virtbackup_async.events import (
+    BackupFailed,
+    RestoreDone,
+    RestoreStarted,
+    VerifyDone,
+    VerifyFailed,
+)
 
+GOOD = VerifyDone("main", "web", "good", "/t", digests=True, data_bytes=1, duration_s=1.0)
+BAD = VerifyFailed("main", "web", "bad", "it is damaged", 13)
+UNREAD = VerifyFailed("main", "web", "unread", "it cannot be read now", 21)
 LEFT = failed("left", left_pending=True)
 UNDO = RollbackError("web: the overlay could not be removed")
 CONNECT = ConnectionFailedError("libvirt does not answer", hint="Start libvirtd.")
@@ -38,6 +47,10 @@ def tally_of(*events):
         ([LEFT], [CONNECT], signal.SIGINT, 14),
         ([], [UNDO], signal.SIGINT, 14),
         ([], [CONNECT, UNDO], None, 14),
+        ([GOOD], [], None, 0),
+        ([GOOD, UNREAD, BAD], [], None, 13),
+        ([GOOD, UNREAD], [], None, 21),
+        ([BAD], [CONNECT], None, 10),
     ],
 )
 def test_the_gravest_decides_the_exit_code(events, errors, signum, code):
@@ -50,6 +63,12 @@ def test_summary_names_what_was_done_and_what_failed():
     summary = tally_of(started("web"), started("db"), done("web"), failed("db")).summary([], None)
     assert (summary.done, summary.failed) == (("web",), ("db",))
     assert summary.error == "1 of 2 backups failed"
+
+
+def test_summary_of_verify_names_the_backups():
+    summary = tally_of(GOOD, BAD).summary([], None)
+    assert (summary.done, summary.failed) == (("good",), ("bad",))
+    assert summary.error == "1 of 2 backups could not be verified"
 
 
 def test_summary_says_each_different_error_once():

@@ -18,6 +18,9 @@ from virtbackup_async.events import (
     RestoreDone,
     RestoreStarted,
     RunStarted,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
 )
 
 
@@ -80,7 +83,7 @@ class Board:
         match event:
             case RunStarted():
                 self.waiting.update(event.domains)
-            case BackupStarted() | RestoreStarted():
+            case BackupStarted() | RestoreStarted() | VerifyStarted():
                 self._start(event.domain, event.disks)
             case PhaseChanged():
                 self._enter(event)
@@ -88,10 +91,10 @@ class Board:
                 self._move(event, at_s)
             case DiskDone():
                 self._row(event.domain).disk(event.disk).is_done = True
-            case BackupDone() | RestoreDone():
+            case BackupDone() | RestoreDone() | VerifyDone():
                 self._end(event.domain)
                 self.done += 1
-            case BackupFailed():
+            case BackupFailed() | VerifyFailed():
                 self._end(event.domain)
                 self.failed += 1
             case _:

@@ -3,8 +3,8 @@
 ::
 
     main: 2 domains, 3 backups
-    domain  date              disks     packager  size      stored    quiesced
-    web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes
+    domain  date              disks     packager  size      stored    quiesced  verified
+    web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from virtbackup_async.cli.render.result import quiesced
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
 
-_HEADS = ("domain", "date", "disks", "packager", "size", "stored", "quiesced")
+_HEADS = ("domain", "date", "disks", "packager", "size", "stored", "quiesced", "verified", "")
 
 _Domains = dict[str, list[ListedBackup]]
 
@@ -66,7 +66,8 @@ class Listing:
             head = f"  {domain}: {count(len(backups), 'backup')}"
             console.print(_line(head), soft_wrap=True)
             for backup in [] if self.short else _newest_first(backups):
-                path = f"    {_local(backup.date)}  {backup.definition}"
+                pin = "  pinned" if backup.pinned else ""
+                path = f"    {_local(backup.date)}  {backup.definition}{pin}"
                 console.print(_line(path), soft_wrap=True)
 
 
@@ -96,7 +97,17 @@ def _row(backup: ListedBackup) -> tuple[str, ...]:
         _size(backup.size_bytes),
         _size(backup.stored_bytes),
         "" if backup.quiesced is None else quiesced(backup.quiesced),
+        _verified(backup),
+        "pinned" if backup.pinned else "",
     )
+
+
+def _verified(backup: ListedBackup) -> str:
+    """When it was found good, ``never``, or in capitals that it was not."""
+    if backup.verified is None or backup.verified_date is None:
+        return "never"
+    day = f"{datetime.fromisoformat(backup.verified_date).astimezone():%Y-%m-%d}"
+    return day if backup.verified else f"FAILED {day}"
 
 
 def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:

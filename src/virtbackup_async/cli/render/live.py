@@ -18,13 +18,20 @@ from virtbackup_async.cli.render.words import in_words
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
+    BackupRemoved,
     BackupStarted,
     DiskSkipped,
     Event,
+    PendingLeft,
+    PendingUndone,
+    RemovalFailed,
     RestoreDone,
     RestoreStarted,
     RunStarted,
     Summary,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
     Warned,
 )
 
@@ -48,7 +55,7 @@ class LiveView:
 
     def show(self, event: Event, at: Moment) -> None:
         self._board.apply(event, at.monotonic_s)
-        if isinstance(event, RunStarted | BackupStarted | RestoreStarted):
+        if isinstance(event, RunStarted | BackupStarted | RestoreStarted | VerifyStarted):
             self._live.start()
         if mark := self._mark(event):
             glyph, style = mark
@@ -75,9 +82,9 @@ class LiveView:
     def _mark(self, event: Event) -> tuple[str, str] | None:
         """The sign and colour of an event that is printed above the region."""
         match event:
-            case BackupDone() | RestoreDone():
+            case BackupDone() | RestoreDone() | VerifyDone() | BackupRemoved() | PendingUndone():
                 return self._glyphs.done, "green"
-            case BackupFailed():
+            case BackupFailed() | VerifyFailed() | PendingLeft() | RemovalFailed():
                 return self._glyphs.failed, "red"
             case Warned():
                 return self._glyphs.warning, "yellow"

@@ -14,7 +14,10 @@ from virtbackup_async.events import (
     BackupFailed,
     DiskProgress,
     Event,
+    PendingLeft,
     PhaseChanged,
+    RemovalFailed,
+    VerifyFailed,
     Warned,
 )
 
@@ -87,7 +90,8 @@ class Quiet:
         self._lines = Lines(err)
 
     def show(self, event: Event, at: Moment) -> None:
-        if isinstance(event, Warned | BackupFailed) and (line := in_words(event)):
+        wrong = Warned | BackupFailed | VerifyFailed | PendingLeft | RemovalFailed
+        if isinstance(event, wrong) and (line := in_words(event)):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.text import count, duration, printable, size
+from virtbackup_async.cli.render.verified import print_verified
 from virtbackup_async.cli.render.words import reason
 from virtbackup_async.events import (
     BackupDone,
@@ -26,6 +27,8 @@ from virtbackup_async.events import (
     Event,
     RestoreDone,
     Summary,
+    VerifyDone,
+    VerifyFailed,
 )
 
 _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
@@ -40,6 +43,7 @@ class Result:
     failed: list[BackupFailed] = field(default_factory=list)
     skipped: list[DiskSkipped] = field(default_factory=list)
     restored: list[RestoreDone] = field(default_factory=list)
+    verified: list[VerifyDone | VerifyFailed] = field(default_factory=list)
     _disks: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
@@ -55,6 +59,8 @@ class Result:
                 self.skipped.append(event)
             case RestoreDone():
                 self.restored.append(event)
+            case VerifyDone() | VerifyFailed():
+                self.verified.append(event)
             case _:
                 pass
 
@@ -64,6 +70,8 @@ class Result:
             console.print(self._table(console.width))
         for restored in self.restored:
             console.print(_restored(restored), soft_wrap=True)
+        if self.verified:
+            print_verified(console, self.verified)
         for skipped in self.skipped:
             console.print(_line("skipped", _disk(skipped), skipped.reason), soft_wrap=True)
         for failed in self.failed:

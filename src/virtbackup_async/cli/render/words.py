@@ -4,14 +4,22 @@ from virtbackup_async.cli.render.text import count, duration, size
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
+    BackupRemoved,
     BackupStarted,
     DiskDone,
     DiskSkipped,
     Event,
+    PendingLeft,
+    PendingUndone,
     PhaseChanged,
+    PinChanged,
+    RemovalFailed,
     RestoreDone,
     RestoreStarted,
     RunStarted,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
     Warned,
 )
 
@@ -50,7 +58,41 @@ def _end_in_words(event: Event) -> str | None:
             amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
             return f"{event.domain}: restored: {amount}"
         case _:
+            return _verify_in_words(event)
+
+
+def _verify_in_words(event: Event) -> str | None:
+    match event:
+        case VerifyStarted():
+            return f"{event.domain}: verifying {event.backup}"
+        case VerifyDone():
+            amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
+            return f"{event.domain}: {event.backup}: {found_good(event)}: {amount}"
+        case VerifyFailed():
+            return f"{event.domain}: {event.backup}: FAILED: {event.error}"
+        case _:
+            return clean_in_words(event)
+
+
+def clean_in_words(event: Event) -> str | None:
+    """What ``clean``, ``pin`` and ``unpin`` did, or could not do."""
+    match event:
+        case BackupRemoved():
+            return f"{event.domain}: removed {event.backup}: {size(event.freed_bytes)} freed"
+        case PendingUndone():
+            return f"{event.domain}: undone: {event.backup}"
+        case PendingLeft() | RemovalFailed():
+            word = "left for now" if event.in_use else "NOT CLEANED"
+            return f"{event.domain}: {event.backup}: {word}: {event.error}"
+        case PinChanged():
+            return f"{event.domain}: {event.backup}: {'pinned' if event.pinned else 'not pinned'}"
+        case _:
             return None
+
+
+def found_good(done: VerifyDone) -> str:
+    """What is known of a backup that was read back."""
+    return "good" if done.digests else "readable, no digest"
 
 
 def reason(failed: BackupFailed) -> str:

@@ -1,0 +1,64 @@
+"""``virtbackup verify``: read backups back and compare them with what was recorded."""
+
+from datetime import datetime
+from functools import partial
+
+import rich_click as click
+
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.events import Emit
+
+
+@click.command("verify", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.option(
+    "-D",
+    "--domain",
+    "domains",
+    metavar="DOMAIN",
+    multiple=True,
+    help="Verify this domain's backups alone; may be repeated.",
+)
+@click.option(
+    "--newer-than",
+    metavar="AGE|DATE",
+    help="Only backups made in the last 12h, 7d or 4w, or since a date.",
+)
+@click.option(
+    "--not-verified-since",
+    metavar="AGE",
+    help="Pass over backups that were found good in the last 12h, 7d or 4w.",
+)
+@click.option(
+    "--sample",
+    metavar="N|PERCENT",
+    help="Of all those, only 5 or 10%, drawn anew every day.",
+)
+@shared_options
+def command(  # noqa: PLR0913 -- one for each option
+    settings: Settings,
+    groups: tuple[str, ...],
+    domains: tuple[str, ...],
+    *,
+    newer_than: str | None,
+    not_verified_since: str | None,
+    sample: str | None,
+) -> None:
+    """Read backups back and compare them with what was recorded.
+
+    Without a GROUP, of all groups in the configuration. Writes nothing but the result, which
+    "list" shows.
+    """
+    request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample)
+    job = configured(settings.config_path, partial(_verify, request))
+    run(settings, job, None if settings.quiet else Result())
+
+
+async def _verify(request: VerifyRequest, config: Config, emit: Emit) -> None:
+    await run_verify(config, request, datetime.now().astimezone(), emit)

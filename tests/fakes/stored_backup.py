@@ -1,0 +1,81 @@
+"""Complete backups on disk, as the engine leaves them: real packages, real definitions."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter
+
+from virtbackup_async.catalog import definition_file
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.packagers.registry import open_writer, package_paths
+
+MIB = 1 << 20
+DATA_BYTES = MIB // 4
+DATE = int(datetime(2026, 3, 1, 2, 15, tzinfo=UTC).timestamp())
+
+
+class StoredBackup:
+    """A backup of one raw disk, ``vda``: 256 KiB of random data behind a hole of one MiB."""
+
+    def __init__(self, target: Path, packager: Packager, domain: str = "web", date: int = DATE):
+        self.packager = packager
+        self.domain = domain
+        self.date = date
+        self.directory = target / domain
+        self.directory.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.fromtimestamp(date).astimezone().strftime("%Y%m%d-%H%M%S")
+        self.name = f"{stamp}_3_{domain}"
+        self.file = f"{self.name}_vda.raw"
+        self.path = self.directory / f"{self.name}.json"
+        self.definition: Definition | None = None
+
+    @property
+    def package(self) -> Path:
+        """The one file of the package."""
+        (path,) = package_paths(self.packager, self.directory, self.name, [self.file])
+        return path
+
+    async def make(self, image: Path) -> "StoredBackup":
+        """Back up ``image``, which is made if it is not there."""
+        if not image.exists():
+            with image.open("wb") as file:
+                file.seek(MIB)
+                file.write(os.urandom(DATA_BYTES))
+        async with (
+            open_writer(self.packager, self.directory, self.name, CapacityLimiter(2)) as package,
+            open_image_stream(image, BufferPool()) as stream,
+        ):
+            stored = await package.add_disk(self.file, stream, lambda _: None)
+            await package.finish()
+            record = ImageRecord(
+                self.file, str(image), "raw", stream.size_bytes, stream.data_bytes, stored,
+                stream.digest,
+            )  # fmt: skip
+        self.definition = Definition(
+            name=self.name, domain_id=3, domain_name=self.domain, domain_xml="<domain/>",
+            disks={"vda": self.file}, version="1.0.0", date=self.date, packager=self.packager,
+            records={"vda": DiskRecord(record)},
+        )  # fmt: skip
+        assert await Catalog(self.directory.parent).write_definition(self.definition) == self.path
+        return self
+
+    def read(self) -> Definition:
+        """The definition as it is on disk now."""
+        return definition_file.loads(self.path.read_bytes(), self.path)
+
+    def flip(self, share: float = 0.5) -> None:
+        """Flip one bit, that far into the package."""
+        with self.package.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(int(size * share))
+            (byte,) = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 0x10]))
+
+    def cut(self, share: float = 0.5) -> None:
+        """Cut the package off, that far into it."""
+        os.truncate(self.package, int(self.package.stat().st_size * share))

@@ -1,0 +1,229 @@
+"""engine/verify.py with real packages: every damage is found, and kept where list shows it."""
+
+import json
+from datetime import datetime
+
+import pytest
+import yaml
+
+from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.listing import list_backups
+from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
+from virtbackup_async.events import (
+    DiskProgress,
+    RunStarted,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
+    Warned,
+)
+from virtbackup_async.model.backup import Packager, Verification
+
+DAY_S = 86400
+NOW = datetime.fromtimestamp(DATE + 10 * DAY_S).astimezone()
+PACKAGERS = [
+    Packager("directory"),
+    Packager("tar"),
+    *(Packager("tar", {"compression": compression}) for compression in ("gz", "bz2", "xz")),
+    Packager("zstd"),
+]
+each_packager = pytest.mark.parametrize(
+    "packager", PACKAGERS, ids=lambda one: one.opts.get("compression", one.type)
+)
+
+
+class Site:
+    """A target with backups, and what verifying them says."""
+
+    def __init__(self, root):
+        self.root = root
+        self.target = root / "t"
+        self.target.mkdir()
+        self.events = []
+
+    def configure(self, **groups):
+        groups = groups or {"all": {"hosts": ["r:.*"]}}
+        path = self.root / "config.yml"
+        content = {"default": {"target": str(self.target)}, "groups": groups, "threads": 2}
+        path.write_text(yaml.safe_dump(content))
+        return load_config(path)
+
+    async def store(self, packager=PACKAGERS[0], domain="web", date=DATE):
+        stored = StoredBackup(self.target, packager, domain, date)
+        return await stored.make(self.root / "image.raw")
+
+    async def verify(self, now=NOW, config=None, **request):
+        self.events.clear()
+        await run_verify(
+            config or self.configure(), VerifyRequest(**request), now, self.events.append
+        )
+        return sorted(event.backup for event in self.of(VerifyDone))
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+@each_packager
+async def test_good_backup_is_verified_and_that_is_kept(site, packager):
+    stored = await site.store(packager)
+    assert await site.verify() == [stored.name]
+    assert site.events[0] == RunStarted("verify", ("web",))
+    assert site.of(VerifyStarted) == [VerifyStarted("all", "web", stored.name, ("vda",))]
+    (done,) = site.of(VerifyDone)
+    assert done.digests
+    assert done.data_bytes == DATA_BYTES
+    assert site.of(DiskProgress)[-1].done_bytes == DATA_BYTES
+    assert stored.read().verified == Verification(int(NOW.timestamp()), ok=True, digests=True)
+    (listing,) = await list_backups(site.configure(), (), (), known_domains=None)
+    assert listing.backups_by_domain["web"][0].verified is True
+    assert listing.backups_by_domain["web"][0].verified_date == NOW.isoformat()
+
+
+@each_packager
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+async def test_damage_is_found_and_the_others_are_verified(site, packager, damage, share):
+    stored = await site.store(packager)
+    later = await site.store(packager, date=DATE + 60)
+    getattr(stored, damage)(share)
+    assert await site.verify() == [later.name]
+    (failed,) = site.of(VerifyFailed)
+    assert (failed.backup, failed.exit_code) == (stored.name, 13)
+    verified = stored.read().verified
+    assert not verified.ok
+    assert verified.error == failed.error
+    assert stored.name in failed.error
+    assert later.read().verified.ok
+
+
+async def test_length_that_is_not_the_recorded_one_is_damage(site):
+    stored = await site.store()
+    with stored.package.open("ab") as file:
+        file.truncate(4 * MIB)
+    assert await site.verify() == []
+    assert (
+        "4194304 bytes long in the package, 1310720 were recorded" in stored.read().verified.error
+    )
+
+
+@each_packager
+async def test_backup_of_virt_backup_is_readable_without_digest(site, packager):
+    stored = await site.store(packager)
+    raw = json.loads(stored.path.read_text())
+    old = {key: raw[key] for key in raw if key not in {"images", "uuid", "state"}}
+    stored.path.write_text(json.dumps({**old, "version": "0.5.6"}))
+    assert await site.verify() == [stored.name]
+    assert not site.of(VerifyDone)[0].digests
+    assert stored.read().verified == Verification(int(NOW.timestamp()), ok=True, digests=False)
+    assert json.loads(stored.path.read_text())["version"] == "0.5.6"
+
+
+async def test_damaged_definition_and_missing_package_fail(site):
+    good, bad, gone = [await site.store(date=DATE + second) for second in range(3)]
+    bad.path.write_text("{")
+    gone.package.unlink()
+    assert await site.verify() == [good.name]
+    failed = {event.backup: event for event in site.of(VerifyFailed)}
+    assert set(failed) == {bad.name, gone.name}
+    assert "data missing" in failed[gone.name].error
+    assert {event.exit_code for event in failed.values()} == {13}
+
+
+async def test_backup_that_is_removed_meanwhile_is_no_damage(site):
+    stored = await site.store()
+
+    class Clean(list):
+        def append(self, event):
+            super().append(event)
+            if isinstance(event, VerifyStarted):
+                stored.path.unlink()
+                stored.package.unlink()
+
+    site.events = Clean()
+    assert await site.verify() == []
+    assert not site.of(VerifyFailed)
+    assert [event.message for event in site.of(Warned)] == [
+        f"{stored.name} was removed while it was read"
+    ]
+    assert list(stored.directory.iterdir()) == []
+
+
+async def test_groups_and_domains_choose(site):
+    web, db = await site.store(domain="web"), await site.store(domain="db")
+    config = site.configure(a={"hosts": ["web"]}, b={"hosts": ["r:.*"]})
+    assert await site.verify(config=config) == sorted([web.name, db.name])
+    assert {event.backup: event.group for event in site.of(VerifyDone)} == {
+        web.name: "a",
+        db.name: "b",
+    }
+    assert await site.verify(config=config, groups=("a",)) == [web.name]
+    assert await site.verify(config=config, domains=("r:^d",)) == [db.name]
+    with pytest.raises(NotFoundError):
+        await site.verify(config=config, groups=("c",))
+
+
+async def test_newer_than_takes_an_age_or_a_date(site):
+    names = [(await site.store(date=DATE + days * DAY_S)).name for days in (0, 4, 9)]
+    assert await site.verify(newer_than="7d") == names[1:]
+    assert await site.verify(newer_than="36h") == names[2:]
+    assert await site.verify(newer_than="2026-03-05") == names[1:]
+
+
+async def test_recently_verified_backups_are_passed_over_but_not_damaged_ones(site):
+    good, bad = [await site.store(date=DATE + second) for second in range(2)]
+    bad.flip()
+    assert await site.verify() == [good.name]
+    assert await site.verify(not_verified_since="1d") == []
+    assert [event.backup for event in site.of(VerifyFailed)] == [bad.name]
+    later = datetime.fromtimestamp(NOW.timestamp() + 2 * DAY_S).astimezone()
+    assert await site.verify(now=later, not_verified_since="1d") == [good.name]
+
+
+async def test_sample_is_drawn_from_what_the_filters_leave(site):
+    names = [(await site.store(date=DATE + days * DAY_S)).name for days in range(6)]
+    drawn = await site.verify(sample="50%", newer_than="2026-03-03")
+    assert len(drawn) == 2
+    assert set(drawn) < set(names[2:])
+    assert await site.verify(sample="50%", newer_than="2026-03-03") == drawn
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sample": "half"}, {"newer_than": "soon"}, {"not_verified_since": "2026-03-01"}]
+)
+async def test_what_cannot_be_understood_is_refused_before_anything_is_read(site, wrong):
+    await site.store()
+    with pytest.raises(ConfigError):
+        await site.verify(**wrong)
+    assert site.events == []
+
+
+async def test_target_that_cannot_be_read_does_not_hide_the_others(site):
+    stored = await site.store()
+    gone = {"target": str(site.root / "gone"), "hosts": ["r:.*"]}
+    with pytest.raises(StorageError, match="gone"):
+        await site.verify(config=site.configure(a=gone, b={"hosts": ["r:.*"]}))
+    assert [event.backup for event in site.of(VerifyDone)] == [stored.name]
+
+
+@pytest.mark.parametrize("source", ["../../etc/passwd", "/etc/../etc/shadow", "a\0b"])
+async def test_hostile_names_lead_nowhere(site, source):
+    stored = await site.store()
+    raw = json.loads(stored.path.read_text())
+    raw["images"]["vda"]["source"] = source
+    stored.path.write_text(json.dumps(raw))
+    assert await site.verify() == [stored.name]
+
+
+async def test_symlink_in_the_place_of_a_package_is_damage(site):
+    stored = await site.store()
+    stored.package.unlink()
+    stored.package.symlink_to(site.root / "image.raw")
+    assert await site.verify() == []
+    assert site.of(VerifyFailed)[0].exit_code == 13
