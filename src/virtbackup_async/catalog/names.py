@@ -27,6 +27,7 @@ _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
 _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
 _HASH_BYTES = 6
+_OVERLAY_MARK = ".vbk-"
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ESCAPE_LOOKALIKE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
@@ -60,9 +61,18 @@ def disk_file(name: str, dev: str, image_format: str) -> str:
 
 def overlay_path(image: Path, token: str) -> Path:
     """Return the path of an overlay: beside ``image``, ``<its name>.vbk-<token>``."""
-    suffix = f".vbk-{token}"
+    suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)
+
+
+def is_overlay_of(overlay: Path, image: Path) -> bool:
+    """Tell whether ``overlay`` may be one of ``image``, of this program or by libvirt's naming.
+
+    libvirt, which virt-backup leaves it to, puts the snapshot's name in place of the suffix.
+    """
+    named_alike = overlay.name.startswith(f"{image.stem}.") or _OVERLAY_MARK in overlay.name
+    return overlay.parent == image.parent and overlay != image and named_alike
 
 
 def is_plain_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which files a finished backup consists of, told from its definition alone.
+"""Which files a backup consists of, told from its definition or pending file alone.
 
 The scan compares them with what the directory holds. The names are virt-backup's; ``packagers``
 makes them (counterpart: the module of each packager there), docs/formats.md shows them.
@@ -6,7 +6,7 @@ makes them (counterpart: the module of each packager there), docs/formats.md sho
 
 from collections.abc import Collection
 
-from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.backup import Definition, Pending
 
 
 def missing_files(definition: Definition, present: Collection[str]) -> list[str]:
@@ -14,27 +14,35 @@ def missing_files(definition: Definition, present: Collection[str]) -> list[str]
 
     A packager that is not known counts as complete: its own reader will tell.
     """
-    match definition.packager.type:
+    return [file for file in package_files(definition, present) if file not in present]
+
+
+def package_files(backup: Definition | Pending, present: Collection[str]) -> list[str]:
+    """Return the names of the files that the package consists of, or was to consist of."""
+    match backup.packager.type:
         case "directory":
-            expected = _image_files(definition)
+            return list(image_files(backup))
         case "zstd":
-            expected = [f"{definition.name}_{file}.zstd" for file in _image_files(definition)]
+            return [f"{backup.name}_{file}.zstd" for file in image_files(backup)]
         case "tar":
-            expected = [_archive(definition, present)]
+            return [_archive(backup, present)]
         case _:
-            expected = []
-    return [file for file in expected if file not in present]
+            return []
 
 
-def _image_files(definition: Definition) -> list[str]:
-    backing = [image.file for record in definition.records.values() for image in record.backing]
-    return [*definition.disks.values(), *backing]
+def image_files(backup: Definition | Pending) -> tuple[str, ...]:
+    """Return the names of all images inside the package: the disks', then those below them."""
+    if isinstance(backup, Pending):
+        disks = backup.disks.values()
+        return tuple(file for disk in disks for file in (disk.target, *disk.backing))
+    backing = [image.file for record in backup.records.values() for image in record.backing]
+    return (*backup.disks.values(), *backing)
 
 
-def _archive(definition: Definition, present: Collection[str]) -> str:
-    name = definition.name
+def _archive(backup: Definition | Pending, present: Collection[str]) -> str:
+    name = backup.name
     # virt-backup takes a domain called "x.tar" for an archive's name, and adds no suffix to it.
     if ".tar" in name and name in present:
         return name
-    compression = definition.packager.opts.get("compression")
+    compression = backup.packager.opts.get("compression")
     return f"{name}.tar" if compression in (None, "tar") else f"{name}.tar.{compression}"

@@ -12,7 +12,9 @@ import msgspec
 
 from virtbackup_async.catalog import raw_json
 from virtbackup_async.catalog.definition_file import PackagerWire, is_ours
+from virtbackup_async.catalog.names import is_overlay_of
 from virtbackup_async.compat import pending as compat
+from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
 SUFFIX = ".json.pending"
@@ -93,5 +95,8 @@ def _check(wire: PendingWire, path: Path) -> None:
     raw_json.check_date(wire.date, path)
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
     for dev, disk in wire.disks.items():
+        if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
+            # Undoing removes the overlay: what is written here must not name any other file.
+            raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)

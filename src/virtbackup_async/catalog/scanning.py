@@ -6,17 +6,24 @@ reported and not followed.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from virtbackup_async.catalog import definition_file, pending_file
-from virtbackup_async.catalog.package_files import missing_files
+from virtbackup_async.catalog.package_files import missing_files, package_files
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.images.durable import storage_error
 from virtbackup_async.model.backup import Definition, Pending
+
+REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
+"""Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
+
+_BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
+_TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,18 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All that a target holds, oldest first."""
+    """All that a target holds, oldest first.
+
+    Attributes:
+        removed: backups whose removal was begun and not ended; ``path`` is what says so.
+        strays: files named like ours that belong to no backup.
+    """
 
     complete: tuple[FoundBackup, ...]
     pending: tuple[FoundPending, ...]
     problems: tuple[Problem, ...]
+    removed: tuple[FoundBackup, ...] = ()
+    strays: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)
@@ -63,6 +77,8 @@ class _Findings:
     complete: list[FoundBackup] = field(default_factory=list)
     pending: list[FoundPending] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    removed: list[FoundBackup] = field(default_factory=list)
+    strays: list[Path] = field(default_factory=list)
 
     @contextmanager
     def problems_of(self, path: Path, domain_directory: str) -> Iterator[None]:
@@ -105,6 +121,8 @@ def _scan(directories: list[Path], findings: _Findings) -> Scan:
         tuple(sorted(findings.complete, key=lambda found: found.definition.date)),
         tuple(sorted(findings.pending, key=lambda found: found.pending.date)),
         tuple(findings.problems),
+        tuple(sorted(findings.removed, key=lambda found: found.definition.date)),
+        tuple(findings.strays),
     )
 
 
@@ -120,18 +138,66 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
     try:
         with os.scandir(dir_fd) as entries:
             present = frozenset(entry.name for entry in entries)
+        named: set[str] = set()
         for name in sorted(present):
             path = directory / name
             with findings.problems_of(path, directory.name):
-                if name.endswith(pending_file.SUFFIX):
-                    pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
-                    findings.pending.append(FoundPending(pending, path))
-                elif name.endswith(definition_file.SUFFIX):
-                    definition = definition_file.loads(read_bytes(path, dir_fd=dir_fd), path)
-                    if _is_finished(definition, path, present):
-                        findings.complete.append(FoundBackup(definition, path))
+                backup = _read(path, dir_fd, present, findings)
+                named.update(package_files(backup, present) if backup else ())
     finally:
         os.close(dir_fd)
+    findings.strays += [directory / name for name in _strays(present, named)]
+
+
+def _read(
+    path: Path, dir_fd: int, present: frozenset[str], findings: _Findings
+) -> Definition | Pending | None:
+    """File one file of a domain's directory under what it is; None if it describes no backup."""
+    if path.name.endswith(pending_file.SUFFIX):
+        pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
+        findings.pending.append(FoundPending(pending, path))
+        return pending
+    if path.name.endswith(REMOVED_SUFFIX):
+        removed = definition_file.loads(read_bytes(path, dir_fd=dir_fd), definition_path(path))
+        findings.removed.append(FoundBackup(removed, path))
+        return removed
+    if path.name.endswith(definition_file.SUFFIX):
+        definition = definition_file.loads(read_bytes(path, dir_fd=dir_fd), path)
+        if _is_finished(definition, path, present):
+            findings.complete.append(FoundBackup(definition, path))
+        return definition
+    return None
+
+
+def definition_path(path: Path) -> Path:
+    """Return the path that a definition has, or had, beside its pending or removed file."""
+    stem, suffix, _ = path.name.rpartition(definition_file.SUFFIX)
+    return path.with_name(stem + suffix)
+
+
+def removal_note(path: Path) -> Path:
+    """Return the path of the file that says of a backup that it is being removed."""
+    return path.with_name(definition_path(path).stem + REMOVED_SUFFIX)
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether it is what a crash left of a small file that was being written."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def _strays(present: Collection[str], named: Collection[str]) -> Iterator[str]:
+    """Give the names that look like a backup's file and that no backup names."""
+    # A description may be unreadable, or older than what stands beside it: its files are no strays.
+    stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in _descriptions(present))
+    for name in sorted(present):
+        is_ours = _BACKUP_FILE.match(name) and not name.startswith(stems) and name not in named
+        if is_ours or _TEMPORARY.fullmatch(name):
+            yield name
+
+
+def _descriptions(present: Collection[str]) -> Iterator[str]:
+    suffixes = (definition_file.SUFFIX, pending_file.SUFFIX, REMOVED_SUFFIX)
+    return (name for name in present if name.endswith(suffixes))
 
 
 def _is_finished(definition: Definition, path: Path, present: frozenset[str]) -> bool:

@@ -8,16 +8,27 @@ right column says::
     write_definition    the backup is complete and listed; clean puts the domain in order
     remove_pending      nothing is left to do
 
+How a backup goes again is told in ``removing``.
+
 Invariant: nothing outside the target is written; directories are 0700, files 0600.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog import definition_file, names, pending_file
-from virtbackup_async.catalog.scanning import Scan, scan_directory, scan_target
+from virtbackup_async.catalog.raw_json import read_bytes
+from virtbackup_async.catalog.scanning import (
+    Scan,
+    definition_path,
+    removal_note,
+    scan_directory,
+    scan_target,
+)
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.durable import (
     remove_durably,
@@ -26,6 +37,8 @@ from virtbackup_async.images.durable import (
     write_atomically,
 )
 from virtbackup_async.model.backup import Definition, Pending
+
+T = TypeVar("T")
 
 
 class Catalog:
@@ -44,7 +57,7 @@ class Catalog:
         path = self.pending_path(pending)
         await to_thread.run_sync(_make_directory, path.parent)
         await sync_directory(self.target)
-        await to_thread.run_sync(_claim, path, self.definition_path(pending))
+        await to_thread.run_sync(_claim, path)
         try:
             return await self.write_pending(pending)
         except BaseException:
@@ -67,6 +80,14 @@ class Catalog:
     async def remove_pending(self, path: Path) -> None:
         """Forget an intent: all is done, or undone. One that is gone already is fine."""
         await remove_durably(path)
+
+    async def read_definition(self, path: Path) -> Definition | None:
+        """Read one definition, or the note of its removal, as it is now; None if it is gone."""
+        return await to_thread.run_sync(_read, path, definition_file.loads, definition_path(path))
+
+    async def read_pending(self, path: Path) -> Pending | None:
+        """Read one pending file as it is now; None if it is gone."""
+        return await to_thread.run_sync(_read, path, pending_file.loads, path)
 
     async def scan(self) -> Scan:
         """Read all that the target holds; one damaged file never hides another.
@@ -93,6 +114,15 @@ class Catalog:
         return self.domain_directory(backup.domain_name) / (backup.name + definition_file.SUFFIX)
 
 
+def _read(path: Path, loads: Callable[[bytes, Path], T], named: Path) -> T | None:
+    try:
+        return loads(read_bytes(path), named)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
 def _make_directory(directory: Path) -> None:
     # The target itself is never made: a missing one is most likely a disk that is not mounted.
     if not directory.parent.is_dir():
@@ -108,7 +138,7 @@ def _make_directory(directory: Path) -> None:
         raise StorageError(f"{directory} is a symlink, which is not followed")
 
 
-def _claim(path: Path, definition: Path) -> None:
+def _claim(path: Path) -> None:
     """Create an empty file at ``path``, which only one of several can do."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -117,6 +147,7 @@ def _claim(path: Path, definition: Path) -> None:
     except OSError as error:
         raise storage_error("write", path, error) from error
     # Looked at last: who finishes a backup of this name gives up the pending file after it.
-    if os.path.lexists(definition):
-        path.unlink(missing_ok=True)
-        raise FileExistsError(definition)
+    for taken in (definition_path(path), removal_note(path)):
+        if os.path.lexists(taken):
+            path.unlink(missing_ok=True)
+            raise FileExistsError(taken)

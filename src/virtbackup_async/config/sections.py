@@ -48,7 +48,11 @@ HOST_KEYS: Mapping[str, Check] = {
     "quiesce": values.flag,
 }
 # What null means where it does not mean "as if the key were not there".
-NULLS: Mapping[str, Any] = {**dict.fromkeys(RETENTION_KEYS), "packager": "directory", "autostart": False}
+NULLS: Mapping[str, Any] = {
+    **dict.fromkeys(RETENTION_KEYS),
+    "packager": "directory",
+    "autostart": False,
+}
 
 
 def read_section(

@@ -13,10 +13,12 @@ from pathlib import Path
 import anyio
 
 from virtbackup_async.catalog.definition_file import is_ours
-from virtbackup_async.catalog.scanning import FoundPending
+from virtbackup_async.catalog.package_files import image_files
+from virtbackup_async.catalog.scanning import FoundPending, definition_path
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
+from virtbackup_async.engine.whereabouts import uuid_of
 from virtbackup_async.errors import RollbackError, VirtBackupError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images.durable import remove_durably
@@ -25,7 +27,7 @@ from virtbackup_async.packagers.registry import remove_package
 
 
 async def undo_pending(
-    hypervisor: HypervisorPort, domain: DomainPort, catalog: Catalog, found: FoundPending
+    hypervisor: HypervisorPort, domain: ImageUser, catalog: Catalog, found: FoundPending
 ) -> None:
     """Put the domain's disks back, remove what is half-made, and the pending file last.
 
@@ -39,33 +41,32 @@ async def undo_pending(
             f"{domain.name}: backup {pending.name} cannot be undone: {'; '.join(failures)}",
             hint="Mend the cause, then run `virtbackup clean -b` again.",
         )
-    definition = catalog.definition_path(pending)
+    definition = definition_path(found.path)
     if not (is_ours(pending.version) and await anyio.Path(definition).exists()):
         # virt-backup writes its definition first: beside its pending file it proves nothing.
         await remove_durably(definition)
         await remove_package(
-            pending.packager, found.path.parent, pending.name, package_files(pending)
+            pending.packager, found.path.parent, pending.name, image_files(pending)
         )
     await catalog.remove_pending(found.path)
 
 
-def package_files(pending: Pending) -> tuple[str, ...]:
-    """Return the names of all files that the package was to hold."""
-    return tuple(
-        file for disk in pending.disks.values() for file in (disk.target, *disk.backing) if file
-    )
+def overlaid_disks(pending: Pending) -> list[OverlaidDisk]:
+    """Return the disks that were put, or about to be put, on an overlay."""
+    return [
+        OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot))
+        for dev, disk in pending.disks.items()
+        if disk.snapshot is not None
+    ]
 
 
 async def _put_back_all(
-    hypervisor: HypervisorPort, domain: DomainPort, pending: Pending
+    hypervisor: HypervisorPort, domain: ImageUser, pending: Pending
 ) -> list[str]:
     failures = []
-    for dev, disk in pending.disks.items():
-        if disk.snapshot is None:
-            continue
-        overlaid = OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot))
+    for disk in overlaid_disks(pending):
         try:
-            await put_back(hypervisor, domain, overlaid)
+            await put_back(hypervisor, domain, disk)
         except VirtBackupError as error:
             failures.append(error.message)
     return failures
@@ -81,7 +82,7 @@ async def undo_dead_backups(
     """
     failures = []
     for found in (await catalog.scan_domain(domain.name)).pending:
-        if found.pending.domain_uuid not in (None, domain.uuid):
+        if uuid_of(found.pending) not in (None, domain.uuid):
             # Another domain had this name then; its disks are not this one's.
             continue
         emit(Warned(f"undoing backup {found.pending.name}, which was killed", domain.name))

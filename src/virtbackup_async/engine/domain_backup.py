@@ -30,7 +30,7 @@ from virtbackup_async.engine.broken import undo_dead_backups
 from virtbackup_async.engine.disk_copy import DiskJob, copy_disk, image_files
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
-from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.locks import Patience, hold_domain
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
@@ -82,7 +82,11 @@ async def back_up_domain(environment: Environment, planned: PlannedBackup) -> Ba
     environment.emit(PhaseChanged(planned.domain, Phase.PREPARING))
     domain = await environment.hypervisor.domain(planned.domain)
     catalog = Catalog(target_of(planned.group))
-    lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup")
+    patience = Patience(
+        environment.wait_s,
+        lambda message: environment.emit(Warned(f"waiting: {message}", domain.name)),
+    )
+    lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup", patience)
     async with lock:
         await undo_dead_backups(environment.hypervisor, domain, catalog, environment.emit)
         for _ in range(MAX_TRIES - 1):

@@ -29,6 +29,7 @@ class Environment:
         cpu: how many threads may compress at once, over all disks.
         parallel_disks: how many disks of one domain are copied at once.
         lock_directory: where the locks on domains lie.
+        wait_s: how long to wait for a domain that somebody else works on.
     """
 
     hypervisor: HypervisorPort
@@ -38,9 +39,12 @@ class Environment:
     cpu: CapacityLimiter
     parallel_disks: int
     lock_directory: Path
+    wait_s: float = 0
 
 
-def build_environment(config: Config, hypervisor: HypervisorPort, emit: Emit) -> Environment:
+def build_environment(
+    config: Config, hypervisor: HypervisorPort, emit: Emit, *, wait_s: float = 0
+) -> Environment:
     """Make what a run shares, by the limits of the configuration and of the machine."""
     return Environment(
         hypervisor=hypervisor,
@@ -50,4 +54,5 @@ def build_environment(config: Config, hypervisor: HypervisorPort, emit: Emit) ->
         cpu=CapacityLimiter(os.cpu_count() or 1),
         parallel_disks=config.parallel_disks,
         lock_directory=default_lock_directory(),
+        wait_s=wait_s,
     )

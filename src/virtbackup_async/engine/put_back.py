@@ -14,6 +14,7 @@ trusts no memory, only what the domain's XML says now::
     (shut off)                  its own image            remove the overlay if it holds no data
     something else                                       leave everything alone, say so
 
+A running domain that the disk was detached from counts as shut off: nothing has its images open.
 The overlay is removed only when no side of the domain names it any more.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import anyio
 
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.ports import HypervisorPort, ImageUser
 from virtbackup_async.errors import (
     ConnectionFailedError,
     ConnectionLostError,
@@ -49,7 +50,7 @@ class OverlaidDisk:
     overlay: Path
 
 
-async def put_back(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDisk) -> None:
+async def put_back(hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk) -> None:
     """Leave the domain on the disk's own image, with all that was written, and no overlay.
 
     Raises:
@@ -63,11 +64,11 @@ async def put_back(hypervisor: HypervisorPort, domain: DomainPort, disk: Overlai
     raise HypervisorError(f"{domain.name}: {disk.dev}: the domain keeps changing")
 
 
-async def _step(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDisk) -> bool:
+async def _step(hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk) -> bool:
     """Take one step of the table; True when there is nothing more to do."""
     try:
         sources = await _sources(domain)
-        if sources.live is not None:
+        if disk.dev in (sources.live or {}):
             return await _step_running(domain, disk, sources)
         return await _step_shut_off(domain, disk, sources)
     except ConnectionLostError:
@@ -78,19 +79,19 @@ async def _step(hypervisor: HypervisorPort, domain: DomainPort, disk: OverlaidDi
     return False
 
 
-async def _sources(domain: DomainPort) -> Sources:
+async def _sources(domain: ImageUser) -> Sources:
     try:
         return await domain.sources()
     except DomainNotFoundError:
         return Sources(live=None, persistent=None)
 
 
-async def _step_running(domain: DomainPort, disk: OverlaidDisk, sources: Sources) -> bool:
+async def _step_running(domain: ImageUser, disk: OverlaidDisk, sources: Sources) -> bool:
     live = (sources.live or {}).get(disk.dev)
     if live == disk.overlay:
         await domain.commit(disk.dev, resume=disk.dev in sources.devs_with_block_job)
         return False
-    if live not in (disk.image, None):
+    if live != disk.image:
         raise HypervisorError(f"{domain.name}: {disk.dev} is now on {live}, by somebody else")
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
@@ -99,7 +100,7 @@ async def _step_running(domain: DomainPort, disk: OverlaidDisk, sources: Sources
     return True
 
 
-async def _step_shut_off(domain: DomainPort, disk: OverlaidDisk, sources: Sources) -> bool:
+async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources) -> bool:
     exists = await anyio.Path(disk.overlay).exists()
     if sources.persistent is None:
         # Nobody names the images any more; what the guest wrote last is in the overlay.
@@ -121,7 +122,7 @@ async def _step_shut_off(domain: DomainPort, disk: OverlaidDisk, sources: Source
     return True
 
 
-async def _commit_shut_off(domain: DomainPort, disk: OverlaidDisk) -> None:
+async def _commit_shut_off(domain: ImageUser, disk: OverlaidDisk) -> None:
     try:
         await qemu_img.commit(disk.overlay)
     except ImageError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anyio import CapacityLimiter, create_task_group, current_time
 
+from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.engine.read_back import read_back, rebase_hints
 from virtbackup_async.engine.restore_files import open_restored_files
@@ -18,7 +19,6 @@ from virtbackup_async.engine.restore_plan import RestoredDisk, RestorePlan, plan
 from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
-from virtbackup_async.packagers.registry import open_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,7 @@ async def restore_backup(
     plan = plan_restore(definition, request.disks)
     async with open_restored_files(target, plan) as files:
         emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
-        async with open_reader(
-            definition.packager, request.directory, definition.name, buffers
-        ) as package:
+        async with open_package(definition, request.directory, buffers) as package:
             data_bytes = await _all_disks(
                 plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
             )

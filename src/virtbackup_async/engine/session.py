@@ -21,17 +21,23 @@ _log = logging.getLogger(__name__)
 
 
 async def run_backup(
-    config: Config, group_names: Sequence[str], hypervisor: HypervisorPort, emit: Emit
+    config: Config,
+    group_names: Sequence[str],
+    hypervisor: HypervisorPort,
+    emit: Emit,
+    *,
+    wait_s: float = 0,
 ) -> None:
     """Back up the domains of the named groups, or of all with ``autostart``.
 
-    Says everything by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
+    A domain that somebody else works on is waited for, ``wait_s`` seconds at most. Says everything
+    by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
 
     Raises:
         NotFoundError: a named group is not in the configuration.
         HypervisorError: the domains cannot be listed.
     """
-    environment = build_environment(config, hypervisor, emit)
+    environment = build_environment(config, hypervisor, emit, wait_s=wait_s)
     plan = plan_backups(config, group_names, await hypervisor.domain_names())
     for message in plan.warnings:
         emit(Warned(message))

@@ -6,6 +6,7 @@ docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 """
 
 from pathlib import Path
+from uuid import UUID
 
 from lxml import etree
 
@@ -35,6 +36,22 @@ def parse(xml: str) -> etree._Element:
             "the domain's XML carries a document type, which libvirt never writes"
         )
     return root
+
+
+def uuid(xml: str) -> str | None:
+    """Return the domain's UUID as libvirt writes it; None if the XML has none, or is damaged."""
+    try:
+        return canonical_uuid(parse(xml).findtext("uuid"))
+    except DefinitionError:
+        return None
+
+
+def canonical_uuid(text: str | None) -> str | None:
+    """Return a UUID in lower case with dashes; None for what is no UUID."""
+    try:
+        return str(UUID(text))
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def disks(xml: str) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:

@@ -35,7 +35,7 @@ COMMON = {
     "packager": {"type": "tar", "opts": {"compression": "gz"}},
 }
 DEFINITION = COMMON | {"disks": {"vda": IMAGE["file"]}, "images": {"vda": IMAGE}}
-DISK = {"src": "/i/vda.qcow2", "type": "qcow2", "snapshot": "/i/s", "target": IMAGE["file"]}
+DISK = {"src": "/i/vda.qcow2", "type": "qcow2", "snapshot": "/i/vda.s", "target": IMAGE["file"]}
 PENDING = COMMON | {"disks": {"vda": DISK}}
 
 
@@ -50,7 +50,7 @@ def read_pending(**changed):
 
 def test_unchanged_samples_are_fine():
     assert read_definition().records["vda"].image.size_bytes == 10
-    assert read_pending().disks["vda"].snapshot == "/i/s"
+    assert read_pending().disks["vda"].snapshot == "/i/vda.s"
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,12 @@ def test_deep_nesting_is_refused(depth):
     nested = json.dumps(DEFINITION | {"uuid": "@"}).replace('"@"', "[" * depth + "]" * depth)
     with pytest.raises(DefinitionError, match="nested too deeply"):
         definition_file.loads(nested.encode(), DEFINITION_PATH)
+
+
+@pytest.mark.parametrize(
+    "snapshot", ["/etc/passwd", "/i/vda.qcow2", "/i/other.s", "/i/../etc/vda.s", "vda.s", ""]
+)
+def test_snapshot_that_is_no_overlay_of_its_image_is_refused(snapshot):
+    """Undoing the backup removes the overlay, as root."""
+    with pytest.raises(DefinitionError, match="not an overlay"):
+        read_pending(disks={"vda": DISK | {"snapshot": snapshot}})

@@ -124,6 +124,21 @@ async def test_an_overlay_with_data_that_nobody_names_is_left_alone(disk, domain
     assert starts_with(disk.image, 1)
 
 
+async def test_a_detached_disk_keeps_what_was_written(disk, domain):
+    domain.live = {}
+    await put_back(FakeHypervisor(), domain, disk)
+    assert domain.persistent == {"vda": disk.image}
+    assert starts_with(disk.image, 2)
+    assert not disk.overlay.exists()
+
+
+async def test_the_overlay_of_a_detached_disk_that_holds_data_is_left_alone(disk, domain):
+    domain.live = domain.persistent = {}
+    with pytest.raises(HypervisorError, match="holds data"):
+        await put_back(FakeHypervisor(), domain, disk)
+    assert disk.overlay.exists()
+
+
 async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain, tmp_path):
     domain.live = {"vda": tmp_path / "theirs"}
     with pytest.raises(HypervisorError, match="by somebody else"):

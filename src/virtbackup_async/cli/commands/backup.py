@@ -9,6 +9,7 @@ from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.result import Result
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.waiting import wait_option
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.session import run_backup
 from virtbackup_async.events import Emit
@@ -17,18 +18,19 @@ from virtbackup_async.hypervisor.connection import open_hypervisor
 
 @click.command("backup", cls=Command, epilog=EXIT_STATUSES)
 @click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@wait_option
 @shared_options
-def command(settings: Settings, groups: tuple[str, ...]) -> None:
+def command(settings: Settings, groups: tuple[str, ...], *, wait_s: float) -> None:
     """Back up the domains of groups.
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    job = configured(settings.config_path, partial(_back_up, groups))
+    job = configured(settings.config_path, partial(_back_up, groups, wait_s))
     run(settings, job, None if settings.quiet else Result())
 
 
-async def _back_up(groups: tuple[str, ...], config: Config, emit: Emit) -> None:
+async def _back_up(groups: tuple[str, ...], wait_s: float, config: Config, emit: Emit) -> None:
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:
-        await run_backup(config, groups, hypervisor, emit)
+        await run_backup(config, groups, hypervisor, emit, wait_s=wait_s)

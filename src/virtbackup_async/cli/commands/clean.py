@@ -1,0 +1,58 @@
+"""``virtbackup clean``: apply the retention rules, and undo backups that were killed."""
+
+from functools import partial
+
+import rich_click as click
+
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.cleaned import Cleaned
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.waiting import wait_option
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean import run_clean
+from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.on_demand import open_on_demand
+from virtbackup_async.events import Emit
+from virtbackup_async.hypervisor.connection import open_hypervisor
+
+
+@click.command("clean", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.option(
+    "-b", "--broken-only", is_flag=True, help="Only undo backups that were killed; remove no other."
+)
+@click.option("-B", "--no-broken", is_flag=True, help="Leave backups that were killed alone.")
+@click.option("--dry-run", is_flag=True, help="Show what would stay or go, and why; do nothing.")
+@wait_option
+@shared_options
+def command(  # noqa: PLR0913 -- one for each option
+    settings: Settings,
+    groups: tuple[str, ...],
+    *,
+    broken_only: bool,
+    no_broken: bool,
+    dry_run: bool,
+    wait_s: float,
+) -> None:
+    """Remove the backups that no retention rule keeps, and undo those that were killed.
+
+    Without a GROUP, of all groups in the configuration. The newest backup of a domain and pinned
+    ones always stay.
+    """
+    if broken_only and no_broken:
+        raise click.UsageError("-b and -B exclude each other")
+    request = CleanRequest(
+        groups, broken=not no_broken, complete=not broken_only, dry_run=dry_run, wait_s=wait_s
+    )
+    job = configured(settings.config_path, partial(_clean, request))
+    run(settings, job, None if settings.quiet and not dry_run else Cleaned(dry_run))
+
+
+async def _clean(request: CleanRequest, config: Config, emit: Emit) -> None:
+    connect = partial(
+        open_hypervisor, config.uri, username=config.username, passphrase=config.passphrase
+    )
+    async with open_on_demand(connect) as hypervisor:
+        await run_clean(config, request, hypervisor, emit)

@@ -1,0 +1,34 @@
+"""``virtbackup pin``: keep a backup from being cleaned, and ``unpin``, its opposite."""
+
+import rich_click as click
+
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.cleaned import Pins
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.pinning import set_pinned
+from virtbackup_async.events import Emit
+
+
+@click.command("pin", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("group")
+@click.argument("domain")
+@click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
+@shared_options
+def command(settings: Settings, group: str, domain: str, date: str | None) -> None:
+    """Keep a backup of DOMAIN in GROUP from being cleaned, whatever its age.
+
+    The pin is part of the backup's definition. "list" shows it; "unpin" takes it back.
+    """
+    change_pin(settings, (group, domain, date), pinned=True)
+
+
+def change_pin(settings: Settings, backup: tuple[str, str, str | None], *, pinned: bool) -> None:
+    """Run the command; ``backup`` is group, domain and date."""
+
+    async def work(config: Config, emit: Emit) -> None:
+        emit(await set_pinned(config, *backup, pinned=pinned))
+
+    run(settings, configured(settings.config_path, work), None if settings.quiet else Pins())

@@ -1,0 +1,17 @@
+"""``virtbackup unpin``: let a pinned backup be cleaned again."""
+
+import rich_click as click
+
+from virtbackup_async.cli.commands.pin import change_pin
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.settings import Settings
+
+
+@click.command("unpin", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("group")
+@click.argument("domain")
+@click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
+@shared_options
+def command(settings: Settings, group: str, domain: str, date: str | None) -> None:
+    """Let a pinned backup of DOMAIN in GROUP be cleaned again when no rule keeps it."""
+    change_pin(settings, (group, domain, date), pinned=False)

@@ -1,0 +1,152 @@
+"""The ``clean`` command: undo what was killed, remove what no rule keeps, end what was begun.
+
+Each backup is an outcome of its own, said by an event: one that cannot be undone or removed stops
+no other. Safe to run twice, to interrupt anywhere, and beside running backups and restores.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter, create_task_group, to_thread
+
+from virtbackup_async.catalog.scanning import FoundBackup, FoundPending, Scan
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean_broken import Undoing, undo_broken
+from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.cleaning import Cleaning, CleanRequest
+from virtbackup_async.engine.dates import local_time
+from virtbackup_async.engine.debris import clean_debris
+from virtbackup_async.engine.locks import default_lock_directory
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.removal import backup_paths, occupied_bytes, remove_backup
+from virtbackup_async.engine.retention import Verdict
+from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError, VirtBackupError
+from virtbackup_async.events import (
+    BackupRemoved,
+    CleanVerdict,
+    Emit,
+    PendingFound,
+    RemovalFailed,
+    Warned,
+)
+
+REMOVAL_BEGUN = "its removal was begun"
+
+
+async def run_clean(
+    config: Config,
+    request: CleanRequest,
+    hypervisor: HypervisorPort,
+    emit: Emit,
+    lock_directory: Path | None = None,
+) -> None:
+    """Clean the targets of groups, and say by events what was done and what is left.
+
+    Args:
+        config: the configuration.
+        request: what to clean.
+        hypervisor: asked only if a domain has to be put back.
+        emit: where events go.
+        lock_directory: where the locks on domains lie; None for where all look for them.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: a named group has no target.
+        StorageError: a target cannot be read; the others were cleaned.
+    """
+    slots = CapacityLimiter(config.threads)
+    locks = lock_directory or default_lock_directory()
+    now = datetime.now().astimezone()
+    cleaning = Cleaning(request, hypervisor, emit, now, locks, slots)
+    failures: list[StorageError] = []
+    for target in await to_thread.run_sync(clean_targets, config, request.group_names):
+        try:
+            await _clean_target(cleaning, target)
+        except StorageError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        emit(Warned(str(failure)))
+    if failures:
+        raise failures[0]
+
+
+async def _clean_target(cleaning: Cleaning, target: CleanTarget) -> None:
+    scan = await target.catalog.scan()
+    await clean_debris(cleaning, target, scan)
+    if cleaning.request.broken:
+        await _undo_all(cleaning, target, scan)
+    for found in scan.removed:
+        await _end_removal(cleaning, target, found)
+    if cleaning.request.complete:
+        # Once more: an undone backup of ours may have turned out to be complete.
+        await _apply_retention(cleaning, target, await target.catalog.scan())
+
+
+async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    """Undo the pending backups, domains side by side, those of one domain one after the other."""
+    by_domain: dict[str, list[FoundPending]] = {}
+    for found in scan.pending:
+        by_domain.setdefault(found.pending.domain_name, []).append(found)
+
+    async def undo(domain: str, group: str) -> None:
+        async with cleaning.slots:
+            for found in by_domain[domain]:
+                pending = found.pending
+                cleaning.emit(PendingFound(group, domain, pending.name, str(found.path)))
+                if not cleaning.request.dry_run:
+                    await undo_broken(undoing, group, found, cleaning.patience(domain))
+
+    undoing = Undoing(cleaning.hypervisor, target.catalog, cleaning.lock_directory, cleaning.emit)
+    async with create_task_group() as domains:
+        for domain in by_domain:
+            group = target.group_of(domain)
+            if group is not None:
+                domains.start_soon(undo, domain, group, name=f"undo {domain}")
+
+
+async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBackup) -> None:
+    if target.group_of(found.definition.domain_name) is not None:
+        verdict = Verdict(found, keep=False, reasons=(REMOVAL_BEGUN,))
+        await _carry_out(cleaning, target, verdict)
+
+
+async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    for verdict in plan_clean(target, scan, cleaning.now):
+        await _carry_out(cleaning, target, verdict)
+
+
+async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) -> None:
+    """Say a verdict, and remove the backup if it is to go and this is no dry run."""
+    found, definition = verdict.found, verdict.found.definition
+    group = target.group_of(definition.domain_name) or ""
+    domain, name = definition.domain_name, definition.name
+    cleaning.emit(
+        CleanVerdict(
+            group=group,
+            domain=domain,
+            backup=name,
+            date=local_time(definition).isoformat(),
+            definition=str(found.path),
+            keep=verdict.keep,
+            reasons=verdict.reasons,
+            occupied_bytes=await _occupied_bytes(found),
+        )
+    )
+    if verdict.keep or cleaning.request.dry_run:
+        return
+    try:
+        freed_bytes = await remove_backup(target.catalog, found, cleaning.patience(domain))
+    except LockHeldError as error:
+        cleaning.emit(RemovalFailed(group, domain, name, error.message, in_use=True))
+    except VirtBackupError as error:
+        cleaning.emit(RemovalFailed(group, domain, name, str(error)))
+    else:
+        if freed_bytes is not None:
+            cleaning.emit(BackupRemoved(group, domain, name, freed_bytes))
+
+
+async def _occupied_bytes(found: FoundBackup) -> int:
+    try:
+        return await occupied_bytes([*backup_paths(found), found.path])
+    except DefinitionError:
+        return await occupied_bytes([found.path])

@@ -1,0 +1,61 @@
+"""A connection to libvirt that is opened when it is first needed.
+
+``clean`` needs libvirt only to put domains back: a target without unfinished backups is cleaned
+without it, and so are unfinished backups that made no overlay.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import anyio
+
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.errors import HypervisorError
+from virtbackup_async.model.host import HostVersions
+
+Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
+
+
+class HypervisorOnDemand:
+    """A ``HypervisorPort``; each call opens the connection, unless that failed once."""
+
+    def __init__(self, connect: Connect, stack: AsyncExitStack) -> None:
+        self._connect = connect
+        self._stack = stack
+        self._opening = anyio.Lock()
+        self._hypervisor: HypervisorPort | None = None
+        self._failure: HypervisorError | None = None
+
+    async def versions(self) -> HostVersions:
+        return await (await self._open()).versions()
+
+    async def domain_names(self) -> tuple[str, ...]:
+        return await (await self._open()).domain_names()
+
+    async def domain(self, name: str) -> DomainPort:
+        return await (await self._open()).domain(name)
+
+    async def domain_by_uuid(self, uuid: str) -> DomainPort:
+        return await (await self._open()).domain_by_uuid(uuid)
+
+    async def reconnect(self) -> None:
+        await (await self._open()).reconnect()
+
+    async def _open(self) -> HypervisorPort:
+        async with self._opening:
+            if self._failure is not None:
+                raise self._failure
+            if self._hypervisor is None:
+                try:
+                    self._hypervisor = await self._stack.enter_async_context(self._connect())
+                except HypervisorError as error:
+                    self._failure = error
+                    raise
+            return self._hypervisor
+
+
+@asynccontextmanager
+async def open_on_demand(connect: Connect) -> AsyncGenerator[HypervisorOnDemand]:
+    """Close the connection at the end, if it was ever opened."""
+    async with AsyncExitStack() as stack:
+        yield HypervisorOnDemand(connect, stack)

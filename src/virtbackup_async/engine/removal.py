@@ -1,0 +1,71 @@
+"""Removing one complete backup so that no crash leaves a listed backup without its data.
+
+Called by ``clean``. The order: the definition becomes a note (``catalog.removing``), the package
+goes, the note goes; each step is durable before the next. Whoever restores the backup holds its
+package, and then it stays; a pin that was set meanwhile is seen, because pins are set and
+definitions become notes under one lock.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.amendment import hold_definitions
+from virtbackup_async.catalog.package_files import image_files
+from virtbackup_async.catalog.removing import begin_removal, end_removal
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.locks import Patience, hold_package
+from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.packagers.registry import package_paths
+
+_BLOCK_BYTES = 512
+
+
+async def remove_backup(catalog: Catalog, found: FoundBackup, patience: Patience) -> int | None:
+    """Remove a backup, or end a removal that was begun.
+
+    Returns:
+        How many bytes are free again; None if it is gone already, or pinned by now.
+
+    Raises:
+        LockHeldError: it is being restored; nothing was done.
+        DefinitionError: its packager is not known; nothing was done.
+        StorageError: the target is not writable; what is left is ended by the next ``clean``.
+    """
+    paths = backup_paths(found)
+    async with hold_package(paths, exclusive=True, patience=patience):
+        freed_bytes = await occupied_bytes([*paths, found.path])
+        async with hold_definitions(found.path.parent):
+            definition = await catalog.read_definition(found.path)
+            if definition is None or definition.pinned:
+                return None
+            note = await begin_removal(found.path)
+        for path in paths:
+            await remove_durably(path)
+        await end_removal(note)
+    return freed_bytes
+
+
+def backup_paths(found: FoundBackup) -> tuple[Path, ...]:
+    """Return the paths of a backup's package.
+
+    Raises:
+        DefinitionError: the packager is not known.
+    """
+    definition, directory = found.definition, found.path.parent
+    files = image_files(definition)
+    return package_paths(definition.packager, directory, definition.name, files)
+
+
+async def occupied_bytes(paths: Iterable[Path]) -> int:
+    """Return what the files take on their file system; holes take nothing."""
+    return await to_thread.run_sync(lambda: sum(map(_occupied_bytes, paths)))
+
+
+def _occupied_bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * _BLOCK_BYTES
+    except OSError:
+        return 0  # gone already

@@ -1,0 +1,95 @@
+"""Which domain a killed backup left on its overlays, whatever it is called by now.
+
+``clean`` asks it for each pending file. A domain may have been renamed, undefined, or defined anew
+with another UUID since; the images must never be given to the wrong one. In this order:
+
+1. the domain with the UUID of the pending file, or of the XML in it (virt-backup writes no UUID);
+2. without a UUID, the domain of that name;
+3. whichever domain names one of the overlays now;
+4. none: nobody uses the images any more, and what the guest wrote last goes into them.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2s
+from pathlib import Path
+from typing import NoReturn
+
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.errors import DomainNotFoundError, RollbackError
+from virtbackup_async.model.backup import Pending
+from virtbackup_async.model.domain import Sources
+from virtbackup_async.model.domain_xml import canonical_uuid, uuid
+
+
+def uuid_of(pending: Pending) -> str | None:
+    """Return the UUID of the domain that was backed up, None where the file does not tell."""
+    return canonical_uuid(pending.domain_uuid) or uuid(pending.domain_xml)
+
+
+def lock_name(pending: Pending) -> str:
+    """Return what the domain's lock is on: its UUID, or in want of one a hash of its name."""
+    name = pending.domain_name.encode("utf-8", "surrogatepass")
+    return uuid_of(pending) or f"name-{blake2s(name, digest_size=16).hexdigest()}"
+
+
+async def find_domain(hypervisor: HypervisorPort, pending: Pending) -> "DomainPort | GoneDomain":
+    """Return the domain to put back; one that is nowhere defined where there is none.
+
+    Raises:
+        RollbackError: the images are in use by another domain: a person has to look at it.
+        HypervisorError: libvirt cannot be asked.
+    """
+    wanted = uuid_of(pending)
+    try:
+        if wanted is not None:
+            return await hypervisor.domain_by_uuid(wanted)
+        return await hypervisor.domain(pending.domain_name)
+    except DomainNotFoundError:
+        return await _user_of_images(hypervisor, pending) or GoneDomain(pending.domain_name)
+
+
+async def _user_of_images(hypervisor: HypervisorPort, pending: Pending) -> DomainPort | None:
+    disks = [disk for disk in pending.disks.values() if disk.snapshot is not None]
+    overlays = {Path(disk.snapshot or "") for disk in disks}
+    images = {Path(disk.src) for disk in disks}
+    on_an_image = None
+    for name in await hypervisor.domain_names():
+        try:
+            domain = await hypervisor.domain(name)
+            used = _paths(await domain.sources())
+        except DomainNotFoundError:
+            continue  # undefined since the names were listed
+        if used & overlays:
+            return domain
+        if used & images:
+            on_an_image = name
+    if on_an_image is not None:
+        raise RollbackError(
+            f"{pending.domain_name} is gone, and {on_an_image} uses its image now",
+            hint="Look at the overlay and the image, then remove the overlay or commit it.",
+        )
+    return None
+
+
+def _paths(sources: Sources) -> set[Path]:
+    sides: Iterable[Mapping[str, Path] | None] = (sources.live, sources.persistent)
+    return {path for side in sides for path in (side or {}).values()}
+
+
+class GoneDomain:
+    """A domain that libvirt does not know any more, for ``put_back``'s row of that name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def sources(self) -> Sources:
+        self._say()
+
+    async def commit(self, dev: str, *, resume: bool = False) -> None:
+        self._say(dev, resume)
+
+    async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
+        self._say(dev, path, image_format)
+
+    def _say(self, *_: object) -> NoReturn:
+        raise DomainNotFoundError(f"{self.name}: libvirt knows no such domain")
