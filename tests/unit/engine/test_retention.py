@@ -16,6 +16,7 @@ from virtbackup_async.model.backup import Definition, Packager
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NONE = Retention(0, 0, 0, 0, 0)
+DOC = (Path(__file__).parents[3] / "docs/clean.md").read_text()
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -59,6 +60,16 @@ def test_the_first_of_each_of_the_last_days_that_have_one():
         (EXPIRED,),
         ("newest",),
     ]
+
+
+def test_the_example_of_the_docs():
+    days = [(6, 29), (6, 30), *((7, day) for day in range(1, 10))]
+    backups = [at(UTC, 2026, month, day, 2) for month, day in days] + [at(UTC, 2026, 7, 9, 14)]
+    said = reasons(backups, rule(daily=3, weekly=2))
+    rows = [row for row in DOC.splitlines() if row.startswith(("| Mon", "| Tue", "| Wed", "| Thu"))]
+    kept_in_doc = [row.split("stays: ")[1].strip(" |") for row in rows if "stays" in row]
+    assert [", ".join(why) for why in said if why != (EXPIRED,)] == kept_in_doc
+    assert said.count((EXPIRED,)) == 6
 
 
 def test_none_keeps_the_first_of_every_period_and_zero_no_period():
