@@ -1,23 +1,20 @@
 """Copying one disk, the image and the chain below it, into the package."""
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import anyio
 from anyio import to_thread
 
 from virtbackup_async.catalog import names
+from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, signature
-from virtbackup_async.events import DiskDone, DiskProgress, Emit, Phase, PhaseChanged
+from virtbackup_async.events import DiskDone, Phase, PhaseChanged
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.packagers.interface import PackageWriter
-
-PROGRESS_INTERVAL_S = 0.1
 
 
 def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
@@ -62,9 +59,11 @@ async def copy_disk(
             await stack.enter_async_context(open_image_stream(image.path, environment.buffers))
             for image in images
         ]
-        progress = _Progress(environment.emit, domain, disk.dev, streams)
+        total_bytes = sum(map(data_bytes_of, streams))
+        meter = DiskMeter(environment.emit, domain, disk.dev, total_bytes)
         for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
-            stored = await package.add_disk(file, stream, progress.of(stream))
+            stored = await package.add_disk(file, stream, meter.begin(stream))
+            meter.end(stream)
             records.append(_record(image, file, stream, stored))
             if depth == 0:
                 await still.release(disk)
@@ -106,33 +105,3 @@ def _disk_done(domain: str, dev: str, record: DiskRecord) -> DiskDone:
         data_bytes=sum(image.data_bytes for image in images),
         digest=record.image.digest,
     )
-
-
-class _Progress:
-    """Adds up the images of a disk, and says so at most every ``PROGRESS_INTERVAL_S``."""
-
-    def __init__(self, emit: Emit, domain: str, dev: str, streams: list[DiskStream]) -> None:
-        self._emit = emit
-        self._domain = domain
-        self._dev = dev
-        self._done = dict.fromkeys(map(id, streams), 0)
-        self._total = sum(
-            extent.length for stream in streams for extent in stream.data_extents or ()
-        )
-        self._next_s = 0.0
-        self._say()
-
-    def of(self, stream: DiskStream) -> Callable[[int], None]:
-        """Return the callback of one image's copy."""
-
-        def on_progress(data_bytes: int) -> None:
-            self._done[id(stream)] = data_bytes
-            if anyio.current_time() >= self._next_s or sum(self._done.values()) == self._total:
-                self._say()
-
-        return on_progress
-
-    def _say(self) -> None:
-        done = sum(self._done.values())
-        self._emit(DiskProgress(self._domain, self._dev, done, self._total))
-        self._next_s = anyio.current_time() + PROGRESS_INTERVAL_S

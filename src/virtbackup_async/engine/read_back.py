@@ -7,18 +7,13 @@ import shlex
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
 
-from anyio import current_time
-
+from virtbackup_async.engine.disk_meter import DiskMeter
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage
 from virtbackup_async.errors import CorruptError, DigestMismatchError
-from virtbackup_async.events import DiskDone, DiskProgress, Emit, Warned
+from virtbackup_async.events import DiskDone, Emit, Warned
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import PackageReader, Progress
-
-PROGRESS_INTERVAL_S: Final = 0.1
-
 
 Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
 """Takes the whole of an image's stream in, and tells the progress of it."""
@@ -34,20 +29,18 @@ async def read_back(
         DigestMismatchError: the bytes are not those that were recorded.
         StorageError: ``fill`` could not write them.
     """
-    progress = _Progress(emit, domain, disk)
+    meter = DiskMeter(emit, domain, disk.dev, disk.data_bytes)
     size_bytes = 0
     digests = []
     for image in disk.images:
         async with package.open_disk(image.file) as stream:
             _check_size(image, stream)
-            await fill(image, stream, progress.begin(stream))
+            await fill(image, stream, meter.begin(stream))
             _check_digest(image, stream)
-            progress.end(stream)
+            meter.end(stream)
             size_bytes += stream.size_bytes
             digests.append(stream.digest)
-    done = DiskDone(
-        domain, disk.dev, disk.images[0].name, size_bytes, progress.done_bytes, digests[0]
-    )
+    done = DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, meter.done_bytes, digests[0])
     emit(done)
     return done
 
@@ -85,40 +78,3 @@ def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
             f"{image.expected_digest} was recorded",
             hint="The package is damaged: restore another date.",
         )
-
-
-class _Progress:
-    """Adds up a disk's images; says so at most every ``PROGRESS_INTERVAL_S``, and at the end."""
-
-    def __init__(self, emit: Emit, domain: str, disk: RestoredDisk) -> None:
-        self.done_bytes = 0
-        self._emit = emit
-        self._domain = domain
-        self._dev = disk.dev
-        self._total_bytes = disk.data_bytes
-        self._has_records = disk.data_bytes > 0
-        self._next_s = current_time() + PROGRESS_INTERVAL_S
-
-    def begin(self, stream: DiskStream) -> Callable[[int], None]:
-        """Give the callback for one image's stream."""
-        if not self._has_records:
-            extents = stream.data_extents
-            known = None if extents is None else sum(extent.length for extent in extents)
-            self._total_bytes += stream.size_bytes if known is None else known
-        before = self.done_bytes
-
-        def on_progress(data_bytes: int) -> None:
-            if current_time() >= self._next_s:
-                self._say(before + data_bytes)
-
-        return on_progress
-
-    def end(self, stream: DiskStream) -> None:
-        """Count an image that is done."""
-        self.done_bytes += stream.data_bytes
-        self._say(self.done_bytes)
-
-    def _say(self, done_bytes: int) -> None:
-        total = max(self._total_bytes, done_bytes)
-        self._emit(DiskProgress(self._domain, self._dev, done_bytes, total))
-        self._next_s = current_time() + PROGRESS_INTERVAL_S
