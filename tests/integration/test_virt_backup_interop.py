@@ -1,12 +1,6 @@
 """virt-backup 0.5.6 from PyPI, in an environment of its own: each restores what the other wrote."""
 
-import fcntl
 import filecmp
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,11 +8,10 @@ from anyio import to_thread
 
 from lab.disks import DiskSpec
 from lab.domains import define
-from lab.guest import cache_root
 from recording import Recorder, assert_at_home, back_up, configure, restore
+from virt_backup_program import run_virt_backup
 from virtbackup_async.engine.listing import list_backups
 
-VERSION = "0.5.6"
 PACKAGERS = {
     "directory": {"packager": "directory"},
     "tar": {"packager": "tar"},
@@ -27,22 +20,6 @@ PACKAGERS = {
     "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 1}},
     "zstd": {"packager": "zstd", "packager_opts": {"compression_lvl": 3}},
 }
-
-
-@pytest.fixture(scope="session")
-def virt_backup():
-    """The command of the real program; its environment is kept in the lab's cache."""
-    place = cache_root() / f"virt-backup-{VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{place}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", place], check=True)
-            install = [place / "bin/pip", "install", "-q", "--disable-pip-version-check"]
-            subprocess.run([*install, f"virt-backup=={VERSION}", "zstandard"], check=True)
-            (place / "complete").touch()
-    return place / "bin/virt-backup"
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +35,6 @@ def domain(daemon_of_the_run):
     yield domain
     daemon_of_the_run.ensure_started()
     domain.undefine()
-
-
-def run_virt_backup(program, config, *words):
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    command = [program, "-c", config, *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def same_files(one, other, names):
