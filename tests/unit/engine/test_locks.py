@@ -1,10 +1,12 @@
+import math
 import os
 import subprocess
 import sys
 
+import anyio
 import pytest
 
-from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.locks import Patience, hold_domain, hold_package
 from virtbackup_async.errors import LockHeldError, StorageError
 
 UUID = "00000000-0000-4000-8000-000000000000"
@@ -55,3 +57,41 @@ async def test_a_lock_file_with_anything_in_it_is_taken(tmp_path):
         with pytest.raises(LockHeldError):
             async with hold_domain(tmp_path, "web", UUID, "backup"):
                 pass
+
+
+async def test_patience_that_ends_says_who_holds_the_lock(tmp_path):
+    told = []
+    async with hold_domain(tmp_path, "web", UUID, "backup"):
+        with pytest.raises(LockHeldError, match="backup"):
+            async with hold_domain(tmp_path, "web", UUID, "clean", Patience(0.01, told.append)):
+                pass
+    assert told == [f"web: process {os.getpid()} (backup) works on this domain"]
+
+
+async def test_waiting_can_be_cancelled(tmp_path):
+    async with hold_domain(tmp_path, "web", UUID, "backup"):
+        with anyio.CancelScope() as scope:
+            patience = Patience(math.inf, lambda _message: scope.cancel())
+            async with hold_domain(tmp_path, "web", UUID, "clean", patience):
+                pass
+        assert scope.cancelled_caught
+
+
+async def test_many_may_read_a_package_and_none_while_it_is_removed(tmp_path):
+    package = tmp_path / "b.tar"
+    package.touch()
+    paths = [tmp_path / "missing", package]
+    first, second = (hold_package(paths, exclusive=False) for _ in range(2))
+    async with first, second:
+        with pytest.raises(LockHeldError, match=r"reads or removes .*b\.tar"):
+            async with hold_package(paths, exclusive=True):
+                pass
+    async with hold_package(paths, exclusive=True):
+        with pytest.raises(LockHeldError, match="removes"):
+            async with hold_package(paths, exclusive=False):
+                pass
+
+
+async def test_a_package_without_files_needs_no_lock(tmp_path):
+    async with hold_package([tmp_path / "missing"], exclusive=True):
+        pass
