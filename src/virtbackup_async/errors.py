@@ -21,7 +21,8 @@
     │   └── DigestMismatchError           restored bytes differ from the recorded digest
     ├── RollbackError                14   something is left to clean
     ├── ImageError                   21   an image cannot be read or written; qemu-img failed
-    └── StorageError                 22   the target is missing, not writable or full
+    ├── StorageError                 22   the target is missing, not writable or full
+    └── HookError                    23   a command of the configuration failed
 
 A signal ends the command with 128 plus its number. Messages are one line, lower case, without a
 final period: what, where. ``hint`` is a sentence: what to do.
@@ -136,3 +137,9 @@ class StorageError(VirtBackupError):
     """A target or a destination directory is missing, not writable or full."""
 
     exit_code = 22
+
+
+class HookError(VirtBackupError):
+    """A command that the configuration names failed, or could not be run."""
+
+    exit_code = 23

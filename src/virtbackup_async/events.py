@@ -157,6 +157,22 @@ class RestoreDone:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainDefined:
+    """libvirt has a domain on the restored images now.
+
+    ``rebased`` names the images whose headers were changed: they name the restored images below
+    them now, in place of the original ones.
+    """
+
+    kind: ClassVar[str] = "domain_defined"
+    domain: str
+    uuid: str
+    backup: str
+    started: bool
+    rebased: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyStarted:
     """A backup is about to be read back."""
 
@@ -309,6 +325,17 @@ class PinChanged:
     pinned: bool
 
 
+@dataclass(frozen=True, slots=True)
+class HookFailed:
+    """A command that the configuration names failed; ``group`` is None for those of the run."""
+
+    kind: ClassVar[str] = "hook_failed"
+
+    hook: str
+    group: str | None
+    error: str
+
+
 class Level(StrEnum):
     """How much a finding of ``doctor`` matters."""
 
@@ -355,11 +382,13 @@ Event = (
     | BackupFailed
     | RestoreStarted
     | RestoreDone
+    | DomainDefined
     | VerifyStarted
     | VerifyDone
     | VerifyFailed
     | ListedBackup
     | ListedDomain
+    | HookFailed
     | Finding
     | CleanVerdict
     | BackupRemoved

@@ -91,6 +91,22 @@ class FakeDomain:
         self.persistent[dev] = path
 
 
+class DescribedDomain(FakeDomain):
+    """A domain whose XML names its raw images, and a network disk that is never backed up."""
+
+    async def info(self) -> DomainInfo:
+        self._called("info")
+        disks = "".join(
+            f"<disk type='file'><driver type='raw'/><source file='{path}'/><target dev='{dev}'/>"
+            "</disk>"
+            for dev, path in self.own.items()
+        )
+        disks += "<disk type='network'><target dev='vdz'/></disk>"
+        xml = f"<domain><devices>{disks}</devices></domain>"
+        domain_id = -1 if self.live is None else 1
+        return DomainInfo(self.name, self.uuid, domain_id, self.live is not None, True, xml)
+
+
 class FakeHypervisor:
     """A connection that can be lost."""
 

@@ -2,7 +2,7 @@
 
 ::
 
-    work  --events-->  Tally  -->  Pump  -->  renderer
+    work  --events-->  Tally  -->  Pump  -->  renderer, log
       |                  |
       +--errors, signal--+--> Summary, the error's line on stderr, the exit code
 
@@ -25,6 +25,8 @@ from anyio.abc import TaskStatus
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
 from virtbackup_async.cli.log import open_log
 from virtbackup_async.cli.pump import Pump
+from virtbackup_async.cli.render.beside import Beside
+from virtbackup_async.cli.render.event_log import EventLog
 from virtbackup_async.cli.render.interface import Moment, Report
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.tally import Tally
@@ -38,10 +40,19 @@ _LAST_WORDS_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run; ``debug`` is what the configuration says."""
+    """What is to be run.
+
+    Attributes:
+        work: the command's own.
+        debug: what the configuration says.
+        conclude: run when the work has ended, whatever the way, with the summary as it stands.
+        event_log: where all events go beside the screen.
+    """
 
     work: Callable[[Emit], Awaitable[None]]
     debug: bool = False
+    conclude: Callable[[Summary, Emit], Awaitable[None]] | None = None
+    event_log: EventLog | None = None
 
 
 Prepare = Callable[[Emit], Job]
@@ -62,13 +73,15 @@ def run(settings: Settings, prepare: Prepare, report: Report | None) -> NoReturn
         prepare: makes the job, before there is a loop; it may emit warnings and raise.
         report: the result in text; None prints none.
     """
-    pump = Pump(choose_renderer(settings, report), _now)
+    view = Beside(choose_renderer(settings, report))
+    pump = Pump(view, _now)
     tally = Tally(pump.emit)
     with pump, open_log(pump.log) as log:
         log.setLevel(settings.log_level(debug=settings.debug))
         outcome = _Outcome(debug=settings.debug)
         try:
             job = prepare(tally.emit)
+            view.event_log = job.event_log
             outcome.debug = settings.debug or job.debug
             log.setLevel(settings.log_level(debug=outcome.debug))
             options = {"debug": outcome.debug}
@@ -98,7 +111,20 @@ async def _supervise(job: Job, outcome: _Outcome, tally: Tally, pump: Pump) -> N
                 outcome.signum = None
         except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors += _leaves(group)
+        await _conclude(job, outcome, tally)
         tasks.cancel_scope.cancel()
+
+
+async def _conclude(job: Job, outcome: _Outcome, tally: Tally) -> None:
+    """Let others know how the run ended; a signal meanwhile finds nothing to stop any more."""
+    if job.conclude is None:
+        return
+    signum = outcome.signum
+    try:
+        await job.conclude(tally.summary(outcome.errors, signum), tally.emit)
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it ends in an exit code
+        outcome.errors.append(error)
+    outcome.signum = signum
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

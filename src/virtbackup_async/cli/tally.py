@@ -24,6 +24,7 @@ from virtbackup_async.events import (
     Emit,
     Event,
     Finding,
+    HookFailed,
     Level,
     PendingLeft,
     PendingUndone,
@@ -57,6 +58,7 @@ class Tally:
         self._stays: list[PendingLeft | RemovalFailed] = []
         self._restoring: str | None = None
         self._problems = 0
+        self._hooks: list[HookFailed] = []
 
     def emit(self, event: Event) -> None:
         """Count an event and hand it on."""
@@ -78,6 +80,8 @@ class Tally:
                 self._verified.append(event)
             case VerifyFailed():
                 self._damaged.append(event)
+            case HookFailed():
+                self._hooks.append(event)
             case Finding(level=Level.PROBLEM):
                 self._problems += 1
             case _:
@@ -159,6 +163,8 @@ class Tally:
         if self._problems:
             found = "1 problem" if self._problems == 1 else f"{self._problems} problems"
             return BackupsFailedError.exit_code, f"{found} found"
+        if self._hooks:
+            return BackupsFailedError.exit_code, "; ".join(hook.error for hook in self._hooks)
         return 0, None
 
     def _left(self, pending: Sequence[str], errors: Sequence[BaseException]) -> str:

@@ -15,6 +15,7 @@ import platformdirs
 import yaml
 
 from virtbackup_async.compat import config as compat
+from virtbackup_async.config.operations import read_operations
 from virtbackup_async.config.patterns import PatternError, resolve
 from virtbackup_async.config.problems import Problems
 from virtbackup_async.config.schema import Config, Group, HostEntry
@@ -49,8 +50,9 @@ def load_config(path: Path | None) -> Config:
         _tell(change, file, problems)
     config = _build(raw, path, problems)
     problems.raise_errors()
-    if config.passphrase and mode & stat.S_IROTH:
-        problems.warn(("passphrase",), "every user can read it: chmod o-r the file")
+    for key, is_secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
+        if is_secret and mode & stat.S_IROTH:
+            problems.warn((key,), "every user can read it: chmod o-r the file")
     return replace(config, warnings=problems.warnings)
 
 
@@ -95,6 +97,7 @@ def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
 
 def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
     top = read_section(raw, TOP_KEYS, (), problems)
+    top |= read_operations(top, problems)
     default = read_group_section(top.pop("default", {}), ("default",), problems)
     sections = top.pop("groups", {})
     if not sections:

@@ -3,7 +3,7 @@
 from virtbackup_async.config.yaml_file import KeyPath, YamlFile, dotted
 from virtbackup_async.errors import ConfigError
 
-_SECRETS = frozenset({"passphrase", "password"})
+_SECRETS = frozenset({"passphrase", "password", "urls"})
 
 
 class Problems:

@@ -26,6 +26,19 @@ class Retention:
     keep_last: int | None = 0
 
 
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Commands around a run, each a program with its arguments; None: nothing is run."""
+
+    before: Command | None = None
+    after: Command | None = None
+    on_failure: Command | None = None
+    timeout_s: int = 600
+
+
 @dataclass(frozen=True, slots=True)
 class HostEntry:
     """Domains of a group. No ``disks`` means all; ``quiesce`` None takes the group's."""
@@ -53,10 +66,28 @@ class Group:
     quiesce: bool = False
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()
+    hooks: Hooks = Hooks()
 
     def includes(self, domain: str) -> bool:
         """Tell whether the group's hosts mean ``domain``."""
         return any_includes((entry.pattern for entry in self.hosts), domain)
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Who is told of a run's end: Apprise URLs; ``failure`` or ``always``."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    on: str = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Where all events but progress go, beside the screen; ``level`` is the least one kept."""
+
+    journald: bool = False
+    file: Path | None = None
+    level: str = "info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +100,8 @@ class Config:
         uri: of libvirt; None for libvirt's own default.
         parallel_disks: disks of one domain that are copied at the same time.
         buffers_mib: memory for all copies together, in MiB.
+        hooks: those around the whole run; each group has its own.
+        metrics_textfile: for Prometheus's node exporter; None: none is written.
         warnings: what the admin should change, ready to be shown.
     """
 
@@ -81,4 +114,8 @@ class Config:
     groups: dict[str, Group] = field(default_factory=dict)
     parallel_disks: int = 2
     buffers_mib: int = 64
+    hooks: Hooks = Hooks()
+    metrics_textfile: Path | None = None
+    notify: NotifySettings = NotifySettings()
+    log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()

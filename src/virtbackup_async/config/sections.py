@@ -11,7 +11,7 @@ from typing import Any
 from virtbackup_async.config import values
 from virtbackup_async.config.patterns import PatternError, parse_pattern
 from virtbackup_async.config.problems import Problems
-from virtbackup_async.config.schema import Group, HostEntry, Retention
+from virtbackup_async.config.schema import Group, Hooks, HostEntry, Retention
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
@@ -30,6 +30,10 @@ TOP_KEYS: Mapping[str, Check] = {
     "uri": values.optional_text,
     "username": values.optional_text,
     "passphrase": values.optional_text,
+    "metrics_textfile": values.file,
+    "hooks": values.mapping,
+    "notify": values.mapping,
+    "log": values.mapping,
     "default": values.mapping,
     "groups": values.mapping,
 }
@@ -41,11 +45,18 @@ GROUP_KEYS: Mapping[str, Check] = {
     "quiesce": values.flag,
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
+    "hooks": values.mapping,
 }
 HOST_KEYS: Mapping[str, Check] = {
     "host": values.text,
     "disks": values.texts,
     "quiesce": values.flag,
+}
+HOOK_KEYS: Mapping[str, Check] = {
+    "before": values.command,
+    "after": values.command,
+    "on_failure": values.command,
+    "timeout_s": values.count(1),
 }
 # What null means where it does not mean "as if the key were not there".
 NULLS: Mapping[str, Any] = {
@@ -86,7 +97,14 @@ def read_group_section(
             for index, entry in enumerate(read["hosts"])
         ]
         read["hosts"] = tuple(entry for entry in entries if entry)
+    if "hooks" in read:
+        read["hooks"] = read_hooks(read["hooks"], (*key_path, "hooks"), problems)
     return read
+
+
+def read_hooks(section: Section, key_path: KeyPath, problems: Problems) -> Hooks:
+    """Return the hooks of the run, of a group or of the defaults."""
+    return Hooks(**read_section(section, HOOK_KEYS, key_path, problems))
 
 
 def merge_group(name: str, default: Section, section: Section, problems: Problems) -> Group:
@@ -105,6 +123,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         quiesce=merged.get("quiesce", False),
         retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),
+        hooks=merged.get("hooks", Hooks()),
     )
 
 

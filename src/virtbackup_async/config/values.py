@@ -64,11 +64,40 @@ def directory(value: object) -> Path:
     return Path(text(value))
 
 
+def file(value: object) -> Path:
+    """Return the absolute path of a file, whether it exists or not."""
+    path = directory(value)
+    if not path.is_absolute():
+        raise WrongValueError("the path of a file, from the root on")
+    return path
+
+
+def command(value: object) -> tuple[str, ...]:
+    """Return a program and its arguments; text is a line for the shell."""
+    if isinstance(value, list):
+        argv = [*value]
+        if argv and all(isinstance(word, str) and "\0" not in word for word in argv) and argv[0]:
+            return tuple(argv)
+    elif isinstance(value, str) and value.strip() and "\0" not in value:
+        return ("/bin/sh", "-c", value)
+    raise WrongValueError("a command as text, or as a list of a program and its arguments")
+
+
+def one_of(*words: str) -> Check:
+    """Return the check for one of these words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise WrongValueError(f"one of {', '.join(words)}")
+        return value
+
+    return check
+
+
 def packager_type(value: object) -> str:
     """Return the name of a packager."""
-    if value not in PACKAGER_TYPES or not isinstance(value, str):
-        raise WrongValueError(f"one of {', '.join(PACKAGER_TYPES)}")
-    return value
+    found: str = one_of(*PACKAGER_TYPES)(value)
+    return found
 
 
 def mapping(value: object) -> dict[str, Any]:

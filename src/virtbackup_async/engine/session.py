@@ -12,10 +12,19 @@ import anyio
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.domain_backup import back_up_domain
 from virtbackup_async.engine.environment import Environment, build_environment
+from virtbackup_async.engine.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
-from virtbackup_async.events import BackupFailed, Emit, Phase, PhaseChanged, RunStarted, Warned
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    Emit,
+    Phase,
+    PhaseChanged,
+    RunStarted,
+    Warned,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -41,18 +50,22 @@ async def run_backup(
     plan = plan_backups(config, group_names, await hypervisor.domain_names())
     for message in plan.warnings:
         emit(Warned(message))
-    for missing in plan.missing:
-        error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
-        emit(BackupFailed(missing.group, missing.pattern, str(error), error.exit_code))
     by_domain: dict[str, list[PlannedBackup]] = {}
     for planned in plan.backups:
         by_domain.setdefault(planned.domain, []).append(planned)
     emit(RunStarted("backup", tuple(by_domain)))
-    await _back_up_all(environment, by_domain, anyio.CapacityLimiter(config.threads))
+    async with open_hooks(config, plan, emit) as hooks:
+        for missing in plan.missing:
+            error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
+            failed = BackupFailed(missing.group, missing.pattern, str(error), error.exit_code)
+            hooks.note([missing.group], failed)
+            emit(failed)
+        await _back_up_all(environment, hooks, by_domain, anyio.CapacityLimiter(config.threads))
 
 
 async def _back_up_all(
     environment: Environment,
+    hooks: OpenHooks,
     by_domain: dict[str, list[PlannedBackup]],
     slots: anyio.CapacityLimiter,
 ) -> None:
@@ -60,29 +73,35 @@ async def _back_up_all(
         environment.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
         async with slots:
             for planned in backups:
-                await _outcome(environment, planned)
+                await _outcome(environment, hooks, planned)
 
     async with anyio.create_task_group() as domains:
         for name, backups in by_domain.items():
             domains.start_soon(back_up, backups, name=f"back up {name}")
 
 
-async def _outcome(environment: Environment, planned: PlannedBackup) -> None:
+async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedBackup) -> None:
     """Turn success, failure and cancellation of one backup into its last event."""
+
+    def end(result: BackupDone | BackupFailed) -> None:
+        hooks.note((planned.group.name, *planned.also_in), result)
+        environment.emit(result)
+
     try:
+        hooks.check(planned)
         done = await back_up_domain(environment, planned)
     except VirtBackupError as error:
         left = isinstance(error, RollbackError)
-        environment.emit(_failed(planned, str(error), error.exit_code, left_pending=left))
+        end(_failed(planned, str(error), error.exit_code, left_pending=left))
     except anyio.get_cancelled_exc_class():
-        environment.emit(_failed(planned, "cancelled", 1, cancelled=True))
+        end(_failed(planned, "cancelled", 1, cancelled=True))
         raise
     except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
         _log.exception("%s: unexpected error", planned.domain)
         message = f"unexpected: {type(error).__name__}: {error}"
-        environment.emit(_failed(planned, message, VirtBackupError.exit_code))
+        end(_failed(planned, message, VirtBackupError.exit_code))
     else:
-        environment.emit(done)
+        end(done)
 
 
 def _failed(

@@ -25,7 +25,7 @@ def command(settings: Settings, groups: tuple[str, ...], *, wait_s: float) -> No
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    job = configured(settings.config_path, partial(_back_up, groups, wait_s))
+    job = configured(settings.config_path, partial(_back_up, groups, wait_s), told="backup")
     run(settings, job, None if settings.quiet else Result())
 
 

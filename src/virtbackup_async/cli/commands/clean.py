@@ -46,7 +46,7 @@ def command(  # noqa: PLR0913 -- one for each option
     request = CleanRequest(
         groups, broken=not no_broken, complete=not broken_only, dry_run=dry_run, wait_s=wait_s
     )
-    job = configured(settings.config_path, partial(_clean, request))
+    job = configured(settings.config_path, partial(_clean, request), told="clean")
     run(settings, job, None if settings.quiet and not dry_run else Cleaned(dry_run))
 
 

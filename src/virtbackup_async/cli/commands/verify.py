@@ -56,7 +56,7 @@ def command(  # noqa: PLR0913 -- one for each option
     "list" shows.
     """
     request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample)
-    job = configured(settings.config_path, partial(_verify, request))
+    job = configured(settings.config_path, partial(_verify, request), told="verify")
     run(settings, job, None if settings.quiet else Result())
 
 

@@ -22,6 +22,7 @@ from virtbackup_async.events import (
     BackupStarted,
     DiskSkipped,
     Event,
+    HookFailed,
     PendingLeft,
     PendingUndone,
     RemovalFailed,
@@ -84,7 +85,7 @@ class LiveView:
         match event:
             case BackupDone() | RestoreDone() | VerifyDone() | BackupRemoved() | PendingUndone():
                 return self._glyphs.done, "green"
-            case BackupFailed() | VerifyFailed() | PendingLeft() | RemovalFailed():
+            case BackupFailed() | VerifyFailed() | PendingLeft() | RemovalFailed() | HookFailed():
                 return self._glyphs.failed, "red"
             case Warned():
                 return self._glyphs.warning, "yellow"

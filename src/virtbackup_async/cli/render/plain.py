@@ -14,6 +14,7 @@ from virtbackup_async.events import (
     BackupFailed,
     DiskProgress,
     Event,
+    HookFailed,
     PendingLeft,
     PhaseChanged,
     RemovalFailed,
@@ -90,7 +91,7 @@ class Quiet:
         self._lines = Lines(err)
 
     def show(self, event: Event, at: Moment) -> None:
-        wrong = Warned | BackupFailed | VerifyFailed | PendingLeft | RemovalFailed
+        wrong = Warned | BackupFailed | HookFailed | VerifyFailed | PendingLeft | RemovalFailed
         if isinstance(event, wrong) and (line := in_words(event)):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)

@@ -8,7 +8,9 @@ from virtbackup_async.events import (
     BackupStarted,
     DiskDone,
     DiskSkipped,
+    DomainDefined,
     Event,
+    HookFailed,
     PendingLeft,
     PendingUndone,
     PhaseChanged,
@@ -52,6 +54,8 @@ def _end_in_words(event: Event) -> str | None:
             word = "cancelled" if event.cancelled else "failed"
             left = " (left pending)" if event.left_pending else ""
             return f"{event.domain}: backup {word}{left}: {reason(event)}"
+        case HookFailed():
+            return event.error
         case RestoreStarted():
             return f"{event.domain}: restoring {event.backup} to {event.target}"
         case RestoreDone():
@@ -63,6 +67,8 @@ def _end_in_words(event: Event) -> str | None:
 
 def _verify_in_words(event: Event) -> str | None:
     match event:
+        case DomainDefined():
+            return f"{event.domain}: {'defined and started' if event.started else 'defined'}"
         case VerifyStarted():
             return f"{event.domain}: verifying {event.backup}"
         case VerifyDone():

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
-from fakes.hypervisor import FakeDomain, FakeHypervisor
+from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
@@ -18,7 +18,6 @@ from virtbackup_async.engine.locks import is_held
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
-from virtbackup_async.model.domain import DomainInfo
 
 NAME = "20260701-030000_1_fake"
 DEFINITION = {
@@ -33,19 +32,10 @@ DEFINITION = {
 }
 
 
-class Domain(FakeDomain):
-    """A domain that describes its disk."""
+class Domain(DescribedDomain):
+    """A domain with an agent that may be silent, and a snapshot of somebody else's."""
 
     agent_answers = True
-
-    async def info(self):
-        disk = (
-            f"<disk type='file' device='disk'><driver type='raw'/><target dev='vda'/>"
-            f"<source file='{self.own['vda']}'/></disk>"
-            "<disk type='network' device='disk'><target dev='vdb'/></disk>"
-        )
-        xml = f"<domain><devices>{disk}</devices></domain>"
-        return DomainInfo(self.name, self.uuid, 1, self.live is not None, True, xml)
 
     async def prepare_quiesce(self):
         await super().prepare_quiesce()
@@ -99,7 +89,7 @@ async def test_a_host_in_order_has_no_problem(examine):
     found = await examine()
     assert [one for one in found if one.level is Level.PROBLEM] == []
     assert any("raw of 0 MiB" in message for message in of(found, "disk", Level.OK))
-    assert of(found, "disk", Level.WARNING)[0].startswith("vdb is not backed up: a network disk")
+    assert of(found, "disk", Level.WARNING)[0].startswith("vdz is not backed up: a network disk")
     assert "has no backup in group all yet" in of(found, "backups", Level.WARNING)
     assert "before-upgrade" in of(found, "leftover", Level.INFO)[0]
 

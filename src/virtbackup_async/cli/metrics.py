@@ -1,0 +1,112 @@
+r"""Metrics of runs in a file for Prometheus's node exporter (its textfile collector).
+
+::
+
+    # HELP virtbackup_backup_success Whether the last backup of the domain succeeded.
+    # TYPE virtbackup_backup_success gauge
+    virtbackup_backup_success{group="main",domain="web"} 1
+
+Called by ``aftermath`` when a run has ended. What earlier runs wrote of other groups and domains
+stays: the file is read, the samples of this run take their places, and it is replaced at once.
+Source: prometheus.io, "Exposition formats".
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    Event,
+    Summary,
+    VerifyDone,
+    VerifyFailed,
+)
+
+HELP: Mapping[str, str] = {
+    "virtbackup_backup_success": "Whether the last backup of the domain succeeded.",
+    "virtbackup_backup_last_success_timestamp_seconds": "When the domain's last backup was done.",
+    "virtbackup_backup_duration_seconds": "How long the domain's last backup took.",
+    "virtbackup_backup_data_bytes": "What the domain's last backup read, holes left out.",
+    "virtbackup_backup_stored_bytes": "What the domain's last backup takes in its target.",
+    "virtbackup_verify_success": "Whether the domain's last verified backup was whole.",
+    "virtbackup_verify_last_success_timestamp_seconds": "When a backup of it was last verified.",
+    "virtbackup_run_timestamp_seconds": "When the last run of the command ended.",
+    "virtbackup_run_exit_code": "The exit code of the last run of the command.",
+}
+
+Sample = tuple[str, str]
+"""A metric's name, and its labels as they are written."""
+Samples = dict[Sample, float]
+
+_LINE = re.compile(r"(\w+)(\{.*\}) (\S+)")
+_ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
+
+
+def counts(event: Event) -> bool:
+    """Tell whether there are metrics of an event."""
+    return isinstance(event, BackupDone | BackupFailed | VerifyDone | VerifyFailed)
+
+
+def samples_of(
+    command: str, events: Iterable[Event], summary: Summary, now_s: float
+) -> Iterator[tuple[Sample, float]]:
+    """Give the samples of one run; a later one of the same domain replaces an earlier one."""
+    for event in events:
+        for name, value in _of_event(event, now_s):
+            domain, group = getattr(event, "domain", ""), getattr(event, "group", "")
+            yield (f"virtbackup_{name}", _labels(group=group, domain=domain)), value
+    labels = _labels(command=command)
+    yield ("virtbackup_run_timestamp_seconds", labels), now_s
+    yield ("virtbackup_run_exit_code", labels), summary.exit_code
+
+
+def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
+    match event:
+        case BackupDone():
+            yield "backup_success", 1
+            yield "backup_last_success_timestamp_seconds", now_s
+            yield "backup_duration_seconds", event.duration_s
+            yield "backup_data_bytes", event.data_bytes
+            yield "backup_stored_bytes", event.stored_bytes
+        case BackupFailed():
+            yield "backup_success", 0
+        case VerifyDone():
+            yield "verify_success", 1
+            yield "verify_last_success_timestamp_seconds", now_s
+        case VerifyFailed():
+            yield "verify_success", 0
+        case _:
+            pass
+
+
+def dumps(samples: Samples) -> str:
+    """Return the file's text, each metric with its help and type, its samples sorted."""
+    lines = []
+    for name, help_text in HELP.items():
+        found = sorted((key[1], value) for key, value in samples.items() if key[0] == name)
+        if found:
+            lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{labels} {value!r}" for labels, value in found]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def loads(text: str) -> Samples:
+    """Return the samples of a file that :func:`dumps` wrote; what else is in it is left out."""
+    samples: Samples = {}
+    for line in text.splitlines():
+        found = _LINE.fullmatch(line)
+        if found is None or found[1] not in HELP:
+            continue
+        try:
+            samples[found[1], found[2]] = float(found[3])
+        except ValueError:
+            continue
+    return samples
+
+
+def _labels(**labels: str) -> str:
+    escaped = {
+        key: "".join(_ESCAPES.get(char, char) for char in value) for key, value in labels.items()
+    }
+    return "{" + ",".join(f'{key}="{value}"' for key, value in escaped.items()) + "}"

@@ -1,0 +1,179 @@
+r"""Every event but progress, for those who read later: journald, or a file of JSON lines.
+
+The pump's thread calls it beside the renderer. journald takes one datagram an entry::
+
+    MESSAGE=web: backup done: ...\n          a value without a line break
+    VIRTBACKUP_ERROR\n<8 bytes, little endian: length><value>\n     one that may have some
+
+Source: systemd.io, "Native Journal Protocol".
+"""
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from virtbackup_async.cli.render.interface import LogLine, Moment
+from virtbackup_async.cli.render.json_lines import json_line
+from virtbackup_async.cli.render.text import level_name
+from virtbackup_async.cli.render.words import in_words
+from virtbackup_async.config.schema import LogSettings
+from virtbackup_async.events import (
+    BackupFailed,
+    DiskProgress,
+    Event,
+    Finding,
+    HookFailed,
+    Level,
+    PendingLeft,
+    PhaseChanged,
+    RemovalFailed,
+    Summary,
+    VerifyFailed,
+    Warned,
+)
+
+JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
+FILE_MODE = 0o600
+SEND_TIMEOUT_S = 1.0
+# A datagram has to fit into the socket's buffer; names and errors are far shorter.
+VALUE_MAX_BYTES = 4096
+
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+_FAILURES = (BackupFailed, VerifyFailed, PendingLeft, RemovalFailed, HookFailed)
+
+
+class Sink(Protocol):
+    """Where entries of the log go; raises OSError."""
+
+    def write(self, level: int, event: Event | LogLine, at: Moment) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class EventLog:
+    """Hands every event that is grave enough to the sinks."""
+
+    def __init__(self, least: int, sinks: list[Sink]) -> None:
+        self._least = least
+        self._sinks = sinks
+
+    def show(self, event: Event, at: Moment) -> None:
+        """Log one event, unless it is progress."""
+        if not isinstance(event, DiskProgress):
+            self._write(level_of(event), event, at)
+
+    def log(self, line: LogLine, at: Moment) -> None:
+        """Log one line of the program's own log."""
+        self._write(line.level, line, at)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+
+    def _write(self, level: int, event: Event | LogLine, at: Moment) -> None:
+        if level >= self._least:
+            for sink in self._sinks:
+                sink.write(level, event, at)
+
+
+class Journal:
+    """Entries for journald, each event's fields as ``VIRTBACKUP_<FIELD>``."""
+
+    def __init__(self, path: Path = JOURNAL_SOCKET) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(SEND_TIMEOUT_S)
+        try:
+            self._socket.connect(os.fspath(path))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def write(self, level: int, event: Event | LogLine, at: Moment) -> None:  # noqa: ARG002 -- journald has a clock
+        fields = {"PRIORITY": str(priority(level)), "SYSLOG_IDENTIFIER": "virtbackup"}
+        self._socket.send(b"".join(_encoded({**fields, **_fields(event)})))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class JsonFile:
+    """JSON lines at the end of a file; ``log`` is the event of the program's own lines."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, FILE_MODE)
+
+    def write(self, level: int, event: Event | LogLine, at: Moment) -> None:
+        if isinstance(event, LogLine):
+            time = at.wall.isoformat(timespec="milliseconds")
+            record = {"event": "log", "time": time, "level": level_name(level)}
+            line = json.dumps({**record, "message": event.text}, separators=(",", ":"))
+        else:
+            line = json_line(event, at.wall)
+        # One write an entry: two runs that log into one file do not mix their lines.
+        os.write(self._fd, f"{line}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def open_event_log(settings: LogSettings) -> EventLog | None:
+    """Open what the configuration asks for; None if it asks for nothing.
+
+    Raises:
+        OSError: journald does not listen, or the file cannot be opened.
+    """
+    sinks: list[Sink] = []
+    if settings.journald:
+        sinks.append(Journal())
+    if settings.file is not None:
+        sinks.append(JsonFile(settings.file))
+    return EventLog(logging.getLevelName(settings.level.upper()), sinks) if sinks else None
+
+
+def level_of(event: Event) -> int:
+    """Return how grave an event is, as the ``logging`` module's number."""
+    match event:
+        case Warned() | Finding(level=Level.WARNING):
+            return logging.WARNING
+        case Finding(level=Level.PROBLEM) | Summary(ok=False):
+            return logging.ERROR
+        case PhaseChanged():
+            return logging.DEBUG
+        case _:
+            return logging.ERROR if isinstance(event, _FAILURES) else logging.INFO
+
+
+def priority(level: int) -> int:
+    """Return syslog's number for the ``logging`` module's."""
+    return next((_PRIORITIES[known] for known in sorted(_PRIORITIES) if level <= known), 2)
+
+
+def _fields(event: Event | LogLine) -> Mapping[str, str]:
+    if isinstance(event, LogLine):
+        return {"MESSAGE": event.text}
+    values = {key: value for key, value in asdict(event).items() if value is not None}
+    fields = {f"VIRTBACKUP_{key.upper()}": _text(value) for key, value in values.items()}
+    message = in_words(event) or str(values.get("error") or values.get("message") or event.kind)
+    return {"MESSAGE": message, "VIRTBACKUP_EVENT": event.kind, **fields}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _encoded(fields: Mapping[str, str]) -> Iterator[bytes]:
+    for key, text in fields.items():
+        value = text.encode(errors="backslashreplace")[:VALUE_MAX_BYTES]
+        if b"\n" in value:
+            yield key.encode() + b"\n" + struct.pack("<Q", len(value)) + value + b"\n"
+        else:
+            yield key.encode() + b"=" + value + b"\n"

@@ -1,0 +1,160 @@
+"""The admin's own commands around a run: ``before``, ``after`` and ``on_failure``.
+
+``session`` opens them around all backups of a run::
+
+    before of the run, before of each group     one that fails: its backups fail, nothing is touched
+        the backups
+    of each group, then of the run: on_failure if a backup failed, after in any case
+
+A hook that runs longer than its timeout is killed. ``after`` and ``on_failure`` run also when the
+run was cancelled: what ``before`` did has to be undone.
+"""
+
+import json
+import logging
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+
+import anyio
+
+from virtbackup_async.config.schema import Config, Group, Hooks
+from virtbackup_async.engine.plan import Plan, PlannedBackup
+from virtbackup_async.errors import HookError
+from virtbackup_async.events import BackupDone, BackupFailed, Emit, HookFailed
+from virtbackup_async.processes import Ended, run_program
+
+_log = logging.getLogger(__name__)
+
+KEEP_BYTES = 64 * 1024
+Result = BackupDone | BackupFailed
+
+
+@dataclass(slots=True)
+class _Circle:
+    """What hooks stand around: a group, or with None the whole run."""
+
+    group: Group | None
+    hooks: Hooks
+    results: list[Result] = field(default_factory=list)
+    refusal: str | None = None
+
+    @property
+    def place(self) -> str:
+        return f" of group {self.group.name}" if self.group else ""
+
+
+class OpenHooks:
+    """The hooks of one run; ``session`` asks before a backup, and notes what became of it."""
+
+    def __init__(self, config: Config, plan: Plan, emit: Emit) -> None:
+        self._config = config
+        self._emit = emit
+        self._run = _Circle(None, config.hooks)
+        names = dict.fromkeys(name for planned in plan.backups for name in _groups(planned))
+        self._groups = {
+            name: _Circle(config.groups[name], config.groups[name].hooks) for name in names
+        }
+
+    def check(self, planned: PlannedBackup) -> None:
+        """Let a backup pass, unless a ``before`` stands in its way.
+
+        Raises:
+            HookError: that ``before`` failed.
+        """
+        for circle in (self._run, *(self._groups[name] for name in _groups(planned))):
+            if circle.refusal is not None:
+                raise HookError(circle.refusal, hint="Its output is in the log (-v).")
+
+    def note(self, groups: Iterable[str], result: Result) -> None:
+        """Remember what became of a backup that these groups wanted."""
+        self._run.results.append(result)
+        for name in groups:
+            if name in self._groups:
+                self._groups[name].results.append(result)
+
+    async def before(self) -> None:
+        """Run ``before`` of the run, then of each group."""
+        for circle in (self._run, *self._groups.values()):
+            if self._run.refusal is None:
+                circle.refusal = await self._call("before", circle)
+
+    async def after(self) -> None:
+        """Run ``on_failure`` where a backup failed, and ``after``, from the inside out."""
+        for circle in (*self._groups.values(), self._run):
+            if any(isinstance(result, BackupFailed) for result in circle.results):
+                await self._call("on_failure", circle)
+            await self._call("after", circle)
+
+    async def _call(self, name: str, circle: _Circle) -> str | None:
+        argv: tuple[str, ...] | None = getattr(circle.hooks, name)
+        if argv is None:
+            return None
+        what = f"hook {name}{circle.place}"
+        try:
+            with anyio.fail_after(circle.hooks.timeout_s):
+                ended = await run_program(
+                    argv,
+                    stdin=self._report(name, circle),
+                    environment=self._environment(name, circle),
+                    keep_bytes=KEEP_BYTES,
+                )
+            _tell(what, ended)
+        except TimeoutError:
+            return self._failed(name, circle, f"{what} was killed after {circle.hooks.timeout_s} s")
+        except OSError as error:
+            return self._failed(name, circle, f"{what}: cannot run {argv[0]}: {error.strerror}")
+        if ended.returncode != 0:
+            return self._failed(name, circle, f"{what} exited with {ended.returncode}")
+        return None
+
+    def _failed(self, name: str, circle: _Circle, message: str) -> str:
+        group = circle.group.name if circle.group else None
+        self._emit(HookFailed(name, group, message))
+        return message
+
+    def _report(self, name: str, circle: _Circle) -> bytes:
+        done = [asdict(result) for result in circle.results if isinstance(result, BackupDone)]
+        failed = [asdict(result) for result in circle.results if isinstance(result, BackupFailed)]
+        report = {**_context(name, circle), "ok": not failed, "done": done, "failed": failed}
+        return json.dumps(report).encode() + b"\n"
+
+    def _environment(self, name: str, circle: _Circle) -> Mapping[str, str]:
+        context = {**_context(name, circle), "config": str(self._config.path)}
+        ours = {f"VIRTBACKUP_{key.upper()}": value or "" for key, value in context.items()}
+        return {**os.environ, **ours}
+
+
+@asynccontextmanager
+async def open_hooks(config: Config, plan: Plan, emit: Emit) -> AsyncGenerator[OpenHooks]:
+    """Run ``before``; on the way out, whatever the way, ``on_failure`` and ``after``."""
+    hooks = OpenHooks(config, plan, emit)
+    try:
+        await hooks.before()
+        yield hooks
+    finally:
+        # Bounded: each hook has its own timeout.
+        with anyio.CancelScope(shield=True):
+            await hooks.after()
+
+
+def _groups(planned: PlannedBackup) -> Sequence[str]:
+    return (planned.group.name, *planned.also_in)
+
+
+def _context(name: str, circle: _Circle) -> dict[str, str | None]:
+    group = circle.group
+    return {
+        "hook": name,
+        "command": "backup",
+        "group": group.name if group else None,
+        "target": str(group.target) if group else None,
+    }
+
+
+def _tell(what: str, ended: Ended) -> None:
+    """Write what the hook said to the log, each line by itself."""
+    level = logging.WARNING if ended.returncode else logging.INFO
+    for line in (ended.stdout + ended.stderr).decode(errors="replace").splitlines():
+        _log.log(level, "%s: %s", what, line)
