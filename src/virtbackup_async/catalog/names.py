@@ -61,6 +61,11 @@ def disk_file(name: str, dev: str, image_format: str) -> str:
 
 def overlay_path(image: Path, token: str) -> Path:
     """Return the path of an overlay: beside ``image``, ``<its name>.vbk-<token>``."""
+    return beside(image, token)
+
+
+def beside(image: Path, token: str) -> Path:
+    """Return a path of ours beside ``image``: its name, shortened if need be, and the token."""
     suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)

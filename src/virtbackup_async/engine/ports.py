@@ -46,6 +46,12 @@ class DomainPort(ImageUser, Protocol):
     async def thaw(self) -> None: ...
 
 
+class StartableDomain(DomainPort, Protocol):
+    """A domain that ``restore`` may start."""
+
+    async def start(self) -> None: ...
+
+
 class HypervisorPort(Protocol):
     """A connection to a hypervisor."""
 
@@ -58,3 +64,13 @@ class HypervisorPort(Protocol):
     async def domain_by_uuid(self, uuid: str) -> DomainPort: ...
 
     async def reconnect(self) -> None: ...
+
+
+class DefiningPort(Protocol):
+    """A connection by which ``restore`` defines domains."""
+
+    async def domain(self, name: str) -> DomainPort: ...
+
+    async def domain_by_uuid(self, uuid: str) -> DomainPort: ...
+
+    async def define(self, xml: str) -> StartableDomain: ...

@@ -8,6 +8,7 @@ existing file is ever touched; after a failure or a cancellation nothing of the 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from anyio import CapacityLimiter, create_task_group, current_time
 
@@ -20,6 +21,10 @@ from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
 
+_PRIVATE: Final = 0o700
+# Its files can be opened by name by whom they belong to, and not be listed.
+_REACHABLE: Final = 0o711
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
@@ -30,12 +35,16 @@ class RestoreRequest:
         directory: where its package lies.
         target: a directory; made if it is missing.
         disks: the devs to restore; empty for all.
+        for_domain: a domain will be defined on the images: QEMU, which mostly runs as another
+            user, must reach them in a directory that is made here, and their chains will be put
+            together.
     """
 
     definition: Definition
     directory: Path
     target: Path
     disks: tuple[str, ...] = ()
+    for_domain: bool = False
 
 
 async def restore_backup(
@@ -58,14 +67,16 @@ async def restore_backup(
     definition, target = request.definition, request.target
     domain = definition.domain_name
     plan = plan_restore(definition, request.disks)
-    async with open_restored_files(target, plan) as files:
+    async with open_restored_files(
+        target, plan, _REACHABLE if request.for_domain else _PRIVATE
+    ) as files:
         emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
         async with open_package(definition, request.directory, buffers) as package:
-            data_bytes = await _all_disks(
+            data_bytes = await restore_disks(
                 plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
             )
         await files.publish(plan.xml_name, definition.domain_xml.encode())
-    for disk in plan.disks:
+    for disk in () if request.for_domain else plan.disks:
         for hint in rebase_hints(disk, domain, target):
             emit(hint)
     return RestoreDone(
@@ -79,10 +90,14 @@ async def restore_backup(
     )
 
 
-async def _all_disks(
+async def restore_disks(
     plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[DiskDone]]
 ) -> int:
-    """Restore the disks side by side; the first that fails cancels the others."""
+    """Restore the disks side by side; the first that fails cancels the others.
+
+    Returns:
+        How many bytes of data were in them.
+    """
     data_bytes: list[int] = []
 
     async def work(disk: RestoredDisk) -> None:

@@ -36,14 +36,16 @@ _PART: Final = ".part"
 
 
 @asynccontextmanager
-async def open_restored_files(target: Path, plan: RestorePlan) -> AsyncIterator["RestoredFiles"]:
-    """Check ``target``, make it if it is missing, and take the plan's files in.
+async def open_restored_files(
+    target: Path, plan: RestorePlan, mode: int
+) -> AsyncIterator["RestoredFiles"]:
+    """Check ``target``, make it if it is missing, with ``mode``, and take the plan's files in.
 
     Raises:
         StorageError: it cannot be written, a file exists already, or there is too little space.
         RollbackError: the block failed, and some file could not be removed.
     """
-    made_target = await to_thread.run_sync(_make_target, target)
+    made_target = await to_thread.run_sync(_make_target, target, mode)
     files = RestoredFiles(target)
     try:
         await to_thread.run_sync(_check_target, target, plan)
@@ -97,11 +99,11 @@ class RestoredFiles:
             )
 
 
-def _make_target(target: Path) -> bool:
+def _make_target(target: Path, mode: int) -> bool:
     try:
         if target.is_dir():
             return False
-        target.mkdir(mode=0o700, parents=True)
+        target.mkdir(mode=mode, parents=True)
     except OSError as error:
         raise storage_error("create", target, error) from error
     return True
@@ -119,11 +121,16 @@ def _check_target(target: Path, plan: RestorePlan) -> None:
                 f"file exists already: {target / name}",
                 hint="Nothing is ever overwritten: restore into another directory.",
             )
+    check_space(target, status, plan.data_bytes)
+
+
+def check_space(directory: Path, status: os.statvfs_result, needed_bytes: int) -> None:
+    """Raise StorageError if the file system of ``directory`` has less than that free."""
     available_bytes = status.f_bavail * status.f_frsize
-    if available_bytes < plan.data_bytes:
+    if available_bytes < needed_bytes:
         raise StorageError(
-            f"target is too small: {target} has {available_bytes} bytes free, "
-            f"the backup needs {plan.data_bytes}",
+            f"target is too small: {directory} has {available_bytes} bytes free, "
+            f"the backup needs {needed_bytes}",
             hint="Free some space or restore into another file system.",
         )
 

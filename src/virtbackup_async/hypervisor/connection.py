@@ -83,6 +83,15 @@ class Hypervisor:
         found = await self.lookup(uuid)
         return Domain(self, found.name(), found.UUIDString())
 
+    async def define(self, xml: str) -> Domain:
+        """Define a domain, shut off. One of the same name and UUID would be replaced.
+
+        Raises:
+            HypervisorError: libvirt refuses the XML, or its name or UUID is another domain's.
+        """
+        defined = await self.call("define the domain", self._live().defineXMLFlags, xml, 0)
+        return Domain(self, defined.name(), defined.UUIDString())
+
     async def lookup(self, uuid: str) -> libvirt.virDomain:
         """Return libvirt's own object for a domain, on the connection as it is now.
 

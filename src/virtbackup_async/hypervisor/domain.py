@@ -52,6 +52,15 @@ class Domain:
         handle = await self._handle()
         return await self._hypervisor.call(f"{self.name}: read disks", _read_sources, handle)
 
+    async def start(self) -> None:
+        """Start the domain.
+
+        Raises:
+            HypervisorError: it runs already, or QEMU refuses.
+        """
+        handle = await self._handle()
+        await self._hypervisor.call(f"{self.name}: start", handle.create)
+
     async def snapshot_names(self) -> tuple[str, ...]:
         """Return the names of libvirt's snapshots of the domain; ours leave no metadata."""
         return await self._names("snapshots", "listAllSnapshots")

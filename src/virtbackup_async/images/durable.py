@@ -106,6 +106,15 @@ def give_owner(path: Path, owner: os.stat_result) -> None:
     path.chmod(stat.S_IMODE(owner.st_mode))
 
 
+def sync_file(path: Path) -> None:
+    """Make a file, or the names in a directory, durable. Blocks and raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     # A short name of its own: the final name may be as long as the file system allows.
     part = path.with_name(f".virtbackup-{secrets.token_hex(8)}.tmp")

@@ -98,6 +98,18 @@ async def commit(overlay: Path) -> None:
     await _run("commit", "-q", "-f", "qcow2", _name_of(overlay))
 
 
+async def rebase(upper: BackingImage, lower: BackingImage) -> None:
+    """Make ``lower`` the backing image that the header of ``upper`` names; no data is looked at.
+
+    Raises:
+        ImageError: the header cannot be written.
+    """
+    await _run(
+        "rebase", "-q", "-u", "-f", upper.format, "-F", lower.format,
+        "-b", _name_of(lower.path), _name_of(upper.path),
+    )  # fmt: skip
+
+
 async def holds_data(overlay: Path) -> bool:
     """Whether anything was ever written to the qcow2 ``overlay``, zeros included.
 

@@ -1,9 +1,9 @@
-"""``virtbackup restore``: write the disks of one backup into a directory."""
+"""``virtbackup restore``: bring the disks of one backup back, or the whole domain."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import rich_click as click
@@ -17,15 +17,19 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.listing import find_backup, find_backup_or_before
+from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
+from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.events import Emit
+from virtbackup_async.hypervisor.connection import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
 
 
 @click.command("restore", cls=Command, epilog=EXIT_STATUSES)
 @click.argument("group")
 @click.argument("domain")
-@click.argument("target_dir", type=click.Path(path_type=Path))
+@click.argument("target_dir", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--date",
     metavar="DATE",
@@ -38,32 +42,61 @@ from virtbackup_async.images.buffers import BufferPool
     multiple=True,
     help="Restore this disk (vda) alone; may be repeated.",
 )
+@click.option("--define", is_flag=True, help="Define the domain in libvirt, on the restored disks.")
+@click.option(
+    "--name", metavar="NEW", help="Define it as another domain, with a UUID and MACs of its own."
+)
+@click.option("--start", is_flag=True, help="Start the domain that was defined.")
+@click.option(
+    "--in-place",
+    is_flag=True,
+    help="Replace the disks of the domain, which must be shut off; without TARGET_DIR.",
+)
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
     settings: Settings,
     group: str,
     domain: str,
-    target_dir: Path,
+    target_dir: Path | None,
     *,
     date: str | None,
     disks: tuple[str, ...],
+    define: bool,
+    name: str | None,
+    start: bool,
+    in_place: bool,
 ) -> None:
     """Restore the disks of one backup.
 
-    The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, and checked against
-    the digests that were recorded.
+    The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, or in the place of the
+    domain's own, and checked against the digests that were recorded.
     """
-    work = partial(_restore, _Wanted(group, domain, date, disks), target_dir)
+    if in_place == (target_dir is not None):
+        raise click.UsageError("Give either a TARGET_DIR or --in-place")
+    if in_place and (define or name or start):
+        raise click.UsageError("--in-place takes neither --define nor --name nor --start")
+    if start and not (define or name):
+        raise click.UsageError("--start needs --define or --name")
+    wanted = _Wanted(group, domain, date, disks, name, start)
+    if target_dir is None:
+        work = partial(_in_place, wanted)
+    elif define or name:
+        work = partial(_define, wanted, target_dir)
+    else:
+        work = partial(_restore, wanted, target_dir)
     run(settings, configured(settings.config_path, work), None if settings.quiet else Result())
 
 
-class _Wanted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Wanted:
     """Which backup, the last one if there is no date; which disks, all if none is named."""
 
     group: str
     domain: str
     date: str | None
     disks: tuple[str, ...]
+    new_name: str | None
+    start: bool
 
     async def find(self, config: Config, emit: Emit) -> FoundBackup:
         if self.date is None:
@@ -71,18 +104,48 @@ class _Wanted(NamedTuple):
         return await find_backup_or_before(config, self.group, self.domain, self.date, emit)
 
 
-async def _restore(wanted: _Wanted, target_dir: Path, config: Config, emit: Emit) -> None:
+async def _restore(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
     found = await wanted.find(config, emit)
-    request = RestoreRequest(
-        definition=found.definition,
-        directory=found.path.parent,
-        target=target_dir,
-        disks=wanted.disks,
-    )
-    done = await restore_backup(
-        request,
-        buffers=BufferPool(config.buffers_mib * MIB),
-        cpu=anyio.CapacityLimiter(os.cpu_count() or 1),
-        emit=emit,
-    )
+    request = RestoreRequest(found.definition, found.path.parent, target, wanted.disks)
+    await _write(request, config, emit)
+
+
+async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
+    found = await wanted.find(config, emit)
+    definition, disks = found.definition, wanted.disks
+    files = RestoreRequest(definition, found.path.parent, target, disks, for_domain=True)
+    request = DefineRequest(definition, target, disks, wanted.new_name, wanted.start)
+    async with open_hypervisor(
+        config.uri, username=config.username, passphrase=config.passphrase
+    ) as hypervisor:
+        await check_definable(request, hypervisor)
+        await _write(files, config, emit)
+        emit(await define_restored(request, hypervisor, emit))
+
+
+async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
+    found = await wanted.find(config, emit)
+    async with open_hypervisor(
+        config.uri, username=config.username, passphrase=config.passphrase
+    ) as hypervisor:
+        done = await restore_in_place(
+            InPlaceRequest(found.definition, found.path.parent, wanted.disks),
+            await hypervisor.domain(wanted.domain),
+            lock_directory=default_lock_directory(),
+            buffers=_buffers(config),
+            cpu=_cpu(),
+            emit=emit,
+        )
     emit(done)
+
+
+async def _write(request: RestoreRequest, config: Config, emit: Emit) -> None:
+    emit(await restore_backup(request, buffers=_buffers(config), cpu=_cpu(), emit=emit))
+
+
+def _buffers(config: Config) -> BufferPool:
+    return BufferPool(config.buffers_mib * MIB)
+
+
+def _cpu() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(os.cpu_count() or 1)

@@ -24,6 +24,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupStarted,
     DiskSkipped,
+    DomainDefined,
     Event,
     RestoreDone,
     Summary,
@@ -43,6 +44,7 @@ class Result:
     failed: list[BackupFailed] = field(default_factory=list)
     skipped: list[DiskSkipped] = field(default_factory=list)
     restored: list[RestoreDone] = field(default_factory=list)
+    defined: list[DomainDefined] = field(default_factory=list)
     verified: list[VerifyDone | VerifyFailed] = field(default_factory=list)
     _disks: dict[str, int] = field(default_factory=dict)
 
@@ -59,6 +61,8 @@ class Result:
                 self.skipped.append(event)
             case RestoreDone():
                 self.restored.append(event)
+            case DomainDefined():
+                self.defined.append(event)
             case VerifyDone() | VerifyFailed():
                 self.verified.append(event)
             case _:
@@ -70,6 +74,8 @@ class Result:
             console.print(self._table(console.width))
         for restored in self.restored:
             console.print(_restored(restored), soft_wrap=True)
+        for defined in self.defined:
+            console.print(_defined(defined), soft_wrap=True)
         if self.verified:
             print_verified(console, self.verified)
         for skipped in self.skipped:
@@ -135,3 +141,12 @@ def _restored(done: RestoreDone) -> Text:
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
     files = "".join(f"\n  {printable(name)}" for name in done.files)
     return Text(f"{printable(head)}: {amount}, {check}{files}")
+
+
+def _defined(defined: DomainDefined) -> Text:
+    state = "started" if defined.started else "shut off"
+    head = f"{defined.domain} defined, {state}: {defined.uuid}"
+    rebased = "".join(
+        f"\n  {printable(name)} names the restored image below it now" for name in defined.rebased
+    )
+    return Text(f"{printable(head)}{rebased}")

@@ -1,0 +1,121 @@
+"""Defining the domain of a restored backup in libvirt: ``restore --define``.
+
+::
+
+    check that the name, and the UUID if it is kept, are free      nothing touched yet
+    restore the images, checked                                    ``restore.py``
+    rebase the overlays onto the restored images below them
+    define, and start if that is wanted
+
+Called by the command line. What is restored stays when libvirt refuses to define or start it.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from virtbackup_async.engine.ports import DefiningPort, DomainPort
+from virtbackup_async.engine.restore_plan import RestoredDisk, plan_restore
+from virtbackup_async.errors import DomainNotFoundError, HypervisorError
+from virtbackup_async.events import DomainDefined, Emit, Warned
+from virtbackup_async.images import qemu_img
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
+
+
+@dataclass(frozen=True, slots=True)
+class DefineRequest:
+    """What to define.
+
+    Attributes:
+        definition: the backup.
+        target: the directory that it is restored into.
+        disks: the devs that are restored; empty for all.
+        new_name: gives the domain an identity of its own.
+        start: whether it is started.
+    """
+
+    definition: Definition
+    target: Path
+    disks: tuple[str, ...] = ()
+    new_name: str | None = None
+    start: bool = False
+
+    def xml(self) -> RestoredXml:
+        """Return the domain's XML on the images as they will be restored."""
+        plan = plan_restore(self.definition, self.disks)
+        target = self.target.absolute()
+        images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
+        return restored_xml(self.definition.domain_xml, images, new_name=self.new_name)
+
+
+async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> None:
+    """Look before anything is restored whether the domain can be defined afterwards.
+
+    Raises:
+        HypervisorError: a domain of that name or UUID is there.
+        DefinitionError: the backup's XML cannot be used.
+    """
+    wanted = request.xml()
+    taken = await _is_taken(hypervisor.domain(wanted.name))
+    if not taken and wanted.uuid is not None:
+        taken = await _is_taken(hypervisor.domain_by_uuid(wanted.uuid))
+    if taken is not None:
+        raise HypervisorError(
+            f"libvirt has a domain {taken.name} with UUID {taken.uuid} already",
+            hint="Give the restored one another name with --name, restore --in-place, "
+            "or undefine the domain first.",
+        )
+
+
+async def define_restored(
+    request: DefineRequest, hypervisor: DefiningPort, emit: Emit
+) -> DomainDefined:
+    """Define the domain, its images being restored.
+
+    Raises:
+        HypervisorError: libvirt refuses; the restored images stay.
+        ImageError: an overlay cannot be rebased.
+    """
+    wanted = request.xml()
+    for dev in wanted.left_out:
+        message = f"{dev} is not in the backup, and the original's is not shared: left out"
+        emit(Warned(message, wanted.name))
+    plan = plan_restore(request.definition, request.disks)
+    rebased = [
+        name for disk in plan.disks for name in await _rebase(disk, request.target.absolute())
+    ]
+    try:
+        domain = await hypervisor.define(wanted.xml)
+        if request.start:
+            await domain.start()
+    except HypervisorError as error:
+        hint = f"The restored images are whole, in {request.target}, with the domain's XML."
+        raise HypervisorError(error.message, hint=hint) from error
+    return DomainDefined(
+        domain.name, domain.uuid, request.definition.name, request.start, tuple(rebased)
+    )
+
+
+async def _is_taken(lookup: Awaitable[DomainPort]) -> DomainPort | None:
+    try:
+        return await lookup
+    except DomainNotFoundError:
+        return None
+
+
+async def _rebase(disk: RestoredDisk, target: Path) -> list[str]:
+    """Let each image of a chain name the restored one below it; the names of those changed."""
+    changed = []
+    for upper, lower in pairwise(disk.images):
+        if upper.record is None or lower.record is None:
+            continue
+        image = BackingImage(target / upper.name, upper.record.format)
+        below = BackingImage(target / lower.name, lower.record.format)
+        header = await qemu_img.image_info(image.path, image.format)
+        if header.backing_filename != str(below.path):
+            await qemu_img.rebase(image, below)
+            changed.append(upper.name)
+    return changed

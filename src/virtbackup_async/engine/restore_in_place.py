@@ -1,0 +1,280 @@
+"""Restoring into a shut-off domain's own images: ``restore --in-place``.
+
+Called by the command line. The domain is locked all the time, and looked at again before each
+swap: one that was started meanwhile gets its images back. Invariants: an image is replaced in one
+step, by one that is whole and checked (``swap.py``); after a failure or a cancellation every image
+is what it was. Images below are never written: other domains may stand on them.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thread
+
+from virtbackup_async.catalog.names import beside
+from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.open_package import open_package
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.read_back import read_back
+from virtbackup_async.engine.restore import restore_disks
+from virtbackup_async.engine.restore_files import check_space
+from virtbackup_async.engine.restore_plan import (
+    RestoredDisk,
+    RestoredImage,
+    RestorePlan,
+    plan_restore,
+)
+from virtbackup_async.engine.selection import is_overlay_of_ours
+from virtbackup_async.engine.swap import NEW, Swap, leftovers, prepare_swap
+from virtbackup_async.errors import (
+    DigestMismatchError,
+    DiskNotFoundError,
+    HypervisorError,
+    ImageError,
+    RollbackError,
+    StorageError,
+    VirtBackupError,
+)
+from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted, Warned
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.durable import remove_durably, storage_error
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.packagers.interface import PackageReader, Progress
+
+UNDO_TIMEOUT_S: Final = 60.0
+_TOKEN_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class InPlaceRequest:
+    """What to restore: a backup, its package's directory, the devs wanted; empty for all."""
+
+    definition: Definition
+    directory: Path
+    disks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One restore in place: the backup's disks, and what each of them replaces."""
+
+    request: InPlaceRequest
+    domain: DomainPort
+    plan: RestorePlan
+    swaps: Mapping[str, Swap]
+    emit: Emit
+
+    @property
+    def target(self) -> str:
+        return os.path.commonpath([swap.image.parent for swap in self.swaps.values()])
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return tuple(str(swap.image) for swap in self.swaps.values())
+
+
+async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by one
+    request: InPlaceRequest,
+    domain: DomainPort,
+    *,
+    lock_directory: Path,
+    buffers: BufferPool,
+    cpu: CapacityLimiter,
+    emit: Emit,
+) -> RestoreDone:
+    """Restore disks of a backup over the images that its domain has now.
+
+    Raises:
+        HypervisorError: the domain runs, was started meanwhile, or is another than the backup's.
+        DiskNotFoundError: the domain has no such disk, or one of another format.
+        ImageError: an image below is not what it was at the backup.
+        StorageError: there is too little space, or an image cannot be replaced.
+        CorruptError: the package is damaged; nothing was replaced.
+        LockHeldError: somebody else works on the domain.
+        RollbackError: after a failure an image could not be put back.
+    """
+    began_s = current_time()
+    async with hold_domain(lock_directory, domain.name, domain.uuid, "restore"):
+        work = await _prepare(request, domain, emit)
+        definition = request.definition
+        await _check_backing(work, buffers)
+        emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
+        async with _put_back_on_failure(work):
+            async with open_package(definition, request.directory, buffers) as package:
+                data_bytes = await restore_disks(
+                    work.plan, cpu, lambda disk: _fill(work, disk, package)
+                )
+            await _swap_all(work)
+        await _forget_old(work)
+    return RestoreDone(
+        domain=domain.name,
+        backup=definition.name,
+        target=work.target,
+        files=work.images,
+        verified=work.plan.is_verifiable,
+        data_bytes=data_bytes,
+        duration_s=current_time() - began_s,
+    )
+
+
+async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _Work:
+    """Check everything that can be checked before a byte is written."""
+    plan = plan_restore(request.definition, request.disks)
+    recorded = request.definition.domain_uuid or domain_xml.uuid(request.definition.domain_xml)
+    if recorded not in (None, domain.uuid):
+        raise HypervisorError(
+            f"{domain.name} is another domain now: it is {domain.uuid}, the backup of {recorded}",
+            hint="Restore into a directory, with --define and --name.",
+        )
+    await _check_shut_off(domain)
+    token = secrets.token_hex(_TOKEN_BYTES)
+    paths = await _paths(domain, plan)
+    swaps = {
+        dev: await to_thread.run_sync(prepare_swap, path, token) for dev, path in paths.items()
+    }
+    images = [swap.image for swap in swaps.values()]
+    if len(set(images)) < len(images):
+        raise StorageError(
+            f"{domain.name}: two disks are on one image: {max(images, key=images.count)}"
+        )
+    for image in images:
+        await _clear_leftovers(image, domain.name, emit)
+    await to_thread.run_sync(_check_space, plan, swaps)
+    return _Work(request, domain, plan, swaps, emit)
+
+
+async def _check_shut_off(domain: DomainPort) -> None:
+    if (await domain.info()).is_active:
+        raise HypervisorError(
+            f"{domain.name} is running: its images cannot be replaced",
+            hint="Shut it down first, or restore into a directory.",
+        )
+
+
+async def _paths(domain: DomainPort, plan: RestorePlan) -> dict[str, Path]:
+    """Return the image that each disk of the backup has in the domain now."""
+    there = {disk.dev: disk for disk in domain_xml.disks((await domain.info()).xml)[0]}
+    paths = {}
+    for disk in plan.disks:
+        now = there.get(disk.dev)
+        if now is None:
+            has = ", ".join(there) or "none"
+            raise DiskNotFoundError(
+                f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
+                hint="Name the disks to restore with --disk, or restore into a directory.",
+            )
+        record = disk.images[0].record
+        if record is not None and record.format != now.format:
+            raise DiskNotFoundError(
+                f"{domain.name}: {disk.dev} is {now.format} now, the backup has {record.format}",
+                hint="Restore into a directory.",
+            )
+        if is_overlay_of_ours(now.path):
+            raise RollbackError(
+                f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
+                hint="Run `virtbackup clean -b` first.",
+            )
+        paths[disk.dev] = now.path
+    return paths
+
+
+async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
+    """Remove what a killed restore had half written; what it had replaced is the admin's."""
+    for path in await to_thread.run_sync(lambda: list(leftovers(image))):
+        if path.name.startswith(beside(image, NEW).name):
+            await remove_durably(path)
+        else:
+            message = f"{path} is older than a killed restore: remove it"
+            emit(Warned(message, domain))
+
+
+def _check_space(plan: RestorePlan, swaps: Mapping[str, Swap]) -> None:
+    needed: dict[int, tuple[Path, int]] = {}
+    for disk in plan.disks:
+        directory = swaps[disk.dev].image.parent
+        try:
+            device = directory.stat().st_dev
+            _, before = needed.get(device, (directory, 0))
+            own = disk.images[0].record
+            needed[device] = (directory, before + (own.data_bytes if own else 0))
+        except OSError as error:
+            raise storage_error("use", directory, error) from error
+    for directory, needed_bytes in needed.values():
+        check_space(directory, os.statvfs(directory), needed_bytes)
+
+
+async def _check_backing(work: _Work, buffers: BufferPool) -> None:
+    """Compare the images below with the backup's; they are read, and never written."""
+    for disk in work.plan.disks:
+        for image in disk.images[1:]:
+            path = Path(image.record.source if image.record else "")
+            if image.expected_digest is None or not path.is_absolute():
+                raise ImageError(f"nothing is recorded to compare {path} of {disk.dev} with")
+            async with open_image_stream(path, buffers) as stream:
+                async for _chunk in stream.chunks():
+                    pass
+            if stream.digest != image.expected_digest:
+                raise DigestMismatchError(
+                    f"{path}, below {disk.dev}, is not what it was at the backup",
+                    hint="It may be shared, so it is not replaced: restore into a directory.",
+                )
+
+
+async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
+    """Write a disk's own image beside the one that it replaces."""
+
+    async def fill(_image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+        await work.swaps[disk.dev].fill(stream, on_progress)
+
+    own = RestoredDisk(disk.dev, disk.images[:1])
+    return await read_back(own, package, fill, work.domain.name, work.emit)
+
+
+@asynccontextmanager
+async def _put_back_on_failure(work: _Work) -> AsyncGenerator[None]:
+    try:
+        yield
+    except BaseException:
+        with fail_after(UNDO_TIMEOUT_S, shield=True):
+            await _undo_all(list(work.swaps.values()))
+        raise
+
+
+async def _undo_all(swaps: Sequence[Swap]) -> None:
+    left = []
+    for swap in swaps:
+        try:
+            await to_thread.run_sync(swap.undo)
+        except StorageError as error:
+            left.append(error.message)
+    if left:
+        raise RollbackError(
+            f"images could not be put back: {'; '.join(left)}",
+            hint="Rename <image>.vbk-old-<token> to <image> by hand.",
+        )
+
+
+async def _swap_all(work: _Work) -> None:
+    for swap in work.swaps.values():
+        await _check_shut_off(work.domain)
+        with CancelScope(shield=True):
+            await to_thread.run_sync(swap.swap)
+    # Started in the moment between look and deed: it runs on the old images, so they come back.
+    await _check_shut_off(work.domain)
+
+
+async def _forget_old(work: _Work) -> None:
+    """Remove the old images; one that stays takes space and harms nothing."""
+    for swap in work.swaps.values():
+        try:
+            await to_thread.run_sync(swap.forget_old)
+        except VirtBackupError as error:
+            work.emit(Warned(f"the old image stays: {error.message}", work.domain.name))

@@ -1,0 +1,126 @@
+"""The XML of a restored domain: its disks on the restored images, its identity kept or new.
+
+``restore --define`` hands the outcome to libvirt. What libvirt made up for a running domain (ids,
+aliases, backing chains that it found) may stay: it drops that itself when a domain is defined.
+Pure. Source: libvirt's docs/formatdomain.html.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model import domain_xml
+
+# What libvirt found out itself; it describes the images as they were.
+_FOUND_BY_LIBVIRT = ("backingStore", "mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredXml:
+    """The XML to define.
+
+    Attributes:
+        left_out: disks of the original that a domain of another identity must not share.
+    """
+
+    xml: str
+    name: str
+    uuid: str | None
+    left_out: tuple[str, ...] = ()
+
+
+def restored_xml(
+    xml: str, images: Mapping[str, Path], *, new_name: str | None = None
+) -> RestoredXml:
+    """Put a domain on its restored images.
+
+    Args:
+        xml: as the backup has it.
+        images: dev to restored image.
+        new_name: gives it an identity of its own: a new UUID, MAC addresses and NVRAM, which
+            libvirt makes when they are missing, and no disk that it would share with the original.
+
+    Raises:
+        DefinitionError: the XML cannot be read, is of no domain, or lacks one of the disks.
+    """
+    root = domain_xml.parse(xml)
+    if root.tag != "domain":
+        raise DefinitionError(f"the backup's XML is of a {root.tag!s:.40}, not of a domain")
+    _set_images(root, images)
+    _renew_generation(root)
+    left_out: tuple[str, ...] = ()
+    if new_name is not None:
+        left_out = _leave_out_shared(root, images)
+        _give_identity(root, new_name)
+    name = root.findtext("name")
+    if not name:
+        raise DefinitionError("the backup's XML has no name of the domain")
+    text = etree.tostring(root, encoding="unicode")
+    return RestoredXml(text, name, domain_xml.uuid(text), left_out)
+
+
+def _set_images(root: etree._Element, images: Mapping[str, Path]) -> None:
+    missing = dict(images)
+    for disk, dev in _disks(root):
+        source = disk.find("source")
+        if dev not in missing or source is None:
+            continue
+        disk.set("type", "file")
+        source.set("file", str(missing.pop(dev)))
+        for found in _FOUND_BY_LIBVIRT:
+            _remove_all(disk, found)
+    if missing:
+        raise DefinitionError(f"the backup's XML has no disk {', '.join(missing)}")
+
+
+def _renew_generation(root: etree._Element) -> None:
+    """Let libvirt make a new generation id, by which a guest knows that time went backwards."""
+    for genid in root.findall("genid"):
+        genid.text = None
+
+
+def _leave_out_shared(root: etree._Element, images: Mapping[str, Path]) -> tuple[str, ...]:
+    left_out = []
+    for disk, dev in _disks(root):
+        is_shared = disk.find("readonly") is not None or disk.find("shareable") is not None
+        if disk.get("device", "disk") in {"disk", "lun"} and dev not in images and not is_shared:
+            parent = disk.getparent()
+            if parent is not None:
+                parent.remove(disk)
+            left_out.append(dev)
+    return tuple(left_out)
+
+
+def _give_identity(root: etree._Element, name: str) -> None:
+    for element in root.findall("name"):
+        element.text = name
+    _remove_all(root, "uuid")
+    # SMBIOS shows the guest a UUID too, and libvirt insists that it is the domain's.
+    for system in root.findall("sysinfo/system"):
+        for entry in system.findall("entry[@name='uuid']"):
+            system.remove(entry)
+    for interface in root.findall("devices/interface"):
+        _remove_all(interface, "mac")
+    for nvram in root.findall("os/nvram"):
+        # Without a path libvirt makes one from the domain's name, and fills it from the template.
+        nvram.text = None
+        for child in nvram:
+            nvram.remove(child)
+
+
+def _disks(root: etree._Element) -> list[tuple[etree._Element, str]]:
+    found = []
+    for disk in root.findall("devices/disk"):
+        target = disk.find("target")
+        dev = target.get("dev") if target is not None else None
+        if dev:
+            found.append((disk, dev))
+    return found
+
+
+def _remove_all(parent: etree._Element, tag: str) -> None:
+    for child in parent.findall(tag):
+        parent.remove(child)

@@ -1,0 +1,71 @@
+"""A domain's XML, put on restored images: as the same domain, or as another."""
+
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.restored_xml import restored_xml
+
+UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
+XML = f"""<domain type='kvm' id='3'>
+  <name>web</name><uuid>{UUID}</uuid>
+  <genid>11111111-2222-4333-8444-555555555555</genid>
+  <sysinfo type='smbios'><system><entry name='uuid'>{UUID}</entry>
+    <entry name='serial'>7</entry></system></sysinfo>
+  <os><type>hvm</type><loader readonly='yes' type='pflash'>/code.fd</loader>
+    <nvram template='/vars.fd'>/nvram/web.fd</nvram></os>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+      <source file='/i/web.qcow2' index='2'/>
+      <backingStore type='file'><source file='/i/golden.raw'/><backingStore/></backingStore>
+      <target dev='vda'/></disk>
+    <disk type='block' device='disk'><source dev='/dev/vg/data'/><target dev='vdb'/></disk>
+    <disk type='file' device='disk'><source file='/i/ro.raw'/><target dev='vdc'/><readonly/></disk>
+    <disk type='file' device='cdrom'><source file='/i/cd.iso'/><target dev='sda'/></disk>
+    <interface type='network'><mac address='52:54:00:01:02:03'/><source network='n'/></interface>
+  </devices>
+</domain>"""
+IMAGES = {"vda": Path("/r/web & co.qcow2")}
+
+
+def test_same_domain_keeps_all_but_the_images():
+    restored = restored_xml(XML, IMAGES)
+    root = etree.fromstring(restored.xml)
+    assert (restored.name, restored.uuid, restored.left_out) == ("web", UUID, ())
+    assert root.find("devices/disk/source").get("file") == "/r/web & co.qcow2"
+    assert root.find("devices/disk/backingStore") is None
+    devs = [target.get("dev") for target in root.findall("devices/disk/target")]
+    assert devs == ["vda", "vdb", "vdc", "sda"]
+    assert root.find("devices/interface/mac") is not None
+    assert root.findtext("os/nvram") == "/nvram/web.fd"
+    assert root.find("genid").text is None
+
+
+def test_other_domain_shares_nothing_with_the_original():
+    restored = restored_xml(XML, IMAGES, new_name="twin <1>")
+    root = etree.fromstring(restored.xml)
+    assert (restored.name, restored.uuid, restored.left_out) == ("twin <1>", None, ("vdb",))
+    devs = [target.get("dev") for target in root.findall("devices/disk/target")]
+    assert devs == ["vda", "vdc", "sda"]
+    assert root.find("devices/interface/mac") is None
+    assert root.find("os/nvram").text is None
+    assert root.find("os/nvram").get("template") == "/vars.fd"
+    assert [entry.get("name") for entry in root.findall("sysinfo/system/entry")] == ["serial"]
+    assert UUID not in restored.xml
+
+
+@pytest.mark.parametrize(
+    ("xml", "said"),
+    [
+        ("<network><name>x</name></network>", "not of a domain"),
+        ("<domain/>", "no disk vda"),
+        ("", "cannot be read"),
+        ("<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><domain>&e;</domain>", "XML"),
+        (XML.replace("<name>web</name>", ""), "no name"),
+    ],
+)
+def test_what_is_no_domain_with_these_disks_is_refused(xml, said):
+    with pytest.raises(DefinitionError, match=said):
+        restored_xml(xml, IMAGES)
