@@ -83,7 +83,7 @@ def test_digest_of_extents_is_the_digest_of_all_bytes(layout):
     assert digest.finish() == naive_digest(image)
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 4100 * CHUNK_BYTES + 3])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 150 * CHUNK_BYTES + 3])
 def test_digest_of_a_hole_needs_no_bytes(size):
     assert ImageDigest(size).finish() == naive_digest(bytes(size))
 
