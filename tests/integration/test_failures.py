@@ -70,6 +70,22 @@ async def test_libvirt_restarting_during_the_copy_does_not_hurt(daemon, busy, tm
     assert leftovers(tmp_path) == []
 
 
+async def test_libvirt_restarting_while_a_shut_off_domain_is_copied(daemon, tmp_path):
+    domain = define(daemon, "at-rest", [DiskSpec("vda", "raw", fs=None)], agent=False)
+    try:
+
+        def restart():
+            daemon.kill()
+            daemon.start()
+
+        recorder = On(tmp_path / "f").arm(Phase.COPYING, restart)
+        recorder = await back_up(configure(tmp_path, daemon.uri, [domain.name]), recorder)
+        assert recorder.done.quiesced is None
+        assert leftovers(tmp_path) == []
+    finally:
+        domain.undefine()
+
+
 async def test_libvirt_gone_for_good_keeps_the_pending_file(daemon, busy, tmp_path, monkeypatch):
     monkeypatch.setattr("virtbackup_async.engine.put_back.RECONNECT_TIMEOUT_S", 0.1)
     monkeypatch.setattr("virtbackup_async.engine.put_back.RECONNECT_INTERVAL_S", 0.05)

@@ -71,7 +71,7 @@ class Hypervisor:
         Raises:
             DomainNotFoundError: there is none of that name.
         """
-        found = await self.call(f"{name}: look up", self._live().lookupByName, name)
+        found = await self._find(name, "lookupByName")
         return Domain(self, found.name(), found.UUIDString())
 
     async def domain_by_uuid(self, uuid: str) -> Domain:
@@ -93,13 +93,27 @@ class Hypervisor:
         return Domain(self, defined.name(), defined.UUIDString())
 
     async def lookup(self, uuid: str) -> libvirt.virDomain:
-        """Return libvirt's own object for a domain, on the connection as it is now.
+        """Return libvirt's own object for a domain; it is good while the connection lasts.
+
+        Whoever works on a domain starts here, so a daemon that was restarted meanwhile (by an
+        update, say) is found again here.
 
         Raises:
             DomainNotFoundError: it was undefined.
             ConnectionLostError: the connection is gone and could not be opened again.
         """
-        return await self.call(f"{uuid}: look up", self._live().lookupByUUIDString, uuid)
+        return await self._find(uuid, "lookupByUUIDString")
+
+    async def _find(self, key: str, method: str) -> libvirt.virDomain:
+        what = f"{key}: look up"
+        try:
+            return await self.call(what, getattr(self._live(), method), key)
+        except ConnectionLostError as lost:
+            try:
+                await self.reconnect()
+            except ConnectionFailedError:
+                raise lost from None
+        return await self.call(what, getattr(self._live(), method), key)
 
     async def reconnect(self) -> None:
         """Open the connection again if it broke; does nothing while it is alive.
