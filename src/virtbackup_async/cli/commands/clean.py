@@ -4,6 +4,7 @@ from functools import partial
 
 import rich_click as click
 
+from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.cleaned import Cleaned
@@ -19,7 +20,7 @@ from virtbackup_async.hypervisor.connection import open_hypervisor
 
 
 @click.command("clean", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
 @click.option(
     "-b", "--broken-only", is_flag=True, help="Only undo backups that were killed; remove no other."
 )

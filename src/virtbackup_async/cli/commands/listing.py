@@ -5,6 +5,7 @@ from functools import partial
 
 import rich_click as click
 
+from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.listing import Listing
@@ -17,12 +18,13 @@ from virtbackup_async.hypervisor.connection import open_hypervisor
 
 
 @click.command("list", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
 @click.option(
     "-D",
     "--domain",
     "domains",
     metavar="DOMAIN",
+    shell_complete=domain_names,
     multiple=True,
     help="Show this domain's backups with their files; may be repeated.",
 )

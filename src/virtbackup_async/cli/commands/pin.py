@@ -2,6 +2,7 @@
 
 import rich_click as click
 
+from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.cleaned import Pins
@@ -13,8 +14,8 @@ from virtbackup_async.events import Emit
 
 
 @click.command("pin", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group")
-@click.argument("domain")
+@click.argument("group", shell_complete=group_names)
+@click.argument("domain", shell_complete=domain_names)
 @click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
 @shared_options
 def command(settings: Settings, group: str, domain: str, date: str | None) -> None:

@@ -9,6 +9,7 @@ import anyio
 import rich_click as click
 
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.result import Result
@@ -27,8 +28,8 @@ from virtbackup_async.images.buffers import BufferPool
 
 
 @click.command("restore", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group")
-@click.argument("domain")
+@click.argument("group", shell_complete=group_names)
+@click.argument("domain", shell_complete=domain_names)
 @click.argument("target_dir", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--date",

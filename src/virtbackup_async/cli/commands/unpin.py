@@ -3,13 +3,14 @@
 import rich_click as click
 
 from virtbackup_async.cli.commands.pin import change_pin
+from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.settings import Settings
 
 
 @click.command("unpin", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group")
-@click.argument("domain")
+@click.argument("group", shell_complete=group_names)
+@click.argument("domain", shell_complete=domain_names)
 @click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
 @shared_options
 def command(settings: Settings, group: str, domain: str, date: str | None) -> None:

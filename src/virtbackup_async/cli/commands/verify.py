@@ -5,6 +5,7 @@ from functools import partial
 
 import rich_click as click
 
+from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render.result import Result
@@ -16,12 +17,13 @@ from virtbackup_async.events import Emit
 
 
 @click.command("verify", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
 @click.option(
     "-D",
     "--domain",
     "domains",
     metavar="DOMAIN",
+    shell_complete=domain_names,
     multiple=True,
     help="Verify this domain's backups alone; may be repeated.",
 )

@@ -1,0 +1,68 @@
+"""The manual page, virtbackup(1), from the commands themselves; `update-docs` writes it.
+
+click-man makes a page a command, each with its own header and date, and needs the package to be
+installed; one page that can be searched is what an admin wants.
+"""
+
+import importlib
+import re
+
+import click
+
+from virtbackup_async import __version__
+from virtbackup_async.cli.grammar import EXIT_STATUSES
+from virtbackup_async.cli.main import Virtbackup, virtbackup
+
+FILES = (
+    ("~/.config/virt-backup/config.yml", "The configuration of a user."),
+    ("/etc/virt-backup/config.yml", "The configuration of the host."),
+    ("/run/lock/virtbackup-*.lock", "Locks, one a domain; they may stay."),
+)
+
+
+def man_page() -> str:
+    """Return the page as roff."""
+    lines = [f'.TH VIRTBACKUP 1 "" "virtbackup {__version__}" "User Commands"']
+    lines += [".SH NAME", "virtbackup \\- back up and restore libvirt/KVM virtual machines"]
+    lines += [".SH SYNOPSIS", ".B virtbackup", *roff("[OPTIONS] COMMAND [ARGS]...")]
+    lines += [".SH DESCRIPTION", *roff(virtbackup.help or ""), ".SH OPTIONS", *options(virtbackup)]
+    lines.append(".SH COMMANDS")
+    for name, entry in Virtbackup.entries.items():
+        lines += section(name, importlib.import_module(entry.module).command, entry.aliases)
+    lines += [".SH EXIT STATUS", *roff(EXIT_STATUSES.partition(": ")[2])]
+    lines.append(".SH FILES")
+    for path, what in FILES:
+        lines += [".TP", f".I {escaped(path)}", *roff(what)]
+    return "\n".join(lines) + "\n"
+
+
+def section(name: str, command: click.Command, aliases: tuple[str, ...]) -> list[str]:
+    """Return one command: its names, usage, help and options."""
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = [f".SS {', '.join((name, *aliases))}", f".B virtbackup {name}", *roff(usage), ".PP"]
+    for paragraph in (command.help or "").split("\n\n"):
+        lines += [*roff(paragraph), ".PP"]
+    return lines + options(command)
+
+
+def options(command: click.Command) -> list[str]:
+    """Return each option with its help."""
+    lines = []
+    for option in command.params:
+        if isinstance(option, click.Option):
+            names = ", ".join(sorted(option.opts, key=len))
+            value = "" if option.is_flag or option.count else f" {option.metavar or 'VALUE'}"
+            lines += [".TP", f".B {escaped(names + value)}", *roff(option.help or "")]
+    return lines
+
+
+def roff(text: str) -> list[str]:
+    """Return a paragraph as lines that roff takes for text alone."""
+    return [escaped(re.sub(r"\s+", " ", text).strip())]
+
+
+def escaped(text: str) -> str:
+    """Return the text with nothing in it that roff would obey."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{text}" if text.startswith((".", "'")) else text

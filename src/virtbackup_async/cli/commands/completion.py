@@ -1,0 +1,22 @@
+"""``virtbackup completion``: the script that lets a shell complete this command."""
+
+import rich_click as click
+from click.shell_completion import get_completion_class
+
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command
+
+VARIABLE = "_VIRTBACKUP_COMPLETE"
+
+
+@click.command("completion", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands, options, groups and domains.
+
+    For bash: virtbackup completion bash > /etc/bash_completion.d/virtbackup
+    """
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(found(ctx.find_root().command, {}, "virtbackup", VARIABLE).source())

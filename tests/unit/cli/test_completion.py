@@ -1,0 +1,70 @@
+"""Completion as the shell asks for it, and the manual page."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def complete(tmp_path):
+    for domain in ("web", "web-test", "db"):
+        (tmp_path / "target" / domain).mkdir(parents=True)
+    (tmp_path / "other" / "mail").mkdir(parents=True)
+    config = tmp_path / "config.yml"
+    config.write_text(
+        f"groups:\n  main: {{target: {tmp_path}/target}}\n  odd: {{target: {tmp_path}/other}}\n"
+    )
+
+    def complete(*words):
+        typed = ["virtbackup", "-c", str(config), *words]
+        environment = {
+            **os.environ,
+            "_VIRTBACKUP_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(typed),
+            "COMP_CWORD": str(len(typed) - 1),
+        }
+        argv = [sys.executable, "-m", "virtbackup_async"]
+        ended = subprocess.run(
+            argv, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert ended.stderr == ""
+        return [line.split(",", 1)[1] for line in ended.stdout.splitlines() if line]
+
+    return complete
+
+
+def test_commands_options_groups_and_domains(complete):
+    assert complete("ver") == ["verify"]
+    assert complete("backup", "--no") == ["--no-progress"]
+    assert complete("backup", "m") == ["main"]
+    assert complete("restore", "main", "web") == ["web", "web-test"]
+    assert complete("restore", "odd", "m") == ["mail"]
+    assert complete("list", "-D", "d") == ["db"]
+
+
+def test_a_broken_configuration_offers_nothing(complete, tmp_path):
+    (tmp_path / "config.yml").write_text("groups: [")
+    assert complete("backup", "m") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_printed(shell):
+    argv = [sys.executable, "-m", "virtbackup_async", "completion", shell]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{shell}_complete" in ended.stdout
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
+def test_roff_has_nothing_to_say_about_the_manual_page():
+    page = ROOT / "docs" / "man" / "virtbackup.1"
+    argv = ["groff", "-man", "-Tutf8", "-ww", str(page)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "restore" in ended.stdout
