@@ -45,7 +45,7 @@ def make_busy(daemon):
         domain.undefine()
 
 
-async def kill_virt_backup(program, config, domain):
+async def kill_virt_backup(program, config, domain, meanwhile=None):
     """Kill the real program when it has begun to write the domain's archive."""
     command = [program, "-c", config.path, "backup", "all"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
@@ -55,6 +55,8 @@ async def kill_virt_backup(program, config, domain):
             while not await _is_being_written(AsyncPath(target)):
                 assert process.poll() is None, process.stderr.read()
                 await sleep(0.02)
+        if meanwhile is not None:
+            await meanwhile(process)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
 
@@ -88,6 +90,23 @@ async def test_a_crash_leaves_a_backup_that_is_listed_as_good(
     assert_at_home(domain, images)
     assert_kept(images)
     assert (await back_up(config, Recorder(tmp_path / "f"))).done
+
+
+async def test_a_virt_backup_that_runs_is_left_alone(daemon, virt_backup, make_busy, tmp_path):
+    domain = make_busy("defect-running")
+    config = configure(tmp_path, daemon.uri, [domain.name], **SLOW)
+
+    async def clean_and_back_up(process):
+        events = await clean(config, complete=False)
+        (left,) = events.of(PendingLeft)
+        assert left.in_use
+        assert f"process {process.pid}" in left.error
+        failed = (await back_up(config, Recorder(tmp_path / "f"))).failed
+        assert failed.exit_code == 11
+        assert process.poll() is None
+
+    await kill_virt_backup(virt_backup, config, domain, clean_and_back_up)
+    assert len((await clean(config, complete=False)).of(PendingUndone)) == 1
 
 
 async def test_every_second_broken_backup_is_passed_over(

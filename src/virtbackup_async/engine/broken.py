@@ -16,6 +16,7 @@ from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.package_files import image_files
 from virtbackup_async.catalog.scanning import FoundPending, definition_path
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
 from virtbackup_async.engine.whereabouts import uuid_of
@@ -33,8 +34,11 @@ async def undo_pending(
 
     Raises:
         RollbackError: something could not be undone; the pending file stays. Safe to run again.
+        LockHeldError: a virt-backup may be working on it right now.
     """
     pending = found.pending
+    if not is_ours(pending.version):
+        await refuse_while_virt_backup_runs(pending.name)
     failures = await _put_back_all(hypervisor, domain, pending)
     if failures:
         raise RollbackError(
