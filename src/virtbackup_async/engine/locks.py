@@ -144,12 +144,13 @@ def is_held(directory: Path, uuid: str) -> bool:
     the locks that it holds: ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``.
     """
     try:
-        inode = _lock_path(directory, uuid).stat().st_ino
+        status = _lock_path(directory, uuid).stat()
         locks = _KERNEL_LOCKS.read_text()
     except OSError:
         return False
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     fields = [line.split() for line in locks.splitlines()]
-    return any("FLOCK" in line and line[-3].endswith(f":{inode}") for line in fields)
+    return any("FLOCK" in line and f"{device}:{status.st_ino}" in line for line in fields)
 
 
 def _lock_path(directory: Path, uuid: str) -> Path:
