@@ -2,16 +2,24 @@ r"""The files of one restore: written as parts, named at the end, removed if it 
 
 ::
 
-    web.qcow2.part  --all disks whole and checked-->  web.qcow2
+    web.qcow2.vbk-<token>.part  --all disks whole and checked-->  web.qcow2
           \--failure, cancellation-->  removed, as is all that has its name already
+          \--SIGKILL-->  removed by the next restore into the directory
 
 Used by ``restore.py``. Invariant: every file it made is known to it from the moment it exists, and
-no other file is touched.
+no other file is touched but the parts of a dead restore. What a dead one has named is whole, and
+stays: it may be in use by now.
+
+Each restore holds a shared ``flock`` on the directory. Whoever gets it exclusively is alone there,
+so all parts are dead. A file system that cannot tell leaves them to the admin.
 """
 
+import fcntl
 import os
+import re
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +40,7 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import Progress
 
 REMOVE_TIMEOUT_S: Final = 60.0
-_PART: Final = ".part"
+_DEAD_PART: Final = re.compile(r".+\.vbk-[0-9a-f]{8}\.part")
 
 
 @asynccontextmanager
@@ -48,8 +56,9 @@ async def open_restored_files(
     made_target = await to_thread.run_sync(_make_target, target, mode)
     files = RestoredFiles(target)
     try:
-        await to_thread.run_sync(_check_target, target, plan)
-        yield files
+        async with _shared_directory(target):
+            await to_thread.run_sync(_check_target, target, plan)
+            yield files
     except BaseException:
         with fail_after(REMOVE_TIMEOUT_S, shield=True):
             await files.remove()
@@ -58,31 +67,41 @@ async def open_restored_files(
         raise
 
 
+@asynccontextmanager
+async def _shared_directory(target: Path) -> AsyncIterator[None]:
+    """Restore into ``target`` beside others, after removing what dead ones left."""
+    descriptor = await to_thread.run_sync(_share, target)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class RestoredFiles:
     """Fill the images, then publish them."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
+        self._suffix = f".vbk-{secrets.token_hex(4)}.part"
         self._parts: dict[Path, Path] = {}
         self._named: list[Path] = []
 
     async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
         """Write a stream into what will be the file of an image."""
-        name = image.name
-        part = self._target / (path_component(name, COMPONENT_MAX_BYTES - len(_PART)) + _PART)
+        part = self._part(image.name)
         await write_sparse(stream, part, on_progress)
-        self._parts[part] = self._target / name
+        self._parts[part] = self._target / image.name
 
     async def publish(self, xml_name: str, domain_xml: bytes) -> None:
-        """Give all images their names, put the domain's XML beside them, make it durable."""
+        """Give all images their names, and the domain's XML its own; make them durable."""
+        xml_part = self._part(xml_name)
+        await write_exclusively(xml_part, domain_xml)
+        self._parts[xml_part] = self._target / xml_name
         while self._parts:
             part, path = next(iter(self._parts.items()))
             await rename_exclusively(part, path)
             self._named.append(path)
             del self._parts[part]
-        path = self._target / xml_name
-        await write_exclusively(path, domain_xml)
-        self._named.append(path)
         await sync_directory(self._target)
 
     async def remove(self) -> None:
@@ -98,6 +117,10 @@ class RestoredFiles:
                 f"restore left files behind: {'; '.join(left)}", hint="Remove them by hand."
             )
 
+    def _part(self, name: str) -> Path:
+        stem = path_component(name, COMPONENT_MAX_BYTES - len(self._suffix))
+        return self._target / (stem + self._suffix)
+
 
 def _make_target(target: Path, mode: int) -> bool:
     try:
@@ -107,6 +130,26 @@ def _make_target(target: Path, mode: int) -> bool:
     except OSError as error:
         raise storage_error("create", target, error) from error
     return True
+
+
+def _share(target: Path) -> int:
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error("use", target, error) from error
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_dead_parts(descriptor)
+    with suppress(OSError):
+        # Waits for no more than another restore's removal of dead parts.
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _remove_dead_parts(directory: int) -> None:
+    for name in os.listdir(directory):
+        if _DEAD_PART.fullmatch(name):
+            os.unlink(name, dir_fd=directory)
 
 
 def _check_target(target: Path, plan: RestorePlan) -> None:

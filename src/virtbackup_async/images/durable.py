@@ -18,6 +18,7 @@ from anyio import to_thread
 from virtbackup_async.errors import StorageError
 
 FILE_MODE = 0o600
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
@@ -151,8 +152,20 @@ def _write_exclusively(path: Path, data: bytes) -> None:
 
 
 def _rename_exclusively(path: Path, new: Path) -> None:
-    # The name is taken by an empty file first: only a file of ours is ever replaced. Hard links
-    # would do the same in one step, but not every file system has them.
+    # A hard link takes a free name in one step: who is killed leaves the whole file there, or none.
+    try:
+        os.link(path, new, follow_symlinks=False)
+        path.unlink()
+    except FileExistsError as error:
+        raise storage_error("create", new, error) from error
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise storage_error("rename", path, error) from error
+        _rename_over_claim(path, new)
+
+
+def _rename_over_claim(path: Path, new: Path) -> None:
+    # Without hard links an empty file takes the name: only a file of ours is ever replaced.
     _write_exclusively(new, b"")
     try:
         path.replace(new)

@@ -1,5 +1,6 @@
 """engine/restore.py with real packages: everything byte for byte, or nothing."""
 
+import fcntl
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,29 @@ async def test_file_that_appears_meanwhile_is_not_overwritten(backup):
         await backup.restore(emit=emit)
     assert [path.name for path in backup.target.iterdir()] == ["data.raw"]
     assert (backup.target / "data.raw").read_text() == "mine"
+
+
+async def test_parts_of_a_killed_restore_are_removed_and_nothing_else(backup):
+    backup.target.mkdir()
+    for name in ("data.raw.vbk-0123abcd.part", "mine.part", "mine.vbk-0123abcd"):
+        (backup.target / name).write_text("part")
+    await backup.restore()
+    assert not (backup.target / "data.raw.vbk-0123abcd.part").exists()
+    assert (backup.target / "mine.part").exists()
+    assert (backup.target / "mine.vbk-0123abcd").exists()
+
+
+async def test_parts_of_a_restore_that_lives_are_left_alone(backup):
+    backup.target.mkdir()
+    part = backup.target / "other.raw.vbk-0123abcd.part"
+    part.write_text("part")
+    descriptor = os.open(backup.target, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        await backup.restore()
+    finally:
+        os.close(descriptor)
+    assert part.read_text() == "part"
 
 
 async def test_wrong_digest_leaves_nothing(backup):

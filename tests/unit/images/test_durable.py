@@ -1,6 +1,7 @@
 """images/durable.py: whole files or none, private, and nothing else left in the directory."""
 
 import errno
+import os
 import stat
 
 import pytest
@@ -99,6 +100,20 @@ async def test_exclusive_rename_never_replaces(tmp_path):
     with pytest.raises(StorageError, match="File exists"):
         await rename_exclusively(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a").read_bytes() + (tmp_path / "b").read_bytes() == b"ab"
+
+
+async def test_exclusive_rename_does_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_paths, **_options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a").write_bytes(b"a")
+    await rename_exclusively(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"a"
+    (tmp_path / "a").write_bytes(b"new")
+    with pytest.raises(StorageError, match="File exists"):
+        await rename_exclusively(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() + (tmp_path / "b").read_bytes() == b"newa"
 
 
 async def test_failed_exclusive_rename_leaves_the_name_free(tmp_path):
