@@ -50,13 +50,16 @@ async def run_program(
     Raises:
         OSError: it cannot be started.
     """
-    # A session of its own: Ctrl-C is for us to hear, and the whole of it can be killed.
-    async with await anyio.open_process(
-        argv,
-        stdin=DEVNULL if stdin is None else PIPE,
-        env=environment,
-        start_new_session=True,
-    ) as process:
+    with anyio.CancelScope(shield=True):
+        # Cancelled half-way, it would run already and nobody would know it. A session of its own:
+        # Ctrl-C is for us to hear, and the whole of it can be killed.
+        process = await anyio.open_process(
+            argv,
+            stdin=DEVNULL if stdin is None else PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    async with process:
         try:
             return await _talk(process, stdin, keep_bytes)
         finally:
