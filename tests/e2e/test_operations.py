@@ -1,0 +1,61 @@
+"""A night's run of the installed command: hooks, metrics, log; what a signal leaves of them."""
+
+import json
+
+import pytest
+import yaml
+from command import virtbackup, write_config
+
+from lab.disks import DiskSpec
+from lab.domains import define
+
+
+@pytest.fixture
+def domain(daemon):
+    domain = define(daemon, "nightly", [DiskSpec("vda", "raw", fs=None)], agent=False)
+    yield domain
+    domain.undefine()
+
+
+@pytest.fixture
+def config(daemon, domain, tmp_path):
+    path = write_config(tmp_path, daemon.uri, [domain.name, "gone"], packager="directory")
+    settings = yaml.safe_load(path.read_text())
+    settings |= {
+        "metrics_textfile": str(tmp_path / "virtbackup.prom"),
+        "log": {"file": str(tmp_path / "log.jsonl")},
+        "hooks": {"after": f"cat > {tmp_path}/report; echo spoken >&2"},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_a_night_is_told_everywhere(config, tmp_path):
+    done = virtbackup("-c", config, "backup", "-v")
+    assert done.returncode == 3, done.stderr
+    assert "hook after: spoken" in done.stderr
+    report = json.loads((tmp_path / "report").read_text())
+    assert [len(report[key]) for key in ("done", "failed")] == [1, 1]
+    metrics = (tmp_path / "virtbackup.prom").read_text()
+    assert 'virtbackup_backup_success{group="all",domain="nightly"} 1' in metrics
+    assert 'virtbackup_backup_success{group="all",domain="gone"} 0' in metrics
+    assert 'virtbackup_run_exit_code{command="backup"} 3' in metrics
+
+    assert virtbackup("-c", config, "verify").returncode == 0
+    metrics = (tmp_path / "virtbackup.prom").read_text()
+    assert 'virtbackup_verify_success{group="all",domain="nightly"} 1' in metrics
+    assert 'virtbackup_backup_success{group="all",domain="gone"} 0' in metrics
+
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    kinds = [line["event"] for line in logged]
+    assert {"backup_done", "backup_failed", "verify_done", "log"} <= set(kinds)
+    assert kinds.count("summary") == 2
+    assert "disk_progress" not in kinds
+
+
+def test_the_doctor_ends_with_3_for_a_problem(config):
+    done = virtbackup("-c", config, "doctor", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    problems = [line for line in found if line.get("level") == "problem"]
+    assert [line["check"] for line in problems] == ["pattern"]
+    assert (done.returncode, found[-1]["exit_code"]) == (3, 3)
