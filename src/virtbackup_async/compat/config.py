@@ -4,12 +4,18 @@ A configuration carries no version, so every step runs on every file. ``config``
 :func:`upgrade`, then tells the admin of each :class:`Change` what to write instead.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from virtbackup_async.compat.definition import packager_of_compression
 from virtbackup_async.compat.steps import Raw
 
-_OLD_COMPRESSION = ("compression", "compression_lvl")
+RENAMED_AT_THE_TOP = {"password": "passphrase"}
+RENAMED_IN_GROUPS = {"target_dir": "target"}
+OLD_COMPRESSION = ("compression", "compression_lvl")
+"""In groups: ``packager`` and ``packager_opts`` are in their place."""
+
+_OPTIONS_IN_DEFAULT = frozenset({*OLD_COMPRESSION, "packager_opts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,11 @@ class Change:
     instead: Raw = field(repr=False)
     is_rename: bool = False
 
+    @property
+    def name(self) -> str:
+        """What is changed, with its section: ``groups.test.compression and compression_lvl``."""
+        return ".".join((*self.section, " and ".join(self.old)))
+
 
 def upgrade(raw: Raw) -> tuple[Raw, list[Change]]:
     """Return a configuration with today's keys, and what was changed; ``raw`` stays as it is.
@@ -36,7 +47,7 @@ def upgrade(raw: Raw) -> tuple[Raw, list[Change]]:
     changes: list[Change] = []
     default = raw.get("default")
     inherited = default if isinstance(default, dict) else {}
-    upgraded = _rename((), raw, "password", "passphrase", changes)
+    upgraded = _rename((), raw, RENAMED_AT_THE_TOP, changes)
     if isinstance(default, dict):
         upgraded = {**upgraded, "default": _section(("default",), default, {}, changes)}
     groups = raw.get("groups")
@@ -54,38 +65,42 @@ def _section(
 ) -> object:
     if not isinstance(section, dict):
         return section
-    renamed = _rename(path, section, "target_dir", "target", changes)
+    renamed = _rename(path, section, RENAMED_IN_GROUPS, changes)
     return _without_compression(path, renamed, inherited, changes)
 
 
-def _rename(path: tuple[str, ...], section: Raw, old: str, new: str, changes: list[Change]) -> Raw:
-    """Put the value of ``old`` under ``new``, where that is not set to something itself."""
-    if old not in section:
-        return section
-    instead = {new: section.get(new) or section[old]}
-    changes.append(Change(path, (old,), instead, is_rename=True))
-    return {**{key: value for key, value in section.items() if key != old}, **instead}
+def _rename(
+    path: tuple[str, ...], section: Raw, names: Mapping[str, str], changes: list[Change]
+) -> Raw:
+    """Put the value of each old key under its new name, where that is not set to something."""
+    for old, new in names.items():
+        if old in section:
+            instead = {new: section.get(new) or section[old]}
+            changes.append(Change(path, (old,), instead, is_rename=True))
+            section = {**{key: value for key, value in section.items() if key != old}, **instead}
+    return section
 
 
 def _without_compression(
     path: tuple[str, ...], section: Raw, inherited: Raw, changes: list[Change]
 ) -> Raw:
-    old = tuple(key for key in _OLD_COMPRESSION if key in section)
+    old = tuple(key for key in OLD_COMPRESSION if key in section)
     if not old:
         return section
     # Each of the two keys was inherited on its own: a level in the defaults met the compression
     # of a group.
-    effective = {key: inherited[key] for key in _OLD_COMPRESSION if key in inherited}
-    instead = _packager({**effective, **{key: section[key] for key in old}}, section)
+    effective = {key: inherited[key] for key in OLD_COMPRESSION if key in inherited}
+    instead = _packager({**effective, **{key: section[key] for key in old}}, section, inherited)
     changes.append(Change(path, old, instead))
     return {**{key: value for key, value in section.items() if key not in old}, **instead}
 
 
-def _packager(compression: Raw, section: Raw) -> Raw:
+def _packager(compression: Raw, section: Raw, inherited: Raw) -> Raw:
+    given = section.get("packager_opts")
     if "compression" not in compression:
-        given = section.get("packager_opts")
-        opts = given if isinstance(given, dict) else {}
-        return {"packager_opts": {**opts, **compression}}
+        return {"packager_opts": {**(given if isinstance(given, dict) else {}), **compression}}
     packager = packager_of_compression(compression)
-    opts = {"packager_opts": packager["opts"]} if packager["opts"] else {}
+    # Options that are left out would be those of the defaults.
+    is_inheriting = not given and not inherited.keys().isdisjoint(_OPTIONS_IN_DEFAULT)
+    opts = {"packager_opts": packager["opts"]} if packager["opts"] or is_inheriting else {}
     return {"packager": packager["type"], **opts}

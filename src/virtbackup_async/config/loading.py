@@ -2,7 +2,8 @@
 
 ``cli`` calls :func:`load_config` before the event loop starts: the file is small, and reading it
 blocks. The steps: read, parse, carry old keys over (``compat``), check each section, merge the
-defaults into each group, resolve ``g:`` patterns. All errors of the values are told together.
+defaults into each group, resolve ``g:`` patterns. All errors of the values are told together;
+``config check`` takes them one by one from :func:`examine`.
 """
 
 import os
@@ -39,8 +40,27 @@ def load_config(path: Path | None) -> Config:
     Raises:
         ConfigError: there is none, it cannot be read, or something in it is wrong.
     """
-    path = path or _find()
-    data, mode = _read(path)
+    config, problems = examine(path or find_config())
+    problems.raise_errors()
+    return replace(config, warnings=tuple(map(str, problems.warnings)))
+
+
+def examine(path: Path) -> tuple[Config, Problems]:
+    """Return what the file ``path`` says as far as it can be understood, and what is wrong with it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no YAML with keys at its top.
+    """
+    data, mode = read_file(path)
+    config, problems = examine_text(data, path)
+    for key, is_secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
+        if is_secret and mode & stat.S_IROTH:
+            problems.warn((key,), "every user can read it: chmod o-r the file")
+    return config, problems
+
+
+def examine_text(data: bytes, path: Path) -> tuple[Config, Problems]:
+    """Do as :func:`examine` with the content of a file, ``path`` being its name in messages."""
     file = parse_yaml(data, path)
     if not isinstance(file.value, dict):
         raise ConfigError(f"{path}:1: found no keys, expected 'groups' and others")
@@ -48,12 +68,7 @@ def load_config(path: Path | None) -> Config:
     raw, changes = compat.upgrade(file.value)
     for change in changes:
         _tell(change, file, problems)
-    config = _build(raw, path, problems)
-    problems.raise_errors()
-    for key, is_secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
-        if is_secret and mode & stat.S_IROTH:
-            problems.warn((key,), "every user can read it: chmod o-r the file")
-    return replace(config, warnings=problems.warnings)
+    return _build(raw, path, problems), problems
 
 
 def search_paths() -> tuple[Path, Path]:
@@ -62,7 +77,12 @@ def search_paths() -> tuple[Path, Path]:
     return own / FILE_NAME, SYSTEM_DIRECTORY / FILE_NAME
 
 
-def _find() -> Path:
+def find_config() -> Path:
+    """Return the first of :func:`search_paths` that is there.
+
+    Raises:
+        ConfigError: none is.
+    """
     paths = search_paths()
     for path in paths:
         if path.is_file():
@@ -73,8 +93,12 @@ def _find() -> Path:
     )
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """Return the file's content, one byte more than allowed at most, and its mode."""
+def read_file(path: Path) -> tuple[bytes, int]:
+    """Return the file's content, one byte more than allowed at most, and its mode.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
@@ -87,12 +111,12 @@ def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
     line = file.line_of((*change.section, change.old[0]))
     for key in change.instead:
         file.lines.setdefault((*change.section, key), line)
+    where = (*change.section, change.old[0])
     if change.is_rename:
-        message = f"key of an old version, rename it to {', '.join(change.instead)}"
+        problems.warn(where, f"key of an old version, rename it to {', '.join(change.instead)}")
     else:
         instead = yaml.safe_dump(change.instead, sort_keys=False).rstrip()
-        message = f"{' and '.join(change.old)} of an old version, write instead:\n{instead}"
-    problems.warn((*change.section, change.old[0]), message)
+        problems.warn(where, f"{' and '.join(change.old)} of an old version", instead)
 
 
 def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:

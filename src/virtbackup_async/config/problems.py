@@ -1,38 +1,71 @@
 """Collects what is wrong with a configuration, so that an admin sees all of it at once."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from virtbackup_async.config.yaml_file import KeyPath, YamlFile, dotted
 from virtbackup_async.errors import ConfigError
 
 _SECRETS = frozenset({"passphrase", "password", "urls"})
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is the matter at one place of the file.
+
+    Attributes:
+        line: counted from 1.
+        message: one line, the key's path first, if it is about a key.
+        instead: YAML to write in place of what stands there.
+    """
+
+    path: Path
+    line: int
+    message: str
+    instead: str | None = None
+
+    @property
+    def place(self) -> str:
+        """File and line, as editors take them."""
+        return f"{self.path}:{self.line}"
+
+    def __str__(self) -> str:
+        instead = f", write instead:\n{self.instead}" if self.instead else ""
+        return f"{self.place}: {self.message}{instead}"
+
+
 class Problems:
-    """Errors and warnings of one file, each a line: file, line, key path, what is the matter."""
+    """Errors and warnings of one file."""
 
     def __init__(self, file: YamlFile) -> None:
         self._file = file
         # Dicts for their order: the same default may be found wrong by way of each group.
-        self._errors: dict[str, None] = {}
-        self._warnings: dict[str, None] = {}
+        self._errors: dict[Remark, None] = {}
+        self._warnings: dict[Remark, None] = {}
         self._wrong: set[KeyPath] = set()
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """The warnings, in the order they were found."""
+    def errors(self) -> tuple[Remark, ...]:
+        """What keeps the file from being used, in the order it was found."""
+        return tuple(self._errors)
+
+    @property
+    def warnings(self) -> tuple[Remark, ...]:
+        """What the admin should change, in the order it was found."""
         return tuple(self._warnings)
 
     def error(self, key_path: KeyPath, message: str) -> None:
         """Note that the file cannot be used."""
-        self._errors[self._line(key_path, message)] = None
+        self._errors[self._remark(key_path, message)] = None
         self._wrong.add(key_path)
 
     def has_error(self, key_path: KeyPath) -> bool:
         """Tell whether an error of that very key was noted."""
         return key_path in self._wrong
 
-    def warn(self, key_path: KeyPath, message: str) -> None:
-        """Note something that the admin should change."""
-        self._warnings[self._line(key_path, message)] = None
+    def warn(self, key_path: KeyPath, message: str, instead: str | None = None) -> None:
+        """Note something that the admin should change; ``instead`` is the YAML to write."""
+        self._warnings[self._remark(key_path, message, instead)] = None
 
     def wrong(self, key_path: KeyPath, found: object, expected: str) -> None:
         """Note a value of the wrong kind; a secret is not repeated."""
@@ -42,11 +75,12 @@ class Problems:
     def raise_errors(self) -> None:
         """Raise one ConfigError with all errors, a line each, if there is any."""
         if self._errors:
-            raise ConfigError("\n".join(self._errors))
+            hint = "'virtbackup config check' lists them." if len(self._errors) > 1 else None
+            raise ConfigError("\n".join(map(str, self._errors)), hint=hint)
 
-    def _line(self, key_path: KeyPath, message: str) -> str:
-        where = f"{self._file.path}:{self._file.line_of(key_path)}"
-        return f"{where}: {dotted(key_path)}: {message}" if key_path else f"{where}: {message}"
+    def _remark(self, key_path: KeyPath, message: str, instead: str | None = None) -> Remark:
+        said = f"{dotted(key_path)}: {message}" if key_path else message
+        return Remark(self._file.path, self._file.line_of(key_path), said, instead)
 
 
 def show(value: object) -> str:

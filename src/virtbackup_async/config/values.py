@@ -1,23 +1,57 @@
 """One check for each kind of value; ``sections`` says which key has which.
 
-A check takes what YAML gave, never null, and returns the value to work with.
+A check takes what YAML gave, never null, and returns the value to work with. It carries the JSON
+Schema of what it takes, for ``json_schema``; a test holds the two against each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
 
-Check = Callable[[Any], Any]
-
 MAX_COUNT: Final = 1_000_000
+_NO_NUL: Final = r"^[^\x00]+$"
+_TEXT: Final = {"type": "string", "minLength": 1}
+_COMMAND: Final = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "prefixItems": [{"type": "string", "pattern": _NO_NUL}],
+            "items": {"type": "string", "pattern": r"^[^\x00]*$"},
+        },
+    ]
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a key takes: the function that checks a value, and the same as JSON Schema."""
+
+    accept: Callable[[object], Any]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: object) -> Any:  # noqa: ANN401 -- each kind of value has its own
+        return self.accept(value)
+
+
+def _whole(minimum: int) -> Mapping[str, Any]:
+    return {"type": "integer", "minimum": minimum, "maximum": MAX_COUNT}
+
+
+def _takes(schema: Mapping[str, Any]) -> Callable[[Callable[[object], Any]], Check]:
+    """Make a check of the function below."""
+    return lambda accept: Check(accept, schema)
 
 
 class WrongValueError(ValueError):
     """A value is not what its key needs; the message is what was expected."""
 
 
+@_takes(_TEXT)
 def text(value: object) -> str:
     """Return text, which is not empty."""
     if not isinstance(value, str) or not value:
@@ -25,11 +59,13 @@ def text(value: object) -> str:
     return value
 
 
+@_takes({"type": "string"})
 def optional_text(value: object) -> str | None:
     """Return text; None for an empty one."""
-    return None if value == "" else text(value)
+    return None if value == "" else str(text(value))
 
 
+@_takes({"type": "boolean"})
 def flag(value: object) -> bool:
     """Return a truth value."""
     if not isinstance(value, bool):
@@ -45,9 +81,10 @@ def count(minimum: int) -> Check:
             raise WrongValueError(f"a whole number from {minimum} on, without quotes")
         return value
 
-    return check
+    return Check(check, _whole(minimum))
 
 
+@_takes({"anyOf": [_whole(0), {"type": "string", "pattern": r"^(\*|[Nn][Oo][Nn][Ee])$"}]})
 def keep(value: object) -> int | None:
     """Return how many backups to keep; None for ``"*"``, which means all."""
     if value == "*" or (isinstance(value, str) and value.lower() == "none"):
@@ -57,6 +94,7 @@ def keep(value: object) -> int | None:
     return value
 
 
+@_takes({"type": "string", "pattern": _NO_NUL})
 def directory(value: object) -> Path:
     """Return a directory's path, whether it exists or not."""
     if "\0" in text(value):
@@ -64,14 +102,16 @@ def directory(value: object) -> Path:
     return Path(text(value))
 
 
+@_takes({"type": "string", "pattern": r"^/[^\x00]*$"})
 def file(value: object) -> Path:
     """Return the absolute path of a file, whether it exists or not."""
-    path = directory(value)
+    path: Path = directory(value)
     if not path.is_absolute():
         raise WrongValueError("the path of a file, from the root on")
     return path
 
 
+@_takes(_COMMAND)
 def command(value: object) -> tuple[str, ...]:
     """Return a program and its arguments; text is a line for the shell."""
     if isinstance(value, list):
@@ -91,15 +131,13 @@ def one_of(*words: str) -> Check:
             raise WrongValueError(f"one of {', '.join(words)}")
         return value
 
-    return check
+    return Check(check, {"enum": [*words]})
 
 
-def packager_type(value: object) -> str:
-    """Return the name of a packager."""
-    found: str = one_of(*PACKAGER_TYPES)(value)
-    return found
+packager_type = one_of(*PACKAGER_TYPES)
 
 
+@_takes({"type": "object"})
 def mapping(value: object) -> dict[str, Any]:
     """Return a mapping; its keys are looked at later."""
     if not isinstance(value, dict):
@@ -107,6 +145,7 @@ def mapping(value: object) -> dict[str, Any]:
     return value
 
 
+@_takes({"type": "array", "items": _TEXT})
 def texts(value: object) -> tuple[str, ...]:
     """Return a list of texts, each once."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
@@ -114,6 +153,7 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+@_takes({"type": "array"})
 def items(value: object) -> list[Any]:
     """Return a list; its items are looked at later."""
     if not isinstance(value, list):

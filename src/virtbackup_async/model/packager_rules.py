@@ -49,7 +49,7 @@ def check_packager(packager_type: str, opts: Mapping[str, Any]) -> list[str]:
         return [f"compression: found {compression!r:.60}, expected none, gz, bz2 or xz"]
     if "compression_lvl" not in cleaned:
         return []
-    return _check_level(cleaned["compression_lvl"], *_levels(packager_type, compression))
+    return _check_level(cleaned["compression_lvl"], *levels(packager_type, compression))
 
 
 def _says_nothing(option: str, value: object) -> bool:
@@ -58,7 +58,7 @@ def _says_nothing(option: str, value: object) -> bool:
     return value is None
 
 
-def _levels(packager_type: str, compression: str | None) -> tuple[int, int]:
+def levels(packager_type: str, compression: str | None) -> tuple[int, int]:
     """Return the lowest and highest level; zstd's 0 stands for its own default."""
     if packager_type == "zstd":
         return 0, 22
