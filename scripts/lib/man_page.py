@@ -10,7 +10,7 @@ import re
 import click
 
 from virtbackup_async import __version__
-from virtbackup_async.cli.grammar import EXIT_STATUSES
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.main import Virtbackup, virtbackup
 
 FILES = (
@@ -27,13 +27,23 @@ def man_page() -> str:
     lines += [".SH SYNOPSIS", ".B virtbackup", *roff("[OPTIONS] COMMAND [ARGS]...")]
     lines += [".SH DESCRIPTION", *roff(virtbackup.help or ""), ".SH OPTIONS", *options(virtbackup)]
     lines.append(".SH COMMANDS")
-    for name, entry in Virtbackup.entries.items():
-        lines += section(name, importlib.import_module(entry.module).command, entry.aliases)
+    lines += sections(Virtbackup.entries)
     lines += [".SH EXIT STATUS", *roff(EXIT_STATUSES.partition(": ")[2])]
     lines.append(".SH FILES")
     for path, what in FILES:
         lines += [".TP", f".I {escaped(path)}", *roff(what)]
     return "\n".join(lines) + "\n"
+
+
+def sections(entries: dict[str, Entry], above: str = "") -> list[str]:
+    """Return the commands, each followed by those below it."""
+    lines = []
+    for name, entry in entries.items():
+        command = importlib.import_module(entry.module).command
+        lines += section(above + name, command, entry.aliases)
+        if isinstance(command, LazyGroup):
+            lines += sections(command.entries, f"{above}{name} ")
+    return lines
 
 
 def section(name: str, command: click.Command, aliases: tuple[str, ...]) -> list[str]:

@@ -337,7 +337,7 @@ class HookFailed:
 
 
 class Level(StrEnum):
-    """How much a finding of ``doctor`` matters."""
+    """How much a finding of ``doctor`` or ``config check`` matters."""
 
     OK = "ok"
     INFO = "info"
@@ -347,7 +347,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that ``doctor`` looked at: what it is like, and what to do."""
+    """One thing that ``doctor`` or ``config`` looked at: what it is like, and what to do."""
 
     kind: ClassVar[str] = "finding"
 

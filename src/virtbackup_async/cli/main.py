@@ -32,6 +32,9 @@ _COMMANDS = {
     ),
     "verify": Entry("virtbackup_async.cli.commands.verify", "Read backups back and check them."),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
+    "config": Entry(
+        "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
+    ),
     "completion": Entry(
         "virtbackup_async.cli.commands.completion", "Print the script for a shell's completion."
     ),

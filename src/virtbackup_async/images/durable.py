@@ -70,6 +70,15 @@ async def rename_exclusively(path: Path, new: Path) -> None:
     await to_thread.run_sync(_rename_exclusively, path, new)
 
 
+async def keep_as(path: Path, new: Path) -> None:
+    """Give the file ``path`` a second name, for when the first is replaced; nothing is synced.
+
+    Raises:
+        StorageError: ``new`` is taken, or the directory is not writable.
+    """
+    await to_thread.run_sync(_keep_as, path, new)
+
+
 async def rename_durably(path: Path, new: Path) -> None:
     """Give ``path`` the name ``new``, in place of what had it.
 
@@ -172,6 +181,16 @@ def _rename_over_claim(path: Path, new: Path) -> None:
     except OSError as error:
         new.unlink(missing_ok=True)
         raise storage_error("rename", path, error) from error
+
+
+def _keep_as(path: Path, new: Path) -> None:
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise storage_error("create", new, error) from error
+        _write_exclusively(new, path.read_bytes())
+        give_owner(new, path.stat())
 
 
 def _rename(path: Path, new: Path) -> None:

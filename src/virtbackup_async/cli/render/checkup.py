@@ -1,4 +1,4 @@
-"""The findings of ``doctor`` in text, the gravest first.
+"""The findings of ``doctor`` and ``config check`` in text, the gravest first.
 
 ::
 
@@ -27,9 +27,11 @@ class Checkup:
 
     Attributes:
         all_is_shown: also what is well; else problems and warnings alone.
+        counted: what all findings together are called.
     """
 
     all_is_shown: bool = True
+    counted: str = "check"
     _findings: list[Finding] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
@@ -60,7 +62,7 @@ class Checkup:
         counts = [
             count(len(self._of(Level.PROBLEM)), "problem"),
             count(len(self._of(Level.WARNING)), "warning"),
-            count(len(self._findings), "check"),
+            count(len(self._findings), self.counted),
         ]
         return Text(", ".join(counts))
 
@@ -69,4 +71,5 @@ def _add(table: Table, finding: Finding) -> None:
     level = Text(finding.level, style=_STYLES[finding.level])
     table.add_row(level, Text(printable(finding.subject)), Text(printable(finding.message)))
     if finding.advice and finding.level is not Level.OK:
-        table.add_row("", "", Text(f"-> {printable(finding.advice)}"))
+        advice = "\n".join(map(printable, finding.advice.split("\n")))
+        table.add_row("", "", Text(f"-> {advice}"))

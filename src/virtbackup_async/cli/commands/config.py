@@ -1,0 +1,26 @@
+"""``virtbackup config``: commands about the configuration file itself; none asks libvirt."""
+
+import rich_click as click
+
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
+
+
+class ConfigCommands(LazyGroup):
+    """What follows ``virtbackup config``."""
+
+    entries = {  # noqa: RUF012 -- never changed
+        "check": Entry(
+            "virtbackup_async.cli.commands.config_check", "Say what is wrong or out of date."
+        ),
+        "migrate": Entry(
+            "virtbackup_async.cli.commands.config_migrate", "Write the file anew with today's keys."
+        ),
+        "schema": Entry(
+            "virtbackup_async.cli.commands.config_schema", "Print the JSON Schema, for editors."
+        ),
+    }
+
+
+@click.group("config", cls=ConfigCommands, epilog=EXIT_STATUSES)
+def command() -> None:
+    """Check the configuration file, or bring it up to date."""

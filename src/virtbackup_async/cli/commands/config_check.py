@@ -1,0 +1,60 @@
+"""``virtbackup config check``: say what is wrong with the configuration, or out of date."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import rich_click as click
+
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render.text import count
+from virtbackup_async.cli.run import Job, run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.loading import examine, find_config
+from virtbackup_async.config.problems import Remark
+from virtbackup_async.errors import ConfigError
+from virtbackup_async.events import Emit, Finding, Level
+
+CHECK = "configuration"
+
+
+@click.command("check", cls=Command, epilog=EXIT_STATUSES)
+@click.option("--strict", is_flag=True, help="End with exit status 2 for warnings too.")
+@shared_options
+def command(settings: Settings, *, strict: bool) -> None:
+    """Say what is wrong with the configuration file, or out of date in it.
+
+    The exit status is 2 if the file cannot be used; warnings alone leave it at 0.
+    """
+    report = Checkup(all_is_shown=not settings.quiet, counted="finding")
+    run(settings, lambda _: Job(partial(_check, settings.config_path, strict=strict)), report)
+
+
+async def _check(path: Path | None, emit: Emit, *, strict: bool) -> None:
+    path = path or find_config()
+    findings = list(_findings(path))
+    for finding in findings or [Finding(Level.OK, CHECK, str(path), "nothing is wrong")]:
+        emit(finding)
+    grave = {Level.PROBLEM, Level.WARNING} if strict else {Level.PROBLEM}
+    found = sum(finding.level in grave for finding in findings)
+    if found:
+        raise ConfigError(f"{path}: {count(found, 'thing')} to be changed")
+
+
+def _findings(path: Path) -> Iterator[Finding]:
+    try:
+        _, problems = examine(path)
+    except ConfigError as error:
+        # It cannot be read at all; the message begins with the file, and perhaps line and column.
+        place, _, said = error.message.removeprefix(str(path)).partition(": ")
+        yield Finding(Level.PROBLEM, CHECK, f"{path}{place}", said, error.hint)
+        return
+    yield from _of_level(Level.PROBLEM, problems.errors)
+    yield from _of_level(Level.WARNING, problems.warnings)
+
+
+def _of_level(level: Level, remarks: Iterable[Remark]) -> Iterator[Finding]:
+    for remark in sorted(remarks, key=lambda remark: remark.line):
+        advice = f"Write instead:\n{remark.instead}" if remark.instead else None
+        yield Finding(level, CHECK, remark.place, remark.message, advice)

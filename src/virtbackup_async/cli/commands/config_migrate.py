@@ -1,0 +1,76 @@
+"""``virtbackup config migrate``: write the configuration file anew with today's keys."""
+
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+import rich_click as click
+from anyio import to_thread
+
+from virtbackup_async.cli.commands.config_check import CHECK
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.run import Job, run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.loading import find_config, read_file
+from virtbackup_async.config.migration import Migration, migrate
+from virtbackup_async.events import Emit, Finding, Level
+from virtbackup_async.images.durable import keep_as, write_atomically, write_exclusively
+
+
+@click.command("migrate", cls=Command, epilog=EXIT_STATUSES)
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write to this new file; without it, to stdout.")  # fmt: skip
+@click.option("--in-place", is_flag=True, help="Replace the file; the old one stays as FILE.bak.")
+@shared_options
+def command(settings: Settings, output: Path | None, *, in_place: bool) -> None:
+    """Write the configuration file anew with today's keys in place of old ones.
+
+    Comments, order and meaning stay. Without an option the whole file goes to stdout, a passphrase
+    in it too, and nothing is changed.
+    """
+    if output and in_place:
+        raise click.UsageError("--output and --in-place exclude each other")
+    to_stdout = not output and not in_place
+    if to_stdout and settings.json:
+        raise click.UsageError("--json needs stdout: add --output or --in-place")
+    report = None if to_stdout else Checkup(all_is_shown=not settings.quiet, counted="finding")
+    work = partial(_migrate, settings.config_path, output, in_place=in_place)
+    run(settings, lambda _: Job(work), report)
+
+
+async def _migrate(path: Path | None, output: Path | None, emit: Emit, *, in_place: bool) -> None:
+    path = path or find_config()
+    data, _ = read_file(path)
+    migration = migrate(data, path)
+    if output:
+        await write_exclusively(output, migration.data)
+    elif not in_place:
+        await to_thread.run_sync(_print, migration.data)
+    elif migration.changes:
+        await _put_in_place(path, migration.data)
+    _tell(path, migration, emit)
+
+
+def _print(data: bytes) -> None:
+    # As bytes: a file in UTF-8 must not be changed by the locale. `| head` may have had enough.
+    with suppress(BrokenPipeError):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+async def _put_in_place(path: Path, data: bytes) -> None:
+    # The file itself, not a link to it, which stays.
+    file = Path(await anyio.Path(path).resolve())
+    await keep_as(file, file.with_name(f"{file.name}.bak"))
+    await write_atomically(file, data, keep_owner=True)
+
+
+def _tell(path: Path, migration: Migration, emit: Emit) -> None:
+    for change in migration.changes:
+        message = f"{change.name} replaced by {' and '.join(change.instead)}"
+        emit(Finding(Level.INFO, CHECK, str(path), message))
+    if not migration.changes:
+        emit(Finding(Level.OK, CHECK, str(path), "has today's keys: nothing was changed"))
