@@ -7,6 +7,7 @@ cannot be had there on demand.
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from virtbackup_async.engine.ports import BeforePivot
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
@@ -76,10 +77,12 @@ class FakeDomain:
     async def checkpoint_names(self) -> tuple[str, ...]:
         return ()
 
-    async def commit(self, dev: str, *, resume: bool = False) -> None:
+    async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
         self._called("resume" if resume else "commit")
         if self.live is None:
             raise HypervisorError("domain is not running")
+        await before_pivot()
+        self._called("pivot")
         for side in (self.live, self.persistent):
             if side is not None:
                 side[dev] = self.own[dev]

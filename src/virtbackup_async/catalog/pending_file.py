@@ -28,6 +28,7 @@ class DiskWire(msgspec.Struct):
     snapshot: str | None
     target: str
     backing: tuple[str, ...] = ()
+    committed: bool = False
 
 
 class PendingWire(msgspec.Struct):
@@ -42,6 +43,7 @@ class PendingWire(msgspec.Struct):
     domain_xml: str | None = None
     disks: dict[str, DiskWire] = {}
     uuid: str | None = None
+    quiesce: bool = False
 
 
 def dumps(pending: Pending) -> bytes:
@@ -57,6 +59,7 @@ def dumps(pending: Pending) -> bytes:
             domain_xml=pending.domain_xml,
             disks=msgspec.convert(msgspec.to_builtins(pending.disks), dict[str, DiskWire]),
             uuid=pending.domain_uuid,
+            quiesce=pending.quiesce,
         )
     )
 
@@ -87,6 +90,7 @@ def loads(data: bytes, path: Path) -> Pending:
         date=wire.date,
         packager=Packager(wire.packager.type, wire.packager.opts or {}),
         domain_uuid=wire.uuid,
+        quiesce=wire.quiesce,
     )
 
 

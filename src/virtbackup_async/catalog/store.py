@@ -5,6 +5,7 @@ right column says::
 
     create_pending      all that will be made is named in the file: clean can undo it
       ... the data is copied and made durable ...
+    note_committed      of a disk: its overlay may be removed, whatever is in it
     write_definition    the backup is complete and listed; clean puts the domain in order
     remove_pending      nothing is left to do
 
@@ -15,12 +16,14 @@ Invariant: nothing outside the target is written; directories are 0700, files 06
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, Lock, to_thread
 
 from virtbackup_async.catalog import definition_file, names, pending_file
+from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import (
     Scan,
@@ -46,6 +49,7 @@ class Catalog:
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self._noting = Lock()
 
     async def create_pending(self, pending: Pending) -> Path:
         """Write the intent of a new backup and return the file's path.
@@ -70,6 +74,21 @@ class Catalog:
         path = self.pending_path(pending)
         await write_atomically(path, pending_file.dumps(pending))
         return path
+
+    async def note_committed(self, path: Path, dev: str) -> None:
+        """Note in a pending file of ours that the image of ``dev`` has all its overlay holds.
+
+        Raises:
+            StorageError: it cannot be written.
+            DefinitionError: it is damaged.
+        """
+        async with self._noting:
+            pending = await self.read_pending(path)
+            # virt-backup would not understand what we make of its file.
+            if pending is not None and is_ours(pending.version):
+                disk = replace(pending.disks[dev], committed=True)
+                noted = replace(pending, disks={**pending.disks, dev: disk})
+                await write_atomically(path, pending_file.dumps(noted))
 
     async def write_definition(self, definition: Definition) -> Path:
         """Make a backup complete, its data being durable already, and return the file's path."""

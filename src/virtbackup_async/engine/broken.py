@@ -8,6 +8,8 @@ definition is whole: only its domain and its pending file are put in order.
 backed up. The caller holds the domain's lock, so the pending file has no living owner.
 """
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,7 +22,7 @@ from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
 from virtbackup_async.engine.whereabouts import uuid_of
-from virtbackup_async.errors import RollbackError, VirtBackupError
+from virtbackup_async.errors import HypervisorError, RollbackError, VirtBackupError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.model.backup import Pending
@@ -39,7 +41,11 @@ async def undo_pending(
     pending = found.pending
     if not is_ours(pending.version):
         await refuse_while_virt_backup_runs(pending.name)
-    failures = await _put_back_all(hypervisor, domain, pending)
+    if pending.quiesce:
+        # libvirt thaws in the call that freezes; it may have died in it.
+        with suppress(HypervisorError):
+            await domain.thaw()
+    failures = await _put_back_all(hypervisor, domain, catalog, found)
     if failures:
         raise RollbackError(
             f"{domain.name}: backup {pending.name} cannot be undone: {'; '.join(failures)}",
@@ -58,19 +64,20 @@ async def undo_pending(
 def overlaid_disks(pending: Pending) -> list[OverlaidDisk]:
     """Return the disks that were put, or about to be put, on an overlay."""
     return [
-        OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot))
+        OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot), disk.committed)
         for dev, disk in pending.disks.items()
         if disk.snapshot is not None
     ]
 
 
 async def _put_back_all(
-    hypervisor: HypervisorPort, domain: ImageUser, pending: Pending
+    hypervisor: HypervisorPort, domain: ImageUser, catalog: Catalog, found: FoundPending
 ) -> list[str]:
     failures = []
-    for disk in overlaid_disks(pending):
+    note = partial(catalog.note_committed, found.path)
+    for disk in overlaid_disks(found.pending):
         try:
-            await put_back(hypervisor, domain, disk)
+            await put_back(hypervisor, domain, disk, note)
         except VirtBackupError as error:
             failures.append(error.message)
     return failures

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -182,6 +183,7 @@ def _intent(
         date=int(now.timestamp()),
         packager=planned.group.packager,
         domain_uuid=info.uuid,
+        quiesce=planned.quiesce,
     )
 
 
@@ -224,6 +226,7 @@ def _still_disks(
         held,
         attempt.selection.others,
         environment.emit,
+        partial(attempt.catalog.note_committed, attempt.pending_path),
         name=attempt.pending.name,
         quiesce=attempt.planned.quiesce,
     )

@@ -7,17 +7,24 @@ under the copy; ``AtRest.check`` notices, and the backup starts over with a snap
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import anyio
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
-from virtbackup_async.engine.put_back import OverlaidDisk, put_back
-from virtbackup_async.errors import ImageError, QuiesceError, RollbackError, VirtBackupError
+from virtbackup_async.engine.put_back import NoteCommitted, OverlaidDisk, put_back, reconnect
+from virtbackup_async.errors import (
+    ConnectionLostError,
+    HypervisorError,
+    ImageError,
+    QuiesceError,
+    RollbackError,
+    VirtBackupError,
+)
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.model.domain import Disk
 
@@ -46,6 +53,7 @@ class Overlaid:
     domain: DomainPort
     emit: Emit
     held: dict[str, OverlaidDisk]
+    note: NoteCommitted
     quiesced: bool | None = False
     frozen_ms: int | None = None
 
@@ -72,9 +80,18 @@ class Overlaid:
             if began is None or not await self._thaw_after(error, overlays):
                 self._warn("not quiesced, the backup is only crash-consistent", error)
                 return False
+        except ConnectionLostError:
+            await self._thaw_after_loss()
+            raise
         self.frozen_ms = round((anyio.current_time() - began) * 1000)
         self.quiesced = True
         return True
+
+    async def _thaw_after_loss(self) -> None:
+        """Thaw a guest that libvirt may have frozen before it died."""
+        with CancelScope(shield=True), suppress(HypervisorError):
+            await reconnect(self.hypervisor)
+            await self.domain.thaw()
 
     async def _thaw_after(self, error: QuiesceError, overlays: Mapping[str, Path]) -> bool:
         """Thaw a guest that may still be frozen; True if the snapshot was taken before the error.
@@ -92,8 +109,8 @@ class Overlaid:
     async def release(self, disk: Disk) -> None:
         """Commit the disk's overlay into its image, and remove it."""
         self.emit(PhaseChanged(self.domain.name, Phase.COMMITTING, disk.dev))
-        with anyio.CancelScope(shield=True):
-            await put_back(self.hypervisor, self.domain, self.held[disk.dev])
+        with CancelScope(shield=True):
+            await put_back(self.hypervisor, self.domain, self.held[disk.dev], self.note)
             # No await between: what is put back is never put back again.
             del self.held[disk.dev]
 
@@ -107,7 +124,7 @@ class Overlaid:
         for dev, disk in list(self.held.items()):
             self.emit(PhaseChanged(self.domain.name, Phase.UNDOING, dev))
             try:
-                await put_back(self.hypervisor, self.domain, disk)
+                await put_back(self.hypervisor, self.domain, disk, self.note)
             except VirtBackupError as error:
                 failures.append(error)
             else:
@@ -124,12 +141,13 @@ class Overlaid:
 
 
 @asynccontextmanager
-async def overlaid(  # noqa: PLR0913 -- a snapshot is about all of these
+async def overlaid(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of these
     hypervisor: HypervisorPort,
     domain: DomainPort,
     disks: Mapping[str, OverlaidDisk],
     others: Sequence[str],
     emit: Emit,
+    note: NoteCommitted,
     *,
     name: str,
     quiesce: bool,
@@ -140,12 +158,12 @@ async def overlaid(  # noqa: PLR0913 -- a snapshot is about all of these
         SnapshotError: nothing was made.
         RollbackError: a disk is not back on its image; the pending file must stay.
     """
-    still = Overlaid(hypervisor, domain, emit, dict(disks))
+    still = Overlaid(hypervisor, domain, emit, dict(disks), note)
     try:
         await still.take(name, others, quiesce=quiesce)
         yield still
     finally:
-        with anyio.CancelScope(shield=True):
+        with CancelScope(shield=True):
             await still.release_all()
 
 

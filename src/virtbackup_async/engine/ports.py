@@ -4,12 +4,14 @@ The real ones are ``hypervisor.Hypervisor`` and ``hypervisor.Domain``; their doc
 each call does and raises.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
+
+BeforePivot = Callable[[], Awaitable[None]]
 
 
 class ImageUser(Protocol):
@@ -19,7 +21,11 @@ class ImageUser(Protocol):
 
     async def sources(self) -> Sources: ...
 
-    async def commit(self, dev: str, *, resume: bool = False) -> None: ...
+    async def commit(
+        self, dev: str, before_pivot: BeforePivot, *, resume: bool = False
+    ) -> None: ...
+
+    async def thaw(self) -> None: ...
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
@@ -42,8 +48,6 @@ class DomainPort(ImageUser, Protocol):
     ) -> None: ...
 
     async def freeze(self) -> None: ...
-
-    async def thaw(self) -> None: ...
 
 
 class StartableDomain(DomainPort, Protocol):

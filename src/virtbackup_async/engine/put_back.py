@@ -11,26 +11,32 @@ trusts no memory, only what the domain's XML says now::
     its own image               its own image, or none   remove the overlay
     (shut off)                  the overlay              qemu-img commit, set the definition
     (undefined)                                          qemu-img commit, remove the overlay
-    (shut off)                  its own image            remove the overlay if it holds no data
+    (shut off)                  its own image            remove the overlay if it holds no data, or
+                                                         none that is not in the image
     something else                                       leave everything alone, say so
 
 A running domain that the disk was detached from counts as shut off: nothing has its images open.
-The overlay is removed only when no side of the domain names it any more.
+The overlay is removed only when no side of the domain names it any more. A pivot leaves the data in
+it, and the image may be newer since: that all of it was committed is noted before each pivot.
 """
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 
-from virtbackup_async.engine.ports import HypervisorPort, ImageUser
+from virtbackup_async.engine.ports import BeforePivot, HypervisorPort, ImageUser
 from virtbackup_async.errors import (
     ConnectionFailedError,
     ConnectionLostError,
+    DefinitionError,
     DomainGoneError,
     DomainNotFoundError,
     HypervisorError,
     ImageError,
+    StorageError,
 )
 from virtbackup_async.images import durable, qemu_img
 from virtbackup_async.model.domain import Sources
@@ -38,6 +44,8 @@ from virtbackup_async.model.domain import Sources
 RECONNECT_TIMEOUT_S = 30
 RECONNECT_INTERVAL_S = 1
 MAX_STEPS = 6
+
+NoteCommitted = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +56,47 @@ class OverlaidDisk:
     image: Path
     format: str
     overlay: Path
+    is_committed: bool = False
 
 
-async def put_back(hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk) -> None:
+async def put_back(
+    hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk, note: NoteCommitted
+) -> None:
     """Leave the domain on the disk's own image, with all that was written, and no overlay.
+
+    Args:
+        hypervisor: the connection, opened again if it breaks.
+        domain: whose disk it is.
+        disk: what is to be put back.
+        note: makes durable, before the pivot, that the disk ``is_committed``.
 
     Raises:
         HypervisorError: it could not be done: libvirt is gone, a block job failed, or the domain
             is on an image that is neither the overlay nor the disk's own.
         ImageError: qemu-img could not commit.
     """
+
+    async def before_pivot() -> None:
+        nonlocal disk
+        disk = replace(disk, is_committed=True)
+        # A full target must not keep the domain on its overlay: the note is for a second fault.
+        with suppress(StorageError, DefinitionError):
+            await note(disk.dev)
+
     for _ in range(MAX_STEPS):
-        if await _step(hypervisor, domain, disk):
+        if await _step(hypervisor, domain, disk, before_pivot):
             return
     raise HypervisorError(f"{domain.name}: {disk.dev}: the domain keeps changing")
 
 
-async def _step(hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk) -> bool:
+async def _step(
+    hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk, before_pivot: BeforePivot
+) -> bool:
     """Take one step of the table; True when there is nothing more to do."""
     try:
         sources = await _sources(domain)
         if disk.dev in (sources.live or {}):
-            return await _step_running(domain, disk, sources)
+            return await _step_running(domain, disk, sources, before_pivot)
         return await _step_shut_off(domain, disk, sources)
     except ConnectionLostError:
         await reconnect(hypervisor)
@@ -86,10 +113,13 @@ async def _sources(domain: ImageUser) -> Sources:
         return Sources(live=None, persistent=None)
 
 
-async def _step_running(domain: ImageUser, disk: OverlaidDisk, sources: Sources) -> bool:
+async def _step_running(
+    domain: ImageUser, disk: OverlaidDisk, sources: Sources, before_pivot: BeforePivot
+) -> bool:
     live = (sources.live or {}).get(disk.dev)
     if live == disk.overlay:
-        await domain.commit(disk.dev, resume=disk.dev in sources.devs_with_block_job)
+        resume = disk.dev in sources.devs_with_block_job
+        await domain.commit(disk.dev, before_pivot, resume=resume)
         return False
     if live != disk.image:
         raise HypervisorError(f"{domain.name}: {disk.dev} is now on {live}, by somebody else")
@@ -114,7 +144,7 @@ async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources
             await _commit_shut_off(domain, disk)
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
-    if exists and await qemu_img.holds_data(disk.overlay):
+    if exists and not disk.is_committed and await qemu_img.holds_data(disk.overlay):
         raise HypervisorError(
             f"{domain.name}: {disk.dev} is now on {persistent}, but {disk.overlay} holds data"
         )

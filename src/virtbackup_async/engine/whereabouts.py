@@ -14,7 +14,7 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import NoReturn
 
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.ports import BeforePivot, DomainPort, HypervisorPort
 from virtbackup_async.errors import DomainNotFoundError, RollbackError
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
@@ -85,8 +85,11 @@ class GoneDomain:
     async def sources(self) -> Sources:
         self._say()
 
-    async def commit(self, dev: str, *, resume: bool = False) -> None:
-        self._say(dev, resume)
+    async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
+        self._say(dev, before_pivot, resume)
+
+    async def thaw(self) -> None:
+        self._say()
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._say(dev, path, image_format)

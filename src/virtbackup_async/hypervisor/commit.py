@@ -11,6 +11,7 @@ failed, was cancelled or makes no progress is an error, never a wait without an 
 ``domain``. Source: libvirt's virDomainBlockCommit, virDomainGetBlockJobInfo.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,7 +31,12 @@ _COMMIT_FLAGS = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOC
 
 
 async def commit_and_pivot(
-    hypervisor: "Hypervisor", domain: libvirt.virDomain, dev: str, *, resume: bool = False
+    hypervisor: "Hypervisor",
+    domain: libvirt.virDomain,
+    dev: str,
+    before_pivot: Callable[[], Awaitable[None]],
+    *,
+    resume: bool = False,
 ) -> None:
     """Bring a running domain's disk back to the image below its overlay.
 
@@ -38,6 +44,7 @@ async def commit_and_pivot(
         hypervisor: the connection that ``domain`` belongs to.
         domain: libvirt's object of the running domain.
         dev: the disk's target.
+        before_pivot: awaited when the image has all that the overlay holds.
         resume: a commit job of the disk runs already (a killed backup left it): do not start one.
 
     Raises:
@@ -48,11 +55,13 @@ async def commit_and_pivot(
     with hypervisor.block_jobs.watch(domain.UUIDString(), dev) as watch:
         if not resume:
             await hypervisor.call(what, domain.blockCommit, dev, None, None, 0, _COMMIT_FLAGS)
+        await _wait_until_ready(hypervisor, domain, dev, watch, what)
+        await before_pivot()
         for _ in range(PIVOT_RETRIES):
-            await _wait_until_ready(hypervisor, domain, dev, watch, what)
             if await _pivoted(hypervisor, domain, dev, what):
                 return
             await watch.wait(POLL_INTERVAL_S)
+            await _wait_until_ready(hypervisor, domain, dev, watch, what)
         raise BlockJobError(f"{what}: was ready, but could not be pivoted")
 
 

@@ -4,7 +4,7 @@ The object keeps the domain's identity, not libvirt's handle: a handle dies with
 and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-domain-snapshot.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,16 +116,7 @@ class Domain:
         await self._hypervisor.call(what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
         if not domain_xml.has_agent_channel((await self.info()).xml):
             raise QuiesceError(f"{self.name}: the domain has no channel for the guest agent")
-        deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
-        while True:
-            try:
-                await self._hypervisor.call(what, handle.getTime, 0)
-            except QuiesceError:
-                if anyio.current_time() > deadline:
-                    raise
-            else:
-                return
-            await anyio.sleep(AGENT_POLL_INTERVAL_S)
+        await self._ask_agent(what, handle.getTime, 0)
 
     async def freeze(self) -> None:
         """Freeze the guest's file systems until :meth:`thaw`; after :meth:`prepare_quiesce`.
@@ -139,16 +130,33 @@ class Domain:
     async def thaw(self) -> None:
         """Ask the guest to thaw, whether it is frozen or not; an agent that is silent is no error.
 
-        Thawing a guest that is not frozen does nothing.
+        Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
+        agent only a moment later, see :meth:`prepare_quiesce`.
         """
         handle = await self._handle()
-        with suppress(QuiesceError):
-            await self._hypervisor.call(f"{self.name}: thaw", handle.fsThaw, None, 0)
+        if domain_xml.has_agent_channel((await self.info()).xml):
+            with suppress(QuiesceError):
+                await self._ask_agent(f"{self.name}: thaw", handle.fsThaw, None, 0)
 
-    async def commit(self, dev: str, *, resume: bool = False) -> None:
+    async def _ask_agent(self, what: str, function: Callable[..., object], *args: object) -> None:
+        """Make a call that needs the agent, with ``AGENT_CONNECT_TIMEOUT_S`` for it to be found."""
+        deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
+        while True:
+            try:
+                await self._hypervisor.call(what, function, *args)
+            except QuiesceError:
+                if anyio.current_time() > deadline:
+                    raise
+            else:
+                return
+            await anyio.sleep(AGENT_POLL_INTERVAL_S)
+
+    async def commit(
+        self, dev: str, before_pivot: Callable[[], Awaitable[None]], *, resume: bool = False
+    ) -> None:
         """Bring a running domain's disk back from its overlay; see ``commit_and_pivot``."""
         handle = await self._handle()
-        await commit_and_pivot(self._hypervisor, handle, dev, resume=resume)
+        await commit_and_pivot(self._hypervisor, handle, dev, before_pivot, resume=resume)
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         """Make ``path`` the disk's image from the domain's next start on."""

@@ -101,6 +101,7 @@ class PendingDisk:
         snapshot: the overlay's path; None where the disk is copied without one.
         target: its file name inside the package.
         backing: file names, inside the package, of the images below it.
+        committed: all that the overlay holds is in the image; the pivot was about to come.
     """
 
     src: str
@@ -108,11 +109,15 @@ class PendingDisk:
     snapshot: str | None
     target: str
     backing: tuple[str, ...] = ()
+    committed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A backup that was started: all that is needed to undo it, written before anything is done."""
+    """A backup that was started: all that is needed to undo it, written before anything is done.
+
+    ``quiesce`` says that the guest was to be frozen, so it may have to be thawed.
+    """
 
     name: str
     domain_id: int
@@ -123,3 +128,4 @@ class Pending:
     date: int
     packager: Packager
     domain_uuid: str | None = None
+    quiesce: bool = False

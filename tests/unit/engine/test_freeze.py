@@ -5,7 +5,7 @@ import pytest
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, overlaid
 from virtbackup_async.engine.put_back import OverlaidDisk
-from virtbackup_async.errors import BlockJobError, QuiesceError, RollbackError
+from virtbackup_async.errors import BlockJobError, ConnectionLostError, QuiesceError, RollbackError
 from virtbackup_async.events import Warned
 from virtbackup_async.model.domain import Disk
 
@@ -32,9 +32,11 @@ def held(images):
 
 
 def take(domain, held, events, *, quiesce=True):
-    return overlaid(
-        FakeHypervisor(domain), domain, held, [], events.append, name="b", quiesce=quiesce
-    )
+    async def note(dev):
+        """The pending file, which these tests have not."""
+
+    hypervisor = FakeHypervisor(domain)
+    return overlaid(hypervisor, domain, held, [], events.append, note, name="b", quiesce=quiesce)
 
 
 def failing(error):
@@ -75,6 +77,14 @@ async def test_a_freeze_that_fails_is_thawed_and_tried_without(domain, held):
         assert still.quiesced is False
     assert domain.calls[:4] == ["prepare_quiesce", "snapshot", "thaw", "sources"]
     assert "only crash-consistent" in warnings(events)[0]
+
+
+async def test_a_guest_that_libvirt_froze_before_it_died_is_thawed(domain, held):
+    domain.before["snapshot"] = [failing(ConnectionLostError("client socket is closed"))]
+    with pytest.raises(ConnectionLostError):
+        async with take(domain, held, []):
+            pass
+    assert "thaw" in domain.calls
 
 
 async def test_a_thaw_that_fails_after_the_snapshot_is_no_second_snapshot(domain, held):

@@ -1,6 +1,7 @@
 """The table of put_back.py, row by row, on real images under a domain that does what it is told."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
     HypervisorError,
+    StorageError,
 )
 
 MIB = 1 << 20
@@ -40,6 +42,10 @@ def domain(disk):
     return domain
 
 
+async def note(dev):
+    """The pending file, for disks that need none."""
+
+
 def failing(error):
     def act():
         raise error
@@ -52,21 +58,21 @@ def starts_with(image, byte):
 
 
 async def test_a_running_domain_is_committed(disk, domain):
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert domain.live == domain.persistent == {"vda": disk.image}
     assert not disk.overlay.exists()
 
 
 async def test_a_job_that_a_killed_backup_left_is_taken_up_again(disk, domain):
     domain.jobs = frozenset({"vda"})
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert "resume" in domain.calls
     assert "commit" not in domain.calls
 
 
 async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, domain):
     domain.live = {"vda": disk.image}
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert "commit" not in domain.calls
     assert not disk.overlay.exists()
@@ -74,7 +80,7 @@ async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, doma
 
 async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
     domain.shut_off()
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
@@ -83,7 +89,7 @@ async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
 async def test_an_undefined_domain_keeps_what_it_wrote(disk, domain):
     domain.shut_off()
     domain.undefine()
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
 
@@ -94,7 +100,7 @@ async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, doma
         raise DomainGoneError("domain is not running")
 
     domain.before["commit"] = [stop]
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
 
@@ -102,7 +108,7 @@ async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, doma
 async def test_a_snapshot_that_never_happened_needs_nothing(disk, domain):
     disk.overlay.unlink()
     domain.live = domain.persistent = {"vda": disk.image}
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert "commit" not in domain.calls
 
 
@@ -111,7 +117,43 @@ async def test_an_overlay_without_data_is_removed(disk, domain):
     qemu("qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", disk.image, disk.overlay)
     domain.shut_off()
     domain.persistent = {"vda": disk.image}
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
+    assert not disk.overlay.exists()
+
+
+async def test_an_overlay_whose_data_was_committed_is_removed(disk, domain):
+    domain.shut_off()
+    domain.persistent = {"vda": disk.image}
+    await put_back(FakeHypervisor(), domain, replace(disk, is_committed=True), note)
+    assert not disk.overlay.exists()
+    assert starts_with(disk.image, 1)
+
+
+async def test_a_domain_that_stops_right_behind_the_pivot_needs_nothing_more(disk, domain):
+    """The overlay still holds what was committed, and the image is newer by now."""
+    noted = []
+
+    async def take_note(dev):
+        noted.append((dev, domain.calls[-1]))
+
+    def stop():
+        domain.persistent = {"vda": disk.image}
+        domain.shut_off()
+        raise DomainGoneError("domain is not running")
+
+    domain.before["pivot"] = [stop]
+    await put_back(FakeHypervisor(), domain, disk, take_note)
+    assert noted == [("vda", "commit")]
+    assert not disk.overlay.exists()
+    assert starts_with(disk.image, 1)
+
+
+async def test_a_note_that_cannot_be_written_does_not_keep_the_overlay(disk, domain):
+    async def full(dev):
+        raise StorageError("target is full")
+
+    await put_back(FakeHypervisor(), domain, disk, full)
+    assert domain.live == {"vda": disk.image}
     assert not disk.overlay.exists()
 
 
@@ -119,14 +161,14 @@ async def test_an_overlay_with_data_that_nobody_names_is_left_alone(disk, domain
     domain.shut_off()
     domain.persistent = {"vda": disk.image}
     with pytest.raises(HypervisorError, match="holds data"):
-        await put_back(FakeHypervisor(), domain, disk)
+        await put_back(FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
     assert starts_with(disk.image, 1)
 
 
 async def test_a_detached_disk_keeps_what_was_written(disk, domain):
     domain.live = {}
-    await put_back(FakeHypervisor(), domain, disk)
+    await put_back(FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
@@ -135,14 +177,14 @@ async def test_a_detached_disk_keeps_what_was_written(disk, domain):
 async def test_the_overlay_of_a_detached_disk_that_holds_data_is_left_alone(disk, domain):
     domain.live = domain.persistent = {}
     with pytest.raises(HypervisorError, match="holds data"):
-        await put_back(FakeHypervisor(), domain, disk)
+        await put_back(FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
 
 
 async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain, tmp_path):
     domain.live = {"vda": tmp_path / "theirs"}
     with pytest.raises(HypervisorError, match="by somebody else"):
-        await put_back(FakeHypervisor(), domain, disk)
+        await put_back(FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
     assert "commit" not in domain.calls
 
@@ -150,7 +192,7 @@ async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain,
 async def test_a_lost_connection_is_opened_again(disk, domain):
     hypervisor = FakeHypervisor()
     domain.before["commit"] = [failing(ConnectionLostError("gone"))]
-    await put_back(hypervisor, domain, disk)
+    await put_back(hypervisor, domain, disk, note)
     assert hypervisor.reconnects == 1
     assert not disk.overlay.exists()
 
@@ -158,7 +200,7 @@ async def test_a_lost_connection_is_opened_again(disk, domain):
 async def test_a_failed_block_job_is_an_error_and_keeps_the_overlay(disk, domain):
     domain.before["commit"] = [failing(BlockJobError("failed"))]
     with pytest.raises(BlockJobError):
-        await put_back(FakeHypervisor(), domain, disk)
+        await put_back(FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
 
 
@@ -172,12 +214,12 @@ async def test_libvirt_gone_for_good_is_given_up(disk, domain, monkeypatch):
     domain.before["sources"] = [failing(ConnectionLostError("gone"))]
     monkeypatch.setattr("virtbackup_async.engine.put_back.RECONNECT_INTERVAL_S", 0)
     with pytest.raises(ConnectionFailedError):
-        await put_back(Gone(), domain, disk)
+        await put_back(Gone(), domain, disk, note)
     assert disk.overlay.exists()
 
 
 async def test_a_domain_that_keeps_changing_is_given_up(disk, domain):
     domain.before["commit"] = [failing(DomainGoneError("stopped")) for _ in range(20)]
     with pytest.raises(HypervisorError, match="keeps changing"):
-        await put_back(FakeHypervisor(), domain, disk)
+        await put_back(FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()

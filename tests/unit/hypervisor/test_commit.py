@@ -12,6 +12,10 @@ from virtbackup_async.hypervisor.commit import commit_and_pivot
 UUID = "00000000-0000-4000-8000-000000000000"
 
 
+async def before_pivot():
+    """Nothing to note."""
+
+
 class ScriptedDomain:
     """A domain whose block job goes through ``states``, one a look; then stays at the last."""
 
@@ -70,13 +74,14 @@ def _fast(monkeypatch):
 
 async def test_readiness_is_found_by_polling_alone():
     domain = ScriptedDomain((1, 9), (5, 9), (9, 9))
-    await commit_and_pivot(Connection(), domain, "vda")
+    await commit_and_pivot(Connection(), domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot"]
 
 
 async def test_readiness_is_found_by_the_event_alone():
     domain = ScriptedDomain((1, 9))
-    await commit_and_pivot(Connection(block_job(libvirt.VIR_DOMAIN_BLOCK_JOB_READY)), domain, "vda")
+    connection = Connection(block_job(libvirt.VIR_DOMAIN_BLOCK_JOB_READY))
+    await commit_and_pivot(connection, domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot"]
 
 
@@ -86,13 +91,13 @@ async def test_events_of_other_disks_and_domains_are_not_taken():
         block_job(libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED, uuid="another"),
     ):
         domain = ScriptedDomain((1, 9), (9, 9))
-        await commit_and_pivot(Connection(event), domain, "vda")
+        await commit_and_pivot(Connection(event), domain, "vda", before_pivot)
         assert domain.calls == ["commit", "pivot"]
 
 
 async def test_a_job_of_a_killed_backup_is_not_started_again():
     domain = ScriptedDomain((9, 9))
-    await commit_and_pivot(Connection(), domain, "vda", resume=True)
+    await commit_and_pivot(Connection(), domain, "vda", before_pivot, resume=True)
     assert domain.calls == ["pivot"]
 
 
@@ -104,19 +109,20 @@ async def test_a_job_of_a_killed_backup_is_not_started_again():
     ],
 )
 async def test_a_job_that_ends_badly_is_an_error_at_once(status, words):
+    connection, domain = Connection(block_job(status)), ScriptedDomain((1, 9))
     with anyio.fail_after(5), pytest.raises(BlockJobError, match=f"web: commit vda: .* {words}"):
-        await commit_and_pivot(Connection(block_job(status)), ScriptedDomain((1, 9)), "vda")
+        await commit_and_pivot(connection, domain, "vda", before_pivot)
 
 
 async def test_a_job_that_vanishes_is_an_error():
     with anyio.fail_after(5), pytest.raises(BlockJobError, match="vanished"):
-        await commit_and_pivot(Connection(), ScriptedDomain((1, 9), None), "vda")
+        await commit_and_pivot(Connection(), ScriptedDomain((1, 9), None), "vda", before_pivot)
 
 
 async def test_a_job_without_progress_is_given_up(monkeypatch):
     monkeypatch.setattr(commit_module, "STALL_TIMEOUT_S", 0.02)
     with anyio.fail_after(5), pytest.raises(BlockJobError, match="no progress"):
-        await commit_and_pivot(Connection(), ScriptedDomain((1, 9)), "vda")
+        await commit_and_pivot(Connection(), ScriptedDomain((1, 9)), "vda", before_pivot)
 
 
 async def test_a_domain_that_stops_is_said():
@@ -125,13 +131,13 @@ async def test_a_domain_that_stops_is_said():
         events.on_lifecycle(None, domain, libvirt.VIR_DOMAIN_EVENT_STOPPED, 0, None)
 
     with anyio.fail_after(5), pytest.raises(DomainGoneError):
-        await commit_and_pivot(Connection(stop), ScriptedDomain((1, 9)), "vda")
+        await commit_and_pivot(Connection(stop), ScriptedDomain((1, 9)), "vda", before_pivot)
 
 
 async def test_a_pivot_too_early_is_tried_again():
     not_ready = HypervisorError("block copy still active: job not ready for pivot yet")
     domain = ScriptedDomain((9, 9), pivots=[not_ready, not_ready, None])
-    await commit_and_pivot(Connection(), domain, "vda")
+    await commit_and_pivot(Connection(), domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot", "pivot", "pivot"]
 
 
@@ -139,4 +145,4 @@ async def test_a_pivot_that_never_works_is_given_up(monkeypatch):
     monkeypatch.setattr(commit_module, "PIVOT_RETRIES", 3)
     domain = ScriptedDomain((9, 9), pivots=[HypervisorError("not ready")] * 9)
     with pytest.raises(BlockJobError, match="could not be pivoted"):
-        await commit_and_pivot(Connection(), domain, "vda")
+        await commit_and_pivot(Connection(), domain, "vda", before_pivot)
