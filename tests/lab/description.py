@@ -9,6 +9,8 @@ from lab.disks import DiskSpec, disk_xml
 from lab.guest import Guest
 
 _AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+_TPM = "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"
+_FIRMWARE = (Path("/usr/share/seabios/bios-256k.bin"), Path("/usr/share/qemu/bios-256k.bin"))
 _SCSI = "<controller type='scsi' model='virtio-scsi'/>"
 
 
@@ -24,6 +26,8 @@ def domain_xml(
     bus: str = "virtio",
     hypervisor: str = "qemu",
     memory_mib: int = 128,
+    nvram: Path | None = None,
+    tpm: bool = False,
 ) -> str:
     """libvirt's description of a domain that boots the lab's guest.
 
@@ -38,9 +42,12 @@ def domain_xml(
         bus: of the disks, ``virtio`` or ``scsi`` (the devs are then ``sda`` …).
         hypervisor: ``qemu`` (TCG) or ``kvm``.
         memory_mib: the guest needs 64.
+        nvram: flash memory of its own, a file whose size is a power of two; the firmware is flash
+            too then. ``domains.py`` makes one where there is none.
+        tpm: an emulated TPM.
     """
     devices = [disk_xml(spec, image, bus) for spec, image in disks]
-    devices += [_SCSI] * (bus == "scsi") + [_AGENT] * agent
+    devices += [_SCSI] * (bus == "scsi") + [_AGENT] * agent + [_TPM] * tpm
     return f"""\
 <domain type='{hypervisor}'>
   <name>{escape(name)}</name>
@@ -48,7 +55,7 @@ def domain_xml(
   <memory unit='MiB'>{memory_mib}</memory>
   <vcpu>1</vcpu>
   <os>
-    <type arch='x86_64' machine='pc'>hvm</type>
+    <type arch='x86_64' machine='pc'>hvm</type>{_flash(nvram)}
     <kernel>{escape(str(guest.kernel))}</kernel>
     <initrd>{escape(str(guest.initramfs))}</initrd>
     <cmdline>{escape(_cmdline([spec for spec, _ in disks], writer, agent=agent))}</cmdline>
@@ -62,6 +69,15 @@ def domain_xml(
     <memballoon model='none'/>
   </devices>
 </domain>"""
+
+
+def _flash(nvram: Path | None) -> str:
+    if nvram is None:
+        return ""
+    # The guest's usual firmware, which knows nothing of the second chip: it boots as ever.
+    firmware = next(path for path in _FIRMWARE if path.exists())
+    loader = f"<loader readonly='yes' type='pflash'>{firmware}</loader>"
+    return f"{loader}<nvram>{escape(str(nvram))}</nvram>"
 
 
 def _cmdline(disks: Sequence[DiskSpec], writer: str | None, *, agent: bool) -> str:

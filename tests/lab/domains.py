@@ -6,6 +6,7 @@ Synchronous: an asynchronous test calls it with ``anyio.to_thread.run_sync``.
 import base64
 import contextlib
 import json
+import os
 import time
 import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from lab.disks import DiskSpec, make_image
 from lab.guest import build
 from lab.libvirt_root import LibvirtRoot
 from lab.process import LabError
+
+NVRAM_BYTES = 64 << 10
 
 
 class LabDomain:
@@ -110,9 +113,10 @@ class LabDomain:
                 raise
 
     def undefine(self) -> None:
-        """Destroy it and forget it; its images stay."""
+        """Destroy it and forget it, its flash memory and its TPM; its images stay."""
         self.destroy()
-        self.root.virsh("undefine", self.name, "--snapshots-metadata", "--checkpoints-metadata")
+        metadata = ("--snapshots-metadata", "--checkpoints-metadata")
+        self.root.virsh("undefine", self.name, "--nvram", *metadata)
 
     def xml(self, *, inactive: bool = False) -> etree._Element:
         """The domain's description: of the running domain, or of its next start."""
@@ -170,18 +174,26 @@ def define(
 ) -> LabDomain:
     """Make the disks' images below ``root.images`` and define the domain.
 
-    ``options`` are those of ``domain_xml``. ``name`` may be hostile: files are named by the uuid's
-    start, and the domain's name reaches libvirt only inside its description.
+    ``options`` are those of ``domain_xml``; of ``nvram=True`` a file is made. ``name`` may be
+    hostile: files are named by the uuid's start, and the domain's name reaches libvirt only inside
+    its description.
     """
     uuid = str(options.pop("uuid", None) or uuids.uuid4())
     label = uuid[:8]
     with_images = [(disk, make_image(disk, root.images, label)) for disk in disks]
+    if options.pop("nvram", False):
+        options["nvram"] = _make_nvram(root.images / f"{label}-nvram.fd")
     console = root.path / "console" / f"{label}.log"
     xml = domain_xml(name, with_images, build(), console, agent=agent, uuid=uuid, **options)
     description = root.path / "console" / f"{label}.xml"
     description.write_text(xml)
     root.virsh("define", description)
     return LabDomain(root, name, console, agent=agent)
+
+
+def _make_nvram(path: Path) -> Path:
+    path.write_bytes(os.urandom(NVRAM_BYTES))
+    return path
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def test_example_is_what_we_write(kind, module):
 
 
 def test_definition_tables_have_all_keys():
-    wanted = keys(definition_file.DefinitionWire) | keys(definition_file.ImageWire)
+    wanted = keys(definition_file.DefinitionWire) | keys(definition_file.StateWire)
     assert documented("Definition") == wanted
 
 

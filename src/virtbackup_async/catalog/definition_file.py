@@ -20,6 +20,7 @@ from virtbackup_async.model.backup import (
     DiskRecord,
     ImageRecord,
     Packager,
+    StateRecord,
     Verification,
 )
 
@@ -53,6 +54,13 @@ class DiskWire(ImageWire):
     backing: list[ImageWire] = []
 
 
+class StateWire(ImageWire):
+    """A file of the domain's state; an unknown ``kind`` is one of a newer program."""
+
+    kind: str
+    owner: str | None = None
+
+
 class VerifiedWire(msgspec.Struct):
     """What ``verify`` last found; a date that cannot be shown makes the file unreadable."""
 
@@ -81,6 +89,7 @@ class DefinitionWire(msgspec.Struct):
     verified: VerifiedWire | None = None
     skipped: dict[str, str] = {}
     images: dict[str, DiskWire] = {}
+    state_files: list[StateWire] = []
 
 
 def dumps(definition: Definition) -> bytes:
@@ -105,6 +114,7 @@ def dumps(definition: Definition) -> bytes:
             ),
             skipped=definition.skipped,
             images={dev: _disk_wire(record) for dev, record in definition.records.items()},
+            state_files=[_state_wire(record) for record in definition.state_files],
         )
     )
 
@@ -136,6 +146,7 @@ def loads(data: bytes, path: Path) -> Definition:
         frozen_ms=wire.frozen_ms,
         pinned=wire.pinned,
         verified=msgspec.convert(wire.verified, Verification | None, from_attributes=True),
+        state_files=tuple(map(_state_record, wire.state_files)),
     )
 
 
@@ -165,6 +176,8 @@ def _files(wire: DefinitionWire) -> Iterator[tuple[str, str]]:
     for dev, disk in wire.images.items():
         for index, image in enumerate(disk.backing):
             yield f"images.{dev}.backing[{index}].file", image.file
+    for index, state in enumerate(wire.state_files):
+        yield f"state_files[{index}].file", state.file
 
 
 def _disk_wire(record: DiskRecord) -> DiskWire:
@@ -174,6 +187,15 @@ def _disk_wire(record: DiskRecord) -> DiskWire:
 
 def _disk_record(disk: DiskWire) -> DiskRecord:
     return DiskRecord(_image_record(disk), tuple(map(_image_record, disk.backing)))
+
+
+def _state_wire(record: StateRecord) -> StateWire:
+    own = {"kind": record.kind, "owner": record.owner}
+    return msgspec.convert({**msgspec.to_builtins(record.image), **own}, StateWire)
+
+
+def _state_record(state: StateWire) -> StateRecord:
+    return StateRecord(state.kind, _image_record(state), state.owner)
 
 
 def _image_record(image: ImageWire) -> ImageRecord:

@@ -19,6 +19,8 @@ import unicodedata
 from datetime import datetime
 from pathlib import Path
 
+from virtbackup_async.model.domain_state import NVRAM
+
 COMPONENT_MAX_BYTES = 255
 # The longest file we make holds the backup's name twice, between them and behind them
 # "_", "_" + dev, "." + format and ".zstd".
@@ -26,6 +28,8 @@ NAME_MAX_BYTES = 106
 _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
 _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
+# As long as a disk's name may be, without "tpm-".
+_STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES - 4
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
 
@@ -57,6 +61,19 @@ def disk_file(name: str, dev: str, image_format: str) -> str:
     """
     dev = path_component(dev, _DEV_MAX_BYTES)
     return f"{name}_{dev}.{path_component(image_format, _FORMAT_MAX_BYTES)}"
+
+
+def state_file(name: str, kind: str, file: str) -> str:
+    """Return the name inside the package of a file of the domain's state.
+
+    Args:
+        name: the backup's.
+        kind: ``nvram``, of which there is one file, or ``tpm``.
+        file: what it is called where it lies.
+    """
+    if kind == NVRAM:
+        return f"{name}_nvram.fd"
+    return f"{name}_{kind}-{path_component(file, _STATE_MAX_BYTES)}"
 
 
 def overlay_path(image: Path, token: str) -> Path:

@@ -21,22 +21,27 @@ def package_files(backup: Definition | Pending, present: Collection[str]) -> lis
     """Return the names of the files that the package consists of, or was to consist of."""
     match backup.packager.type:
         case "directory":
-            return list(image_files(backup))
+            return list(packed_files(backup))
         case "zstd":
-            return [f"{backup.name}_{file}.zstd" for file in image_files(backup)]
+            return [f"{backup.name}_{file}.zstd" for file in packed_files(backup)]
         case "tar":
             return [_archive(backup, present)]
         case _:
             return []
 
 
-def image_files(backup: Definition | Pending) -> tuple[str, ...]:
-    """Return the names of all images inside the package: the disks', then those below them."""
+def packed_files(backup: Definition | Pending) -> tuple[str, ...]:
+    """Return the names of all files inside the package.
+
+    The disks' images come first, then those below them, then the domain's state.
+    """
     if isinstance(backup, Pending):
         disks = backup.disks.values()
-        return tuple(file for disk in disks for file in (disk.target, *disk.backing))
+        images = tuple(file for disk in disks for file in (disk.target, *disk.backing))
+        return (*images, *backup.state_files)
     backing = [image.file for record in backup.records.values() for image in record.backing]
-    return (*backup.disks.values(), *backing)
+    state = [record.image.file for record in backup.state_files]
+    return (*backup.disks.values(), *backing, *state)
 
 
 def _archive(backup: Definition | Pending, present: Collection[str]) -> str:

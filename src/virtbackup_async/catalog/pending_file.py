@@ -44,6 +44,7 @@ class PendingWire(msgspec.Struct):
     disks: dict[str, DiskWire] = {}
     uuid: str | None = None
     quiesce: bool = False
+    state_files: tuple[str, ...] = ()
 
 
 def dumps(pending: Pending) -> bytes:
@@ -60,6 +61,7 @@ def dumps(pending: Pending) -> bytes:
             disks=msgspec.convert(msgspec.to_builtins(pending.disks), dict[str, DiskWire]),
             uuid=pending.domain_uuid,
             quiesce=pending.quiesce,
+            state_files=pending.state_files,
         )
     )
 
@@ -91,6 +93,7 @@ def loads(data: bytes, path: Path) -> Pending:
         packager=Packager(wire.packager.type, wire.packager.opts or {}),
         domain_uuid=wire.uuid,
         quiesce=wire.quiesce,
+        state_files=wire.state_files,
     )
 
 
@@ -104,3 +107,5 @@ def _check(wire: PendingWire, path: Path) -> None:
             raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)
+    for file in wire.state_files:
+        raw_json.check_file(file, wire.name, path, "state_files", ours=ours)

@@ -11,13 +11,17 @@ over; the next ``clean`` finds it by reading the directory, and goes on. Called 
 """
 
 import os
-import secrets
 from pathlib import Path
 
 from anyio import to_thread
 
 from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, removal_note
-from virtbackup_async.images.durable import remove_durably, rename_durably, storage_error
+from virtbackup_async.images.durable import (
+    remove_durably,
+    rename_durably,
+    storage_error,
+    temporary_path,
+)
 
 
 async def begin_removal(path: Path) -> Path:
@@ -44,7 +48,7 @@ async def remove_claim(path: Path) -> bool:
 
 def _remove_claim(path: Path) -> bool:
     # Moved aside first: what its owner may write now is another file, and stays.
-    aside = path.with_name(f".virtbackup-{secrets.token_hex(8)}.tmp")
+    aside = temporary_path(path.parent)
     try:
         path.rename(aside)
         if aside.stat().st_size > 0:

@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from virtbackup_async.catalog.definition_file import is_ours
-from virtbackup_async.catalog.package_files import image_files
+from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundPending, definition_path
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
@@ -56,7 +56,7 @@ async def undo_pending(
         # virt-backup writes its definition first: beside its pending file it proves nothing.
         await remove_durably(definition)
         await remove_package(
-            pending.packager, found.path.parent, pending.name, image_files(pending)
+            pending.packager, found.path.parent, pending.name, packed_files(pending)
         )
     await catalog.remove_pending(found.path)
 

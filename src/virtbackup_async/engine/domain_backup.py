@@ -7,6 +7,7 @@
     │ pending file                             ── undone by: remove it, last of all
     │ │ package                                ── undone by: remove it
     │ │ │ snapshot, if the domain runs         ── undone by: commit each overlay that is left
+    │ │ │ │ copy the domain's state, which nothing holds still
     │ │ │ │ copy the disks side by side; commit each one's overlay as soon as it is copied
     │ │ package durable, definition            from here on the backup is complete
     │ remove the pending file
@@ -37,6 +38,8 @@ from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
+from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
+from virtbackup_async.engine.state_files import missing
 from virtbackup_async.errors import RollbackError
 from virtbackup_async.events import (
     BackupDone,
@@ -123,6 +126,8 @@ async def _open_try(
     selection = await select_disks(info, planned.disks)
     for skipped in selection.skipped:
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
+    for kind, reason in selection.state.missing.items():
+        environment.emit(missing(domain.name, kind, reason))
     pending, path = await _create_pending(environment, catalog, planned, info, selection)
     left = False
     try:
@@ -184,6 +189,7 @@ def _intent(
         packager=planned.group.packager,
         domain_uuid=info.uuid,
         quiesce=planned.quiesce,
+        state_files=tuple(file.name_in(name) for file in selection.state.files),
     )
 
 
@@ -200,9 +206,10 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
     ) as package:
         async with _still_disks(environment, attempt) as still:
             environment.emit(PhaseChanged(attempt.domain.name, Phase.COPYING))
+            state = await copy_state(environment, _state_job(attempt), package)
             records = await _copy_disks(environment, attempt, package, still)
         environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
-        definition = _definition(attempt, records, still)
+        definition = _definition(attempt, records, state, still)
         with anyio.CancelScope(shield=True):
             # A cancellation between the two would discard the data of a complete backup.
             await package.finish()
@@ -257,8 +264,16 @@ async def _copy_disks(
     return {disk.dev: records[disk.dev] for disk in attempt.selection.disks}
 
 
-def _definition(attempt: _Try, records: dict[str, DiskRecord], still: StillDisks) -> Definition:
+def _state_job(attempt: _Try) -> StateJob:
+    state = attempt.selection.state
+    return StateJob(attempt.domain.name, state, attempt.pending.name, attempt.directory)
+
+
+def _definition(
+    attempt: _Try, records: dict[str, DiskRecord], state: CopiedState, still: StillDisks
+) -> Definition:
     pending = attempt.pending
+    skipped = {disk.dev: disk.reason for disk in attempt.selection.skipped}
     return Definition(
         name=pending.name,
         domain_id=pending.domain_id,
@@ -270,19 +285,18 @@ def _definition(attempt: _Try, records: dict[str, DiskRecord], still: StillDisks
         packager=pending.packager,
         domain_uuid=pending.domain_uuid,
         records=records,
-        skipped={disk.dev: disk.reason for disk in attempt.selection.skipped},
+        skipped={**skipped, **state.missing},
         quiesced=still.quiesced,
         state="running" if attempt.info.is_active else "shutoff",
         frozen_ms=still.frozen_ms,
+        state_files=state.records,
     )
 
 
 def _done(
     planned: PlannedBackup, definition: Definition, path: Path, duration_s: float
 ) -> BackupDone:
-    images = [
-        image for record in definition.records.values() for image in (record.image, *record.backing)
-    ]
+    images = definition.images
     return BackupDone(
         group=planned.group.name,
         domain=definition.domain_name,

@@ -1,6 +1,6 @@
 """What backups there are, and which one an admin means: ``list``, and the start of ``restore``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from virtbackup_async.engine.dates import (
 from virtbackup_async.engine.plan import find_group, select_groups, target_of
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import Emit, ListedBackup, Warned
-from virtbackup_async.model.backup import Definition, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing
 
 def _listed(group: str, found: FoundBackup) -> ListedBackup:
     definition = found.definition
-    images = list(_images(definition))
+    images = definition.images
     verified = definition.verified
     return ListedBackup(
         group=group,
@@ -232,9 +231,3 @@ def _listed(group: str, found: FoundBackup) -> ListedBackup:
         verified_date=time_of(verified.date).isoformat() if verified else None,
         pinned=definition.pinned,
     )
-
-
-def _images(definition: Definition) -> Iterator[ImageRecord]:
-    for record in definition.records.values():
-        yield record.image
-        yield from record.backing

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from virtbackup_async.catalog.package_files import image_files
+from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.engine.locks import Patience, hold_package
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
@@ -26,7 +26,7 @@ async def open_package(
         LockHeldError: it is being removed.
     """
     packager, name = definition.packager, definition.name
-    paths = package_paths(packager, directory, name, image_files(definition))
+    paths = package_paths(packager, directory, name, packed_files(definition))
     async with (
         hold_package(paths, exclusive=False, patience=Patience(REMOVER_TIMEOUT_S)),
         open_reader(packager, directory, name, buffers) as package,

@@ -1,4 +1,4 @@
-"""Reading one disk out of a package: its image and those below it, held against what was recorded.
+"""Reading a disk, or state, out of a package: each image held against what was recorded.
 
 ``restore`` writes what comes, ``verify`` drops it; what is checked is the same.
 """
@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from virtbackup_async.engine.disk_meter import DiskMeter
-from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage
+from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage, RestoredState
 from virtbackup_async.errors import CorruptError, DigestMismatchError
 from virtbackup_async.events import DiskDone, Emit, Warned
 from virtbackup_async.images.stream import DiskStream
@@ -34,15 +34,35 @@ async def read_back(
     digests = []
     for image in disk.images:
         async with package.open_disk(image.file) as stream:
-            _check_size(image, stream)
-            await fill(image, stream, meter.begin(stream))
-            _check_digest(image, stream)
+            await _take(image, stream, fill, meter.begin(stream))
             meter.end(stream)
             size_bytes += stream.size_bytes
             digests.append(stream.digest)
     done = DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, meter.done_bytes, digests[0])
     emit(done)
     return done
+
+
+async def read_back_state(state: RestoredState, package: PackageReader, fill: Fill) -> int:
+    """Read a file of the domain's state; it is too small to be spoken of.
+
+    Returns:
+        How many bytes of data were in it.
+
+    Raises:
+        CorruptError, DigestMismatchError, StorageError: as for a disk.
+    """
+    async with package.open_disk(state.image.file) as stream:
+        await _take(state.image, stream, fill, lambda _data_bytes: None)
+        return stream.data_bytes
+
+
+async def _take(
+    image: RestoredImage, stream: DiskStream, fill: Fill, on_progress: Progress
+) -> None:
+    _check_size(image, stream)
+    await fill(image, stream, on_progress)
+    _check_digest(image, stream)
 
 
 def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.catalog.amendment import hold_definitions
-from virtbackup_async.catalog.package_files import image_files
+from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
@@ -55,7 +55,7 @@ def backup_paths(found: FoundBackup) -> tuple[Path, ...]:
         DefinitionError: the packager is not known.
     """
     definition, directory = found.definition, found.path.parent
-    files = image_files(definition)
+    files = packed_files(definition)
     return package_paths(definition.packager, directory, definition.name, files)
 
 

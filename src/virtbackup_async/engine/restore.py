@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, create_task_group, current_time
 
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.outcome import gravest
-from virtbackup_async.engine.read_back import read_back, rebase_hints
+from virtbackup_async.engine.read_back import read_back, read_back_state, rebase_hints
 from virtbackup_async.engine.restore_files import open_restored_files
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestorePlan, plan_restore
 from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted
@@ -50,7 +50,7 @@ class RestoreRequest:
 async def restore_backup(
     request: RestoreRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
 ) -> RestoreDone:
-    """Restore the wanted disks of a backup, and the domain's XML beside them.
+    """Restore the wanted disks of a backup, and the domain's state and XML beside them.
 
     Args:
         request: what and where to.
@@ -75,6 +75,8 @@ async def restore_backup(
             data_bytes = await restore_disks(
                 plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
             )
+            for state in plan.state:
+                data_bytes += await read_back_state(state, package, files.fill)
         await files.publish(plan.xml_name, definition.domain_xml.encode())
     for disk in () if request.for_domain else plan.disks:
         for hint in rebase_hints(disk, domain, target):

@@ -5,7 +5,8 @@
     check that the name, and the UUID if it is kept, are free      nothing touched yet
     restore the images, checked                                    ``restore.py``
     rebase the overlays onto the restored images below them
-    define, and start if that is wanted
+    define, give the domain its UEFI variables and TPM state back   ``restore_state.py``
+    start if that is wanted
 
 Called by the command line. What is restored stays when libvirt refuses to define or start it.
 """
@@ -17,11 +18,13 @@ from pathlib import Path
 
 from virtbackup_async.engine.ports import DefiningPort, DomainPort
 from virtbackup_async.engine.restore_plan import RestoredDisk, plan_restore
+from virtbackup_async.engine.restore_state import give_state
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.events import DomainDefined, Emit, Warned
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
 
 
@@ -48,7 +51,13 @@ class DefineRequest:
         plan = plan_restore(self.definition, self.disks)
         target = self.target.absolute()
         images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
-        return restored_xml(self.definition.domain_xml, images, new_name=self.new_name)
+        nvram = [target / file.image.name for file in plan.state if file.kind == NVRAM]
+        return restored_xml(
+            self.definition.domain_xml,
+            images,
+            new_name=self.new_name,
+            nvram=nvram[0] if nvram else None,
+        )
 
 
 async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> None:
@@ -78,17 +87,18 @@ async def define_restored(
     Raises:
         HypervisorError: libvirt refuses; the restored images stay.
         ImageError: an overlay cannot be rebased.
+        StorageError: its state cannot be put where it belongs; the domain is not started.
     """
     wanted = request.xml()
     for dev in wanted.left_out:
         message = f"{dev} is not in the backup, and the original's is not shared: left out"
         emit(Warned(message, wanted.name))
     plan = plan_restore(request.definition, request.disks)
-    rebased = [
-        name for disk in plan.disks for name in await _rebase(disk, request.target.absolute())
-    ]
+    target = request.target.absolute()
+    rebased = [name for disk in plan.disks for name in await _rebase(disk, target)]
     try:
         domain = await hypervisor.define(wanted.xml)
+        await give_state(plan, target, await domain.info(), emit)
         if request.start:
             await domain.start()
     except HypervisorError as error:

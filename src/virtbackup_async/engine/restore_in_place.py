@@ -20,7 +20,7 @@ from virtbackup_async.catalog.names import beside
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.ports import DomainPort
-from virtbackup_async.engine.read_back import read_back
+from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore import restore_disks
 from virtbackup_async.engine.restore_files import check_space
 from virtbackup_async.engine.restore_plan import (
@@ -29,6 +29,7 @@ from virtbackup_async.engine.restore_plan import (
     RestorePlan,
     plan_restore,
 )
+from virtbackup_async.engine.restore_state import state_paths
 from virtbackup_async.engine.selection import is_overlay_of_ours
 from virtbackup_async.engine.swap import NEW, Swap, leftovers, prepare_swap
 from virtbackup_async.errors import (
@@ -64,7 +65,7 @@ class InPlaceRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One restore in place: the backup's disks, and what each of them replaces."""
+    """One restore in place: the backup's files, and by restored name what each replaces."""
 
     request: InPlaceRequest
     domain: DomainPort
@@ -74,11 +75,16 @@ class _Work:
 
     @property
     def target(self) -> str:
-        return os.path.commonpath([swap.image.parent for swap in self.swaps.values()])
+        names = [disk.images[0].name for disk in self.plan.disks]
+        return os.path.commonpath([self.swaps[name].image.parent for name in names])
 
     @property
     def images(self) -> tuple[str, ...]:
         return tuple(str(swap.image) for swap in self.swaps.values())
+
+    async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+        """Write an image beside the one that it replaces."""
+        await self.swaps[image.name].fill(stream, on_progress)
 
 
 async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by one
@@ -90,7 +96,7 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
     cpu: CapacityLimiter,
     emit: Emit,
 ) -> RestoreDone:
-    """Restore disks of a backup over the images that its domain has now.
+    """Restore disks of a backup, and its state, over what its domain has now.
 
     Raises:
         HypervisorError: the domain runs, was started meanwhile, or is another than the backup's.
@@ -112,6 +118,9 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
                 data_bytes = await restore_disks(
                     work.plan, cpu, lambda disk: _fill(work, disk, package)
                 )
+                for state in work.plan.state:
+                    if state.image.name in work.swaps:
+                        data_bytes += await read_back_state(state, package, work.fill)
             await _swap_all(work)
         await _forget_old(work)
     return RestoreDone(
@@ -137,8 +146,9 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
     await _check_shut_off(domain)
     token = secrets.token_hex(_TOKEN_BYTES)
     paths = await _paths(domain, plan)
+    paths |= await to_thread.run_sync(state_paths, plan, await domain.info(), emit)
     swaps = {
-        dev: await to_thread.run_sync(prepare_swap, path, token) for dev, path in paths.items()
+        name: await to_thread.run_sync(prepare_swap, path, token) for name, path in paths.items()
     }
     images = [swap.image for swap in swaps.values()]
     if len(set(images)) < len(images):
@@ -160,7 +170,7 @@ async def _check_shut_off(domain: DomainPort) -> None:
 
 
 async def _paths(domain: DomainPort, plan: RestorePlan) -> dict[str, Path]:
-    """Return the image that each disk of the backup has in the domain now."""
+    """Return the image that each disk of the backup has in the domain now, by restored name."""
     there = {disk.dev: disk for disk in domain_xml.disks((await domain.info()).xml)[0]}
     paths = {}
     for disk in plan.disks:
@@ -182,7 +192,7 @@ async def _paths(domain: DomainPort, plan: RestorePlan) -> dict[str, Path]:
                 f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
                 hint="Run `virtbackup clean -b` first.",
             )
-        paths[disk.dev] = now.path
+        paths[disk.images[0].name] = now.path
     return paths
 
 
@@ -198,13 +208,15 @@ async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
 
 def _check_space(plan: RestorePlan, swaps: Mapping[str, Swap]) -> None:
     needed: dict[int, tuple[Path, int]] = {}
-    for disk in plan.disks:
-        directory = swaps[disk.dev].image.parent
+    for image in plan.images:
+        if image.name not in swaps:
+            continue
+        directory = swaps[image.name].image.parent
         try:
             device = directory.stat().st_dev
             _, before = needed.get(device, (directory, 0))
-            own = disk.images[0].record
-            needed[device] = (directory, before + (own.data_bytes if own else 0))
+            new_bytes = image.record.data_bytes if image.record else 0
+            needed[device] = (directory, before + new_bytes)
         except OSError as error:
             raise storage_error("use", directory, error) from error
     for directory, needed_bytes in needed.values():
@@ -230,12 +242,8 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
 
 async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
     """Write a disk's own image beside the one that it replaces."""
-
-    async def fill(_image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
-        await work.swaps[disk.dev].fill(stream, on_progress)
-
     own = RestoredDisk(disk.dev, disk.images[:1])
-    return await read_back(own, package, fill, work.domain.name, work.emit)
+    return await read_back(own, package, work.fill, work.domain.name, work.emit)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, p
 from virtbackup_async.errors import DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
+from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.model.domain_xml import disk_sources
 
 
@@ -52,11 +53,28 @@ class RestoredDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredState:
+    """A file of the domain's state, such as its UEFI variables.
+
+    Attributes:
+        kind: see model/domain_state.py.
+        source_name: what it is called where the domain has it.
+        owner: whom it belonged to there.
+    """
+
+    kind: str
+    image: RestoredImage
+    source_name: str
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RestorePlan:
     """All that a restore writes; ``xml_name`` is the file of the domain's XML."""
 
     disks: tuple[RestoredDisk, ...]
     xml_name: str
+    state: tuple[RestoredState, ...] = ()
 
     @property
     def devs(self) -> tuple[str, ...]:
@@ -64,20 +82,25 @@ class RestorePlan:
         return tuple(disk.dev for disk in self.disks)
 
     @property
+    def images(self) -> tuple[RestoredImage, ...]:
+        """All files but the XML, the disks' first."""
+        of_disks = (image for disk in self.disks for image in disk.images)
+        return (*of_disks, *(state.image for state in self.state))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of all files, the disks' first."""
-        return (*(image.name for disk in self.disks for image in disk.images), self.xml_name)
+        return (*(image.name for image in self.images), self.xml_name)
 
     @property
     def data_bytes(self) -> int:
         """How much data is to be written, as far as it was recorded."""
-        return sum(disk.data_bytes for disk in self.disks)
+        return sum(image.record.data_bytes for image in self.images if image.record)
 
     @property
     def is_verifiable(self) -> bool:
         """Whether every image has a digest to compare with."""
-        images = [image for disk in self.disks for image in disk.images]
-        return all(image.expected_digest is not None for image in images)
+        return all(image.expected_digest is not None for image in self.images)
 
 
 def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> RestorePlan:
@@ -85,7 +108,7 @@ def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> Restor
 
     Args:
         definition: the backup.
-        wanted: the disks to restore; empty for all.
+        wanted: the disks to restore, alone; empty for all, and the domain's state.
 
     Raises:
         NotFoundError: a wanted disk is not in the backup.
@@ -109,7 +132,20 @@ def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> Restor
             images.append(RestoredImage(image_file, name, record))
         if not wanted or dev in wanted:
             disks.append(RestoredDisk(dev, tuple(images)))
-    return RestorePlan(tuple(disks), xml_name)
+    state = () if wanted else tuple(_state(definition, taken))
+    return RestorePlan(tuple(disks), xml_name, state)
+
+
+def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
+    for record in definition.state_files:
+        source_name = PurePosixPath(record.image.source).name
+        if not is_plain_name(source_name):
+            raise DefinitionError(f"no usable file name for {record.kind}: {source_name!r:.300}")
+        shown = source_name if record.kind == NVRAM else f"{record.kind}-{source_name}"
+        name = _free_name(taken, record.kind, shown, record.image.file)
+        taken.add(name)
+        image = RestoredImage(record.image.file, name, record.image)
+        yield RestoredState(record.kind, image, source_name, record.owner)
 
 
 def _images(
@@ -131,7 +167,7 @@ def _free_name(taken: set[str], dev: str, source: str, file: str) -> str:
             return name
     # The names inside the package differ from each other.
     if not is_plain_name(file) or file in taken:
-        raise DefinitionError(f"no usable file name for disk {dev}: {file!r}")
+        raise DefinitionError(f"no usable file name for {dev}: {file!r}")
     return file
 
 

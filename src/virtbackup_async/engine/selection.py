@@ -1,4 +1,7 @@
-"""Which disks of a domain a backup takes, with their chains, checked before anything is touched."""
+"""What a backup takes of a domain: disks with their chains, and the state outside of them.
+
+All of it is looked up before anything is touched.
+"""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import domain_xml
@@ -17,10 +21,11 @@ NOT_WANTED = "not listed in `disks` of the configuration"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The disks to back up, the ones that are left out with a reason, and all others by name."""
+    """The disks to back up, those that are left out with a reason, and the domain's state."""
 
     disks: tuple[Disk, ...]
     skipped: tuple[SkippedDisk, ...]
+    state: DomainState
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -29,7 +34,7 @@ class Selection:
 
 
 async def select_disks(info: DomainInfo, wanted: Sequence[str]) -> Selection:
-    """Choose the disks of a domain and find the images below them.
+    """Choose the disks of a domain, find the images below them, and the domain's state.
 
     Args:
         info: the domain, with its XML.
@@ -48,7 +53,7 @@ async def select_disks(info: DomainInfo, wanted: Sequence[str]) -> Selection:
         raise DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
     left_out = tuple(SkippedDisk(disk.dev, NOT_WANTED) for disk in possible if disk not in chosen)
     disks = tuple([await _with_chain(info, disk) for disk in chosen])
-    return Selection(disks, (*skipped, *left_out))
+    return Selection(disks, (*skipped, *left_out), await find_state(info))
 
 
 def _check_wanted(

@@ -21,7 +21,7 @@ from virtbackup_async.engine.ages import draw_sample, parse_age, parse_since
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.listing import GroupBackups, choose_backups
 from virtbackup_async.engine.open_package import open_package
-from virtbackup_async.engine.read_back import read_back
+from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import (
@@ -198,6 +198,11 @@ class _Reader:
                 try:
                     done = await read_back(disk, package, _drop, chosen.domain, self.emit)
                     data_bytes += done.data_bytes
+                except VirtBackupError as error:
+                    failures.append(error)
+            for state in plan.state:
+                try:
+                    data_bytes += await read_back_state(state, package, _drop)
                 except VirtBackupError as error:
                     failures.append(error)
         if failures:

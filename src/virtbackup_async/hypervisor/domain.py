@@ -15,6 +15,7 @@ import libvirt
 from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
 from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
+from virtbackup_async.hypervisor.swtpm import swtpm_directory
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 
@@ -177,6 +178,7 @@ def _read_info(handle: libvirt.virDomain) -> DomainInfo:
         is_active=bool(handle.isActive()),
         is_persistent=bool(handle.isPersistent()),
         xml=handle.XMLDesc(0),
+        swtpm_directory=swtpm_directory(handle.connect().getURI()),
     )
 
 

@@ -37,6 +37,11 @@ def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot {doing} {path}: {error.strerror or error}")
 
 
+def temporary_path(directory: Path) -> Path:
+    """Return a new path for a file that lives for moments; what a crash leaves, ``clean`` finds."""
+    return directory / f".virtbackup-{secrets.token_hex(8)}.tmp"
+
+
 async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False) -> None:
     """Put ``data`` into ``path``: readers see the old content or the new, never a part.
 
@@ -127,7 +132,7 @@ def sync_file(path: Path) -> None:
 
 def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     # A short name of its own: the final name may be as long as the file system allows.
-    part = path.with_name(f".virtbackup-{secrets.token_hex(8)}.tmp")
+    part = temporary_path(path.parent)
     try:
         try:
             _write_new(part, data)

@@ -48,6 +48,22 @@ class DiskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StateRecord:
+    """A file of the domain's state outside of its disks.
+
+    Attributes:
+        kind: ``nvram`` or ``tpm``, see model/domain_state.py; another one may come from a newer
+            program.
+        image: the file; a small image like any other.
+        owner: the name of the user whom it belonged to; None where it has none.
+    """
+
+    kind: str
+    image: ImageRecord
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """What ``verify`` found when it last read a backup back.
 
@@ -70,7 +86,8 @@ class Definition:
 
     ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
     ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
-    backup is never removed by ``clean``.
+    backup is never removed by ``clean``. ``skipped`` says why a disk (by dev) or state
+    (by kind) is not in the backup.
     """
 
     name: str
@@ -89,6 +106,15 @@ class Definition:
     frozen_ms: int | None = None
     pinned: bool = False
     verified: Verification | None = None
+    state_files: tuple[StateRecord, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """All that is recorded of the package's files; nothing in backups of virt-backup."""
+        return (
+            *(image for disk in self.records.values() for image in (disk.image, *disk.backing)),
+            *(state.image for state in self.state_files),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +142,8 @@ class PendingDisk:
 class Pending:
     """A backup that was started: all that is needed to undo it, written before anything is done.
 
-    ``quiesce`` says that the guest was to be frozen, so it may have to be thawed.
+    ``quiesce`` says that the guest was to be frozen, so it may have to be thawed. ``state_files``
+    are file names inside the package.
     """
 
     name: str
@@ -129,3 +156,4 @@ class Pending:
     packager: Packager
     domain_uuid: str | None = None
     quiesce: bool = False
+    state_files: tuple[str, ...] = ()

@@ -45,6 +45,7 @@ class DomainInfo:
         uuid: the domain's identity over renames, as lower-case text with dashes.
         domain_id: libvirt's number of a running domain, -1 when it is shut off.
         xml: the XML of the running domain, or of its persistent definition when shut off.
+        swtpm_directory: where libvirt keeps the state of emulated TPMs; None if that is not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class DomainInfo:
     is_active: bool
     is_persistent: bool
     xml: str
+    swtpm_directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from lxml import etree
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model import domain_xml
+from virtbackup_async.model import domain_state, domain_xml
 
 # What libvirt found out itself; it describes the images as they were.
 _FOUND_BY_LIBVIRT = ("backingStore", "mirror")
@@ -33,15 +33,16 @@ class RestoredXml:
 
 
 def restored_xml(
-    xml: str, images: Mapping[str, Path], *, new_name: str | None = None
+    xml: str, images: Mapping[str, Path], *, new_name: str | None = None, nvram: Path | None = None
 ) -> RestoredXml:
     """Put a domain on its restored images.
 
     Args:
         xml: as the backup has it.
         images: dev to restored image.
-        new_name: gives it an identity of its own: a new UUID, MAC addresses and NVRAM, which
-            libvirt makes when they are missing, and no disk that it would share with the original.
+        new_name: gives it an identity of its own: a new UUID and MAC addresses, which libvirt
+            makes when they are missing, and no disk or state that it would share with the original.
+        nvram: where a domain with a new name has its UEFI variables; None for new ones.
 
     Raises:
         DefinitionError: the XML cannot be read, is of no domain, or lacks one of the disks.
@@ -55,6 +56,8 @@ def restored_xml(
     if new_name is not None:
         left_out = _leave_out_shared(root, images)
         _give_identity(root, new_name)
+        domain_state.set_nvram(root, nvram)
+        domain_state.leave_tpm_to_libvirt(root)
     name = root.findtext("name")
     if not name:
         raise DefinitionError("the backup's XML has no name of the domain")
@@ -104,11 +107,6 @@ def _give_identity(root: etree._Element, name: str) -> None:
             system.remove(entry)
     for interface in root.findall("devices/interface"):
         _remove_all(interface, "mac")
-    for nvram in root.findall("os/nvram"):
-        # Without a path libvirt makes one from the domain's name, and fills it from the template.
-        nvram.text = None
-        for child in nvram:
-            nvram.remove(child)
 
 
 def _disks(root: etree._Element) -> list[tuple[etree._Element, str]]:

@@ -1,0 +1,172 @@
+"""Giving a restored domain its UEFI variables and the state of its TPM back.
+
+``restore --define`` calls :func:`give_state` when libvirt has the domain and before it starts: the
+restored files are copied to where libvirt will look for them. ``restore --in-place`` asks
+:func:`state_paths` what they replace. Invariant: what a domain has already is never overwritten
+here; a directory of TPM state appears whole or not at all.
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.catalog.names import beside
+from virtbackup_async.engine.restore_plan import RestoredState, RestorePlan
+from virtbackup_async.events import Emit, Warned
+from virtbackup_async.images.durable import (
+    FILE_MODE,
+    remove_durably,
+    rename_exclusively,
+    storage_error,
+    sync_directory,
+    sync_file,
+)
+from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
+
+_REACHABLE = 0o711
+_PRIVATE = 0o700
+
+
+async def give_state(plan: RestorePlan, target: Path, info: DomainInfo, emit: Emit) -> None:
+    """Copy the restored files in ``target`` to where the domain's state belongs.
+
+    Raises:
+        StorageError: they cannot be written there.
+    """
+    for kind, files in _by_kind(plan).items():
+        place = _place(info, kind)
+        if place.path is None:
+            emit(_not_given(info, kind, place.reason))
+        elif await to_thread.run_sync(_is_taken, place.path):
+            if place.path != target / files[0].image.name:
+                emit(_not_given(info, kind, f"{place.path} is there already, and stays"))
+        else:
+            for owner in {file.owner for file in files if not _is_known(file.owner)}:
+                message = f"{place.path} belongs to you: this host has no user {owner}"
+                emit(Warned(message, info.name))
+            give = _give_directory if place.is_directory else _give_file
+            await give(files, target, place.path)
+
+
+def state_paths(plan: RestorePlan, info: DomainInfo, emit: Emit) -> dict[str, Path]:
+    """Return the files of the domain that the backup's replace, by restored name. Blocks."""
+    paths = {}
+    for kind, files in _by_kind(plan).items():
+        place = _place(info, kind)
+        for file in files:
+            path, reason = _replaced(place, file)
+            if path is None:
+                emit(_not_given(info, kind, reason))
+            else:
+                paths[file.image.name] = path
+    return paths
+
+
+def _by_kind(plan: RestorePlan) -> dict[str, list[RestoredState]]:
+    files: dict[str, list[RestoredState]] = {}
+    for file in plan.state:
+        files.setdefault(file.kind, []).append(file)
+    return files
+
+
+def _place(info: DomainInfo, kind: str) -> StatePlace:
+    places = (place for place in state_places(info) if place.kind == kind)
+    return next(places, StatePlace(kind, None, "the domain has no use for it"))
+
+
+def _replaced(place: StatePlace, file: RestoredState) -> tuple[Path | None, str]:
+    """Return what a restored file replaces, or why it replaces nothing."""
+    if place.path is None:
+        return None, place.reason
+    if not place.is_directory:
+        record = file.image.record
+        if record is not None and record.format != place.format:
+            return None, f"{place.path} is {place.format} now, the backup has {record.format}"
+        return place.path, ""
+    path = place.path / file.source_name
+    # The emulator's user can put links there; ours may write to where they lead.
+    if path.is_symlink() or not path.is_file():
+        return None, f"the domain has no file {path}"
+    return path, ""
+
+
+def _not_given(info: DomainInfo, kind: str, reason: str) -> Warned:
+    return Warned(f"{LABELS.get(kind, kind)} is not what was backed up: {reason}", info.name)
+
+
+def _is_taken(path: Path) -> bool:
+    """Tell whether something is there; an empty directory is nothing."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        return not path.is_dir() or any(path.iterdir())
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
+async def _give_file(files: Sequence[RestoredState], target: Path, path: Path) -> None:
+    (file,) = files
+    part = _part(path)
+    try:
+        await to_thread.run_sync(_copy, target / file.image.name, part, file.owner)
+        await rename_exclusively(part, path)
+        await sync_directory(path.parent)
+    finally:
+        with CancelScope(shield=True):
+            await remove_durably(part)
+
+
+async def _give_directory(files: Sequence[RestoredState], target: Path, path: Path) -> None:
+    await to_thread.run_sync(_make_directory, files, target, path)
+
+
+def _make_directory(files: Sequence[RestoredState], target: Path, path: Path) -> None:
+    part = _part(path)
+    try:
+        for parent in (path.parent.parent, path.parent):
+            with suppress(FileExistsError):
+                parent.mkdir(mode=_REACHABLE)
+        part.mkdir(mode=_PRIVATE)
+        for file in files:
+            _copy(target / file.image.name, part / file.source_name, file.owner)
+        sync_file(part)
+        part.rename(path)
+        sync_file(path.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    return beside(path, f"restore-{secrets.token_hex(4)}")
+
+
+def _copy(source: Path, path: Path, owner: str | None) -> None:
+    """Copy a small file into a new one that belongs to ``owner``, durably."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with source.open("rb") as original, os.fdopen(fd, "wb") as file:
+            shutil.copyfileobj(original, file)
+            file.flush()
+            # Only root may give files away, and for others there is nobody else to give them to.
+            with suppress(KeyError, PermissionError):
+                user = pwd.getpwnam(owner or "")
+                os.chown(fd, user.pw_uid, user.pw_gid)
+            os.fsync(fd)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+
+
+def _is_known(owner: str | None) -> bool:
+    try:
+        return owner is None or bool(pwd.getpwnam(owner))
+    except KeyError:
+        return False

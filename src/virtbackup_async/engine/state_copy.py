@@ -1,0 +1,120 @@
+"""Copying what a domain remembers outside of its disks into the package: UEFI variables, TPM.
+
+Called while the disks stand still. QEMU and swtpm rewrite these files whenever the guest wants it,
+and no snapshot holds them: each is copied aside first, and again if it changed meanwhile.
+Invariant: what cannot be had is said, in a warning and in the definition, and does not keep the
+disks from being backed up.
+"""
+
+import pwd
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.engine.environment import Environment
+from virtbackup_async.engine.freeze import ChangedMeanwhileError, signature
+from virtbackup_async.engine.state_files import DomainState, StateFile, missing
+from virtbackup_async.errors import ImageError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.durable import remove_durably, temporary_path
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.model.backup import ImageRecord, StateRecord
+from virtbackup_async.model.domain_state import NVRAM
+from virtbackup_async.packagers.interface import PackageWriter
+
+MAX_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StateJob:
+    """A domain's state, and the backup and the directory that it goes to."""
+
+    domain: str
+    state: DomainState
+    backup: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedState:
+    """The files that are in the package; by kind, why something is not."""
+
+    records: tuple[StateRecord, ...]
+    missing: dict[str, str]
+
+
+async def copy_state(
+    environment: Environment, job: StateJob, package: PackageWriter
+) -> CopiedState:
+    """Put the files into the package.
+
+    Raises:
+        StorageError: the target is full or failed.
+    """
+    records = []
+    gone = dict(job.state.missing)
+    for file in job.state.files:
+        try:
+            records.append(await _copy(environment.buffers, job, file, package))
+        except ImageError as error:
+            gone[file.kind] = error.message
+            environment.emit(missing(job.domain, file.kind, error.message))
+    return CopiedState(tuple(records), gone)
+
+
+async def _copy(
+    buffers: BufferPool, job: StateJob, file: StateFile, package: PackageWriter
+) -> StateRecord:
+    name = file.name_in(job.backup)
+    owner = await to_thread.run_sync(_owner, file.path)
+    async with (
+        _still_copy(file, job.directory, buffers) as copy,
+        open_image_stream(copy, buffers) as stream,
+    ):
+        stored_bytes = await package.add_disk(name, stream, _untold)
+        image = ImageRecord(
+            file=name,
+            source=str(file.path),
+            format=file.format,
+            size_bytes=stream.size_bytes,
+            data_bytes=stream.data_bytes,
+            stored_bytes=stored_bytes,
+            digest=stream.digest,
+        )
+    return StateRecord(file.kind, image, owner)
+
+
+@asynccontextmanager
+async def _still_copy(
+    file: StateFile, directory: Path, buffers: BufferPool
+) -> AsyncGenerator[Path]:
+    """Copy a file aside, for the time of the block, as it was at one moment."""
+    for _ in range(MAX_TRIES):
+        copy = temporary_path(directory)
+        try:
+            before = await to_thread.run_sync(signature, file.path)
+            follow = file.kind == NVRAM
+            async with open_image_stream(file.path, buffers, follow=follow) as stream:
+                await write_sparse(stream, copy, _untold)
+            if await to_thread.run_sync(signature, file.path) == before:
+                yield copy
+                return
+        finally:
+            with CancelScope(shield=True):
+                await remove_durably(copy)
+    raise ChangedMeanwhileError(f"{file.path} changed each time it was read")
+
+
+def _owner(path: Path) -> str | None:
+    try:
+        return pwd.getpwuid(path.stat().st_uid).pw_name
+    except (KeyError, OSError):
+        return None
+
+
+def _untold(_data_bytes: int) -> None:
+    """These files are too small for progress."""

@@ -1,0 +1,85 @@
+"""Which files hold what a domain remembers outside of its disks: UEFI variables, TPM.
+
+``selection`` asks before anything is touched, so that the intent names them; ``state_copy`` copies
+them. Invariant: what cannot be had has its reason.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog import names
+from virtbackup_async.events import Warned
+from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
+
+# What swtpm writes before it gets the name of the file that it replaces.
+_HALF_WRITTEN = "TMP"
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """One file of a domain's state, where it lies."""
+
+    kind: str
+    path: Path
+    format: str = "raw"
+
+    def name_in(self, backup: str) -> str:
+        """Return its name inside the package of the backup."""
+        return names.state_file(backup, self.kind, self.path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainState:
+    """The files of a domain's state; ``missing`` says, by kind, why some are not among them."""
+
+    files: tuple[StateFile, ...]
+    missing: dict[str, str]
+
+
+async def find_state(info: DomainInfo) -> DomainState:
+    """Look which files a domain's state consists of.
+
+    Raises:
+        DefinitionError: the domain's XML cannot be read.
+    """
+    return await to_thread.run_sync(_find, info)
+
+
+def missing(domain: str, kind: str, reason: str) -> Warned:
+    """Say that a part of a domain's state is not in its backup."""
+    return Warned(f"{LABELS[kind]} will not be in the backup: {reason}", domain)
+
+
+def _find(info: DomainInfo) -> DomainState:
+    files: list[StateFile] = []
+    gone: dict[str, str] = {}
+    for place in state_places(info):
+        try:
+            found = list(_files(place))
+        except OSError as error:
+            gone[place.kind] = f"{error.filename}: {error.strerror}"
+            continue
+        files += found
+        if not found:
+            gone[place.kind] = place.reason or f"nothing is in {place.path}"
+    return DomainState(tuple(files), gone)
+
+
+def _files(place: StatePlace) -> Iterator[StateFile]:
+    if place.path is None:
+        return
+    if not place.is_directory:
+        place.path.stat()
+        yield StateFile(place.kind, place.path, place.format)
+        return
+    with os.scandir(place.path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            is_state = not entry.name.startswith((".", _HALF_WRITTEN))
+            # What is a symlink there, libvirt did not make.
+            if is_state and entry.is_file(follow_symlinks=False):
+                yield StateFile(place.kind, place.path / entry.name)

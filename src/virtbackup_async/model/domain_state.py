@@ -1,0 +1,106 @@
+"""What a domain remembers outside of its disks: its UEFI variables and the state of its TPM.
+
+::
+
+    <os><nvram>/nvram/web.fd</nvram>                     one file
+    <os><nvram type='file'><source file='...'/>          the same, as newer libvirt writes it
+    <tpm><backend type='emulator'/>                      SWTPM/<uuid>/tpm2/, or tpm1.2/
+    <tpm><backend type='emulator'><source type='dir'>    a directory of the admin's
+    <tpm><backend type='emulator'><source type='file'>   one file
+
+Backup and restore ask here for the same places. Pure. Source: libvirt's docs/formatdomain.html,
+"BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows (hypervisor/swtpm.py).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import DomainInfo
+
+NVRAM = "nvram"
+TPM = "tpm"
+LABELS = {NVRAM: "the UEFI variables (NVRAM)", TPM: "the state of the TPM"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlace:
+    """Where a part of a domain's state lies.
+
+    Attributes:
+        kind: ``NVRAM`` or ``TPM``.
+        path: a file, or a directory whose files are the state; None where it cannot be reached.
+        reason: why there is no path.
+        format: of the file.
+    """
+
+    kind: str
+    path: Path | None
+    reason: str = ""
+    is_directory: bool = False
+    format: str = "raw"
+
+
+def state_places(info: DomainInfo) -> tuple[StatePlace, ...]:
+    """Return where the state of a domain lies; nothing for one with a BIOS and no TPM.
+
+    Raises:
+        DefinitionError: the XML cannot be read.
+    """
+    root = domain_xml.parse(info.xml)
+    nvram = [_nvram(element) for element in root.iterfind("os/nvram")]
+    tpm = [_tpm(element, info) for element in root.iterfind("devices/tpm/backend")]
+    return (*nvram, *tpm)
+
+
+def set_nvram(root: etree._Element, path: Path | None) -> None:
+    """Let a domain have its UEFI variables in ``path``; None lets libvirt make them anew.
+
+    Without a path libvirt names one after the domain, and fills it from the firmware's template.
+    """
+    for element in root.findall("os/nvram"):
+        for child in element.findall("source"):
+            element.remove(child)
+        if "type" in element.attrib:
+            del element.attrib["type"]
+        element.text = None if path is None else str(path)
+
+
+def leave_tpm_to_libvirt(root: etree._Element) -> None:
+    """Let libvirt keep the state of an emulated TPM where it keeps it, by the domain's UUID."""
+    for backend in root.findall("devices/tpm/backend[@type='emulator']"):
+        for source in backend.findall("source"):
+            backend.remove(source)
+
+
+def _nvram(element: etree._Element) -> StatePlace:
+    kind = element.get("type", "file")
+    source = element.find("source")
+    path = (element.text if source is None else source.get("file")) or ""
+    if kind != "file":
+        return StatePlace(NVRAM, None, f"it is on {kind} storage, only files can be copied")
+    if not path.strip():
+        return StatePlace(NVRAM, None, "the domain's XML does not say where it is")
+    return StatePlace(NVRAM, Path(path.strip()), format=element.get("format", "raw"))
+
+
+def _tpm(backend: etree._Element, info: DomainInfo) -> StatePlace:
+    kind = backend.get("type", "")
+    if kind != "emulator":
+        return StatePlace(TPM, None, f"the TPM is {kind}, only that of libvirt's emulator is known")
+    source = backend.find("source")
+    if source is not None:
+        return _tpm_source(source)
+    if info.swtpm_directory is None:
+        return StatePlace(TPM, None, "it is not known where this libvirt keeps it")
+    version = "tpm1.2" if backend.get("version") == "1.2" else "tpm2"
+    return StatePlace(TPM, info.swtpm_directory / info.uuid / version, is_directory=True)
+
+
+def _tpm_source(source: etree._Element) -> StatePlace:
+    kind, path = source.get("type", ""), source.get("path")
+    if kind not in {"dir", "file"} or not path:
+        return StatePlace(TPM, None, f"it is on {kind} storage, only files can be copied")
+    return StatePlace(TPM, Path(path), is_directory=kind == "dir")

@@ -1,0 +1,104 @@
+"""Where a domain's UEFI variables and its TPM's state lie."""
+
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from virtbackup_async.model import domain_state
+from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.domain_state import NVRAM, TPM, StatePlace, state_places
+
+UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
+SWTPM = Path("/var/lib/libvirt/swtpm")
+
+
+def places(inside, swtpm=SWTPM):
+    xml = f"<domain>{inside}</domain>"
+    return state_places(DomainInfo("web", UUID, -1, False, True, xml, swtpm))
+
+
+def tpm(backend):
+    return f"<devices><tpm model='tpm-crb'>{backend}</tpm></devices>"
+
+
+def test_domain_with_a_bios_has_no_state():
+    assert places("<os><type>hvm</type></os><devices/>") == ()
+
+
+@pytest.mark.parametrize(
+    "nvram",
+    [
+        "<nvram template='/t.fd'>/n/web.fd</nvram>",
+        "<nvram>\n  /n/web.fd\n</nvram>",
+        "<nvram type='file'><source file='/n/web.fd'/></nvram>",
+    ],
+)
+def test_uefi_variables_are_one_file(nvram):
+    assert places(f"<os>{nvram}</os>") == (StatePlace(NVRAM, Path("/n/web.fd")),)
+
+
+def test_format_of_uefi_variables():
+    (place,) = places("<os><nvram format='qcow2'>/n/web.qcow2</nvram></os>")
+    assert place.format == "qcow2"
+
+
+@pytest.mark.parametrize(
+    ("backend", "path"),
+    [
+        ("<backend type='emulator' version='2.0'/>", SWTPM / UUID / "tpm2"),
+        ("<backend type='emulator'/>", SWTPM / UUID / "tpm2"),
+        ("<backend type='emulator' version='1.2'/>", SWTPM / UUID / "tpm1.2"),
+        ("<backend type='emulator'><source type='dir' path='/t/web'/></backend>", Path("/t/web")),
+    ],
+)
+def test_tpm_state_is_a_directory(backend, path):
+    assert places(tpm(backend)) == (StatePlace(TPM, path, is_directory=True),)
+
+
+def test_tpm_state_in_one_file():
+    source = "<source type='file' path='/t/web.state'/>"
+    (place,) = places(tpm(f"<backend type='emulator'>{source}</backend>"))
+    assert place == StatePlace(TPM, Path("/t/web.state"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "kind", "reason"),
+    [
+        ("<os><nvram/></os>", NVRAM, "does not say where"),
+        ("<os><nvram type='network'><source protocol='iscsi'/></nvram></os>", NVRAM, "network"),
+        ("<os><nvram type='block'><source dev='/dev/x'/></nvram></os>", NVRAM, "block"),
+        (tpm("<backend type='passthrough'><device path='/dev/tpm0'/></backend>"), TPM, "passthr"),
+        (tpm("<backend type='external'/>"), TPM, "external"),
+        (tpm("<backend type='emulator'><source type='x' path='y'/></backend>"), TPM, "x storage"),
+    ],
+)
+def test_what_cannot_be_copied_has_a_reason(inside, kind, reason):
+    (place,) = places(inside)
+    assert (place.kind, place.path) == (kind, None)
+    assert reason in place.reason
+
+
+def test_libvirt_that_tells_no_place_of_tpms():
+    (place,) = places(tpm("<backend type='emulator'/>"), swtpm=None)
+    assert place.path is None
+    assert "not known" in place.reason
+
+
+def test_nvram_is_set_whatever_it_was():
+    nvram = "<nvram template='/t' type='file'><source file='/n/web.fd'/></nvram>"
+    root = etree.fromstring(f"<domain><os>{nvram}</os></domain>")
+    domain_state.set_nvram(root, Path("/r/web & co.fd"))
+    assert etree.tostring(root[0][0]) == b'<nvram template="/t">/r/web &amp; co.fd</nvram>'
+    domain_state.set_nvram(root, None)
+    assert etree.tostring(root[0][0]) == b'<nvram template="/t"/>'
+
+
+def test_only_the_emulators_tpm_is_left_to_libvirt():
+    source = "<source type='dir' path='/t'/><encryption secret='s'/>"
+    emulated = tpm(f"<backend type='emulator'>{source}</backend>")
+    external = tpm("<backend type='external'><source/></backend>")
+    root = etree.fromstring(f"<domain>{emulated}{external}</domain>")
+    domain_state.leave_tpm_to_libvirt(root)
+    children = [[child.tag for child in backend] for backend in root.iter("backend")]
+    assert children == [["encryption"], ["source"]]
