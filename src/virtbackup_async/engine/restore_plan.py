@@ -140,7 +140,7 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
     for record in definition.state_files:
         source_name = PurePosixPath(record.image.source).name
         if not is_plain_name(source_name):
-            raise DefinitionError(f"no usable file name for {record.kind}: {source_name!r:.300}")
+            source_name = record.image.file
         shown = source_name if record.kind == NVRAM else f"{record.kind}-{source_name}"
         name = _free_name(taken, record.kind, shown, record.image.file)
         taken.add(name)

@@ -136,6 +136,7 @@ def _make_directory(files: Sequence[RestoredState], target: Path, path: Path) ->
         part.mkdir(mode=_PRIVATE)
         for file in files:
             _copy(target / file.image.name, part / file.source_name, file.owner)
+        _give_to(part, files[0].owner)
         sync_file(part)
         part.rename(path)
         sync_file(path.parent)
@@ -156,13 +157,17 @@ def _copy(source: Path, path: Path, owner: str | None) -> None:
         with source.open("rb") as original, os.fdopen(fd, "wb") as file:
             shutil.copyfileobj(original, file)
             file.flush()
-            # Only root may give files away, and for others there is nobody else to give them to.
-            with suppress(KeyError, PermissionError):
-                user = pwd.getpwnam(owner or "")
-                os.chown(fd, user.pw_uid, user.pw_gid)
+            _give_to(path, owner)
             os.fsync(fd)
     except OSError as error:
         raise storage_error("write", path, error) from error
+
+
+def _give_to(path: Path, owner: str | None) -> None:
+    # Only root may give files away, and for others there is nobody else to give them to.
+    with suppress(KeyError, PermissionError):
+        user = pwd.getpwnam(owner or "")
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
 def _is_known(owner: str | None) -> bool:

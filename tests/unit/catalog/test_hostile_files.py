@@ -91,6 +91,21 @@ def test_file_of_somewhere_else_is_refused(file):
         read_definition(images={"vda": IMAGE | {"backing": [IMAGE | {"file": file}]}})
 
 
+@pytest.mark.parametrize("file", ["/etc/shadow", "../db/x", "20200101-000000_1_other_nvram.fd"])
+def test_state_file_of_somewhere_else_is_refused(file):
+    state = IMAGE | {"file": file, "kind": "nvram"}
+    with pytest.raises(DefinitionError, match=r"state_files\[0\]\.file .* is not a file of"):
+        read_definition(state_files=[state])
+    with pytest.raises(DefinitionError, match=r"state_files .* is not a file of this backup"):
+        read_pending(state_files=[file])
+
+
+def test_state_of_a_kind_to_come_is_a_file_like_any_other():
+    state = IMAGE | {"file": f"{NAME}_x", "kind": "future", "more": 1}
+    (record,) = read_definition(state_files=[state]).state_files
+    assert (record.kind, record.owner, record.image.file) == ("future", None, f"{NAME}_x")
+
+
 def test_image_of_another_disk_is_refused():
     with pytest.raises(DefinitionError, match=r"images\.vdb\.file is not disks\.vdb"):
         read_definition(images={"vdb": IMAGE})

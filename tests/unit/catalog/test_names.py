@@ -66,6 +66,20 @@ def test_longest_files_fit(domain, dev, image_format):
     assert names.is_plain_name(file)
 
 
+@given(ANY_TEXT, ANY_TEXT.filter(bool))
+def test_longest_state_files_fit(domain, file):
+    name = names.backup_name(domain, 2147483647, WHEN)
+    packed = names.state_file(name, "tpm", file)
+    assert len(f"{name}_{packed}.zstd".encode()) <= 255
+    assert packed.startswith(f"{name}_tpm-")
+    assert names.is_plain_name(packed)
+
+
+def test_state_files_have_names_of_their_own():
+    assert names.state_file("n", "nvram", "web_VARS.fd") == "n_nvram.fd"
+    assert names.state_file("n", "tpm", "tpm2-00.permall") == "n_tpm-tpm2-00.permall"
+
+
 def test_disk_files_are_virt_backups():
     assert names.disk_file("n", "vda", "qcow2") == "n_vda.qcow2"
     assert names.disk_file("n", "vdaa-backing64", "qcow2") == "n_vdaa-backing64.qcow2"

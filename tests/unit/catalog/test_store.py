@@ -19,11 +19,13 @@ from virtbackup_async.model.backup import (
     Packager,
     Pending,
     PendingDisk,
+    StateRecord,
 )
 
 NAME = "20260301-021500_3_web"
 IMAGE = ImageRecord(f"{NAME}_vda.qcow2", "/i/vda.qcow2", "qcow2", 1024, 512, 300, "blake3-1m:00")
 BASE = ImageRecord(f"{NAME}_vda.1.raw", "/i/base.raw", "raw", 1024, 512, 300, "blake3-1m:01")
+VARIABLES = ImageRecord(f"{NAME}_nvram.fd", "/n/web.fd", "raw", 9, 9, 9, "blake3-1m:02")
 DEFINITION = Definition(
     name=NAME,
     domain_id=3,
@@ -39,6 +41,7 @@ DEFINITION = Definition(
     quiesced=True,
     state="running",
     frozen_ms=41,
+    state_files=(StateRecord("nvram", VARIABLES, "libvirt-qemu"),),
 )
 PENDING = Pending(
     name=NAME,
@@ -50,6 +53,7 @@ PENDING = Pending(
     date=1772331300,
     packager=Packager("directory"),
     domain_uuid=DEFINITION.domain_uuid,
+    state_files=(VARIABLES.file,),
 )
 
 
@@ -61,7 +65,7 @@ def catalog(tmp_path):
 def put_data(catalog, definition=DEFINITION):
     directory = catalog.domain_directory(definition.domain_name)
     directory.mkdir(exist_ok=True)
-    for file in (IMAGE.file, BASE.file):
+    for file in (IMAGE.file, BASE.file, VARIABLES.file):
         (directory / file.replace(NAME, definition.name)).write_bytes(b"x")
     return directory
 
@@ -219,7 +223,7 @@ async def test_one_bad_file_hides_no_other(catalog):
     ],
 )
 async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
-    definition = dataclasses.replace(DEFINITION, packager=packager, records={})
+    definition = dataclasses.replace(DEFINITION, packager=packager, records={}, state_files=())
     catalog.domain_directory("web").mkdir()
     path = await catalog.write_definition(definition)
     scan = await catalog.scan()
@@ -229,11 +233,12 @@ async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
     assert len((await catalog.scan()).complete) == 1
 
 
-async def test_missing_backing_image_is_a_problem(catalog):
+@pytest.mark.parametrize("file", [BASE.file, VARIABLES.file])
+async def test_missing_file_of_ours_is_a_problem(catalog, file):
     put_data(catalog)
     await catalog.write_definition(DEFINITION)
-    (catalog.domain_directory("web") / BASE.file).unlink()
-    assert BASE.file in (await catalog.scan()).problems[0].message
+    (catalog.domain_directory("web") / file).unlink()
+    assert file in (await catalog.scan()).problems[0].message
 
 
 async def test_other_files_and_hidden_directories_are_passed_over(catalog):
@@ -258,7 +263,10 @@ async def test_hostile_domain_stays_below_the_target(catalog, domain):
     name = names.backup_name(domain, 3, datetime.fromtimestamp(PENDING.date, UTC))
     disk = PendingDisk("/i/a", "raw", None, names.disk_file(name, "vda", "raw"))
     xml_name = domain.encode("utf-8", "replace").decode()
-    pending = dataclasses.replace(PENDING, name=name, domain_name=xml_name, disks={"vda": disk})
+    state = (names.state_file(name, "tpm", domain),)
+    pending = dataclasses.replace(
+        PENDING, name=name, domain_name=xml_name, disks={"vda": disk}, state_files=state
+    )
     path = await catalog.create_pending(pending)
     assert path.parent.parent == catalog.target
     assert [found.pending for found in (await catalog.scan()).pending] == [pending]

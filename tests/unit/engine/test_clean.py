@@ -136,6 +136,18 @@ async def test_backing_images_go_too(place):
     assert not [found for found in place.files() if found.startswith(name)]
 
 
+@pytest.mark.parametrize("packager", ["directory", "zstd"])
+async def test_state_goes_with_an_unfinished_backup(place, packager):
+    name = place.put_pending(packager=packager)
+    file = f"{name}_nvram.fd"
+    pending = place.target / "web" / f"{name}.json.pending"
+    pending.write_text(json.dumps(json.loads(pending.read_text()) | {"state_files": [file]}))
+    packed = file if packager == "directory" else f"{name}_{file}.zstd"
+    (pending.parent / packed).write_bytes(b"variables")
+    await place.clean()
+    assert place.files() == []
+
+
 async def test_a_dry_run_says_the_same_and_does_nothing(place):
     for day in (0, 1, 2):
         place.put(day=day)

@@ -19,7 +19,7 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager, StateRecord
 from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20
@@ -72,6 +72,14 @@ class Backup:
             },
         )  # fmt: skip
 
+    def with_state(self, nvram, tpm=None, **changed):
+        """Return the definition with state that has the content of ``vdb``."""
+        image = replace(self.definition.records["vdb"].image, **changed)
+        state = [StateRecord("nvram", replace(image, source=nvram))]
+        if tpm:
+            state.append(StateRecord("tpm", replace(image, source=tpm)))
+        return replace(self.definition, state_files=tuple(state))
+
     async def restore(self, definition=None, emit=None, disks=()):
         return await restore_backup(
             RestoreRequest(definition or self.definition, self.directory, self.target, disks),
@@ -123,6 +131,34 @@ async def test_restores_the_wanted_disks_alone(any_backup):
     restored = (any_backup.target / "data.raw").read_bytes()
     assert restored == (any_backup.images / "data.raw").read_bytes()
     assert sorted(path.name for path in any_backup.target.iterdir()) == ["data.raw", "web.xml"]
+
+
+async def test_state_is_restored_with_all_disks_and_not_with_some(any_backup):
+    definition = any_backup.with_state("/n/web_VARS.fd", "/swtpm/tpm2/tpm2-00.permall")
+    done = await any_backup.restore(definition)
+    assert done.files[3:] == ("web_VARS.fd", "tpm-tpm2-00.permall", "web.xml")
+    for name in done.files[3:5]:
+        restored = (any_backup.target / name).read_bytes()
+        assert restored == (any_backup.images / "data.raw").read_bytes()
+    for name in done.files:
+        (any_backup.target / name).unlink()
+    assert (await any_backup.restore(definition, disks=("vdb",))).files == ("data.raw", "web.xml")
+
+
+async def test_damaged_state_leaves_nothing(backup):
+    definition = backup.with_state("/n/web_VARS.fd", digest="blake3-1m:00")
+    with pytest.raises(DigestMismatchError, match="vdb"):
+        await backup.restore(definition)
+    assert not backup.target.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("/etc/..", f"{NAME}_vdb.raw"), ("/x/data.raw", "nvram_data.raw")]
+)
+async def test_state_with_a_hostile_or_taken_source_stays_in_the_target(backup, source, name):
+    done = await backup.restore(backup.with_state(source))
+    assert done.files[3] == name
+    assert len(list(backup.target.iterdir())) == 5
 
 
 async def test_unknown_disk_is_not_found_and_the_others_are_named(backup):

@@ -1,12 +1,14 @@
 """engine/verify.py with real packages: every damage is found, and kept where list shows it."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 import yaml
 
 from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.listing import list_backups
 from virtbackup_async.engine.verify import VerifyRequest, run_verify
@@ -19,7 +21,7 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
-from virtbackup_async.model.backup import Packager, Verification
+from virtbackup_async.model.backup import Packager, StateRecord, Verification
 
 DAY_S = 86400
 NOW = datetime.fromtimestamp(DATE + 10 * DAY_S).astimezone()
@@ -101,6 +103,21 @@ async def test_damage_is_found_and_the_others_are_verified(site, packager, damag
     assert verified.error == failed.error
     assert stored.name in failed.error
     assert later.read().verified.ok
+
+
+@pytest.mark.parametrize("digest", [None, "blake3-1m:00"])
+async def test_state_of_the_domain_is_read_back_too(site, digest):
+    stored = await site.store()
+    image = stored.definition.records["vda"].image
+    variables = replace(image, source="/n/web.fd", digest=digest or image.digest)
+    definition = replace(stored.definition, state_files=(StateRecord("nvram", variables),))
+    await Catalog(site.target).write_definition(definition)
+    assert await site.verify() == ([] if digest else [stored.name])
+    if digest:
+        assert "blake3-1m:00 was recorded" in stored.read().verified.error
+    else:
+        assert site.of(VerifyDone)[0].data_bytes == 2 * DATA_BYTES
+    assert stored.read().state_files == definition.state_files
 
 
 async def test_length_that_is_not_the_recorded_one_is_damage(site):

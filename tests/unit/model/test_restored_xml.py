@@ -56,6 +56,17 @@ def test_other_domain_shares_nothing_with_the_original():
     assert UUID not in restored.xml
 
 
+def test_other_domain_has_its_own_copy_of_the_state():
+    tpm = "<tpm><backend type='emulator'><source type='dir' path='/t/web'/></backend></tpm>"
+    xml = XML.replace("<devices>", f"<devices>{tpm}")
+    twin = etree.fromstring(restored_xml(xml, IMAGES, new_name="twin", nvram=Path("/r/web.fd")).xml)
+    assert twin.findtext("os/nvram") == "/r/web.fd"
+    assert twin.find("devices/tpm/backend/source") is None
+    same = etree.fromstring(restored_xml(xml, IMAGES, nvram=Path("/r/web.fd")).xml)
+    assert same.findtext("os/nvram") == "/nvram/web.fd"
+    assert same.find("devices/tpm/backend/source").get("path") == "/t/web"
+
+
 @pytest.mark.parametrize(
     ("xml", "said"),
     [
