@@ -145,7 +145,7 @@ def loads(data: bytes, path: Path) -> Definition:
         state=wire.state,
         frozen_ms=wire.frozen_ms,
         pinned=wire.pinned,
-        verified=msgspec.convert(wire.verified, Verification | None, from_attributes=True),
+        verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),
     )
 
@@ -199,4 +199,17 @@ def _state_record(state: StateWire) -> StateRecord:
 
 
 def _image_record(image: ImageWire) -> ImageRecord:
-    return msgspec.convert(image, ImageRecord, from_attributes=True)
+    # By hand: several times as fast as by msgspec, and a scan does it for each image it finds.
+    return ImageRecord(
+        file=image.file,
+        source=image.source,
+        format=image.format,
+        size_bytes=image.size_bytes,
+        data_bytes=image.data_bytes,
+        stored_bytes=image.stored_bytes,
+        digest=image.digest,
+    )
+
+
+def _verification(verified: VerifiedWire) -> Verification:
+    return msgspec.convert(verified, Verification, from_attributes=True)

@@ -8,6 +8,7 @@ reported and not followed.
 import os
 import re
 from collections.abc import Collection, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +140,7 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
         with os.scandir(dir_fd) as entries:
             present = frozenset(entry.name for entry in entries)
         named: set[str] = set()
-        for name in sorted(present):
+        for name in sorted(_descriptions(present)):
             path = directory / name
             with findings.problems_of(path, directory.name):
                 backup = _read(path, dir_fd, present, findings)
@@ -185,12 +186,13 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def _strays(present: Collection[str], named: Collection[str]) -> Iterator[str]:
+def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
     """Give the names that look like a backup's file and that no backup names."""
+    descriptions = frozenset(_descriptions(present))
     # A description may be unreadable, or older than what stands beside it: its files are no strays.
-    stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in _descriptions(present))
-    for name in sorted(present):
-        is_ours = _BACKUP_FILE.match(name) and not name.startswith(stems) and name not in named
+    stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in descriptions)
+    for name in sorted(present - descriptions - named):
+        is_ours = _BACKUP_FILE.match(name) and not name.startswith(stems)
         if is_ours or _TEMPORARY.fullmatch(name):
             yield name
 

@@ -8,6 +8,7 @@ dicts: what was handed in stays as it was.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from virtbackup_async.errors import DefinitionError
@@ -33,9 +34,18 @@ def parse_version(text: object) -> Version:
     Raises:
         DefinitionError: it is not text, or does not start with a number.
     """
-    match = _VERSION.match(text) if isinstance(text, str) else None
-    if match is None:
+    version = _numbers(text) if isinstance(text, str) else None
+    if version is None:
         raise DefinitionError(f"version is {text!r:.40}, expected three numbers such as '0.5.6'")
+    return version
+
+
+@lru_cache(maxsize=32)
+def _numbers(text: str) -> Version | None:
+    # Remembered: a target holds thousands of files of the same few versions.
+    match = _VERSION.match(text)
+    if match is None:
+        return None
     major, minor, patch = (int(part or 0) for part in match.groups())
     return major, minor, patch
 

@@ -106,3 +106,34 @@ def test_list_of_a_domain_shows_the_definitions(monkeypatch):
 def test_list_escapes_names_and_says_when_there_is_nothing():
     assert report_of(Listing()) == ["no backups"]
     assert "\\x1b[2J" in report_of(Listing(), listed(HOSTILE, 1))[2]
+
+
+def test_list_fits_into_narrow_terminals(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    when = {"verified": True, "verified_date": "2026-07-03T12:00:00+00:00"}
+    events = [replace(listed("database", day), pinned=day == 2, **when) for day in (1, 2)]
+    head, *lines = report_of(Listing(), *events, width=100)[1:]
+    same = "12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes       2026-07-03"
+    assert lines == [f"database  2026-07-02 {same}  pinned", f"database  2026-07-01 {same}"]
+    assert [lines[0].index(word) for word in ("2026", "vda", "tar", "10.0", "1.0 ", "yes")] == [
+        head.index(word) for word in ("date", "disks", "packager", "size", "stored", "quiesced")
+    ]
+    assert report_of(Listing(), *events, width=90)[2].startswith("database  2026-07-02 12:00  vda")
+    lines = report_of(Listing(), *events, listed("web", 1), width=80)[1:]
+    assert lines == [
+        "domain",
+        "  date              disks     packager  size      quiesced  verified",
+        "database",
+        "  2026-07-02 12:00  vda, vdb  tar       10.0 GiB  yes       2026-07-03  pinned",
+        "  2026-07-01 12:00  vda, vdb  tar       10.0 GiB  yes       2026-07-03",
+        "web",
+        "  2026-07-01 12:00  vda, vdb  tar       10.0 GiB  yes       never",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_list_measures_wide_characters(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    lines = report_of(Listing(), listed("\u5bb6", 1), listed("ab", 1), width=120)
+    assert lines[2].startswith("ab      2026")
+    assert lines[3].startswith("\u5bb6      2026")

@@ -14,7 +14,6 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.listing import GroupListing, list_backups
 from virtbackup_async.events import Emit, Event, ListedDomain, Warned
-from virtbackup_async.hypervisor.connection import open_hypervisor
 
 
 @click.command("list", cls=Command, epilog=EXIT_STATUSES)
@@ -68,6 +67,9 @@ def _events(listing: GroupListing) -> Iterator[Event]:
 
 
 async def _known_domains(config: Config) -> tuple[str, ...]:
+    # A list without --all has no need of libvirt, whose import takes as long as a thousand backups.
+    from virtbackup_async.hypervisor.connection import open_hypervisor  # noqa: PLC0415 -- see above
+
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:

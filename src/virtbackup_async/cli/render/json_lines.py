@@ -9,19 +9,22 @@ ASCII is escaped, so a hostile name or a file name that is not UTF-8 cannot brea
 """
 
 import json
-from dataclasses import asdict
 from datetime import datetime
 from typing import TextIO
+
+import msgspec
 
 from virtbackup_async.cli.render.interface import LogLine, Moment
 from virtbackup_async.cli.render.text import level_name, printable
 from virtbackup_async.events import Event
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def json_line(event: Event, wall: datetime) -> str:
     """One event as one line, without the line's end."""
     head = {"event": event.kind, "time": wall.isoformat(timespec="milliseconds")}
-    return json.dumps(head | asdict(event), separators=(",", ":"))
+    return _ENCODER.encode(head | msgspec.to_builtins(event))
 
 
 class JsonLines:

@@ -7,18 +7,29 @@
     web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.result import quiesced
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
 
-_HEADS = ("domain", "date", "disks", "packager", "size", "stored", "quiesced", "verified", "")
+_COLUMNS = (
+    Column("domain"),
+    Column("date", short=lambda date: date[: len("2026-07-01 03:00")]),
+    Column("disks"),
+    Column("packager"),
+    Column("size"),
+    Column("stored", may_go=True),
+    Column("quiesced"),
+    Column("verified"),
+    Column(""),
+)
 
 _Domains = dict[str, list[ListedBackup]]
 
@@ -56,7 +67,7 @@ class Listing:
             if self.detailed:
                 self._print_details(console, domains)
             elif not self.short:
-                console.print(_table(domains))
+                print_columns(console, _COLUMNS, list(_rows(domains)))
 
     def _domain(self, group: str, domain: str) -> list[ListedBackup]:
         return self._groups.setdefault(group, {}).setdefault(domain, [])
@@ -76,30 +87,25 @@ def _totals(domains: _Domains) -> str:
     return f"{count(len(domains), 'domain')}, {count(backups, 'backup')}"
 
 
-def _table(domains: _Domains) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in _HEADS:
-        table.add_column(head, overflow="fold")
+def _row(backup: ListedBackup) -> Row:
+    return {
+        "domain": backup.domain,
+        "date": _local(backup.date),
+        "disks": ", ".join(backup.disks),
+        "packager": backup.packager,
+        "size": _size(backup.size_bytes),
+        "stored": _size(backup.stored_bytes),
+        "quiesced": "" if backup.quiesced is None else quiesced(backup.quiesced),
+        "verified": _verified(backup),
+        "": "pinned" if backup.pinned else "",
+    }
+
+
+def _rows(domains: _Domains) -> Iterator[Row]:
     for domain, backups in domains.items():
-        for backup in _newest_first(backups):
-            table.add_row(*map(_cell, _row(backup)))
+        yield from map(_row, _newest_first(backups))
         if not backups:
-            table.add_row(_cell(domain), _cell("no backup"))
-    return table
-
-
-def _row(backup: ListedBackup) -> tuple[str, ...]:
-    return (
-        backup.domain,
-        _local(backup.date),
-        ", ".join(backup.disks),
-        backup.packager,
-        _size(backup.size_bytes),
-        _size(backup.stored_bytes),
-        "" if backup.quiesced is None else quiesced(backup.quiesced),
-        _verified(backup),
-        "pinned" if backup.pinned else "",
-    )
+            yield {"domain": domain, "date": "no backup"}
 
 
 def _verified(backup: ListedBackup) -> str:
@@ -120,10 +126,6 @@ def _local(date: str) -> str:
 
 def _size(length_bytes: int | None) -> str:
     return "" if length_bytes is None else size(length_bytes)
-
-
-def _cell(text: str) -> Text:
-    return Text(printable(text))
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -17,6 +17,8 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def printable(text: str) -> str:
     r"""The text with every character that does more than stand there written as ``\x1b``."""
+    if text.isprintable():
+        return text  # the common case, and many thousands of them in a list
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
 
 
