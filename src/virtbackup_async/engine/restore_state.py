@@ -44,11 +44,13 @@ async def give_state(plan: RestorePlan, target: Path, info: DomainInfo, emit: Em
         place = _place(info, kind)
         if place.path is None:
             emit(_not_given(info, kind, place.reason))
+        elif not place.is_directory and len(files) > 1:
+            emit(_not_given(info, kind, f"{place.path} is one file, the backup has {len(files)}"))
         elif await to_thread.run_sync(_is_taken, place.path):
             if place.path != target / files[0].image.name:
                 emit(_not_given(info, kind, f"{place.path} is there already, and stays"))
         else:
-            for owner in {file.owner for file in files if not _is_known(file.owner)}:
+            for owner in await to_thread.run_sync(_unknown_owners, files):
                 message = f"{place.path} belongs to you: this host has no user {owner}"
                 emit(Warned(message, info.name))
             give = _give_directory if place.is_directory else _give_file
@@ -164,14 +166,19 @@ def _copy(source: Path, path: Path, owner: str | None) -> None:
 
 
 def _give_to(path: Path, owner: str | None) -> None:
-    # Only root may give files away, and for others there is nobody else to give them to.
-    with suppress(KeyError, PermissionError):
-        user = pwd.getpwnam(owner or "")
-        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    user = _user(owner)
+    if user is not None:
+        # Only root may give files away, and for others there is nobody else to give them to.
+        with suppress(PermissionError):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
-def _is_known(owner: str | None) -> bool:
+def _unknown_owners(files: Sequence[RestoredState]) -> set[str]:
+    return {file.owner for file in files if file.owner is not None and _user(file.owner) is None}
+
+
+def _user(name: str | None) -> pwd.struct_passwd | None:
     try:
-        return owner is None or bool(pwd.getpwnam(owner))
-    except KeyError:
-        return False
+        return pwd.getpwnam(name or "")
+    except (KeyError, ValueError):  # no such user; no name that one could have
+        return None

@@ -8,7 +8,7 @@ disks from being backed up.
 
 import pwd
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably, temporary_path
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import ImageRecord, StateRecord
 from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.packagers.interface import PackageWriter
@@ -54,38 +55,40 @@ async def copy_state(
 
     Raises:
         StorageError: the target is full or failed.
+        ImageError: what was copied aside cannot be read back.
     """
     records = []
     gone = dict(job.state.missing)
+    buffers = environment.buffers
     for file in job.state.files:
-        try:
-            records.append(await _copy(environment.buffers, job, file, package))
-        except ImageError as error:
-            gone[file.kind] = error.message
-            environment.emit(missing(job.domain, file.kind, error.message))
+        async with AsyncExitStack() as stack:
+            try:
+                held = _still_copy(file, job.directory, buffers)
+                copy = await stack.enter_async_context(held)
+            except ImageError as error:
+                gone[file.kind] = error.message
+                environment.emit(missing(job.domain, file.kind, error.message))
+                continue
+            # What fails from here on leaves a package that can only be discarded.
+            stream = await stack.enter_async_context(open_image_stream(copy, buffers))
+            records.append(await _pack(file, file.name_in(job.backup), stream, package))
     return CopiedState(tuple(records), gone)
 
 
-async def _copy(
-    buffers: BufferPool, job: StateJob, file: StateFile, package: PackageWriter
+async def _pack(
+    file: StateFile, name: str, stream: DiskStream, package: PackageWriter
 ) -> StateRecord:
-    name = file.name_in(job.backup)
-    owner = await to_thread.run_sync(_owner, file.path)
-    async with (
-        _still_copy(file, job.directory, buffers) as copy,
-        open_image_stream(copy, buffers) as stream,
-    ):
-        stored_bytes = await package.add_disk(name, stream, _untold)
-        image = ImageRecord(
-            file=name,
-            source=str(file.path),
-            format=file.format,
-            size_bytes=stream.size_bytes,
-            data_bytes=stream.data_bytes,
-            stored_bytes=stored_bytes,
-            digest=stream.digest,
-        )
-    return StateRecord(file.kind, image, owner)
+    stored_bytes = await package.add_disk(name, stream, _untold)
+    image = ImageRecord(
+        file=name,
+        source=str(file.path),
+        format=file.format,
+        size_bytes=stream.size_bytes,
+        data_bytes=stream.data_bytes,
+        stored_bytes=stored_bytes,
+        digest=stream.digest,
+    )
+    return StateRecord(file.kind, image, await to_thread.run_sync(_owner, file.path))
 
 
 @asynccontextmanager

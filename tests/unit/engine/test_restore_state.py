@@ -85,12 +85,21 @@ async def test_files_belong_to_whom_they_belonged(site):
     assert site.tpm.owner() == site.nvram.owner() == OWNER
 
 
-async def test_user_whom_this_host_lacks_is_said(site):
-    site.state[1] = restored("tpm", "tpm-tpm2-00.permall", "tpm2-00.permall", "no-such-user")
+@pytest.mark.parametrize("owner", ["no-such-user", "a\0b", "\udc80", "-1"])
+async def test_user_whom_this_host_lacks_is_said(site, owner):
+    site.state[1] = restored("tpm", "tpm-tpm2-00.permall", "tpm2-00.permall", owner)
     await site.give()
     assert (site.tpm / "tpm2-00.permall").exists()
     (said,) = site.said
-    assert "no-such-user" in said
+    assert said.endswith(f"this host has no user {owner}")
+
+
+async def test_many_files_for_one_are_not_given(site):
+    site.state[1] = restored("nvram", "tpm-tpm2-00.permall", "other.fd")
+    await site.give()
+    assert not site.nvram.exists()
+    (said,) = site.said
+    assert "the backup has 2" in said
 
 
 async def test_empty_directory_is_nothing(site):

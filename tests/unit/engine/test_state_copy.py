@@ -12,7 +12,7 @@ from virtbackup_async.engine import state_copy
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.state_copy import MAX_TRIES, StateJob, copy_state
 from virtbackup_async.engine.state_files import find_state
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
@@ -147,6 +147,20 @@ async def test_state_that_is_not_there_has_a_reason(site, act):
     assert state.files == ()
     assert str(site.nvram) in state.missing["nvram"]
     assert str(site.tpm) in state.missing["tpm"]
+
+
+async def test_copy_that_cannot_be_read_back_ends_the_backup(site, monkeypatch):
+    write_sparse = state_copy.write_sparse
+
+    async def lost(stream, path, on_progress):
+        written = await write_sparse(stream, path, on_progress)
+        path.unlink()
+        return written
+
+    monkeypatch.setattr(state_copy, "write_sparse", lost)
+    with pytest.raises(ImageError):
+        await site.copy()
+    assert site.files() == {}
 
 
 async def test_target_that_refuses_ends_the_backup(site):
