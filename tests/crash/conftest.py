@@ -1,0 +1,31 @@
+"""The world that faults happen to, once for all tests, and the option to try all of them."""
+
+import pytest
+
+from faults.table import is_quick, read_rows
+from faults.world import open_world
+from lab.fixtures import daemon_of_the_run
+
+__all__ = ["daemon_of_the_run"]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-points",
+        action="store_true",
+        help="try every fault of docs/crash-safety.md, not only one at each step",
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "row" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-points", default=False)
+        rows = [row for row in read_rows() if everything or is_quick(row)]
+        metafunc.parametrize("row", rows, ids=lambda row: ": ".join(row[:3]))
+
+
+@pytest.fixture(scope="module")
+def world(daemon_of_the_run):
+    daemon_of_the_run.ensure_started()
+    with open_world(daemon_of_the_run) as world:
+        yield world

@@ -1,0 +1,95 @@
+"""The kinds of death, done to a command while it stands still at a point."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.command import Process
+from faults.world import World
+from lab.domains import LabDomain
+
+_END_TIMEOUT_S = 20
+
+
+def kill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """SIGKILL, of the command and of the qemu-img that it runs, as a service manager does."""
+    children = _children(process.pid)
+    process.kill()
+    process.join()
+    for pid in children:
+        _kill_and_wait(pid)
+
+
+def destroy(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """The domain loses its power; the command goes on."""
+    domain.destroy()
+
+
+def kill_and_destroy(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """Both at once, as when the host's power goes."""
+    kill(world, domain, process, target)
+    domain.destroy()
+
+
+def kill_daemon(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """SIGKILL of libvirtd, which its service manager starts again; the command goes on."""
+    world.daemon.kill()
+    world.daemon.start()
+
+
+def kill_and_kill_daemon(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """The command and libvirtd; the latter is started again before the clean."""
+    kill(world, domain, process, target)
+    world.daemon.kill()
+
+
+def freeze_and_kill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """libvirtd dies after it froze the guest and before it thaws it, and the command with it."""
+    world.daemon.virsh("domfsfreeze", domain.name)
+    kill_and_kill_daemon(world, domain, process, target)
+
+
+def freeze_and_kill_daemon(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """The same, and the command goes on."""
+    world.daemon.virsh("domfsfreeze", domain.name)
+    kill_daemon(world, domain, process, target)
+
+
+def fill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """The target's file system is full; the command goes on."""
+    filler = target / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 16)):
+            pass
+
+
+Death = Callable[[World, LabDomain, Process, Path], None]
+DEATHS: dict[str, Death] = {
+    "killed": kill,
+    "domain destroyed": destroy,
+    "killed, domain destroyed": kill_and_destroy,
+    "libvirtd killed": kill_daemon,
+    "killed, libvirtd killed": kill_and_kill_daemon,
+    "killed, libvirtd killed, guest frozen": freeze_and_kill,
+    "libvirtd killed, guest frozen": freeze_and_kill_daemon,
+    "target full": fill,
+}
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _kill_and_wait(pid: int) -> None:
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.005)

@@ -1,0 +1,236 @@
+"""One fault: a command that dies at a point, the undo, and the proof that nothing is lost.
+
+The proof of a backup is the image at the moment it stood still, copied aside right behind the
+snapshot, while the command stands still too: restored must equal it byte for byte. A recorded
+digest alone would prove only that the package is what the program had read.
+"""
+
+import contextlib
+import filecmp
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from faults.command import Ended, Process, run_between
+from faults.deaths import DEATHS, kill
+from faults.world import World, configure, let_hours_pass
+from lab.domains import LabDomain
+
+UNDO = ("clean", "-b")
+_SNAPSHOT = "after snapshotCreateXML"
+_TARGET_MIB = 24
+
+
+class Row(NamedTuple):
+    """A line of the table: ``command`` and ``after`` are what came of it."""
+
+    scenario: str
+    point: str
+    death: str
+    command: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is running when the fault comes.
+
+    Attributes:
+        domain: which of the world's.
+        words: the command; ``{}`` is a directory to restore into.
+        prepare: what the command finds.
+        group: of the configuration.
+    """
+
+    domain: Callable[[World], LabDomain]
+    words: tuple[str, ...] = ("backup",)
+    prepare: Callable[["Fault"], None] = lambda _fault: None
+    group: Mapping[str, object] = field(default_factory=dict)
+
+
+class Fault:
+    """One row on its way; ``Fault(...).happen()`` raises AssertionError or returns the row."""
+
+    def __init__(self, world: World, directory: Path, row: Row) -> None:
+        self.world = world
+        self.row = row
+        self.scenario = SCENARIOS[row.scenario]
+        self.domain = self.scenario.domain(world)
+        self.directory = directory
+        self.target = directory / "target"
+        self.restored = directory / "restored"
+        self.config = configure(directory, world.daemon, self.domain.name, **self.scenario.group)
+        self.references: list[dict[str, Path]] = []
+
+    def record(self) -> list[str]:
+        """Return the points that the command passes undisturbed, in order."""
+        with self.world.mended(self.domain):
+            self.world.write(self.domain, 5)
+            self.scenario.prepare(self)
+            words = [word.format(self.restored) for word in self.scenario.words]
+            points = self._succeed(*words).points
+            self._start_again()
+            return points
+
+    def happen(self) -> Row:
+        """Run the command into its fault, undo, check; return the row with what came of it."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.world.mended(self.domain))
+            if self.row.death == "target full":
+                stack.enter_context(_small_file_system(self.target))
+            return self._happen()
+
+    def _happen(self) -> Row:
+        self.world.write(self.domain, 5)
+        self.scenario.prepare(self)
+        died = False
+
+        def on_point(name: str, process: Process) -> None:
+            nonlocal died
+            self._watch(name, process)
+            if name == self.row.point:
+                self.world.write(self.domain, 9)
+                DEATHS[self.row.death](self.world, self.domain, process, self.target)
+                died = True
+
+        words = [word.format(self.restored) for word in self.scenario.words]
+        ended = run_between(("-c", self.config, *words), on_point)
+        assert died, f"no point {self.row.point!r} in {ended.points}"
+        (self.target / "filler").unlink(missing_ok=True)
+        backups = self._undo_and_check()
+        self.world.assert_written(self.domain)
+        self._check_use()
+        command = "killed" if ended.returncode == -9 else f"exit {ended.returncode}"
+        return self.row._replace(command=command, after=_count(len(backups)))
+
+    def back_up(self) -> None:
+        """Make a whole backup."""
+        self._succeed("backup")
+
+    def kill_backup(self, point: str = _SNAPSHOT) -> None:
+        """Leave a backup that was killed at a point."""
+
+        def on_point(name: str, process: Process) -> None:
+            if name == point:
+                kill(self.world, self.domain, process, self.target)
+
+        assert run_between(("-c", self.config, "backup"), on_point).returncode == -9
+
+    def _watch(self, name: str, _process: Process) -> None:
+        """Copy the images aside when they stand still."""
+        if name != _SNAPSHOT:
+            return
+        aside = self.directory / f"frozen-{len(self.references)}"
+        aside.mkdir()
+        images = self.world.images[self.domain.name]
+        self.references.append(
+            {dev: Path(shutil.copyfile(path, aside / path.name)) for dev, path in images.items()}
+        )
+        # The overlay holds something, which the image gets and a later write makes old.
+        self.world.write(self.domain, 9)
+
+    def _undo_and_check(self) -> list[str]:
+        """Return the backups that are there after the undo; all of them are good."""
+        self.world.daemon.ensure_started()
+        let_hours_pass(self.target)
+        self._succeed(*UNDO)
+        self.world.assert_at_home(self.domain)
+        listed = self._succeed("list", "--json").out.splitlines()
+        events = [json.loads(line) for line in listed]
+        backups = [event["backup"] for event in events if event["event"] == "backup"]
+        assert not [event for event in events if event["event"] == "warning"]
+        for path in self.target.rglob("*"):
+            assert path.is_dir() or path.name.startswith(tuple(backups)), f"left: {path.name}"
+            assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
+        for backup in backups:
+            self._check_restored(backup)
+        return backups
+
+    def _check_restored(self, backup: str) -> None:
+        place = self.directory / f"of-{backup}"
+        self._succeed("restore", "all", self.domain.name, place, "--date", backup)
+        references = self.references or [self.world.images[self.domain.name]]
+        assert any(
+            all(filecmp.cmp(path, place / path.name, shallow=False) for path in frozen.values())
+            for frozen in references
+        ), f"{backup} is not what stood still"
+
+    def _check_use(self) -> None:
+        """The guest works, and the command does when it is run again."""
+        if self.domain is self.world.live:
+            assert self.domain.agent("guest-fsfreeze-status") == "thawed"
+        self._start_again()
+        if "restore" in self.scenario.words:
+            self._check_restore_again()
+        else:
+            self._succeed("backup")
+            self.world.assert_at_home(self.domain)
+
+    def _check_restore_again(self) -> None:
+        """What has its name is whole, and stays; what has none does not stand in the way."""
+        images = self.references[0].values()
+        named = [path for path in images if (self.restored / path.name).exists()]
+        for path in named:
+            assert filecmp.cmp(path, self.restored / path.name, shallow=False), path.name
+        described = self.restored / f"{self.domain.name}.xml"
+        assert not described.exists() or described.read_text().endswith("</domain>\n")
+        if named or described.exists():
+            self.restored = self.directory / "elsewhere"
+        self._succeed("restore", "all", self.domain.name, self.restored)
+        assert {path.name for path in self.restored.iterdir()} == {
+            *(path.name for path in images),
+            f"{self.domain.name}.xml",
+        }
+
+    def _start_again(self) -> None:
+        if self.domain is self.world.plain and self.domain.state() == "shut off":
+            self.domain.start()
+
+    def _succeed(self, *words: object) -> Ended:
+        ended = run_between(("-c", self.config, *words), self._watch)
+        assert ended.returncode == 0, f"{words}: {ended.returncode} {ended.err}"
+        return ended
+
+
+def _count(backups: int) -> str:
+    return {0: "no backup", 1: "1 backup"}.get(backups, f"{backups} backups")
+
+
+@contextlib.contextmanager
+def _small_file_system(place: Path) -> Iterator[None]:
+    options = f"size={_TARGET_MIB}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def _kill_running(fault: Fault) -> None:
+    fault.kill_backup()
+
+
+def _kill_and_destroy(fault: Fault) -> None:
+    fault.kill_backup()
+    fault.domain.destroy()
+
+
+_DIRECTORY = {"packager": "directory"}
+_TAR_GZ = {"packager": "tar", "packager_opts": {"compression": "gz", "compression_lvl": 1}}
+SCENARIOS = {
+    "backup, running": Scenario(attrgetter("live"), group={**_DIRECTORY, "quiesce": True}),
+    "backup, running, tar.gz": Scenario(attrgetter("live"), group={**_TAR_GZ, "quiesce": True}),
+    "backup, shut off": Scenario(attrgetter("at_rest"), group=_DIRECTORY),
+    "backup, shut off, tar.gz": Scenario(attrgetter("at_rest"), group=_TAR_GZ),
+    "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
+    "undo, running": Scenario(attrgetter("live"), UNDO, _kill_running, _DIRECTORY),
+    "undo, destroyed": Scenario(attrgetter("plain"), UNDO, _kill_and_destroy, _DIRECTORY),
+    "restore": Scenario(
+        attrgetter("live"), ("restore", "all", "live", "{}"), Fault.back_up, _DIRECTORY
+    ),
+}

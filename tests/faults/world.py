@@ -1,0 +1,138 @@
+"""Where faults happen: one libvirt, three domains on it, and what must be true of them afterwards.
+
+::
+
+    live      a guest that writes lines to vda (qcow2, ext4) all the time, with an agent; vdb is raw
+    plain     runs without an agent: it may be destroyed and started again
+    at-rest   shut off
+
+They are shared by all faults of a run; a domain that a failed one leaves behind is made anew.
+Called by ``runs.py``; opened by ``tests/crash`` and ``scripts/update-crash-table``.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from lab.disks import DiskSpec
+from lab.domains import LabDomain, define, running
+from lab.libvirt_root import Daemon
+from lab.process import run
+
+MIB = 1 << 20
+DISKS = (DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None))
+_LONG_AGO_S = 7200
+
+
+@dataclass
+class World:
+    """The lab that all faults of a run share."""
+
+    daemon: Daemon
+    live: LabDomain
+    plain: LabDomain
+    at_rest: LabDomain
+    images: dict[str, dict[str, Path]] = field(default_factory=dict)
+    written: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    turn: int = 0
+
+    def __post_init__(self) -> None:
+        for domain in (self.live, self.plain, self.at_rest):
+            self.images[domain.name] = domain.images(inactive=True)
+            description = self.daemon.virsh("dumpxml", "--inactive", domain.name)
+            self._description(domain).write_text(description)
+
+    @contextlib.contextmanager
+    def mended(self, domain: LabDomain) -> Iterator[None]:
+        """Where a test fails inside, make the domain anew, for the next test."""
+        try:
+            yield
+        except BaseException:
+            self.daemon.ensure_started()
+            domain.undefine()
+            self.written.clear()
+            known = {image for images in self.images.values() for image in images.values()}
+            for stray in set(self.daemon.images.iterdir()) - known:
+                stray.unlink()
+            self.daemon.virsh("define", self._description(domain))
+            if domain is not self.at_rest:
+                domain.start()
+            if domain is self.live:
+                domain.wait_booted()
+            raise
+
+    def write(self, domain: LabDomain, offset_mib: int) -> None:
+        """Write like a guest, to vdb, and flush, if the domain runs."""
+        if domain.state() != "running":
+            return
+        self.turn = self.turn % 255 + 1
+        domain.qemu_io("vdb", f"write -P {self.turn} {offset_mib}M 64k")
+        domain.qemu_io("vdb", "flush")
+        self.written[domain.name, offset_mib] = bytes([self.turn]) * 65536
+
+    def assert_written(self, domain: LabDomain) -> None:
+        """The raw image itself holds what was written last, everywhere."""
+        for (name, offset_mib), data in self.written.items():
+            if name == domain.name:
+                with self.images[name]["vdb"].open("rb") as image:
+                    image.seek(offset_mib * MIB)
+                    assert image.read(len(data)) == data, f"lost: the write at {offset_mib} MiB"
+
+    def assert_guest_lost_nothing(self) -> None:
+        """Shut the guest down that was backed up and undone all the time: its disk is sound."""
+        written = self.live.guest_exec("kill $(cat /run/writer.pid); cat /mnt/vda/writer.log")
+        lines = written.splitlines()
+        assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+        self.live.guest_shutdown()
+        raw = self.daemon.path / "vda.raw"
+        run("qemu-img", "convert", "-O", "raw", self.images[self.live.name]["vda"], raw)
+        run("e2fsck", "-fn", raw)
+
+    def _description(self, domain: LabDomain) -> Path:
+        return self.daemon.path / "console" / f"{domain.name}.xml"
+
+    def assert_at_home(self, domain: LabDomain) -> None:
+        """The domain is on its own images on both sides; nothing stands beside them."""
+        images = self.images[domain.name]
+        assert domain.images() == images, "live XML"
+        assert domain.images(inactive=True) == images, "persistent XML"
+        known = {image for images in self.images.values() for image in images.values()}
+        assert set(self.daemon.images.iterdir()) == known, "files beside the images"
+
+
+@contextlib.contextmanager
+def open_world(daemon: Daemon) -> Iterator[World]:
+    """Define and start the domains; in the end the guest must have lost nothing."""
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(running(daemon, "live", DISKS, writer="vda"))
+        plain = define(daemon, "plain", DISKS, agent=False)
+        stack.callback(plain.undefine)
+        at_rest = define(daemon, "at-rest", DISKS)
+        stack.callback(at_rest.undefine)
+        stack.callback(daemon.ensure_started)
+        plain.start()
+        world = World(daemon, live, plain, at_rest)
+        yield world
+        world.assert_guest_lost_nothing()
+
+
+def configure(directory: Path, daemon: Daemon, domain: str, **group: object) -> Path:
+    """Write a configuration that copies one disk after the other: points come in one order."""
+    target = directory / "target"
+    target.mkdir(exist_ok=True)
+    settings = {"target": str(target), "autostart": True, "hosts": [domain], **group}
+    content = {"uri": daemon.uri, "parallel_disks": 1, "groups": {"all": settings}}
+    path = directory / "config.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def let_hours_pass(directory: Path) -> None:
+    """Make all files below look old: what a dead process left is told from what is being made."""
+    for path in directory.rglob("*"):
+        then = path.lstat().st_mtime - _LONG_AGO_S
+        os.utime(path, (then, then), follow_symlinks=False)
