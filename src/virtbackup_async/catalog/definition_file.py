@@ -7,10 +7,11 @@ the reference. The store of this layer is the caller.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from virtbackup_async import __version__
 from virtbackup_async.catalog import raw_json
 from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
@@ -92,6 +93,10 @@ class DefinitionWire(msgspec.Struct):
     state_files: list[StateWire] = []
 
 
+# Made once: a scan decodes thousands of files.
+_DECODER: Final = msgspec.json.Decoder(DefinitionWire)
+
+
 def dumps(definition: Definition) -> bytes:
     """Return the content of a definition file."""
     return raw_json.dump(
@@ -127,7 +132,7 @@ def loads(data: bytes, path: Path) -> Definition:
     Raises:
         DefinitionError: it is damaged, hostile or from a newer version.
     """
-    wire = raw_json.parse(data, path, _upgrade, DefinitionWire)
+    wire = _current(data) or raw_json.parse(data, path, _upgrade, DefinitionWire)
     _check(wire, path)
     return Definition(
         name=wire.name,
@@ -148,6 +153,18 @@ def loads(data: bytes, path: Path) -> Definition:
         verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),
     )
+
+
+def _current(data: bytes) -> DefinitionWire | None:
+    """Return a definition that needs no compat step; None for all others, damaged ones too.
+
+    Nearly all are such, and reading one in this way takes half the time.
+    """
+    try:
+        wire = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return wire if wire.version == __version__ else None
 
 
 def is_ours(version: str) -> bool:
