@@ -7,7 +7,7 @@ libvirt is never asked. Whatever goes wrong offers nothing: a prompt is no place
 import os
 from collections.abc import Iterable
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.errors import VirtBackupError

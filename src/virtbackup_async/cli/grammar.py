@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.settings import Settings
 
@@ -21,7 +21,7 @@ EXIT_STATUSES = """Exit status: 0 all went well, 1 unexpected error, 2 wrong usa
 14 something is left to clean, 21 disk image, 22 storage, 128+N stopped by signal N."""
 
 
-class Command(click.RichCommand):
+class Command(click.Command):
     """A command; its long options may be cut short while they stay unique."""
 
     def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
-class LazyGroup(click.RichGroup):
+class LazyGroup(click.Group):
     """Knows its commands by name and summary; imports one to run it."""
 
     entries: dict[str, Entry] = {}  # noqa: RUF012 -- set once by ``cli.main``
@@ -51,8 +51,18 @@ class LazyGroup(click.RichGroup):
         """The command as the group's help shows it: its name and a line."""
         for name, entry in self.entries.items():
             if cmd_name == name or cmd_name in entry.aliases:
-                return click.RichCommand(name=name, help=entry.summary, aliases=entry.aliases)
+                return click.Command(name=name, help=entry.summary)
         return None
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 -- click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """The commands, each beside its short name."""
+        rows = [(", ".join((n, *e.aliases)), e.summary) for n, e in self.entries.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-import rich_click as click
+import click
 
 from virtbackup_async import __version__
 from virtbackup_async.cli.failure import say, settle_stdout
@@ -72,6 +72,9 @@ def main() -> NoReturn:
     """Run the command line and exit with its status."""
     try:
         status = virtbackup.main(prog_name="virtbackup", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        status = error.exit_code
     except click.UsageError as error:
         _refuse(error)
     except click.ClickException as error:

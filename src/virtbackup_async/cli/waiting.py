@@ -2,7 +2,7 @@
 
 from math import inf
 
-import rich_click as click
+import click
 
 FOREVER = "forever"
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-import rich_click as click
+import click
 
 from virtbackup_async import __version__
 from virtbackup_async.cli.grammar import Command

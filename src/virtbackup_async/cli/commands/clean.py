@@ -2,7 +2,7 @@
 
 from functools import partial
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured

@@ -1,6 +1,6 @@
 """``virtbackup completion``: the script that lets a shell complete this command."""
 
-import rich_click as click
+import click
 from click.shell_completion import get_completion_class
 
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command

@@ -1,6 +1,6 @@
 """``virtbackup config``: commands about the configuration file itself; none asks libvirt."""
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import rich_click as click
+import click
 from anyio import to_thread
 
 from virtbackup_async.cli.commands.config_check import CHECK

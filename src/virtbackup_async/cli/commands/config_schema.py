@@ -2,7 +2,7 @@
 
 import json
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command
 from virtbackup_async.config.json_schema import config_schema

@@ -1,6 +1,6 @@
 """``virtbackup pin``: keep a backup from being cleaned, and ``unpin``, its opposite."""
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import rich_click as click
+import click
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completing import domain_names, group_names

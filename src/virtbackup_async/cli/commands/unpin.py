@@ -1,6 +1,6 @@
 """``virtbackup unpin``: let a pinned backup be cleaned again."""
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.commands.pin import change_pin
 from virtbackup_async.cli.completing import domain_names, group_names

@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import partial
 
-import rich_click as click
+import click
 
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
