@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-import pytest
 import click
+import pytest
 
 from virtbackup_async import __version__
 from virtbackup_async.cli.grammar import Command
