@@ -1,17 +1,9 @@
-"""How long `virtbackup list` takes on a target of many backups, as a whole process.
+"""A target of many backups, to be listed: real definitions with domain XML of 8 KB each.
 
-    python benchmarks/list_many.py [--backups N] [--domains N] [--runs N] [--keep DIR]
-
-The target is synthetic: real definitions with domain XML of 8 KB, packages of no length. The files
-are in the page cache: what is measured is the program. User and system time tell more than the
-clock on a machine that does other things as well; the least of the runs tells most.
+The packages have no length: `list` does not open them.
 """
 
-import argparse
-import tempfile
 from pathlib import Path
-
-from timing import print_runs, program
 
 from virtbackup_async.catalog import definition_file
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
@@ -59,26 +51,3 @@ def image(name: str, dev: str) -> ImageRecord:
     source = f"/var/lib/libvirt/images/{dev}.qcow2"
     digest = "blake3-1m:" + "ab" * 32
     return ImageRecord(f"{name}_{dev}.qcow2", source, "qcow2", 20 * GIB, GIB, GIB, digest)
-
-
-def main() -> None:
-    """Run it as the module says."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--backups", type=int, default=10_000)
-    parser.add_argument("--domains", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="build the target here, or use what is there")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        root = options.keep or Path(scratch)
-        if not (root / "target").exists():
-            build(root / "target", options.backups, options.domains)
-        config = root / "config.yml"
-        group = f"{{target: {root / 'target'}, hosts: ['r:.*'], autostart: true}}"
-        config.write_text(f"groups: {{all: {group}}}\n")
-        for words in (["list"], ["list", "--json"], ["list", "-s"]):
-            print_runs([*program(), "-c", str(config), *words], options.runs)
-
-
-if __name__ == "__main__":
-    main()

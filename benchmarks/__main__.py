@@ -1,0 +1,106 @@
+"""``scripts/bench``: run the benchmarks, write the page, the pictures and the figures.
+
+::
+
+    scripts/bench                     all of it, into docs/benchmarks/ (a quarter of an hour)
+    scripts/bench --quick             little data, two rounds, into a temporary directory
+    scripts/bench --only zstd --only sparse --runs 5 --output DIR
+"""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.cases import GUEST_CASES, Bench, Figures
+from benchmarks.chart import svg
+from benchmarks.host import describe
+from benchmarks.host_cases import HOST_CASES
+from benchmarks.page import Report, markdown
+from benchmarks.race import say
+from benchmarks.targets import judge
+from benchmarks.world import QUICK, Sizes, open_guest, open_world
+
+_DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+_RUNS, _QUICK_RUNS = 3, 2
+_NAMES = [*GUEST_CASES, *HOST_CASES]
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    options = _options()
+    output = options.output or _default_output(options)
+    rounds = options.runs or (_QUICK_RUNS if options.quick else _RUNS)
+    figures = _measure(options.only or _NAMES, QUICK if options.quick else Sizes(), rounds)
+    report = Report(
+        command=shlex.join(["./scripts/bench", *sys.argv[1:]]),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        rounds=rounds,
+        host=describe(),
+        verdicts=judge(figures.races),
+        races=figures.races,
+        guest_io=figures.guest_io,
+    )
+    _write(report, output)
+    for verdict in report.verdicts:
+        if verdict.is_met is not None:
+            met = "met    " if verdict.is_met else "NOT MET"
+            print(f"{met}  {verdict.name}: {verdict.demand}: {verdict.measured}")
+    print(f"written to {output}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="in three minutes; figures are rough")
+    parser.add_argument("--only", action="append", choices=_NAMES, metavar="NAME",
+                        help=f"may be given again; of: {', '.join(_NAMES)}")  # fmt: skip
+    parser.add_argument("--runs", type=int, help=f"rounds; by default {_RUNS}")
+    parser.add_argument("--output", type=Path, help="where to; by default docs/benchmarks")
+    return parser.parse_args()
+
+
+def _default_output(options: argparse.Namespace) -> Path:
+    """The docs are written only by a run of everything."""
+    if options.quick or options.only:
+        return Path(tempfile.mkdtemp(prefix="virtbackup-bench-"))
+    return _DOCS
+
+
+def _measure(names: Sequence[str], sizes: Sizes, rounds: int) -> Figures:
+    figures = Figures()
+    with open_world(sizes) as world:
+        bench = Bench(world, rounds, figures)
+        with_guest = [case for name, case in GUEST_CASES.items() if name in names]
+        if with_guest:
+            with open_guest(world) as guest:
+                for case in with_guest:
+                    case(bench, guest)
+        for name, case_of_host in HOST_CASES.items():
+            if name in names:
+                case_of_host(bench)
+    return figures
+
+
+def _write(report: Report, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "README.md").write_text(markdown(report))
+    figures = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    (output / "figures.json").write_bytes(figures + b"\n")
+    for verb in ("backup", "restore"):
+        races = [race for race in report.races if race.name.startswith(f"{verb} ")]
+        title = f"Time of a {verb}; shorter is better"
+        (output / f"{verb}.svg").write_text(svg(title, races))
+    say("")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The benchmarks by name: which contenders race, on what. ``__main__`` picks and runs them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from benchmarks import contenders as by
+from benchmarks.contenders import Work, installed
+from benchmarks.guest_io import feel
+from benchmarks.race import Contender, race
+from benchmarks.results import GuestIo, Race
+from benchmarks.world import GUEST, World
+from lab.domains import LabDomain
+
+# Which of the guest's disks a packager is measured on: virt-backup compresses 1 GiB in minutes.
+DISK_OF = {"directory": "vda", "tar": "vda", "zstd": "vda"} | {
+    "tar.gz": "vdb",
+    "tar.bz2": "vdc",
+    "tar.xz": "vdc",
+}
+
+
+@dataclass
+class Figures:
+    """All that was measured."""
+
+    races: list[Race] = field(default_factory=list)
+    guest_io: list[GuestIo] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a case runs, and how often."""
+
+    world: World
+    rounds: int
+    figures: Figures
+
+    def run(
+        self,
+        name: str,
+        about: str,
+        contenders: Sequence[Contender],
+        images: Sequence[Path] = (),
+        rounds: int | None = None,
+    ) -> None:
+        """Race those that are installed, and keep the figures."""
+        able = installed(contenders)
+        self.figures.races.append(race(name, about, able, rounds or self.rounds, images))
+
+
+def packager(name: str, bench: Bench, guest: LabDomain) -> None:
+    """Backup and restore with one packager, beside virt-backup and tools of the kind."""
+    dev = DISK_OF[name]
+    image = guest.image(dev)
+    work = Work(name, name, {"all": [{"host": GUEST, "disks": [dev]}]}, quiesce=True)
+    data = f"{image.stat().st_blocks * 512 / (1 << 20):.0f} MiB of data in a qcow2 of the guest"
+    pair = [by.our_backup(bench.world, work), by.their_backup(bench.world, work)]
+    rivals = _rivals(bench.world, name, dev, image)
+    bench.run(f"backup {name}", f"{data}, which runs meanwhile.", [*pair, *rivals], [image])
+    restores = [make(bench.world, work, GUEST) for make in (by.our_restore, by.their_restore)]
+    about = f"Each its own backup of {data}; virtbackup compares digests, virt-backup does not."
+    bench.run(f"restore {name}", about, restores)
+
+
+def _rivals(world: World, packager: str, dev: str, image: Path) -> list[Contender]:
+    """What else does the same work on the same image."""
+    if packager == "directory":
+        tools = [by.tool(world, by.COPY, image), by.tool(world, by.CONVERT, image)]
+        return [*tools, by.virtnbdbackup(world, GUEST, dev)]
+    if packager == "zstd":
+        lz4 = by.virtnbdbackup(world, GUEST, dev, lz4=True)
+        return [by.tool(world, by.ZSTD, image), lz4, by.restic(world, image), by.borg(world, image)]
+    plain = {"tar": by.COPY, "tar.gz": by.PIGZ, "tar.xz": by.XZ}
+    return [by.tool(world, plain[packager], image)] if packager in plain else []
+
+
+def guest_io(bench: Bench, guest: LabDomain) -> None:
+    """The guest's own reads and writes while it is backed up, uncompressed."""
+    groups = {"all": [{"host": GUEST, "disks": ["vda"]}]}
+    work = Work("guest-io", "directory", groups, quiesce=True)
+    contenders = [
+        by.our_backup(bench.world, work),
+        by.their_backup(bench.world, work),
+        by.virtnbdbackup(bench.world, GUEST, "vda"),
+    ]
+    bench.figures.guest_io += feel(guest, installed(contenders), bench.rounds)
+
+
+# What needs the guest; in this order.
+GUEST_CASES: dict[str, Callable[[Bench, LabDomain], None]] = {
+    **{name: partial(packager, name) for name in by.PACKAGERS},
+    "guest-io": guest_io,
+}
