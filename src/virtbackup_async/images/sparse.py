@@ -13,6 +13,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.durable import FILE_MODE, storage_error
 from virtbackup_async.images.stream import Chunk, DiskStream
+from virtbackup_async.images.write_behind import WriteBehind
 
 
 async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[int], None]) -> int:
@@ -31,17 +32,44 @@ async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[in
     """
     fd = await to_thread.run_sync(_create, path, stream.size_bytes)
     try:
-        written_bytes = 0
+        file = _SparseFile(fd, path)
         async for chunk in stream.chunks():
-            written_bytes += await to_thread.run_sync(_write_ranges, fd, path, chunk)
+            await to_thread.run_sync(file.write, chunk)
             on_progress(stream.data_bytes)
-        await to_thread.run_sync(_sync, fd, path)
+        await to_thread.run_sync(file.finish)
     except BaseException:
         with CancelScope(shield=True):
             await to_thread.run_sync(_drop, fd, path)
         raise
     os.close(fd)
-    return written_bytes
+    return file.written_bytes
+
+
+class _SparseFile:
+    """The blocking side, for worker threads."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.written_bytes = 0
+        self._fd = fd
+        self._path = path
+        self._behind = WriteBehind(fd)
+
+    def write(self, chunk: Chunk) -> None:
+        try:
+            for extent in chunk.ranges:
+                start = extent.start - chunk.offset
+                _write_exactly(self._fd, chunk.data[start : start + extent.length], extent.start)
+                self.written_bytes += extent.length
+                if self._behind.gather(extent.end, extent.length):
+                    self._behind.push()
+        except OSError as error:
+            raise storage_error("write", self._path, error) from error
+
+    def finish(self) -> None:
+        try:
+            self._behind.finish()
+        except OSError as error:
+            raise storage_error("sync", self._path, error) from error
 
 
 def _create(path: Path, size_bytes: int) -> int:
@@ -57,28 +85,11 @@ def _create(path: Path, size_bytes: int) -> int:
     return fd
 
 
-def _write_ranges(fd: int, path: Path, chunk: Chunk) -> int:
-    try:
-        for extent in chunk.ranges:
-            start = extent.start - chunk.offset
-            _write_exactly(fd, chunk.data[start : start + extent.length], extent.start)
-    except OSError as error:
-        raise storage_error("write", path, error) from error
-    return sum(extent.length for extent in chunk.ranges)
-
-
 def _write_exactly(fd: int, data: memoryview, offset: int) -> None:
     while data:
         count = os.pwrite(fd, data, offset)
         offset += count
         data = data[count:]
-
-
-def _sync(fd: int, path: Path) -> None:
-    try:
-        os.fdatasync(fd)
-    except OSError as error:
-        raise storage_error("sync", path, error) from error
 
 
 def _drop(fd: int, path: Path) -> None:

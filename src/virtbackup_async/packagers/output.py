@@ -6,7 +6,7 @@ used again afterwards.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -17,6 +17,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.buffers import CHUNK_BYTES
 from virtbackup_async.images.durable import FILE_MODE, remove_durably, storage_error
+from virtbackup_async.images.write_behind import WriteBehind
 
 Piece = bytes | memoryview
 
@@ -45,6 +46,7 @@ class OutputFile:
         self.length_bytes = 0
         self.created_s = created_s
         self._file = file
+        self._behind = WriteBehind(file.fileno())
         self._is_finished = False
         self._is_discarded = False
 
@@ -56,7 +58,11 @@ class OutputFile:
                 await self._file.writelines(pieces)
         except OSError as error:
             raise storage_error("write", self.path, error) from error
-        self.length_bytes += sum(map(len, pieces))
+        written_bytes = sum(map(len, pieces))
+        self.length_bytes += written_bytes
+        if self._behind.gather(self.length_bytes, written_bytes):
+            await self.flush()
+            await self._to_disk("write", self._behind.push)
 
     async def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -69,10 +75,7 @@ class OutputFile:
     async def finish(self) -> None:
         """Make the content durable. The name is so after a sync of the directory."""
         await self.flush()
-        try:
-            await to_thread.run_sync(os.fdatasync, self._file.fileno())
-        except OSError as error:
-            raise storage_error("sync", self.path, error) from error
+        await self._to_disk("sync", self._behind.finish)
         self._is_finished = True
 
     async def discard(self) -> None:
@@ -88,6 +91,12 @@ class OutputFile:
                 await self.discard()
         finally:
             await self._close()
+
+    async def _to_disk(self, doing: str, step: Callable[[], None]) -> None:
+        try:
+            await to_thread.run_sync(step)
+        except OSError as error:
+            raise storage_error(doing, self.path, error) from error
 
     async def _close(self) -> None:
         try:
