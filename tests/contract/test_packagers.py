@@ -8,7 +8,7 @@ import tarfile
 from contextlib import asynccontextmanager
 
 import pytest
-from anyio import CancelScope, CapacityLimiter, create_task_group
+from anyio import CancelScope, create_task_group
 
 from virtbackup_async.errors import CorruptError, DefinitionError, ImageError, StorageError
 from virtbackup_async.images.buffers import BufferPool
@@ -17,6 +17,7 @@ from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import (
     open_reader,
     open_writer,
@@ -72,7 +73,7 @@ class Package:
         self.buffers = BufferPool(8 * MIB)
 
     def writer(self):
-        return open_writer(self.packager, self.directory, NAME, CapacityLimiter(2))
+        return open_writer(self.packager, self.directory, NAME, CpuShares(2))
 
     def reader(self):
         return open_reader(self.packager, self.directory, NAME, self.buffers)

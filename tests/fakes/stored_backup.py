@@ -4,13 +4,12 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from anyio import CapacityLimiter
-
 from virtbackup_async.catalog import definition_file
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer, package_paths
 
 MIB = 1 << 20
@@ -46,7 +45,7 @@ class StoredBackup:
                 file.seek(MIB)
                 file.write(os.urandom(DATA_BYTES))
         async with (
-            open_writer(self.packager, self.directory, self.name, CapacityLimiter(2)) as package,
+            open_writer(self.packager, self.directory, self.name, CpuShares(2)) as package,
             open_image_stream(image, BufferPool()) as stream,
         ):
             stored = await package.add_disk(self.file, stream, lambda _: None)

@@ -1,18 +1,16 @@
 """What the work of one command shares: built once, handed down to every task."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-from anyio import CapacityLimiter
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.packagers.cpu_shares import CpuShares
 
 MIB = 1024 * 1024
 
@@ -26,7 +24,7 @@ class Environment:
         emit: where events go.
         now: the wall clock, aware, in local time.
         buffers: the memory that disk data passes through.
-        cpu: how many threads may compress at once, over all disks.
+        cpu: what all disks share for their compression.
         parallel_disks: how many disks of one domain are copied at once.
         lock_directory: where the locks on domains lie.
         wait_s: how long to wait for a domain that somebody else works on.
@@ -36,7 +34,7 @@ class Environment:
     emit: Emit
     now: Callable[[], datetime]
     buffers: BufferPool
-    cpu: CapacityLimiter
+    cpu: CpuShares
     parallel_disks: int
     lock_directory: Path
     wait_s: float = 0
@@ -51,7 +49,7 @@ def build_environment(
         emit=emit,
         now=lambda: datetime.now().astimezone(),
         buffers=BufferPool(config.buffers_mib * MIB),
-        cpu=CapacityLimiter(os.cpu_count() or 1),
+        cpu=CpuShares(),
         parallel_disks=config.parallel_disks,
         lock_directory=default_lock_directory(),
         wait_s=wait_s,

@@ -3,27 +3,30 @@
 ::
 
     bytes in   | segment 0 | segment 1 | segment 2 | ...
-    threads      compress    compress    compress          at most a window of them at once
+    threads      compress    compress    compress          a bounded number at once
     file       [member 0][member 1][member 2]...
 
 Each segment becomes a gzip member, a bzip2 stream or an xz stream of its own. The three formats
-allow that: whoever reads the file sees one stream. Used by the tar packager. Invariant: what is in
-memory is bounded by the window; an error of a worker is raised by the next ``write`` or ``flush``.
+allow that: whoever reads the file sees one stream. Used by the tar packager. Invariant: a
+compressor has one segment in memory, and more only while the process has some to spare; an error of
+a worker is raised by the next ``write`` or ``flush``.
 """
 
 import bz2
 import lzma
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from anyio import CapacityLimiter, Event, create_memory_object_stream, to_thread
+from anyio import Event, create_memory_object_stream, to_thread
 from anyio.abc import TaskGroup
 from zlib_ng import zlib_ng
 
 from virtbackup_async.images.background import open_background
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.output import OutputFile, Piece
 
 _GZIP_WRAPPER: Final = 31
@@ -54,21 +57,24 @@ def _gzip(level: int, data: bytearray) -> bytes:
 
 @asynccontextmanager
 async def open_compressor(
-    output: OutputFile, method: Method, cpu: CapacityLimiter
+    output: OutputFile, method: Method, cpu: CpuShares
 ) -> AsyncIterator["Compressor"]:
-    """Compress what is written into ``output``; ``cpu`` limits the threads of the process."""
-    async with open_background() as tasks:
-        compressor = Compressor(output, method, cpu, tasks)
-        tasks.start_soon(compressor.write_in_order, name=f"write {output.path.name}")
-        try:
+    """Compress what is written into ``output``, with the share of ``cpu`` that there is."""
+    compressor: Compressor | None = None
+    try:
+        async with open_background() as tasks:
+            compressor = Compressor(output, method, cpu, tasks)
+            tasks.start_soon(compressor.write_in_order, name=f"write {output.path.name}")
             yield compressor
-        finally:
+    finally:
+        if compressor is not None:
             compressor.close()
 
 
 @dataclass(eq=False, slots=True)
 class _Segment:
-    data: bytearray
+    is_spare: bool
+    data: bytearray = field(default_factory=bytearray)
     compressed: bytes = b""
     failure: Exception | None = None
     is_compressed: Event = field(default_factory=Event)
@@ -79,37 +85,44 @@ class Compressor:
     """Write as often as you like, then ``flush``."""
 
     def __init__(
-        self, output: OutputFile, method: Method, cpu: CapacityLimiter, tasks: TaskGroup
+        self, output: OutputFile, method: Method, cpu: CpuShares, tasks: TaskGroup
     ) -> None:
         self._output = output
         self._method = method
         self._cpu = cpu
         self._tasks = tasks
-        self._filling = bytearray()
+        self._filling: _Segment | None = None
+        self._under_way: deque[_Segment] = deque()
         self._failure: Exception | None = None
-        window = int(min(64, cpu.total_tokens)) + 1
-        self._queue, self._segments = create_memory_object_stream[_Segment](window)
+        self._queue, self._segments = create_memory_object_stream[_Segment](cpu.most_segments)
 
     async def write(self, pieces: Iterable[Piece]) -> None:
         """Append the pieces in order."""
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
-                room = self._method.segment_bytes - len(self._filling)
-                self._filling += rest[:room]
+                if self._filling is None:
+                    self._filling = await self._new_segment()
+                room = self._method.segment_bytes - len(self._filling.data)
+                self._filling.data += rest[:room]
                 rest = rest[room:]
-                if len(self._filling) == self._method.segment_bytes:
-                    await self._submit()
+                if len(self._filling.data) == self._method.segment_bytes:
+                    await self._submit(self._filling)
 
     async def flush(self) -> None:
         """Wait until all that was written is compressed and in the file."""
-        last = await self._submit()
-        await last.is_written.wait()
+        if self._filling is not None:
+            await self._submit(self._filling)
+        while self._under_way:
+            await self._oldest_written()
         self._raise_failure()
 
     def close(self) -> None:
-        """Take no more; what is not flushed is lost."""
+        """Give back what is still held; no task may be running any more."""
         self._queue.close()
+        held = [*self._under_way] if self._filling is None else [*self._under_way, self._filling]
+        for segment in held:
+            self._give_back(segment)
 
     async def write_in_order(self) -> None:
         """The background task: the segments' way into the file."""
@@ -121,18 +134,35 @@ class Compressor:
                     await self._write(segment)
                 segment.is_written.set()
 
-    async def _submit(self) -> _Segment:
+    async def _new_segment(self) -> _Segment:
+        """The one of its own, or a spare one, as soon as one is free."""
+        while self._under_way and self._under_way[0].is_written.is_set():
+            await self._oldest_written()
+        while not all(segment.is_spare for segment in self._under_way):
+            if self._cpu.take_segment():
+                return _Segment(is_spare=True)
+            await self._oldest_written()
+        return _Segment(is_spare=False)
+
+    async def _oldest_written(self) -> None:
+        await self._under_way[0].is_written.wait()
+        self._give_back(self._under_way.popleft())
+
+    def _give_back(self, segment: _Segment) -> None:
+        if segment.is_spare:
+            self._cpu.give_segment_back()
+
+    async def _submit(self, segment: _Segment) -> None:
         self._raise_failure()
-        segment = _Segment(self._filling)
-        self._filling = bytearray()
+        self._filling = None
+        self._under_way.append(segment)
         self._tasks.start_soon(self._compress, segment, name="compress a segment")
         await self._queue.send(segment)
-        return segment
 
     async def _compress(self, segment: _Segment) -> None:
         try:
             segment.compressed = await to_thread.run_sync(
-                self._method.compress, segment.data, limiter=self._cpu
+                self._method.compress, segment.data, limiter=self._cpu.limiter
             )
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error

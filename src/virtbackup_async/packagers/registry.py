@@ -8,12 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from anyio import CapacityLimiter, fail_after
+from anyio import fail_after
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
 from virtbackup_async.packagers.interface import PackageReader, PackageWriter
 from virtbackup_async.packagers.names import directory_path, plain_name, tar_path, zstd_path
@@ -27,7 +28,7 @@ DISCARD_TIMEOUT_S: Final = 60.0
 
 @asynccontextmanager
 async def open_writer(
-    packager: Packager, directory: Path, name: str, cpu: CapacityLimiter
+    packager: Packager, directory: Path, name: str, cpu: CpuShares
 ) -> AsyncIterator[PackageWriter]:
     """Start the package of the backup ``name`` in ``directory``, which exists.
 
@@ -38,7 +39,7 @@ async def open_writer(
         packager: with options that ``validate_opts`` let through.
         directory: where the package goes.
         name: the backup's name.
-        cpu: how many threads may compress at once, in the whole process.
+        cpu: the process's, shared by all packages.
     """
     async with _open_writer(packager, directory, name, cpu) as writer:
         try:
@@ -91,7 +92,7 @@ def package_paths(
 
 
 def _open_writer(
-    packager: Packager, directory: Path, name: str, cpu: CapacityLimiter
+    packager: Packager, directory: Path, name: str, cpu: CpuShares
 ) -> AbstractAsyncContextManager[PackageWriter]:
     plain_name(name)
     match packager.type:

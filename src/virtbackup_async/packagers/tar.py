@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from anyio import CapacityLimiter, Lock
+from anyio import Lock
 
 from virtbackup_async.images.durable import sync_directory
 from virtbackup_async.images.stream import Chunk, DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.compressor import method_of, open_compressor
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import plain_name, tar_path
 from virtbackup_async.packagers.output import OutputFile, Piece, open_output
@@ -25,7 +26,7 @@ from virtbackup_async.packagers.zeros import zero_pieces
 
 @asynccontextmanager
 async def open_tar_writer(
-    directory: Path, name: str, packager: Packager, cpu: CapacityLimiter
+    directory: Path, name: str, packager: Packager, cpu: CpuShares
 ) -> AsyncIterator["TarWriter"]:
     """Start the archive of the backup ``name``; without ``finish`` it is removed again."""
     compression = packager.opts.get("compression")

@@ -1,11 +1,12 @@
 """Reading disks out of zstd packages: ours, and those of virt-backup, which do not say their size.
 
-Opened by ``registry.py``. A frame without a size is decompressed twice, the first time to learn it:
-a restore wants to know before it writes, and damage is found before anything is written.
+Opened by ``registry.py``. Ours have a map of their holes, which are neither decompressed nor asked
+for. A frame without a size is decompressed twice, the first time to learn it: a restore wants to
+know before it writes, and damage is found before anything is written.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -17,10 +18,10 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.packagers.corrupt import reading
 from virtbackup_async.packagers.names import zstd_path
+from virtbackup_async.packagers.zstd_map import read_map
+from virtbackup_async.packagers.zstd_parts import Part, frame_start, read_frame
 
-_LONGEST_HEADER_BYTES: Final = 18
-_CHECKSUM_BYTES: Final = 4
-_RLE_BLOCK: Final = 1
+_READ_BUFFER_BYTES: Final = 256 * 1024
 
 
 class ZstdReader:
@@ -53,99 +54,59 @@ class ZstdReader:
 
 
 class _Frame:
-    """The one frame of a file, decompressed once from front to back; an ``ImageReader``."""
-
-    data_extents = None
+    """The one frame of a file, read once from front to back; an ``ImageReader``."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
         self._file = file
-        self._pending = memoryview(b"")
-        self._blocks = _decompress(file)
-        self.size_bytes = self._known_size()
-        self._left_bytes = self.size_bytes
+        self.size_bytes = _size_of(file)
+        zstd_map = read_map(file.fileno(), self.size_bytes)
+        self.data_extents = None if zstd_map is None else zstd_map.extents
+        self._parts = read_frame(file, () if zstd_map is None else zstd_map.holes)
+        self._part = Part(0)
+        self._position = 0
 
-    def read(self, offset: int, target: memoryview) -> None:  # noqa: ARG002 -- only forward
+    def read(self, offset: int, target: memoryview) -> None:
         with reading(self._path):
-            self._left_bytes -= len(target)
+            while self._position < offset:
+                self._next(offset - self._position)
             while target:
-                if not self._pending:
-                    self._pending = memoryview(self._next_data())
-                count = min(len(target), len(self._pending))
-                target[:count] = self._pending[:count]
-                target, self._pending = target[count:], self._pending[count:]
-            if not self._left_bytes:
+                part = self._next(len(target))
+                part.copy_to(target)
+                target = target[part.length :]
+            if self._position == self.size_bytes:
                 self._expect_end()
 
     def close(self) -> None:
         self._file.close()
 
-    def _known_size(self) -> int:
-        size_bytes = zstandard.frame_content_size(_header(self._file))
-        if size_bytes < 0:
-            size_bytes = sum(map(len, self._blocks))
-            self._file.seek(0)
-            self._blocks = _decompress(self._file)
-        return size_bytes
-
-    def _next_data(self) -> bytes:
-        data = next(self._blocks, None)
-        if data is None:
+    def _next(self, most_bytes: int) -> Part:
+        """What comes next, ``most_bytes`` at most."""
+        if not self._part.length:
+            self._part = next(self._parts, Part(0))
+        if not self._part.length:
             raise EOFError("it is shorter than it says")
-        return data
+        part, self._part = self._part.split(most_bytes)
+        self._position += part.length
+        return part
 
     def _expect_end(self) -> None:
-        if self._pending or any(self._blocks):
+        if self._part.length or any(part.length for part in self._parts):
             raise EOFError("it is longer than it says")
 
 
-def _decompress(file: BinaryIO) -> Iterator[bytes]:
-    """Decompress block by block.
-
-    A block gives 128 KiB at most, so no input however small makes much output at once; and the
-    library's own reader takes a file that is cut off for one that ends.
-    """
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    header = _header(file)
-    has_checksum = zstandard.get_frame_parameters(header).has_checksum
-    decompressor.decompress(_exactly(file, zstandard.frame_header_size(header)))
-    is_last = False
-    while not is_last:
-        block, is_last = _next_block(file)
-        if data := decompressor.decompress(block):
-            yield data
-    if has_checksum:
-        decompressor.decompress(_exactly(file, _CHECKSUM_BYTES))
-    if not decompressor.eof:
-        raise EOFError("its frame has no end")
-
-
-def _next_block(file: BinaryIO) -> tuple[bytes, bool]:
-    """A block with its header, and whether it is the frame's last (RFC 8878, section 3.1.1.2)."""
-    header = _exactly(file, 3)
-    bits = int.from_bytes(header, "little")
-    kind, length_bytes = bits >> 1 & 3, bits >> 3
-    return header + _exactly(file, 1 if kind == _RLE_BLOCK else length_bytes), bool(bits & 1)
-
-
-def _header(file: BinaryIO) -> bytes:
-    header = file.read(_LONGEST_HEADER_BYTES)
-    file.seek(0)
-    return header
-
-
-def _exactly(file: BinaryIO, length_bytes: int) -> bytes:
-    data = file.read(length_bytes)
-    if len(data) < length_bytes:
-        raise EOFError("it is cut off")
-    return data
+def _size_of(file: BinaryIO) -> int:
+    size_bytes = zstandard.frame_content_size(frame_start(file))
+    if size_bytes < 0:
+        size_bytes = sum(part.length for part in read_frame(file, ()))
+    return size_bytes
 
 
 def _open_frame(path: Path) -> _Frame:
     with reading(path):
         # Neither a link nor a pipe in the place of a package may lead us on.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        file = os.fdopen(fd, "rb")
+        file = os.fdopen(fd, "rb", _READ_BUFFER_BYTES)
         try:
             return _Frame(path, file)
         except BaseException:

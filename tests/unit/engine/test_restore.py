@@ -20,6 +20,7 @@ from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warn
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager, StateRecord
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20
@@ -50,7 +51,7 @@ class Backup:
         sparse_image(self.images / "data.raw", 9 * MIB, {8 * MIB: b"x" * 1000})
 
     async def make(self):
-        cpu = CapacityLimiter(2)
+        cpu = CpuShares(2)
         files = {"web.qcow2": "vda.qcow2", "golden.raw": "vda.1.raw", "data.raw": "vdb.raw"}
         records = {}
         async with open_writer(self.packager, self.directory, NAME, cpu) as package:

@@ -5,7 +5,6 @@ import pwd
 from datetime import UTC, datetime
 
 import pytest
-from anyio import CapacityLimiter
 
 from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.engine import state_copy
@@ -17,6 +16,7 @@ from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 
 UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
@@ -47,7 +47,7 @@ class Site:
             emit=self.events.append,
             now=lambda: datetime.now(UTC),
             buffers=BufferPool(),
-            cpu=CapacityLimiter(2),
+            cpu=CpuShares(2),
             parallel_disks=2,
             lock_directory=root,
         )
@@ -56,7 +56,7 @@ class Site:
         state = await find_state(self.info)
         job = StateJob("web", state, NAME, self.target)
         packager = Packager("directory")
-        async with open_writer(packager, self.target, NAME, CapacityLimiter(2)) as package:
+        async with open_writer(packager, self.target, NAME, CpuShares(2)) as package:
             copied = await copy_state(self.environment, job, package)
             await package.finish()
         return copied
@@ -116,7 +116,7 @@ async def test_file_that_never_stands_still_is_left_out_and_said(site, monkeypat
 async def test_file_that_goes_away_is_left_out_and_said(site):
     state = await find_state(site.info)
     (site.tpm / "tpm2-00.permall").unlink()
-    async with open_writer(Packager("directory"), site.target, NAME, CapacityLimiter(2)) as package:
+    async with open_writer(Packager("directory"), site.target, NAME, CpuShares(2)) as package:
         job = StateJob("web", state, NAME, site.target)
         copied = await copy_state(site.environment, job, package)
         await package.finish()

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.names import tar_path
 from virtbackup_async.packagers.registry import open_reader, open_writer, package_paths
 
@@ -53,7 +53,7 @@ async def test_hostile_name_of_a_backup_is_refused_everywhere(tmp_path, type_, n
         async with open_reader(packager, tmp_path, name, BufferPool()):
             pass
     with pytest.raises(DefinitionError):
-        async with open_writer(packager, tmp_path, name, CapacityLimiter(1)):
+        async with open_writer(packager, tmp_path, name, CpuShares(1)):
             pass
 
 

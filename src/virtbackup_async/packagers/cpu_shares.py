@@ -1,0 +1,60 @@
+"""How everything that compresses at one time shares the processors, and the memory it needs.
+
+Made once by the command and handed to every package that is written. Invariants: no more threads
+compress in the process than there are processors, and what is in flight does not grow with the
+number of disks beyond one segment for each of them.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from anyio import CapacityLimiter, Semaphore, WouldBlock
+
+_MOST_THREADS: Final = 64
+
+
+class CpuShares:
+    """The processors of the machine, or ``threads`` of them."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = min(_MOST_THREADS, threads or os.cpu_count() or 1)
+        self._sharers = 0
+        self._spare_segments = Semaphore(self._threads)
+        self.limiter: Final = CapacityLimiter(self._threads)
+
+    @property
+    def most_segments(self) -> int:
+        """How many segments one compressor can have: its own and all the spare ones."""
+        return self._threads + 1
+
+    @property
+    def threads_each(self) -> int:
+        """How many threads each of those who share now may use: at least one."""
+        return max(1, self._threads // max(1, self._sharers))
+
+    @contextmanager
+    def taking_part(self) -> Iterator[None]:
+        """Count as one who shares, while the block runs."""
+        self._sharers += 1
+        try:
+            yield
+        finally:
+            self._sharers -= 1
+
+    def take_segment(self) -> bool:
+        """Take one of the spare segments if there is any; nobody may wait for one.
+
+        Whoever compresses has a segment of his own that he need not ask for. So he always gets on,
+        and with him the disk whose buffers others may be waiting for.
+        """
+        try:
+            self._spare_segments.acquire_nowait()
+        except WouldBlock:
+            return False
+        return True
+
+    def give_segment_back(self) -> None:
+        """Give back what ``take_segment`` took."""
+        self._spare_segments.release()
