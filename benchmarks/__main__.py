@@ -36,12 +36,13 @@ def main() -> None:
     options = _options()
     output = options.output or _default_output(options)
     rounds = options.runs or (_QUICK_RUNS if options.quick else _RUNS)
+    host = describe()
     figures = _measure(options.only or _NAMES, QUICK if options.quick else Sizes(), rounds)
     report = Report(
         command=shlex.join(["./scripts/bench", *sys.argv[1:]]),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         rounds=rounds,
-        host=describe(),
+        host=host,
         verdicts=judge(figures.races),
         races=figures.races,
         guest_io=figures.guest_io,

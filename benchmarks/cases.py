@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import contenders as by
 from benchmarks.contenders import Work, installed
 from benchmarks.guest_io import feel
-from benchmarks.race import Contender, race
+from benchmarks.race import Contender, Start, race
 from benchmarks.results import GuestIo, Race
 from benchmarks.world import GUEST, World
 from lab.domains import LabDomain
@@ -47,7 +47,7 @@ class Bench:
     ) -> None:
         """Race those that are installed, and keep the figures."""
         able = installed(contenders)
-        self.figures.races.append(race(name, about, able, rounds or self.rounds, images))
+        self.figures.races.append(race(name, about, able, rounds or self.rounds, Start(images)))
 
 
 def packager(name: str, bench: Bench, guest: LabDomain) -> None:
@@ -56,9 +56,11 @@ def packager(name: str, bench: Bench, guest: LabDomain) -> None:
     image = guest.image(dev)
     work = Work(name, name, {"all": [{"host": GUEST, "disks": [dev]}]}, quiesce=True)
     data = f"{image.stat().st_blocks * 512 / (1 << 20):.0f} MiB of data in a qcow2 of the guest"
-    pair = [by.our_backup(bench.world, work), by.their_backup(bench.world, work)]
+    backups = [by.our_backup(bench.world, work), by.their_backup(bench.world, work)]
+    if name == "directory":
+        backups.append(by.their_synced_backup(bench.world, work))
     rivals = _rivals(bench.world, name, dev, image)
-    bench.run(f"backup {name}", f"{data}, which runs meanwhile.", [*pair, *rivals], [image])
+    bench.run(f"backup {name}", f"{data}, which runs meanwhile.", [*backups, *rivals], [image])
     restores = [make(bench.world, work, GUEST) for make in (by.our_restore, by.their_restore)]
     about = f"Each its own backup of {data}; virtbackup compares digests, virt-backup does not."
     bench.run(f"restore {name}", about, restores)

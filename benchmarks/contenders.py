@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +84,14 @@ def their_backup(world: World, work: Work, name: str = VIRT_BACKUP) -> Contender
     config, target = _configure(world, work, name)
     argv = [str(virt_backup.install()), "-c", str(config), "backup", *work.groups]
     return Contender(name, argv, target, env=virt_backup.ENVIRONMENT)
+
+
+def their_synced_backup(world: World, work: Work) -> Contender:
+    """``virt-backup backup``, and what makes its files as durable as the others'."""
+    name = f"{VIRT_BACKUP} + sync"
+    plain = their_backup(world, work, name)
+    argv = ["sh", "-ec", '"$@"; sync -f "$0"', str(plain.output), *plain.argv]
+    return replace(plain, argv=argv)
 
 
 def our_backups_one_by_one(world: World, work: Work, name: str) -> Contender:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 
 from benchmarks.measure import run
-from benchmarks.race import Contender, prepare, say
+from benchmarks.race import Contender, Start, prepare, say
 from benchmarks.results import GuestIo
 from lab.domains import LabDomain
 
@@ -39,7 +39,7 @@ def feel(guest: LabDomain, contenders: Sequence[Contender], rounds: int) -> list
     try:
         for _ in range(rounds):
             for contender in contenders:
-                prepare(contender, list(guest.images().values()))
+                prepare(contender, Start(list(guest.images().values())))
                 calm = _clock(guest)
                 time.sleep(_CALM_S)
                 begin = _clock(guest)

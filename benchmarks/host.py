@@ -35,6 +35,7 @@ class Host:
         memory_mib: of the machine.
         versions: by program; only of those that are installed.
         absent: the peers that are not.
+        load: how many processes wanted a CPU in the minute before.
     """
 
     system: str
@@ -42,6 +43,7 @@ class Host:
     memory_mib: int
     versions: dict[str, str]
     absent: list[str]
+    load: float
 
 
 def describe() -> Host:
@@ -58,6 +60,7 @@ def describe() -> Host:
         memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
         versions=ours | {name: version for name, version in found.items() if version},
         absent=[name for name, version in found.items() if not version],
+        load=os.getloadavg()[0],
     )
 
 

@@ -12,8 +12,8 @@ _MARKS = {True: "**met**", False: "**not met**", None: "not measured"}
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `{command}` on {date}. Run it yourself: `./scripts/bench`, or `./scripts/bench --quick`
-in three minutes.
+Written by `{command}` on {date}. Make your own with `./scripts/bench`; with
+`--quick` it takes three minutes, and its figures are rough.
 
 ![Time of a backup](backup.svg)
 
@@ -63,7 +63,8 @@ def markdown(report: Report) -> str:
 def _machine(host: Host) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in host.versions.items())
     absent = f" Not installed, so not measured: {', '.join(host.absent)}." if host.absent else ""
-    return f"{host.system}; {host.cpu}, {host.memory_mib} MiB. {versions}.{absent}"
+    machine = f"{host.system}; {host.cpu}, {host.memory_mib} MiB"
+    return f"{machine}; load before the start {host.load:.1f}. {versions}.{absent}"
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> str:

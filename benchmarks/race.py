@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,12 +49,28 @@ class Contender:
         return self.program or self.argv[0]
 
 
+@dataclass(frozen=True)
+class Start:
+    """The state that every run starts from.
+
+    Attributes:
+        images: in the page cache.
+        settle: ends what is still to be written.
+    """
+
+    images: Sequence[Path] = ()
+    settle: Callable[[], object] = os.sync
+
+
+SETTLED = Start()
+
+
 def race(
     name: str,
     about: str,
     contenders: Sequence[Contender],
     rounds: int,
-    images: Sequence[Path] = (),
+    start: Start = SETTLED,
 ) -> Race:
     """Run all contenders in each round, and return their figures.
 
@@ -67,7 +83,7 @@ def race(
         for contender in contenders:
             if contender.name in left_out:
                 continue
-            prepare(contender, images)
+            prepare(contender, start)
             try:
                 sample = _sample(contender)
             except RunFailedError as error:
@@ -77,25 +93,30 @@ def race(
                 say(f"left out: {error}")
                 continue
             series[contender.name].samples.append(sample)
-            say(f"{name}, {number + 1}/{rounds}: {contender.name} {sample.wall_s:.2f} s")
+        say(f"{name}, {number + 1}/{rounds}: {_last(series.values())}")
     ran = [one for one in series.values() if one.contender not in left_out]
     return Race(name, about + _words_of(left_out), ran)
+
+
+def _last(all_series: Iterable[Series]) -> str:
+    ran = (series for series in all_series if series.samples)
+    return ", ".join(f"{series.contender} {series.samples[-1].wall_s:.2f} s" for series in ran)
 
 
 def _words_of(left_out: Mapping[str, str]) -> str:
     return "".join(f" {name} failed and is left out." for name in left_out)
 
 
-def prepare(contender: Contender, images: Sequence[Path]) -> None:
+def prepare(contender: Contender, start: Start) -> None:
     """Bring the machine into the state that every run starts from."""
     if contender.output is not None:
         shutil.rmtree(contender.output, ignore_errors=True)
         contender.output.mkdir(parents=True)
     if contender.setup:
         contender.setup()
-    for image in images:
+    for image in start.images:
         _read(image)
-    os.sync()
+    start.settle()
 
 
 def _read(image: Path) -> None:

@@ -28,6 +28,7 @@ GIB = 1 << 30
 GUEST = "web-1"
 _TREES = ("/usr/bin", "/usr/share", "/usr/lib")
 _FILES_PER_DIRECTORY = 500
+_BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,23 @@ def open_guest(world: World) -> Iterator[LabDomain]:
 
 def gather_files(content: Path, length_bytes: int) -> None:
     """Make a directory of about so many bytes of this machine's files, linked where they can be."""
-    number, share = 0, length_bytes // len(_TREES)
-    for tree in _TREES:
-        left = share
-        for file in _regular_files(Path(tree)):
-            if left <= 0:
-                break
-            place = content / f"{number // _FILES_PER_DIRECTORY:03}" / f"{number:06}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            left -= file.stat().st_size
-            _link(file, place)
-            number += 1
+    share = length_bytes // len(_TREES)
+    chosen = [file for tree in _TREES for file in _fitting(Path(tree), share)]
+    for number, file in enumerate(chosen):
+        place = content / f"{number // _FILES_PER_DIRECTORY:03}" / f"{number:06}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _link(file, place)
+
+
+def _fitting(tree: Path, length_bytes: int) -> Iterator[Path]:
+    """The tree's first files that take so many bytes together, in blocks of a file system."""
+    for file in _regular_files(tree):
+        taken = -(-file.stat().st_size // _BLOCK_BYTES) * _BLOCK_BYTES
+        if taken <= length_bytes:
+            length_bytes -= taken
+            yield file
+        if length_bytes < _BLOCK_BYTES:
+            return
 
 
 def _regular_files(tree: Path) -> Iterator[Path]:

@@ -8,12 +8,13 @@ from benchmarks.chart import svg
 from benchmarks.host import Host
 from benchmarks.measure import RunFailedError, run, stored_bytes
 from benchmarks.page import Report, markdown, table
-from benchmarks.race import Contender, race
+from benchmarks.race import Contender, Start, race
 from benchmarks.results import GuestIo, Race, Sample, Series
 from benchmarks.targets import Verdict
+from benchmarks.world import _fitting
 from lxml import etree
 
-HOST = Host("Debian", "2 x CPU", 1024, {"QEMU": "7.2"}, absent=["restic"])
+HOST = Host("Debian", "2 x CPU", 1024, {"QEMU": "7.2"}, absent=["restic"], load=0.5)
 OURS = Series("virtbackup", [Sample(1, 2, 3_000_000, 4_000_000, 90)])
 RACE = Race("backup <zstd>", "On an image.", [OURS, Series("a & b", [Sample(2, 2, 1)])])
 SVG = "{http://www.w3.org/2000/svg}"
@@ -106,6 +107,11 @@ def test_holes_are_not_stored(tmp_path):
     assert 0 < stored_bytes(tmp_path) < 1 << 20
 
 
+def run_race(contenders, rounds):
+    # A sync of the whole machine may take long, and is not what is tested.
+    return race("r", "About.", contenders, rounds, Start(settle=lambda: None))
+
+
 def contender(name, script, output, **options):
     return Contender(name, ["sh", "-ec", script, "sh", str(output)], output, **options)
 
@@ -118,7 +124,7 @@ def test_each_round_runs_all_from_an_emptied_output(tmp_path):
         for name in ("a", "b")
     ]
 
-    ran = race("r", "", contenders, 2)
+    ran = run_race(contenders, 2)
 
     assert log.read_text().split() == ["a", "b", "a", "b"]
     assert [len(series.samples) for series in ran.series] == [2, 2]
@@ -128,7 +134,7 @@ def test_peer_that_fails_is_left_out_and_named(tmp_path):
     undone = []
     failing = contender("peer", "exit 1", tmp_path / "p", undo=lambda: undone.append(1))
 
-    ran = race("r", "About.", [contender("ours", ":", tmp_path / "o"), failing], 2)
+    ran = run_race([contender("ours", ":", tmp_path / "o"), failing], 2)
 
     assert [series.contender for series in ran.series] == ["ours"]
     assert ran.about == "About. peer failed and is left out."
@@ -137,11 +143,20 @@ def test_peer_that_fails_is_left_out_and_named(tmp_path):
 
 def test_our_own_failure_ends_the_race(tmp_path):
     with pytest.raises(RunFailedError):
-        race("r", "", [contender("ours", "exit 1", tmp_path / "o", is_ours=True)], 1)
+        run_race([contender("ours", "exit 1", tmp_path / "o", is_ours=True)], 1)
 
 
 def test_freeze_is_read_from_json_lines(tmp_path):
     lines = '{"event":"backup_done","frozen_ms":90}'
-    ran = race("r", "", [contender("ours", f"echo '{lines}'", tmp_path / "o")], 1)
+    ran = run_race([contender("ours", f"echo '{lines}'", tmp_path / "o")], 1)
 
     assert ran.series[0].samples[0].frozen_ms == 90
+
+
+def test_gathered_files_fit_where_they_are_told_to(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, length in {"a": 5000, "b": 100_000, "c": 10, "d": 10}.items():
+        (tree / name).write_bytes(bytes(length))
+
+    assert [file.name for file in _fitting(tree, 3 * 4096)] == ["a", "c"]
