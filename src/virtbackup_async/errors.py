@@ -20,6 +20,11 @@
     │   ├── DefinitionError               a definition or pending file that cannot be understood
     │   └── DigestMismatchError           restored bytes differ from the recorded digest
     ├── RollbackError                14   something is left to clean
+    ├── NbdError                     20   an NBD server, or the way to it
+    │   ├── NbdConnectionError            no connection, or it broke: connect again
+    │   ├── NbdRefusedError               it does not offer what is asked: never ask again
+    │   ├── NbdProtocolError              it broke the protocol: trust nothing of the connection
+    │   └── NbdRequestError               one request failed, the connection is good
     ├── ImageError                   21   an image cannot be read or written; qemu-img failed
     ├── StorageError                 22   the target is missing, not writable or full
     └── HookError                    23   a command of the configuration failed
@@ -28,7 +33,7 @@ A signal ends the command with 128 plus its number. Messages are one line, lower
 final period: what, where. ``hint`` is a sentence: what to do.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class VirtBackupError(Exception):
@@ -125,6 +130,41 @@ class RollbackError(VirtBackupError):
     """An undo step failed: the pending file stays, and says what is left to clean."""
 
     exit_code = 14
+
+
+class NbdError(VirtBackupError):
+    """An NBD server, or the way to it, failed; what may be done next tells the kinds apart."""
+
+    exit_code = 20
+
+    def at(self, where: str) -> Self:
+        """Return the same error with the server's name before the message."""
+        self.message = f"{where}: {self.message}"
+        return self
+
+
+class NbdConnectionError(NbdError):
+    """There is no connection to an NBD server, or it broke; a new one may succeed."""
+
+
+class NbdRefusedError(NbdError):
+    """An NBD server does not offer what is asked of it; asking again is of no use."""
+
+
+class NbdProtocolError(NbdError):
+    """An NBD server broke the protocol: the connection was dropped, and nothing it said counts."""
+
+
+class NbdRequestError(NbdError):
+    """An NBD server could not do one request; the connection is good for others.
+
+    ``errno`` is the protocol's own number: one of EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW,
+    ENOTSUP, or what the server made up.
+    """
+
+    def __init__(self, message: str, *, errno: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno = errno
 
 
 class ImageError(VirtBackupError):

@@ -1,0 +1,30 @@
+"""A client of the NBD protocol: what an NBD server exports, read and written from asyncio.
+
+::
+
+    client       an export over one or several connections: reads, writes, block status
+    connection   one socket, with or without TLS: sends requests, wakes who waits for replies
+    handshake    the negotiation        } no input or output: bytes in, values out
+    replies      the replies            }
+    status       block status of a whole export, several meta contexts side by side
+    export, constants                     values and numbers
+
+It uses asyncio's transports, not anyio's streams, because only a ``BufferedProtocol`` receives
+into memory that the caller owns, plain and under TLS alike. docs/nbd.md says what is spoken.
+"""
+
+from virtbackup_async.nbd.client import NbdClient, open_nbd
+from virtbackup_async.nbd.export import Address, Export, TcpAddress, Tls, UnixAddress
+from virtbackup_async.nbd.status import StatusRun, walk_status
+
+__all__ = [
+    "Address",
+    "Export",
+    "NbdClient",
+    "StatusRun",
+    "TcpAddress",
+    "Tls",
+    "UnixAddress",
+    "open_nbd",
+    "walk_status",
+]

@@ -1,0 +1,268 @@
+"""One connection to an NBD server.
+
+Requests go out as they are made; the transport's callbacks receive the replies straight into the
+readers' memory and wake who waits. There is no task and no queue in between. Invariants: at most
+``MAX_IN_FLIGHT`` requests are on their way; a cancelled read leaves its memory alone from that
+moment on; when the connection breaks, everybody who waits is told why.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, cast
+
+import anyio
+
+from virtbackup_async.errors import NbdConnectionError, NbdError, NbdRefusedError
+from virtbackup_async.nbd.constants import Command, ExportFlag
+from virtbackup_async.nbd.export import Address, Export, Tls, UnixAddress
+from virtbackup_async.nbd.handshake import Receive, Send, Steps, handshake
+from virtbackup_async.nbd.inbox import Inbox
+from virtbackup_async.nbd.replies import ReplyParser
+from virtbackup_async.nbd.request import Request
+
+MAX_IN_FLIGHT: Final = 64
+CLOSE_TIMEOUT_S: Final = 5
+
+
+@asynccontextmanager
+async def open_connection(
+    address: Address, name: str, contexts: Sequence[str], *, tls: Tls | None, timeout_s: float
+) -> AsyncGenerator["Connection"]:
+    """Connect to a server and negotiate an export; see ``open_nbd``."""
+    connection = Connection(address)
+    try:
+        try:
+            with anyio.fail_after(timeout_s):
+                await connection.connect()
+                await connection.negotiate(name, contexts, tls)
+        except TimeoutError as error:
+            why = f"NBD server {address} does not answer within {timeout_s:g} s"
+            raise NbdConnectionError(why) from error
+        yield connection
+    finally:
+        await connection.aclose()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connection; made by ``open_connection``, and by nobody else."""
+
+    def __init__(self, address: Address) -> None:
+        self.export = Export("", 0, ExportFlag(0))
+        self._address = address
+        self._transport: asyncio.Transport | None = None
+        self._receiver: Inbox | ReplyParser = Inbox()
+        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._slots = anyio.Semaphore(MAX_IN_FLIGHT, fast_acquire=True)
+        self._writable = anyio.Event()
+        self._writable.set()
+        self._closed = anyio.Event()
+        self._failure: NbdError | None = None
+        self._last_cookie = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are on their way."""
+        return len(self._waiting)
+
+    async def connect(self) -> None:
+        """Reach the server.
+
+        Raises:
+            NbdConnectionError: nobody listens there, or we may not go there.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            if isinstance(self._address, UnixAddress):
+                await loop.create_unix_connection(lambda: self, str(self._address.path))
+            else:
+                host, port = self._address.host, self._address.port
+                await loop.create_connection(lambda: self, host, port)
+        except TimeoutError:
+            raise
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise NbdConnectionError(
+                f"NBD server {self._address} cannot be reached: {why}"
+            ) from error
+
+    async def negotiate(self, name: str, contexts: Sequence[str], tls: Tls | None) -> None:
+        """Agree with the server on an export.
+
+        Raises:
+            NbdError: see ``handshake``.
+        """
+        inbox = cast("Inbox", self._receiver)
+        try:
+            self.export = await self._drive(
+                handshake(name, contexts, tls=tls is not None), inbox, tls
+            )
+            inbox.expect_empty()
+        except NbdError as error:
+            raise error.at(f"NBD server {self._address}") from error.__cause__
+        export = self.export
+        self._receiver = ReplyParser(
+            export.contexts, self._finished, is_structured=export.is_structured
+        )
+
+    async def request(  # noqa: PLR0913 -- a request has all of these
+        self,
+        command: Command,
+        offset: int = 0,
+        length: int = 0,
+        *,
+        flags: int = 0,
+        target: memoryview | None = None,
+        data: bytes = b"",
+    ) -> Request:
+        """Send a request and wait for its reply.
+
+        Cancelled, it stops waiting at once, and ``target`` is free; the reply is thrown away.
+
+        Raises:
+            NbdConnectionError: the connection broke; whether it was done is not known.
+            NbdProtocolError: the server broke the protocol.
+            NbdRequestError: the server could not do it.
+        """
+        await self._slots.acquire()
+        try:
+            if not self._writable.is_set():
+                await self._writable.wait()
+            self._check_alive()
+        except BaseException:
+            self._slots.release()
+            raise
+        self._last_cookie += 1
+        request = Request(command, self._last_cookie, offset, length, target, flags)
+        await self._answer(request, data)
+        if request.error is not None:
+            raise request.error.at(f"NBD server {self._address}")
+        return request
+
+    async def aclose(self) -> None:
+        """End the connection; never raises, takes ``CLOSE_TIMEOUT_S`` at the most."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._failure is None and isinstance(self._receiver, ReplyParser):
+            transport.write(Request(Command.DISC, 0, 0, 0).header)
+        transport.close()
+        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+            await self._closed.wait()
+        self._abort()
+
+    async def _drive(self, steps: Steps, inbox: Inbox, tls: Tls | None) -> Export:
+        answer = b""
+        while True:
+            try:
+                step = steps.send(answer) if answer else next(steps)
+            except StopIteration as end:
+                return cast("Export", end.value)
+            answer = b""
+            if isinstance(step, Send):
+                self._write(step.data)
+            elif isinstance(step, Receive):
+                answer = await inbox.take(step.length)
+            else:
+                inbox.expect_empty()
+                await self._start_tls(cast("Tls", tls))
+
+    async def _start_tls(self, tls: Tls) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._transport = await loop.start_tls(
+                cast("asyncio.Transport", self._transport),
+                self,
+                tls.context,
+                server_hostname=tls.server_name,
+            )
+        except ssl.SSLCertVerificationError as error:
+            why = f"its certificate is not good for {tls.server_name}: {error.verify_message}"
+            raise NbdRefusedError(why) from error
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise NbdConnectionError(f"TLS failed: {error.strerror or error}") from error
+
+    async def _answer(self, request: Request, data: bytes) -> None:
+        parser = cast("ReplyParser", self._receiver)
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[request.cookie] = answer
+        parser.expect(request)
+        self._write(request.header + data)
+        try:
+            complete = await answer
+        except BaseException:
+            parser.abandon(request)
+            raise
+        if not complete:
+            self._check_alive()
+
+    def _finished(self, request: Request) -> None:
+        self._wake(request.cookie, complete=True)
+
+    def _wake(self, cookie: int, *, complete: bool) -> None:
+        answer = self._waiting.pop(cookie)
+        self._slots.release()
+        if not answer.done():
+            answer.set_result(complete)
+
+    def _write(self, data: bytes) -> None:
+        self._check_alive()
+        cast("asyncio.Transport", self._transport).write(data)
+
+    def _check_alive(self) -> None:
+        failure = self._failure
+        if failure is not None:
+            # Each who waits gets an error of his own: a traceback belongs to one of them.
+            raise type(failure)(failure.message, hint=failure.hint)
+
+    def _fail(self, failure: NbdError) -> None:
+        """Break the connection, once, and tell everybody who waits."""
+        if self._failure is not None:
+            return
+        self._failure = failure
+        if isinstance(self._receiver, Inbox):
+            self._receiver.fail(failure)
+        for cookie in list(self._waiting):
+            self._wake(cookie, complete=False)
+        self._writable.set()
+        self._abort()
+
+    def _abort(self) -> None:
+        # A TLS transport that is closed does not take it.
+        if self._transport is not None and not self._closed.is_set():
+            self._transport.abort()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- asyncio's signature
+        # Under TLS more may come after a failure; it is thrown away.
+        return self._receiver.buffer() if self._failure is None else Inbox().buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._receiver.filled(nbytes)
+        except NbdError as error:
+            self._fail(error if isinstance(self._receiver, Inbox) else self._located(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed.set()
+        why = f"the connection broke: {exc}" if exc else "the server closed the connection"
+        error: NbdError = NbdConnectionError(why)
+        self._fail(error if isinstance(self._receiver, Inbox) else self._located(error))
+
+    def pause_writing(self) -> None:
+        self._writable = anyio.Event()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _located(self, error: NbdError) -> NbdError:
+        return error.at(f"NBD server {self._address}")

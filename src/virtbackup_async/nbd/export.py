@@ -1,0 +1,74 @@
+"""What a client wants of a server, where it is, and what the server says of an export."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from virtbackup_async.nbd.constants import MAX_REQUEST_BYTES, ExportFlag
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A Unix socket; the kernel takes paths of up to 107 bytes."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP port; 10809 is the one registered for NBD."""
+
+    host: str
+    port: int = 10809
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+Address = UnixAddress | TcpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Encryption, which is then required: a server without it is refused.
+
+    Attributes:
+        context: with the authority that the server's certificate must be signed by.
+        server_name: the name in that certificate.
+    """
+
+    context: ssl.SSLContext
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSizes:
+    """What requests are aligned to, and limited by, in bytes: "Block size constraints"."""
+
+    minimum: int = 1
+    preferred: int = 4096
+    maximum: int = MAX_REQUEST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An export, as the server described it.
+
+    Attributes:
+        name: as it was asked for; empty for the server's default.
+        size_bytes: its length.
+        flags: what it can do.
+        block_sizes: what requests must keep to.
+        contexts: the meta contexts that were granted, by their number on this connection.
+    """
+
+    name: str
+    size_bytes: int
+    flags: ExportFlag
+    block_sizes: BlockSizes = BlockSizes()
+    contexts: Mapping[int, str] = field(default_factory=dict)
+    is_structured: bool = False

@@ -1,0 +1,99 @@
+"""One request, from its bytes on the wire to what the server answered.
+
+Made by ``connection``, filled by ``replies``. Invariant: a read that ends without an error has had
+each of its bytes exactly once, or the server has broken the protocol.
+"""
+
+import os
+import struct
+from bisect import bisect
+from dataclasses import dataclass, field
+from typing import Final
+
+from virtbackup_async.errors import (
+    NbdConnectionError,
+    NbdError,
+    NbdProtocolError,
+    NbdRequestError,
+)
+from virtbackup_async.nbd.constants import ESHUTDOWN, REQUEST_MAGIC, Command
+
+_HEADER: Final = struct.Struct(">IHHQQI")
+
+Descriptors = tuple[tuple[int, int], ...]
+"""Lengths in bytes, each with the flags of a meta context."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request and its reply.
+
+    Attributes:
+        target: where a read puts its data; None once nobody waits for it any more.
+        error: the first error that the server told; None so far.
+        statuses: of a block status, by the number of the meta context.
+    """
+
+    command: Command
+    cookie: int
+    offset: int
+    length: int
+    target: memoryview | None = None
+    flags: int = 0
+    error: NbdError | None = None
+    statuses: dict[int, Descriptors] = field(default_factory=dict)
+    _covered: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def header(self) -> bytes:
+        """The request as it goes over the wire, without the data of a write."""
+        return _HEADER.pack(
+            REQUEST_MAGIC, self.flags, self.command, self.cookie, self.offset, self.length
+        )
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether all bytes of a read have come."""
+        return self._covered == [(self.offset, self.offset + self.length)]
+
+    def cover(self, start: int, length: int) -> None:
+        """Note that these bytes have come, from ``start`` on in the export.
+
+        Raises:
+            NbdProtocolError: they were not asked for, or come again.
+        """
+        end = start + length
+        if not (self.offset <= start < end <= self.offset + self.length):
+            raise NbdProtocolError(f"the server sent bytes {start} to {end}, not asked for")
+        place = bisect(self._covered, (start, end))
+        first = place
+        if place > 0 and self._covered[place - 1][1] >= start:
+            first = place - 1
+        last = place
+        if place < len(self._covered) and self._covered[place][0] <= end:
+            last = place + 1
+        merged = (start, end)
+        if first < last:
+            touched = self._covered[first:last]
+            merged = (min(start, touched[0][0]), max(end, touched[-1][1]))
+            if merged[1] - merged[0] != length + sum(e - s for s, e in touched):
+                raise NbdProtocolError(f"the server sent bytes {start} to {end} twice")
+        self._covered[first:last] = [merged]
+
+    def part(self, start: int, length: int) -> memoryview | None:
+        """Return where in the target bytes of the export belong."""
+        if self.target is None:
+            return None
+        begin = start - self.offset
+        return self.target[begin : begin + length]
+
+    def fail(self, errno: int, said: str) -> None:
+        """Keep an error of the server's, unless it told one before."""
+        if self.error is not None:
+            return
+        if errno == ESHUTDOWN:
+            self.error = NbdConnectionError("the server is shutting down")
+            return
+        what = f"{self.command.name.lower().replace('_', ' ')} of {self.length} bytes"
+        why = f"{os.strerror(errno)} ({said})" if said else os.strerror(errno)
+        self.error = NbdRequestError(f"{what} at byte {self.offset} failed: {why}", errno=errno)
