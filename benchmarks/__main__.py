@@ -19,6 +19,7 @@ import msgspec
 
 from benchmarks.cases import GUEST_CASES, Bench, Figures
 from benchmarks.chart import svg
+from benchmarks.contenders import compile_installation
 from benchmarks.host import describe
 from benchmarks.host_cases import HOST_CASES
 from benchmarks.page import Report, markdown
@@ -78,6 +79,7 @@ def _default_output(options: argparse.Namespace) -> Path:
 
 def _measure(names: Sequence[str], sizes: Sizes, rounds: int) -> Figures:
     figures = Figures()
+    compile_installation()
     with open_world(sizes) as world:
         bench = Bench(world, rounds, figures)
         with_guest = [case for name, case in GUEST_CASES.items() if name in names]

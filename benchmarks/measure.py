@@ -45,7 +45,7 @@ def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
+            env={**_plain_environment(), **(env or {})},
         )
         peak_bytes = _watch(process.pid)
         wall_s = time.monotonic() - started_s
@@ -55,6 +55,14 @@ def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
             said = (_text(err) or _text(out))[-2000:].strip()
             raise RunFailedError(f"{' '.join(argv)} ended with {process.returncode}: {said}")
         return Run(wall_s, usage.ru_utime + usage.ru_stime, peak_bytes, _text(out))
+
+
+def _plain_environment() -> dict[str, str]:
+    """The environment without what changes how Python works, or an admin would not have set.
+
+    With ``PYTHONDONTWRITEBYTECODE`` an editable installation compiles all of itself at each start.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _watch(pid: int) -> int:
