@@ -8,6 +8,7 @@ from anyio import to_thread
 from virtbackup_async.engine.doctor.amounts import GIB, MIB, gib
 from virtbackup_async.engine.doctor.target import free_bytes_at
 from virtbackup_async.engine.selection import NOT_WANTED, Selection, select_disks
+from virtbackup_async.engine.state_files import missing
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
@@ -26,7 +27,7 @@ async def check_disks(info: DomainInfo, wanted: Sequence[str]) -> list[Finding]:
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
-    findings = list(_left_out(info, selection))
+    findings = [*_left_out(info, selection), *_missing_state(info, selection)]
     for disk in selection.disks:
         findings.append(await _check_chain(info, disk))
         if info.is_active:
@@ -42,6 +43,13 @@ def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
         else:
             advice = "Back up what is on it by other means."
             yield Finding(Level.WARNING, CHECK, info.name, message, advice)
+
+
+def _missing_state(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
+    for kind, reason in selection.state.missing.items():
+        message = missing(info.name, kind, reason).message
+        advice = "Without it the restored guest may not start: save it by other means."
+        yield Finding(Level.WARNING, "state", info.name, message, advice)
 
 
 async def _check_chain(info: DomainInfo, disk: Disk) -> Finding:

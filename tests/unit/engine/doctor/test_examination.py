@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -36,6 +37,14 @@ class Domain(DescribedDomain):
     """A domain with an agent that may be silent, and a snapshot of somebody else's."""
 
     agent_answers = True
+    nvram = None
+
+    async def info(self):
+        info = await super().info()
+        if self.nvram is None:
+            return info
+        flash = f"<domain><os><nvram>{self.nvram}</nvram></os>"
+        return replace(info, xml=info.xml.replace("<domain>", flash))
 
     async def prepare_quiesce(self):
         await super().prepare_quiesce()
@@ -132,6 +141,15 @@ async def test_images_beside_the_backups_are_warned_of(examine):
 async def test_an_image_that_is_gone_is_a_problem(examine, image):
     image.unlink()
     assert str(image) in of(await examine(), "disk", Level.PROBLEM)[0]
+
+
+async def test_state_that_cannot_be_saved_is_warned_of(examine, domain, tmp_path):
+    domain.nvram = tmp_path / "web.fd"
+    (message,) = of(await examine(), "state", Level.WARNING)
+    assert message.startswith("the UEFI variables")
+    assert str(domain.nvram) in message
+    domain.nvram.touch()
+    assert of(await examine(), "state") == []
 
 
 async def test_a_block_job_is_a_problem(examine, domain):
