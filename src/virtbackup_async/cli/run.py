@@ -31,6 +31,7 @@ from virtbackup_async.cli.render.interface import Moment, Report
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.tally import Tally
 from virtbackup_async.cli.view import choose_renderer
+from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -162,16 +163,23 @@ def _leave_at_once(tally: Tally, pump: Pump, signum: signal.Signals) -> NoReturn
     summary = tally.summary([], signum)
     pump.emit(summary)
     pump.close(_LAST_WORDS_S)
-    if summary.error:
-        say(summary.error)
+    _say_error(summary)
     os._exit(summary.exit_code)
+
+
+def _say_error(summary: Summary) -> None:
+    # A configuration may have several problems, each its own line. Elsewhere a line break came
+    # with a name from outside, and may not pass for a line of ours.
+    several = summary.exit_code == ConfigError.exit_code
+    lines = (summary.error or "").splitlines() if several else [summary.error]
+    for line in filter(None, lines):
+        say(line)
 
 
 def _leave(outcome: _Outcome, summary: Summary, lost_view: Exception | None) -> NoReturn:
     """Say what went wrong, in one line, and exit."""
     code = summary.exit_code
-    if summary.error:
-        say(summary.error)
+    _say_error(summary)
     if lost_view is not None and not isinstance(lost_view, BrokenPipeError):
         say(f"the result could not be shown: {lost_view}")
         outcome.errors.append(lost_view)

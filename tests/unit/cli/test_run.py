@@ -32,7 +32,7 @@ async def some_fail(emit):
     emit(fail("web"))
 
 async def refused(emit):
-    raise ConnectionFailedError("libvirt does not answer\\x1b[2J", hint="Start libvirtd.")
+    raise ConnectionFailedError("libvirt does not\\nanswer\\x1b[2J", hint="Start libvirtd.")
 
 async def bug(emit):
     raise ValueError("odd")
@@ -70,11 +70,14 @@ async def finishes(emit):
 def misconfigured(emit):
     raise ConfigError("no such group: nope", hint="Name one of: main.")
 
+def several(emit):
+    raise ConfigError("c:1: one\\nc:2: two\\x1b", hint="Check it.")
+
 name, *options = sys.argv[1:]
 work = globals()[name]
 settings = Settings(json="--json" in options, debug="-d" in options)
 job = Job(work, debug="debug-in-config" in options)
-run(settings, work if name == "misconfigured" else lambda emit: job, Result())
+run(settings, work if name in ("misconfigured", "several") else lambda emit: job, Result())
 """
 
 
@@ -106,8 +109,8 @@ def read_until(process, kind):
     [
         ("nothing", 0, None),
         ("some_fail", 3, "1 of 1 backups failed."),
-        ("refused", 10, "libvirt does not answer\\x1b[2J. Start libvirtd."),
-        ("groups", 10, "libvirt does not answer\\x1b[2J. Start libvirtd."),
+        ("refused", 10, "libvirt does not\\nanswer\\x1b[2J. Start libvirtd."),
+        ("groups", 10, "libvirt does not\\nanswer\\x1b[2J. Start libvirtd."),
         ("rollback", 14, "the overlay is still there."),
         ("misconfigured", 2, "no such group: nope. Name one of: main."),
         ("bug", 1, "unexpected ValueError: odd. Run again with -d to see where."),
@@ -119,6 +122,11 @@ def test_an_end_is_one_line_on_stderr_and_a_code(name, code, said):
     assert ended.stderr == (f"virtbackup: {said}\n" if said else "")
     last = json.loads(ended.stdout.splitlines()[-1])
     assert (last["event"], last["ok"], last["exit_code"]) == ("summary", code == 0, code)
+
+
+def test_each_problem_of_a_configuration_is_a_line_of_its_own():
+    said = finished("several").stderr.splitlines()
+    assert said == ["virtbackup: c:1: one.", r"virtbackup: c:2: two\x1b. Check it."]
 
 
 def test_a_traceback_is_shown_only_on_demand():
