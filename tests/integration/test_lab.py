@@ -79,10 +79,15 @@ def test_guest_without_agent_boots_and_does_not_answer(make_domain: MakeDomain) 
 
 def test_freeze_stops_the_writer_until_the_thaw(make_domain: MakeDomain) -> None:
     domain = make_domain(DiskSpec("vda"), writer="vda")
+    # Nobody can ask a frozen guest: it says so itself when a write waits for the thaw.
+    domain.guest_exec(
+        "(until grep -q percpu_rwsem_wait /proc/[0-9]*/wchan; do usleep 10000; done;"
+        " echo a write waits >/dev/console) >/dev/null 2>&1 &"
+    )
     domain.agent("guest-fsfreeze-freeze")
     assert domain.agent("guest-fsfreeze-status") == "frozen"
     before = domain.image("vda").read_bytes()
-    time.sleep(0.3)
+    wait_until(lambda: "a write waits" in domain.console_text())
     assert domain.image("vda").read_bytes() == before
     assert domain.agent("guest-fsfreeze-thaw") == 1
     first = written_lines(domain)
