@@ -27,10 +27,11 @@ from faults.points import Points, install
 
 _TIMEOUT_S = 120
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
-    ["__main__", "faults.points", *(f"virtbackup_async.cli.commands.{name}" for name in
-     ("backup", "clean", "listing", "restore"))]
-)  # fmt: skip
+_server.set_forkserver_preload([
+    "__main__", "anyio._backends._asyncio", "faults.points",
+    *(f"virtbackup_async.cli.commands.{name}"
+      for name in ("backup", "clean", "listing", "restore")),
+])  # fmt: skip
 
 
 @dataclass(frozen=True)

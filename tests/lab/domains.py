@@ -32,6 +32,8 @@ class LabDomain:
         self.name = name
         self.console = console
         self._has_agent = agent
+        # libvirt numbers devices as they stand in the description: the same at each start.
+        self._aliases: dict[str, str] = {}
 
     def start(self) -> None:
         """Start it, without waiting for the guest."""
@@ -86,7 +88,8 @@ class LabDomain:
         """Write to a running domain's disk as its guest would: ``write -P 9 5M 128k``.
 
         Deterministic, and asks nothing of the guest. ``discard 5M 1M``, ``write -z 5M 1M`` and
-        ``flush`` too; without a flush a qcow2's new tables are only in QEMU's memory. What the
+        ``flush`` too; without a flush, or ``write -f``, a qcow2's new tables are only in QEMU's
+        memory. What the
         command prints goes to QEMU's own log, buffered: a command that fails is not noticed.
 
         Raises:
@@ -130,29 +133,28 @@ class LabDomain:
 
     def image(self, dev: str, *, inactive: bool = False) -> Path:
         """The image that the disk writes to now, or will at the next start."""
-        source = self._disk(dev, inactive=inactive).find("source")
-        if source is None:
-            raise LabError(f"{self.name}: disk {dev} has no image")
-        return Path(source.get("file") or source.get("dev") or "")
+        return self.images(inactive=inactive)[dev]
 
     def images(self, *, inactive: bool = False) -> dict[str, Path]:
-        """All disks' images, by dev."""
-        targets = self.xml(inactive=inactive).findall("devices/disk/target")
-        devs = [target.get("dev", "") for target in targets]
-        return {dev: self.image(dev, inactive=inactive) for dev in devs}
-
-    def _disk(self, dev: str, *, inactive: bool = False) -> etree._Element:
+        """All disks' images, by dev; of a drive without a medium there is none."""
+        found = {}
         for disk in self.xml(inactive=inactive).findall("devices/disk"):
-            target = disk.find("target")
-            if target is not None and target.get("dev") == dev:
-                return disk
-        raise LabError(f"{self.name} has no disk {dev}")
+            source, target = disk.find("source"), disk.find("target")
+            if source is not None and target is not None:
+                path = source.get("file") or source.get("dev") or ""
+                found[target.get("dev", "")] = Path(path)
+        return found
 
     def _alias(self, dev: str) -> str:
-        alias = self._disk(dev).find("alias")
-        if alias is None:
-            raise LabError(f"{self.name} does not run: disk {dev} has no alias")
-        return alias.get("name", "")
+        if dev not in self._aliases:
+            disk = self.xml().find(f"devices/disk/target[@dev='{dev}']/..")
+            if disk is None:
+                raise LabError(f"{self.name} has no disk {dev}")
+            alias = disk.find("alias")
+            if alias is None:
+                raise LabError(f"{self.name} does not run: disk {dev} has no alias")
+            self._aliases[dev] = alias.get("name", "")
+        return self._aliases[dev]
 
     def _agent_answers(self) -> bool:
         with contextlib.suppress(LabError):

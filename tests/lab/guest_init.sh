@@ -55,7 +55,8 @@ writer() { # numbered lines, each on the disk before the next: a backup sees a p
     while :; do
         line=$((line + 1))
         echo "line $line" | dd of="$1/writer.log" oflag=append conv=notrunc,fsync 2>/dev/null
-        usleep 50000
+        # Each line is four programs, and they are slow under emulation.
+        usleep 200000
     done
 }
 writer_directory=$(parameter lab.writer)

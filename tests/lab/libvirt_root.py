@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,9 @@ from pathlib import Path
 
 from lab.guest import cache_root
 from lab.process import LabError, run
-from lab.roots import end_process, end_root, guest_pids, make_root, sweep
+from lab.roots import daemon_pid, end_process, end_root, guest_pids, make_root, sweep
 
+_REAPER = Path(__file__).with_name("reaper.py")
 _START_TIMEOUT_S = 30
 _QEMU_CONF = """\
 security_driver = "none"
@@ -131,14 +133,16 @@ class Daemon(LibvirtRoot):
             f"qemu+unix:///session?socket={self.socket}",
             path / "cache/libvirt/qemu/cache",
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        # One for each start: it lives as long as the guests that were started then.
+        self._reapers: list[subprocess.Popen[bytes]] = []
 
     @property
     def pid(self) -> int:
         """The daemon's process id."""
-        if self._process is None or self._process.poll() is not None:
+        pid = daemon_pid(self.path)
+        if pid is None:
             raise LabError("the lab's libvirt daemon does not run")
-        return self._process.pid
+        return pid
 
     def start(self) -> None:
         """Start the daemon and wait until it answers.
@@ -148,37 +152,36 @@ class Daemon(LibvirtRoot):
         """
         self.socket.unlink(missing_ok=True)
         with (self.path / "daemon.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            reaper = subprocess.Popen(
                 self._command(), env=self._environment(), stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        (self.path / "daemon.pid").write_text(str(self._process.pid))
+        self._reapers.append(reaper)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if reaper.poll() is not None or time.monotonic() > deadline:
                 log_end = (self.path / "daemon.log").read_text(errors="replace")[-2000:]
                 raise LabError(f"the lab's libvirt daemon did not start: {log_end}")
             time.sleep(0.02)
 
     def ensure_started(self) -> None:
         """Start the daemon where a test has left it killed."""
-        if self._process is None or self._process.poll() is not None:
+        if daemon_pid(self.path) is None:
             self.start()
 
     def stop(self) -> None:
         """End the daemon as systemd would; its guests run on."""
-        self._end(signal.SIGTERM)
+        end_process(daemon_pid(self.path), self.path, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL the daemon; its guests run on."""
-        self._end(signal.SIGKILL)
+        end_process(daemon_pid(self.path), self.path, signal.SIGKILL)
 
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        end_process(self._process.pid, self.path, number)
-        self._process.wait()
-        self._process = None
+    def end(self) -> None:
+        """Stop the daemon, kill its guests and remove its root."""
+        end_root(self.path)
+        for reaper in self._reapers:
+            reaper.wait(_START_TIMEOUT_S)
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -189,6 +192,7 @@ class Daemon(LibvirtRoot):
         if program is None:
             raise LabError("neither libvirtd nor virtqemud is installed: run scripts/test once")
         return [
+            *(sys.executable, "-SE", str(_REAPER), str(self.path / "daemon.pid")),
             *as_ordinary_user(),
             *(program, "--config", str(self.path / "libvirtd.conf")),
             *("--pid-file", str(self.path / "libvirtd.pid")),
@@ -204,7 +208,7 @@ class Daemon(LibvirtRoot):
 
 
 def make_daemon(owner_pid: int) -> Daemon:
-    """A daemon, not yet started; ``roots.end_root`` ends it, or ``sweep`` after its owner."""
+    """A daemon, not yet started; ``end`` ends it, or ``sweep`` after its owner."""
     sweep()
     daemon = Daemon(make_root(owner_pid))
     _write(daemon.path / "c/libvirt/qemu.conf", _QEMU_CONF)
@@ -224,8 +228,7 @@ def open_daemon() -> Iterator[Daemon]:
         yield daemon
         daemon.keep_capabilities()
     finally:
-        daemon.stop()
-        end_root(daemon.path)
+        daemon.end()
 
 
 def make_embedded(owner_pid: int) -> Embedded:

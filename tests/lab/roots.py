@@ -47,8 +47,7 @@ def sweep() -> list[Path]:
 
 def end_root(root: Path) -> None:
     """Stop the root's daemon, kill its guests, remove it."""
-    daemon = root / "daemon.pid"
-    end_process(_pid(daemon), root, signal.SIGTERM)
+    end_process(daemon_pid(root), root, signal.SIGTERM)
     for pid_file in root.glob("run/**/*.pid"):
         end_process(_pid(pid_file), root, signal.SIGKILL)
     shutil.rmtree(root, ignore_errors=True)
@@ -72,6 +71,12 @@ def is_of_root(pid: int, root: Path) -> bool:
     except OSError:
         return False
     return f"{root}/".encode() in command
+
+
+def daemon_pid(root: Path) -> int | None:
+    """The root's libvirtd, if it lives."""
+    pid = _pid(root / "daemon.pid")
+    return pid if pid and is_of_root(pid, root) else None
 
 
 def guest_pids(root: Path) -> dict[str, int]:
