@@ -6,15 +6,16 @@ set -euo pipefail
 
 # What is looked for: programs, a pkg-config module, and the daemon's QEMU driver.
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd virsh pkg-config gcc mkfs.ext4 cpio unshare
-    swtpm_setup nbdkit nbdcopy)
+    swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
     libvirt-daemon-driver-qemu libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
-    swtpm swtpm-tools nbdkit libnbd-bin)
+    swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs
+    xfsprogs)
 readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
     libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux swtpm swtpm-tools
-    kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd)
+    kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs)
 readonly ARCH=(qemu-system-x86 qemu-img libvirt pkgconf gcc python e2fsprogs cpio swtpm
-    linux busybox qemu-guest-agent nbdkit libnbd)
+    linux busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs)
 
 missing() { # what is not here, one a line; nothing when all is
     # /usr/sbin is not on every user's path.

@@ -11,7 +11,7 @@ import pytest
 from anyio import CancelScope, create_task_group
 
 from virtbackup_async.errors import CorruptError, DefinitionError, ImageError, StorageError
-from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import open_stream
@@ -70,7 +70,7 @@ class Package:
     def __init__(self, packager, directory):
         self.packager = packager
         self.directory = directory
-        self.buffers = BufferPool(8 * MIB)
+        self.buffers = BufferPool(8 * BUFFER_BYTES)
 
     def writer(self):
         return open_writer(self.packager, self.directory, NAME, CpuShares(2))
@@ -202,7 +202,7 @@ async def restore_one(reader, image, path):
 
 async def test_two_buffers_are_enough_for_many_disks(packager, images, tmp_path):
     package = Package(packager, tmp_path)
-    package.buffers = BufferPool(2 * MIB)
+    package.buffers = BufferPool(2 * BUFFER_BYTES)
     async with package.writer() as writer:
         async with create_task_group() as tasks:
             for image in images:
@@ -212,10 +212,10 @@ async def test_two_buffers_are_enough_for_many_disks(packager, images, tmp_path)
 
 
 class FailingReader:
-    """An image that breaks after its first chunk."""
+    """An image that breaks after its first buffer."""
 
-    size_bytes = 4 * MIB
-    data_extents = (Extent(0, 4 * MIB),)
+    size_bytes = 2 * BUFFER_BYTES
+    data_extents = (Extent(0, size_bytes),)
 
     def read(self, offset, target):
         if offset:

@@ -3,8 +3,9 @@
 ::
 
     image    |  data  |      hole       |data|hole|  data  |
-    chunks   |    0    |    1    |    2    |    3    |  4  |     1 MiB each, the last one clipped
-    planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes: not planned
+    MiBs     |    0    |    1    |    2    |    3    |  4  |     the last one is shorter
+    planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes; 2 and 3 are
+             |    0    |         |         1         |     |     read at once
 
 Used by the streams and by the tar packager. Invariant: data extents ascend, do not touch each
 other and lie inside the image.
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from virtbackup_async.images.buffers import CHUNK_BYTES
+from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
 from virtbackup_async.model.extent import Extent
 
 MAX_EXTENTS: Final = 65536
@@ -26,7 +27,7 @@ _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """A chunk that has data in it: where it is, how long, and which parts are data."""
+    """What fits into a buffer: where it is, how long, and which parts are data."""
 
     offset: int
     length: int
@@ -55,33 +56,35 @@ def scan_data(fd: int, size_bytes: int) -> tuple[Extent, ...]:
 
 
 def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedChunk]:
-    """Cut data extents along the chunks; ``None`` plans the whole image as data."""
+    """Gather the MiBs that have data in them, neighbours together, as many as fit into a buffer.
+
+    ``None`` for the extents plans the whole image as data.
+    """
     whole = (Extent(0, size_bytes),) if size_bytes else ()
-    offset = 0
+    offset = end = 0
     ranges: list[Extent] = []
     for piece in _cut(whole if extents is None else extents):
         start = piece.start - piece.start % CHUNK_BYTES
-        if ranges and start != offset:
-            yield _planned(size_bytes, offset, ranges)
+        if ranges and (start > end or start - offset >= BUFFER_BYTES):
+            yield PlannedChunk(offset, end - offset, tuple(ranges))
             ranges = []
-        offset = start
-        ranges.append(piece)
+        if not ranges:
+            offset = start
+        end = min(start + CHUNK_BYTES, size_bytes)
+        _append(ranges, piece, smallest_hole=1)
     if ranges:
-        yield _planned(size_bytes, offset, ranges)
+        yield PlannedChunk(offset, end - offset, tuple(ranges))
 
 
-def find_data(planned: PlannedChunk, buffer: bytearray) -> tuple[Extent, ...]:
+def find_data(planned: PlannedChunk, buffer: memoryview) -> tuple[Extent, ...]:
     """Find the pages of a chunk, which ``buffer`` begins with, that are not all zeros."""
     found: list[Extent] = []
     for start in range(0, planned.length, PAGE_BYTES):
         length = min(PAGE_BYTES, planned.length - start)
-        if not buffer.startswith(_ZERO_PAGE[:length], start):
+        # Views are compared item by item; copied first, it is a third of the time.
+        if bytes(buffer[start : start + length]) != _ZERO_PAGE[:length]:
             _append(found, Extent(planned.offset + start, length), smallest_hole=1)
     return tuple(found)
-
-
-def _planned(size_bytes: int, offset: int, ranges: list[Extent]) -> PlannedChunk:
-    return PlannedChunk(offset, min(CHUNK_BYTES, size_bytes - offset), tuple(ranges))
 
 
 def _cut(extents: Iterable[Extent]) -> Iterator[Extent]:

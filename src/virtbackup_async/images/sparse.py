@@ -2,7 +2,8 @@
 
 Used by the directory packager and by restore. Invariants: an existing file is never touched; the
 file is private from its first moment; when the call returns the data is on disk, and when it
-raises or is cancelled the file is gone again.
+raises or is cancelled the file is gone again. Where file and image can share their blocks, nothing
+is written.
 """
 
 import os
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.durable import FILE_MODE, storage_error
-from virtbackup_async.images.stream import Chunk, DiskStream
+from virtbackup_async.images.reflink import clone
+from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.images.write_behind import WriteBehind
 
 
@@ -25,7 +28,7 @@ async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[in
         on_progress: called with the data bytes that have gone by.
 
     Returns:
-        How many bytes were written, holes not counted.
+        How many bytes of data are in the file, be they written or shared with the image.
 
     Raises:
         StorageError: the file exists, or the target is full or not writable.
@@ -33,8 +36,10 @@ async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[in
     fd = await to_thread.run_sync(_create, path, stream.size_bytes)
     try:
         file = _SparseFile(fd, path)
+        is_cloned = await to_thread.run_sync(file.clone, stream)
         async for chunk in stream.chunks():
-            await to_thread.run_sync(file.write, chunk)
+            if not is_cloned:
+                await to_thread.run_sync(file.write, chunk)
             on_progress(stream.data_bytes)
         await to_thread.run_sync(file.finish)
     except BaseException:
@@ -42,7 +47,7 @@ async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[in
             await to_thread.run_sync(_drop, fd, path)
         raise
     os.close(fd)
-    return file.written_bytes
+    return stream.data_bytes if is_cloned else file.written_bytes
 
 
 class _SparseFile:
@@ -53,6 +58,18 @@ class _SparseFile:
         self._fd = fd
         self._path = path
         self._behind = WriteBehind(fd)
+
+    def clone(self, stream: DiskStream) -> bool:
+        """Share the blocks of the stream's image; the stream need only be read for its digest."""
+        if stream.image_fd is None:
+            return False
+        try:
+            if not clone(stream.image_fd, self._fd):
+                return False
+            os.ftruncate(self._fd, stream.size_bytes)  # it may have grown meanwhile
+        except OSError as error:
+            raise storage_error("write", self._path, error) from error
+        return True
 
     def write(self, chunk: Chunk) -> None:
         try:

@@ -2,8 +2,10 @@
 
 ::
 
-    ImageReader --read + leaf hash, worker thread--> read-ahead --> consumer: packager, sparse copy
-    (file, package, NBD)                             (a few chunks, each in a buffer of the pool)
+    ImageReader --read--> --leaf hash--> read-ahead --> consumer: packager, sparse copy
+    (file, package, NBD)                 (a few buffers of the pool, with some MiBs each)
+
+Reading and hashing are in a worker thread each, side by side: storage need not wait for a CPU.
 
 Sources open one with ``open_stream``; packagers and restore consume it. Invariants: chunks come
 in ascending order, those that are all zeros do not come at all; reading starts with the first
@@ -11,35 +13,21 @@ step, so that a stream which waits for its turn holds no buffers; when the block
 is left, the reading has ended and all buffers are back in the pool.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
 from anyio import ClosedResourceError, EndOfStream, Event, create_memory_object_stream, to_thread
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.digest import ImageDigest, leaf_of, zero_leaf_of
-from virtbackup_async.images.extents import PlannedChunk, data_length, find_data, plan_chunks
+from virtbackup_async.images.chunks import Chunk, ImageReader, cut, fill
+from virtbackup_async.images.digest import ImageDigest
+from virtbackup_async.images.extents import PlannedChunk, data_length, plan_chunks
 from virtbackup_async.model.extent import Extent
 
-READ_AHEAD_CHUNKS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A MiB of an image, or its shorter end.
-
-    Attributes:
-        offset: where in the image it starts; a multiple of ``CHUNK_BYTES``.
-        data: all of it, zeros where a hole is; valid until the stream's next step.
-        ranges: the parts that are not holes, at their places in the image.
-    """
-
-    offset: int
-    data: memoryview
-    ranges: tuple[Extent, ...]
+_Filled = tuple[PlannedChunk, memoryview]
+_Hashed = tuple[tuple[Chunk, ...], memoryview, int]
 
 
 class DiskStream(Protocol):
@@ -51,6 +39,8 @@ class DiskStream(Protocol):
         data_bytes: how much data has gone by so far. Where the extents are known these count,
             zeros in them or not; else what is not zeros.
         digest: see ``digest.py``; known when the last chunk has gone by.
+        image_fd: an open file that holds the image as it is, to be cloned in place of writing the
+            chunks; None where there is no such file.
     """
 
     @property
@@ -61,55 +51,52 @@ class DiskStream(Protocol):
     def data_bytes(self) -> int: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def image_fd(self) -> int | None: ...
     def chunks(self) -> AsyncIterator[Chunk]: ...
-
-
-class ImageReader(Protocol):
-    """The blocking side of a source, called in worker threads, one call at a time.
-
-    ``read`` fills ``target`` with the image's bytes from ``offset`` on, or raises an error of
-    ``errors.py``. Only bytes of ``data_extents`` are asked for, all of them where it is None;
-    offsets ascend.
-    """
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def data_extents(self) -> tuple[Extent, ...] | None: ...
-    def read(self, offset: int, target: memoryview) -> None: ...
 
 
 @asynccontextmanager
 async def open_stream(
-    reader: ImageReader, buffers: BufferPool, name: str
+    reader: ImageReader, buffers: BufferPool, name: str, *, image_fd: int | None = None
 ) -> AsyncIterator[DiskStream]:
-    """Read ``reader`` ahead of the consumer; ``name`` names the task."""
-    stream = _ReadAheadStream(reader, buffers)
+    """Read ``reader`` ahead of the consumer.
+
+    Args:
+        reader: the source.
+        buffers: the process's pool.
+        name: of the tasks.
+        image_fd: see ``DiskStream``.
+    """
+    stream = _ReadAheadStream(reader, buffers, image_fd)
     try:
         async with open_background() as tasks:
             tasks.start_soon(stream.read_ahead, name=f"read {name}")
+            tasks.start_soon(stream.hash_behind, name=f"hash {name}")
             yield stream
     finally:
         stream.close()
 
 
 class _ReadAheadStream:
-    def __init__(self, reader: ImageReader, buffers: BufferPool) -> None:
+    def __init__(self, reader: ImageReader, buffers: BufferPool, image_fd: int | None) -> None:
+        self.image_fd = image_fd
         self.size_bytes = reader.size_bytes
         self.data_extents = reader.data_extents
         self.data_bytes = 0
         self._data_bytes_at_end = 0
         self._reader = reader
         self._buffers = buffers
-        self._held: list[bytearray] = []
-        self._current: bytearray | None = None
+        # By identity: two views of equal bytes are equal.
+        self._held: dict[int, memoryview] = {}
+        self._current: memoryview | None = None
         self._wanted = Event()
         self._digest = ImageDigest(reader.size_bytes)
         self._digest_text: str | None = None
         self._failure: Exception | None = None
-        self._sending, self._receiving = create_memory_object_stream[tuple[Chunk, bytearray, int]](
-            READ_AHEAD_CHUNKS
-        )
+        self._coming: Iterator[Chunk] = iter(())
+        self._read, self._unhashed = create_memory_object_stream[_Filled]()
+        self._hashed, self._ready = create_memory_object_stream[_Hashed](1)
 
     @property
     def digest(self) -> str:
@@ -125,69 +112,73 @@ class _ReadAheadStream:
         return self
 
     async def __anext__(self) -> Chunk:
+        while (chunk := next(self._coming, None)) is None:
+            await self._next_buffer()
+        return chunk
+
+    async def read_ahead(self) -> None:
+        """A background task: fill buffers; its errors wait for the consumer."""
+        await self._wanted.wait()
+        with self._read, self._keeping_failure():
+            for planned in plan_chunks(self.size_bytes, self.data_extents):
+                buffer = await self._buffers.acquire()
+                self._held[id(buffer)] = buffer
+                await to_thread.run_sync(fill, buffer, planned, self._reader)
+                await self._read.send((planned, buffer))
+
+    async def hash_behind(self) -> None:
+        """A background task: hash what was read, and hand on what is not all zeros."""
+        with self._hashed, self._unhashed, self._keeping_failure():
+            gone_by = 0
+            async for planned, buffer in self._unhashed:
+                chunks = await to_thread.run_sync(self._cut, planned, buffer)
+                gone_by += self._data_length(planned, chunks)
+                if chunks:
+                    await self._hashed.send((chunks, buffer, gone_by))
+                else:
+                    self._give_back(buffer)
+            if self._failure is None:
+                self._data_bytes_at_end = gone_by
+                self._digest_text = await to_thread.run_sync(self._digest.finish)
+
+    def close(self) -> None:
+        """Give back what is still held; no task may be running any more."""
+        for end in (self._read, self._unhashed, self._hashed, self._ready):
+            end.close()
+        for buffer in self._held.values():
+            self._buffers.release(buffer)
+        self._held.clear()
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- raised by the consumer's next step
+            self._failure = self._failure or error
+
+    async def _next_buffer(self) -> None:
         current, self._current = self._current, None
-        self._give_back(current)
+        if current is not None:
+            self._give_back(current)
         self._wanted.set()
         try:
-            chunk, self._current, self.data_bytes = await self._receiving.receive()
+            chunks, self._current, self.data_bytes = await self._ready.receive()
         except (EndOfStream, ClosedResourceError):
             self.data_bytes = self._data_bytes_at_end
             if self._failure is not None:
                 raise self._failure from None
             raise StopAsyncIteration from None
-        return chunk
+        self._coming = iter(chunks)
 
-    async def read_ahead(self) -> None:
-        """The background task: fill buffers and queue them; its errors wait for the consumer."""
-        await self._wanted.wait()
-        with self._sending:
-            try:
-                await self._read_all()
-            except Exception as error:  # noqa: BLE001 -- raised by the consumer's next step
-                self._failure = error
+    def _cut(self, planned: PlannedChunk, buffer: memoryview) -> tuple[Chunk, ...]:
+        knows_holes = self.data_extents is not None
+        return cut(buffer, planned, self._digest, knows_holes=knows_holes)
 
-    def close(self) -> None:
-        """Give back what is still held; no task may be running any more."""
-        self._sending.close()
-        self._receiving.close()
-        for buffer in self._held:
-            self._buffers.release(buffer)
-        self._held.clear()
+    def _data_length(self, planned: PlannedChunk, chunks: tuple[Chunk, ...]) -> int:
+        if self.data_extents is not None:
+            return data_length(planned.ranges)
+        return sum(data_length(chunk.ranges) for chunk in chunks)
 
-    async def _read_all(self) -> None:
-        gone_by = 0
-        buffer: bytearray | None = None
-        for planned in plan_chunks(self.size_bytes, self.data_extents):
-            if buffer is None:
-                buffer = await self._buffers.acquire()
-                self._held.append(buffer)
-            ranges = await to_thread.run_sync(self._fill, planned, buffer)
-            gone_by += data_length(planned.ranges if self.data_extents is not None else ranges)
-            if ranges:
-                chunk = Chunk(planned.offset, memoryview(buffer)[: planned.length], ranges)
-                await self._sending.send((chunk, buffer, gone_by))
-                buffer = None
-        self._give_back(buffer)
-        self._data_bytes_at_end = gone_by
-        self._digest_text = await to_thread.run_sync(self._digest.finish)
-
-    def _fill(self, planned: PlannedChunk, buffer: bytearray) -> tuple[Extent, ...]:
-        """Read a chunk, in a worker thread; give its data ranges, none if it is all zeros."""
-        data = memoryview(buffer)[: planned.length]
-        done = 0
-        for extent in planned.ranges:
-            start, end = extent.start - planned.offset, extent.end - planned.offset
-            data[done:start] = bytes(start - done)
-            self._reader.read(extent.start, data[start:end])
-            done = end
-        data[done:] = bytes(len(data) - done)
-        leaf = leaf_of(data)
-        self._digest.add(planned.offset, leaf)
-        if leaf == zero_leaf_of(planned.length):
-            return ()
-        return planned.ranges if self.data_extents is not None else find_data(planned, buffer)
-
-    def _give_back(self, buffer: bytearray | None) -> None:
-        if buffer is not None:
-            self._held.remove(buffer)
-            self._buffers.release(buffer)
+    def _give_back(self, buffer: memoryview) -> None:
+        del self._held[id(buffer)]
+        self._buffers.release(buffer)

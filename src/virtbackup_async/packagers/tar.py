@@ -11,8 +11,9 @@ from typing import Protocol
 
 from anyio import Lock
 
+from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.durable import sync_directory
-from virtbackup_async.images.stream import Chunk, DiskStream
+from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.compressor import method_of, open_compressor

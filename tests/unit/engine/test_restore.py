@@ -17,7 +17,7 @@ from virtbackup_async.errors import (
     StorageError,
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
-from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager, StateRecord
 from virtbackup_async.packagers.cpu_shares import CpuShares
@@ -44,7 +44,7 @@ class Backup:
         self.directory.mkdir()
         self.images.mkdir()
         self.packager = packager
-        self.buffers = BufferPool(8 * MIB)
+        self.buffers = BufferPool(8 * BUFFER_BYTES)
         self.events = []
         sparse_image(self.images / "web.qcow2", 5 * MIB + 7, {0: b"top", 4 * MIB: os.urandom(5000)})
         sparse_image(self.images / "golden.raw", 3 * MIB, {MIB: os.urandom(MIB)})

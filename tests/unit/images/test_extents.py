@@ -4,11 +4,12 @@ import os
 
 import pytest
 from blake3 import blake3
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtbackup_async.images import extents as module
-from virtbackup_async.images.buffers import CHUNK_BYTES
+from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
+from virtbackup_async.images.chunks import cut, fill
 from virtbackup_async.images.digest import ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import (
     PlannedChunk,
@@ -49,7 +50,9 @@ def test_planned_chunks_cover_the_extents_exactly(layout):
     covered = []
     for planned in plan_chunks(size, extents):
         assert planned.offset % CHUNK_BYTES == 0
-        assert planned.length == min(CHUNK_BYTES, size - planned.offset)
+        end = planned.offset + planned.length
+        assert planned.length <= BUFFER_BYTES
+        assert end == size or end % CHUNK_BYTES == 0
         for part in planned.ranges:
             assert planned.offset <= part.start < part.end <= planned.offset + planned.length
             covered += [(part.start, part.end)]
@@ -70,6 +73,7 @@ def test_without_extents_everything_is_planned(size):
     assert sum(data_length(planned.ranges) for planned in plan_chunks(size, None)) == size
 
 
+@settings(deadline=None)
 @given(layouts())
 def test_digest_of_extents_is_the_digest_of_all_bytes(layout):
     size, extents = layout
@@ -78,9 +82,40 @@ def test_digest_of_extents_is_the_digest_of_all_bytes(layout):
         image[extent.start : extent.end] = b"\1" * extent.length
     digest = ImageDigest(size)
     for planned in plan_chunks(size, extents):
-        chunk = image[planned.offset : planned.offset + planned.length]
-        digest.add(planned.offset, leaf_of(bytes(chunk)))
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        fill(buffer, planned, Bytes(image))
+        cut(buffer, planned, digest, knows_holes=True)
     assert digest.finish() == naive_digest(image)
+
+
+class Bytes:
+    def __init__(self, image):
+        self._image = image
+
+    def read(self, offset, target):
+        target[:] = self._image[offset : offset + len(target)]
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 3)), st.booleans())
+def test_what_is_all_zeros_is_not_handed_on(data_at, knows_holes):
+    image = bytearray(4 * CHUNK_BYTES)
+    for mib in data_at:
+        image[mib * CHUNK_BYTES + 5000] = 1
+    (planned,) = plan_chunks(len(image), None)
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    fill(buffer, planned, Bytes(image))
+    chunks = cut(buffer, planned, ImageDigest(len(image)), knows_holes=knows_holes)
+    came = [range(chunk.offset, chunk.offset + len(chunk.data)) for chunk in chunks]
+    mibs = [place // CHUNK_BYTES for run in came for place in run[::CHUNK_BYTES]]
+    assert mibs == sorted(data_at)
+    for chunk in chunks:
+        assert chunk.data == image[chunk.offset : chunk.offset + len(chunk.data)]
+        for extent in chunk.ranges:
+            assert chunk.offset <= extent.start
+            assert extent.end <= chunk.offset + len(chunk.data)
+    stored = sum(data_length(chunk.ranges) for chunk in chunks)
+    assert stored == len(data_at) * (CHUNK_BYTES if knows_holes else 4096)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 150 * CHUNK_BYTES + 3])
@@ -108,7 +143,8 @@ def test_data_is_found_page_by_page(places, length):
     for place in places:
         buffer[place] = 1
     buffer[length:] = b"\1" * (CHUNK_BYTES - length)  # not part of the chunk
-    found = find_data(PlannedChunk(7 * CHUNK_BYTES, length, ()), buffer)
+    planned = PlannedChunk(7 * CHUNK_BYTES, length, ())
+    found = find_data(planned, memoryview(buffer))
     pages = {page for extent in found for page in pages_of(extent)}
     assert pages == {place // 4096 for place in places}
     assert all(extent.end <= 7 * CHUNK_BYTES + length for extent in found)

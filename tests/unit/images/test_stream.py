@@ -8,18 +8,20 @@ import pytest
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from page_cache import cached_bytes, drop_from_cache
 from virtbackup_async.errors import ImageError, StorageError
-from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images import source
+from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
-from virtbackup_async.images.stream import READ_AHEAD_CHUNKS, open_stream
+from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.extent import Extent
 
 MIB = 1 << 20
 
 
 class Reader:
-    """Chunk n is full of the byte n + 1; it can break, or hang until it is let go."""
+    """MiB n is full of the byte n + 1; it can break."""
 
     def __init__(self, chunks, *, breaks_at=None):
         self.size_bytes = chunks * MIB
@@ -33,18 +35,24 @@ class Reader:
         self.offsets.append(offset)
         if offset == self._breaks_at:
             raise ImageError("broken")
-        target[:] = bytes([offset // MIB + 1]) * len(target)
+        for start in range(0, len(target), MIB):
+            target[start : start + MIB] = bytes([(offset + start) // MIB + 1]) * MIB
 
 
 @pytest.fixture
 def buffers():
-    pool = BufferPool(8 * MIB)
+    pool = BufferPool(8 * BUFFER_BYTES)
     yield pool
     assert pool.available == 8
 
 
 async def collect(stream):
-    return [(chunk.offset, chunk.data[0]) async for chunk in stream.chunks()]
+    """Where each MiB is that came, and what its first byte is."""
+    return [
+        (chunk.offset + start, chunk.data[start])
+        async for chunk in stream.chunks()
+        for start in range(0, len(chunk.data), MIB)
+    ]
 
 
 async def extend(seen, stream):
@@ -79,12 +87,13 @@ async def test_reading_stays_a_few_chunks_ahead(buffers):
     reader = Reader(50)
     async with open_stream(reader, buffers, "test") as stream:
         await anext(stream.chunks())
-        while len(reader.offsets) < READ_AHEAD_CHUNKS + 1:
+        while len(reader.offsets) < 4:
             await checkpoint()
         for _ in range(50):
             await checkpoint()
-        # One is with us, a few are queued, one is ready and waits for its place.
-        assert len(reader.offsets) <= READ_AHEAD_CHUNKS + 2
+        # One buffer is with us, one is queued, one hashed and one read: they wait for their places.
+        assert len(reader.offsets) == 4
+        assert buffers.available == 4
 
 
 async def test_chunk_stays_valid_until_the_next_step(buffers):
@@ -96,10 +105,17 @@ async def test_chunk_stays_valid_until_the_next_step(buffers):
             assert chunk.data == content
 
 
-async def test_leaving_early_gives_all_buffers_back(buffers):
-    async with open_stream(Reader(50), buffers, "test") as stream:
+async def test_leaving_early_gives_all_buffers_back_each_once(buffers):
+    reader = Reader(50)
+    reader.read = lambda _offset, target: target.__setitem__(slice(None), b"x" * len(target))
+    async with open_stream(reader, buffers, "test") as stream:
         async for _ in stream.chunks():
             break
+    # They are equal, but not the same.
+    held = [await buffers.acquire() for _ in range(8)]
+    assert len(set(map(id, held))) == 8
+    for buffer in held:
+        buffers.release(buffer)
 
 
 async def test_error_of_the_body_comes_out_bare(buffers):
@@ -117,7 +133,7 @@ async def test_error_of_the_reader_comes_at_its_place(buffers):
     async with open_stream(Reader(9, breaks_at=4 * MIB), buffers, "test") as stream:
         with pytest.raises(ImageError, match="broken"):
             await extend(seen, stream)
-    assert seen == [0, MIB, 2 * MIB, 3 * MIB]
+    assert seen == [0]
 
 
 async def test_digest_is_not_known_before_the_end(buffers):
@@ -217,3 +233,57 @@ async def test_pool_makes_wait_and_reuses(buffers):
     held.append(await buffers.acquire())
     for buffer in held:
         buffers.release(buffer)
+
+
+@pytest.fixture
+def cold(tmp_path):
+    """An image on a disk that is not in the page cache."""
+    path = tmp_path / "cold"
+    path.write_bytes(os.urandom(20 * MIB + 5000))
+    if cached_bytes(drop_from_cache(path)):
+        pytest.skip("its file system is nothing but page cache")
+    return path
+
+
+async def read_all(path, buffers):
+    async with open_image_stream(path, buffers) as stream:
+        pieces = [bytes(chunk.data) async for chunk in stream.chunks()]
+    assert b"".join(pieces) == path.read_bytes()
+
+
+async def test_reading_leaves_the_page_cache_alone(buffers, cold):
+    async with open_image_stream(cold, buffers) as stream:
+        await collect(stream)
+    # The end that is no multiple of a page comes through the cache.
+    assert cached_bytes(cold) <= 4 * MIB
+    await read_all(cold, buffers)
+
+
+async def test_what_was_cached_stays_so(buffers, cold):
+    cold.read_bytes()
+    before = cached_bytes(cold)
+    await read_all(cold, buffers)
+    assert cached_bytes(cold) >= before >= 20 * MIB
+
+
+async def test_half_cached_image_comes_whole(buffers, cold):
+    with cold.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(file.fileno(), 7 * MIB, 3 * MIB)
+    await read_all(cold, buffers)
+
+
+async def test_unsaved_writes_are_read(buffers, cold):
+    with cold.open("r+b", buffering=0) as file:
+        file.seek(6 * MIB)
+        file.write(b"new" * MIB)
+        await read_all(cold, buffers)
+
+
+def test_reading_goes_on_where_direct_reads_are_refused(cold):
+    reader = source.ImageFile(cold, os.open(cold, os.O_RDONLY))
+    target = memoryview(bytearray(MIB + 1))[1:]  # at an odd address: the kernel says EINVAL
+    for offset in (0, MIB):
+        reader.read(offset, target)
+        assert target == cold.read_bytes()[offset : offset + MIB]
+    reader.close()

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from page_cache import cached_bytes
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
@@ -25,11 +26,6 @@ def _disk(tmp_path):
     kind = subprocess.check_output(["stat", "-f", "-c", "%T", tmp_path], text=True).strip()
     if kind in {"tmpfs", "ramfs"}:
         pytest.skip(f"{kind} is nothing but page cache")
-
-
-def cached_bytes(path):
-    output = subprocess.check_output(["fincore", "--bytes", "--noheadings", "-o", "RES", path])
-    return int(output)
 
 
 def write(file, behind, length_bytes):
