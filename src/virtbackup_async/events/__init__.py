@@ -1,0 +1,118 @@
+"""What happens, said by the engine as values; the renderers of ``cli`` show them.
+
+Each class is one line of ``--json``: its ``kind`` is the ``event`` key, its fields are the other
+keys. Fields may be added later, never renamed (docs/json.md lists them). All are imported from
+here; the modules below only sort them by theme.
+"""
+
+from collections.abc import Callable
+
+from virtbackup_async.events.backup import (
+    BackupDone,
+    BackupFailed,
+    BackupStarted,
+    DiskDone,
+    DiskProgress,
+    DiskSkipped,
+    Phase,
+    PhaseChanged,
+)
+from virtbackup_async.events.clean import (
+    BackupRemoved,
+    CleanVerdict,
+    PendingFound,
+    PendingLeft,
+    PendingUndone,
+    RemovalFailed,
+)
+from virtbackup_async.events.finding import (
+    Finding,
+    Level,
+)
+from virtbackup_async.events.listing import (
+    ListedBackup,
+    ListedDomain,
+    PinChanged,
+)
+from virtbackup_async.events.restore import (
+    DomainDefined,
+    RestoreDone,
+    RestoreStarted,
+)
+from virtbackup_async.events.run import (
+    HookFailed,
+    RunStarted,
+    Summary,
+    Warned,
+)
+from virtbackup_async.events.verify import (
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
+)
+
+__all__ = [
+    "BackupDone",
+    "BackupFailed",
+    "BackupRemoved",
+    "BackupStarted",
+    "CleanVerdict",
+    "DiskDone",
+    "DiskProgress",
+    "DiskSkipped",
+    "DomainDefined",
+    "Emit",
+    "Event",
+    "Finding",
+    "HookFailed",
+    "Level",
+    "ListedBackup",
+    "ListedDomain",
+    "PendingFound",
+    "PendingLeft",
+    "PendingUndone",
+    "Phase",
+    "PhaseChanged",
+    "PinChanged",
+    "RemovalFailed",
+    "RestoreDone",
+    "RestoreStarted",
+    "RunStarted",
+    "Summary",
+    "VerifyDone",
+    "VerifyFailed",
+    "VerifyStarted",
+    "Warned",
+]
+
+Event = (
+    RunStarted
+    | BackupStarted
+    | PhaseChanged
+    | DiskProgress
+    | DiskDone
+    | DiskSkipped
+    | Warned
+    | BackupDone
+    | BackupFailed
+    | RestoreStarted
+    | RestoreDone
+    | DomainDefined
+    | VerifyStarted
+    | VerifyDone
+    | VerifyFailed
+    | ListedBackup
+    | ListedDomain
+    | HookFailed
+    | Finding
+    | CleanVerdict
+    | BackupRemoved
+    | RemovalFailed
+    | PendingFound
+    | PendingUndone
+    | PendingLeft
+    | PinChanged
+    | Summary
+)
+
+Emit = Callable[[Event], None]

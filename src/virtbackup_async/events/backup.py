@@ -1,0 +1,105 @@
+"""One domain's backup, from its intent to its definition."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Phase(StrEnum):
+    """What a domain's backup is busy with."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    FREEZING = "freezing"
+    COPYING = "copying"
+    COMMITTING = "committing"
+    FINISHING = "finishing"
+    UNDOING = "undoing"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStarted:
+    """The intent is on disk; the domain's disks are about to be frozen and copied."""
+
+    kind: ClassVar[str] = "backup_started"
+    group: str
+    domain: str
+    backup: str
+    disks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """A domain's work entered another phase; ``disk`` is set where it is one disk's alone."""
+
+    kind: ClassVar[str] = "phase"
+    domain: str
+    phase: Phase
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskProgress:
+    """Bytes of an image that have been moved. Holes count in neither number."""
+
+    kind: ClassVar[str] = "disk_progress"
+    domain: str
+    disk: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskDone:
+    """A disk is copied, and its domain is back on the disk's own image."""
+
+    kind: ClassVar[str] = "disk_done"
+    domain: str
+    disk: str
+    file: str
+    size_bytes: int
+    data_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSkipped:
+    """A disk of the domain is not in the backup, and why."""
+
+    kind: ClassVar[str] = "disk_skipped"
+    domain: str
+    disk: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupDone:
+    """The backup is complete: ``list`` shows it from now on.
+
+    ``frozen_ms`` is how long the guest's file systems stood still, None if they were not frozen.
+    ``quiesced`` is None where the domain was shut off: there was nothing to freeze.
+    """
+
+    kind: ClassVar[str] = "backup_done"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    quiesced: bool | None
+    frozen_ms: int | None
+    data_bytes: int
+    stored_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFailed:
+    """There is no backup of the domain from this run. ``left_pending``: run ``clean``."""
+
+    kind: ClassVar[str] = "backup_failed"
+    group: str
+    domain: str
+    error: str
+    exit_code: int
+    cancelled: bool = False
+    left_pending: bool = False

@@ -1,0 +1,76 @@
+"""What `clean` removes, undoes or leaves."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class CleanVerdict:
+    """What `clean` means to do with a complete backup, and why; `--dry-run` does no more."""
+
+    kind: ClassVar[str] = "clean_verdict"
+    group: str
+    domain: str
+    backup: str
+    date: str
+    definition: str
+    keep: bool
+    reasons: tuple[str, ...]
+    occupied_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRemoved:
+    """Nothing is left of a backup."""
+
+    kind: ClassVar[str] = "backup_removed"
+    group: str
+    domain: str
+    backup: str
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalFailed:
+    """A backup that was to go is still there, or a part of it; the next `clean` tries again."""
+
+    kind: ClassVar[str] = "removal_failed"
+    group: str
+    domain: str
+    backup: str
+    error: str
+    in_use: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFound:
+    """A backup was started and not finished; `clean` is about to undo it."""
+
+    kind: ClassVar[str] = "pending_found"
+    group: str
+    domain: str
+    backup: str
+    pending: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUndone:
+    """The domain is on its own images again, and nothing is left of the unfinished backup."""
+
+    kind: ClassVar[str] = "pending_undone"
+    group: str
+    domain: str
+    backup: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLeft:
+    """An unfinished backup is still there, and why."""
+
+    kind: ClassVar[str] = "pending_left"
+    group: str
+    domain: str
+    backup: str
+    pending: str
+    error: str
+    in_use: bool = False

@@ -1,0 +1,27 @@
+"""What `doctor` and `config` found."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Level(StrEnum):
+    """How much a finding of ``doctor`` or ``config check`` matters."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``doctor`` or ``config`` looked at: what it is like, and what to do."""
+
+    kind: ClassVar[str] = "finding"
+
+    level: Level
+    check: str
+    subject: str
+    message: str
+    advice: str | None = None

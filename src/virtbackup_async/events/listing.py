@@ -1,0 +1,45 @@
+"""What there is: `list`, `pin` and `unpin`."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBackup:
+    """One complete backup, as ``list`` shows it."""
+
+    kind: ClassVar[str] = "backup"
+    group: str
+    domain: str
+    backup: str
+    date: str
+    definition: str
+    disks: tuple[str, ...]
+    packager: str
+    size_bytes: int | None
+    stored_bytes: int | None
+    quiesced: bool | None
+    verified: bool | None = None
+    verified_date: str | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDomain:
+    """A domain that a group matches and that has no backup there, as ``list --all`` shows it."""
+
+    kind: ClassVar[str] = "domain"
+    group: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """A backup is pinned now, so that `clean` never removes it, or is not any more."""
+
+    kind: ClassVar[str] = "pin_changed"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    pinned: bool

@@ -1,0 +1,48 @@
+"""A backup on its way back."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStarted:
+    """A backup was found and its target checked; its disks are about to be written."""
+
+    kind: ClassVar[str] = "restore_started"
+    domain: str
+    backup: str
+    target: str
+    disks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreDone:
+    """All disks are whole, on disk, and have the digest that was recorded.
+
+    ``verified`` is False where the backup carries no digest (virt-backup wrote it).
+    """
+
+    kind: ClassVar[str] = "restore_done"
+    domain: str
+    backup: str
+    target: str
+    files: tuple[str, ...]
+    verified: bool
+    data_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DomainDefined:
+    """libvirt has a domain on the restored images now.
+
+    ``rebased`` names the images whose headers were changed: they name the restored images below
+    them now, in place of the original ones.
+    """
+
+    kind: ClassVar[str] = "domain_defined"
+    domain: str
+    uuid: str
+    backup: str
+    started: bool
+    rebased: tuple[str, ...]
