@@ -55,6 +55,7 @@ class Group:
     Attributes:
         target: None where neither the group nor the defaults name one: it cannot be backed up.
         autostart: backed up when no group is named.
+        rate_limit: bytes a second that its images are read at, all together; None: no limit.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
     """
 
@@ -67,6 +68,7 @@ class Group:
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()
     hooks: Hooks = Hooks()
+    rate_limit: int | None = None
 
     def includes(self, domain: str) -> bool:
         """Tell whether the group's hosts mean ``domain``."""
@@ -100,6 +102,7 @@ class Config:
         uri: of libvirt; None for libvirt's own default.
         parallel_disks: disks of one domain that are copied at the same time.
         buffers_mib: memory for all copies together, in MiB.
+        rate_limit: bytes a second that a backup reads images at, all together; None: no limit.
         hooks: those around the whole run; each group has its own.
         metrics_textfile: for Prometheus's node exporter; None: none is written.
         warnings: what the admin should change, ready to be shown.
@@ -114,6 +117,7 @@ class Config:
     groups: dict[str, Group] = field(default_factory=dict)
     parallel_disks: int = 2
     buffers_mib: int = 64
+    rate_limit: int | None = None
     hooks: Hooks = Hooks()
     metrics_textfile: Path | None = None
     notify: NotifySettings = NotifySettings()

@@ -27,6 +27,7 @@ TOP_KEYS: Mapping[str, Check] = {
     "threads": values.count(0),
     "parallel_disks": values.count(1),
     "buffers_mib": values.count(1),
+    "rate_limit": values.rate,
     "uri": values.optional_text,
     "username": values.optional_text,
     "passphrase": values.optional_text,
@@ -43,6 +44,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     "packager_opts": values.mapping,
     "autostart": values.flag,
     "quiesce": values.flag,
+    "rate_limit": values.rate,
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
     "hooks": values.mapping,
@@ -124,6 +126,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),
         hooks=merged.get("hooks", Hooks()),
+        rate_limit=merged.get("rate_limit"),
     )
 
 

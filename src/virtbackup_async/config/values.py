@@ -4,6 +4,7 @@ A check takes what YAML gave, never null, and returns the value to work with. It
 Schema of what it takes, for ``json_schema``; a test holds the two against each other.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeGuard
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
 
 MAX_COUNT: Final = 1_000_000
+_RATE: Final = r"^([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*(?:([KMGT])(i?B)?|B)?(?:/s)?$"
 _NO_NUL: Final = r"^[^\x00]+$"
 _TEXT: Final = {"type": "string", "minLength": 1}
 _COMMAND: Final = {
@@ -91,6 +93,18 @@ def keep(value: object) -> int | None:
         return None
     if not _is_whole(value) or not 0 <= value <= MAX_COUNT:
         raise WrongValueError('a whole number without quotes, or "*" to keep all')
+    return value
+
+
+@_takes({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _RATE}]})
+def rate(value: object) -> int:
+    """Return bytes a second, such as ``50MiB``, ``200 MB/s`` or ``1G``; units as rsync has them."""
+    if isinstance(value, str) and (found := re.match(_RATE, value)):
+        number, prefix, suffix = found.groups()
+        unit = (1000 if suffix == "B" else 1024) ** " KMGT".index(prefix or " ")
+        value = int(float(number) * unit)
+    if not _is_whole(value) or value < 1:
+        raise WrongValueError("bytes a second, such as 50MiB, 200MB/s or 1G")
     return value
 
 

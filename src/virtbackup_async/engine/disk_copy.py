@@ -10,6 +10,7 @@ from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, signature
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
+from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
@@ -29,11 +30,12 @@ def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DiskJob:
-    """One disk of a domain, and the names its images get inside the package."""
+    """One disk of a domain, the names its images get inside the package, how fast it is read."""
 
     domain: str
     disk: Disk
     files: tuple[str, ...]
+    limits: tuple[RateLimit, ...] = ()
 
 
 async def copy_disk(
@@ -56,7 +58,9 @@ async def copy_disk(
     async with AsyncExitStack() as stack:
         before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
         streams = [
-            await stack.enter_async_context(open_image_stream(image.path, environment.buffers))
+            await stack.enter_async_context(
+                open_image_stream(image.path, environment.buffers, limits=job.limits)
+            )
             for image in images
         ]
         total_bytes = sum(map(data_bytes_of, streams))

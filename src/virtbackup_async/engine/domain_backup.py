@@ -251,10 +251,11 @@ async def _copy_disks(
 ) -> dict[str, DiskRecord]:
     slots = anyio.CapacityLimiter(environment.parallel_disks)
     records: dict[str, DiskRecord] = {}
+    limits = environment.limits_of(attempt.planned.group.name)
 
     async def copy(disk: Disk) -> None:
         files = image_files(attempt.pending.name, disk)
-        job = DiskJob(attempt.domain.name, disk, files)
+        job = DiskJob(attempt.domain.name, disk, files, limits)
         async with slots:
             records[disk.dev] = await copy_disk(environment, job, package, still)
 

@@ -1,7 +1,7 @@
 """What the work of one command shares: built once, handed down to every task."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.packagers.cpu_shares import CpuShares
 
 MIB = 1024 * 1024
@@ -25,6 +26,8 @@ class Environment:
         now: the wall clock, aware, in local time.
         buffers: the memory that disk data passes through.
         cpu: what all disks share for their compression.
+        run_limit: how fast images are read, all together; None: as fast as it goes.
+        group_limits: the same for the groups that have a limit, by name.
         parallel_disks: how many disks of one domain are copied at once.
         lock_directory: where the locks on domains lie.
         wait_s: how long to wait for a domain that somebody else works on.
@@ -38,6 +41,13 @@ class Environment:
     parallel_disks: int
     lock_directory: Path
     wait_s: float = 0
+    run_limit: RateLimit | None = None
+    group_limits: Mapping[str, RateLimit] = field(default_factory=dict)
+
+    def limits_of(self, group: str) -> tuple[RateLimit, ...]:
+        """Return the limits that the copies of a group keep to: the run's, and its own."""
+        limits = (self.run_limit, self.group_limits.get(group))
+        return tuple(limit for limit in limits if limit is not None)
 
 
 def build_environment(
@@ -53,4 +63,10 @@ def build_environment(
         parallel_disks=config.parallel_disks,
         lock_directory=default_lock_directory(),
         wait_s=wait_s,
+        run_limit=RateLimit(config.rate_limit) if config.rate_limit else None,
+        group_limits={
+            name: RateLimit(group.rate_limit)
+            for name, group in config.groups.items()
+            if group.rate_limit
+        },
     )

@@ -10,7 +10,7 @@ past it (``O_DIRECT``): gigabytes that are read once must not push out what gues
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.page_cache import is_cached
+from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 
 # What every device and file system is content with; most are with 512.
@@ -29,7 +30,7 @@ _DIRECT_ALIGNMENT: Final = 4096
 
 @asynccontextmanager
 async def open_image_stream(
-    path: Path, buffers: BufferPool, *, follow: bool = True
+    path: Path, buffers: BufferPool, *, follow: bool = True, limits: Sequence[RateLimit] = ()
 ) -> AsyncIterator[DiskStream]:
     """Stream the image at ``path``.
 
@@ -38,13 +39,16 @@ async def open_image_stream(
         buffers: the process's pool.
         follow: whether a symbolic link is followed: a domain's disk may be one, a file of a
             package may not.
+        limits: how fast it may be read.
 
     Raises:
         ImageError: it is missing, of another kind, not readable, or gets shorter meanwhile.
     """
     image = await to_thread.run_sync(_open_image, path, follow)
     try:
-        async with open_stream(image, buffers, path.name, image_fd=image.fd) as stream:
+        async with open_stream(
+            image, buffers, path.name, image_fd=image.fd, limits=limits
+        ) as stream:
             yield stream
     finally:
         image.close()

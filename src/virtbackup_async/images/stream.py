@@ -13,7 +13,7 @@ step, so that a stream which waits for its turn holds no buffers; when the block
 is left, the reading has ended and all buffers are back in the pool.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Chunk, ImageReader, cut, fill
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PlannedChunk, data_length, plan_chunks
+from virtbackup_async.images.rate_limit import RateLimit, keep_to
 from virtbackup_async.model.extent import Extent
 
 _Filled = tuple[PlannedChunk, memoryview]
@@ -58,7 +59,12 @@ class DiskStream(Protocol):
 
 @asynccontextmanager
 async def open_stream(
-    reader: ImageReader, buffers: BufferPool, name: str, *, image_fd: int | None = None
+    reader: ImageReader,
+    buffers: BufferPool,
+    name: str,
+    *,
+    image_fd: int | None = None,
+    limits: Sequence[RateLimit] = (),
 ) -> AsyncIterator[DiskStream]:
     """Read ``reader`` ahead of the consumer.
 
@@ -67,8 +73,9 @@ async def open_stream(
         buffers: the process's pool.
         name: of the tasks.
         image_fd: see ``DiskStream``.
+        limits: how fast it may be read; shared with other streams.
     """
-    stream = _ReadAheadStream(reader, buffers, image_fd)
+    stream = _ReadAheadStream(reader, buffers, image_fd, limits)
     try:
         async with open_background() as tasks:
             tasks.start_soon(stream.read_ahead, name=f"read {name}")
@@ -79,7 +86,13 @@ async def open_stream(
 
 
 class _ReadAheadStream:
-    def __init__(self, reader: ImageReader, buffers: BufferPool, image_fd: int | None) -> None:
+    def __init__(
+        self,
+        reader: ImageReader,
+        buffers: BufferPool,
+        image_fd: int | None,
+        limits: Sequence[RateLimit],
+    ) -> None:
         self.image_fd = image_fd
         self.size_bytes = reader.size_bytes
         self.data_extents = reader.data_extents
@@ -87,6 +100,7 @@ class _ReadAheadStream:
         self._data_bytes_at_end = 0
         self._reader = reader
         self._buffers = buffers
+        self._limits = limits
         # By identity: two views of equal bytes are equal.
         self._held: dict[int, memoryview] = {}
         self._current: memoryview | None = None
@@ -121,6 +135,8 @@ class _ReadAheadStream:
         await self._wanted.wait()
         with self._read, self._keeping_failure():
             for planned in plan_chunks(self.size_bytes, self.data_extents):
+                # Before there is a buffer: others may have use for it meanwhile.
+                await keep_to(self._limits, data_length(planned.ranges))
                 buffer = await self._buffers.acquire()
                 self._held[id(buffer)] = buffer
                 await to_thread.run_sync(fill, buffer, planned, self._reader)

@@ -119,6 +119,33 @@ def test_missing_keys_have_virt_backups_defaults(load):
     assert group.retention == Retention(5, 5, 5, 5, 5)
 
 
+@pytest.mark.parametrize(
+    ("written", "bytes_per_s"),
+    [
+        ("1", 1),
+        ("1048576", 1 << 20),
+        ("50MiB", 50 << 20),
+        ("50M", 50 << 20),
+        ("200 MB/s", 200_000_000),
+        ("1G", 1 << 30),
+        ("1.5 GiB/s", 3 << 29),
+        ("300B", 300),
+        ("2TB", 2 * 10**12),
+    ],
+)
+def test_rate_limits_have_units(load, written, bytes_per_s):
+    config = load(f"{{rate_limit: {written}, groups: {{g: {{rate_limit: {written}}}}}}}")
+    assert config.rate_limit == config.groups["g"].rate_limit == bytes_per_s
+
+
+@pytest.mark.parametrize(
+    "written", ["0", "-5", "fast", "5 apples", "0.1", "'0'", "0B", "1.5.2M", "5iB", "true", "[1]"]
+)
+def test_rate_limits_that_are_none_are_refused(errors, written):
+    (error,) = errors(f"{{rate_limit: {written}, groups: {{g: }}}}")
+    assert "bytes a second, such as 50MiB, 200MB/s or 1G" in error
+
+
 def test_defaults_are_merged_key_by_key(load):
     config = load("""
 default: {target: /t, packager: tar, packager_opts: {compression: gz, compression_lvl: 2},
