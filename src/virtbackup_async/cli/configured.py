@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from virtbackup_async.cli.aftermath import Aftermath
+from virtbackup_async.cli.io_priority import take_io_priority
 from virtbackup_async.cli.render.event_log import EventLog, open_event_log
 from virtbackup_async.cli.run import Job, Prepare
 from virtbackup_async.config.loading import load_config
@@ -19,12 +20,15 @@ def configured(path: Path | None, work: ConfiguredWork, *, told: str | None = No
     Args:
         path: the configuration file; None to look in the usual places.
         work: the command's own.
-        told: the command's name, if metrics, notifications and the log shall tell of it.
+        told: the command's name, if metrics, notifications and the log shall tell of it: one that
+            is run at night, with the I/O priority of the configuration.
     """
 
     def prepare(emit: Emit) -> Job:
         config = load_config(path)
         aftermath = Aftermath(config, told) if told else None
+        if told:
+            take_io_priority(config.io_priority, emit)
 
         async def watched(emit: Emit) -> None:
             # Here, and not before: the log that they belong into is open now.

@@ -102,6 +102,7 @@ class Config:
         uri: of libvirt; None for libvirt's own default.
         parallel_disks: disks of one domain that are copied at the same time.
         buffers_mib: memory for all copies together, in MiB.
+        io_priority: ``normal`` or ``idle``, of commands that are run at night.
         rate_limit: bytes a second that a backup reads images at, all together; None: no limit.
         hooks: those around the whole run; each group has its own.
         metrics_textfile: for Prometheus's node exporter; None: none is written.
@@ -117,6 +118,7 @@ class Config:
     groups: dict[str, Group] = field(default_factory=dict)
     parallel_disks: int = 2
     buffers_mib: int = 64
+    io_priority: str = "normal"
     rate_limit: int | None = None
     hooks: Hooks = Hooks()
     metrics_textfile: Path | None = None

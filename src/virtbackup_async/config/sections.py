@@ -27,6 +27,7 @@ TOP_KEYS: Mapping[str, Check] = {
     "threads": values.count(0),
     "parallel_disks": values.count(1),
     "buffers_mib": values.count(1),
+    "io_priority": values.one_of("normal", "idle"),
     "rate_limit": values.rate,
     "uri": values.optional_text,
     "username": values.optional_text,
