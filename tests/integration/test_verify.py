@@ -13,6 +13,7 @@ PACKAGERS = {
     "tar.gz": {"packager": "tar", "packager_opts": {"compression": "gz"}},
     "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 1}},
     "zstd": {"packager": "zstd"},
+    "repository": {"packager": "repository"},
 }
 
 
@@ -24,8 +25,8 @@ def domain(make_domain):
     return domain
 
 
-def largest(directory):
-    files = [path for path in directory.iterdir() if path.suffix != ".json"]
+def largest(target):
+    files = [path for path in target.rglob("*") if path.is_file() and path.suffix != ".json"]
     return max(files, key=lambda path: path.stat().st_blocks)
 
 
@@ -51,7 +52,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
     (listed, _) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
 
-    package = largest(tmp_path / "target" / domain.name)
+    package = largest(tmp_path / "target")
     whole = package.read_bytes()
     flip(package)
     bad = virtbackup("-c", config, "verify", "all")

@@ -24,6 +24,8 @@ def package_files(backup: Definition | Pending, present: Collection[str]) -> lis
             return list(packed_files(backup))
         case "zstd":
             return [f"{backup.name}_{file}.zstd" for file in packed_files(backup)]
+        case "repository":
+            return [f"{file}.map" for file in packed_files(backup)]
         case "tar":
             return [_archive(backup, present)]
         case _:

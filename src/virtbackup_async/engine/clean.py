@@ -1,5 +1,7 @@
 """The ``clean`` command: undo what was killed, remove what no rule keeps, end what was begun.
 
+Last of all, the space of chunks that no backup needs any more is given back.
+
 Each backup is an outcome of its own, said by an event: one that cannot be undone or removed stops
 no other. Safe to run twice, to interrupt anywhere, and beside running backups and restores.
 """
@@ -20,7 +22,14 @@ from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.removal import backup_paths, occupied_bytes, remove_backup
 from virtbackup_async.engine.retention import Verdict
-from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError, VirtBackupError
+from virtbackup_async.engine.sweeping import sweep_target
+from virtbackup_async.errors import (
+    CorruptError,
+    DefinitionError,
+    LockHeldError,
+    StorageError,
+    VirtBackupError,
+)
 from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
@@ -53,16 +62,17 @@ async def run_clean(
         NotFoundError: a named group does not exist.
         ConfigError: a named group has no target.
         StorageError: a target cannot be read; the others were cleaned.
+        CorruptError: a repository is damaged, so nothing of it was removed.
     """
     slots = CapacityLimiter(config.threads)
     locks = lock_directory or default_lock_directory()
     now = datetime.now().astimezone()
     cleaning = Cleaning(request, hypervisor, emit, now, locks, slots)
-    failures: list[StorageError] = []
+    failures: list[StorageError | CorruptError] = []
     for target in await to_thread.run_sync(clean_targets, config, request.group_names):
         try:
             await _clean_target(cleaning, target)
-        except StorageError as error:
+        except (StorageError, CorruptError) as error:
             failures.append(error)
     for failure in failures[1:]:
         emit(Warned(str(failure)))
@@ -80,6 +90,8 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget) -> None:
     if cleaning.request.complete:
         # Once more: an undone backup of ours may have turned out to be complete.
         await _apply_retention(cleaning, target, await target.catalog.scan())
+    if not cleaning.request.dry_run:
+        await sweep_target(target.catalog.target, cleaning.emit)
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:

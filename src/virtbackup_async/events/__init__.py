@@ -24,6 +24,7 @@ from virtbackup_async.events.clean import (
     PendingLeft,
     PendingUndone,
     RemovalFailed,
+    RepositorySwept,
 )
 from virtbackup_async.events.finding import (
     Finding,
@@ -75,6 +76,7 @@ __all__ = [
     "PhaseChanged",
     "PinChanged",
     "RemovalFailed",
+    "RepositorySwept",
     "RestoreDone",
     "RestoreStarted",
     "RunStarted",
@@ -108,6 +110,7 @@ Event = (
     | CleanVerdict
     | BackupRemoved
     | RemovalFailed
+    | RepositorySwept
     | PendingFound
     | PendingUndone
     | PendingLeft

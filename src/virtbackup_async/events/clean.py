@@ -43,6 +43,18 @@ class RemovalFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RepositorySwept:
+    """`clean` has removed from a target's repository what no backup needs any more."""
+
+    kind: ClassVar[str] = "repository_swept"
+    target: str
+    freed_bytes: int
+    rewritten_bytes: int
+    waiting_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class PendingFound:
     """A backup was started and not finished; `clean` is about to undo it."""
 

@@ -40,14 +40,19 @@ def data_length(extents: Iterable[Extent]) -> int:
 
 
 def scan_data(fd: int, size_bytes: int) -> tuple[Extent, ...]:
-    """Ask the file system which parts of a file are not holes. Blocking.
+    """Ask the file system which parts of a file are not holes. Blocking."""
+    return bounded(_seek_data(fd, size_bytes))
+
+
+def bounded(extents: Iterable[Extent]) -> tuple[Extent, ...]:
+    """Join extents that touch each other, and do not let them be too many.
 
     A badly fragmented file would cost memory without end: beyond ``MAX_EXTENTS`` the smallest
     holes are taken for data.
     """
     found: list[Extent] = []
     smallest_hole = 1
-    for extent in _seek_data(fd, size_bytes):
+    for extent in extents:
         _append(found, extent, smallest_hole)
         while len(found) > MAX_EXTENTS:
             smallest_hole = max(4096, smallest_hole * 2)

@@ -8,13 +8,14 @@ two that it knows too may ever stand there.
 from collections.abc import Mapping
 from typing import Any
 
-PACKAGER_TYPES = ("directory", "tar", "zstd")
+PACKAGER_TYPES = ("directory", "tar", "zstd", "repository")
 COMPRESSIONS = (None, "gz", "bz2", "xz")
 
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "directory": (),
     "tar": ("compression", "compression_lvl"),
     "zstd": ("compression_lvl",),
+    "repository": ("compression_lvl",),
 }
 
 
@@ -60,7 +61,7 @@ def _says_nothing(option: str, value: object) -> bool:
 
 def levels(packager_type: str, compression: str | None) -> tuple[int, int]:
     """Return the lowest and highest level; zstd's 0 stands for its own default."""
-    if packager_type == "zstd":
+    if packager_type in ("zstd", "repository"):
         return 0, 22
     return (0, 9) if compression == "xz" else (1, 9)
 

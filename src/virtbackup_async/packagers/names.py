@@ -1,10 +1,11 @@
-"""Where the packages lie: the file names, the same as virt-backup's to the letter.
+"""Where the packages lie: the file names, of virt-backup's packagers to the letter.
 
 ::
 
     directory   <directory>/<file>
     tar         <directory>/<name>.tar[.gz|.bz2|.xz]     a member <file> for each disk
     zstd        <directory>/<name>_<file>.zstd           one for each disk
+    repository  <directory>/<file>.map                   one for each disk
 
 Used by all packagers. Names come from definitions and may be hostile: nothing leaves the
 directory, because only plain names get through.
@@ -50,3 +51,8 @@ def tar_path(directory: Path, name: str, packager: Packager) -> Path:
 def zstd_path(directory: Path, name: str, file: str) -> Path:
     """The compressed file of a disk in a zstd package."""
     return directory / f"{plain_name(name)}_{plain_name(file)}.zstd"
+
+
+def map_path(directory: Path, file: str) -> Path:
+    """The map of a disk whose chunks are in the target's repository."""
+    return directory / f"{plain_name(file)}.map"

@@ -17,6 +17,7 @@ _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "directory": (),
     "tar": ("compression", "compression_lvl"),
     "zstd": ("compression_lvl", "threads"),
+    "repository": ("compression_lvl",),
 }
 
 
@@ -42,7 +43,7 @@ def _check_value(packager: str, option: str, value: object) -> None:
             names = [name for name in COMPRESSIONS if name is not None]
             raise ConfigError(f"unknown tar compression: {value!r}", hint=_one_of(names))
         return
-    levels = _ZSTD_LEVELS if packager == "zstd" else _TAR_LEVELS
+    levels = _TAR_LEVELS if packager == "tar" else _ZSTD_LEVELS
     allowed = levels if option == "compression_lvl" else range(-1, 65)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (is_number and value in allowed):

@@ -17,7 +17,15 @@ from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
 from virtbackup_async.packagers.interface import PackageReader, PackageWriter
-from virtbackup_async.packagers.names import directory_path, plain_name, tar_path, zstd_path
+from virtbackup_async.packagers.names import (
+    directory_path,
+    map_path,
+    plain_name,
+    tar_path,
+    zstd_path,
+)
+from virtbackup_async.packagers.repository import open_repository_writer
+from virtbackup_async.packagers.repository_reader import open_repository_reader
 from virtbackup_async.packagers.tar import open_tar_writer
 from virtbackup_async.packagers.tar_reader import TarReader
 from virtbackup_async.packagers.zstd import ZstdWriter
@@ -63,6 +71,9 @@ async def open_reader(
             yield TarReader(tar_path(directory, name, packager), buffers)
         case "zstd":
             yield ZstdReader(directory, name, buffers)
+        case "repository":
+            async with open_repository_reader(directory, name, buffers) as reader:
+                yield reader
         case unknown:
             raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
 
@@ -87,6 +98,8 @@ def package_paths(
             return (tar_path(directory, name, packager),)
         case "zstd":
             return tuple(zstd_path(directory, name, file) for file in files)
+        case "repository":
+            return tuple(map_path(directory, file) for file in files)
         case unknown:
             raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
 
@@ -102,6 +115,8 @@ def _open_writer(
             return open_tar_writer(directory, name, packager, cpu)
         case "zstd":
             return _nothing_to_close(ZstdWriter(directory, name, packager, cpu))
+        case "repository":
+            return open_repository_writer(directory, packager, cpu)
         case unknown:
             raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
 

@@ -208,7 +208,7 @@ def test_threads_0_is_the_number_of_cpus(load):
         ("groups: {g: {target: 5}}", "1: groups.g.target: found 5, expected text"),
         (
             "groups: {g: {packager: zst}}",
-            "1: groups.g.packager: found 'zst', expected one of directory, tar, zstd",
+            "1: groups.g.packager: found 'zst', expected one of directory, tar, zstd, repository",
         ),
         (
             "groups: {g: {packager: tar, packager_opts: {compression: lz4}}}",

@@ -27,8 +27,8 @@ def test_options_that_are_fine(packager, opts):
 @pytest.mark.parametrize(
     ("packager", "opts", "problem"),
     [
-        ("zip", {}, "packager: found 'zip', expected one of directory, tar, zstd"),
-        ("", {}, "packager: found '', expected one of directory, tar, zstd"),
+        ("zip", {}, "packager: found 'zip', expected one of directory, tar, zstd, repository"),
+        ("", {}, "packager: found '', expected one of directory, tar, zstd, repository"),
         ("tar", {"compression": "zst"}, "compression: found 'zst', expected none, gz, bz2 or xz"),
         ("tar", {"compression": False}, "compression: found False, expected none, gz, bz2 or xz"),
         ("tar", {"compression": ["gz"]}, "compression: found ['gz'], expected none, gz, bz2 or xz"),

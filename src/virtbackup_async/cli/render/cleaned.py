@@ -27,6 +27,7 @@ from virtbackup_async.events import (
     PendingUndone,
     PinChanged,
     RemovalFailed,
+    RepositorySwept,
     Summary,
 )
 
@@ -43,6 +44,7 @@ class Cleaned:
     removed: list[BackupRemoved] = field(default_factory=list)
     found: list[PendingFound] = field(default_factory=list)
     others: list[PendingUndone | PendingLeft | RemovalFailed] = field(default_factory=list)
+    swept: list[RepositorySwept] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Remember the events that belong to the result; the others pass."""
@@ -55,6 +57,8 @@ class Cleaned:
                 self.found.append(event)
             case PendingUndone() | PendingLeft() | RemovalFailed():
                 self.others.append(event)
+            case RepositorySwept():
+                self.swept.append(event)
             case _:
                 pass
 
@@ -65,7 +69,7 @@ class Cleaned:
         elif self.removed:
             rows = [(done.domain, done.backup, size(done.freed_bytes)) for done in self.removed]
             console.print(_table(_REMOVED, rows))
-        for event in self.others:
+        for event in (*self.others, *self.swept):
             console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
         if summary.ok or self.removed or self.others:
             console.print(Text(self._totals()), soft_wrap=True)
@@ -99,6 +103,7 @@ class Cleaned:
             words = [f"{count(len(self.removed), 'backup')} removed"]
             words += [f"{undone} broken undone"] if undone else []
             freed_bytes = sum(done.freed_bytes for done in self.removed)
+            freed_bytes += sum(done.freed_bytes - done.rewritten_bytes for done in self.swept)
         return ", ".join([*words, f"{size(freed_bytes)} freed"])
 
 

@@ -16,6 +16,7 @@ from virtbackup_async.events import (
     PhaseChanged,
     PinChanged,
     RemovalFailed,
+    RepositorySwept,
     RestoreDone,
     RestoreStarted,
     RunStarted,
@@ -90,10 +91,19 @@ def clean_in_words(event: Event) -> str | None:
         case PendingLeft() | RemovalFailed():
             word = "left for now" if event.in_use else "NOT CLEANED"
             return f"{event.domain}: {event.backup}: {word}: {event.error}"
+        case RepositorySwept():
+            return _swept_in_words(event)
         case PinChanged():
             return f"{event.domain}: {event.backup}: {'pinned' if event.pinned else 'not pinned'}"
         case _:
             return None
+
+
+def _swept_in_words(swept: RepositorySwept) -> str:
+    freed = f"{size(swept.freed_bytes)} freed"
+    copied = f", {size(swept.rewritten_bytes)} packed anew" if swept.rewritten_bytes else ""
+    later = f", {size(swept.waiting_bytes)} when running backups end" if swept.waiting_bytes else ""
+    return f"{swept.target}: repository: {freed}{copied}{later}, {size(swept.stored_bytes)} left"
 
 
 def found_good(done: VerifyDone) -> str:

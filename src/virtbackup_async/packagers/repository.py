@@ -1,0 +1,134 @@
+"""The repository packager: chunks in the target's repository, a map of them for each disk here.
+
+Opened by ``registry.py``; ``repository_reader.py`` is the way back. Equal chunks are stored once,
+of whatever disk, domain or date they are. Order: packs, index, maps, each durable; then the lease
+is seen to be there, so that no sweep has missed the maps. Disks run side by side.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import CancelScope, sleep, to_thread
+
+from virtbackup_async.images.background import open_background
+from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.durable import remove_durably, sync_directory
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.packagers.names import map_path
+from virtbackup_async.repository.chunk_maps import MapWriter
+from virtbackup_async.repository.chunk_writer import ChunkWriter, open_chunk_writer
+from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
+from virtbackup_async.repository.layout import Repository
+from virtbackup_async.repository.leases import REFRESH_S
+from virtbackup_async.repository.map_format import MapEntry, MapHead
+from virtbackup_async.repository.store import make_repository
+
+_ZEROS = memoryview(bytes(CHUNK_BYTES))
+
+
+@asynccontextmanager
+async def open_repository_writer(
+    directory: Path, packager: Packager, cpu: CpuShares
+) -> AsyncIterator["RepositoryWriter"]:
+    """Write into the repository of the target that ``directory`` is in; made if there is none."""
+    level = packager.opts.get("compression_lvl") or 0
+    with CancelScope(shield=True):
+        repository = await to_thread.run_sync(make_repository, directory.parent)
+        chunks = await to_thread.run_sync(open_chunk_writer, repository, level)
+    writer = RepositoryWriter(directory, repository, chunks, cpu)
+    try:
+        async with open_background() as tasks:
+            tasks.start_soon(_refresh, chunks, name=f"refresh {directory.name}")
+            yield writer
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(writer.close)
+
+
+async def _refresh(chunks: ChunkWriter) -> None:
+    while True:
+        await sleep(REFRESH_S)
+        await to_thread.run_sync(chunks.refresh)
+
+
+class RepositoryWriter:
+    """The ``PackageWriter`` of packages in a repository."""
+
+    concurrent_disks = True
+
+    def __init__(
+        self, directory: Path, repository: Repository, chunks: ChunkWriter, cpu: CpuShares
+    ) -> None:
+        self._directory = directory
+        self._repository = repository
+        self._chunks = chunks
+        self._cpu = cpu
+        self._maps: list[MapWriter] = []
+        self._published: list[Path] = []
+
+    async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
+        path = map_path(self._directory, file)
+        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
+        stored_bytes = 0
+        with self._cpu.taking_part():
+            async for chunk in stream.chunks():
+                stored_bytes += await to_thread.run_sync(
+                    self._add, chunk, image, limiter=self._cpu.limiter
+                )
+                on_progress(stream.data_bytes)
+        await to_thread.run_sync(image.finish)
+        return stored_bytes + image.length_bytes
+
+    async def finish(self) -> None:
+        await to_thread.run_sync(self._chunks.publish)
+        for image in self._maps:
+            await image.publish()
+            self._published.append(image.path)
+        await sync_directory(self._directory)
+        await to_thread.run_sync(self._chunks.check)
+
+    async def discard(self) -> None:
+        while self._published:
+            await remove_durably(self._published[-1])
+            self._published.pop()
+        await to_thread.run_sync(self._chunks.discard)
+
+    def close(self) -> None:
+        """Remove what has no name, and let the sweep work. Blocks."""
+        try:
+            for image in self._maps:
+                image.discard()
+        finally:
+            self._chunks.close()
+
+    def _new_map(self, path: Path, size_bytes: int) -> MapWriter:
+        image = MapWriter(path, MapHead(self._repository.id, size_bytes))
+        self._maps.append(image)
+        return image
+
+    def _add(self, chunk: Chunk, image: MapWriter) -> int:
+        pieces = list(_pieces(chunk))
+        ids, stored_bytes = self._chunks.add(
+            [data for _, _, data in pieces], threads=self._cpu.threads_each
+        )
+        for (number, pages, _), id_ in zip(pieces, ids, strict=True):
+            image.add(MapEntry(number, pages, id_))
+        return stored_bytes
+
+
+def _pieces(chunk: Chunk) -> Iterator[tuple[int, int, memoryview]]:
+    """Cut a MiB of a stream into the repository's chunks, and leave out those that are zeros.
+
+    Gives each one's number in the image, its pages that are data, and all of it.
+    """
+    first = chunk.offset // CHUNK_BYTES
+    for number in range(first, first + -(-len(chunk.data) // CHUNK_BYTES)):
+        start = number * CHUNK_BYTES - chunk.offset
+        data = chunk.data[start : start + CHUNK_BYTES]
+        pages = pages_of(number, chunk.ranges)
+        if pages and data != _ZEROS[: len(data)]:
+            yield number, pages, data

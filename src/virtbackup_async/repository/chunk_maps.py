@@ -1,0 +1,166 @@
+"""Maps on disk: written as an image goes by, read back by place.
+
+Called by the packager (one map for each image) and by the sweep (all of them). Invariant: a map
+that has its name is whole and durable, and so are all chunks that it names.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.durable import rename_exclusively, temporary_path
+from virtbackup_async.images.extents import bounded
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.repository import map_format as wire
+from virtbackup_async.repository.chunks import extents_of
+from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.layout import (
+    create_file,
+    open_file,
+    read_exactly,
+    sync,
+    write_all,
+)
+
+_ENTRIES_AT_ONCE: Final = 4096
+_PIECE_BYTES: Final = 1 << 16
+
+
+class MapWriter:
+    """A map being written, beside its final place and under a temporary name."""
+
+    def __init__(self, path: Path, head: wire.MapHead) -> None:
+        self.path = path
+        self._part = temporary_path(path.parent)
+        self._digest = blake3()
+        self._waiting = bytearray(wire.encode_head(head))
+        self.length_bytes = len(self._waiting)
+        self._fd: int | None = create_file(self._part)
+
+    def add(self, entry: wire.MapEntry) -> None:
+        """Append an entry; numbers ascend. Blocks at times."""
+        self._waiting += wire.encode_entry(entry)
+        self.length_bytes += wire.ENTRY_BYTES
+        if len(self._waiting) >= _PIECE_BYTES:
+            self._write()
+
+    def finish(self) -> None:
+        """Make the content durable; it has no name yet. Blocks."""
+        self._write()
+        if self._fd is None:
+            return
+        write_all(self._fd, self._digest.digest(), self._part)
+        self.length_bytes += wire.TAIL_BYTES
+        sync(self._fd, self._part)
+        self._close()
+
+    async def publish(self) -> None:
+        """Give it its name, which must be free; the directory is not synced."""
+        await rename_exclusively(self._part, self.path)
+
+    def discard(self) -> None:
+        """Remove it, if it has no name yet. Blocks; may be called again."""
+        self._close()
+        self._part.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self._fd is not None:
+            self._digest.update(self._waiting)
+            write_all(self._fd, self._waiting, self._part)
+            self._waiting.clear()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+class ChunkMap:
+    """An open map; ``close`` it."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        file_bytes = os.fstat(fd).st_size
+        self._count = wire.entry_count(file_bytes)
+        self.head = wire.decode_head(read_exactly(fd, wire.HEAD_BYTES, 0))
+        self._block_start = 0
+        self._block: list[wire.MapEntry] = []
+
+    def entries(self) -> Iterator[wire.MapEntry]:
+        """Give all entries; what is wrong with them, or with the checksum, is raised at the end.
+
+        Raises:
+            CorruptError: the map is damaged.
+        """
+        with reading("package", self.path):
+            yield from self._entries()
+
+    def _entries(self) -> Iterator[wire.MapEntry]:
+        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        last = -1
+        for first in range(0, self._count, _ENTRIES_AT_ONCE):
+            data = self._read(first)
+            digest.update(data)
+            for entry in wire.decode_entries(data):
+                wire.check_entry(entry, last, self.head)
+                last = entry.number
+                yield entry
+        tail_offset = wire.HEAD_BYTES + self._count * wire.ENTRY_BYTES
+        if read_exactly(self._fd, wire.TAIL_BYTES, tail_offset) != digest.digest():
+            raise CorruptError("its checksum differs")
+
+    def entry(self, number: int) -> wire.MapEntry | None:
+        """Return the entry of a chunk; None for one of zeros."""
+        if not self._block or not self._block[0].number <= number <= self._block[-1].number:
+            with reading("package", self.path):
+                self._seek(number)
+        place = bisect_left(self._block, number, key=lambda entry: entry.number)
+        if place < len(self._block) and self._block[place].number == number:
+            return self._block[place]
+        return None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _seek(self, number: int) -> None:
+        place = bisect_left(range(self._count), number, key=self._number_at)
+        self._block = list(wire.decode_entries(self._read(place)))
+
+    def _number_at(self, place: int) -> int:
+        offset = wire.HEAD_BYTES + place * wire.ENTRY_BYTES
+        (entry,) = wire.decode_entries(read_exactly(self._fd, wire.ENTRY_BYTES, offset))
+        return entry.number
+
+    def _read(self, first: int) -> bytes:
+        count = min(_ENTRIES_AT_ONCE, self._count - first)
+        offset = wire.HEAD_BYTES + first * wire.ENTRY_BYTES
+        return read_exactly(self._fd, count * wire.ENTRY_BYTES, offset)
+
+
+def open_map(path: Path) -> ChunkMap:
+    """Open a map. Blocks.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CorruptError: it is damaged at its ends, or cannot be read; ``entries`` checks the rest.
+    """
+    with reading("package", path):
+        fd = open_file(path)
+        try:
+            return ChunkMap(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:
+    """Return what of an image is data; of very many extents, those close together are joined."""
+    return bounded(
+        extent for entry in entries for extent in extents_of(entry.number, entry.pages, size_bytes)
+    )

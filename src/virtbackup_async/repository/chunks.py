@@ -1,0 +1,67 @@
+"""Chunks: the unit in which equal data is found, and how an image falls into them.
+
+::
+
+    image    |  256 KiB  |  256 KiB  |  256 KiB  | short end |
+    number   |     0     |     1     |     2     |     3     |
+    pages    |####----...|           |###########|####       |     a bit for each 4 KiB of data
+    id       |  BLAKE3   | all zeros |  BLAKE3   |  BLAKE3   |     of all of it, holes as zeros
+
+Fixed in length and place: docs/decisions/repository-chunks.md says why, and why of this length.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from blake3 import blake3
+
+from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.model.extent import Extent
+
+CHUNK_BYTES: Final = 256 * 1024
+ID_BYTES: Final = 32
+PAGES: Final = CHUNK_BYTES // PAGE_BYTES
+ALL_PAGES: Final = (1 << PAGES) - 1
+
+
+def chunk_id(data: memoryview | bytes) -> bytes:
+    """Return what names a chunk wherever it lies: 32 bytes."""
+    return blake3(data).digest()
+
+
+def length_of(number: int, size_bytes: int) -> int:
+    """Return how long chunk ``number`` of an image is; 0 or less if it is behind the end."""
+    return min(CHUNK_BYTES, size_bytes - number * CHUNK_BYTES)
+
+
+def pages_of(number: int, ranges: Sequence[Extent]) -> int:
+    """Return the pages of a chunk that ``ranges`` of the image touch, the first in bit 0."""
+    start = number * CHUNK_BYTES
+    pages = 0
+    for extent in ranges:
+        first = max(extent.start - start, 0) // PAGE_BYTES
+        behind = -(-min(extent.end - start, CHUNK_BYTES) // PAGE_BYTES)
+        if first < behind:
+            pages |= (1 << behind) - (1 << first)
+    return pages
+
+
+def extents_of(number: int, pages: int, size_bytes: int) -> list[Extent]:
+    """Return the runs of pages that are data, at their places in the image."""
+    start, length = number * CHUNK_BYTES, length_of(number, size_bytes)
+    if pages == ALL_PAGES:
+        return [Extent(start, length)]
+    found = []
+    page = 0
+    while pages >> page:
+        first = page + _zeros_below(pages >> page)
+        page = first + _zeros_below(~(pages >> first))
+        end = min(page * PAGE_BYTES, length)
+        if first * PAGE_BYTES < end:
+            found.append(Extent(start + first * PAGE_BYTES, end - first * PAGE_BYTES))
+    return found
+
+
+def _zeros_below(bits: int) -> int:
+    """Count the zeros below the lowest one."""
+    return (bits & -bits).bit_length() - 1

@@ -1,0 +1,71 @@
+"""Packs that are about to go: a note that the sweep leaves for writers, and for itself.
+
+::
+
+    sweep     writes the note, durably          then looks who holds a lease
+    writer    takes its lease, durably          then reads the note
+
+So either the writer sees the note, and stores again what it finds only in these packs; or the sweep
+sees the writer, and waits for it. ``waiting_for`` are the writers that the sweep saw.
+"""
+
+import os
+from dataclasses import dataclass
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.durable import storage_error
+from virtbackup_async.repository import sealed_json
+from virtbackup_async.repository.layout import Repository, open_file, remove_file, replace_file
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """Packs to be removed once none of some writers is there any more; None: not looked yet."""
+
+    packs: frozenset[bytes] = frozenset()
+    waiting_for: frozenset[str] | None = None
+
+
+def read_condemned(repository: Repository) -> Condemned:
+    """Return the note; an empty one if there is none. Blocks.
+
+    Raises:
+        CorruptError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    path = repository.condemned
+    try:
+        fd = open_file(path)
+    except FileNotFoundError:
+        return Condemned()
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    try:
+        with os.fdopen(fd, "rb") as file:
+            value = sealed_json.loads(file.read(sealed_json.MAX_BYTES), path)
+        packs = frozenset(map(bytes.fromhex, value["packs"]))
+        waiting_for = value["waiting_for"]
+        return Condemned(packs, None if waiting_for is None else frozenset(map(str, waiting_for)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"cannot be understood: {path}") from error
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
+def write_condemned(repository: Repository, condemned: Condemned) -> None:
+    """Leave the note, durably, in place of one that is there. Blocks.
+
+    Raises:
+        StorageError: the target is full or not writable.
+    """
+    waiting_for = condemned.waiting_for
+    value = {
+        "packs": sorted(pack.hex() for pack in condemned.packs),
+        "waiting_for": None if waiting_for is None else sorted(waiting_for),
+    }
+    replace_file(repository.condemned, sealed_json.dumps(value))
+
+
+def remove_note(repository: Repository) -> None:
+    """Remove the note, durably. Blocks."""
+    remove_file(repository.condemned)

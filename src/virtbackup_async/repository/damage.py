@@ -1,0 +1,26 @@
+"""Saying of what is wrong in a file of a repository which file it is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from virtbackup_async.errors import CorruptError
+
+
+@contextmanager
+def reading(what: str, path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong in the block; one that is missing stays what it is.
+
+    Raises:
+        CorruptError: the file is damaged, or cannot be read.
+        FileNotFoundError: it is not there: the sweep may have put another in its place.
+    """
+    try:
+        yield
+    except CorruptError as error:
+        message = f"{what} is damaged: {path}: {error.message}"
+        raise CorruptError(message, hint=error.hint) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CorruptError(f"{what} cannot be read: {path}: {error.strerror or error}") from error

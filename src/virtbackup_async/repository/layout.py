@@ -1,0 +1,209 @@
+"""Where the files of a repository lie.
+
+::
+
+    TARGET/.virtbackup-repository/
+    |-- repository                   what it is: id, version, length of chunks
+    |-- condemned                    packs that no writer may count on any more (see sweep.py)
+    |-- packs/1f/1f...0007.pack      chunks; the name's first 24 digits are its writer's
+    |-- index/1f...-7.index          where they are, a segment for some of them
+    `-- leases/1f...                 a writer that lives, or the sweeper
+
+All modules of this layer take their paths here. Names that begin with a dot are temporary.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.durable import FILE_MODE, storage_error, sync_file, temporary_path
+
+DIRECTORY: Final = ".virtbackup-repository"
+TOKEN_BYTES: Final = 12
+_PACK_SUFFIX: Final = ".pack"
+_INDEX_SUFFIX: Final = ".index"
+_DIRECTORY_MODE: Final = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository that is there: its directory, and the id that all of its files carry."""
+
+    path: Path
+    id: bytes
+
+    @property
+    def packs(self) -> Path:
+        return self.path / "packs"
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index"
+
+    @property
+    def leases(self) -> Path:
+        return self.path / "leases"
+
+    @property
+    def condemned(self) -> Path:
+        return self.path / "condemned"
+
+    def pack_path(self, pack: bytes) -> Path:
+        """Return the path of a pack."""
+        name = pack.hex()
+        return self.packs / name[:2] / (name + _PACK_SUFFIX)
+
+    def segment_path(self, token: str, number: int) -> Path:
+        """Return the path of a writer's segment of the index."""
+        return self.index / f"{token}-{number}{_INDEX_SUFFIX}"
+
+
+def new_token() -> str:
+    """Return a name for a writer: 24 digits."""
+    return secrets.token_hex(TOKEN_BYTES)
+
+
+def pack_name(token: str, number: int) -> bytes:
+    """Return the name of a writer's pack: 16 bytes."""
+    return bytes.fromhex(token) + number.to_bytes(4, "big")
+
+
+def token_of(pack: bytes) -> str:
+    """Return the writer of a pack."""
+    return pack[:TOKEN_BYTES].hex()
+
+
+def segment_token(path: Path) -> str:
+    """Return the writer of a segment."""
+    return path.name.partition("-")[0]
+
+
+def list_packs(repository: Repository) -> Iterator[bytes]:
+    """Give the names of all packs that are there. Blocks."""
+    for directory in sorted(repository.packs.iterdir()):
+        for path in sorted(directory.iterdir()):
+            with suppress(ValueError):
+                pack = bytes.fromhex(path.name.removesuffix(_PACK_SUFFIX))
+                if repository.pack_path(pack) == path:
+                    yield pack
+
+
+def list_segments(repository: Repository) -> list[Path]:
+    """Return the paths of all segments of the index. Blocks."""
+    paths = repository.index.iterdir()
+    return sorted(path for path in paths if path.suffix == _INDEX_SUFFIX and path.name[0] != ".")
+
+
+def make_directory(path: Path) -> None:
+    """Make a private directory, durably, if it is not there. Blocks.
+
+    Raises:
+        StorageError: its parent is missing or not writable.
+    """
+    try:
+        path.mkdir(mode=_DIRECTORY_MODE)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise storage_error("create", path, error) from error
+    sync_file(path.parent)
+
+
+def create_file(path: Path) -> int:
+    """Return the descriptor of a new private file, open for reading and writing. Blocks."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except OSError as error:
+        raise storage_error("create", path, error) from error
+
+
+def open_file(path: Path) -> int:
+    """Return the descriptor of a regular file, open for reading; links are not followed. Blocks.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it cannot be opened.
+    """
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def read_exactly(fd: int, length_bytes: int, offset: int) -> bytes:
+    """Return that many bytes of a file. Blocks.
+
+    Raises:
+        CorruptError: it ends before.
+        OSError: it cannot be read.
+    """
+    data = os.pread(fd, length_bytes, offset)
+    while 0 < len(data) < length_bytes:
+        more = os.pread(fd, length_bytes - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    if len(data) < length_bytes:
+        raise CorruptError("it is cut off")
+    return data
+
+
+def write_all(fd: int, data: bytes | bytearray, path: Path) -> None:
+    """Append all of ``data``. Blocks.
+
+    Raises:
+        StorageError: the target is full, or failed.
+    """
+    try:
+        with memoryview(data) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.write(fd, rest[written:])
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+
+
+def sync(fd: int, path: Path) -> None:
+    """Make a file's content durable. Blocks."""
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        raise storage_error("sync", path, error) from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put ``data`` into ``path``, durably: all of it or nothing. Blocks.
+
+    Raises:
+        StorageError: the target is full or not writable.
+    """
+    part = temporary_path(path.parent)
+    fd = create_file(part)
+    try:
+        try:
+            write_all(fd, data, part)
+            sync(fd, part)
+        finally:
+            os.close(fd)
+        part.replace(path)
+        sync_file(path.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, durably, if it is there. Blocks.
+
+    Raises:
+        StorageError: the directory is not writable.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        sync_file(path.parent)
+    except OSError as error:
+        raise storage_error("remove", path, error) from error

@@ -1,0 +1,181 @@
+"""Leases: who works in a repository, told to everybody that shares its file system.
+
+::
+
+    leases/.<random>   made, locked (flock), then renamed:   leases/<token>
+    holder             touches it every minute; sees at the end that it is still there
+    somebody else      takes the lock: the holder is dead, if it was on this host
+                       cannot take it: alive
+                       another host, touched in the last hour: alive, whatever the lock says
+
+Where locks do not reach over hosts, or at all, the hour alone decides; the clock is that of the
+file system. Invariant: a holder whose lease was broken finds it gone, and publishes nothing.
+"""
+
+import fcntl
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from virtbackup_async.errors import CorruptError, LockHeldError
+from virtbackup_async.images.durable import storage_error, sync_file
+from virtbackup_async.repository import sealed_json
+from virtbackup_async.repository.layout import (
+    Repository,
+    create_file,
+    open_file,
+    remove_file,
+    write_all,
+)
+
+REFRESH_S: Final = 60
+EXPIRY_S: Final = 3600
+_NOTE_MAX_BYTES: Final = 4096
+
+
+class Lease:
+    """A lease that is held; ``release`` it."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    def refresh(self) -> None:
+        """Say that the holder lives. Blocks."""
+        with suppress(OSError):
+            os.utime(self._fd)
+
+    def check(self) -> None:
+        """See that nobody has taken the holder for dead. Blocks.
+
+        Raises:
+            LockHeldError: somebody has.
+        """
+        try:
+            if os.path.samestat(self.path.lstat(), os.fstat(self._fd)):
+                return
+        except OSError:
+            pass
+        raise LockHeldError(
+            f"the lease {self.path} was broken: this process stood still for an hour",
+            hint="Run it again.",
+        )
+
+    def release(self) -> None:
+        """Give it up. Blocks."""
+        with suppress(OSError, LockHeldError):
+            self.check()
+            self.path.unlink()
+        os.close(self._fd)
+
+
+def take_lease(directory: Path, token: str) -> Lease:
+    """Take the lease of that name, which nobody has. Blocks.
+
+    Raises:
+        LockHeldError: somebody holds it.
+        StorageError: it cannot be written.
+    """
+    part = directory / f".{secrets.token_hex(8)}"
+    fd = create_file(part)
+    try:
+        write_all(fd, sealed_json.dumps({"host": _host(), "pid": os.getpid()}), part)
+        with suppress(OSError):  # a file system without locks: the touch alone tells
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            os.fsync(fd)
+            os.link(part, directory / token)
+            part.unlink()
+            sync_file(directory)
+        except FileExistsError as error:
+            raise LockHeldError(f"another process holds {directory / token}") from error
+        except OSError as error:
+            raise storage_error("write", directory / token, error) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        os.close(fd)
+        raise
+    return Lease(directory / token, fd)
+
+
+def living_holders(directory: Path) -> frozenset[str]:
+    """Return the names of leases whose holders live; break those of the dead. Blocks.
+
+    Raises:
+        StorageError: the leases cannot be read.
+    """
+    try:
+        now_s = _clock_of(directory)
+        paths = [path for path in directory.iterdir() if path.name[0] != "."]
+        return frozenset(path.name for path in paths if _lives(path, now_s))
+    except OSError as error:
+        raise storage_error("read", directory, error) from error
+
+
+def _lives(path: Path, now_s: float) -> bool:
+    """Tell whether the holder of a lease lives; remove it if not."""
+    try:
+        fd = open_file(path)
+    except FileNotFoundError:
+        return False
+    try:
+        if _is_alive(fd, now_s):
+            return True
+        with suppress(FileNotFoundError):
+            path.unlink()
+            sync_file(path.parent)
+        return False
+    finally:
+        os.close(fd)
+
+
+def _is_alive(fd: int, now_s: float) -> bool:
+    is_fresh = now_s - os.fstat(fd).st_mtime < EXPIRY_S
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Locked by a kernel that shares its locks with us: nothing is surer.
+        return True
+    except OSError:
+        return is_fresh
+    return is_fresh and _holder_host(fd) != _host()
+
+
+def _holder_host(fd: int) -> object:
+    try:
+        return sealed_json.loads(os.pread(fd, _NOTE_MAX_BYTES, 0), "lease").get("host")
+    except CorruptError:
+        return None
+
+
+def _host() -> str:
+    try:
+        return Path("/etc/machine-id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return os.uname().nodename
+
+
+def remove_debris(repository: Repository) -> None:
+    """Remove temporary files that nobody has touched for an hour: their makers are dead. Blocks.
+
+    Raises:
+        StorageError: a directory is not readable or not writable.
+    """
+    now_s = _clock_of(repository.leases)
+    for directory in (repository.path, repository.index, repository.leases):
+        for path in directory.glob(".*"):
+            with suppress(FileNotFoundError):
+                if now_s - path.lstat().st_mtime > EXPIRY_S:
+                    remove_file(path)
+
+
+def _clock_of(directory: Path) -> float:
+    """Return what time it is where the files are: hosts may differ."""
+    probe = directory / f".{secrets.token_hex(8)}"
+    os.close(create_file(probe))
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()

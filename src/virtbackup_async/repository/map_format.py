@@ -1,0 +1,95 @@
+"""The map of an image: which chunk is where, a file beside the definition for each image.
+
+::
+
+    head     magic, version, length of chunks, repository, length of the image     48 bytes
+    entries  number of the chunk (u64), its pages (u64), its id (32 bytes)         48 bytes each
+    tail     BLAKE3 of all before                                                  32 bytes
+
+Pure: bytes in, values out. Numbers ascend; a chunk of zeros has no entry. All of an image is in its
+map, whatever other backups there are: any of them can go. docs/repository-format.md has the tables.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES, length_of
+
+MAGIC: Final = b"vbk-map\0"
+VERSION: Final = 1
+TAIL_BYTES: Final = 32
+_HEAD: Final = struct.Struct("<8sHHI16sQ8x")
+_ENTRY: Final = struct.Struct(f"<QQ{ID_BYTES}s")
+HEAD_BYTES: Final = _HEAD.size
+ENTRY_BYTES: Final = _ENTRY.size
+
+
+class MapEntry(NamedTuple):
+    """A chunk of an image that is not all zeros."""
+
+    number: int
+    pages: int
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MapHead:
+    """Whose chunks they are, and how long the image is."""
+
+    repository_id: bytes
+    size_bytes: int
+
+
+def encode_head(head: MapHead) -> bytes:
+    """Return the first bytes of a map."""
+    return _HEAD.pack(MAGIC, VERSION, 0, CHUNK_BYTES, head.repository_id, head.size_bytes)
+
+
+def decode_head(data: bytes) -> MapHead:
+    """Return what the first bytes of a map say.
+
+    Raises:
+        CorruptError: it is no map, or one of a newer program.
+    """
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        raise CorruptError("it is not a map of chunks")
+    _, version, flags, chunk_bytes, repository_id, size_bytes = _HEAD.unpack_from(data)
+    if (version, flags, chunk_bytes) != (VERSION, 0, CHUNK_BYTES):
+        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+    return MapHead(repository_id, size_bytes)
+
+
+def encode_entry(entry: MapEntry) -> bytes:
+    """Return an entry's bytes."""
+    return _ENTRY.pack(*entry)
+
+
+def decode_entries(data: bytes) -> Iterator[MapEntry]:
+    """Give the entries that ``data`` consists of."""
+    return map(MapEntry._make, _ENTRY.iter_unpack(data))
+
+
+def entry_count(file_bytes: int) -> int:
+    """Return how many entries are in a map of that length.
+
+    Raises:
+        CorruptError: no map is that long.
+    """
+    count, rest = divmod(file_bytes - HEAD_BYTES - TAIL_BYTES, ENTRY_BYTES)
+    if rest or count < 0:
+        raise CorruptError("it is cut off")
+    return count
+
+
+def check_entry(entry: MapEntry, last_number: int, head: MapHead) -> None:
+    """Hold an entry against the one before it and the image's length.
+
+    Raises:
+        CorruptError: they cannot be of one image.
+    """
+    is_inside = length_of(entry.number, head.size_bytes) > 0
+    if entry.number <= last_number or not is_inside or not 0 < entry.pages <= ALL_PAGES:
+        raise CorruptError(f"its entry of chunk {entry.number} makes no sense")

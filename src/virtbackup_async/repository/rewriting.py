@@ -1,0 +1,71 @@
+"""Moving what is still needed out of packs that are mostly dead.
+
+Called by the sweep. Each chunk is read and held against its id: what is damaged is not copied on,
+and its pack stays. The copies are durable and in the index before the old packs are condemned.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.chunk_reader import ChunkReader
+from virtbackup_async.repository.layout import Repository
+from virtbackup_async.repository.pack_writer import PackWriter
+from virtbackup_async.repository.segment_writer import write_segment
+from virtbackup_async.repository.segments import Location
+
+CHUNKS_A_SEGMENT: Final = 65536
+
+Place = tuple[bytes, Location]
+
+
+class Rewriting:
+    """One sweep's copies, under a name of their own; ``close`` it."""
+
+    def __init__(self, repository: Repository, token: str) -> None:
+        self.copied_bytes = 0
+        self._repository = repository
+        self._token = token
+        self._packs = PackWriter(repository, token)
+        self._chunks = ChunkReader(repository)
+        self._copies: list[Place] = []
+        self._segments = 0
+
+    def copy(self, places: Iterable[Place]) -> frozenset[bytes]:
+        """Copy chunks, durably. Blocks.
+
+        Returns:
+            The packs in which something is damaged, which must stay.
+
+        Raises:
+            StorageError: the target is full or not writable.
+        """
+        damaged: set[bytes] = set()
+        for id_, location in places:
+            try:
+                blob = self._chunks.read_blob(id_, location)
+            except CorruptError:
+                damaged.add(location.pack)
+                continue
+            self._copies.append((id_, self._packs.append(blob)))
+            self.copied_bytes += len(blob)
+            if len(self._copies) >= CHUNKS_A_SEGMENT:
+                self._publish()
+        self._publish()
+        return frozenset(damaged)
+
+    def close(self) -> None:
+        """Remove what is not in the index. Blocks."""
+        try:
+            self._packs.discard()
+        finally:
+            self._chunks.close()
+
+    def _publish(self) -> None:
+        self._packs.seal()
+        if self._copies:
+            path = self._repository.segment_path(self._token, self._segments)
+            write_segment(self._repository, path, sorted(self._copies), len(self._copies))
+            self._packs.note_published()
+            self._segments += 1
+            self._copies.clear()

@@ -1,0 +1,166 @@
+"""The index's segments on disk, read by a lookup at a time.
+
+Called by the writer, the reader and the sweep; ``segment_writer`` writes them. Invariants: a
+segment with a name is whole and never changes; all of it is checked when it is opened. Files are
+read, not mapped: a mapped one that is cut off, or gone from a network, would kill the process.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.durable import storage_error
+from virtbackup_async.repository import index_format as wire
+from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.layout import (
+    Repository,
+    list_segments,
+    open_file,
+    read_exactly,
+    remove_file,
+)
+
+_RECORDS_AT_ONCE: Final = 16384
+_PIECE_BYTES: Final = 1 << 20
+_TRIES: Final = 10
+
+
+class Location(NamedTuple):
+    """Where a chunk's blob is."""
+
+    pack: bytes
+    offset: int
+    length: int
+
+
+class Segment:
+    """An open segment; ``close`` it."""
+
+    def __init__(self, path: Path, fd: int, repository_id: bytes) -> None:
+        self.path = path
+        self._fd = fd
+        file_bytes = os.fstat(fd).st_size
+        tail_bytes = min(file_bytes, wire.TAIL_BYTES)
+        tail = read_exactly(fd, tail_bytes, file_bytes - tail_bytes)
+        self.shape = wire.decode_tail(tail, file_bytes)
+        wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
+        self._check_content(file_bytes)
+        fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
+        self._fan_out = wire.decode_fan_out(fan_out, self.shape)
+        names = read_exactly(fd, self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)
+        self.packs = tuple(
+            names[at : at + wire.PACK_NAME_BYTES]
+            for at in range(0, len(names), wire.PACK_NAME_BYTES)
+        )
+
+    def find(self, id_: bytes) -> Iterator[tuple[int, Location]]:
+        """Give the places of a chunk, each with the number of its record."""
+        bucket = wire.bucket_of(id_, self.shape.bits)
+        first = self._fan_out[bucket - 1] if bucket else 0
+        count = self._fan_out[bucket] - first
+        if count:
+            data = self._read_records(first, count)
+            for place, record in wire.find_in_bucket(data, id_):
+                yield first + place, self._location(record)
+
+    def records(self) -> Iterator[tuple[bytes, Location]]:
+        """Give all chunks with their places, by id."""
+        for first in range(0, self.shape.records, _RECORDS_AT_ONCE):
+            count = min(_RECORDS_AT_ONCE, self.shape.records - first)
+            for record in wire.decode_records(self._read_records(first, count)):
+                yield record.id, self._location(record)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _location(self, record: wire.Record) -> Location:
+        if record.pack >= len(self.packs):
+            raise CorruptError(f"index is damaged: {self.path}: it names a pack that it has not")
+        return Location(self.packs[record.pack], record.offset, record.length)
+
+    def _read_records(self, first: int, count: int) -> bytes:
+        offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
+        with reading("index", self.path):
+            return read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+
+    def _check_content(self, file_bytes: int) -> None:
+        digest = blake3()
+        end = file_bytes - wire.CHECKSUM_BYTES
+        for at in range(0, end, _PIECE_BYTES):
+            digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
+        if digest.digest() != read_exactly(self._fd, wire.CHECKSUM_BYTES, end):
+            raise CorruptError("its checksum differs")
+
+
+def open_segment(path: Path, repository: Repository) -> Segment:
+    """Open a segment, and check all of it. Blocks.
+
+    Raises:
+        CorruptError: it is damaged.
+        FileNotFoundError: it was replaced by another one.
+    """
+    with reading("index", path):
+        fd = open_file(path)
+        try:
+            return Segment(path, fd, repository.id)
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+class Index:
+    """All segments of a repository, as they were when it was opened; ``close`` it."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = list(segments)
+
+    def find(self, id_: bytes, avoid: frozenset[bytes] = frozenset()) -> Location | None:
+        """Return where a chunk is, in a pack that is not to be avoided; None if nowhere."""
+        for segment in self.segments:
+            for _, location in segment.find(id_):
+                if location.pack not in avoid:
+                    return location
+        return None
+
+    def remove(self, segment: Segment) -> None:
+        """Forget a segment whose chunks another one has, and remove its file."""
+        self.segments.remove(segment)
+        segment.close()
+        remove_file(segment.path)
+
+    def close(self) -> None:
+        while self.segments:
+            self.segments.pop().close()
+
+
+def open_index(repository: Repository) -> Index:
+    """Open all segments that there are. Blocks.
+
+    Raises:
+        CorruptError: one is damaged.
+        StorageError: they cannot be listed.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return _open_index(repository)
+        except FileNotFoundError:
+            pass  # the sweep has put one in the place of some since they were listed
+    try:
+        return _open_index(repository)
+    except OSError as error:
+        raise storage_error("read", repository.index, error) from error
+
+
+def _open_index(repository: Repository) -> Index:
+    index = Index([])
+    try:
+        for path in list_segments(repository):
+            index.segments.append(open_segment(path, repository))
+    except BaseException:
+        index.close()
+        raise
+    return index

@@ -1,0 +1,206 @@
+"""Removing what no map needs any more, beside writers and readers, and giving the space back.
+
+::
+
+    mark      which chunks do the maps need?                                       marks.py
+    rewrite   what is needed of packs that are mostly dead goes into new packs
+    condemn   a note names the packs that are to go: no writer counts on them      condemned.py
+    wait      for the writers that may have counted on them before: if there are
+              any, this sweep ends here, and the next one goes on
+    mark      once more: the last of those writers may have needed one after all
+    remove    the index forgets the packs, then the packs go, then the note
+
+Called by ``clean``. One sweep at a time, under a lease. Readers are never held up: they find a
+chunk that has moved by opening the index again. A crash anywhere leaves what the next sweep goes on
+with; the index names no pack that is not there, unless the note names it too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from virtbackup_async.errors import LockHeldError
+from virtbackup_async.repository.condemned import (
+    Condemned,
+    read_condemned,
+    remove_note,
+    write_condemned,
+)
+from virtbackup_async.repository.layout import (
+    Repository,
+    list_packs,
+    new_token,
+    remove_file,
+    segment_token,
+    token_of,
+)
+from virtbackup_async.repository.leases import Lease, living_holders, remove_debris, take_lease
+from virtbackup_async.repository.marks import Marks, mark_all
+from virtbackup_async.repository.rewriting import Place, Rewriting
+from virtbackup_async.repository.segment_writer import merged, write_segment
+from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
+
+SWEEPER: Final = "sweep"
+REWRITE_BELOW: Final = 0.5
+MAX_SMALL_SEGMENTS: Final = 8
+SMALL_RECORDS: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of a sweep.
+
+    Attributes:
+        freed_bytes: length of the packs that are gone.
+        rewritten_bytes: what of them was needed, and is in new packs now.
+        waiting_bytes: length of the packs that go when some writers have ended.
+        stored_bytes: length of all packs that are left.
+    """
+
+    freed_bytes: int = 0
+    rewritten_bytes: int = 0
+    waiting_bytes: int = 0
+    stored_bytes: int = 0
+
+
+def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> Swept:
+    """Remove what no map of the target needs. Blocks.
+
+    Args:
+        target: whose maps count.
+        repository: the one in it.
+        on_step: called often; what it raises ends the sweep, which is safe anywhere.
+
+    Raises:
+        LockHeldError: another sweep is under way.
+        CorruptError: a map or the index is damaged: nothing was removed.
+        StorageError: the repository is not writable, or full.
+    """
+    lease = _hold(repository)
+    try:
+        return _Sweep(target, repository, on_step).run()
+    finally:
+        lease.release()
+
+
+def _hold(repository: Repository) -> Lease:
+    with suppress(LockHeldError):
+        return take_lease(repository.leases, SWEEPER)
+    # Its holder may be dead: then this breaks it.
+    living_holders(repository.leases)
+    return take_lease(repository.leases, SWEEPER)
+
+
+class _Sweep:
+    def __init__(self, target: Path, repository: Repository, on_step: Callable[[], None]) -> None:
+        self._target = target
+        self._on_step = on_step
+        self._repository = repository
+        self._swept = Swept()
+
+    def run(self) -> Swept:
+        note = read_condemned(self._repository)
+        if not note.packs or self._carry_out(note):
+            note = self._condemn()
+            if note.packs:
+                self._carry_out(note)
+        remove_debris(self._repository)
+        sizes = self._sizes(list_packs(self._repository))
+        return replace(self._swept, stored_bytes=sum(sizes.values()))
+
+    def _condemn(self) -> Condemned:
+        """Find packs that are dead, or mostly, and leave a note of them."""
+        # In this order: a writer that has ended by now has its packs in the index, and its maps.
+        sizes = self._sizes(list_packs(self._repository))
+        living = self._writers()
+        with closing(open_index(self._repository)) as index:
+            marks = Marks(index)
+            mark_all(self._target, self._repository, marks, self._on_step)
+            needed = marks.needed_bytes()
+            going = frozenset(
+                pack
+                for pack, size_bytes in sizes.items()
+                if token_of(pack) not in living and needed[pack] <= size_bytes * REWRITE_BELOW
+            )
+            note = Condemned(going - self._rewrite(marks, going & needed.keys()))
+            if not note.packs:
+                self._merge_small(index, living)
+                return note
+        write_condemned(self._repository, note)
+        return note
+
+    def _rewrite(self, marks: Marks, packs: frozenset[bytes]) -> frozenset[bytes]:
+        """Copy what is needed of packs that are going; return those that must stay."""
+        if not packs:
+            return packs
+        with closing(Rewriting(self._repository, new_token())) as rewriting:
+            damaged = rewriting.copy(self._places(marks, packs))
+            self._swept = replace(self._swept, rewritten_bytes=rewriting.copied_bytes)
+            return damaged
+
+    def _places(self, marks: Marks, packs: frozenset[bytes]) -> Iterator[Place]:
+        for place in marks.needed():
+            if place[1].pack in packs:
+                self._on_step()
+                yield place
+
+    def _carry_out(self, note: Condemned) -> bool:
+        """Remove the packs of a note; False if writers are still to be waited for."""
+        living = self._writers()
+        if note.waiting_for is None:
+            note = Condemned(note.packs, living)
+            write_condemned(self._repository, note)
+        if living & (note.waiting_for or frozenset()):
+            waiting = sum(self._sizes(note.packs).values())
+            self._swept = replace(self._swept, waiting_bytes=waiting)
+            return False
+        with closing(open_index(self._repository)) as index:
+            marks = Marks(index, going=note.packs)
+            mark_all(self._target, self._repository, marks, self._on_step)
+            dead = note.packs - marks.needed_bytes().keys()
+            affected = [segment for segment in index.segments if dead & set(segment.packs)]
+            self._replace(index, affected, dead)
+            self._merge_small(index, living)
+        self._remove(dead)
+        remove_note(self._repository)
+        return True
+
+    def _writers(self) -> frozenset[str]:
+        return living_holders(self._repository.leases) - {SWEEPER}
+
+    def _merge_small(self, index: Index, living: frozenset[str]) -> None:
+        """Put one segment in the place of many small ones: each backup leaves one."""
+        small = [
+            segment
+            for segment in index.segments
+            if segment.shape.records < SMALL_RECORDS and segment_token(segment.path) not in living
+        ]
+        if len(small) > MAX_SMALL_SEGMENTS:
+            self._replace(index, small, frozenset())
+
+    def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
+        """Put one segment in the place of others, without what is in some packs."""
+        if not old:
+            return
+        path = self._repository.segment_path(new_token(), 0)
+        at_most = sum(segment.shape.records for segment in old)
+        write_segment(self._repository, path, merged(old, dead), at_most)
+        index.segments.append(open_segment(path, self._repository))
+        for segment in old:
+            index.remove(segment)
+
+    def _remove(self, packs: Iterable[bytes]) -> None:
+        for pack, size_bytes in self._sizes(packs).items():
+            remove_file(self._repository.pack_path(pack))
+            freed_bytes = self._swept.freed_bytes + size_bytes
+            self._swept = replace(self._swept, freed_bytes=freed_bytes)
+
+    def _sizes(self, packs: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the lengths of those packs that are there."""
+        sizes = {}
+        for pack in packs:
+            with suppress(FileNotFoundError):
+                sizes[pack] = self._repository.pack_path(pack).lstat().st_size
+        return sizes

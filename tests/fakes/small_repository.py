@@ -1,0 +1,75 @@
+"""Backups of small images in a repository, made and read by the packager, without an engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.registry import open_reader, open_writer
+from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.layout import list_packs
+from virtbackup_async.repository.segments import open_index
+from virtbackup_async.repository.store import find_repository
+
+PACKAGER = Packager("repository", {"compression_lvl": 1})
+
+
+def content(chunks: Sequence[int]) -> bytes:
+    """An image of chunks that are told from each other by a number; 0 is one of zeros."""
+    return b"".join(number.to_bytes(4, "big") * (CHUNK_BYTES // 4) for number in chunks)
+
+
+class SmallRepository:
+    """A target with a repository, and the backups in it."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.directory = target / "web"
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    async def back_up(self, name: str, data: bytes) -> None:
+        """Make a backup of one disk."""
+        image = self.target.parent / f"{name}.image"
+        image.write_bytes(data)
+        limiter = CpuShares(1)
+        async with (
+            open_writer(PACKAGER, self.directory, name, limiter) as package,
+            open_image_stream(image, BufferPool()) as stream,
+        ):
+            await package.add_disk(f"{name}_vda.raw", stream, lambda _: None)
+            await package.finish()
+
+    async def restored(self, name: str) -> bytes:
+        """Read a backup back."""
+        path = self.target.parent / f"{name}.restored"
+        path.unlink(missing_ok=True)
+        async with (
+            open_reader(PACKAGER, self.directory, name, BufferPool()) as package,
+            package.open_disk(f"{name}_vda.raw") as stream,
+        ):
+            await write_sparse(stream, path, lambda _: None)
+        return path.read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove a backup, as ``clean`` does before it sweeps."""
+        self.map_path(name).unlink()
+
+    def map_path(self, name: str) -> Path:
+        """The map of a backup's disk."""
+        return self.directory / f"{name}_vda.raw.map"
+
+    def packs(self) -> list[Path]:
+        """The packs that are there."""
+        repository = find_repository(self.target)
+        return [repository.pack_path(pack) for pack in list_packs(repository)]
+
+    def indexed(self) -> list[bytes]:
+        """The ids in the index, sorted."""
+        index = open_index(find_repository(self.target))
+        try:
+            return sorted(id_ for segment in index.segments for id_, _ in segment.records())
+        finally:
+            index.close()

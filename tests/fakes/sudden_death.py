@@ -1,0 +1,57 @@
+"""A process that is killed (SIGKILL) right before one of its file operations, whichever it is.
+
+The code under test knows of nothing: the functions of ``os`` that change files are wrapped in a
+forked child, which counts their calls and ends itself at the one that was asked for.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+_CHANGING = (
+    "open", "write", "pwrite", "fsync", "fdatasync", "rename", "replace", "link", "unlink", "mkdir",
+)  # fmt: skip
+_FAILED = 3
+
+
+def killed_everywhere(work: Callable[[], None]) -> Iterator[int]:
+    """Run ``work`` in a child that dies before its first file operation, its second, and so on.
+
+    Gives the number of each that it died at, and ends when it lived to the end.
+    """
+    number = 0
+    while _dies(work, number):
+        yield number
+        number += 1
+
+
+def _dies(work: Callable[[], None], number: int) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        status = _FAILED
+        try:
+            _install(number)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    assert status in {0, signal.SIGKILL}, "the child failed before it was killed"
+    return status != 0
+
+
+def _install(number: int) -> None:
+    left = number
+
+    def before(call: Callable) -> Callable:
+        def wrapped(*args: object, **options: object) -> object:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return call(*args, **options)
+
+        return wrapped
+
+    for name in _CHANGING:
+        setattr(os, name, before(getattr(os, name)))

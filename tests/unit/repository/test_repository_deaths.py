@@ -1,0 +1,130 @@
+"""Killed at every file operation of a backup into a repository, and of a sweep: nothing is lost.
+
+After each death: backups that were whole restore, what stands for a backup is one, and the next
+sweep removes all that nobody needs.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from fakes.small_repository import SmallRepository, content
+from fakes.sudden_death import killed_everywhere
+from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.sweep import sweep
+
+OLD = content([1, 2, 3])
+NEW = content([2, 0, 4, 5])
+BIG = content(range(1, 9))
+
+
+@pytest.fixture
+def memory():
+    """A directory in memory: the tests make and remove it some hundred times."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+def run_sweep(place):
+    repository = find_repository(place.target)
+    return None if repository is None else sweep(place.target, repository, lambda: None)
+
+
+def each_death(directory: Path, prepare: Callable, work: Callable):
+    """Give the place after each death of ``work``, each made from the same beginning."""
+    begun = SmallRepository(directory / "begun" / "target")
+    prepare(begun)
+    place = directory / "place"
+
+    def work_on_copy():
+        work(SmallRepository(place / "target"))
+
+    def renew():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(begun.target.parent, place)
+
+    renew()
+    deaths = 0
+    for _ in killed_everywhere(work_on_copy):
+        deaths += 1
+        yield SmallRepository(place / "target")
+        renew()
+    assert deaths > 10, "it was not killed where it does something"
+
+
+async def make(place, **backups):
+    for name, data in backups.items():
+        await place.back_up(name, data)
+
+
+async def assert_good(place, **backups):
+    for name, data in backups.items():
+        assert await place.restored(name) == data
+
+
+def assert_nothing_leaks(place):
+    """What is left when all backups are gone, is swept away."""
+    for path in place.directory.glob("*.map"):
+        path.unlink()
+    run_sweep(place)
+    assert place.packs() == []
+    assert place.indexed() == []
+    assert not find_repository(place.target).condemned.exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_backup_that_dies_anywhere_hurts_no_other(memory):
+    def prepare(place):
+        anyio.run(partial(make, place, old=OLD))
+
+    def work(place):
+        anyio.run(partial(make, place, new=NEW))
+
+    async def check(place):
+        if place.map_path("new").exists():
+            await assert_good(place, new=NEW)
+        run_sweep(place)
+        await make(place, again=NEW)
+        await assert_good(place, old=OLD, again=NEW)
+        assert_nothing_leaks(place)
+
+    for place in each_death(memory, prepare, work):
+        anyio.run(check, place)
+
+
+@pytest.mark.timeout(300)
+def test_the_first_backup_of_a_repository_may_die_anywhere(memory):
+    def work(place):
+        anyio.run(partial(make, place, new=NEW))
+
+    async def check(place):
+        run_sweep(place)
+        await make(place, again=NEW)
+        await assert_good(place, again=NEW)
+        assert_nothing_leaks(place)
+
+    for place in each_death(memory, lambda _place: None, work):
+        anyio.run(check, place)
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_that_dies_anywhere_loses_nothing(memory):
+    def prepare(place):
+        anyio.run(partial(make, place, gone=BIG, old=OLD))
+        place.remove("gone")
+
+    async def check(place):
+        await assert_good(place, old=OLD)
+        # A backup that comes now counts on nothing that the next sweep removes.
+        await make(place, new=NEW)
+        run_sweep(place)
+        await assert_good(place, old=OLD, new=NEW)
+        assert_nothing_leaks(place)
+
+    for place in each_death(memory, prepare, run_sweep):
+        anyio.run(check, place)

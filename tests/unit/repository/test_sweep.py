@@ -1,0 +1,202 @@
+"""What a sweep removes, and what it must not, whatever else goes on."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.small_repository import PACKAGER, SmallRepository, content
+from virtbackup_async.errors import CorruptError, LockHeldError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.packagers.registry import open_reader
+from virtbackup_async.repository.chunk_writer import open_chunk_writer
+from virtbackup_async.repository.chunks import chunk_id
+from virtbackup_async.repository.leases import take_lease
+from virtbackup_async.repository.store import find_repository, make_repository
+from virtbackup_async.repository.sweep import SWEEPER, sweep
+
+
+def run_sweep(place):
+    return sweep(place.target, find_repository(place.target), lambda: None)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return SmallRepository(tmp_path / "target")
+
+
+BACKUPS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
+STEPS = st.lists(st.one_of(BACKUPS, st.integers(0, 9), st.just("sweep")), max_size=10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+def test_whatever_is_removed_the_rest_restores_and_nothing_leaks(steps):
+    with tempfile.TemporaryDirectory() as directory:
+        anyio.run(partial(take_steps, SmallRepository(Path(directory) / "target"), steps))
+
+
+async def take_steps(place, steps):
+    make_repository(place.target)
+    alive = {}
+    for count, step in enumerate([*steps, "sweep"]):
+        match step:
+            case list():
+                name = f"20260301-0215{count:02}_3_web"
+                await place.back_up(name, content(step))
+                alive[name] = content(step)
+            case int() if alive:
+                name = sorted(alive)[step % len(alive)]
+                place.remove(name)
+                del alive[name]
+            case "sweep":
+                run_sweep(place)
+                for name, data in alive.items():
+                    assert await place.restored(name) == data
+                assert_no_leak(place, alive.values())
+
+
+def assert_no_leak(place, images):
+    wanted = {chunk_id(content([n])) for data in images for n in numbers(data)}
+    indexed = place.indexed()
+    assert wanted <= set(indexed)
+    assert len(indexed) == len(set(indexed)), "a chunk is stored twice"
+    # What is dead may stay in packs that are mostly alive.
+    assert len(indexed) <= 2 * len(wanted)
+    assert bool(place.packs()) == bool(wanted)
+
+
+def numbers(data):
+    step = len(content([0]))
+    return {int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), step)} - {0}
+
+
+async def test_space_comes_back_and_is_told(place):
+    await place.back_up("a", content(range(1, 20)))
+    await place.back_up("b", content(range(1, 3)))
+    stored = sum(path.stat().st_size for path in place.packs())
+    assert run_sweep(place).freed_bytes == 0
+    place.remove("a")
+    swept = run_sweep(place)
+    assert swept.freed_bytes == stored
+    left = sum(path.stat().st_size for path in place.packs())
+    assert swept.stored_bytes == left < stored
+    assert 0 < swept.rewritten_bytes < left
+    assert await place.restored("b") == content(range(1, 3))
+    place.remove("b")
+    assert run_sweep(place).freed_bytes == left
+    assert place.packs() == []
+    assert place.indexed() == []
+
+
+async def test_nothing_goes_while_a_writer_may_count_on_it(place):
+    data = content([1, 2, 3])
+    await place.back_up("a", data)
+    place.remove("a")
+    writer = open_chunk_writer(find_repository(place.target), 1)
+    assert writer.add([memoryview(content([1]))], threads=1)[1] == 0, "it is there already"
+    swept = run_sweep(place)
+    assert (swept.freed_bytes, swept.waiting_bytes) == (0, swept.stored_bytes)
+    # A writer that comes now does not count on what is condemned.
+    late = open_chunk_writer(find_repository(place.target), 1)
+    assert late.add([memoryview(content([2]))], threads=1)[1] > 0
+    assert run_sweep(place).freed_bytes == 0
+    writer.close()
+    assert run_sweep(place).freed_bytes > 0, "the late one is not waited for"
+    late.close()
+
+
+async def test_what_a_writer_needed_after_all_is_kept(place):
+    data = content([1, 2, 3])
+    await place.back_up("a", data)
+    place.remove("a")
+    writer = open_chunk_writer(find_repository(place.target), 1)
+    assert run_sweep(place).waiting_bytes > 0
+    assert place.packs()
+    writer.close()
+    # As if it was that writer: it found its chunks in the condemned pack, and has its map.
+    find_repository(place.target).condemned.rename(place.target / "aside")
+    await place.back_up("b", data)
+    (place.target / "aside").rename(find_repository(place.target).condemned)
+    assert run_sweep(place).freed_bytes == 0
+    assert await place.restored("b") == data
+    assert len(place.packs()) == 1
+    assert not find_repository(place.target).condemned.exists()
+
+
+async def test_a_reader_finds_what_has_moved(place):
+    await place.back_up("a", content(range(1, 20)))
+    await place.back_up("b", content([1, 2]))
+    data = await swept_while_read(place)
+    assert data == content([1, 2])
+
+
+async def swept_while_read(place):
+    data = b""
+    async with (
+        open_reader(PACKAGER, place.directory, "b", BufferPool()) as package,
+        package.open_disk("b_vda.raw") as stream,
+    ):
+        place.remove("a")
+        assert run_sweep(place).rewritten_bytes
+        async for chunk in stream.chunks():
+            data += bytes(chunk.data)
+    return data
+
+
+async def test_two_sweeps_are_not_at_once(place):
+    await place.back_up("a", content([1]))
+    lease = take_lease(find_repository(place.target).leases, SWEEPER)
+    with pytest.raises(LockHeldError):
+        run_sweep(place)
+    lease.release()
+    run_sweep(place)
+
+
+@pytest.mark.parametrize("damage", ["map", "segment", "no segment"])
+async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
+    await place.back_up("a", content([1, 2]))
+    await place.back_up("b", content([3]))
+    place.remove("b")
+    (segment, *_) = sorted(find_repository(place.target).index.iterdir())
+    packs = place.packs()
+    match damage:
+        case "map":
+            flip(place.map_path("a"), 60)
+        case "segment":
+            flip(segment, 60)
+        case "no segment":
+            for path in find_repository(place.target).index.iterdir():
+                path.unlink()
+    with pytest.raises(CorruptError):
+        run_sweep(place)
+    assert place.packs() == packs
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
+    await place.back_up("a", content(range(1, 20)))
+    await place.back_up("b", content([1]))
+    (pack,) = place.packs()
+    flip(pack, 64 + 64 + 10)
+    place.remove("a")
+    assert run_sweep(place).freed_bytes == 0
+    assert place.packs() == [pack]
+
+
+async def test_many_small_segments_become_one(place):
+    for number in range(1, 12):
+        await place.back_up(f"b{number}", content([number]))
+    run_sweep(place)
+    assert len(list(find_repository(place.target).index.iterdir())) == 1
+    for number in range(1, 12):
+        assert await place.restored(f"b{number}") == content([number])
