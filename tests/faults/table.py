@@ -20,27 +20,37 @@ _HEAD = "| Point | Death | Command | Backups after clean |\n|---|---|---|---|"
 _WRITTEN = re.compile("before sync (package|part|temporary)")
 _PACKAGE = re.compile("package|definition")
 
-_OTHER_DEATHS = (
-    ("domain destroyed", "killed, domain destroyed", "libvirtd killed", "killed, libvirtd killed"),
+# Besides the kill of the command alone: at each moment of a backup one of them, in turn ...
+_IN_TURN = {
+    "backup, no agent": (
+        "target full", "domain destroyed", "killed, domain destroyed", "libvirtd killed",
+        "killed, libvirtd killed",
+    ),
+    "backup, shut off": ("libvirtd killed", "target full"),
+}  # fmt: skip
+# ... and where the domain or its images have just changed, or are about to, all that matter.
+_MORE = {
     (
+        "domain destroyed", "killed, domain destroyed", "libvirtd killed",
+        "killed, libvirtd killed",
+    ): (
         "after snapshotCreateXML", "after read image vda", "after blockCommit vda",
         "before pivot vda", "after pivot vda", "after remove overlay vda", "after pivot vdb",
         "before rename definition",
     ),
-)  # fmt: skip
-_FULL = (
-    "before create pending", "before sync temporary file", "after snapshotCreateXML",
-    "after read image vda", "before create temporary file (2)", "before create temporary file (4)",
-    "before remove pending",
-)  # fmt: skip
+    ("target full",): (
+        "before create pending", "before sync temporary file", "after snapshotCreateXML",
+        "after read image vda", "before create temporary file (2)",
+        "before create temporary file (4)", "before remove pending",
+    ),
+}  # fmt: skip
 _FROZEN = ("killed, libvirtd killed, guest frozen", "libvirtd killed, guest frozen")
 
-# What continuous integration tries: each step once, those that matter with every death.
+# What continuous integration tries of the kill alone: each step once.
 _QUICK = {
     "backup, running": (
-        "create pending|create temporary file.*|rename pending|getTime|snapshotCreateXML"
-        "|create package vd.|read image vda|sync package vda|blockCommit vd.|blockJobInfo vda"
-        "|pivot vd.|remove overlay vd.|rename definition|remove pending"
+        "rename pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
+        "|remove overlay vda|rename definition|remove pending"
     ),
     "backup, running, tar.gz": "create package|sync package|rename definition",
     "backup, shut off": "rename pending|create package vda|read image vda",
@@ -48,14 +58,6 @@ _QUICK = {
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
     "restore": "create part vda|sync part vdb|(link|rename) image vda|create domain XML",
-}
-_QUICK_OTHERS = {
-    ("after blockCommit vda", "domain destroyed"),
-    ("after snapshotCreateXML", "killed, domain destroyed"),
-    ("after pivot vdb", "killed, domain destroyed"),
-    ("after read image vda", "libvirtd killed"),
-    ("before pivot vda", "killed, libvirtd killed"),
-    ("after read image vda", "target full"),
 }
 
 
@@ -67,18 +69,29 @@ def planned_rows(points: Mapping[str, Sequence[str]]) -> list[Row]:
     """
     rows = []
     for scenario, passed in points.items():
-        if scenario == "backup, no agent":
-            deaths, at = _OTHER_DEATHS
-            rows += [Row(scenario, point, death) for point in at for death in deaths]
-            rows += [Row(scenario, point, "target full") for point in _FULL]
-            continue
-        is_second = scenario.endswith("tar.gz")
-        for point in _moments(passed):
-            if not is_second or _PACKAGE.search(point):
-                rows.append(Row(scenario, point, "killed"))
-        if scenario == "backup, running":
-            rows += [Row(scenario, "before snapshotCreateXML", death) for death in _FROZEN]
+        moments = _moments(passed)
+        for point in passed:
+            rows += [Row(scenario, point, death) for death in _deaths(scenario, point, moments)]
     return rows
+
+
+def _deaths(scenario: str, point: str, moments: Sequence[str]) -> list[str]:
+    if scenario == "backup, no agent":
+        found = [death for deaths, at in _MORE.items() if point in at for death in deaths]
+        return list(dict.fromkeys([*_in_turn(scenario, point, moments), *found]))
+    if scenario.endswith("tar.gz") and not _PACKAGE.search(point):
+        return []
+    if (scenario, point) == ("backup, running", "before snapshotCreateXML"):
+        return list(_FROZEN)
+    return ["killed", *_in_turn(scenario, point, moments)] if point in moments else []
+
+
+def _in_turn(scenario: str, point: str, moments: Sequence[str]) -> Sequence[str]:
+    """Return the one death of all that the scenario meets in turn at this moment, if any."""
+    deaths = _IN_TURN.get(scenario, ())
+    if not deaths or point not in moments:
+        return ()
+    return (deaths[moments.index(point) % len(deaths)],)
 
 
 def _moments(points: Sequence[str]) -> list[str]:
@@ -93,12 +106,23 @@ def _moments(points: Sequence[str]) -> list[str]:
     ]
 
 
-def is_quick(row: Row) -> bool:
-    """Whether the fault is tried in every run, and not in whole runs alone."""
-    if row.death != "killed":
-        return row.death in _FROZEN or (row.point, row.death) in _QUICK_OTHERS
+def quick_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return what is tried in every run, and not in whole runs alone."""
+    chosen = []
+    for _scenario, group in groupby(rows, attrgetter("scenario")):
+        of_scenario = list(group)
+        moments = _moments(list(dict.fromkeys(row.point for row in of_scenario)))
+        chosen += [row for row in of_scenario if _is_quick(row, moments)]
+    return chosen
+
+
+def _is_quick(row: Row, moments: Sequence[str]) -> bool:
+    if row.scenario == "backup, no agent":
+        return row.death in _in_turn(row.scenario, row.point, moments)
     what = f"(after|during) ({_QUICK.get(row.scenario, '')})"
-    return re.fullmatch(what, row.point) is not None
+    return row.death in _FROZEN or (
+        row.death == "killed" and re.fullmatch(what, row.point) is not None
+    )
 
 
 def read_rows(page: Path = PAGE) -> list[Row]:
