@@ -23,19 +23,22 @@ from typing import Final
 
 from anyio import Event, create_memory_object_stream, to_thread
 from anyio.abc import TaskGroup
-from zlib_ng import zlib_ng
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.gzip_member import compress_gzip
 from virtbackup_async.packagers.output import OutputFile, Piece
 
-_GZIP_WRAPPER: Final = 31
 _MIB: Final = 1024 * 1024
+_USUAL_LEVEL: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a segment is compressed. Larger segments pack better where the window is large."""
+    """How a segment is compressed, and how long segments are.
+
+    They are short, because a reader decompresses them side by side, and many are in memory at once.
+    """
 
     compress: Callable[[bytearray], bytes]
     segment_bytes: int
@@ -44,15 +47,20 @@ class Method:
 def method_of(compression: str, level: int) -> Method:
     """The method of a tar package; level 0 is each format's usual one."""
     if compression == "gz":
-        return Method(partial(_gzip, level or 6), _MIB)
+        return Method(partial(compress_gzip, level or _USUAL_LEVEL), _MIB)
     if compression == "bz2":
-        return Method(partial(bz2.compress, compresslevel=level or 9), 4 * _MIB)
-    return Method(partial(lzma.compress, preset=level or 6), 8 * _MIB)
+        # One block of the format's: longer segments would not pack better.
+        return Method(partial(bz2.compress, compresslevel=level or 9), (level or 9) * 100_000)
+    level = level or _USUAL_LEVEL
+    # A compressor needs eleven times its dictionary, and no longer one than the segment is.
+    segment_bytes = 2 * _MIB << max(0, level - _USUAL_LEVEL)
+    dictionary_bytes = min(segment_bytes, _MIB << level - 1)
+    return Method(partial(_xz, level, dictionary_bytes), segment_bytes)
 
 
-def _gzip(level: int, data: bytearray) -> bytes:
-    compressed: bytes = zlib_ng.compress(data, level, _GZIP_WRAPPER)
-    return compressed
+def _xz(level: int, dictionary_bytes: int, data: bytearray) -> bytes:
+    lzma2 = {"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary_bytes}
+    return lzma.compress(data, filters=[lzma2])
 
 
 @asynccontextmanager

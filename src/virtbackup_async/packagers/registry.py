@@ -27,7 +27,7 @@ from virtbackup_async.packagers.names import (
 from virtbackup_async.packagers.repository import open_repository_writer
 from virtbackup_async.packagers.repository_reader import open_repository_reader
 from virtbackup_async.packagers.tar import open_tar_writer
-from virtbackup_async.packagers.tar_reader import TarReader
+from virtbackup_async.packagers.tar_reader import open_tar_reader
 from virtbackup_async.packagers.zstd import ZstdWriter
 from virtbackup_async.packagers.zstd_reader import ZstdReader
 
@@ -68,7 +68,8 @@ async def open_reader(
         case "directory":
             yield DirectoryReader(directory, name, buffers)
         case "tar":
-            yield TarReader(tar_path(directory, name, packager), buffers)
+            async with open_tar_reader(tar_path(directory, name, packager), buffers) as reader:
+                yield reader
         case "zstd":
             yield ZstdReader(directory, name, buffers)
         case "repository":

@@ -1,51 +1,68 @@
 """Reading disks out of tar packages: ours, and the dense ones of virt-backup.
 
 Opened by ``registry.py``. Every disk that is open has its own tarfile, so several can be read at
-once. The archive is only searched up to the member that is wanted: in a compressed one, what lies
-before a place must be decompressed to get there, and going back starts again.
+once. A compressed archive of ours is decompressed on all cores, and only where it must be; those of
+others are one long stream, which takes one thread from the front to the member that is wanted.
 """
 
 import os
 import tarfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
+from zlib_ng import gzip_ng
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.members import split_of
 from virtbackup_async.packagers.names import plain_name
+from virtbackup_async.packagers.split_file import SplitFile
 from virtbackup_async.packagers.tar_format import Layout
+
+_GZIP: Final = b"\x1f\x8b"
+_THREADS: Final = min(8, os.cpu_count() or 1)
+_MEMBERS_AHEAD: Final = _THREADS + 1
+
+
+@asynccontextmanager
+async def open_tar_reader(path: Path, buffers: BufferPool) -> AsyncIterator["TarReader"]:
+    """Read disks out of the archive at ``path``, all of them with the same few threads."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decompress") as threads:
+        yield TarReader(path, buffers, threads)
 
 
 class TarReader:
     """The ``PackageReader`` of tar packages."""
 
-    def __init__(self, path: Path, buffers: BufferPool) -> None:
+    def __init__(self, path: Path, buffers: BufferPool, threads: ThreadPoolExecutor) -> None:
         self._path = path
         self._buffers = buffers
+        self._threads = threads
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
         plain_name(file)
-        member = await to_thread.run_sync(_open_member, self._path, file)
+        member = await to_thread.run_sync(_open_member, self._path, self._threads, file)
         try:
             async with open_stream(member, self._buffers, file) as stream:
                 yield stream
         finally:
-            member.close()
+            with CancelScope(shield=True):
+                await to_thread.run_sync(member.close)
 
     async def files(self) -> tuple[str, ...]:
         return await to_thread.run_sync(self._files)
 
     def _files(self) -> tuple[str, ...]:
         with ExitStack() as opened, reading(self._path):
-            archive = _open_archive(self._path, opened)
+            archive = _open_archive(self._path, self._threads, opened)
             return tuple(sorted(member.name for member in archive if member.isreg()))
 
 
@@ -71,9 +88,9 @@ class _Member:
                 target = target[count:]
 
 
-def _open_member(path: Path, file: str) -> _Member:
+def _open_member(path: Path, threads: ThreadPoolExecutor, file: str) -> _Member:
     with ExitStack() as opened:
-        archive = _open_archive(path, opened)
+        archive = _open_archive(path, threads, opened)
         with reading(path):
             info = next((member for member in archive if member.name == file), None)
         if info is None:
@@ -83,11 +100,19 @@ def _open_member(path: Path, file: str) -> _Member:
         return member
 
 
-def _open_archive(path: Path, opened: ExitStack) -> tarfile.TarFile:
+def _open_archive(path: Path, threads: ThreadPoolExecutor, opened: ExitStack) -> tarfile.TarFile:
     with reading(path):
         # Neither a link nor a pipe in the place of a package may lead us on.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         file = opened.enter_context(os.fdopen(fd, "rb"))
+        split = split_of(fd)
+        if split is not None:
+            plain = opened.enter_context(SplitFile(fd, split, threads, _MEMBERS_AHEAD))
+            return opened.enter_context(tarfile.open(fileobj=plain, mode="r:"))
+        if os.pread(fd, len(_GZIP), 0) == _GZIP:
+            stream = gzip_ng.GzipNGFile(fileobj=file)  # type: ignore[no-untyped-call]
+            opened.enter_context(stream)
+            return opened.enter_context(tarfile.open(fileobj=stream, mode="r:"))
         return opened.enter_context(tarfile.open(fileobj=file, mode="r:*"))
 
 

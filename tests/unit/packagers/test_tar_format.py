@@ -10,7 +10,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.tar_format import Layout, end_of_archive, member_head, padding
-from virtbackup_async.packagers.tar_reader import TarReader
+from virtbackup_async.packagers.tar_reader import open_tar_reader
 
 GIB = 1 << 30
 
@@ -129,7 +129,7 @@ async def test_impossible_sparse_map_is_corrupt(tmp_path, sparse_map):
     path = tmp_path / "a.tar"
     hostile_archive(path, sparse_map)
     with pytest.raises(CorruptError, match=r"a\.tar"):
-        async with TarReader(path, BufferPool()).open_disk("disk"):
+        async with open_tar_reader(path, BufferPool()) as reader, reader.open_disk("disk"):
             pass
 
 
@@ -140,5 +140,5 @@ async def test_member_that_is_no_file_is_corrupt(tmp_path, kind):
     info.type, info.linkname = kind, "/etc/shadow"
     path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
     with pytest.raises(CorruptError, match="not a regular file"):
-        async with TarReader(path, BufferPool()).open_disk("disk"):
+        async with open_tar_reader(path, BufferPool()) as reader, reader.open_disk("disk"):
             pass
