@@ -53,7 +53,7 @@ def method_of(compression: str, level: int) -> Method:
         return Method(partial(bz2.compress, compresslevel=level or 9), (level or 9) * 100_000)
     level = level or _USUAL_LEVEL
     # A compressor needs eleven times its dictionary, and no longer one than the segment is.
-    segment_bytes = 2 * _MIB << max(0, level - _USUAL_LEVEL)
+    segment_bytes = 2 * _MIB << min(2, max(0, level - _USUAL_LEVEL))
     dictionary_bytes = min(segment_bytes, _MIB << level - 1)
     return Method(partial(_xz, level, dictionary_bytes), segment_bytes)
 

@@ -24,8 +24,9 @@ from typing import Final
 from virtbackup_async.packagers.gzip_member import HEAD_BYTES, decompress_gzip, member_lengths
 from virtbackup_async.packagers.xz_index import xz_streams
 
-MOST_BYTES: Final = 32 * 1024 * 1024
-"""More than the largest segment that ``compressor.py`` makes."""
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Twice the largest segment that ``compressor.py`` makes."""
+_MOST_BZIP2_BYTES: Final = 4 * 1024 * 1024
 _BZIP2_START: Final = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _BZIP2_START_BYTES: Final = 10
 _READ_BYTES: Final = 256 * 1024
@@ -101,7 +102,7 @@ def _end_of_bzip2(fd: int, place: int, buffer: bytearray) -> int:
         more = os.pread(fd, _READ_BYTES, place + len(buffer))
         if not more:
             return len(buffer)
-        if len(buffer) > MOST_BYTES:
+        if len(buffer) > _MOST_BZIP2_BYTES:
             raise ValueError(f"bzip2 stream at byte {place} is too long")
         buffer += more
     return found.start()
@@ -121,15 +122,16 @@ def _xz(packed: bytes, plain_bytes: int | None) -> bytes:
 
 
 def _bzip2(packed: bytes, plain_bytes: int | None) -> bytes:
-    return _whole(bz2.BZ2Decompressor(), packed, plain_bytes)
+    return _whole(bz2.BZ2Decompressor(), packed, plain_bytes, _MOST_BZIP2_BYTES)
 
 
 def _whole(
     decompressor: lzma.LZMADecompressor | bz2.BZ2Decompressor,
     packed: bytes,
     plain_bytes: int | None,
+    most_bytes: int = MOST_BYTES,
 ) -> bytes:
-    most_bytes = MOST_BYTES if plain_bytes is None else plain_bytes
+    most_bytes = most_bytes if plain_bytes is None else plain_bytes
     data = decompressor.decompress(packed, max_length=most_bytes + 1)
     if len(data) > most_bytes:
         raise ValueError("a member of it is too long")
