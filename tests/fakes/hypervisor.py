@@ -11,6 +11,7 @@ from virtbackup_async.engine.ports import BeforePivot
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.pull import PullJob
 
 Act = Callable[[], None]
 
@@ -25,6 +26,7 @@ class FakeDomain:
         self.persistent: dict[str, Path] | None = dict(images)
         self.own = dict(images)
         self.jobs: frozenset[str] = frozenset()
+        self.job: PullJob | None = None
         self.calls: list[str] = []
         self.before: dict[str, list[Act]] = {}
 
@@ -68,8 +70,21 @@ class FakeDomain:
     async def freeze(self) -> None:
         self._called("freeze")
 
-    async def thaw(self) -> None:
+    async def thaw(self) -> bool:
         self._called("thaw")
+        return True
+
+    async def prepare_backup(self) -> None:
+        self._called("prepare_backup")
+
+    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None:
+        self._called("begin_backup")
+        self.job = job
+
+    async def end_backup(self, socket: Path) -> None:
+        self._called("end_backup")
+        if self.job is not None and self.job.socket == socket:
+            self.job = None
 
     async def snapshot_names(self) -> tuple[str, ...]:
         return ()

@@ -29,13 +29,16 @@ _LIBVIRT = {
     "agentSetResponseTimeout": "agentSetResponseTimeout",
     "getTime": "getTime",
     "snapshotCreateXML": "snapshotCreateXML",
+    "fsFreeze": "fsFreeze",
     "fsThaw": "fsThaw",
+    "backupBegin": "backupBegin",
+    "_abort_backup": "abortJob",
     "blockCommit": "blockCommit",
     "blockJobInfo": "blockJobInfo",
     "blockJobAbort": "pivot",
     "_set_source": "updateDeviceFlags",
 }
-_ONCE = ("getTime", "blockJobInfo", "read ")
+_ONCE = ("getTime", "blockJobInfo", "abortJob", "read ")
 _DEV = re.compile(r"(?:[-_])(?P<dev>vd[a-z])\.")
 _ROLES = (
     (re.compile(r"\.json\.pending$"), "pending"),
@@ -43,6 +46,8 @@ _ROLES = (
     (re.compile(r"\.json$"), "definition"),
     (re.compile(r"\.part$"), "part"),
     (re.compile(r"\.vbk-[0-9a-f]+$"), "overlay"),
+    (re.compile(r"\.scratch$"), "scratch"),
+    (re.compile(r"^vbk-[0-9a-f]+\.sock$"), "socket"),
     (re.compile(r"^\d{8}-\d{6}_.*\.(tar|tar\.gz|qcow2|raw|zstd)$"), "package"),
     (re.compile(r"\.xml$"), "domain XML"),
     (re.compile(r"\.(qcow2|raw)$"), "image"),

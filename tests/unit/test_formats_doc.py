@@ -45,7 +45,7 @@ def test_definition_tables_have_all_keys():
 def test_pending_table_has_all_keys():
     assert documented("Pending") == keys(pending_file.DiskWire)
     described = keys(pending_file.PendingWire) - {"disks"}
-    assert described - {"quiesce"} <= keys(definition_file.DefinitionWire)
+    assert described - {"quiesce", "socket"} <= keys(definition_file.DefinitionWire)
     assert all(f"`{key}`" in section("Pending") for key in described)
 
 

@@ -84,6 +84,7 @@ class DefinitionWire(msgspec.Struct):
     disks: dict[str, str] = {}
     uuid: str | None = None
     state: str | None = None
+    method: str | None = None
     quiesced: bool | None = None
     frozen_ms: Bytes | None = None
     pinned: bool = False
@@ -111,6 +112,7 @@ def dumps(definition: Definition) -> bytes:
             disks=definition.disks,
             uuid=definition.domain_uuid,
             state=definition.state,
+            method=definition.method,
             quiesced=definition.quiesced,
             frozen_ms=definition.frozen_ms,
             pinned=definition.pinned,
@@ -148,6 +150,7 @@ def loads(data: bytes, path: Path) -> Definition:
         skipped=wire.skipped,
         quiesced=wire.quiesced,
         state=wire.state,
+        method=wire.method,
         frozen_ms=wire.frozen_ms,
         pinned=wire.pinned,
         verified=_verification(wire.verified) if wire.verified else None,

@@ -32,6 +32,8 @@ _FORMAT_MAX_BYTES = 14
 _STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES - 4
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
+# Counterpart: model/pull.py knows a scratch image of ours by it.
+_SCRATCH_SUFFIX = ".scratch"
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ESCAPE_LOOKALIKE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
@@ -86,6 +88,13 @@ def beside(image: Path, token: str) -> Path:
     suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)
+
+
+def scratch_path(directory: Path, image: str, token: str) -> Path:
+    """Return the path of a pull job's scratch image: in ``directory``, named after the image."""
+    suffix = f"{_OVERLAY_MARK}{token}{_SCRATCH_SUFFIX}"
+    stem = path_component(image, COMPONENT_MAX_BYTES - len(suffix.encode()))
+    return directory / f"{stem}{suffix}"
 
 
 def is_overlay_of(overlay: Path, image: Path) -> bool:

@@ -16,6 +16,7 @@ from virtbackup_async.catalog.names import is_overlay_of
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.pull import is_scratch_of_ours, is_socket_of_ours
 
 SUFFIX = ".json.pending"
 
@@ -29,6 +30,7 @@ class DiskWire(msgspec.Struct):
     target: str
     backing: tuple[str, ...] = ()
     committed: bool = False
+    scratch: str | None = None
 
 
 class PendingWire(msgspec.Struct):
@@ -45,6 +47,7 @@ class PendingWire(msgspec.Struct):
     uuid: str | None = None
     quiesce: bool = False
     state_files: tuple[str, ...] = ()
+    socket: str | None = None
 
 
 def dumps(pending: Pending) -> bytes:
@@ -62,6 +65,7 @@ def dumps(pending: Pending) -> bytes:
             uuid=pending.domain_uuid,
             quiesce=pending.quiesce,
             state_files=pending.state_files,
+            socket=pending.socket,
         )
     )
 
@@ -94,6 +98,7 @@ def loads(data: bytes, path: Path) -> Pending:
         domain_uuid=wire.uuid,
         quiesce=wire.quiesce,
         state_files=wire.state_files,
+        socket=wire.socket,
     )
 
 
@@ -105,7 +110,11 @@ def _check(wire: PendingWire, path: Path) -> None:
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
             # Undoing removes the overlay: what is written here must not name any other file.
             raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
+        if disk.scratch is not None and not is_scratch_of_ours(Path(disk.scratch)):
+            raise DefinitionError(f"{path}: disks.{dev}.scratch is not a scratch image's name")
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)
+    if wire.socket is not None and not is_socket_of_ours(Path(wire.socket)):
+        raise DefinitionError(f"{path}: socket is not the name of a backup job's socket")
     for file in wire.state_files:
         raw_json.check_file(file, wire.name, path, "state_files", ours=ours)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virtbackup_async.config.patterns import HostPattern, any_includes
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.pull import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Group:
         target: None where neither the group nor the defaults name one: it cannot be backed up.
         autostart: backed up when no group is named.
         rate_limit: bytes a second that its images are read at, all together; None: no limit.
+        method: how a running domain's disks are made to stand still.
+        scratch: where scratch images of pull jobs go; None: beside each disk's image.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
     """
 
@@ -65,6 +68,8 @@ class Group:
     autostart: bool = False
     autostart_given: bool = False
     quiesce: bool = False
+    method: Method = Method.SNAPSHOT
+    scratch: Path | None = None
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()
     hooks: Hooks = Hooks()

@@ -17,6 +17,7 @@ from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.packager_rules import check_packager, clean_options, known_options
+from virtbackup_async.model.pull import Method
 
 Section = dict[str, Any]
 
@@ -46,6 +47,8 @@ GROUP_KEYS: Mapping[str, Check] = {
     "autostart": values.flag,
     "quiesce": values.flag,
     "rate_limit": values.rate,
+    "method": values.method,
+    "scratch": values.file,
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
     "hooks": values.mapping,
@@ -124,6 +127,8 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         autostart=merged.get("autostart", False),
         autostart_given="autostart" in merged,
         quiesce=merged.get("quiesce", False),
+        method=Method(merged.get("method", Method.SNAPSHOT)),
+        scratch=merged.get("scratch"),
         retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),
         hooks=merged.get("hooks", Hooks()),

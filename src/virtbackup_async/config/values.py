@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
+from virtbackup_async.model.pull import Method
 
 MAX_COUNT: Final = 1_000_000
 _RATE: Final = r"^([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*(?:([KMGT])(i?B)?|B)?(?:/s)?$"
@@ -149,6 +150,7 @@ def one_of(*words: str) -> Check:
 
 
 packager_type = one_of(*PACKAGER_TYPES)
+method = one_of(*Method)
 
 
 @_takes({"type": "object"})

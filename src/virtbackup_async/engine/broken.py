@@ -20,6 +20,7 @@ from virtbackup_async.catalog.scanning import FoundPending, definition_path
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
+from virtbackup_async.engine.pull import end_pull
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back
 from virtbackup_async.engine.whereabouts import uuid_of
 from virtbackup_async.errors import HypervisorError, RollbackError, VirtBackupError
@@ -42,10 +43,12 @@ async def undo_pending(
     if not is_ours(pending.version):
         await refuse_while_virt_backup_runs(pending.name)
     if pending.quiesce:
-        # libvirt thaws in the call that freezes; it may have died in it.
+        # libvirt thaws in the call that freezes, and may have died in it; a pull job is begun in
+        # a guest that we froze, and may have died with.
         with suppress(HypervisorError):
             await domain.thaw()
     failures = await _put_back_all(hypervisor, domain, catalog, found)
+    failures += await _end_job(hypervisor, domain, pending)
     if failures:
         raise RollbackError(
             f"{domain.name}: backup {pending.name} cannot be undone: {'; '.join(failures)}",
@@ -81,6 +84,16 @@ async def _put_back_all(
         except VirtBackupError as error:
             failures.append(error.message)
     return failures
+
+
+async def _end_job(hypervisor: HypervisorPort, domain: ImageUser, pending: Pending) -> list[str]:
+    if pending.pull_job is None:
+        return []
+    try:
+        await end_pull(hypervisor, domain, pending.pull_job)
+    except VirtBackupError as error:
+        return [error.message]
+    return []
 
 
 async def undo_dead_backups(

@@ -75,8 +75,8 @@ async def _undo(undoing: Undoing, found: FoundPending, patience: Patience) -> bo
 
 
 async def _domain_of(hypervisor: HypervisorPort, pending: Pending) -> tuple[ImageUser, str | None]:
-    """Return the domain and its UUID; libvirt is asked only where there may be an overlay."""
-    if not overlaid_disks(pending):
+    """Return the domain and its UUID; libvirt is asked only where it may have been changed."""
+    if not overlaid_disks(pending) and pending.pull_job is None:
         return GoneDomain(pending.domain_name), None
     domain = await find_domain(hypervisor, pending)
     return domain, None if isinstance(domain, GoneDomain) else domain.uuid

@@ -11,7 +11,6 @@ from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, signature
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
@@ -59,7 +58,7 @@ async def copy_disk(
         before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
         streams = [
             await stack.enter_async_context(
-                open_image_stream(image.path, environment.buffers, limits=job.limits)
+                still.open_stream(disk, image, environment.buffers, job.limits)
             )
             for image in images
         ]

@@ -16,7 +16,6 @@ Each level is an ``async with``: whatever goes wrong inside, the levels undo the
 innermost out. An undo that fails raises ``RollbackError``, and then the pending file stays.
 """
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -25,17 +24,18 @@ from pathlib import Path
 
 import anyio
 
-from virtbackup_async import __version__
-from virtbackup_async.catalog import names
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.broken import undo_dead_backups
 from virtbackup_async.engine.disk_copy import DiskJob, copy_disk, image_files
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
+from virtbackup_async.engine.intent import write_intent
 from virtbackup_async.engine.locks import Patience, hold_domain
+from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.pull import pulled
 from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
@@ -49,14 +49,15 @@ from virtbackup_async.events import (
     PhaseChanged,
     Warned,
 )
-from virtbackup_async.model.backup import Definition, DiskRecord, Pending, PendingDisk
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import Definition, DiskRecord, Pending
 from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.pull import Method
 from virtbackup_async.packagers.interface import PackageWriter
 from virtbackup_async.packagers.registry import open_writer
 
 MAX_TRIES = 3
 UNDO_TIMEOUT_S = 60
-NAME_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,17 @@ async def _open_try(
 ) -> AsyncGenerator[_Try]:
     """Look at the domain, and put the intent on disk; take it away unless something is left."""
     info = await domain.info()
-    selection = await select_disks(info, planned.disks)
+    pull, warning = await is_pulled(
+        environment.hypervisor, planned.group.method, info, planned.disks
+    )
+    if warning is not None:
+        environment.emit(Warned(warning, domain.name))
+    selection = await select_disks(info, planned.disks, pull=pull)
     for skipped in selection.skipped:
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
     for kind, reason in selection.state.missing.items():
         environment.emit(missing(domain.name, kind, reason))
-    pending, path = await _create_pending(environment, catalog, planned, info, selection)
+    pending, path = await write_intent(environment, catalog, planned, info, selection)
     left = False
     try:
         yield _Try(planned, domain, info, selection, catalog, pending, path)
@@ -147,58 +153,16 @@ def _leaves_something(error: BaseException) -> bool:
     return isinstance(error, RollbackError)
 
 
-async def _create_pending(
-    environment: Environment,
-    catalog: Catalog,
-    planned: PlannedBackup,
-    info: DomainInfo,
-    selection: Selection,
-) -> tuple[Pending, Path]:
-    token = secrets.token_hex(4)
-    while True:
-        pending = _intent(environment, planned, info, selection, token)
-        try:
-            return pending, await catalog.create_pending(pending)
-        except FileExistsError:
-            # A name holds seconds; two backups of a domain in one second need two of them.
-            await anyio.sleep(NAME_RETRY_S)
-
-
-def _intent(
-    environment: Environment,
-    planned: PlannedBackup,
-    info: DomainInfo,
-    selection: Selection,
-    token: str,
-) -> Pending:
-    now = environment.now()
-    name = names.backup_name(info.name, info.domain_id, now)
-    disks = {}
-    for disk in selection.disks:
-        file, *backing = image_files(name, disk)
-        overlay = str(names.overlay_path(disk.path, token)) if info.is_active else None
-        disks[disk.dev] = PendingDisk(str(disk.path), disk.format, overlay, file, tuple(backing))
-    return Pending(
-        name=name,
-        domain_id=info.domain_id,
-        domain_name=info.name,
-        domain_xml=info.xml,
-        disks=disks,
-        version=__version__,
-        date=int(now.timestamp()),
-        packager=planned.group.packager,
-        domain_uuid=info.uuid,
-        quiesce=planned.quiesce,
-        state_files=tuple(file.name_in(name) for file in selection.state.files),
-    )
-
-
 async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Path]:
     """Fill the package and make the backup complete."""
     pending = attempt.pending
     environment.emit(
         BackupStarted(
-            attempt.planned.group.name, attempt.domain.name, pending.name, tuple(pending.disks)
+            attempt.planned.group.name,
+            attempt.domain.name,
+            pending.name,
+            tuple(pending.disks),
+            _method(attempt),
         )
     )
     async with open_writer(
@@ -223,6 +187,15 @@ def _still_disks(
     if not attempt.info.is_active:
         return _at_rest(attempt)
     environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
+    if attempt.pending.pull_job is not None:
+        return pulled(
+            environment.hypervisor,
+            attempt.domain,
+            attempt.pending.pull_job,
+            attempt.selection.others,
+            environment.emit,
+            quiesce=attempt.planned.quiesce,
+        )
     held = {
         dev: OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot or ""))
         for dev, disk in attempt.pending.disks.items()
@@ -279,7 +252,7 @@ def _definition(
         name=pending.name,
         domain_id=pending.domain_id,
         domain_name=pending.domain_name,
-        domain_xml=pending.domain_xml,
+        domain_xml=_packed_xml(pending),
         disks={dev: record.image.file for dev, record in records.items()},
         version=pending.version,
         date=pending.date,
@@ -289,9 +262,23 @@ def _definition(
         skipped={**skipped, **state.missing},
         quiesced=still.quiesced,
         state="running" if attempt.info.is_active else "shutoff",
+        method=_method(attempt),
         frozen_ms=still.frozen_ms,
         state_files=state.records,
     )
+
+
+def _packed_xml(pending: Pending) -> str:
+    """Return the domain's XML as it fits the images in the package."""
+    if pending.pull_job is None:
+        return pending.domain_xml
+    return domain_xml.with_raw_disks(pending.domain_xml, pending.disks.keys())
+
+
+def _method(attempt: _Try) -> str:
+    if not attempt.info.is_active:
+        return "copy"
+    return Method.SNAPSHOT if attempt.pending.pull_job is None else Method.PULL
 
 
 def _done(

@@ -7,7 +7,7 @@ under the copy; ``AtRest.check`` notices, and the backup starts over with a snap
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,11 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
-from virtbackup_async.model.domain import Disk
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.domain import BackingImage, Disk
 
 CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
 
@@ -40,6 +44,11 @@ class StillDisks(Protocol):
 
     quiesced: bool | None
     frozen_ms: int | None
+
+    def open_stream(
+        self, disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        """Read an image of the disk: its own, or one below it."""
 
     async def release(self, disk: Disk) -> None:
         """Let one disk go, after its image was copied; raises if it did not stand still."""
@@ -105,6 +114,11 @@ class Overlaid:
         if taken:
             self._warn("the guest may have stayed frozen for long", error)
         return taken
+
+    def open_stream(
+        self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        return open_image_stream(image.path, buffers, limits=limits)
 
     async def release(self, disk: Disk) -> None:
         """Commit the disk's overlay into its image, and remove it."""
@@ -180,6 +194,11 @@ class AtRest:
         """Remember what each image looks like before it is read."""
         for disk in disks:
             self.signatures[disk.path] = await to_thread.run_sync(signature, disk.path)
+
+    def open_stream(
+        self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        return open_image_stream(image.path, buffers, limits=limits)
 
     async def release(self, disk: Disk) -> None:
         """Check that the image stood still.

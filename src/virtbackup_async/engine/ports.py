@@ -10,6 +10,7 @@ from typing import Protocol
 
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.pull import PullJob
 
 BeforePivot = Callable[[], Awaitable[None]]
 
@@ -25,7 +26,9 @@ class ImageUser(Protocol):
         self, dev: str, before_pivot: BeforePivot, *, resume: bool = False
     ) -> None: ...
 
-    async def thaw(self) -> None: ...
+    async def thaw(self) -> bool: ...
+
+    async def end_backup(self, socket: Path) -> None: ...
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
@@ -46,6 +49,10 @@ class DomainPort(ImageUser, Protocol):
     async def snapshot(
         self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
     ) -> None: ...
+
+    async def prepare_backup(self) -> None: ...
+
+    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None: ...
 
     async def freeze(self) -> None: ...
 

@@ -15,6 +15,7 @@ from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.model.domain_xml import disk_sources
+from virtbackup_async.model.pull import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,15 @@ def _images(
         yield file, source, None
         return
     for image in (record.image, *record.backing):
-        yield image.file, image.source, image
+        source = _as_raw(image.source) if definition.method == Method.PULL else image.source
+        yield image.file, source, image
+
+
+def _as_raw(source: str) -> str:
+    """Return a name that says what was pulled from a disk: raw, whatever the disk is."""
+    if source.endswith((".raw", ".img")):
+        return source
+    return source.removesuffix(".qcow2") + ".raw"
 
 
 def _free_name(taken: set[str], dev: str, source: str, file: str) -> str:

@@ -21,11 +21,15 @@ NOT_WANTED = "not listed in `disks` of the configuration"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The disks to back up, those that are left out with a reason, and the domain's state."""
+    """The disks to back up, those that are left out with a reason, and the domain's state.
+
+    With ``pull``, QEMU serves the disks; without, their images are read.
+    """
 
     disks: tuple[Disk, ...]
     skipped: tuple[SkippedDisk, ...]
     state: DomainState
+    pull: bool = False
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -33,27 +37,31 @@ class Selection:
         return tuple(disk.dev for disk in self.skipped)
 
 
-async def select_disks(info: DomainInfo, wanted: Sequence[str]) -> Selection:
+async def select_disks(info: DomainInfo, wanted: Sequence[str], *, pull: bool = False) -> Selection:
     """Choose the disks of a domain, find the images below them, and the domain's state.
 
     Args:
         info: the domain, with its XML.
         wanted: disk targets; empty for all that can be backed up.
+        pull: whether QEMU will serve them, as raw images with nothing below them.
 
     Raises:
         DiskNotFoundError: a wanted disk does not exist or cannot be backed up; or none can.
         ImageError: an image is missing or unreadable.
         RollbackError: the domain still runs on the overlay of a backup that was killed.
     """
-    possible, skipped = domain_xml.disks(info.xml)
+    possible, skipped = domain_xml.disks(info.xml, pull=pull)
     _check_wanted(info, wanted, possible, skipped)
     chosen = tuple(disk for disk in possible if not wanted or disk.dev in wanted)
     if not chosen:
         reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
         raise DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
     left_out = tuple(SkippedDisk(disk.dev, NOT_WANTED) for disk in possible if disk not in chosen)
-    disks = tuple([await _with_chain(info, disk) for disk in chosen])
-    return Selection(disks, (*skipped, *left_out), await find_state(info))
+    if pull:
+        disks = tuple(replace(_not_on_ours(info, disk), format="raw") for disk in chosen)
+    else:
+        disks = tuple([await _with_chain(info, disk) for disk in chosen])
+    return Selection(disks, (*skipped, *left_out), await find_state(info), pull)
 
 
 def _check_wanted(
@@ -79,12 +87,17 @@ def _check_wanted(
 
 async def _with_chain(info: DomainInfo, disk: Disk) -> Disk:
     await to_thread.run_sync(_check_readable, info.name, disk.dev, disk.path)
+    _not_on_ours(info, disk)
+    return replace(disk, backing=await qemu_img.backing_chain(disk.path, disk.format))
+
+
+def _not_on_ours(info: DomainInfo, disk: Disk) -> Disk:
     if is_overlay_of_ours(disk.path):
         raise RollbackError(
             f"{info.name}: {disk.dev} still runs on the overlay of a killed backup, {disk.path}",
             hint="Run `virtbackup clean -b` first.",
         )
-    return replace(disk, backing=await qemu_img.backing_chain(disk.path, disk.format))
+    return disk
 
 
 def is_overlay_of_ours(path: Path) -> bool:

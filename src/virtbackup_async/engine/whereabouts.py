@@ -88,8 +88,11 @@ class GoneDomain:
     async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
         self._say(dev, before_pivot, resume)
 
-    async def thaw(self) -> None:
+    async def thaw(self) -> bool:
         self._say()
+
+    async def end_backup(self, socket: Path) -> None:
+        self._say(socket)
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._say(dev, path, image_format)

@@ -19,13 +19,17 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackupStarted:
-    """The intent is on disk; the domain's disks are about to be frozen and copied."""
+    """The intent is on disk; the domain's disks are about to be frozen and copied.
+
+    ``method`` is ``snapshot``, ``pull``, or ``copy`` for a domain that is shut off.
+    """
 
     kind: ClassVar[str] = "backup_started"
     group: str
     domain: str
     backup: str
     disks: tuple[str, ...]
+    method: str = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,13 @@ import anyio
 import libvirt
 
 from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
+from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
 from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
 from virtbackup_async.hypervisor.swtpm import swtpm_directory
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
+from virtbackup_async.model.pull import PullJob
 
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
@@ -27,6 +29,8 @@ AGENT_TIMEOUT_S = 30
 
 AGENT_CONNECT_TIMEOUT_S = 5
 AGENT_POLL_INTERVAL_S = 0.2
+END_TIMEOUT_S = 60
+END_INTERVAL_S = 0.05
 
 _SNAPSHOT_FLAGS = (
     libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -103,6 +107,46 @@ class Domain:
                 raise SnapshotError(error.message, hint=error.hint) from error
             raise
 
+    async def prepare_backup(self) -> None:
+        """Make sure that no job of libvirt's is in the way of :meth:`begin_backup`.
+
+        libvirt would wait for it half a minute, with the guest frozen.
+
+        Raises:
+            HypervisorError: another backup, a migration or the like runs.
+        """
+        handle = await self._handle()
+        job = await self._hypervisor.call(f"{self.name}: ask for its job", handle.jobInfo)
+        if job[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+            raise HypervisorError(
+                f"{self.name}: another backup job, or a migration, runs",
+                hint="Wait for it, or end it by `virsh domjobabort`.",
+            )
+
+    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None:
+        """Let QEMU serve the running domain's disks as they are now, until :meth:`end_backup`.
+
+        Raises:
+            HypervisorError: libvirt refused, or another job runs; nothing was made.
+        """
+        handle = await self._handle()
+        xml = backup_xml(job, others)
+        await self._hypervisor.call(f"{self.name}: begin backup", handle.backupBegin, xml, None, 0)
+
+    async def end_backup(self, socket: Path) -> None:
+        """End the backup job that serves at ``socket``, if there is one; wait until it is gone.
+
+        Raises:
+            HypervisorError: it does not end.
+        """
+        what = f"{self.name}: end backup"
+        deadline = anyio.current_time() + END_TIMEOUT_S
+        handle = await self._handle()
+        while await self._hypervisor.call(what, _abort_backup, handle, socket):
+            if anyio.current_time() > deadline:
+                raise HypervisorError(f"{what}: QEMU does not end it within {END_TIMEOUT_S} s")
+            await anyio.sleep(END_INTERVAL_S)
+
     async def prepare_quiesce(self) -> None:
         """Make sure that the guest agent answers, and that libvirt will not wait for it for ever.
 
@@ -128,8 +172,8 @@ class Domain:
         handle = await self._handle()
         await self._hypervisor.call(f"{self.name}: freeze", handle.fsFreeze, None, 0)
 
-    async def thaw(self) -> None:
-        """Ask the guest to thaw, whether it is frozen or not; an agent that is silent is no error.
+    async def thaw(self) -> bool:
+        """Ask the guest to thaw, whether it is frozen or not; False where no agent answers.
 
         Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
         agent only a moment later, see :meth:`prepare_quiesce`.
@@ -138,6 +182,8 @@ class Domain:
         if domain_xml.has_agent_channel((await self.info()).xml):
             with suppress(QuiesceError):
                 await self._ask_agent(f"{self.name}: thaw", handle.fsThaw, None, 0)
+                return True
+        return False
 
     async def _ask_agent(self, what: str, function: Callable[..., object], *args: object) -> None:
         """Make a call that needs the agent, with ``AGENT_CONNECT_TIMEOUT_S`` for it to be found."""
@@ -193,6 +239,21 @@ def _read_sources(handle: libvirt.virDomain) -> Sources:
     return Sources(
         domain_xml.disk_sources(live_xml), persistent, domain_xml.devs_with_block_job(live_xml)
     )
+
+
+def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
+    """Abort the job at that socket; True while there is one."""
+    try:
+        if not handle.isActive() or socket_of(handle.backupGetXMLDesc(0)) != socket:
+            return False
+        handle.abortJob()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_BACKUP:
+            return False
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+        # It is on its way out, or the domain is.
+    return True
 
 
 def _set_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:

@@ -5,7 +5,10 @@ files of either program read alike. docs/formats.md is the reference.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from virtbackup_async.model.pull import PullJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Definition:
 
     ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
     ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
-    backup is never removed by ``clean``. ``skipped`` says why a disk (by dev) or state
+    backup is never removed by ``clean``. ``method`` is ``snapshot``, ``pull``, or ``copy`` of a
+    domain that was shut off. ``skipped`` says why a disk (by dev) or state
     (by kind) is not in the backup.
     """
 
@@ -103,6 +107,7 @@ class Definition:
     skipped: dict[str, str] = field(default_factory=dict)
     quiesced: bool | None = None
     state: str | None = None
+    method: str | None = None
     frozen_ms: int | None = None
     pinned: bool = False
     verified: Verification | None = None
@@ -128,6 +133,7 @@ class PendingDisk:
         target: its file name inside the package.
         backing: file names, inside the package, of the images below it.
         committed: all that the overlay holds is in the image; the pivot was about to come.
+        scratch: the scratch image's path; None where the disk is not pulled.
     """
 
     src: str
@@ -136,6 +142,7 @@ class PendingDisk:
     target: str
     backing: tuple[str, ...] = ()
     committed: bool = False
+    scratch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ class Pending:
     """A backup that was started: all that is needed to undo it, written before anything is done.
 
     ``quiesce`` says that the guest was to be frozen, so it may have to be thawed. ``state_files``
-    are file names inside the package.
+    are file names inside the package. ``socket`` is that of a pull job, None for other methods.
     """
 
     name: str
@@ -157,3 +164,12 @@ class Pending:
     domain_uuid: str | None = None
     quiesce: bool = False
     state_files: tuple[str, ...] = ()
+    socket: str | None = None
+
+    @property
+    def pull_job(self) -> PullJob | None:
+        """The pull job that was made, or about to be made; None for other methods."""
+        if self.socket is None:
+            return None
+        scratch = {dev: Path(disk.scratch) for dev, disk in self.disks.items() if disk.scratch}
+        return PullJob(Path(self.socket), scratch)

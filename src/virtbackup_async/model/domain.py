@@ -6,19 +6,21 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk that can be backed up: a ``file`` disk with a writable image of its own.
+    """A disk that can be backed up: one with a writable image of its own.
 
     Attributes:
         dev: target name inside the domain, ``vda``.
-        path: the image that the domain writes to.
+        path: the image that the domain writes to; of a network disk its protocol and name.
         format: libvirt's driver type, ``qcow2`` or ``raw``.
         backing: the images below it, nearest first; empty without a backing chain.
+        kind: libvirt's type of the disk: ``file``, or for pull jobs another one.
     """
 
     dev: str
     path: Path
     format: str
     backing: tuple["BackingImage", ...] = ()
+    kind: str = "file"
 
 
 @dataclass(frozen=True, slots=True)

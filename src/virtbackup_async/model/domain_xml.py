@@ -5,6 +5,7 @@ no DTD, no network. Pure: text in, values out. Source: libvirt's
 docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from virtbackup_async.model.domain import Disk, SkippedDisk
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 SUPPORTED_FORMATS = ("qcow2", "raw")
+PULLED_KINDS = ("file", "block", "network")
 
 
 def parse(xml: str) -> etree._Element:
@@ -54,20 +56,25 @@ def canonical_uuid(text: str | None) -> str | None:
         return None
 
 
-def disks(xml: str) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
-    """Split a domain's disks into those that can be backed up and the rest with a reason each."""
+def disks(xml: str, *, pull: bool = False) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
+    """Split a domain's disks into those that can be backed up and the rest with a reason each.
+
+    Args:
+        xml: the domain's.
+        pull: whether QEMU will serve them: then it need not be files.
+    """
     wanted: list[Disk] = []
     skipped: list[SkippedDisk] = []
     for element in parse(xml).iterfind("devices/disk"):
         dev = _attribute(element, "target", "dev")
         if dev is None:
             continue
-        reason = _reason_to_skip(element)
+        reason = _reason_to_skip(element, pull=pull)
         if reason is not None:
             skipped.append(SkippedDisk(dev, reason))
             continue
-        path = Path(_attribute(element, "source", "file") or "")
-        wanted.append(Disk(dev, path, _format(element)))
+        kind = element.get("type", "")
+        wanted.append(Disk(dev, Path(_source(element)), _format(element), kind=kind))
     return tuple(wanted), tuple(skipped)
 
 
@@ -97,6 +104,29 @@ def has_agent_channel(xml: str) -> bool:
     return any(target.get("name") == AGENT_CHANNEL for target in targets)
 
 
+def socket_directories(xml: str) -> tuple[Path, ...]:
+    """Return the directories in which QEMU made sockets for the domain's channels, by itself."""
+    sources = parse(xml).iterfind("devices/channel[@type='unix']/source[@mode='bind']")
+    return tuple(dict.fromkeys(Path(source.get("path", "/")).parent for source in sources))
+
+
+def with_raw_disks(xml: str, devs: Collection[str]) -> str:
+    """Return the domain's XML with these disks raw, as a pull job takes them.
+
+    What libvirt found below them goes: a raw image has nothing below it.
+    """
+    root = parse(xml)
+    for element in root.iterfind("devices/disk"):
+        if _attribute(element, "target", "dev") not in devs:
+            continue
+        driver = element.find("driver")
+        if driver is not None:
+            driver.set("type", "raw")
+        for found in element.findall("backingStore"):
+            element.remove(found)
+    return etree.tostring(root, encoding="unicode")
+
+
 def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
     """Return the XML of one disk, changed to name ``path`` as its image.
 
@@ -118,20 +148,38 @@ def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
     raise DefinitionError(f"the domain has no disk {dev}")
 
 
-def _reason_to_skip(element: etree._Element) -> str | None:
+def _reason_to_skip(element: etree._Element, *, pull: bool) -> str | None:
     device = element.get("device", "disk")
     kind = element.get("type", "")
     image_format = _format(element)
     reasons = (
         (device != "disk", f"a {device}"),
-        (kind != "file", f"a {kind} disk, only file disks can be snapshotted"),
-        (not _attribute(element, "source", "file"), "has no image"),
+        (kind not in (PULLED_KINDS if pull else ("file",)), _why_not(kind)),
+        (not _source(element), "has no image"),
         (element.find("readonly") is not None, "read-only"),
         (element.find("transient") is not None, "transient"),
         (element.find("shareable") is not None, "shared between domains"),
         (image_format not in SUPPORTED_FORMATS, f"format {image_format} is not supported"),
     )
     return next((reason for applies, reason in reasons if applies), None)
+
+
+def _why_not(kind: str) -> str:
+    if kind in PULLED_KINDS:
+        return f"a {kind} disk: only `method: pull` takes it, while the domain runs"
+    return f"a {kind} disk, which cannot be backed up"
+
+
+def _source(element: etree._Element) -> str:
+    """Return what a disk is on: a path, or ``protocol:name``; empty where it is on nothing."""
+    match element.get("type"):
+        case "network":
+            protocol = _attribute(element, "source", "protocol")
+            return f"{protocol}:{_attribute(element, 'source', 'name') or ''}" if protocol else ""
+        case "block":
+            return _attribute(element, "source", "dev") or ""
+        case _:
+            return _attribute(element, "source", "file") or ""
 
 
 def _format(element: etree._Element) -> str:

@@ -71,6 +71,9 @@ def _set_images(root: etree._Element, images: Mapping[str, Path]) -> None:
         source = disk.find("source")
         if dev not in missing or source is None:
             continue
+        if disk.get("type") != "file":
+            # A device's or a server's name says nothing of a file.
+            source.clear()
         disk.set("type", "file")
         source.set("file", str(missing.pop(dev)))
         for found in _FOUND_BY_LIBVIRT:

@@ -102,3 +102,33 @@ def test_a_new_source_replaces_path_format_and_chain():
 def test_hostile_xml_is_refused(xml):
     with pytest.raises(DefinitionError):
         domain_xml.parse(xml)
+
+
+PULLED = """<domain><devices>
+  <disk type='file'><driver name='qemu' type='qcow2'/><source file='/i/a.qcow2'/>
+    <backingStore type='file'><source file='/i/base'/></backingStore><target dev='vda'/></disk>
+  <disk type='block'><source dev='/dev/vg/lv'/><target dev='vdb'/></disk>
+  <disk type='network'><source protocol='rbd' name='pool/img'/><target dev='vdc'/></disk>
+  <disk type='volume'><source pool='p' volume='v'/><target dev='vdd'/></disk>
+  <disk type='block' device='cdrom'><target dev='hda'/></disk>
+</devices></domain>"""
+
+
+def test_what_qemu_serves_need_not_be_a_file():
+    by_snapshot, left = domain_xml.disks(PULLED)
+    assert [disk.dev for disk in by_snapshot] == ["vda"]
+    assert "method: pull" in {disk.dev: disk.reason for disk in left}["vdc"]
+    served, left = domain_xml.disks(PULLED, pull=True)
+    assert [(disk.dev, str(disk.path), disk.kind) for disk in served] == [
+        ("vda", "/i/a.qcow2", "file"),
+        ("vdb", "/dev/vg/lv", "block"),
+        ("vdc", "rbd:pool/img", "network"),
+    ]
+    assert [disk.dev for disk in left] == ["vdd", "hda"]
+
+
+def test_pulled_disks_are_raw_with_nothing_below():
+    raw = domain_xml.with_raw_disks(PULLED, {"vda", "vdb"})
+    assert "type='qcow2'" not in raw.replace('"', "'")
+    assert "backingStore" not in raw
+    assert domain_xml.disk_sources(raw) == domain_xml.disk_sources(PULLED)

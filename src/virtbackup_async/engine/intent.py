@@ -1,0 +1,100 @@
+"""The intent of a backup: the pending file, which names all that is about to be made.
+
+Called by ``domain_backup`` before anything is touched; ``broken`` undoes a backup from it alone.
+"""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from virtbackup_async import __version__
+from virtbackup_async.catalog import names
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.disk_copy import image_files
+from virtbackup_async.engine.environment import Environment
+from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.pull import plan_pull
+from virtbackup_async.engine.selection import Selection
+from virtbackup_async.model.backup import Pending, PendingDisk
+from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.pull import PullJob
+
+TOKEN_BYTES = 4
+NAME_RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What makes the names of overlays or scratch images; a ``job`` only where QEMU serves."""
+
+    token: str
+    job: PullJob | None
+    is_active: bool
+
+    def of(self, disk: Disk, files: tuple[str, ...]) -> PendingDisk:
+        """Return what is about to be made for one disk."""
+        file, *backing = files
+        overlay = scratch = None
+        if self.job is not None:
+            scratch = str(self.job.scratch[disk.dev])
+        elif self.is_active:
+            overlay = str(names.overlay_path(disk.path, self.token))
+        return PendingDisk(
+            str(disk.path), disk.format, overlay, file, tuple(backing), scratch=scratch
+        )
+
+
+async def write_intent(
+    environment: Environment,
+    catalog: Catalog,
+    planned: PlannedBackup,
+    info: DomainInfo,
+    selection: Selection,
+) -> tuple[Pending, Path]:
+    """Make the pending file durable; return what is in it, and where it is.
+
+    Raises:
+        HypervisorError: a backup job has no place for its socket or for a scratch image.
+        StorageError: the target is not there, not writable or full.
+    """
+    token = secrets.token_hex(TOKEN_BYTES)
+    job = None
+    if selection.pull:
+        scratch = planned.group.scratch
+        job = await to_thread.run_sync(plan_pull, info, selection.disks, scratch, token)
+    making = _Making(token, job, info.is_active)
+    while True:
+        pending = _intent(environment, planned, info, selection, making)
+        try:
+            return pending, await catalog.create_pending(pending)
+        except FileExistsError:
+            # A name holds seconds; two backups of a domain in one second need two of them.
+            await anyio.sleep(NAME_RETRY_S)
+
+
+def _intent(
+    environment: Environment,
+    planned: PlannedBackup,
+    info: DomainInfo,
+    selection: Selection,
+    making: _Making,
+) -> Pending:
+    now = environment.now()
+    name = names.backup_name(info.name, info.domain_id, now)
+    return Pending(
+        name=name,
+        domain_id=info.domain_id,
+        domain_name=info.name,
+        domain_xml=info.xml,
+        disks={disk.dev: making.of(disk, image_files(name, disk)) for disk in selection.disks},
+        version=__version__,
+        date=int(now.timestamp()),
+        packager=planned.group.packager,
+        domain_uuid=info.uuid,
+        quiesce=planned.quiesce,
+        state_files=tuple(file.name_in(name) for file in selection.state.files),
+        socket=str(making.job.socket) if making.job else None,
+    )

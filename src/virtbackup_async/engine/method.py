@@ -1,0 +1,64 @@
+"""By which method a domain's disks are made to stand still: the configuration's, where it can be.
+
+::
+
+    configured   domain is shut off   libvirt or QEMU too old     else
+    snapshot     copy                 snapshot                    snapshot
+    pull         copy                 snapshot, with a warning    pull
+    auto         copy                 snapshot                    pull, if a wanted disk has no
+                                                                  other way; else snapshot
+
+Snapshot is the default: it keeps qcow2 images as the files they are, with all their features, and
+needs no scratch space. A pull takes what a guest sees, so its images are raw; but the guest never
+leaves its own image, and any disk can be taken that QEMU can read.
+"""
+
+from collections.abc import Sequence
+
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.pull import Method
+
+# Before these, libvirt wants an experimental capability for it.
+MIN_LIBVIRT = (7, 6, 0)
+MIN_QEMU = (6, 1, 0)
+
+
+async def is_pulled(
+    hypervisor: HypervisorPort, configured: Method, info: DomainInfo, wanted: Sequence[str]
+) -> tuple[bool, str | None]:
+    """Tell whether a domain is backed up by a pull job, and what to warn of.
+
+    Args:
+        hypervisor: asked for its versions, if that matters.
+        configured: of the group.
+        info: the domain.
+        wanted: disk targets; empty for all that can be backed up.
+    """
+    if configured is Method.SNAPSHOT or not info.is_active:
+        return False, None
+    if configured is Method.AUTO and not _needs_pull(info, wanted):
+        return False, None
+    why = _too_old(await hypervisor.versions())
+    if why is None:
+        return True, None
+    return False, f"{why}: its disks are snapshotted instead"
+
+
+def _needs_pull(info: DomainInfo, wanted: Sequence[str]) -> bool:
+    by_snapshot = {disk.dev for disk in domain_xml.disks(info.xml)[0]}
+    only_by_pull = {disk.dev for disk in domain_xml.disks(info.xml, pull=True)[0]} - by_snapshot
+    return bool(only_by_pull & set(wanted) if wanted else only_by_pull)
+
+
+def _too_old(versions: HostVersions) -> str | None:
+    for name, found, needed in (
+        ("libvirt", versions.libvirt, MIN_LIBVIRT),
+        ("QEMU", versions.hypervisor, MIN_QEMU),
+    ):
+        if found < needed:
+            text, least = (".".join(map(str, version)) for version in (found, needed))
+            return f"{name} {text} cannot serve disks, it takes {least}"
+    return None

@@ -1,0 +1,205 @@
+"""Holding a running domain's disks still by a pull-mode backup job of QEMU, see ``model/pull.py``.
+
+The guest stays on its own images; nothing has to be merged back. What is overwritten while the
+copy runs goes to scratch images, which are thrown away. ``backupBegin`` does not freeze the guest,
+so that is done here: freeze, begin, thaw, in one short window.
+
+Whatever happens, the job is ended and its files go. A job of somebody else is left alone: ours is
+known by its socket, which the pending file has named before.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import CancelScope
+
+from virtbackup_async.catalog import names
+from virtbackup_async.engine.freeze import CLEAN_HINT
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
+from virtbackup_async.engine.put_back import reconnect
+from virtbackup_async.errors import (
+    ConnectionLostError,
+    DomainGoneError,
+    DomainNotFoundError,
+    HypervisorError,
+    QuiesceError,
+    RollbackError,
+    VirtBackupError,
+)
+from virtbackup_async.events import Emit, Warned
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.images.nbd_source import open_nbd_stream
+from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
+from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, socket_name
+from virtbackup_async.nbd import UnixAddress
+
+
+def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
+    """Give names to all that a job will make. Blocking.
+
+    Args:
+        info: the running domain.
+        disks: what is to be pulled.
+        scratch: the directory for scratch images; None: beside each disk's image.
+        token: what makes the names ours: eight hexadecimal digits.
+
+    Raises:
+        HypervisorError: there is no directory for the socket, or none for a scratch image.
+    """
+    socket = _socket_path(info, scratch, socket_name(token))
+    return PullJob(socket, {disk.dev: _scratch_path(info, disk, scratch, token) for disk in disks})
+
+
+def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
+    # libvirt's own directories of this domain: QEMU's user may create sockets there, AppArmor and
+    # SELinux let it.
+    candidates = [*domain_xml.socket_directories(info.xml), *([scratch] if scratch else [])]
+    for directory in candidates:
+        path = directory / name
+        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
+            return path
+    raise HypervisorError(
+        f"{info.name}: no directory in which QEMU could make a socket",
+        hint="Set `scratch` to a directory with a short path that QEMU's user may write to.",
+    )
+
+
+def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:
+    if scratch is None and disk.kind != "file":
+        raise HypervisorError(
+            f"{info.name}: {disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
+            hint="Set `scratch` in the configuration to a directory for scratch images.",
+        )
+    name = f"{info.name}-{disk.dev}" if scratch else disk.path.name
+    return names.scratch_path(scratch or disk.path.parent, name, token)
+
+
+@dataclass(slots=True)
+class Pulled:
+    """The disks of a running domain, served by QEMU as they were when the job began."""
+
+    hypervisor: HypervisorPort
+    domain: DomainPort
+    job: PullJob
+    emit: Emit
+    quiesced: bool | None = False
+    frozen_ms: int | None = None
+
+    async def begin(self, others: Sequence[str], *, quiesce: bool) -> None:
+        """Begin the job; without freezing the guest if that is wanted and cannot be done."""
+        await self.domain.prepare_backup()
+        if not (quiesce and await self._begin_frozen(others)):
+            await self.domain.begin_backup(self.job, others)
+
+    async def release(self, disk: Disk) -> None:
+        """Do nothing: the job ends for all disks at once."""
+
+    def open_stream(
+        self, disk: Disk, _image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        return open_nbd_stream(UnixAddress(self.job.socket), disk.dev, buffers, limits=limits)
+
+    async def _begin_frozen(self, others: Sequence[str]) -> bool:
+        """Begin the job with the guest frozen; False if it could not be frozen, nor was begun."""
+        try:
+            await self.domain.prepare_quiesce()
+            began_s = anyio.current_time()
+            thawed = await self._begin_in_window(others)
+        except QuiesceError as error:
+            self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
+            return False
+        self.frozen_ms = round((anyio.current_time() - began_s) * 1000)
+        self.quiesced = True
+        if not thawed:
+            self._warn("the guest's agent did not answer to the thaw: it may still be frozen")
+        return True
+
+    async def _begin_in_window(self, others: Sequence[str]) -> bool:
+        """Freeze, begin, thaw; whether the agent answered to the thaw.
+
+        The thaw comes whatever happened, also for a guest of which only a part may be frozen.
+        """
+        thawed = False
+        try:
+            await self.domain.freeze()
+            await self.domain.begin_backup(self.job, others)
+        finally:
+            thawed = await self._thaw()
+        return thawed
+
+    async def _thaw(self) -> bool:
+        """Thaw the guest, through a restart of libvirt too; whether its agent answered."""
+        thawed = False
+        with CancelScope(shield=True), suppress(HypervisorError):
+            try:
+                thawed = await self.domain.thaw()
+            except ConnectionLostError:
+                await reconnect(self.hypervisor)
+                thawed = await self.domain.thaw()
+        return thawed
+
+    def _warn(self, message: str) -> None:
+        self.emit(Warned(message.replace(f"{self.domain.name}: ", ""), self.domain.name))
+
+
+@asynccontextmanager
+async def pulled(  # noqa: PLR0913 -- a job is about all of these
+    hypervisor: HypervisorPort,
+    domain: DomainPort,
+    job: PullJob,
+    others: Sequence[str],
+    emit: Emit,
+    *,
+    quiesce: bool,
+) -> AsyncGenerator[Pulled]:
+    """Serve a running domain's disks; on the way out, end the job and remove what it made.
+
+    Raises:
+        HypervisorError: the job could not be begun; nothing was made.
+        RollbackError: the job could not be ended; the pending file must stay.
+    """
+    still = Pulled(hypervisor, domain, job, emit)
+    try:
+        await still.begin(others, quiesce=quiesce)
+        yield still
+    finally:
+        with CancelScope(shield=True):
+            try:
+                await end_pull(hypervisor, domain, job)
+            except VirtBackupError as error:
+                raise RollbackError(
+                    f"{domain.name}: the backup job is still there: {error.message}",
+                    hint=CLEAN_HINT,
+                ) from error
+
+
+async def end_pull(hypervisor: HypervisorPort, domain: ImageUser, job: PullJob) -> None:
+    """End the job if it runs and is this one; remove its scratch images and its socket.
+
+    Raises:
+        HypervisorError: libvirt is gone, or the job does not end.
+        StorageError: a file cannot be removed.
+    """
+    try:
+        try:
+            await domain.end_backup(job.socket)
+        except ConnectionLostError:
+            await reconnect(hypervisor)
+            await domain.end_backup(job.socket)
+    except (DomainGoneError, DomainNotFoundError):
+        pass  # the job went with it
+    await _remove_files(job.scratch, job.socket)
+
+
+async def _remove_files(scratch: Mapping[str, Path], socket: Path) -> None:
+    for path in (*scratch.values(), socket):
+        if await anyio.Path(path.parent).is_dir():
+            await remove_durably(path)

@@ -1,0 +1,118 @@
+"""Pull-mode backups on real QEMU: the guest stays on its disks, the bytes are as at the start."""
+
+import filecmp
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from lab.disks import DiskSpec
+from lab.domains import running
+from lab.process import run
+from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
+from virtbackup_async.events import BackupStarted, Phase, PhaseChanged
+
+PACKAGERS = {
+    "directory": {"packager": "directory"},
+    "tar": {"packager": "tar"},
+    "tar.gz": {"packager": "tar", "packager_opts": {"compression": "gz", "compression_lvl": 6}},
+    "zstd": {"packager": "zstd", "packager_opts": {"compression_lvl": 3}},
+}
+DISKS = [
+    DiskSpec("vda"),
+    DiskSpec("vdb", "raw", fs=None),
+    DiskSpec("vdc", backing=1, fs=None),
+    DiskSpec("hdd", kind="cdrom"),
+]
+
+
+@pytest.fixture(scope="module")
+def live(daemon_of_the_run):
+    """A guest that writes to its first disk all the time."""
+    daemon_of_the_run.ensure_started()
+    with running(daemon_of_the_run, "pulled", DISKS, writer="vda") as domain:
+        yield domain
+
+
+class Meddling(Recorder):
+    """When the copy begins, the guest goes on, and its disks are written to all over."""
+
+    def __init__(self, directory, domain):
+        super().__init__(directory)
+        self.domain = domain
+        self.seen = {}
+
+    def __call__(self, event):
+        super().__call__(event)
+        begins = isinstance(event, PhaseChanged) and event.phase is Phase.COPYING
+        if begins and event.disk is None:
+            self.seen = self.domain.images()
+            for dev in ("vdb", "vdc"):
+                for command in ("write -P 9 0 8M", "discard 20M 4M", "write -z 30M 2M", "flush"):
+                    self.domain.qemu_io(dev, command)
+            self.domain.root.virsh("resume", self.domain.name)
+
+
+def guest_visible(domain, directory):
+    """Raw copies of what the guest sees, by dev; the domain must stand still."""
+    copies = {}
+    directory.mkdir()
+    for dev, image in domain.images().items():
+        if dev != "hdd":
+            copies[dev] = directory / f"{dev}.raw"
+            image_format = image.suffix[1:]
+            run("qemu-img", "convert", "-U", "-f", image_format, "-O", "raw", image, copies[dev])
+    return copies
+
+
+def written(domain):
+    return int(domain.guest_exec("wc -l < /mnt/vda/writer.log"))
+
+
+@pytest.mark.parametrize("packager", PACKAGERS)
+async def test_the_backup_is_the_disk_at_its_beginning(live, packager, tmp_path):
+    images = live.images()
+    for dev in ("vdb", "vdc"):
+        live.qemu_io(dev, "write -P 7 1M 40M")
+        live.qemu_io(dev, "flush")
+    config = configure(tmp_path, live.root.uri, ["pulled"], method="pull", **PACKAGERS[packager])
+    live.root.virsh("suspend", live.name)
+    expected = guest_visible(live, tmp_path / "expected")
+    recorder = Meddling(tmp_path / "frozen", live)
+
+    done = (await back_up(config, recorder)).done
+    restored = await restore(config, "pulled", tmp_path / "restored")
+
+    assert recorder.of(BackupStarted)[0].method == "pull"
+    assert recorder.seen == images
+    assert done.quiesced is False
+    assert restored.verified
+    for dev, reference in expected.items():
+        (found,) = (tmp_path / "restored").glob(f"*{images[dev].stem}*.raw")
+        assert filecmp.cmp(reference, found, shallow=False), dev
+    assert_at_home(live, images)
+    assert leftovers(tmp_path) == []
+
+
+async def test_a_quiesced_guest_is_thawed_and_its_file_system_clean(live, tmp_path):
+    images = live.images()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    config = configure(
+        tmp_path, live.root.uri, ["pulled"], method="pull", scratch=str(scratch), quiesce=True,
+        packager="directory",
+    )  # fmt: skip
+    lines = written(live)
+    recorder = await back_up(config, Recorder(tmp_path / "frozen"))
+    done = recorder.done
+    assert done.quiesced
+    assert done.frozen_ms > 0
+    await restore(config, "pulled", tmp_path / "restored")
+    (found,) = (tmp_path / "restored").glob(f"*{images['vda'].stem}*.raw")
+    run("e2fsck", "-fn", found)
+    assert live.agent("guest-fsfreeze-status") == "thawed"
+    assert_at_home(live, images)
+    assert list(scratch.iterdir()) == []
+    with anyio.fail_after(30):
+        while await to_thread.run_sync(written, live) <= lines:
+            await anyio.sleep(0.01)

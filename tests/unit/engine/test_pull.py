@@ -1,0 +1,173 @@
+"""engine/pull.py and method.py: freeze, begin, thaw in any weather; what is ours, and no more."""
+
+import pytest
+
+from fakes.hypervisor import FakeDomain, FakeHypervisor
+from virtbackup_async.engine.method import is_pulled
+from virtbackup_async.engine.pull import end_pull, plan_pull, pulled
+from virtbackup_async.errors import (
+    ConnectionLostError,
+    DomainGoneError,
+    HypervisorError,
+    QuiesceError,
+    RollbackError,
+)
+from virtbackup_async.events import Warned
+from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.pull import Method, PullJob
+
+XML = """<domain><devices>
+  <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
+  <disk type='block'><source dev='/dev/vg/lv'/><target dev='vdb'/></disk>
+  <disk type='network'><source protocol='rbd' name='pool/img'/><target dev='vdc'/></disk>
+  <channel type='unix'><source mode='bind' path='{}/agent.0'/></channel>
+</devices></domain>"""
+
+
+@pytest.fixture
+def domain(tmp_path):
+    return FakeDomain({"vda": tmp_path / "a.qcow2"})
+
+
+@pytest.fixture
+def job(tmp_path):
+    scratch = {"vda": tmp_path / "a.qcow2.vbk-00000001.scratch"}
+    return PullJob(tmp_path / "vbk-00000001.sock", scratch)
+
+
+def pull(domain, job, events, *, quiesce=True):
+    hypervisor = FakeHypervisor(domain)
+    return pulled(hypervisor, domain, job, [], events.append, quiesce=quiesce)
+
+
+def failing(error):
+    def act():
+        raise error
+
+    return act
+
+
+def info(xml, *, active=True):
+    return DomainInfo("web", "u", 1 if active else -1, active, True, xml)
+
+
+async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
+    for file in (job.socket, *job.scratch.values()):
+        file.touch()
+    async with pull(domain, job, []) as still:
+        assert still.quiesced
+        assert still.frozen_ms is not None
+        expected = ["prepare_backup", "prepare_quiesce", "freeze", "begin_backup", "thaw"]
+        assert domain.calls == expected
+        assert domain.job == job
+    assert domain.job is None
+    assert not job.socket.exists()
+    assert not job.scratch["vda"].exists()
+
+
+async def test_without_quiesce_nobody_asks_the_agent(domain, job):
+    async with pull(domain, job, [], quiesce=False) as still:
+        assert still.quiesced is False
+    assert domain.calls == ["prepare_backup", "begin_backup", "end_backup"]
+
+
+@pytest.mark.parametrize("method", ["prepare_quiesce", "freeze"])
+async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job, method):
+    domain.before[method] = [failing(QuiesceError("fake: agent is silent"))]
+    events = []
+    async with pull(domain, job, events) as still:
+        assert still.quiesced is False
+        assert domain.job == job
+    assert ("thaw" in domain.calls) == (method == "freeze")
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warned == "not quiesced, the backup is only crash-consistent: agent is silent"
+
+
+async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):
+    domain.before["begin_backup"] = [failing(HypervisorError("no space"))]
+    with pytest.raises(HypervisorError, match="no space"):
+        async with pull(domain, job, []):
+            pass
+    assert domain.calls[-3:] == ["begin_backup", "thaw", "end_backup"]
+
+
+async def test_a_guest_is_thawed_through_a_restart_of_libvirt(domain, job):
+    lost = ConnectionLostError("client socket is closed")
+    domain.before["begin_backup"] = [failing(lost)]
+    domain.before["thaw"] = [failing(lost)]
+    domain.before["end_backup"] = [failing(lost)]
+    with pytest.raises(ConnectionLostError):
+        async with pull(domain, job, []):
+            pass
+    assert domain.calls.count("thaw") == 2
+    assert domain.calls.count("end_backup") == 2
+
+
+async def test_another_job_is_found_before_the_guest_is_frozen(domain, job):
+    domain.before["prepare_backup"] = [failing(HypervisorError("another backup job"))]
+    with pytest.raises(HypervisorError, match="another"):
+        async with pull(domain, job, []):
+            pass
+    assert "freeze" not in domain.calls
+
+
+async def test_a_job_that_does_not_end_is_said(domain, job):
+    domain.before["end_backup"] = [failing(HypervisorError("stuck"))]
+    with pytest.raises(RollbackError, match="still there: stuck"):
+        async with pull(domain, job, []):
+            pass
+
+
+async def test_a_domain_that_is_gone_took_its_job_along(domain, job):
+    domain.before["end_backup"] = [failing(DomainGoneError("not running"))]
+    job.scratch["vda"].touch()
+    await end_pull(FakeHypervisor(domain), domain, job)
+    assert not job.scratch["vda"].exists()
+
+
+def test_names_are_in_the_directories_of_libvirt_and_of_the_configuration(tmp_path):
+    disks = [Disk("vda", tmp_path / "a", "raw"), Disk("vdb", tmp_path, "raw", kind="block")]
+    planned = plan_pull(info(XML.format(tmp_path)), disks, tmp_path / "scratch", "0a0b0c0d")
+    assert planned.socket == tmp_path / "vbk-0a0b0c0d.sock"
+    assert planned.scratch["vdb"] == tmp_path / "scratch/web-vdb.vbk-0a0b0c0d.scratch"
+    beside = plan_pull(info(XML.format(tmp_path)), disks[:1], None, "0a0b0c0d")
+    assert beside.scratch["vda"] == tmp_path / "a.vbk-0a0b0c0d.scratch"
+
+
+def test_what_has_no_place_is_said_with_what_to_do(tmp_path):
+    device = Disk("vdb", tmp_path, "raw", kind="block")
+    with pytest.raises(HypervisorError, match=r"vdb is a block disk.*Set `scratch`"):
+        plan_pull(info(XML.format(tmp_path)), [device], None, "0a0b0c0d")
+    with pytest.raises(HypervisorError, match=r"no directory.*Set `scratch`"):
+        plan_pull(info(XML.format(tmp_path / ("x" * 120))), [], None, "0a0b0c0d")
+
+
+class Old(FakeHypervisor):
+    async def versions(self):
+        return HostVersions("QEMU", (6, 0, 0), (7, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "active", "expected"),
+    [
+        (Method.SNAPSHOT, (), True, False),
+        (Method.PULL, (), True, True),
+        (Method.PULL, (), False, False),
+        (Method.AUTO, (), True, True),
+        (Method.AUTO, ("vda",), True, False),
+        (Method.AUTO, ("vda", "vdc"), True, True),
+        (Method.AUTO, (), False, False),
+    ],
+)
+async def test_the_method_is_chosen(configured, wanted, active, expected):
+    described = info(XML.format("/c"), active=active)
+    assert await is_pulled(FakeHypervisor(), configured, described, wanted) == (expected, None)
+
+
+async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
+    pull, warning = await is_pulled(Old(), Method.PULL, info(XML.format("/c")), ())
+    assert not pull
+    assert warning == (
+        "libvirt 6.0.0 cannot serve disks, it takes 7.6.0: its disks are snapshotted instead"
+    )
