@@ -20,6 +20,9 @@ _COMMANDS = {
         "virtbackup_async.cli.commands.backup", "Back up the domains of groups.", ("bak",)
     ),
     "restore": Entry("virtbackup_async.cli.commands.restore", "Restore the disks of one backup."),
+    "export": Entry(
+        "virtbackup_async.cli.commands.export", "Write one disk of a backup as a plain image."
+    ),
     "clean": Entry(
         "virtbackup_async.cli.commands.clean",
         "Remove backups by the retention rules, and what killed ones left.",

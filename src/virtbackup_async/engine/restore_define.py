@@ -95,7 +95,7 @@ async def define_restored(
         emit(Warned(message, wanted.name))
     plan = plan_restore(request.definition, request.disks)
     target = request.target.absolute()
-    rebased = [name for disk in plan.disks for name in await _rebase(disk, target)]
+    rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]
     try:
         domain = await hypervisor.define(wanted.xml)
         await give_state(plan, target, await domain.info(), emit)
@@ -116,8 +116,12 @@ async def _is_taken(lookup: Awaitable[DomainPort]) -> DomainPort | None:
         return None
 
 
-async def _rebase(disk: RestoredDisk, target: Path) -> list[str]:
-    """Let each image of a chain name the restored one below it; the names of those changed."""
+async def join_chain(disk: RestoredDisk, target: Path) -> list[str]:
+    """Let each image of a chain name the restored one below it; the names of those changed.
+
+    Raises:
+        ImageError: the header of one cannot be read or written.
+    """
     changed = []
     for upper, lower in pairwise(disk.images):
         if upper.record is None or lower.record is None:

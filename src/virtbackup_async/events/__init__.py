@@ -36,6 +36,7 @@ from virtbackup_async.events.listing import (
     PinChanged,
 )
 from virtbackup_async.events.restore import (
+    DiskExported,
     DomainDefined,
     RestoreDone,
     RestoreStarted,
@@ -59,6 +60,7 @@ __all__ = [
     "BackupStarted",
     "CleanVerdict",
     "DiskDone",
+    "DiskExported",
     "DiskProgress",
     "DiskSkipped",
     "DomainDefined",
@@ -99,6 +101,7 @@ Event = (
     | BackupFailed
     | RestoreStarted
     | RestoreDone
+    | DiskExported
     | DomainDefined
     | VerifyStarted
     | VerifyDone

@@ -33,6 +33,20 @@ class RestoreDone:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskExported:
+    """A disk of a backup is an image of its own now, without others below it."""
+
+    kind: ClassVar[str] = "disk_exported"
+    domain: str
+    backup: str
+    disk: str
+    output: str
+    format: str
+    verified: bool
+    data_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class DomainDefined:
     """libvirt has a domain on the restored images now.
 

@@ -111,7 +111,7 @@ def make_directory(path: Path) -> None:
         return
     except OSError as error:
         raise storage_error("create", path, error) from error
-    sync_file(path.parent)
+    sync_names(path.parent)
 
 
 def create_file(path: Path) -> int:
@@ -207,3 +207,15 @@ def remove_file(path: Path) -> None:
         sync_file(path.parent)
     except OSError as error:
         raise storage_error("remove", path, error) from error
+
+
+def sync_names(path: Path) -> None:
+    """Make the names in a directory durable. Blocks.
+
+    Raises:
+        StorageError: it is gone, or the storage failed.
+    """
+    try:
+        sync_file(path)
+    except OSError as error:
+        raise storage_error("sync", path, error) from error

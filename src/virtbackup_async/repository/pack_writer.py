@@ -1,22 +1,62 @@
 """Packs on their way to disk: one is filled at a time, by all disks of a backup.
 
-Called by ``chunk_writer`` in worker threads. Invariants: nobody else knows of a pack before the
-index names it, and the index names it when it is durable; until then it can be taken back.
+Called by ``chunk_writer`` in worker threads, and by the sweep. Invariants: nobody else knows of a
+pack before the index names it, and the index names it when it is durable; until then it can be
+taken back.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from virtbackup_async.images.durable import storage_error, sync_file
+from virtbackup_async.images.durable import storage_error
+from virtbackup_async.images.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.layout import (
     Repository,
     create_file,
     make_directory,
     pack_name,
-    sync,
+    sync_names,
     write_all,
 )
 from virtbackup_async.repository.segments import Location
+
+
+class _OpenPack:
+    """The pack that is being filled."""
+
+    def __init__(self, name: bytes, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.length_bytes = 0
+        self._fd = create_file(path)
+        self._behind = WriteBehind(self._fd)
+
+    def append(self, data: bytes) -> None:
+        write_all(self._fd, data, self.path)
+        self.length_bytes += len(data)
+        if self._behind.gather(self.length_bytes, len(data)):
+            with self._syncing():
+                self._behind.push()
+
+    def finish(self) -> None:
+        try:
+            with self._syncing():
+                self._behind.finish()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    @contextmanager
+    def _syncing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error("sync", self.path, error) from error
 
 
 class PackWriter:
@@ -26,10 +66,8 @@ class PackWriter:
         self._repository = repository
         self._token = token
         self._made = 0
-        self._pack = b""
-        self._fd: int | None = None
-        self._length_bytes = 0
-        self._unpublished: list[bytes] = []
+        self._open: _OpenPack | None = None
+        self._unpublished: list[Path] = []
 
     def append(self, blob: bytes) -> Location:
         """Append a blob, which is a head and a payload. Blocks.
@@ -37,28 +75,19 @@ class PackWriter:
         Raises:
             StorageError: the target is full or failed.
         """
-        if self._fd is None:
-            self._begin()
-        if self._fd is None:
-            raise AssertionError
-        location = Location(self._pack, self._length_bytes, len(blob))
-        write_all(self._fd, blob, self._repository.pack_path(self._pack))
-        self._length_bytes += len(blob)
-        if self._length_bytes >= pack_format.PACK_BYTES:
+        pack = self._open or self._begin()
+        location = Location(pack.name, pack.length_bytes, len(blob))
+        pack.append(blob)
+        if pack.length_bytes >= pack_format.PACK_BYTES:
             self.seal()
         return location
 
     def seal(self) -> None:
         """Make all that was appended durable. Blocks."""
-        fd, self._fd = self._fd, None
-        if fd is None:
-            return
-        path = self._repository.pack_path(self._pack)
-        try:
-            sync(fd, path)
-        finally:
-            os.close(fd)
-        sync_file(path.parent)
+        pack, self._open = self._open, None
+        if pack is not None:
+            pack.finish()
+            sync_names(pack.path.parent)
 
     def note_published(self) -> None:
         """Forget the packs: the index names them now."""
@@ -66,24 +95,23 @@ class PackWriter:
 
     def discard(self) -> None:
         """Remove the packs that nobody else can know of. Blocks; may be called again."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        pack, self._open = self._open, None
+        if pack is not None:
+            pack.close()
         while self._unpublished:
-            path = self._repository.pack_path(self._unpublished[-1])
+            path = self._unpublished[-1]
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise storage_error("remove", path, error) from error
             self._unpublished.pop()
 
-    def _begin(self) -> None:
-        self._pack = pack_name(self._token, self._made)
-        path = self._repository.pack_path(self._pack)
+    def _begin(self) -> _OpenPack:
+        name = pack_name(self._token, self._made)
+        path = self._repository.pack_path(name)
         make_directory(path.parent)
-        self._unpublished.append(self._pack)
-        self._fd = create_file(path)
+        self._unpublished.append(path)
         self._made += 1
-        head = pack_format.encode_head(self._repository.id, self._pack)
-        write_all(self._fd, head, path)
-        self._length_bytes = len(head)
+        self._open = _OpenPack(name, path)
+        self._open.append(pack_format.encode_head(self._repository.id, name))
+        return self._open

@@ -23,6 +23,7 @@ from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
     BackupStarted,
+    DiskExported,
     DiskSkipped,
     DomainDefined,
     Event,
@@ -45,6 +46,7 @@ class Result:
     skipped: list[DiskSkipped] = field(default_factory=list)
     restored: list[RestoreDone] = field(default_factory=list)
     defined: list[DomainDefined] = field(default_factory=list)
+    exported: list[DiskExported] = field(default_factory=list)
     verified: list[VerifyDone | VerifyFailed] = field(default_factory=list)
     _disks: dict[str, int] = field(default_factory=dict)
 
@@ -63,6 +65,8 @@ class Result:
                 self.restored.append(event)
             case DomainDefined():
                 self.defined.append(event)
+            case DiskExported():
+                self.exported.append(event)
             case VerifyDone() | VerifyFailed():
                 self.verified.append(event)
             case _:
@@ -76,6 +80,8 @@ class Result:
             console.print(_restored(restored), soft_wrap=True)
         for defined in self.defined:
             console.print(_defined(defined), soft_wrap=True)
+        for exported in self.exported:
+            console.print(_exported(exported), soft_wrap=True)
         if self.verified:
             print_verified(console, self.verified)
         for skipped in self.skipped:
@@ -135,12 +141,20 @@ def _line(word: str, what: str, why: str) -> Text:
     return Text(f"{word}: {printable(what)}: {printable(why)}")
 
 
+def _exported(done: DiskExported) -> Text:
+    head = f"{done.backup}: {done.disk} exported to {done.output}"
+    return Text(f"{printable(head)}: {done.format}, {_checked(done)}")
+
+
+def _checked(done: RestoreDone | DiskExported) -> str:
+    return "verified" if done.verified else "not verified: the backup carries no digest"
+
+
 def _restored(done: RestoreDone) -> Text:
-    check = "verified" if done.verified else "not verified: the backup carries no digest"
     head = f"{done.backup} restored to {done.target}"
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
     files = "".join(f"\n  {printable(name)}" for name in done.files)
-    return Text(f"{printable(head)}: {amount}, {check}{files}")
+    return Text(f"{printable(head)}: {amount}, {_checked(done)}{files}")
 
 
 def _defined(defined: DomainDefined) -> Text:

@@ -7,6 +7,7 @@ from virtbackup_async.events import (
     BackupRemoved,
     BackupStarted,
     DiskDone,
+    DiskExported,
     DiskSkipped,
     DomainDefined,
     Event,
@@ -68,6 +69,8 @@ def _end_in_words(event: Event) -> str | None:
 
 def _verify_in_words(event: Event) -> str | None:
     match event:
+        case DiskExported():
+            return f"{event.domain}: {event.disk} exported to {event.output}"
         case DomainDefined():
             return f"{event.domain}: {'defined and started' if event.started else 'defined'}"
         case VerifyStarted():

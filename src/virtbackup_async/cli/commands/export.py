@@ -1,0 +1,70 @@
+"""``virtbackup export``: write one disk of a backup as an image that any program reads."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import anyio
+import click
+
+from virtbackup_async.cli.completing import domain_names, group_names
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.environment import MIB
+from virtbackup_async.engine.export import FORMATS, ExportRequest, export_disk
+from virtbackup_async.engine.listing import find_backup
+from virtbackup_async.events import Emit
+from virtbackup_async.images.buffers import BufferPool
+
+
+@click.command("export", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("group", shell_complete=group_names)
+@click.argument("domain", shell_complete=domain_names)
+@click.argument("disk")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(FORMATS),
+    default="qcow2",
+    show_default=True,
+    help="The format of the image.",
+)
+@shared_options
+def command(  # noqa: PLR0913 -- one for each argument
+    settings: Settings,
+    group: str,
+    domain: str,
+    disk: str,
+    output: Path,
+    *,
+    date: str | None,
+    image_format: str,
+) -> None:
+    """Write one disk of a backup as one image, without others below it.
+
+    DISK (vda) of DOMAIN's backup in GROUP is checked against its digest, and becomes the new file
+    OUTPUT.
+    """
+    work = partial(_export, (group, domain, date), disk, output, image_format)
+    run(settings, configured(settings.config_path, work), None if settings.quiet else Result())
+
+
+async def _export(  # noqa: PLR0913, PLR0917 -- the command's own
+    backup: tuple[str, str, str | None],
+    disk: str,
+    output: Path,
+    image_format: str,
+    config: Config,
+    emit: Emit,
+) -> None:
+    found = await find_backup(config, *backup)
+    request = ExportRequest(found.definition, found.path.parent, disk, output, image_format)
+    buffers = BufferPool(config.buffers_mib * MIB)
+    cpu = anyio.CapacityLimiter(os.cpu_count() or 1)
+    emit(await export_disk(request, buffers=buffers, cpu=cpu, emit=emit))

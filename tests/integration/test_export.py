@@ -1,0 +1,26 @@
+"""``export`` as typed: a disk on a chain, out of every kind of package, becomes one image."""
+
+import subprocess
+
+import pytest
+
+from e2e.command import events, virtbackup, write_config
+from lab.disks import DiskSpec
+
+
+@pytest.mark.parametrize("packager", ["tar", "repository"])
+def test_a_chain_becomes_one_image(daemon, make_domain, tmp_path, packager):
+    domain = make_domain(DiskSpec("vda", backing=1), boot=False)
+    config = write_config(tmp_path, daemon.uri, [domain.name], packager=packager)
+    done = virtbackup("-c", config, "backup")
+    assert done.returncode == 0, done.stderr
+    output = tmp_path / "vda.raw"
+    words = ("export", "all", domain.name, "vda", output, "--format", "raw")
+    exported = virtbackup("-c", config, *words, "--json")
+    assert exported.returncode == 0, exported.stderr
+    *_, event, _summary = events(exported.stdout)
+    assert (event["event"], event["output"]) == ("disk_exported", str(output))
+    image = domain.images()["vda"]
+    compare = ["qemu-img", "compare", "-U", "-f", "qcow2", "-F", "raw", image, output]
+    subprocess.run(compare, check=True, capture_output=True)
+    assert virtbackup("-c", config, *words).returncode == 22, "it is there already"

@@ -1,0 +1,85 @@
+"""One disk of a backup becomes one ordinary image, or nothing at all."""
+
+import subprocess
+
+import pytest
+from anyio import CapacityLimiter
+
+from fakes.stored_backup import StoredBackup
+from virtbackup_async.engine.export import ExportRequest, export_disk
+from virtbackup_async.errors import CorruptError, DefinitionError, NotFoundError, StorageError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.backup import Packager
+
+PACKAGERS = ["directory", "tar", "zstd", "repository"]
+
+
+@pytest.fixture
+def output(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "web.img"
+
+
+async def make(tmp_path, packager, image):
+    return await StoredBackup(tmp_path / "target", Packager(packager)).make(tmp_path / image)
+
+
+async def export(backup, output, image_format="raw", dev="vda"):
+    request = ExportRequest(backup.read(), backup.directory, dev, output, image_format)
+    return await export_disk(
+        request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=lambda _event: None
+    )
+
+
+def left(output):
+    return [path.name for path in output.parent.iterdir()]
+
+
+@pytest.mark.parametrize("packager", PACKAGERS)
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+async def test_any_backup_becomes_an_image_that_qemu_reads(
+    tmp_path, output, packager, image_format
+):
+    backup = await make(tmp_path, packager, "image")
+    done = await export(backup, output, image_format)
+    assert done.verified
+    compare = ["qemu-img", "compare", "-f", "raw", "-F", image_format, tmp_path / "image", output]
+    subprocess.run(compare, check=True, capture_output=True)
+    assert left(output) == [output.name]
+    assert output.stat().st_mode & 0o077 == 0
+
+
+async def test_an_existing_file_is_not_touched(tmp_path, output):
+    backup = await make(tmp_path, "repository", "image")
+    output.write_text("mine")
+    with pytest.raises(StorageError, match="exists already"):
+        await export(backup, output)
+    assert output.read_text() == "mine"
+
+
+async def test_damage_leaves_nothing(tmp_path, output):
+    backup = await make(tmp_path, "repository", "image")
+    backup.flip()
+    with pytest.raises(CorruptError):
+        await export(backup, output)
+    assert left(output) == []
+
+
+async def test_a_disk_that_is_not_there(tmp_path, output):
+    backup = await make(tmp_path, "repository", "image")
+    with pytest.raises(NotFoundError):
+        await export(backup, output, dev="vdz")
+    assert left(output) == []
+
+
+async def test_a_header_that_names_a_file_of_the_host_is_not_believed(tmp_path, output):
+    (tmp_path / "secret").write_bytes(bytes(65536))
+    image = tmp_path / "image"
+    create = ["qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "secret", image]
+    subprocess.run(create, check=True, capture_output=True)
+    backup = await make(tmp_path, "directory", "image")
+    text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
+    backup.path.write_text(text)
+    with pytest.raises(DefinitionError, match="not in the backup"):
+        await export(backup, output)
+    assert left(output) == []
