@@ -1,11 +1,15 @@
 """Pull-mode backups on real QEMU: the guest stays on its disks, the bytes are as at the start."""
 
 import filecmp
+import random
+import tempfile
+from pathlib import Path
 
 import anyio
 import pytest
 from anyio import to_thread
 
+from fakes.nbd_servers import qemu_nbd
 from lab.disks import DiskSpec
 from lab.domains import running
 from lab.process import run
@@ -116,3 +120,69 @@ async def test_a_quiesced_guest_is_thawed_and_its_file_system_clean(live, tmp_pa
     with anyio.fail_after(30):
         while await to_thread.run_sync(written, live) <= lines:
             await anyio.sleep(0.01)
+
+
+NETWORK_DISK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
+  <source protocol='nbd' name='remote'><host transport='unix' socket='{}'/></source>
+  <target dev='vdx' bus='virtio'/></disk>"""
+
+
+@pytest.fixture
+def remote(live, tmp_path):
+    """A network disk, plugged into the running guest; gives its content."""
+    content = tmp_path / "remote.raw"
+    content.write_bytes(random.Random(3).randbytes(3 << 20) + bytes(5 << 20))
+    with (
+        tempfile.TemporaryDirectory(dir=live.root.path) as short,
+        qemu_nbd(Path(short), content, "--export-name", "remote") as address,
+    ):
+        description = tmp_path / "remote.xml"
+        description.write_text(NETWORK_DISK.format(address))
+        live.root.virsh("attach-device", live.name, description, "--live")
+        try:
+            yield content
+        finally:
+            live.root.virsh("detach-device", live.name, description, "--live")
+
+
+@pytest.mark.parametrize("method", ["pull", "auto"])
+async def test_a_network_disk_is_pulled(live, remote, method, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    expected = remote.read_bytes()
+    hosts = [{"host": live.name, "disks": ["vdx"]}]
+    options = {"method": method, "scratch": str(scratch), "packager": "directory"}
+    config = configure(tmp_path, live.root.uri, hosts, **options)
+    recorder = await back_up(config, Recorder(tmp_path / "frozen"))
+    assert recorder.done
+    await restore(config, live.name, tmp_path / "restored")
+    (found,) = (tmp_path / "restored").glob("*.raw")
+    assert found.read_bytes() == expected
+    assert list(scratch.iterdir()) == []
+
+
+async def test_a_network_disk_without_scratch_says_what_to_do(live, remote, tmp_path):
+    hosts = [{"host": live.name, "disks": ["vdx"]}]
+    config = configure(tmp_path, live.root.uri, hosts, method="pull")
+    failed = (await back_up(config, Recorder(tmp_path / "frozen"))).failed
+    assert "vdx is a network disk" in failed.error
+    assert "Set `scratch`" in failed.error
+    assert leftovers(tmp_path) == []
+
+
+async def test_a_guest_that_stops_takes_its_job_along(live, tmp_path):
+    """The backup fails, and nothing of it is left."""
+    config = configure(tmp_path, live.root.uri, [live.name], method="pull", packager="directory")
+    images = live.images()
+
+    class Destroying(Recorder):
+        def __call__(self, event):
+            super().__call__(event)
+            if isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and not event.disk:
+                live.destroy()
+
+    failed = (await back_up(config, Destroying(tmp_path / "frozen"))).failed
+    assert failed.exit_code != 14
+    assert live.state() == "shut off"
+    assert_at_home(live, images)
+    assert leftovers(tmp_path) == []
