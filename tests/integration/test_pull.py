@@ -3,6 +3,7 @@
 import filecmp
 import random
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ from anyio import to_thread
 from fakes.nbd_servers import qemu_nbd
 from lab.disks import DiskSpec
 from lab.domains import running
-from lab.process import run
+from lab.process import LabError, run
 from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
 from virtbackup_async.events import BackupStarted, Phase, PhaseChanged
 
@@ -125,46 +126,64 @@ async def test_a_quiesced_guest_is_thawed_and_its_file_system_clean(live, tmp_pa
 NETWORK_DISK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
   <source protocol='nbd' name='remote'><host transport='unix' socket='{}'/></source>
   <target dev='vdx' bus='virtio'/></disk>"""
+BLOCK_DISK = """<disk type='block' device='disk'><driver name='qemu' type='raw'/>
+  <source dev='{}'/><target dev='vdx' bus='virtio'/></disk>"""
+
+
+@contextmanager
+def plugged(domain, directory, content, kind):
+    """A disk that is no file, plugged into the running guest."""
+    description = directory / "vdx.xml"
+    with ExitStack() as stack:
+        if kind == "network":
+            short = stack.enter_context(tempfile.TemporaryDirectory(dir=domain.root.path))
+            serving = qemu_nbd(Path(short), content, "--export-name", "remote")
+            description.write_text(NETWORK_DISK.format(stack.enter_context(serving)))
+        else:
+            device = loop_device(content)
+            stack.callback(run, "losetup", "--detach", device)
+            description.write_text(BLOCK_DISK.format(device))
+        domain.root.virsh("attach-device", domain.name, description, "--live")
+        try:
+            yield
+        finally:
+            domain.root.virsh("detach-device", domain.name, description, "--live")
+
+
+def loop_device(content):
+    try:
+        return run("losetup", "--find", "--show", content).strip()
+    except LabError as error:
+        pytest.skip(f"no loop device here: {error}")
 
 
 @pytest.fixture
-def remote(live, tmp_path):
-    """A network disk, plugged into the running guest; gives its content."""
-    content = tmp_path / "remote.raw"
-    content.write_bytes(random.Random(3).randbytes(3 << 20) + bytes(5 << 20))
-    with (
-        tempfile.TemporaryDirectory(dir=live.root.path) as short,
-        qemu_nbd(Path(short), content, "--export-name", "remote") as address,
-    ):
-        description = tmp_path / "remote.xml"
-        description.write_text(NETWORK_DISK.format(address))
-        live.root.virsh("attach-device", live.name, description, "--live")
-        try:
-            yield content
-        finally:
-            live.root.virsh("detach-device", live.name, description, "--live")
+def content(tmp_path):
+    path = tmp_path / "remote.img"
+    path.write_bytes(random.Random(3).randbytes(3 << 20) + bytes(5 << 20))
+    return path
 
 
-@pytest.mark.parametrize("method", ["pull", "auto"])
-async def test_a_network_disk_is_pulled(live, remote, method, tmp_path):
+@pytest.mark.parametrize(("method", "kind"), [("pull", "network"), ("auto", "block")])
+async def test_a_disk_that_is_no_file_is_pulled(live, content, method, kind, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    expected = remote.read_bytes()
     hosts = [{"host": live.name, "disks": ["vdx"]}]
     options = {"method": method, "scratch": str(scratch), "packager": "directory"}
     config = configure(tmp_path, live.root.uri, hosts, **options)
-    recorder = await back_up(config, Recorder(tmp_path / "frozen"))
-    assert recorder.done
+    with plugged(live, tmp_path, content, kind):
+        assert (await back_up(config, Recorder(tmp_path / "frozen"))).done
     await restore(config, live.name, tmp_path / "restored")
     (found,) = (tmp_path / "restored").glob("*.raw")
-    assert found.read_bytes() == expected
+    assert found.read_bytes() == content.read_bytes()
     assert list(scratch.iterdir()) == []
 
 
-async def test_a_network_disk_without_scratch_says_what_to_do(live, remote, tmp_path):
+async def test_a_network_disk_without_scratch_says_what_to_do(live, content, tmp_path):
     hosts = [{"host": live.name, "disks": ["vdx"]}]
     config = configure(tmp_path, live.root.uri, hosts, method="pull")
-    failed = (await back_up(config, Recorder(tmp_path / "frozen"))).failed
+    with plugged(live, tmp_path, content, "network"):
+        failed = (await back_up(config, Recorder(tmp_path / "frozen"))).failed
     assert "vdx is a network disk" in failed.error
     assert "Set `scratch`" in failed.error
     assert leftovers(tmp_path) == []

@@ -100,6 +100,22 @@ def test_state_file_of_somewhere_else_is_refused(file):
         read_pending(state_files=[file])
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/shadow", "/i/web.qcow2", "/i/web.qcow2.vbk-0a0b0c0d", "web.vbk-0a0b0c0d.scratch", "/"],
+)
+def test_undoing_a_pull_removes_nothing_but_what_is_named_as_ours(path):
+    with pytest.raises(DefinitionError, match="not a scratch image's name"):
+        read_pending(disks={"vda": DISK | {"scratch": path}})
+    with pytest.raises(DefinitionError, match="not the name of a backup job's socket"):
+        read_pending(socket=path)
+    pending = read_pending(
+        disks={"vda": DISK | {"scratch": "/i/web.vbk-0a0b0c0d.scratch"}},
+        socket="/c/vbk-0a0b0c0d.sock",
+    )
+    assert pending.pull_job.scratch == {"vda": Path("/i/web.vbk-0a0b0c0d.scratch")}
+
+
 def test_state_of_a_kind_to_come_is_a_file_like_any_other():
     state = IMAGE | {"file": f"{NAME}_x", "kind": "future", "more": 1}
     (record,) = read_definition(state_files=[state]).state_files
