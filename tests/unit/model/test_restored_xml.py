@@ -80,3 +80,18 @@ def test_other_domain_has_its_own_copy_of_the_state():
 def test_what_is_no_domain_with_these_disks_is_refused(xml, said):
     with pytest.raises(DefinitionError, match=said):
         restored_xml(xml, IMAGES)
+
+
+def test_a_disk_that_was_no_file_is_one_when_it_is_restored():
+    xml = """<domain><name>web</name><devices>
+      <disk type='network'><source protocol='rbd' name='pool/img'><host name='mon'/></source>
+        <target dev='vda'/></disk>
+      <disk type='block'><source dev='/dev/vg/lv' index='1'/><target dev='vdb'/></disk>
+    </devices></domain>"""
+    images = {"vda": Path("/r/img.raw"), "vdb": Path("/r/lv.raw")}
+    root = etree.fromstring(restored_xml(xml, images).xml)
+    for disk, path in zip(root.findall("devices/disk"), images.values(), strict=True):
+        source = disk.find("source")
+        assert disk.get("type") == "file"
+        assert dict(source.attrib) == {"file": str(path)}
+        assert len(source) == 0

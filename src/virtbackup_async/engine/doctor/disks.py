@@ -5,34 +5,73 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.doctor.amounts import GIB, MIB, gib
 from virtbackup_async.engine.doctor.target import free_bytes_at
+from virtbackup_async.engine.method import is_pulled
+from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.pull import plan_pull
 from virtbackup_async.engine.selection import NOT_WANTED, Selection, select_disks
 from virtbackup_async.engine.state_files import missing
-from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.domain import Disk, DomainInfo
 
 CHECK = "disk"
 USUAL_SKIPS = ("a cdrom", "a floppy", NOT_WANTED)
+_ANY_NAME = "0" * 8
 OVERLAY_LEAST_BYTES = 256 * MIB
 OVERLAY_USUAL_BYTES = GIB
 
 
-async def check_disks(info: DomainInfo, wanted: Sequence[str]) -> list[Finding]:
-    """Choose the disks as a backup would, and open each image of their chains."""
+async def check_disks(
+    hypervisor: HypervisorPort, info: DomainInfo, planned: PlannedBackup
+) -> list[Finding]:
+    """Choose the disks as a backup would, and open each image of their chains.
+
+    What QEMU will serve is not opened: there need not be a file.
+    """
     try:
-        selection = await select_disks(info, wanted)
+        pull, warning = await is_pulled(hypervisor, planned.group.method, info, planned.disks)
+        selection = await select_disks(info, planned.disks, pull=pull)
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
     findings = [*_left_out(info, selection), *_missing_state(info, selection)]
+    if warning is not None:
+        findings.append(
+            Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
+        )
+    if pull:
+        return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
         findings.append(await _check_chain(info, disk))
         if info.is_active:
             findings.append(await to_thread.run_sync(_check_room, info.name, disk))
     return findings
+
+
+def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:
+    try:
+        job = plan_pull(info, selection.disks, group.scratch, _ANY_NAME)
+        directories = {dev: scratch.resolve().parent for dev, scratch in job.scratch.items()}
+        rooms = [
+            judge_room(info.name, dev, directory, free_bytes_at(directory), what="scratch image")
+            for dev, directory in directories.items()
+        ]
+    except HypervisorError as error:
+        message = error.message.removeprefix(f"{info.name}: ")
+        return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}"
+        return [Finding(Level.PROBLEM, CHECK, info.name, message, "Mend `scratch`.")]
+    served = [
+        Finding(Level.OK, CHECK, info.name, f"{disk.dev}: served by QEMU, {disk.path}")
+        for disk in selection.disks
+    ]
+    return [*served, *rooms]
 
 
 def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
@@ -75,13 +114,20 @@ def _check_room(domain: str, disk: Disk) -> Finding:
         return Finding(Level.PROBLEM, "overlay", domain, message, "Mend the file system.")
 
 
-def judge_room(domain: str, dev: str, directory: Path, free_bytes: int) -> Finding:
-    """Judge the room for an overlay: it takes what the guest writes while it is copied."""
-    message = f"{dev}: {gib(free_bytes)} free for its overlay in {directory}"
+def judge_room(
+    domain: str, dev: str, directory: Path, free_bytes: int, *, what: str = "overlay"
+) -> Finding:
+    """Judge the room for an overlay: it takes what the guest writes while it is copied.
+
+    A scratch image takes no more: what the guest overwrites.
+    """
+    message = f"{dev}: {gib(free_bytes)} free for its {what} in {directory}"
     if free_bytes >= OVERLAY_USUAL_BYTES:
         return Finding(Level.OK, "overlay", domain, message)
     level = Level.WARNING if free_bytes >= OVERLAY_LEAST_BYTES else Level.PROBLEM
-    advice = "Free some space there: a guest whose overlay cannot grow is paused."
+    advice = (
+        "Free some space there: a guest whose writes have no room is paused, or its backup fails."
+    )
     return Finding(level, "overlay", domain, message, advice)
 
 

@@ -154,20 +154,23 @@ async def _examine_domain(
         domain = await hypervisor.domain(name)
         if await to_thread.run_sync(is_held, work.locks, domain.uuid):
             return [Finding(Level.INFO, "domain", name, "is being worked on now, not examined")]
-        return await _look_at(work, domain, backups)
+        return await _look_at(work, hypervisor, domain, backups)
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{name}: ")
         return [Finding(Level.PROBLEM, "domain", name, message, error.hint)]
 
 
 async def _look_at(
-    work: _Examination, domain: DomainPort, backups: Sequence[PlannedBackup]
+    work: _Examination,
+    hypervisor: HypervisorPort,
+    domain: DomainPort,
+    backups: Sequence[PlannedBackup],
 ) -> list[Finding]:
     info = await domain.info()
     work.images[domain.name] = tuple(domain_xml.disk_sources(info.xml).values())
     findings = []
     for planned in backups:
-        findings += await disks.check_disks(info, planned.disks)
+        findings += await disks.check_disks(hypervisor, info, planned)
     findings += await leftovers.check_domain(domain)
     findings += await agent.check_agent(
         domain,

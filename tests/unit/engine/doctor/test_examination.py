@@ -243,3 +243,15 @@ async def test_a_domain_that_is_shut_off_is_not_asked(examine, domain):
     found = await examine(quiesce=True, freeze=True)
     assert "prepare_quiesce" not in domain.calls
     assert of(found, "agent", Level.INFO)
+
+
+async def test_a_pull_needs_a_place_for_socket_and_scratch(examine, tmp_path_factory):
+    found = await examine(method="pull")
+    (problem,) = of(found, "disk", Level.PROBLEM)
+    assert problem.startswith("no directory in which QEMU could make a socket")
+    scratch = tmp_path_factory.mktemp("s")
+    found = await examine(method="pull", scratch=str(scratch))
+    assert "vda: served by QEMU" in of(found, "disk", Level.OK)[0]
+    assert "free for its scratch image in" in of(found, "overlay")[0]
+    found = await examine(method="pull", scratch=str(scratch / "missing"))
+    assert of(found, "disk", Level.PROBLEM)
