@@ -35,6 +35,9 @@ _COMMANDS = {
     ),
     "verify": Entry("virtbackup_async.cli.commands.verify", "Read backups back and check them."),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
+    "stats": Entry(
+        "virtbackup_async.cli.commands.stats", "Say how much the backups hold and take."
+    ),
     "config": Entry(
         "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
     ),

@@ -31,9 +31,11 @@ from virtbackup_async.events.finding import (
     Level,
 )
 from virtbackup_async.events.listing import (
+    DomainStats,
     ListedBackup,
     ListedDomain,
     PinChanged,
+    RepositoryStats,
 )
 from virtbackup_async.events.restore import (
     DiskExported,
@@ -64,6 +66,7 @@ __all__ = [
     "DiskProgress",
     "DiskSkipped",
     "DomainDefined",
+    "DomainStats",
     "Emit",
     "Event",
     "Finding",
@@ -78,6 +81,7 @@ __all__ = [
     "PhaseChanged",
     "PinChanged",
     "RemovalFailed",
+    "RepositoryStats",
     "RepositorySwept",
     "RestoreDone",
     "RestoreStarted",
@@ -108,6 +112,8 @@ Event = (
     | VerifyFailed
     | ListedBackup
     | ListedDomain
+    | DomainStats
+    | RepositoryStats
     | HookFailed
     | Finding
     | CleanVerdict

@@ -43,3 +43,30 @@ class PinChanged:
     backup: str
     definition: str
     pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStats:
+    """What a domain's backups in a group hold, and what they take.
+
+    ``stored_bytes`` is what the packages grew by when they were made.
+    """
+
+    kind: ClassVar[str] = "domain_stats"
+    group: str
+    domain: str
+    backups: int
+    size_bytes: int
+    data_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryStats:
+    """What the backups in a target's repository hold, and what all of its packs take."""
+
+    kind: ClassVar[str] = "repository_stats"
+    target: str
+    backups: int
+    data_bytes: int
+    stored_bytes: int

@@ -120,5 +120,15 @@ class _MappedImage:
             # Between two extents that were joined because there are too many.
             self._chunk = memoryview(bytes(CHUNK_BYTES))
         else:
-            self._chunk = memoryview(self._chunks.read(entry.id))
+            try:
+                self._chunk = memoryview(self._chunks.read(entry.id))
+            except CorruptError as error:
+                raise _lost(self._map.path, number, error) from error
         self._number = number
+
+
+def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:
+    """Say which bytes of the image are not to be had: the rest of it may be of use."""
+    first = number * CHUNK_BYTES
+    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.name.removesuffix(_SUFFIX)}"
+    return CorruptError(f"{where}: {error.message}", hint=error.hint)

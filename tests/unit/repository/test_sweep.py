@@ -193,6 +193,17 @@ async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
     assert place.packs() == [pack]
 
 
+async def test_damage_is_told_by_its_place_in_the_image(place):
+    await place.back_up("a", content([1, 0, 2]))
+    (pack,) = place.packs()
+    flip(pack, pack.stat().st_size - 1)
+    with pytest.raises(CorruptError, match=r"bytes 524288 to 786431 of a_vda\.raw: pack .*\.pack"):
+        await place.restored("a")
+    pack.unlink()
+    with pytest.raises(CorruptError, match=r"bytes 0 to 262143 of .*: pack is missing"):
+        await place.restored("a")
+
+
 async def test_many_small_segments_become_one(place):
     for number in range(1, 12):
         await place.back_up(f"b{number}", content([number]))

@@ -1,0 +1,31 @@
+"""``virtbackup stats``: how much the backups hold, and how much they take."""
+
+from functools import partial
+
+import click
+
+from virtbackup_async.cli.completing import group_names
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.stats import Stats
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.stats import run_stats
+from virtbackup_async.events import Emit
+
+
+@click.command("stats", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@shared_options
+def command(settings: Settings, groups: tuple[str, ...]) -> None:
+    """Say how much the backups of groups hold, and how much they take.
+
+    Without a GROUP, of all groups in the configuration. The ratio is that of data to what is stored
+    of it: by compression, and in a repository by storing once what is equal.
+    """
+    run(settings, configured(settings.config_path, partial(_stats, groups)), Stats())
+
+
+async def _stats(groups: tuple[str, ...], config: Config, emit: Emit) -> None:
+    await run_stats(config, groups, emit)
