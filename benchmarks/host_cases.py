@@ -28,7 +28,7 @@ _EXTENTS = 64
 # bzip2 and xz get a small one: what is measured is the price of the holes, not of the data.
 _SLOW = {"tar.bz2", "tar.xz"}
 _SLOW_SHARE = 16
-MEMORY_PACKAGERS = ("directory", "tar", "zstd", "tar.gz")
+MEMORY_PACKAGERS = ("directory", "tar", "zstd", "tar.gz", "tar.xz")
 _AT_ONCE_FOR_MEMORY = 8
 
 

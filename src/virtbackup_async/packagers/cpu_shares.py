@@ -6,13 +6,16 @@ number of disks beyond one segment for each of them.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from anyio import CapacityLimiter, Semaphore, WouldBlock
 
 _MOST_THREADS: Final = 64
+# More of them than threads, because some always wait for their disk.
+_SHARERS_PER_THREAD: Final = 2
+_FEWEST_SHARERS: Final = 4
 
 
 class CpuShares:
@@ -21,6 +24,7 @@ class CpuShares:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = min(_MOST_THREADS, threads or os.cpu_count() or 1)
         self._sharers = 0
+        self._places = Semaphore(max(_FEWEST_SHARERS, _SHARERS_PER_THREAD * self._threads))
         self._spare_segments = Semaphore(self._threads)
         self.limiter: Final = CapacityLimiter(self._threads)
 
@@ -34,14 +38,18 @@ class CpuShares:
         """How many threads each of those who share now may use: at least one."""
         return max(1, self._threads // max(1, self._sharers))
 
-    @contextmanager
-    def taking_part(self) -> Iterator[None]:
-        """Count as one who shares, while the block runs."""
-        self._sharers += 1
-        try:
-            yield
-        finally:
-            self._sharers -= 1
+    @asynccontextmanager
+    async def taking_part(self) -> AsyncIterator[None]:
+        """Count as one who shares, while the block runs; wait if there are enough of them.
+
+        Each one has a window of zstd's in memory. Who waits must hold no buffers.
+        """
+        async with self._places:
+            self._sharers += 1
+            try:
+                yield
+            finally:
+                self._sharers -= 1
 
     def take_segment(self) -> bool:
         """Take one of the spare segments if there is any; nobody may wait for one.

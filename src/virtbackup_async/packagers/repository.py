@@ -74,7 +74,7 @@ class RepositoryWriter:
         path = map_path(self._directory, file)
         image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
         stored_bytes = 0
-        with self._cpu.taking_part():
+        async with self._cpu.taking_part():
             async for chunk in stream.chunks():
                 stored_bytes += await to_thread.run_sync(
                     self._add, chunk, image, limiter=self._cpu.limiter

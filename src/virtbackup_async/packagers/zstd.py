@@ -50,7 +50,7 @@ class ZstdWriter:
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         path = zstd_path(self._directory, self._name, file)
         async with open_output(path) as output:
-            with self._cpu.taking_part():
+            async with self._cpu.taking_part():
                 frame = _FrameWriter(output, self._cpu, self._level, self._threads)
                 await frame.write(stream, on_progress)
             await output.finish()
