@@ -106,16 +106,19 @@ def _make_private(path: Path) -> None:
 
 
 async def _check_chain(disk: RestoredDisk, place: Path) -> None:
-    """See that no image outside of the backup would be read: headers may name any file."""
-    lowest = disk.images[-1]
-    image_format = _format_of(lowest)
-    header = await qemu_img.image_info(place / lowest.name, image_format)
-    if image_format != "raw" and header.backing_filename is not None:
-        raise DefinitionError(
-            f"{lowest.file} is built on {header.backing_filename!r:.200}, "
-            "which is not in the backup",
-            hint="Restore it where that image is.",
-        )
+    """See that no file outside of the backup would be read: headers may name any of the host."""
+    formats = [_format_of(image) for image in disk.images]
+    for image, image_format in zip(disk.images, formats, strict=True):
+        if image_format == "raw":
+            continue
+        header = await qemu_img.image_info(place / image.name, image_format)
+        below = None if image is not disk.images[-1] else header.backing_filename
+        outside = header.data_file or below
+        if outside is not None:
+            raise DefinitionError(
+                f"{image.file} needs {outside!r:.200}, which is not in the backup",
+                hint="Restore it where that file is.",
+            )
 
 
 def _format_of(image: RestoredImage) -> str:

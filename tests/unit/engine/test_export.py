@@ -72,10 +72,15 @@ async def test_a_disk_that_is_not_there(tmp_path, output):
     assert left(output) == []
 
 
-async def test_a_header_that_names_a_file_of_the_host_is_not_believed(tmp_path, output):
+@pytest.mark.parametrize("names", ["backing", "data"])
+async def test_a_header_that_names_a_file_of_the_host_is_not_believed(tmp_path, output, names):
     (tmp_path / "secret").write_bytes(bytes(65536))
     image = tmp_path / "image"
-    create = ["qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "secret", image]
+    create = ["qemu-img", "create", "-f", "qcow2"]
+    if names == "backing":
+        create += ["-F", "raw", "-b", tmp_path / "secret", image]
+    else:
+        create += ["-o", f"data_file={tmp_path}/secret,data_file_raw=on", image, "64k"]
     subprocess.run(create, check=True, capture_output=True)
     backup = await make(tmp_path, "directory", "image")
     text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
