@@ -4,7 +4,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import nbd_wire as wire
@@ -141,6 +141,7 @@ def test_what_makes_no_sense_is_a_violation(lie):
         negotiate(LIES[lie], contexts=CONTEXT)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_server_makes_it_fail_in_another_way(data):
     good = (

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import nbd_wire as wire
@@ -79,6 +79,7 @@ def sizes_of(data):
     return iter(lambda: data.draw(st.integers(1, 700)), None)
 
 
+@settings(deadline=None)
 @given(conversations(), st.data())
 def test_reads_are_put_together_however_they_are_cut(conversation, data):
     reads, stream = conversation
@@ -91,6 +92,7 @@ def test_reads_are_put_together_however_they_are_cut(conversation, data):
     talk.assert_guarded()
 
 
+@settings(deadline=None)
 @given(conversations(), st.data())
 def test_damaged_replies_touch_nothing_else(conversation, data):
     reads, stream = conversation
@@ -106,6 +108,7 @@ def test_damaged_replies_touch_nothing_else(conversation, data):
     talk.assert_guarded()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_noise_is_never_understood_as_success(noise):
     talk = Conversation()
@@ -116,6 +119,7 @@ def test_noise_is_never_understood_as_success(noise):
     assert not talk.done
 
 
+@settings(deadline=None)
 @given(conversations(), st.data())
 def test_an_abandoned_read_leaves_its_memory_alone(conversation, data):
     reads, stream = conversation
@@ -230,6 +234,7 @@ def test_a_status_that_makes_no_sense_is_a_violation(lie):
     assert not talk.done
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.data())
 def test_bytes_are_covered_once_or_it_is_noticed(length, data):
     request = Request(Command.READ, 1, 1000, length)

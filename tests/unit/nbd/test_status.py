@@ -4,7 +4,7 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtbackup_async.errors import NbdRefusedError
@@ -40,6 +40,7 @@ class Server:
         return tuple(descriptors)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_walk_tells_all_bytes_and_joins_what_is_alike(data):
     size = data.draw(st.integers(0, 40))
