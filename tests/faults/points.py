@@ -39,7 +39,7 @@ _LIBVIRT = {
     "_set_source": "updateDeviceFlags",
 }
 _ONCE = ("getTime", "blockJobInfo", "abortJob", "read ")
-_DEV = re.compile(r"(?:[-_])(?P<dev>vd[a-z])\.")
+_DEV = re.compile(r"(?:[-_])(?P<dev>vd[a-z]|nvram)\.")
 _ROLES = (
     (re.compile(r"\.json\.pending$"), "pending"),
     (re.compile(r"^\.virtbackup-.*\.tmp$"), "temporary file"),
@@ -48,9 +48,9 @@ _ROLES = (
     (re.compile(r"\.vbk-[0-9a-f]+$"), "overlay"),
     (re.compile(r"\.scratch$"), "scratch"),
     (re.compile(r"^vbk-[0-9a-f]+\.sock$"), "socket"),
-    (re.compile(r"^\d{8}-\d{6}_.*\.(tar|tar\.gz|qcow2|raw|zstd)$"), "package"),
+    (re.compile(r"^\d{8}-\d{6}_.*\.(tar|tar\.gz|qcow2|raw|zstd|fd)$"), "package"),
     (re.compile(r"\.xml$"), "domain XML"),
-    (re.compile(r"\.(qcow2|raw)$"), "image"),
+    (re.compile(r"\.(qcow2|raw|fd)$"), "image"),
 )
 
 

@@ -70,6 +70,7 @@ class Fault:
     def record(self) -> list[str]:
         """Return the points that the command passes undisturbed, in order."""
         with self.world.mended(self.domain):
+            self.world.make_room(self.domain)
             self.world.write(self.domain, 5)
             self.scenario.prepare(self)
             words = [word.format(self.restored) for word in self.scenario.words]
@@ -86,6 +87,7 @@ class Fault:
             return self._happen()
 
     def _happen(self) -> Row:
+        self.world.make_room(self.domain)
         self.world.write(self.domain, 5)
         self.scenario.prepare(self)
         died = False
@@ -127,9 +129,9 @@ class Fault:
             return
         aside = self.directory / f"frozen-{len(self.references)}"
         aside.mkdir()
-        images = self.world.images[self.domain.name]
+        files = self.world.files[self.domain.name]
         self.references.append(
-            {dev: Path(shutil.copyfile(path, aside / path.name)) for dev, path in images.items()}
+            {what: Path(shutil.copyfile(path, aside / path.name)) for what, path in files.items()}
         )
         # The overlay holds something, which the image gets and a later write makes old.
         self.world.write(self.domain, 9)
@@ -154,7 +156,7 @@ class Fault:
     def _check_restored(self, backup: str) -> None:
         place = self.directory / f"of-{backup}"
         self._succeed("restore", "all", self.domain.name, place, "--date", backup)
-        references = self.references or [self.world.images[self.domain.name]]
+        references = self.references or [self.world.files[self.domain.name]]
         assert any(
             all(filecmp.cmp(path, place / path.name, shallow=False) for path in frozen.values())
             for frozen in references
@@ -215,6 +217,11 @@ def _kill_running(fault: Fault) -> None:
     fault.kill_backup()
 
 
+def _start(fault: Fault) -> None:
+    if fault.domain.state() == "shut off":
+        fault.domain.start()
+
+
 def _kill_and_destroy(fault: Fault) -> None:
     fault.kill_backup()
     fault.domain.destroy()
@@ -228,6 +235,7 @@ SCENARIOS = {
     "backup, shut off": Scenario(attrgetter("at_rest"), group=_DIRECTORY),
     "backup, shut off, tar.gz": Scenario(attrgetter("at_rest"), group=_TAR_GZ),
     "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
+    "backup, flash memory": Scenario(attrgetter("uefi"), prepare=_start, group=_DIRECTORY),
     "undo, running": Scenario(attrgetter("live"), UNDO, _kill_running, _DIRECTORY),
     "undo, destroyed": Scenario(attrgetter("plain"), UNDO, _kill_and_destroy, _DIRECTORY),
     "restore": Scenario(

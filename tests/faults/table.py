@@ -6,7 +6,7 @@ where it does not name what is planned. ``scripts/update-crash-table`` writes it
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,31 +18,25 @@ COMMAND = "scripts/update-crash-table"
 _BLOCK = re.compile(r"(<!-- measured: crash table -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = "| Point | Death | Command | Backups after clean |\n|---|---|---|---|"
 _WRITTEN = re.compile("before sync (package|part|temporary)")
-_PACKAGE = re.compile("package|definition")
 
-# Besides the kill of the command alone: at each moment of a backup one of them, in turn ...
-_IN_TURN = {
+# Of a backup that differs from another in some steps only, those.
+_PACKAGE = re.compile("package|definition")
+_STEPS = {
+    "backup, running, tar.gz": _PACKAGE,
+    "backup, shut off, tar.gz": _PACKAGE,
+    "backup, flash memory": re.compile(r"nvram|temporary file \(2\)|(read|remove) temporary"),
+}
+
+# What happens at each moment of a command, one after the other. The domain of "no agent" does what
+# the one of "running" does, where the command alone is killed; it may be destroyed as well.
+_KILLED = ("killed",)
+_DEATHS = {
     "backup, no agent": (
         "target full", "domain destroyed", "killed, domain destroyed", "libvirtd killed",
         "killed, libvirtd killed",
     ),
-    "backup, shut off": ("libvirtd killed", "target full"),
-}  # fmt: skip
-# ... and where the domain or its images have just changed, or are about to, all that matter.
-_MORE = {
-    (
-        "domain destroyed", "killed, domain destroyed", "libvirtd killed",
-        "killed, libvirtd killed",
-    ): (
-        "after snapshotCreateXML", "after read image vda", "after blockCommit vda",
-        "before pivot vda", "after pivot vda", "after remove overlay vda", "after pivot vdb",
-        "before rename definition",
-    ),
-    ("target full",): (
-        "before create pending", "before sync temporary file", "after snapshotCreateXML",
-        "after read image vda", "before create temporary file (2)",
-        "before create temporary file (4)", "before remove pending",
-    ),
+    "backup, shut off": (*_KILLED, "libvirtd killed", "target full"),
+    "backup, flash memory": (*_KILLED, "domain destroyed", "target full"),
 }  # fmt: skip
 _FROZEN = ("killed, libvirtd killed, guest frozen", "libvirtd killed, guest frozen")
 
@@ -55,6 +49,7 @@ _QUICK = {
     "backup, running, tar.gz": "create package|sync package|rename definition",
     "backup, shut off": "rename pending|create package vda|read image vda",
     "backup, shut off, tar.gz": "create package",
+    "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
     "restore": "create part vda|sync part vdb|(link|rename) image vda|create domain XML",
@@ -75,23 +70,13 @@ def planned_rows(points: Mapping[str, Sequence[str]]) -> list[Row]:
     return rows
 
 
-def _deaths(scenario: str, point: str, moments: Sequence[str]) -> list[str]:
-    if scenario == "backup, no agent":
-        found = [death for deaths, at in _MORE.items() if point in at for death in deaths]
-        return list(dict.fromkeys([*_in_turn(scenario, point, moments), *found]))
-    if scenario.endswith("tar.gz") and not _PACKAGE.search(point):
-        return []
-    if (scenario, point) == ("backup, running", "before snapshotCreateXML"):
-        return list(_FROZEN)
-    return ["killed", *_in_turn(scenario, point, moments)] if point in moments else []
-
-
-def _in_turn(scenario: str, point: str, moments: Sequence[str]) -> Sequence[str]:
-    """Return the one death of all that the scenario meets in turn at this moment, if any."""
-    deaths = _IN_TURN.get(scenario, ())
-    if not deaths or point not in moments:
+def _deaths(scenario: str, point: str, moments: Sequence[str]) -> Sequence[str]:
+    steps = _STEPS.get(scenario)
+    if steps and not steps.search(point):
         return ()
-    return (deaths[moments.index(point) % len(deaths)],)
+    if (scenario, point) == ("backup, running", "before snapshotCreateXML"):
+        return _FROZEN
+    return _DEATHS.get(scenario, _KILLED) if point in moments else ()
 
 
 def _moments(points: Sequence[str]) -> list[str]:
@@ -118,7 +103,8 @@ def quick_rows(rows: Sequence[Row]) -> list[Row]:
 
 def _is_quick(row: Row, moments: Sequence[str]) -> bool:
     if row.scenario == "backup, no agent":
-        return row.death in _in_turn(row.scenario, row.point, moments)
+        deaths = _DEATHS[row.scenario]
+        return row.death == deaths[moments.index(row.point) % len(deaths)]
     what = f"(after|during) ({_QUICK.get(row.scenario, '')})"
     return row.death in _FROZEN or (
         row.death == "killed" and re.fullmatch(what, row.point) is not None
@@ -137,9 +123,9 @@ def read_rows(page: Path = PAGE) -> list[Row]:
     return rows
 
 
-def write_rows(rows: Iterable[Row], page: Path = PAGE) -> None:
+def write_rows(rows: Sequence[Row], page: Path = PAGE) -> None:
     """Put the rows into the page, in their order."""
-    parts = []
+    parts = [f"{len(rows)} faults.\n"]
     for scenario, group in groupby(rows, attrgetter("scenario")):
         lines = ["| " + " | ".join(row[1:]) + " |" for row in group]
         parts.append("\n".join([f"### {scenario.capitalize()}", "", _HEAD, *lines, ""]))

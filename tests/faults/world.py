@@ -1,10 +1,11 @@
-"""Where faults happen: one libvirt, three domains on it, and what must be true of them afterwards.
+"""Where faults happen: one libvirt, four domains on it, and what must be true of them afterwards.
 
 ::
 
     live      a guest that writes lines to vda (qcow2, ext4) all the time, with an agent; vdb is raw
     plain     runs without an agent: it may be destroyed and started again
     at-rest   shut off
+    uefi      has flash memory and one disk; it is started when it is first backed up
 
 They are shared by all faults of a run; a domain that a failed one leaves behind is made anew.
 Called by ``runs.py``; opened by ``tests/crash`` and ``scripts/update-crash-table``.
@@ -19,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from lab.disks import DiskSpec
-from lab.domains import LabDomain, define, running
+from lab.domains import LabDomain, define, make_nvram, running
 from lab.libvirt_root import Daemon
 from lab.process import run
 
@@ -36,13 +37,15 @@ class World:
     live: LabDomain
     plain: LabDomain
     at_rest: LabDomain
-    images: dict[str, dict[str, Path]] = field(default_factory=dict)
+    uefi: LabDomain
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
     written: dict[tuple[str, int], bytes] = field(default_factory=dict)
     turn: int = 0
+    live_is_suspended: bool = False
 
     def __post_init__(self) -> None:
-        for domain in (self.live, self.plain, self.at_rest):
-            self.images[domain.name] = domain.images(inactive=True)
+        for domain in (self.live, self.plain, self.at_rest, self.uefi):
+            self.files[domain.name] = domain.files(inactive=True)
             description = self.daemon.virsh("dumpxml", "--inactive", domain.name)
             self._description(domain).write_text(description)
 
@@ -52,18 +55,30 @@ class World:
         try:
             yield
         except BaseException:
-            self.daemon.ensure_started()
-            domain.undefine()
-            self.written.clear()
-            known = {image for images in self.images.values() for image in images.values()}
-            for stray in set(self.daemon.images.iterdir()) - known:
-                stray.unlink()
-            self.daemon.virsh("define", self._description(domain))
-            if domain is not self.at_rest:
-                domain.start()
-            if domain is self.live:
-                domain.wait_booted()
+            self._make_anew(domain)
             raise
+
+    def _make_anew(self, domain: LabDomain) -> None:
+        self.daemon.ensure_started()
+        domain.undefine()
+        self.written.clear()
+        for stray in set(self.daemon.images.iterdir()) - self._known():
+            stray.unlink()
+        if domain is self.uefi:
+            make_nvram(self.files[domain.name]["nvram"])
+        self.daemon.virsh("define", self._description(domain))
+        if domain in (self.live, self.plain):
+            domain.start()
+        if domain is self.live:
+            domain.wait_booted()
+            self.live_is_suspended = False
+
+    def make_room(self, domain: LabDomain) -> None:
+        """Suspend the guest that writes all the time while it is another's turn."""
+        suspend = domain is not self.live
+        if suspend != self.live_is_suspended:
+            self.daemon.virsh("suspend" if suspend else "resume", self.live.name)
+            self.live_is_suspended = suspend
 
     def write(self, domain: LabDomain, offset_mib: int) -> None:
         """Write like a guest, to vdb, and flush, if the domain runs."""
@@ -77,18 +92,19 @@ class World:
         """The raw image itself holds what was written last, everywhere."""
         for (name, offset_mib), data in self.written.items():
             if name == domain.name:
-                with self.images[name]["vdb"].open("rb") as image:
+                with self.files[name]["vdb"].open("rb") as image:
                     image.seek(offset_mib * MIB)
                     assert image.read(len(data)) == data, f"lost: the write at {offset_mib} MiB"
 
     def assert_guest_lost_nothing(self) -> None:
         """Shut the guest down that was backed up and undone all the time: its disk is sound."""
+        self.make_room(self.live)
         written = self.live.guest_exec("kill $(cat /run/writer.pid); cat /mnt/vda/writer.log")
         lines = written.splitlines()
         assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
         self.live.guest_shutdown()
         raw = self.daemon.path / "vda.raw"
-        run("qemu-img", "convert", "-O", "raw", self.images[self.live.name]["vda"], raw)
+        run("qemu-img", "convert", "-O", "raw", self.files[self.live.name]["vda"], raw)
         run("e2fsck", "-fn", raw)
 
     def _description(self, domain: LabDomain) -> Path:
@@ -96,11 +112,13 @@ class World:
 
     def assert_at_home(self, domain: LabDomain) -> None:
         """The domain is on its own images on both sides; nothing stands beside them."""
-        images = self.images[domain.name]
-        assert domain.images() == images, "live XML"
-        assert domain.images(inactive=True) == images, "persistent XML"
-        known = {image for images in self.images.values() for image in images.values()}
-        assert set(self.daemon.images.iterdir()) == known, "files beside the images"
+        files = self.files[domain.name]
+        assert domain.files() == files, "live XML"
+        assert domain.files(inactive=True) == files, "persistent XML"
+        assert set(self.daemon.images.iterdir()) == self._known(), "files beside the images"
+
+    def _known(self) -> set[Path]:
+        return {file for files in self.files.values() for file in files.values()}
 
 
 @contextlib.contextmanager
@@ -112,9 +130,11 @@ def open_world(daemon: Daemon) -> Iterator[World]:
         stack.callback(plain.undefine)
         at_rest = define(daemon, "at-rest", DISKS)
         stack.callback(at_rest.undefine)
+        uefi = define(daemon, "uefi", DISKS[1:], agent=False, nvram=True)
+        stack.callback(uefi.undefine)
         stack.callback(daemon.ensure_started)
         plain.start()
-        world = World(daemon, live, plain, at_rest)
+        world = World(daemon, live, plain, at_rest, uefi)
         yield world
         world.assert_guest_lost_nothing()
 

@@ -137,13 +137,13 @@ class LabDomain:
 
     def images(self, *, inactive: bool = False) -> dict[str, Path]:
         """All disks' images, by dev; of a drive without a medium there is none."""
-        found = {}
-        for disk in self.xml(inactive=inactive).findall("devices/disk"):
-            source, target = disk.find("source"), disk.find("target")
-            if source is not None and target is not None:
-                path = source.get("file") or source.get("dev") or ""
-                found[target.get("dev", "")] = Path(path)
-        return found
+        return _images(self.xml(inactive=inactive))
+
+    def files(self, *, inactive: bool = False) -> dict[str, Path]:
+        """The images, and as ``nvram`` the flash memory, if it has one."""
+        xml = self.xml(inactive=inactive)
+        nvram = xml.findtext("os/nvram")
+        return _images(xml) | ({"nvram": Path(nvram)} if nvram else {})
 
     def _alias(self, dev: str) -> str:
         if dev not in self._aliases:
@@ -189,7 +189,7 @@ def define(
     label = uuid[:8]
     with_images = [(disk, make_image(disk, root.images, label)) for disk in disks]
     if options.pop("nvram", False):
-        options["nvram"] = _make_nvram(root.images / f"{label}-nvram.fd")
+        options["nvram"] = make_nvram(root.images / f"{label}-nvram.fd")
     console = root.path / "console" / f"{label}.log"
     xml = domain_xml(name, with_images, build(), console, agent=agent, uuid=uuid, **options)
     description = root.path / "console" / f"{label}.xml"
@@ -198,7 +198,8 @@ def define(
     return LabDomain(root, name, console, agent=agent)
 
 
-def _make_nvram(path: Path) -> Path:
+def make_nvram(path: Path) -> Path:
+    """Fill flash memory, as a firmware of its own would."""
     path.write_bytes(os.urandom(NVRAM_BYTES))
     return path
 
@@ -215,6 +216,16 @@ def running(
         yield domain
     finally:
         domain.undefine()
+
+
+def _images(xml: etree._Element) -> dict[str, Path]:
+    found = {}
+    for disk in xml.findall("devices/disk"):
+        source, target = disk.find("source"), disk.find("target")
+        if source is not None and target is not None:
+            path = source.get("file") or source.get("dev") or ""
+            found[target.get("dev", "")] = Path(path)
+    return found
 
 
 def _decoded(status: dict[str, Any], key: str) -> str:
