@@ -8,17 +8,16 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from subprocess import DEVNULL, PIPE  # noqa: TID251 -- processes start through anyio
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
+from msgspec import Struct
 
 KEEP_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a program ended, and what it wrote: the first ``keep_bytes`` of each stream."""
 
     returncode: int

@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.package_files import missing_files, package_files
@@ -28,24 +29,21 @@ _BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
 _TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 
 
-@dataclass(frozen=True, slots=True)
-class FoundBackup:
+class FoundBackup(Struct, frozen=True):
     """A complete backup; ``path`` is its definition, its package stands beside it."""
 
     definition: Definition
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPending:
+class FoundPending(Struct, frozen=True):
     """A backup that was started and not finished; ``path`` is its pending file."""
 
     pending: Pending
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Something that should be a backup and is none.
 
     Attributes:
@@ -58,8 +56,7 @@ class Problem:
     domain_directory: str
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(Struct, frozen=True):
     """All that a target holds, oldest first.
 
     Attributes:
@@ -74,8 +71,7 @@ class Scan:
     strays: tuple[Path, ...] = ()
 
 
-@dataclass(slots=True)
-class _Findings:
+class _Findings(Struct):
     complete: list[FoundBackup] = field(default_factory=list)
     pending: list[FoundPending] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

@@ -16,11 +16,11 @@ Invariant: nothing outside the target is written; directories are 0700, files 06
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from anyio import CancelScope, Lock, to_thread
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import definition_file, names, pending_file
 from virtbackup_async.catalog.definition_file import is_ours

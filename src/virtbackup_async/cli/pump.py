@@ -12,10 +12,11 @@ fixed number of log lines, and the other events, a few for each disk of the run.
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct, field
 
 from virtbackup_async.cli.render.interface import LogLine, Moment, Renderer
 from virtbackup_async.events import DiskProgress, Event
@@ -26,16 +27,14 @@ _TICK_S = 0.1
 _MAX_LOG_LINES = 2000
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """What stands in the line; its place is kept when a newer progress takes it over."""
 
     item: Event | LogLine
     at: Moment
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(Struct):
     queue: deque[_Waiting] = field(default_factory=deque)
     progress: dict[tuple[str, str], _Waiting] = field(default_factory=dict)
     log_lines: int = 0

@@ -14,13 +14,13 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 from typing import NoReturn
 
 import anyio
 from anyio.abc import TaskStatus
+from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
 from virtbackup_async.cli.log import open_log
@@ -39,8 +39,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAST_WORDS_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """What is to be run.
 
     Attributes:
@@ -59,8 +58,7 @@ class Job:
 Prepare = Callable[[Emit], Job]
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(Struct):
     errors: list[BaseException] = field(default_factory=list)
     signum: int | None = None
     debug: bool = False

@@ -7,9 +7,10 @@ dicts: what was handed in stays as it was.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from virtbackup_async.errors import DefinitionError
 
@@ -20,8 +21,7 @@ NEWEST_MAJOR = 1
 _VERSION = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?(?![0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One change of the format: data older than ``to`` is run through ``convert``."""
 
     to: Version

@@ -5,9 +5,9 @@ are carried into the file's text. Invariant: the new text means what the old one
 checked before it is handed out. See ``yaml_edit`` for the text.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from ruamel.yaml.error import YAMLError
 
 from virtbackup_async.compat import config as compat
@@ -19,8 +19,7 @@ from virtbackup_async.errors import ConfigError
 _HINT = "Change the file by hand; 'virtbackup config check' says what to write."
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """A configuration with today's keys.
 
     Attributes:

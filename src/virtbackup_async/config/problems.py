@@ -1,7 +1,8 @@
 """Collects what is wrong with a configuration, so that an admin sees all of it at once."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from virtbackup_async.config.yaml_file import KeyPath, YamlFile, dotted
 from virtbackup_async.errors import ConfigError
@@ -9,8 +10,7 @@ from virtbackup_async.errors import ConfigError
 _SECRETS = frozenset({"passphrase", "password", "urls"})
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(Struct, frozen=True):
     """What is the matter at one place of the file.
 
     Attributes:

@@ -6,9 +6,10 @@ Schema of what it takes, for ``json_schema``; a test holds the two against each 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
+
+from msgspec import Struct
 
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
 from virtbackup_async.model.pull import Method
@@ -30,8 +31,7 @@ _COMMAND: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """What a key takes: the function that checks a value, and the same as JSON Schema."""
 
     accept: Callable[[object], Any]

@@ -5,8 +5,9 @@ What is undone, and in which order, stands in ``broken``; which domain it was, i
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.catalog.store import Catalog
@@ -21,8 +22,7 @@ from virtbackup_async.model.backup import Pending
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Undoing:
+class Undoing(Struct, frozen=True):
     """What the undo of each pending backup of a target needs."""
 
     hypervisor: HypervisorPort

@@ -7,9 +7,10 @@ not. What is not understood stays, whatever the rules say. Pure, but for ``clean
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
+
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
@@ -20,8 +21,7 @@ from virtbackup_async.engine.retention import Verdict, judge
 from virtbackup_async.errors import DefinitionError
 
 
-@dataclass(frozen=True, slots=True)
-class CleanTarget:
+class CleanTarget(Struct, frozen=True):
     """A target, and who is asked about what lies there.
 
     Attributes:

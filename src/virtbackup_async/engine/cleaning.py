@@ -1,19 +1,18 @@
 """What the steps of one ``clean`` command share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from anyio import CapacityLimiter
+from msgspec import Struct
 
 from virtbackup_async.engine.locks import Patience
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit, Warned
 
 
-@dataclass(frozen=True, slots=True)
-class CleanRequest:
+class CleanRequest(Struct, frozen=True):
     """What to clean.
 
     Attributes:
@@ -31,8 +30,7 @@ class CleanRequest:
     wait_s: float = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaning:
+class Cleaning(Struct, frozen=True):
     """One run of the command: what all of its steps share."""
 
     request: CleanRequest

@@ -1,9 +1,9 @@
 """Copying one disk, the image and the chain below it, into the package."""
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from anyio import to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog import names
 from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
@@ -27,8 +27,7 @@ def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
     return (top, *below)
 
 
-@dataclass(frozen=True, slots=True)
-class DiskJob:
+class DiskJob(Struct, frozen=True):
     """One disk of a domain, the names its images get inside the package, how fast it is read."""
 
     domain: str

@@ -18,11 +18,11 @@ innermost out. An undo that fails raises ``RollbackError``, and then the pending
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
 
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.broken import undo_dead_backups
@@ -60,8 +60,7 @@ MAX_TRIES = 3
 UNDO_TIMEOUT_S = 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
+class _Try(Struct, frozen=True):
     """One attempt: what was found of the domain, and what is about to be made."""
 
     planned: PlannedBackup

@@ -1,9 +1,10 @@
 """What the work of one command shares: built once, handed down to every task."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.locks import default_lock_directory
@@ -16,8 +17,7 @@ from virtbackup_async.packagers.cpu_shares import CpuShares
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """The ports and the limits of one run.
 
     Attributes:

@@ -14,11 +14,11 @@ whole; what a failure or a cancellation leaves is nothing.
 import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from anyio import CancelScope, CapacityLimiter, to_thread
+from msgspec import Struct
 
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import join_chain
@@ -33,8 +33,7 @@ from virtbackup_async.model.domain import BackingImage
 FORMATS: Final = ("qcow2", "raw")
 
 
-@dataclass(frozen=True, slots=True)
-class ExportRequest:
+class ExportRequest(Struct, frozen=True):
     """What to export, and where to.
 
     Attributes:

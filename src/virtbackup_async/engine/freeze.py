@@ -8,12 +8,12 @@ under the copy; ``AtRest.check`` notices, and the backup starts over with a snap
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 from anyio import CancelScope, to_thread
+from msgspec import Struct, field
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.put_back import NoteCommitted, OverlaidDisk, put_back, reconnect
@@ -54,8 +54,7 @@ class StillDisks(Protocol):
         """Let one disk go, after its image was copied; raises if it did not stand still."""
 
 
-@dataclass(slots=True)
-class Overlaid:
+class Overlaid(Struct):
     """The disks of a running domain, each on an overlay."""
 
     hypervisor: HypervisorPort
@@ -181,8 +180,7 @@ async def overlaid(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of thes
             await still.release_all()
 
 
-@dataclass(slots=True)
-class AtRest:
+class AtRest(Struct):
     """The disks of a shut-off domain: nothing holds them, so they are watched."""
 
     domain: DomainPort

@@ -15,9 +15,10 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
 
 import anyio
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from virtbackup_async.config.schema import Config, Group, Hooks
 from virtbackup_async.engine.plan import Plan, PlannedBackup
@@ -31,8 +32,7 @@ KEEP_BYTES = 64 * 1024
 Result = BackupDone | BackupFailed
 
 
-@dataclass(slots=True)
-class _Circle:
+class _Circle(Struct):
     """What hooks stand around: a group, or with None the whole run."""
 
     group: Group | None

@@ -4,11 +4,11 @@ Called by ``domain_backup`` before anything is touched; ``broken`` undoes a back
 """
 
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from virtbackup_async import __version__
 from virtbackup_async.catalog import names
@@ -26,8 +26,7 @@ TOKEN_BYTES = 4
 NAME_RETRY_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class _Making:
+class _Making(Struct, frozen=True):
     """What makes the names of overlays or scratch images; a ``job`` only where QEMU serves."""
 
     token: str

@@ -1,8 +1,9 @@
 """What backups there are, and which one an admin means: ``list``, and the start of ``restore``."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
@@ -22,8 +23,7 @@ from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import Emit, ListedBackup, Warned
 
 
-@dataclass(frozen=True, slots=True)
-class GroupListing:
+class GroupListing(Struct, frozen=True):
     """The backups of a group.
 
     Attributes:
@@ -61,8 +61,7 @@ async def list_backups(
     return [_listing(backups, known_domains or ()) for backups in chosen]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupBackups:
+class GroupBackups(Struct, frozen=True):
     """What a group's target holds of the domains that are meant.
 
     Attributes:
@@ -151,8 +150,7 @@ async def _backups_of(
     return backups, damaged
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(Struct, frozen=True):
     """Which domains a group's listing shows."""
 
     group: Group

@@ -12,12 +12,12 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from anyio import current_time, sleep, to_thread
+from msgspec import Struct
 
 from virtbackup_async.errors import LockHeldError, StorageError
 
@@ -39,8 +39,7 @@ def default_lock_directory() -> Path:
     return Path(tempfile.gettempdir())
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How long to wait for a lock that somebody else holds.
 
     Attributes:

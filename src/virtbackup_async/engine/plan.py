@@ -6,8 +6,10 @@ do. Pure: the domains' names come from the caller.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group, HostEntry
@@ -15,8 +17,7 @@ from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.errors import ConfigError, NotFoundError
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedBackup:
+class PlannedBackup(Struct, frozen=True):
     """One backup of one domain.
 
     Attributes:
@@ -32,16 +33,14 @@ class PlannedBackup:
     also_in: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMissing:
+class PlannedMissing(Struct, frozen=True):
     """A domain that a group names, and that the hypervisor does not know."""
 
     group: str
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The work of a run; ``warnings`` are lines for the admin."""
 
     backups: tuple[PlannedBackup, ...]

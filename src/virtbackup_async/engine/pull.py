@@ -11,11 +11,11 @@ known by its socket, which the pending file has named before.
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio import CancelScope
+from msgspec import Struct
 
 from virtbackup_async.catalog import names
 from virtbackup_async.engine.freeze import CLEAN_HINT
@@ -82,8 +82,7 @@ def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str
     return names.scratch_path(scratch or disk.path.parent, name, token)
 
 
-@dataclass(slots=True)
-class Pulled:
+class Pulled(Struct):
     """The disks of a running domain, served by QEMU as they were when the job began."""
 
     hypervisor: HypervisorPort

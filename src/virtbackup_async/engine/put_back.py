@@ -22,10 +22,11 @@ it, and the image may be newer since: that all of it was committed is noted befo
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.engine.ports import BeforePivot, HypervisorPort, ImageUser
 from virtbackup_async.errors import (
@@ -48,8 +49,7 @@ MAX_STEPS = 6
 NoteCommitted = Callable[[str], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class OverlaidDisk:
+class OverlaidDisk(Struct, frozen=True):
     """A disk that a snapshot has put, or was about to put, on an overlay."""
 
     dev: str

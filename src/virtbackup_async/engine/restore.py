@@ -6,11 +6,11 @@ existing file is ever touched; after a failure or a cancellation nothing of the 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from anyio import CapacityLimiter, create_task_group, current_time
+from msgspec import Struct
 
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.outcome import gravest
@@ -26,8 +26,7 @@ _PRIVATE: Final = 0o700
 _REACHABLE: Final = 0o711
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreRequest:
+class RestoreRequest(Struct, frozen=True):
     """What to restore, and where to.
 
     Attributes:

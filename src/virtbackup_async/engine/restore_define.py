@@ -12,9 +12,10 @@ Called by the command line. What is restored stays when libvirt refuses to defin
 """
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from msgspec import Struct
 
 from virtbackup_async.engine.ports import DefiningPort, DomainPort
 from virtbackup_async.engine.restore_plan import RestoredDisk, plan_restore
@@ -28,8 +29,7 @@ from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
 
 
-@dataclass(frozen=True, slots=True)
-class DefineRequest:
+class DefineRequest(Struct, frozen=True):
     """What to define.
 
     Attributes:

@@ -10,11 +10,11 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog.names import beside
 from virtbackup_async.engine.locks import hold_domain
@@ -54,8 +54,7 @@ UNDO_TIMEOUT_S: Final = 60.0
 _TOKEN_BYTES: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class InPlaceRequest:
+class InPlaceRequest(Struct, frozen=True):
     """What to restore: a backup, its package's directory, the devs wanted; empty for all."""
 
     definition: Definition
@@ -63,8 +62,7 @@ class InPlaceRequest:
     disks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(Struct, frozen=True):
     """One restore in place: the backup's files, and by restored name what each replaces."""
 
     request: InPlaceRequest

@@ -6,8 +6,9 @@ plain and differ from each other, whatever the definition claims.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
 from virtbackup_async.errors import DefinitionError, NotFoundError
@@ -18,8 +19,7 @@ from virtbackup_async.model.domain_xml import disk_sources
 from virtbackup_async.model.pull import Method
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredImage:
+class RestoredImage(Struct, frozen=True):
     """One file to write.
 
     Attributes:
@@ -40,8 +40,7 @@ class RestoredImage:
         return self.record.digest
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredDisk:
+class RestoredDisk(Struct, frozen=True):
     """A disk's files: its own image, then those below it."""
 
     dev: str
@@ -53,8 +52,7 @@ class RestoredDisk:
         return sum(image.record.data_bytes for image in self.images if image.record)
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredState:
+class RestoredState(Struct, frozen=True):
     """A file of the domain's state, such as its UEFI variables.
 
     Attributes:
@@ -69,8 +67,7 @@ class RestoredState:
     owner: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
+class RestorePlan(Struct, frozen=True):
     """All that a restore writes; ``xml_name`` is the file of the domain's XML."""
 
     disks: tuple[RestoredDisk, ...]

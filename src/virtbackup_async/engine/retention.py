@@ -12,10 +12,11 @@ ones, and what is dated in the future neither goes nor counts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
@@ -40,8 +41,7 @@ _PERIODS: Mapping[str, tuple[str, Callable[[datetime], str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What becomes of a backup: it stays for each of ``reasons``, or goes for the only one."""
 
     found: FoundBackup

@@ -5,10 +5,11 @@ All of it is looked up before anything is touched.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
@@ -19,8 +20,7 @@ from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk
 NOT_WANTED = "not listed in `disks` of the configuration"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """The disks to back up, those that are left out with a reason, and the domain's state.
 
     With ``pull``, QEMU serves the disks; without, their images are read.

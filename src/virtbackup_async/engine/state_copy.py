@@ -9,10 +9,10 @@ disks from being backed up.
 import pwd
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
+from msgspec import Struct
 
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, signature
@@ -30,8 +30,7 @@ from virtbackup_async.packagers.interface import PackageWriter
 MAX_TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class StateJob:
+class StateJob(Struct, frozen=True):
     """A domain's state, and the backup and the directory that it goes to."""
 
     domain: str
@@ -40,8 +39,7 @@ class StateJob:
     directory: Path
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedState:
+class CopiedState(Struct, frozen=True):
     """The files that are in the package; by kind, why something is not."""
 
     records: tuple[StateRecord, ...]

@@ -6,10 +6,10 @@ them. Invariant: what cannot be had has its reason.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog import names
 from virtbackup_async.events import Warned
@@ -20,8 +20,7 @@ from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
 _HALF_WRITTEN = "TMP"
 
 
-@dataclass(frozen=True, slots=True)
-class StateFile:
+class StateFile(Struct, frozen=True):
     """One file of a domain's state, where it lies."""
 
     kind: str
@@ -33,8 +32,7 @@ class StateFile:
         return names.state_file(backup, self.kind, self.path.name)
 
 
-@dataclass(frozen=True, slots=True)
-class DomainState:
+class DomainState(Struct, frozen=True):
     """The files of a domain's state; ``missing`` says, by kind, why some are not among them."""
 
     files: tuple[StateFile, ...]

@@ -15,10 +15,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog.names import beside
 from virtbackup_async.errors import StorageError
@@ -31,8 +31,7 @@ NEW = "restore-"
 OLD = "old-"
 
 
-@dataclass(slots=True)
-class Swap:
+class Swap(Struct):
     """One image that is replaced. ``image`` is the file itself, symlinks resolved."""
 
     image: Path

@@ -7,12 +7,13 @@ damage stops the others from being read; nothing but that key is ever written.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import anyio
 from anyio import CapacityLimiter, create_task_group, current_time
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
@@ -41,8 +42,7 @@ from virtbackup_async.packagers.interface import Progress
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyRequest:
+class VerifyRequest(Struct, frozen=True):
     """Which backups to verify, all as they were typed.
 
     Attributes:
@@ -60,8 +60,7 @@ class VerifyRequest:
     sample: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
+class _Chosen(Struct, frozen=True):
     group: str
     found: FoundBackup
 
@@ -151,8 +150,7 @@ def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
     return list(events.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(Struct, frozen=True):
     """Reads one backup at a time back; shared by all domains."""
 
     buffers: BufferPool

@@ -1,8 +1,9 @@
 """One domain's backup, from its intent to its definition."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class Phase(StrEnum):
@@ -17,8 +18,7 @@ class Phase(StrEnum):
     UNDOING = "undoing"
 
 
-@dataclass(frozen=True, slots=True)
-class BackupStarted:
+class BackupStarted(Struct, frozen=True):
     """The intent is on disk; the domain's disks are about to be frozen and copied.
 
     ``method`` is ``snapshot``, ``pull``, or ``copy`` for a domain that is shut off.
@@ -32,8 +32,7 @@ class BackupStarted:
     method: str = "snapshot"
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseChanged:
+class PhaseChanged(Struct, frozen=True):
     """A domain's work entered another phase; ``disk`` is set where it is one disk's alone."""
 
     kind: ClassVar[str] = "phase"
@@ -42,8 +41,7 @@ class PhaseChanged:
     disk: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DiskProgress:
+class DiskProgress(Struct, frozen=True):
     """Bytes of an image that have been moved. Holes count in neither number."""
 
     kind: ClassVar[str] = "disk_progress"
@@ -53,8 +51,7 @@ class DiskProgress:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class DiskDone:
+class DiskDone(Struct, frozen=True):
     """A disk is copied, and its domain is back on the disk's own image."""
 
     kind: ClassVar[str] = "disk_done"
@@ -66,8 +63,7 @@ class DiskDone:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiskSkipped:
+class DiskSkipped(Struct, frozen=True):
     """A disk of the domain is not in the backup, and why."""
 
     kind: ClassVar[str] = "disk_skipped"
@@ -76,8 +72,7 @@ class DiskSkipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BackupDone:
+class BackupDone(Struct, frozen=True):
     """The backup is complete: ``list`` shows it from now on.
 
     ``frozen_ms`` is how long the guest's file systems stood still, None if they were not frozen.
@@ -96,8 +91,7 @@ class BackupDone:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class BackupFailed:
+class BackupFailed(Struct, frozen=True):
     """There is no backup of the domain from this run. ``left_pending``: run ``clean``."""
 
     kind: ClassVar[str] = "backup_failed"

@@ -1,11 +1,11 @@
 """What `clean` removes, undoes or leaves."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class CleanVerdict:
+
+class CleanVerdict(Struct, frozen=True):
     """What `clean` means to do with a complete backup, and why; `--dry-run` does no more."""
 
     kind: ClassVar[str] = "clean_verdict"
@@ -19,8 +19,7 @@ class CleanVerdict:
     occupied_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class BackupRemoved:
+class BackupRemoved(Struct, frozen=True):
     """Nothing is left of a backup."""
 
     kind: ClassVar[str] = "backup_removed"
@@ -30,8 +29,7 @@ class BackupRemoved:
     freed_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RemovalFailed:
+class RemovalFailed(Struct, frozen=True):
     """A backup that was to go is still there, or a part of it; the next `clean` tries again."""
 
     kind: ClassVar[str] = "removal_failed"
@@ -42,8 +40,7 @@ class RemovalFailed:
     in_use: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RepositorySwept:
+class RepositorySwept(Struct, frozen=True):
     """`clean` has removed from a target's repository what no backup needs any more."""
 
     kind: ClassVar[str] = "repository_swept"
@@ -54,8 +51,7 @@ class RepositorySwept:
     stored_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class PendingFound:
+class PendingFound(Struct, frozen=True):
     """A backup was started and not finished; `clean` is about to undo it."""
 
     kind: ClassVar[str] = "pending_found"
@@ -65,8 +61,7 @@ class PendingFound:
     pending: str
 
 
-@dataclass(frozen=True, slots=True)
-class PendingUndone:
+class PendingUndone(Struct, frozen=True):
     """The domain is on its own images again, and nothing is left of the unfinished backup."""
 
     kind: ClassVar[str] = "pending_undone"
@@ -75,8 +70,7 @@ class PendingUndone:
     backup: str
 
 
-@dataclass(frozen=True, slots=True)
-class PendingLeft:
+class PendingLeft(Struct, frozen=True):
     """An unfinished backup is still there, and why."""
 
     kind: ClassVar[str] = "pending_left"

@@ -1,8 +1,9 @@
 """What `doctor` and `config` found."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class Level(StrEnum):
@@ -14,8 +15,7 @@ class Level(StrEnum):
     PROBLEM = "problem"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that ``doctor`` or ``config`` looked at: what it is like, and what to do."""
 
     kind: ClassVar[str] = "finding"

@@ -1,11 +1,11 @@
 """What there is: `list`, `pin` and `unpin`."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ListedBackup:
+
+class ListedBackup(Struct, frozen=True):
     """One complete backup, as ``list`` shows it."""
 
     kind: ClassVar[str] = "backup"
@@ -24,8 +24,7 @@ class ListedBackup:
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ListedDomain:
+class ListedDomain(Struct, frozen=True):
     """A domain that a group matches and that has no backup there, as ``list --all`` shows it."""
 
     kind: ClassVar[str] = "domain"
@@ -33,8 +32,7 @@ class ListedDomain:
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
-class PinChanged:
+class PinChanged(Struct, frozen=True):
     """A backup is pinned now, so that `clean` never removes it, or is not any more."""
 
     kind: ClassVar[str] = "pin_changed"
@@ -45,8 +43,7 @@ class PinChanged:
     pinned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DomainStats:
+class DomainStats(Struct, frozen=True):
     """What a domain's backups in a group hold, and what they take.
 
     ``stored_bytes`` is what the packages grew by when they were made.
@@ -61,8 +58,7 @@ class DomainStats:
     stored_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryStats:
+class RepositoryStats(Struct, frozen=True):
     """What the backups in a target's repository hold, and what all of its packs take."""
 
     kind: ClassVar[str] = "repository_stats"

@@ -1,11 +1,11 @@
 """A backup on its way back."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class RestoreStarted:
+
+class RestoreStarted(Struct, frozen=True):
     """A backup was found and its target checked; its disks are about to be written."""
 
     kind: ClassVar[str] = "restore_started"
@@ -15,8 +15,7 @@ class RestoreStarted:
     disks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreDone:
+class RestoreDone(Struct, frozen=True):
     """All disks are whole, on disk, and have the digest that was recorded.
 
     ``verified`` is False where the backup carries no digest (virt-backup wrote it).
@@ -32,8 +31,7 @@ class RestoreDone:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class DiskExported:
+class DiskExported(Struct, frozen=True):
     """A disk of a backup is an image of its own now, without others below it."""
 
     kind: ClassVar[str] = "disk_exported"
@@ -46,8 +44,7 @@ class DiskExported:
     data_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class DomainDefined:
+class DomainDefined(Struct, frozen=True):
     """libvirt has a domain on the restored images now.
 
     ``rebased`` names the images whose headers were changed: they name the restored images below

@@ -1,11 +1,11 @@
 """What any command may say: its begin, its end, what went wrong beside its work."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+
+class RunStarted(Struct, frozen=True):
     """The work of a command is known; nothing has been touched yet."""
 
     kind: ClassVar[str] = "run_started"
@@ -13,8 +13,7 @@ class RunStarted:
     domains: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(Struct, frozen=True):
     """Something the admin should know; the work goes on."""
 
     kind: ClassVar[str] = "warning"
@@ -22,8 +21,7 @@ class Warned:
     domain: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HookFailed:
+class HookFailed(Struct, frozen=True):
     """A command that the configuration names failed; ``group`` is None for those of the run."""
 
     kind: ClassVar[str] = "hook_failed"
@@ -33,8 +31,7 @@ class HookFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """The last word of every command."""
 
     kind: ClassVar[str] = "summary"

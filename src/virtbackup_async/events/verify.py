@@ -1,11 +1,11 @@
 """A backup that is read back."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class VerifyStarted:
+
+class VerifyStarted(Struct, frozen=True):
     """A backup is about to be read back."""
 
     kind: ClassVar[str] = "verify_started"
@@ -15,8 +15,7 @@ class VerifyStarted:
     disks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyDone:
+class VerifyDone(Struct, frozen=True):
     """A backup was read back from its first byte to its last, and is what was recorded.
 
     ``digests`` is False where it carries none (virt-backup wrote it): it could only be read.
@@ -32,8 +31,7 @@ class VerifyDone:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyFailed:
+class VerifyFailed(Struct, frozen=True):
     """A backup cannot be restored as it was recorded, or could not be read now."""
 
     kind: ClassVar[str] = "verify_failed"

@@ -11,8 +11,9 @@ The blocking side of ``stream.py``, in worker threads.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from virtbackup_async.images.buffers import CHUNK_BYTES
 from virtbackup_async.images.digest import ImageDigest, leaf_of, zero_leaf_of
@@ -20,8 +21,7 @@ from virtbackup_async.images.extents import PlannedChunk, find_data
 from virtbackup_async.model.extent import Extent
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """Some MiBs of an image, one after the other; the last one of an image may be shorter.
 
     Attributes:

@@ -14,8 +14,9 @@ other and lie inside the image.
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
 from virtbackup_async.model.extent import Extent
@@ -25,8 +26,7 @@ PAGE_BYTES: Final = 4096
 _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChunk:
+class PlannedChunk(Struct, frozen=True):
     """What fits into a buffer: where it is, how long, and which parts are data."""
 
     offset: int

@@ -4,23 +4,22 @@ The fields of virt-backup keep their names and meaning; what this project adds i
 files of either program read alike. docs/formats.md is the reference.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from virtbackup_async.model.pull import PullJob
 
 
-@dataclass(frozen=True, slots=True)
-class Packager:
+class Packager(Struct, frozen=True):
     """Which packager wrote a backup, and the options a reader needs."""
 
     type: str
     opts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
+class ImageRecord(Struct, frozen=True):
     """One image file inside a backup.
 
     Attributes:
@@ -42,16 +41,14 @@ class ImageRecord:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiskRecord:
+class DiskRecord(Struct, frozen=True):
     """A disk inside a backup: the image that the domain wrote to, and the chain below it."""
 
     image: ImageRecord
     backing: tuple[ImageRecord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StateRecord:
+class StateRecord(Struct, frozen=True):
     """A file of the domain's state outside of its disks.
 
     Attributes:
@@ -66,8 +63,7 @@ class StateRecord:
     owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """What ``verify`` found when it last read a backup back.
 
     Attributes:
@@ -83,8 +79,7 @@ class Verification:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """A complete backup.
 
     ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
@@ -122,8 +117,7 @@ class Definition:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PendingDisk:
+class PendingDisk(Struct, frozen=True):
     """What a started backup is about to make for one disk.
 
     Attributes:
@@ -145,8 +139,7 @@ class PendingDisk:
     scratch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """A backup that was started: all that is needed to undo it, written before anything is done.
 
     ``quiesce`` says that the guest was to be frozen, so it may have to be thawed. ``state_files``

@@ -1,11 +1,11 @@
 """A domain as the backup needs it: its identity, its state and its disks."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+
+class Disk(Struct, frozen=True):
     """A disk that can be backed up: one with a writable image of its own.
 
     Attributes:
@@ -23,24 +23,21 @@ class Disk:
     kind: str = "file"
 
 
-@dataclass(frozen=True, slots=True)
-class BackingImage:
+class BackingImage(Struct, frozen=True):
     """One image of a backing chain, never written by the domain."""
 
     path: Path
     format: str
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedDisk:
+class SkippedDisk(Struct, frozen=True):
     """A disk that is not backed up, and why."""
 
     dev: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainInfo:
+class DomainInfo(Struct, frozen=True):
     """What libvirt says of a domain at one moment.
 
     Attributes:
@@ -59,8 +56,7 @@ class DomainInfo:
     swtpm_directory: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """Which image each disk is on; None where the domain has no such side.
 
     Attributes:

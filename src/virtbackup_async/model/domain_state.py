@@ -12,10 +12,10 @@ Backup and restore ask here for the same places. Pure. Source: libvirt's docs/fo
 "BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows (hypervisor/swtpm.py).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
+from msgspec import Struct
 
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
@@ -25,8 +25,7 @@ TPM = "tpm"
 LABELS = {NVRAM: "the UEFI variables (NVRAM)", TPM: "the state of the TPM"}
 
 
-@dataclass(frozen=True, slots=True)
-class StatePlace:
+class StatePlace(Struct, frozen=True):
     """Where a part of a domain's state lies.
 
     Attributes:

@@ -1,10 +1,9 @@
 """A run of bytes of an image."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """``length`` bytes from ``start`` on; ``zero`` if they all read as zero (a hole, mostly)."""
 
     start: int

@@ -1,12 +1,11 @@
 """What serves the domains: which programs, of which versions."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 Version = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class HostVersions:
+class HostVersions(Struct, frozen=True):
     """The versions on the other side of a connection; ``driver`` is libvirt's word: ``QEMU``."""
 
     driver: str

@@ -11,9 +11,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct, field
 
 _SOCKET = re.compile(r"vbk-[0-9a-f]{8}\.sock")
 _SCRATCH = re.compile(r".*\.vbk-[0-9a-f]{8}\.scratch", re.DOTALL)
@@ -31,8 +32,7 @@ class Method(StrEnum):
     AUTO = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class PullJob:
+class PullJob(Struct, frozen=True):
     """What a job makes, by names of ours.
 
     Attributes:

@@ -6,10 +6,10 @@ Pure. Source: libvirt's docs/formatdomain.html.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
+from msgspec import Struct
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model import domain_state, domain_xml
@@ -18,8 +18,7 @@ from virtbackup_async.model import domain_state, domain_xml
 _FOUND_BY_LIBVIRT = ("backingStore", "mirror")
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredXml:
+class RestoredXml(Struct, frozen=True):
     """The XML to define.
 
     Attributes:

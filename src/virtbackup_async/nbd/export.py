@@ -2,14 +2,14 @@
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from virtbackup_async.nbd.constants import MAX_REQUEST_BYTES, ExportFlag
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(Struct, frozen=True):
     """A Unix socket; the kernel takes paths of up to 107 bytes."""
 
     path: Path
@@ -18,8 +18,7 @@ class UnixAddress:
         return str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(Struct, frozen=True):
     """A TCP port; 10809 is the one registered for NBD."""
 
     host: str
@@ -32,8 +31,7 @@ class TcpAddress:
 Address = UnixAddress | TcpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(Struct, frozen=True):
     """Encryption, which is then required: a server without it is refused.
 
     Attributes:
@@ -45,8 +43,7 @@ class Tls:
     server_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockSizes:
+class BlockSizes(Struct, frozen=True):
     """What requests are aligned to, and limited by, in bytes: "Block size constraints"."""
 
     minimum: int = 1
@@ -54,8 +51,7 @@ class BlockSizes:
     maximum: int = MAX_REQUEST_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(Struct, frozen=True):
     """An export, as the server described it.
 
     Attributes:

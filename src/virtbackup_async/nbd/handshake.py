@@ -18,8 +18,10 @@ Specification: "Newstyle negotiation", "Option types", "Option reply types".
 
 import struct
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRefusedError
 from virtbackup_async.nbd.constants import (
@@ -52,22 +54,19 @@ _MAX_SIZE_BYTES: Final = (1 << 63) - 1
 _MAX_MINIMUM_BLOCK: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """These bytes are to be written; nothing is sent into the generator for it."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(Struct, frozen=True):
     """Exactly so many bytes are to be read and sent into the generator."""
 
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartTls:
+class StartTls(Struct, frozen=True):
     """All further bytes, both ways, go through TLS."""
 
 

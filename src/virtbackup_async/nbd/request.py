@@ -7,8 +7,9 @@ each of its bytes exactly once, or the server has broken the protocol.
 import os
 import struct
 from bisect import bisect
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from virtbackup_async.errors import (
     NbdConnectionError,
@@ -24,8 +25,7 @@ Descriptors = tuple[tuple[int, int], ...]
 """Lengths in bytes, each with the flags of a meta context."""
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(Struct, eq=False):
     """A request and its reply.
 
     Attributes:

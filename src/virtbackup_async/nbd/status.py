@@ -16,15 +16,16 @@ asks for all contexts at once anyway. Neighbours of the same flags are one run, 
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.errors import NbdRefusedError
 from virtbackup_async.nbd.client import NbdClient
 from virtbackup_async.nbd.request import Descriptors
 
 
-@dataclass(frozen=True, slots=True)
-class StatusRun:
+class StatusRun(Struct, frozen=True):
     """A run of bytes that are alike in each of the contexts asked for.
 
     ``flags`` has one value for each context, in the order in which they were asked for.

@@ -17,12 +17,12 @@ import lzma
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from anyio import Event, create_memory_object_stream, to_thread
 from anyio.abc import TaskGroup
+from msgspec import Struct, field
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.packagers.cpu_shares import CpuShares
@@ -33,8 +33,7 @@ _MIB: Final = 1024 * 1024
 _USUAL_LEVEL: Final = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(Struct, frozen=True):
     """How a segment is compressed, and how long segments are.
 
     They are short, because a reader decompresses them side by side, and many are in memory at once.
@@ -78,8 +77,7 @@ async def open_compressor(
             compressor.close()
 
 
-@dataclass(eq=False, slots=True)
-class _Segment:
+class _Segment(Struct, eq=False):
     is_spare: bool
     data: bytearray = field(default_factory=bytearray)
     compressed: bytes = b""

@@ -17,9 +17,10 @@ import os
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from virtbackup_async.packagers.gzip_member import HEAD_BYTES, decompress_gzip, member_lengths
 from virtbackup_async.packagers.xz_index import xz_streams
@@ -34,8 +35,7 @@ _READ_BYTES: Final = 256 * 1024
 _XZ_MEMORY_BYTES: Final = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """``length_bytes`` of the archive from ``place`` on, and what they hold, if that is known."""
 
     place: int
@@ -43,8 +43,7 @@ class Member:
     plain_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """How an archive is taken apart: its members in order, anew each time, and what opens one."""
 
     members: Callable[[], Iterator[Member]]

@@ -15,14 +15,14 @@ import io
 import os
 from collections import deque
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from virtbackup_async.packagers.members import Member, Split
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     member: Member
     future: Future[bytes | bytearray] | None = None
 

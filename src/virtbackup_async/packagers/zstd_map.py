@@ -17,9 +17,10 @@ ascends and lies inside the image and the file, however hostile the file is.
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
+
+from msgspec import Struct
 
 from virtbackup_async.images.extents import MAX_EXTENTS
 from virtbackup_async.model.extent import Extent
@@ -32,8 +33,7 @@ _MAGIC: Final = 0x184D2A5E
 _MARK: Final = b"vbk-map\x01"
 
 
-@dataclass(frozen=True, slots=True)
-class Hole:
+class Hole(Struct, frozen=True):
     """A hole of the image, from byte ``start`` on, whose blocks are at ``place`` in the file."""
 
     start: int
@@ -41,8 +41,7 @@ class Hole:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class ZstdMap:
+class ZstdMap(Struct, frozen=True):
     """The holes of a frame, and the data extents of the image."""
 
     holes: tuple[Hole, ...]

@@ -5,10 +5,10 @@ time: its own reader takes a file that is cut off for one that ends.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 import zstandard
+from msgspec import Struct
 
 from virtbackup_async.packagers.zstd_frame import hole_blocks, run_header
 from virtbackup_async.packagers.zstd_map import Hole
@@ -21,8 +21,7 @@ _RLE_BLOCK: Final = 1
 _BLOCKS_AT_ONCE: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """``length`` bytes of an image: ``data``, or zeros where there is none."""
 
     length: int

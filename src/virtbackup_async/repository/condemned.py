@@ -10,7 +10,8 @@ sees the writer, and waits for it. ``waiting_for`` are the writers that the swee
 """
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import storage_error
@@ -18,8 +19,7 @@ from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.layout import Repository, open_file, remove_file, replace_file
 
 
-@dataclass(frozen=True, slots=True)
-class Condemned:
+class Condemned(Struct, frozen=True):
     """Packs to be removed once none of some writers is there any more; None: not looked yet."""
 
     packs: frozenset[bytes] = frozenset()

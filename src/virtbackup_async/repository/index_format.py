@@ -17,9 +17,10 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.chunks import ID_BYTES
@@ -47,8 +48,7 @@ class Record(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """How many of each a segment has."""
 
     records: int

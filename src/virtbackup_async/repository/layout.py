@@ -16,9 +16,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import FILE_MODE, storage_error, sync_file, temporary_path
@@ -30,8 +31,7 @@ _INDEX_SUFFIX: Final = ".index"
 _DIRECTORY_MODE: Final = 0o700
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(Struct, frozen=True):
     """A repository that is there: its directory, and the id that all of its files carry."""
 
     path: Path

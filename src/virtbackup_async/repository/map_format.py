@@ -12,8 +12,9 @@ map, whatever other backups there are: any of them can go. docs/repository-forma
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES, length_of
@@ -35,8 +36,7 @@ class MapEntry(NamedTuple):
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MapHead:
+class MapHead(Struct, frozen=True):
     """Whose chunks they are, and how long the image is."""
 
     repository_id: bytes

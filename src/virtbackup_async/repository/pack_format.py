@@ -13,11 +13,11 @@ the reading. docs/repository-format.md has the tables.
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 import zstandard
+from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES, chunk_id
@@ -40,8 +40,7 @@ class Method(IntEnum):
     ZSTD = 1
 
 
-@dataclass(frozen=True, slots=True)
-class BlobHead:
+class BlobHead(Struct, frozen=True):
     """What stands before a chunk: its id, and how much follows in which way."""
 
     id: bytes

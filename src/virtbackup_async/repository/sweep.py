@@ -17,9 +17,11 @@ with; the index names no pack that is not there, unless the note names it too.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.repository.condemned import (
@@ -48,8 +50,7 @@ MAX_SMALL_SEGMENTS: Final = 8
 SMALL_RECORDS: Final = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(Struct, frozen=True):
     """What came of a sweep.
 
     Attributes:

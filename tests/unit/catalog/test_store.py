@@ -1,6 +1,5 @@
 """The store on a real directory: what a scan finds, in whatever state a target is."""
 
-import dataclasses
 import json
 import os
 import stat
@@ -8,6 +7,7 @@ from datetime import UTC, datetime
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
 from virtbackup_async.catalog.store import Catalog
@@ -114,7 +114,7 @@ async def test_files_are_private(catalog):
 async def test_second_backup_of_the_same_second_is_refused(catalog):
     path = await catalog.create_pending(PENDING)
     with pytest.raises(FileExistsError):
-        await catalog.create_pending(dataclasses.replace(PENDING, date=5))
+        await catalog.create_pending(replace(PENDING, date=5))
     scan = await catalog.scan()
     assert [found.pending for found in scan.pending] == [PENDING]
     assert scan.pending[0].path == path
@@ -133,7 +133,7 @@ async def test_finished_backup_of_the_same_second_is_not_replaced(catalog):
 
 async def test_pending_is_rewritten_in_place(catalog):
     await catalog.create_pending(PENDING)
-    changed = dataclasses.replace(PENDING, disks={})
+    changed = replace(PENDING, disks={})
     await catalog.write_pending(changed)
     assert [found.pending for found in (await catalog.scan()).pending] == [changed]
 
@@ -223,7 +223,7 @@ async def test_one_bad_file_hides_no_other(catalog):
     ],
 )
 async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
-    definition = dataclasses.replace(DEFINITION, packager=packager, records={}, state_files=())
+    definition = replace(DEFINITION, packager=packager, records={}, state_files=())
     catalog.domain_directory("web").mkdir()
     path = await catalog.write_definition(definition)
     scan = await catalog.scan()
@@ -264,7 +264,7 @@ async def test_hostile_domain_stays_below_the_target(catalog, domain):
     disk = PendingDisk("/i/a", "raw", None, names.disk_file(name, "vda", "raw"))
     xml_name = domain.encode("utf-8", "replace").decode()
     state = (names.state_file(name, "tpm", domain),)
-    pending = dataclasses.replace(
+    pending = replace(
         PENDING, name=name, domain_name=xml_name, disks={"vda": disk}, state_files=state
     )
     path = await catalog.create_pending(pending)

@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 import pytest
+from msgspec.structs import fields
 
 from fakes.recorded_run import whole_run
 from virtbackup_async import errors

@@ -1,7 +1,8 @@
 import json
-from dataclasses import fields
 from io import StringIO
 from typing import get_args
+
+from msgspec.structs import fields
 
 from fakes.recorded_run import HOSTILE, at, progress, started, whole_run
 from virtbackup_async.cli.render.interface import LogLine

@@ -1,5 +1,6 @@
-from dataclasses import replace
 from io import StringIO
+
+from msgspec.structs import replace
 
 from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summary, whole_run
 from virtbackup_async.cli.render.console import text_console

@@ -7,10 +7,10 @@ in the directory of the images, and the syncs between them.
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
+from msgspec.structs import replace
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 

@@ -1,9 +1,9 @@
 """The table of put_back.py, row by row, on real images under a domain that does what it is told."""
 
 import subprocess
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.engine.put_back import OverlaidDisk, put_back

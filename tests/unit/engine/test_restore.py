@@ -2,11 +2,11 @@
 
 import fcntl
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from anyio import CapacityLimiter, create_task_group
+from msgspec.structs import replace
 
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.errors import (

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from anyio import CapacityLimiter, create_task_group
+from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain
 from fakes.stored_backup import MIB, StoredBackup

@@ -1,11 +1,11 @@
 """engine/verify.py with real packages: every damage is found, and kept where list shows it."""
 
 import json
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
 from virtbackup_async.catalog.store import Catalog

@@ -1,12 +1,12 @@
 """``virtbackup restore``: bring the disks of one backup back, or the whole domain."""
 
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import anyio
 import click
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completing import domain_names, group_names
@@ -88,8 +88,7 @@ def command(  # noqa: PLR0913 -- one for each option
     run(settings, configured(settings.config_path, work), None if settings.quiet else Result())
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """Which backup, the last one if there is no date; which disks, all if none is named."""
 
     group: str

@@ -3,7 +3,7 @@
 Pure: events and moments in, rows out; ``live`` draws them.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from virtbackup_async.cli.render.speed import Speed
 from virtbackup_async.events import (
@@ -24,8 +24,7 @@ from virtbackup_async.events import (
 )
 
 
-@dataclass(slots=True)
-class DiskRow:
+class DiskRow(Struct):
     """A disk of a domain at work; ``total_bytes`` is None until its first progress."""
 
     name: str
@@ -36,8 +35,7 @@ class DiskRow:
     speed: Speed = field(default_factory=Speed)
 
 
-@dataclass(slots=True)
-class DomainRow:
+class DomainRow(Struct):
     """A domain at work."""
 
     name: str
@@ -57,8 +55,7 @@ class DomainRow:
         return self.disks.setdefault(name, DiskRow(name))
 
 
-@dataclass(slots=True)
-class Board:
+class Board(Struct):
     """The state of a run.
 
     Attributes:

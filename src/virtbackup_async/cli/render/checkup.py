@@ -8,8 +8,7 @@
     1 problem, 0 warnings, 12 checks
 """
 
-from dataclasses import dataclass, field
-
+from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +20,7 @@ _GRAVEST_FIRST = (Level.PROBLEM, Level.WARNING, Level.INFO, Level.OK)
 _STYLES = {Level.PROBLEM: "bold red", Level.WARNING: "yellow", Level.INFO: "", Level.OK: "green"}
 
 
-@dataclass(slots=True)
-class Checkup:
+class Checkup(Struct):
     """Collects findings and prints them at the end.
 
     Attributes:

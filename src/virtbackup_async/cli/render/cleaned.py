@@ -10,8 +10,8 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,8 +35,7 @@ _PLANNED = ("domain", "backup", "verdict", "occupies", "why")
 _REMOVED = ("domain", "backup", "freed")
 
 
-@dataclass(slots=True)
-class Cleaned:
+class Cleaned(Struct):
     """Collects what a clean came to, and prints it when the summary is there."""
 
     dry_run: bool
@@ -107,8 +106,7 @@ class Cleaned:
         return ", ".join([*words, f"{size(freed_bytes)} freed"])
 
 
-@dataclass(slots=True)
-class Pins:
+class Pins(Struct):
     """What ``pin`` or ``unpin`` came to: one line."""
 
     changed: list[PinChanged] = field(default_factory=list)

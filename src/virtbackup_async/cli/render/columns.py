@@ -11,8 +11,8 @@ What still does not fit is left to the terminal. A column without any text is no
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
@@ -25,8 +25,7 @@ Cells = list[str]
 _GAP = "  "
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column; a row's cell for it is found by its head.
 
     Attributes:

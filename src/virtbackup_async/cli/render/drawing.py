@@ -12,8 +12,8 @@ disks fold into one bar a domain, then the domains into a count.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
@@ -32,8 +32,7 @@ _LEAST_BAR = 10
 _MOST_BAR = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
+class Glyphs(Struct, frozen=True):
     """The signs to draw with; each stands beside a word that says the same."""
 
     at_work: str
@@ -50,8 +49,7 @@ UNICODE = Glyphs("▸", "↩", "✓", "✗", "!", "━", "╌", "…")
 ASCII = Glyphs(">", "<", "+", "x", "!", "#", "-", "~")
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(Struct, frozen=True):
     """Draws boards for a terminal of ``width`` columns and ``height`` rows."""
 
     width: int

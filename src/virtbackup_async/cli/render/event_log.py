@@ -14,9 +14,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
+
+from msgspec.structs import asdict
 
 from virtbackup_async.cli.render.interface import LogLine, Moment
 from virtbackup_async.cli.render.json_lines import json_line

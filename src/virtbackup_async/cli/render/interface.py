@@ -4,25 +4,23 @@ A renderer reads no clock: every moment it needs comes with what it is shown, so
 renders the same for ever.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from msgspec import Struct
 from rich.console import Console
 
 from virtbackup_async.events import Event, Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """One moment on two clocks: the wall's, with its offset, and one that never jumps."""
 
     wall: datetime
     monotonic_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """A line of the log; ``level`` is the ``logging`` module's number."""
 
     level: int

@@ -8,9 +8,9 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct, field
 from rich.console import Console
 from rich.text import Text
 
@@ -34,8 +34,7 @@ _COLUMNS = (
 _Domains = dict[str, list[ListedBackup]]
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(Struct):
     """Collects what is listed and prints it at the end.
 
     Attributes:

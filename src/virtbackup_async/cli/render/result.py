@@ -9,8 +9,7 @@
     skipped: web vdc: it is a host device
 """
 
-from dataclasses import dataclass, field
-
+from msgspec import Struct, field
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -37,8 +36,7 @@ _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
 _GAP = 2
 
 
-@dataclass(slots=True)
-class Result:
+class Result(Struct):
     """Collects what a run came to, and prints it when the summary is there."""
 
     done: list[BackupDone] = field(default_factory=list)

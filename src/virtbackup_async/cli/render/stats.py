@@ -7,8 +7,7 @@
     /mnt/backups: repository: 57.4 GiB of data in 5.0 GiB: 11.5 to 1
 """
 
-from dataclasses import dataclass, field
-
+from msgspec import Struct, field
 from rich.console import Console
 from rich.text import Text
 
@@ -19,8 +18,7 @@ from virtbackup_async.events import DomainStats, Event, RepositoryStats, Summary
 _COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "stored", "ratio")))
 
 
-@dataclass(slots=True)
-class Stats:
+class Stats(Struct):
     """Collects the figures and prints them at the end."""
 
     domains: list[DomainStats] = field(default_factory=list)

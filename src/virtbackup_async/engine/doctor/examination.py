@@ -5,12 +5,12 @@ Called by the ``doctor`` command. It works on as far as it can where libvirt doe
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
 
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.catalog.store import Catalog
@@ -28,8 +28,7 @@ Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
 PARALLEL_DOMAINS = 8
 
 
-@dataclass(slots=True)
-class _Examination:
+class _Examination(Struct):
     """What one run looks at, and what it has found on the way.
 
     Attributes:

@@ -9,16 +9,16 @@ Source: proc(5). Blanks and the like in a path are written as ``\040``.
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _POINT, _TYPE, _SOURCE = 4, 0, 1
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """A mounted file system; ``source`` is mostly a device or a server's export."""
 
     point: Path

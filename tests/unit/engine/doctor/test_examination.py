@@ -4,10 +4,10 @@ import fcntl
 import json
 import os
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.catalog import pending_file
