@@ -1,6 +1,6 @@
 """``python -m virtbackup_async``: the same command as ``virtbackup``."""
 
-from virtbackup_async.cli.main import main
+from virtbackup_async.cli.main import run_and_end
 
 if __name__ == "__main__":
-    main()
+    run_and_end()

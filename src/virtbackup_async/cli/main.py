@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -74,15 +75,33 @@ def virtbackup(ctx: click.Context, config_path: Path | None, *, debug: bool) -> 
     ctx.obj = Settings(config_path=config_path, debug=debug)
 
 
+def run_and_end() -> NoReturn:
+    """What is installed as ``virtbackup``: run the command line, and end the process at once.
+
+    Everything has been closed in order by then; to take modules and objects apart one by one would
+    only keep the admin waiting.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
     try:
         status = virtbackup.main(prog_name="virtbackup", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        with suppress(OSError):
+            sys.stdout.write(f"{error.format_message()}\n")
         status = error.exit_code
     except click.UsageError as error:
         _refuse(error)
+    except OSError as error:  # of a help; commands say themselves that nobody reads them
+        if not isinstance(error, BrokenPipeError):
+            say(f"the help cannot be written: {error.strerror}")
+        status = 1
     except click.ClickException as error:
         say(error.format_message())
         sys.exit(1)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -44,6 +45,20 @@ def test_no_arguments_is_help_and_not_success():
     ended = virtbackup()
     assert (ended.returncode, ended.stderr) == (2, "")
     assert ended.stdout == virtbackup("--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("list", "--help")])
+def test_a_help_that_cannot_be_written_is_no_traceback(arguments):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "virtbackup_async", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode in {1, 2}
+    assert "Traceback" not in ended.stderr
 
 
 def test_version():
