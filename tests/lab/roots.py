@@ -12,11 +12,12 @@ ended only by the pid files inside the root, and only while their command line n
 that somebody else has got since is left alone. Called by ``libvirt_root.py``.
 """
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 _PREFIX = "vbk-"
@@ -54,14 +55,22 @@ def end_root(root: Path) -> None:
 
 
 def end_process(pid: int | None, root: Path, first: signal.Signals) -> None:
-    """Signal a process of the root, wait, and kill it if it stays."""
-    for number in (first, signal.SIGKILL):
-        if pid is None or not is_of_root(pid, root):
-            return
-        os.kill(pid, number)
-        deadline = time.monotonic() + _END_TIMEOUT_S
-        while is_of_root(pid, root) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    """Signal a process of the root, wait, and kill it if it stays.
+
+    A process that ends loses its command line before its files and its locks on them: it is waited
+    for until nothing is left of any of its threads.
+    """
+    if pid is None or not is_of_root(pid, root):
+        return
+    with contextlib.ExitStack() as stack:
+        # It may have gone, and been waited for, by itself.
+        stack.enter_context(contextlib.suppress(ProcessLookupError))
+        process = os.pidfd_open(pid)
+        stack.callback(os.close, process)
+        for number in (first, signal.SIGKILL):
+            signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], _END_TIMEOUT_S)[0]:
+                return
 
 
 def is_of_root(pid: int, root: Path) -> bool:
