@@ -61,8 +61,12 @@ def packager(name: str, bench: Bench, guest: LabDomain) -> None:
         backups.append(by.their_synced_backup(bench.world, work))
     rivals = _rivals(bench.world, name, dev, image)
     bench.run(f"backup {name}", f"{data}, which runs meanwhile.", [*backups, *rivals], [image])
-    restores = [make(bench.world, work, GUEST) for make in (by.our_restore, by.their_restore)]
-    about = f"Each its own backup of {data}; virtbackup compares digests, virt-backup does not."
+    makers = (by.our_restore, by.their_restore, by.their_synced_restore)
+    restores = [make(bench.world, work, GUEST) for make in makers]
+    about = (
+        f"Each its own backup of {data}, in the page cache; virtbackup compares digests and "
+        "writes to the disk, virt-backup does neither."
+    )
     bench.run(f"restore {name}", about, restores)
 
 

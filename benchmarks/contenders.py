@@ -23,6 +23,7 @@ from lab import virt_backup
 
 OURS = "virtbackup"
 VIRT_BACKUP = "virt-backup 0.5.6"
+SYNCED = f"{VIRT_BACKUP} + sync"
 VIRTNBDBACKUP = "virtnbdbackup"
 VIRTNBDBACKUP_LZ4 = "virtnbdbackup lz4"
 RESTIC = "restic"
@@ -97,10 +98,7 @@ def their_backup(world: World, work: Work, name: str = VIRT_BACKUP) -> Contender
 
 def their_synced_backup(world: World, work: Work) -> Contender:
     """``virt-backup backup``, and what makes its files as durable as the others'."""
-    name = f"{VIRT_BACKUP} + sync"
-    plain = their_backup(world, work, name)
-    argv = ["sh", "-ec", '"$@"; sync -f "$0"', str(plain.output), *plain.argv]
-    return replace(plain, argv=argv)
+    return _synced(their_backup(world, work, SYNCED))
 
 
 def our_backups_one_by_one(world: World, work: Work, name: str) -> Contender:
@@ -116,7 +114,7 @@ def our_restore(world: World, work: Work, domain: str) -> Contender:
     config, target = _configure(world, work, OURS)
     output = target.parent / "restored"
     argv = [program(), "-c", str(config), "restore", "all", domain, str(output)]
-    return Contender(OURS, argv, output, is_ours=True)
+    return Contender(OURS, argv, output, is_ours=True, reads=target)
 
 
 def their_restore(world: World, work: Work, domain: str) -> Contender:
@@ -124,7 +122,17 @@ def their_restore(world: World, work: Work, domain: str) -> Contender:
     config, target = _configure(world, work, VIRT_BACKUP)
     output = target.parent / "restored"
     argv = [str(virt_backup.install()), "-c", str(config), "restore", "all", domain, str(output)]
-    return Contender(VIRT_BACKUP, argv, output, env=virt_backup.ENVIRONMENT)
+    return Contender(VIRT_BACKUP, argv, output, env=virt_backup.ENVIRONMENT, reads=target)
+
+
+def their_synced_restore(world: World, work: Work, domain: str) -> Contender:
+    """``virt-backup restore``, and what makes its files as durable as ours."""
+    return _synced(their_restore(world, work, domain))
+
+
+def _synced(plain: Contender) -> Contender:
+    argv = ["sh", "-ec", '"$@"; sync -f "$0"', str(plain.output), *plain.argv]
+    return replace(plain, name=SYNCED, argv=argv)
 
 
 def _configure(world: World, work: Work, name: str) -> tuple[Path, Path]:

@@ -32,6 +32,7 @@ class Contender:
         env: added to the environment.
         is_ours: it fails the benchmark if it fails; a peer is left out instead.
         program: what must be installed; by default the first word of ``argv``.
+        reads: a directory, brought into the page cache before each run.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Contender:
     env: Mapping[str, str] = field(default_factory=dict)
     is_ours: bool = False
     program: str = ""
+    reads: Path | None = None
 
     @property
     def needs(self) -> str:
@@ -114,8 +116,9 @@ def prepare(contender: Contender, start: Start) -> None:
         contender.output.mkdir(parents=True)
     if contender.setup:
         contender.setup()
-    for image in start.images:
-        _read(image)
+    packages = contender.reads.rglob("*") if contender.reads else ()
+    for file in (*start.images, *filter(Path.is_file, packages)):
+        _read(file)
     start.settle()
 
 
