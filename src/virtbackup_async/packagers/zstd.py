@@ -6,7 +6,7 @@ smaller ones go in as zeros. Alone, a disk is compressed in zstd's own threads; 
 in the thread that calls. That is settled anew behind each hole.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,8 @@ from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import zstd_path
-from virtbackup_async.packagers.output import OutputFile, Piece, open_output
+from virtbackup_async.packagers.output import Piece, open_output
+from virtbackup_async.packagers.write_queue import WriteQueue, open_write_queue
 from virtbackup_async.packagers.zeros import zero_pieces
 from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, frame_header, hole_blocks
 from virtbackup_async.packagers.zstd_map import MAX_HOLES, Hole, ZstdMap, encode_map
@@ -50,9 +51,10 @@ class ZstdWriter:
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         path = zstd_path(self._directory, self._name, file)
         async with open_output(path) as output:
-            async with self._cpu.taking_part():
-                frame = _FrameWriter(output, self._cpu, self._level, self._threads)
+            async with self._cpu.taking_part(), open_write_queue(output) as queue:
+                frame = _FrameWriter(queue, self._cpu, self._level, self._threads)
                 await frame.write(stream, on_progress)
+                await queue.flush()
             await output.finish()
             self._written.append(path)
         return output.length_bytes
@@ -69,29 +71,31 @@ class ZstdWriter:
 class _FrameWriter:
     """Lays one disk down."""
 
-    def __init__(self, output: OutputFile, cpu: CpuShares, level: int, threads: int | None) -> None:
-        self._output = output
+    def __init__(self, queue: WriteQueue, cpu: CpuShares, level: int, threads: int | None) -> None:
+        self._queue = queue
         self._cpu = cpu
         self._level = level
         self._fixed_threads = threads
         self._threads = self._wanted_threads()
+        self._compressor: zstandard.ZstdCompressor | None = None
         self._run: _Run | None = None
         self._position = 0
+        self._laid_bytes = 0
         self._holes: list[Hole] = []
 
     async def write(self, stream: DiskStream, on_progress: Progress) -> None:
         window_log = _parameters(self._level, 0).window_log
-        await self._output.write([frame_header(window_log, stream.size_bytes)])
+        await self._lay([frame_header(window_log, stream.size_bytes)])
         async for chunk in stream.chunks():
             await self._skip_to(chunk.offset)
             await self._add([chunk.data])
             on_progress(stream.data_bytes)
         await self._skip_to(stream.size_bytes)
         await self._end_run()
-        await self._output.write([LAST_BLOCK])
+        await self._lay([LAST_BLOCK])
         if stream.data_extents is not None:
             zstd_map = ZstdMap(tuple(self._holes), stream.data_extents)
-            await self._output.write([encode_map(zstd_map)])
+            await self._lay([encode_map(zstd_map)])
 
     async def _skip_to(self, offset: int) -> None:
         length_bytes = offset - self._position
@@ -103,19 +107,27 @@ class _FrameWriter:
 
     async def _add_hole(self, length_bytes: int) -> None:
         await self._end_run()
-        self._holes.append(Hole(self._position, length_bytes, self._output.length_bytes))
+        self._holes.append(Hole(self._position, length_bytes, self._laid_bytes))
         for blocks in hole_blocks(length_bytes, is_first=not self._position):
-            await self._output.write([blocks])
+            await self._lay([blocks])
         self._position += length_bytes
 
     async def _add(self, pieces: Iterable[Piece]) -> None:
         rest = iter(pieces)
         while batch := list(islice(rest, _PIECES_AT_ONCE)):
             if self._run is None:
-                self._threads = self._wanted_threads()
-                self._run = _Run(self._level, self._threads)
+                self._run = self._new_run()
             await self._store(partial(self._run.compress, batch))
             self._position += sum(map(len, batch))
+
+    def _new_run(self) -> "_Run":
+        threads = self._wanted_threads()
+        if self._compressor is None or threads != self._threads:
+            parameters = _parameters(self._level, threads)
+            # Kept for the next run: its threads and its memory are made once.
+            self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
+            self._threads = threads
+        return _Run(self._compressor)
 
     async def _end_run(self) -> None:
         run, self._run = self._run, None
@@ -124,7 +136,11 @@ class _FrameWriter:
 
     async def _store(self, work: Callable[[], list[bytes]]) -> None:
         if compressed := await to_thread.run_sync(work, limiter=self._cpu.limiter):
-            await self._output.write(compressed)
+            await self._lay(compressed)
+
+    async def _lay(self, pieces: Sequence[bytes]) -> None:
+        self._laid_bytes += sum(map(len, pieces))
+        await self._queue.write(pieces)
 
     def _wanted_threads(self) -> int:
         if self._fixed_threads is not None:
@@ -136,8 +152,7 @@ class _FrameWriter:
 class _Run:
     """The blocks of one run of data; blocking, for worker threads."""
 
-    def __init__(self, level: int, threads: int) -> None:
-        compressor = zstandard.ZstdCompressor(compression_params=_parameters(level, threads))
+    def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
         self._frame = compressor.compressobj()
         self._has_header = True
 

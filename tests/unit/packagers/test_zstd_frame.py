@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtbackup_async.packagers.zstd import _Run
+from virtbackup_async.packagers.zstd import _parameters, _Run
 from virtbackup_async.packagers.zstd_frame import (
     BLOCK_BYTES,
     LAST_BLOCK,
@@ -45,6 +45,7 @@ def _noise(seed):
 def frame_of(parts, level, threads=0, window_log=23):
     """The frame of runs (bytes) and holes (numbers), what is in it, and its holes."""
     plain_bytes = sum(part if isinstance(part, int) else len(part) for part in parts)
+    compressor = zstandard.ZstdCompressor(compression_params=_parameters(level, threads))
     frame, position, holes = bytearray(frame_header(window_log, plain_bytes)), 0, []
     for part in parts:
         if isinstance(part, int):
@@ -52,7 +53,7 @@ def frame_of(parts, level, threads=0, window_log=23):
             frame += b"".join(hole_blocks(part, is_first=not position))
             position += part
         else:
-            run = _Run(level, threads)
+            run = _Run(compressor)
             frame += b"".join(chain(run.compress([part]), run.finish()))
             position += len(part)
     plain = b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
