@@ -66,7 +66,7 @@ async def copy_disk(
         for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
             stored = await package.add_disk(file, stream, meter.begin(stream))
             meter.end(stream)
-            records.append(_record(image, file, stream, stored))
+            records.append(image_record(image, file, stream, stored))
             if depth == 0:
                 await still.release(disk)
                 environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
@@ -76,7 +76,8 @@ async def copy_disk(
     return record
 
 
-def _record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
+def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
+    """Return what is recorded of an image that went into the package as ``file``, to its end."""
     return ImageRecord(
         file=file,
         source=str(image.path),

@@ -14,6 +14,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 from msgspec import Struct
 
+from virtbackup_async.engine.disk_copy import image_record
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, signature
 from virtbackup_async.engine.state_files import DomainState, StateFile, missing
@@ -23,7 +24,8 @@ from virtbackup_async.images.durable import remove_durably, temporary_path
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.backup import ImageRecord, StateRecord
+from virtbackup_async.model.backup import StateRecord
+from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_state import NVRAM
 from virtbackup_async.packagers.interface import PackageWriter
 
@@ -77,15 +79,7 @@ async def _pack(
     file: StateFile, name: str, stream: DiskStream, package: PackageWriter
 ) -> StateRecord:
     stored_bytes = await package.add_disk(name, stream, _untold)
-    image = ImageRecord(
-        file=name,
-        source=str(file.path),
-        format=file.format,
-        size_bytes=stream.size_bytes,
-        data_bytes=stream.data_bytes,
-        stored_bytes=stored_bytes,
-        digest=stream.digest,
-    )
+    image = image_record(BackingImage(file.path, file.format), name, stream, stored_bytes)
     return StateRecord(file.kind, image, await to_thread.run_sync(_owner, file.path))
 
 

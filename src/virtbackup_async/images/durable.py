@@ -99,7 +99,7 @@ async def sync_directory(path: Path) -> None:
     Raises:
         StorageError: it is missing, or the storage failed.
     """
-    await to_thread.run_sync(_sync_directory, path)
+    await to_thread.run_sync(sync_names, path)
 
 
 async def remove_durably(path: Path) -> None:
@@ -144,7 +144,7 @@ def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noq
             raise
     except OSError as error:
         raise storage_error("write", path, error) from error
-    _sync_directory(path.parent)
+    sync_names(path.parent)
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -203,7 +203,7 @@ def _rename(path: Path, new: Path) -> None:
         path.replace(new)
     except OSError as error:
         raise storage_error("rename", path, error) from error
-    _sync_directory(path.parent)
+    sync_names(path.parent)
 
 
 def _remove(path: Path) -> None:
@@ -213,10 +213,15 @@ def _remove(path: Path) -> None:
         return
     except OSError as error:
         raise storage_error("remove", path, error) from error
-    _sync_directory(path.parent)
+    sync_names(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_names(path: Path) -> None:
+    """Make the names in a directory durable. Blocks.
+
+    Raises:
+        StorageError: it is gone, or the storage failed.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,12 +1,14 @@
-"""What the standard readers raise on a damaged package, said as one error of ours."""
+"""Packages that may be damaged or hostile: opened safely, and their errors said as one of ours."""
 
 import lzma
+import os
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from zstandard import ZstdError
 
@@ -29,3 +31,24 @@ def reading(path: Path) -> Iterator[None]:
     except _DAMAGE as error:
         why = str(error) or type(error).__name__
         raise CorruptError(f"package is damaged: {path}: {why}") from error
+
+
+def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:
+    """Open a file of a package for reading. Blocks.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    # Neither a link nor a pipe in the place of a package may lead us on.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return os.fdopen(fd, "rb", buffer_bytes)
+
+
+def file_names(directory: Path) -> list[str]:
+    """Return the names of the files in a directory of packages. Blocks.
+
+    Raises:
+        CorruptError: it is missing or cannot be read.
+    """
+    with reading(directory):
+        return [path.name for path in directory.iterdir() if path.is_file()]

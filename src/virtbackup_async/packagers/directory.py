@@ -15,7 +15,7 @@ from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.corrupt import file_names
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import directory_path
 
@@ -65,6 +65,5 @@ class DirectoryReader:
         return await to_thread.run_sync(self._files)
 
     def _files(self) -> tuple[str, ...]:
-        with reading(self._directory):
-            names = [path.name for path in self._directory.iterdir() if path.is_file()]
+        names = file_names(self._directory)
         return tuple(sorted(name for name in names if name.startswith(f"{self._name}_")))

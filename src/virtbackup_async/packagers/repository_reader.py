@@ -13,7 +13,7 @@ from anyio import CancelScope, to_thread
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
-from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.corrupt import file_names, reading
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.chunk_maps import ChunkMap, data_extents, open_map
 from virtbackup_async.repository.chunk_reader import ChunkReader
@@ -81,9 +81,11 @@ class RepositoryReader:
         return self._chunks
 
     def _files(self) -> tuple[str, ...]:
-        with reading(self._directory):
-            names = [path.name for path in self._directory.iterdir() if path.is_file()]
-        found = (n for n in names if n.startswith(f"{self._name}_") and n.endswith(_SUFFIX))
+        found = (
+            n
+            for n in file_names(self._directory)
+            if n.startswith(f"{self._name}_") and n.endswith(_SUFFIX)
+        )
         return tuple(sorted(name.removesuffix(_SUFFIX) for name in found))
 
 

@@ -20,7 +20,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.corrupt import open_file, reading
 from virtbackup_async.packagers.members import split_of
 from virtbackup_async.packagers.names import plain_name
 from virtbackup_async.packagers.split_file import SplitFile
@@ -102,9 +102,8 @@ def _open_member(path: Path, threads: ThreadPoolExecutor, file: str) -> _Member:
 
 def _open_archive(path: Path, threads: ThreadPoolExecutor, opened: ExitStack) -> tarfile.TarFile:
     with reading(path):
-        # Neither a link nor a pipe in the place of a package may lead us on.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        file = opened.enter_context(os.fdopen(fd, "rb"))
+        file = opened.enter_context(open_file(path))
+        fd = file.fileno()
         split = split_of(fd)
         if split is not None:
             plain = opened.enter_context(SplitFile(fd, split, threads, _MEMBERS_AHEAD))

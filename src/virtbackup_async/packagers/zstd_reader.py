@@ -5,7 +5,6 @@ for. A frame without a size is decompressed twice, the first time to learn it: a
 know before it writes, and damage is found before anything is written.
 """
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from anyio import to_thread
 
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
-from virtbackup_async.packagers.corrupt import reading
+from virtbackup_async.packagers.corrupt import file_names, open_file, reading
 from virtbackup_async.packagers.names import zstd_path
 from virtbackup_async.packagers.zstd_map import read_map
 from virtbackup_async.packagers.zstd_parts import Part, frame_start, read_frame
@@ -47,9 +46,9 @@ class ZstdReader:
 
     def _files(self) -> tuple[str, ...]:
         prefix, suffix = f"{self._name}_", ".zstd"
-        with reading(self._directory):
-            names = [path.name for path in self._directory.iterdir() if path.is_file()]
-        found = (n for n in names if n.startswith(prefix) and n.endswith(suffix))
+        found = (
+            n for n in file_names(self._directory) if n.startswith(prefix) and n.endswith(suffix)
+        )
         return tuple(sorted(name[len(prefix) : -len(suffix)] for name in found))
 
 
@@ -104,9 +103,7 @@ def _size_of(file: BinaryIO) -> int:
 
 def _open_frame(path: Path) -> _Frame:
     with reading(path):
-        # Neither a link nor a pipe in the place of a package may lead us on.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        file = os.fdopen(fd, "rb", _READ_BUFFER_BYTES)
+        file = open_file(path, _READ_BUFFER_BYTES)
         try:
             return _Frame(path, file)
         except BaseException:

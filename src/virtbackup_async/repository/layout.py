@@ -22,7 +22,13 @@ from typing import Final
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import FILE_MODE, storage_error, sync_file, temporary_path
+from virtbackup_async.images.durable import (
+    FILE_MODE,
+    storage_error,
+    sync_file,
+    sync_names,
+    temporary_path,
+)
 
 DIRECTORY: Final = ".virtbackup-repository"
 TOKEN_BYTES: Final = 12
@@ -207,15 +213,3 @@ def remove_file(path: Path) -> None:
         sync_file(path.parent)
     except OSError as error:
         raise storage_error("remove", path, error) from error
-
-
-def sync_names(path: Path) -> None:
-    """Make the names in a directory durable. Blocks.
-
-    Raises:
-        StorageError: it is gone, or the storage failed.
-    """
-    try:
-        sync_file(path)
-    except OSError as error:
-        raise storage_error("sync", path, error) from error

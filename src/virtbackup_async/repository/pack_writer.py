@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from virtbackup_async.images.durable import storage_error
+from virtbackup_async.images.durable import storage_error, sync_names
 from virtbackup_async.images.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.layout import (
@@ -18,7 +18,6 @@ from virtbackup_async.repository.layout import (
     create_file,
     make_directory,
     pack_name,
-    sync_names,
     write_all,
 )
 from virtbackup_async.repository.segments import Location
