@@ -32,7 +32,8 @@ class Site:
         self.domain = make_domain(
             DiskSpec("vda", fs=None), nvram=True, tpm=True, agent=False, boot=False
         )
-        self.domain.start()
+        # Paused: the firmware would change the TPM's state at any time.
+        self.domain.start_paused()
         self.name = self.domain.name
         self.uuid = self.domain.xml().findtext("uuid")
         self.nvram = self.nvram_of(self.domain)

@@ -40,6 +40,10 @@ class LabDomain:
         self.console.unlink(missing_ok=True)
         self.root.start_domain(self.name, agent=self._has_agent)
 
+    def start_paused(self) -> None:
+        """Start QEMU and what it needs, without letting the guest, or its firmware, run."""
+        self.root.virsh("start", self.name, "--paused")
+
     def wait_booted(self, timeout_s: float = 90) -> None:
         """Wait until the guest has mounted its disks and its agent, if it has one, answers."""
         self._wait(lambda: "lab-guest: booted" in self.console_text(), "boot", timeout_s)
