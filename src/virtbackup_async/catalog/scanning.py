@@ -5,7 +5,6 @@ has a readable definition and all of its files; one damaged file never hides ano
 reported and not followed.
 """
 
-import gc
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -29,7 +28,7 @@ _BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
 _TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 
 
-class FoundBackup(Struct, frozen=True):
+class FoundBackup(Struct, frozen=True, gc=False):
     """A complete backup; ``path`` is its definition, its package stands beside it."""
 
     definition: Definition
@@ -112,10 +111,9 @@ def scan_directory(directory: Path) -> Scan:
 
 
 def _scan(directories: list[Path], findings: _Findings) -> Scan:
-    with _no_collection():
-        for directory in directories:
-            with findings.problems_of(directory, directory.name):
-                _scan_domain(directory, findings)
+    for directory in directories:
+        with findings.problems_of(directory, directory.name):
+            _scan_domain(directory, findings)
     return Scan(
         tuple(sorted(findings.complete, key=lambda found: found.definition.date)),
         tuple(sorted(findings.pending, key=lambda found: found.pending.date)),
@@ -123,18 +121,6 @@ def _scan(directories: list[Path], findings: _Findings) -> Scan:
         tuple(sorted(findings.removed, key=lambda found: found.definition.date)),
         tuple(findings.strays),
     )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Let Python not look for garbage: all that a scan makes stays, and there may be much of it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _directories(target: Path) -> list[Path]:

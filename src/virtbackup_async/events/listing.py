@@ -5,7 +5,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 
-class ListedBackup(Struct, frozen=True):
+class ListedBackup(Struct, frozen=True, gc=False):
     """One complete backup, as ``list`` shows it."""
 
     kind: ClassVar[str] = "backup"

@@ -54,7 +54,7 @@ async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False)
     Raises:
         StorageError: the directory is missing, not writable or full.
     """
-    await to_thread.run_sync(_write_atomically, path, data, keep_owner)
+    await to_thread.run_sync(replace_file, path, data, keep_owner)
 
 
 async def write_exclusively(path: Path, data: bytes) -> None:
@@ -108,7 +108,7 @@ async def remove_durably(path: Path) -> None:
     Raises:
         StorageError: the directory is not writable, or the storage failed.
     """
-    await to_thread.run_sync(_remove, path)
+    await to_thread.run_sync(remove_file, path)
 
 
 def give_owner(path: Path, owner: os.stat_result) -> None:
@@ -130,7 +130,8 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
+def replace_file(path: Path, data: bytes, keep_owner: bool = False) -> None:  # noqa: FBT001, FBT002 -- run_sync passes no keywords
+    """Do what :func:`write_atomically` does. Blocks."""
     # A short name of its own: the final name may be as long as the file system allows.
     part = temporary_path(path.parent)
     try:
@@ -206,7 +207,8 @@ def _rename(path: Path, new: Path) -> None:
     sync_names(path.parent)
 
 
-def _remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Do what :func:`remove_durably` does. Blocks."""
     try:
         path.unlink()
     except FileNotFoundError:

@@ -2,6 +2,9 @@
 
 The fields of virt-backup keep their names and meaning; what this project adds is optional, so that
 files of either program read alike. docs/formats.md is the reference.
+
+``gc=False``: a scan makes them by the ten thousand, and they hold no circles, so Python need not
+look for garbage among them: that took a tenth of the time of ``list``.
 """
 
 from pathlib import Path
@@ -12,14 +15,14 @@ from msgspec import Struct, field
 from virtbackup_async.model.pull import PullJob
 
 
-class Packager(Struct, frozen=True):
+class Packager(Struct, frozen=True, gc=False):
     """Which packager wrote a backup, and the options a reader needs."""
 
     type: str
     opts: dict[str, Any] = field(default_factory=dict)
 
 
-class ImageRecord(Struct, frozen=True):
+class ImageRecord(Struct, frozen=True, gc=False):
     """One image file inside a backup.
 
     Attributes:
@@ -41,14 +44,14 @@ class ImageRecord(Struct, frozen=True):
     digest: str
 
 
-class DiskRecord(Struct, frozen=True):
+class DiskRecord(Struct, frozen=True, gc=False):
     """A disk inside a backup: the image that the domain wrote to, and the chain below it."""
 
     image: ImageRecord
     backing: tuple[ImageRecord, ...] = ()
 
 
-class StateRecord(Struct, frozen=True):
+class StateRecord(Struct, frozen=True, gc=False):
     """A file of the domain's state outside of its disks.
 
     Attributes:
@@ -63,7 +66,7 @@ class StateRecord(Struct, frozen=True):
     owner: str | None = None
 
 
-class Verification(Struct, frozen=True):
+class Verification(Struct, frozen=True, gc=False):
     """What ``verify`` found when it last read a backup back.
 
     Attributes:
@@ -79,7 +82,7 @@ class Verification(Struct, frozen=True):
     error: str | None = None
 
 
-class Definition(Struct, frozen=True):
+class Definition(Struct, frozen=True, gc=False):
     """A complete backup.
 
     ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.

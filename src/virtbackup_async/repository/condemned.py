@@ -14,9 +14,9 @@ import os
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import storage_error
+from virtbackup_async.images.durable import remove_file, replace_file, storage_error
 from virtbackup_async.repository import sealed_json
-from virtbackup_async.repository.layout import Repository, open_file, remove_file, replace_file
+from virtbackup_async.repository.layout import Repository, open_file
 
 
 class Condemned(Struct, frozen=True):

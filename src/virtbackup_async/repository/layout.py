@@ -25,9 +25,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import (
     FILE_MODE,
     storage_error,
-    sync_file,
     sync_names,
-    temporary_path,
 )
 
 DIRECTORY: Final = ".virtbackup-repository"
@@ -178,38 +176,3 @@ def sync(fd: int, path: Path) -> None:
         os.fdatasync(fd)
     except OSError as error:
         raise storage_error("sync", path, error) from error
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` into ``path``, durably: all of it or nothing. Blocks.
-
-    Raises:
-        StorageError: the target is full or not writable.
-    """
-    part = temporary_path(path.parent)
-    fd = create_file(part)
-    try:
-        try:
-            write_all(fd, data, part)
-            sync(fd, part)
-        finally:
-            os.close(fd)
-        part.replace(path)
-        sync_file(path.parent)
-    except OSError as error:
-        raise storage_error("write", path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def remove_file(path: Path) -> None:
-    """Remove a file, durably, if it is there. Blocks.
-
-    Raises:
-        StorageError: the directory is not writable.
-    """
-    try:
-        path.unlink(missing_ok=True)
-        sync_file(path.parent)
-    except OSError as error:
-        raise storage_error("remove", path, error) from error

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, LockHeldError
-from virtbackup_async.images.durable import storage_error, sync_file
+from virtbackup_async.images.durable import remove_file, storage_error, sync_file
 from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.layout import (
     Repository,
     create_file,
     open_file,
-    remove_file,
     write_all,
 )
 

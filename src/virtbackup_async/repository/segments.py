@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import storage_error
+from virtbackup_async.images.durable import remove_file, storage_error
 from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
@@ -21,7 +21,6 @@ from virtbackup_async.repository.layout import (
     list_segments,
     open_file,
     read_exactly,
-    remove_file,
 )
 
 _RECORDS_AT_ONCE: Final = 16384

@@ -24,6 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.errors import LockHeldError
+from virtbackup_async.images.durable import remove_file
 from virtbackup_async.repository.condemned import (
     Condemned,
     read_condemned,
@@ -34,7 +35,6 @@ from virtbackup_async.repository.layout import (
     Repository,
     list_packs,
     new_token,
-    remove_file,
     segment_token,
     token_of,
 )
