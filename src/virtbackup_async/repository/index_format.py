@@ -14,13 +14,12 @@ Pure: bytes in, values out. docs/repository-format.md has the tables.
 """
 
 import struct
-import sys
-from array import array
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.chunks import ID_BYTES
@@ -33,6 +32,10 @@ MAX_BITS: Final = 24
 CHECKSUM_BYTES: Final = 32
 _HEAD: Final = struct.Struct("<8sHHI16s")
 _RECORD: Final = struct.Struct(f"<{ID_BYTES}sIII")
+# The same for many at once; an id as four numbers, whose order is that of the ids.
+RECORD_TYPE: Final = np.dtype(
+    [("id", ">u8", ID_BYTES // 8), ("pack", "<u4"), ("offset", "<u4"), ("length", "<u4")]
+)
 _TAIL: Final = struct.Struct("<QII")
 HEAD_BYTES: Final = _HEAD.size
 RECORD_BYTES: Final = _RECORD.size
@@ -142,34 +145,24 @@ class FanOut:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self._counts = array("I", bytes(4 << bits))
+        self._counts = [0] * (1 << bits)
 
     def add(self, id_: bytes) -> None:
         self._counts[bucket_of(id_, self.bits)] += 1
 
     def encode(self) -> bytes:
         """Return for each bucket how many records are in it and those before it."""
-        table = array("I", self._counts)
-        total = 0
-        for bucket, count in enumerate(self._counts):
-            total += count
-            table[bucket] = total
-        return _little_endian(table).tobytes()
+        return np.cumsum(self._counts).astype("<u4").tobytes()
 
 
-def decode_fan_out(data: bytes, shape: Shape) -> Sequence[int]:
-    """Return how many records are in each bucket and those before it.
+def decode_fan_out(data: bytes, shape: Shape) -> NDArray[np.uint32]:
+    """Return how many records are before each bucket, and at the end how many there are.
 
     Raises:
         CorruptError: they do not add up.
     """
-    table = _little_endian(array("I", data))
-    if table[-1] != shape.records or any(below > above for below, above in pairwise(table)):
+    bounds = np.zeros((1 << shape.bits) + 1, dtype=np.uint32)
+    bounds[1:] = np.frombuffer(data, dtype="<u4")
+    if bounds[-1] != shape.records or (bounds[1:] < bounds[:-1]).any():
         raise CorruptError("its fan-out does not add up")
-    return table
-
-
-def _little_endian(table: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        table.byteswap()
-    return table
+    return bounds

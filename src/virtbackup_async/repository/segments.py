@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import remove_file, storage_error
@@ -49,7 +51,7 @@ class Segment:
         wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
         self._check_content(file_bytes)
         fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
-        self._fan_out = wire.decode_fan_out(fan_out, self.shape)
+        self._bounds = wire.decode_fan_out(fan_out, self.shape)
         names = read_exactly(fd, self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)
         self.packs = tuple(
             names[at : at + wire.PACK_NAME_BYTES]
@@ -59,12 +61,23 @@ class Segment:
     def find(self, id_: bytes) -> Iterator[tuple[int, Location]]:
         """Give the places of a chunk, each with the number of its record."""
         bucket = wire.bucket_of(id_, self.shape.bits)
-        first = self._fan_out[bucket - 1] if bucket else 0
-        count = self._fan_out[bucket] - first
+        first = int(self._bounds[bucket])
+        count = int(self._bounds[bucket + 1]) - first
         if count:
             data = self._read_records(first, count)
             for place, record in wire.find_in_bucket(data, id_):
                 yield first + place, self._location(record)
+
+    def buckets_of(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return from which record to before which the ids are that begin with these 8 bytes."""
+        # In two steps: a shift by all 64 bits would leave the number as it is.
+        buckets = keys >> np.uint64(32) >> np.uint64(32 - self.shape.bits)
+        after = (buckets + np.uint64(1)).astype(np.int64)
+        return self._bounds[after - 1].astype(np.int64), self._bounds[after].astype(np.int64)
+
+    def read_records(self, first: int, end: int) -> NDArray[np.void]:
+        """Return the records from ``first`` to before ``end``, of ``RECORD_TYPE``. Blocks."""
+        return np.frombuffer(self._read_records(first, end - first), dtype=wire.RECORD_TYPE)
 
     def records(self) -> Iterator[tuple[bytes, Location]]:
         """Give all chunks with their places, by id."""
