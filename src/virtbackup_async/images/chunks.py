@@ -2,9 +2,9 @@
 
 ::
 
-    buffer       |  MiB 5  |  MiB 6  |  MiB 7  |  MiB 8  |     what was planned to be read at once
+    buffer       |                 MiB 5                 |     what was planned to be read at once
     bytes        |dddd-dddd|ddd------|000000000|--ddddddd|     d data, 0 zeros, - holes
-    leaves       |    x    |    x    |    0    |    x    |     of the digest
+    leaves       |    x    |    x    |    0    |    x    |     of the digest: a hash for each piece
     chunks       |         0         |         |    1    |     what is all zeros is not handed on
 
 The blocking side of ``stream.py``, in worker threads.
@@ -15,24 +15,25 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from virtbackup_async.images.buffers import CHUNK_BYTES
-from virtbackup_async.images.digest import ImageDigest, leaf_of, zero_leaf_of
+from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import PlannedChunk, find_data
 from virtbackup_async.model.extent import Extent
 
 
 class Chunk(Struct, frozen=True):
-    """Some MiBs of an image, one after the other; the last one of an image may be shorter.
+    """Some pieces of an image, one after the other; the last one of an image may be shorter.
 
     Attributes:
-        offset: where in the image it starts; a multiple of ``CHUNK_BYTES``.
+        offset: where in the image it starts; a multiple of ``LEAF_BYTES``.
         data: all of it, zeros where a hole is; valid until the stream's next step.
         ranges: the parts that are not holes, at their places in the image.
+        leaves: the hash of each piece, see ``digest.py``.
     """
 
     offset: int
     data: memoryview
     ranges: tuple[Extent, ...]
+    leaves: tuple[bytes, ...]
 
 
 class ImageReader(Protocol):
@@ -74,29 +75,33 @@ def cut(
         knows_holes: whether the planned ranges tell holes; if not, pages of zeros are such.
     """
     chunks = []
-    for start, end in _runs_of_data(buffer[: planned.length], planned.offset, digest):
+    for start, end, leaves in _runs_of_data(buffer[: planned.length], planned.offset, digest):
         run = PlannedChunk(planned.offset + start, end - start, ())
         data = buffer[start:end]
         ranges = _within(planned.ranges, run) if knows_holes else find_data(run, data)
-        chunks.append(Chunk(run.offset, data, ranges))
+        chunks.append(Chunk(run.offset, data, ranges, tuple(leaves)))
     return tuple(chunks)
 
 
-def _runs_of_data(data: memoryview, offset: int, digest: ImageDigest) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) in ``data`` of neighbouring MiBs that are not all zeros."""
-    run_start = None
-    for start in range(0, len(data), CHUNK_BYTES):
-        leaf_data = data[start : start + CHUNK_BYTES]
+def _runs_of_data(
+    data: memoryview, offset: int, digest: ImageDigest
+) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yield start, end and leaves of neighbouring pieces in ``data`` that are not all zeros."""
+    run_start = 0
+    leaves: list[bytes] = []
+    for start in range(0, len(data), LEAF_BYTES):
+        leaf_data = data[start : start + LEAF_BYTES]
         leaf = leaf_of(leaf_data)
         digest.add(offset + start, leaf)
-        if leaf == zero_leaf_of(len(leaf_data)):
-            if run_start is not None:
-                yield run_start, start
-            run_start = None
-        elif run_start is None:
-            run_start = start
-    if run_start is not None:
-        yield run_start, len(data)
+        if leaf != zero_leaf_of(len(leaf_data)):
+            if not leaves:
+                run_start = start
+            leaves.append(leaf)
+        elif leaves:
+            yield run_start, start, leaves
+            leaves = []
+    if leaves:
+        yield run_start, len(data), leaves
 
 
 def _within(ranges: tuple[Extent, ...], run: PlannedChunk) -> tuple[Extent, ...]:

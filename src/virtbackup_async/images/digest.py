@@ -1,38 +1,39 @@
-"""``blake3-1m``, the digest of an image: a hash over the hashes of its MiBs.
+"""``blake3-256k``, the digest of an image: a hash over the hashes of its pieces of 256 KiB.
 
 ::
 
-    image    |  MiB 0  |  MiB 1  |   ...   | short last one |
+    image    | 256 KiB | 256 KiB |   ...   | short last one |
     leaves   | BLAKE3  | BLAKE3  |         | BLAKE3         |    32 bytes each
     digest   BLAKE3( length of the image as 8 bytes little-endian, leaf 0, leaf 1, ... )
 
-A hole reads as zeros, and the leaf of a MiB of zeros is known: a sparse disk of 100 GiB is hashed
-in milliseconds. And whoever has the leaf knows whether a chunk is all zeros without looking
-again. Made by the streams of ``stream.py``, in order; docs/formats.md has the format.
+A hole reads as zeros, and the leaf of zeros is known: a sparse disk of 100 GiB is hashed in
+milliseconds. And whoever has the leaf knows whether a piece is all zeros without looking again.
+The leaves are the ids of a repository's chunks, so an image's digest follows from its map, also
+where most of the image was not read. Made by the streams of ``stream.py``, in order;
+docs/formats.md has the format.
 """
 
 from typing import Final
 
 from blake3 import blake3
 
-from virtbackup_async.images.buffers import CHUNK_BYTES
-
-PREFIX: Final = "blake3-1m:"
+LEAF_BYTES: Final = 256 * 1024
+PREFIX: Final = "blake3-256k:"
 _LEAVES_AT_ONCE: Final = 4096
 
 
 def leaf_of(data: memoryview | bytes) -> bytes:
-    """The leaf of one chunk: 32 bytes."""
+    """The leaf of one piece: 32 bytes."""
     return blake3(data).digest()
 
 
-_ZERO_LEAF: Final = leaf_of(bytes(CHUNK_BYTES))
+_ZERO_LEAF: Final = leaf_of(bytes(LEAF_BYTES))
 _MANY_ZERO_LEAVES: Final = _ZERO_LEAF * _LEAVES_AT_ONCE
 
 
 def zero_leaf_of(length_bytes: int) -> bytes:
-    """The leaf of a chunk of ``length_bytes`` zeros."""
-    return _ZERO_LEAF if length_bytes == CHUNK_BYTES else leaf_of(bytes(length_bytes))
+    """The leaf of ``length_bytes`` zeros."""
+    return _ZERO_LEAF if length_bytes == LEAF_BYTES else leaf_of(bytes(length_bytes))
 
 
 class ImageDigest:
@@ -47,14 +48,14 @@ class ImageDigest:
         self._hash = blake3(size_bytes.to_bytes(8, "little"))
 
     def add(self, offset: int, leaf: bytes) -> None:
-        """Add the leaf of the chunk at ``offset``; offsets must ascend."""
-        self._add_zeros_up_to(offset // CHUNK_BYTES)
+        """Add the leaf of the piece at ``offset``; offsets must ascend."""
+        self._add_zeros_up_to(offset // LEAF_BYTES)
         self._hash.update(leaf)
         self._next_leaf += 1
 
     def finish(self) -> str:
-        """The digest as text, ``blake3-1m:<64 hex>``."""
-        whole, rest = divmod(self._size_bytes, CHUNK_BYTES)
+        """The digest as text, ``blake3-256k:<64 hex>``."""
+        whole, rest = divmod(self._size_bytes, LEAF_BYTES)
         self._add_zeros_up_to(whole)
         if rest and self._next_leaf == whole:
             self._hash.update(zero_leaf_of(rest))

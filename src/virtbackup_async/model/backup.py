@@ -32,7 +32,7 @@ class ImageRecord(Struct, frozen=True, gc=False):
         size_bytes: its apparent length, holes included.
         data_bytes: what of it was not hole.
         stored_bytes: what the package grew by.
-        digest: ``blake3-1m:<hex>``, see images/digest.py.
+        digest: ``blake3-256k:<hex>``, see images/digest.py.
     """
 
     file: str

@@ -27,8 +27,6 @@ from virtbackup_async.repository.leases import REFRESH_S
 from virtbackup_async.repository.map_format import MapEntry, MapHead
 from virtbackup_async.repository.store import make_repository
 
-_ZEROS = memoryview(bytes(CHUNK_BYTES))
-
 
 @asynccontextmanager
 async def open_repository_writer(
@@ -112,23 +110,18 @@ class RepositoryWriter:
 
     def _add(self, chunk: Chunk, image: MapWriter) -> int:
         pieces = list(_pieces(chunk))
-        ids, stored_bytes = self._chunks.add(
-            [data for _, _, data in pieces], threads=self._cpu.threads_each
+        stored_bytes = self._chunks.add(
+            [(entry.id, data) for entry, data in pieces], threads=self._cpu.threads_each
         )
-        for (number, pages, _), id_ in zip(pieces, ids, strict=True):
-            image.add(MapEntry(number, pages, id_))
+        for entry, _ in pieces:
+            image.add(entry)
         return stored_bytes
 
 
-def _pieces(chunk: Chunk) -> Iterator[tuple[int, int, memoryview]]:
-    """Cut a MiB of a stream into the repository's chunks, and leave out those that are zeros.
-
-    Gives each one's number in the image, its pages that are data, and all of it.
-    """
+def _pieces(chunk: Chunk) -> Iterator[tuple[MapEntry, memoryview]]:
+    """Cut what comes of a stream into the repository's chunks: the leaves are their ids."""
     first = chunk.offset // CHUNK_BYTES
-    for number in range(first, first + -(-len(chunk.data) // CHUNK_BYTES)):
-        start = number * CHUNK_BYTES - chunk.offset
-        data = chunk.data[start : start + CHUNK_BYTES]
-        pages = pages_of(number, chunk.ranges)
-        if pages and data != _ZEROS[: len(data)]:
-            yield number, pages, data
+    for place, leaf in enumerate(chunk.leaves):
+        number = first + place
+        data = chunk.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
+        yield MapEntry(number, pages_of(number, chunk.ranges), leaf), data

@@ -18,7 +18,6 @@ from typing import Final
 
 import zstandard
 
-from virtbackup_async.repository.chunks import chunk_id
 from virtbackup_async.repository.condemned import read_condemned
 from virtbackup_async.repository.layout import Repository, new_token
 from virtbackup_async.repository.leases import Lease, take_lease
@@ -49,33 +48,31 @@ class ChunkWriter:
         self._own: list[Segment] = []
         self._made_segments = 0
 
-    def add(self, pieces: Sequence[memoryview], *, threads: int) -> tuple[list[bytes], int]:
+    def add(self, chunks: Sequence[tuple[bytes, memoryview]], *, threads: int) -> int:
         """Store what is not there yet of some chunks. Blocks; several threads may.
 
         Args:
-            pieces: the chunks.
+            chunks: each one's id, and its bytes.
             threads: how many may compress at once.
 
         Returns:
-            The chunks' ids, and how many bytes the packs grew by.
+            How many bytes the packs grew by.
 
         Raises:
             StorageError: the target is full or failed.
             CorruptError: the index is damaged.
         """
-        ids = [chunk_id(piece) for piece in pieces]
         with self._turn:
-            fresh = [(id_, piece) for id_, piece in zip(ids, pieces, strict=True)
-                     if self._reserve(id_)]  # fmt: skip
+            fresh = [chunk for chunk in chunks if self._reserve(chunk[0])]
         if not fresh:
-            return ids, 0
+            return 0
         blobs = self._blobs(fresh, threads)
         with self._turn:
             for id_, blob in blobs:
                 self._unindexed[id_] = self._packs.append(blob)
             if len(self._unindexed) >= CHUNKS_A_SEGMENT:
                 self._write_segment()
-        return ids, sum(len(blob) for _, blob in blobs)
+        return sum(len(blob) for _, blob in blobs)
 
     def missing(self, ids: bytes | bytearray | memoryview) -> list[int]:
         """Return which chunks of an earlier map this backup cannot count on. Blocks.

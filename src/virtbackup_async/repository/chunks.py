@@ -13,20 +13,19 @@ Fixed in length and place: docs/decisions/repository-chunks.md says why, and why
 from collections.abc import Sequence
 from typing import Final
 
-from blake3 import blake3
-
+from virtbackup_async.images.digest import LEAF_BYTES, leaf_of
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = LEAF_BYTES
 ID_BYTES: Final = 32
 PAGES: Final = CHUNK_BYTES // PAGE_BYTES
 ALL_PAGES: Final = (1 << PAGES) - 1
 
 
 def chunk_id(data: memoryview | bytes) -> bytes:
-    """Return what names a chunk wherever it lies: 32 bytes."""
-    return blake3(data).digest()
+    """Return what names a chunk wherever it lies, 32 bytes: its leaf in the image's digest."""
+    return leaf_of(data)
 
 
 def length_of(number: int, size_bytes: int) -> int:

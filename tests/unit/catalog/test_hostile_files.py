@@ -23,7 +23,7 @@ IMAGE = {
     "size_bytes": 10,
     "data_bytes": 5,
     "stored_bytes": 3,
-    "digest": "blake3-1m:00",
+    "digest": "blake3-256k:00",
 }
 COMMON = {
     "name": NAME,

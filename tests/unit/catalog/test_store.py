@@ -23,9 +23,9 @@ from virtbackup_async.model.backup import (
 )
 
 NAME = "20260301-021500_3_web"
-IMAGE = ImageRecord(f"{NAME}_vda.qcow2", "/i/vda.qcow2", "qcow2", 1024, 512, 300, "blake3-1m:00")
-BASE = ImageRecord(f"{NAME}_vda.1.raw", "/i/base.raw", "raw", 1024, 512, 300, "blake3-1m:01")
-VARIABLES = ImageRecord(f"{NAME}_nvram.fd", "/n/web.fd", "raw", 9, 9, 9, "blake3-1m:02")
+IMAGE = ImageRecord(f"{NAME}_vda.qcow2", "/i/vda.qcow2", "qcow2", 1024, 512, 300, "blake3-256k:00")
+BASE = ImageRecord(f"{NAME}_vda.1.raw", "/i/base.raw", "raw", 1024, 512, 300, "blake3-256k:01")
+VARIABLES = ImageRecord(f"{NAME}_nvram.fd", "/n/web.fd", "raw", 9, 9, 9, "blake3-256k:02")
 DEFINITION = Definition(
     name=NAME,
     domain_id=3,

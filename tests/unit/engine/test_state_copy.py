@@ -90,7 +90,7 @@ async def test_files_are_copied_and_recorded(site):
         "nvram", str(site.nvram), 65536,
     )  # fmt: skip
     assert (tpm.kind, tpm.image.file) == ("tpm", f"{NAME}_tpm-tpm2-00.permall")
-    assert tpm.image.digest.startswith("blake3-1m:")
+    assert tpm.image.digest.startswith("blake3-256k:")
     assert tpm.owner == pwd.getpwuid(os.getuid()).pw_name
     assert copied.missing == {}
     assert site.events == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from virtbackup_async.images import extents as module
 from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
 from virtbackup_async.images.chunks import cut, fill
-from virtbackup_async.images.digest import ImageDigest, leaf_of, zero_leaf_of
+from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import (
     PlannedChunk,
     data_length,
@@ -39,9 +39,9 @@ def layouts(draw):
 
 
 def naive_digest(image):
-    leaves = (image[at : at + CHUNK_BYTES] for at in range(0, len(image), CHUNK_BYTES))
+    leaves = (image[at : at + LEAF_BYTES] for at in range(0, len(image), LEAF_BYTES))
     joined = b"".join(blake3(leaf).digest() for leaf in leaves)
-    return "blake3-1m:" + blake3(len(image).to_bytes(8, "little") + joined).hexdigest()
+    return "blake3-256k:" + blake3(len(image).to_bytes(8, "little") + joined).hexdigest()
 
 
 @given(layouts())
@@ -99,23 +99,26 @@ class Bytes:
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 3)), st.booleans())
 def test_what_is_all_zeros_is_not_handed_on(data_at, knows_holes):
-    image = bytearray(4 * CHUNK_BYTES)
-    for mib in data_at:
-        image[mib * CHUNK_BYTES + 5000] = 1
+    image = bytearray(4 * LEAF_BYTES)
+    for number in data_at:
+        image[number * LEAF_BYTES + 5000] = 1
     (planned,) = plan_chunks(len(image), None)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     fill(buffer, planned, Bytes(image))
     chunks = cut(buffer, planned, ImageDigest(len(image)), knows_holes=knows_holes)
     came = [range(chunk.offset, chunk.offset + len(chunk.data)) for chunk in chunks]
-    mibs = [place // CHUNK_BYTES for run in came for place in run[::CHUNK_BYTES]]
-    assert mibs == sorted(data_at)
+    numbers = [place // LEAF_BYTES for run in came for place in run[::LEAF_BYTES]]
+    assert numbers == sorted(data_at)
+    leaves = [leaf for chunk in chunks for leaf in chunk.leaves]
+    pieces = [image[number * LEAF_BYTES : (number + 1) * LEAF_BYTES] for number in numbers]
+    assert leaves == [blake3(piece).digest() for piece in pieces]
     for chunk in chunks:
         assert chunk.data == image[chunk.offset : chunk.offset + len(chunk.data)]
         for extent in chunk.ranges:
             assert chunk.offset <= extent.start
             assert extent.end <= chunk.offset + len(chunk.data)
     stored = sum(data_length(chunk.ranges) for chunk in chunks)
-    assert stored == len(data_at) * (CHUNK_BYTES if knows_holes else 4096)
+    assert stored == len(data_at) * (LEAF_BYTES if knows_holes else 4096)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 150 * CHUNK_BYTES + 3])
@@ -127,13 +130,13 @@ def test_digest_never_changes():
     digest = ImageDigest(3)
     digest.add(0, leaf_of(b"abc"))
     assert digest.finish() == (
-        "blake3-1m:0fa2a4fe85bef99a627bc106d796c90000f590e6f6b44580e9923fa51776c344"
+        "blake3-256k:0fa2a4fe85bef99a627bc106d796c90000f590e6f6b44580e9923fa51776c344"
     )
 
 
 def test_zero_leaf_is_the_leaf_of_zeros():
     assert zero_leaf_of(5) == leaf_of(bytes(5))
-    assert zero_leaf_of(CHUNK_BYTES) == leaf_of(bytes(CHUNK_BYTES))
+    assert zero_leaf_of(LEAF_BYTES) == leaf_of(bytes(LEAF_BYTES))
 
 
 @given(st.sets(st.integers(0, 40000), max_size=8), st.integers(1, 40001))

@@ -20,6 +20,10 @@ from virtbackup_async.repository.store import find_repository, make_repository
 from virtbackup_async.repository.sweep import SWEEPER, sweep
 
 
+def named(data):
+    return chunk_id(data), memoryview(data)
+
+
 def run_sweep(place):
     return sweep(place.target, find_repository(place.target), lambda: None)
 
@@ -98,12 +102,12 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     await place.back_up("a", data)
     place.remove("a")
     writer = open_chunk_writer(find_repository(place.target), 1)
-    assert writer.add([memoryview(content([1]))], threads=1)[1] == 0, "it is there already"
+    assert writer.add([named(content([1]))], threads=1) == 0, "it is there already"
     swept = run_sweep(place)
     assert (swept.freed_bytes, swept.waiting_bytes) == (0, swept.stored_bytes)
     # A writer that comes now does not count on what is condemned.
     late = open_chunk_writer(find_repository(place.target), 1)
-    assert late.add([memoryview(content([2]))], threads=1)[1] > 0
+    assert late.add([named(content([2]))], threads=1) > 0
     assert run_sweep(place).freed_bytes == 0
     writer.close()
     assert run_sweep(place).freed_bytes > 0, "the late one is not waited for"
