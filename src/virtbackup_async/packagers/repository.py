@@ -20,12 +20,15 @@ from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.chunk_maps import MapWriter
-from virtbackup_async.repository.chunk_writer import ChunkWriter, open_chunk_writer
+from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters
 from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.leases import REFRESH_S
 from virtbackup_async.repository.map_format import MapEntry, MapHead
 from virtbackup_async.repository.store import make_repository
+
+# Of this process: all of its backups.
+_WRITERS = ChunkWriters()
 
 
 @asynccontextmanager
@@ -36,7 +39,7 @@ async def open_repository_writer(
     level = packager.opts.get("compression_lvl") or 0
     with CancelScope(shield=True):
         repository = await to_thread.run_sync(make_repository, directory.parent)
-        chunks = await to_thread.run_sync(open_chunk_writer, repository, level)
+        chunks = await to_thread.run_sync(_WRITERS.open, repository, level)
     writer = RepositoryWriter(directory, repository, chunks, cpu)
     try:
         async with open_background() as tasks:

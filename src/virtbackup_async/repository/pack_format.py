@@ -76,6 +76,14 @@ def encode_blob_head(head: BlobHead) -> bytes:
     )
 
 
+def encode_blob(id_: bytes, data: memoryview, compressed: bytes) -> bytes:
+    """Return what a pack holds of a chunk: compressed, unless that is no gain."""
+    method, payload = Method.ZSTD, compressed
+    if len(compressed) >= len(data):
+        method, payload = Method.AS_IT_IS, bytes(data)
+    return encode_blob_head(BlobHead(id_, method, len(data), len(payload))) + payload
+
+
 def decode_blob_head(data: bytes) -> BlobHead:
     """Return what stands before a chunk.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from virtbackup_async.errors import StorageError
 from virtbackup_async.images.durable import storage_error, sync_names
 from virtbackup_async.images.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
@@ -59,12 +60,17 @@ class _OpenPack:
 
 
 class PackWriter:
-    """Appends blobs. Not for two threads at once."""
+    """Appends blobs. Not for two threads at once.
 
-    def __init__(self, repository: Repository, token: str) -> None:
+    The kernel tells only once that data did not get to the disk. So after a failure nothing that
+    was appended is ever called durable.
+    """
+
+    def __init__(self, repository: Repository, token: str, numbers: Iterator[int]) -> None:
         self._repository = repository
         self._token = token
-        self._made = 0
+        self._numbers = numbers
+        self._failure: StorageError | None = None
         self._open: _OpenPack | None = None
         self._unpublished: list[Path] = []
 
@@ -74,19 +80,25 @@ class PackWriter:
         Raises:
             StorageError: the target is full or failed.
         """
-        pack = self._open or self._begin()
-        location = Location(pack.name, pack.length_bytes, len(blob))
-        pack.append(blob)
+        with self._not_after_failure():
+            pack = self._open or self._begin()
+            location = Location(pack.name, pack.length_bytes, len(blob))
+            pack.append(blob)
         if pack.length_bytes >= pack_format.PACK_BYTES:
             self.seal()
         return location
 
     def seal(self) -> None:
-        """Make all that was appended durable. Blocks."""
-        pack, self._open = self._open, None
-        if pack is not None:
-            pack.finish()
-            sync_names(pack.path.parent)
+        """Make all that was appended durable. Blocks.
+
+        Raises:
+            StorageError: the target is full or failed, now or before.
+        """
+        with self._not_after_failure():
+            pack, self._open = self._open, None
+            if pack is not None:
+                pack.finish()
+                sync_names(pack.path.parent)
 
     def note_published(self) -> None:
         """Forget the packs: the index names them now."""
@@ -105,12 +117,21 @@ class PackWriter:
                 raise storage_error("remove", path, error) from error
             self._unpublished.pop()
 
+    @contextmanager
+    def _not_after_failure(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except StorageError as error:
+            self._failure = error
+            raise
+
     def _begin(self) -> _OpenPack:
-        name = pack_name(self._token, self._made)
+        name = pack_name(self._token, next(self._numbers))
         path = self._repository.pack_path(name)
         make_directory(path.parent)
         self._unpublished.append(path)
-        self._made += 1
         self._open = _OpenPack(name, path)
         self._open.append(pack_format.encode_head(self._repository.id, name))
         return self._open

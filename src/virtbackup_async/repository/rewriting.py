@@ -5,6 +5,7 @@ and its pack stays. The copies are durable and in the index before the old packs
 """
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
@@ -26,7 +27,7 @@ class Rewriting:
         self.copied_bytes = 0
         self._repository = repository
         self._token = token
-        self._packs = PackWriter(repository, token)
+        self._packs = PackWriter(repository, token, count())
         self._chunks = ChunkReader(repository)
         self._copies: list[Place] = []
         self._segments = 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import lookup
-from virtbackup_async.repository.chunk_writer import open_chunk_writer
+from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import chunk_id
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all, missing_ids
 from virtbackup_async.repository.segment_writer import write_segment
@@ -103,7 +103,8 @@ def test_no_ids_and_no_index_are_no_trouble(many):
 
 
 def test_a_writer_counts_on_what_it_has_published(tmp_path):
-    with closing(open_chunk_writer(make_repository(tmp_path), 1)) as writer:
-        (id_,), _ = writer.add([memoryview(b"x" * 100)], threads=1)
+    with closing(ChunkWriters().open(make_repository(tmp_path), 1)) as writer:
+        data = memoryview(b"x" * 100)
+        writer.add([(chunk_id(data), data)], threads=1)
         writer.publish()
-        assert writer.missing(bytes(32) + id_) == [0]
+        assert writer.missing(bytes(32) + chunk_id(data)) == [0]

@@ -13,7 +13,7 @@ from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import CorruptError, LockHeldError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
-from virtbackup_async.repository.chunk_writer import open_chunk_writer
+from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import chunk_id
 from virtbackup_async.repository.leases import take_lease
 from virtbackup_async.repository.store import find_repository, make_repository
@@ -26,6 +26,11 @@ def named(data):
 
 def run_sweep(place):
     return sweep(place.target, find_repository(place.target), lambda: None)
+
+
+def open_in_new_process(place):
+    """A writer that knows of no other one."""
+    return ChunkWriters().open(find_repository(place.target), 1)
 
 
 @pytest.fixture
@@ -101,12 +106,12 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     data = content([1, 2, 3])
     await place.back_up("a", data)
     place.remove("a")
-    writer = open_chunk_writer(find_repository(place.target), 1)
+    writer = open_in_new_process(place)
     assert writer.add([named(content([1]))], threads=1) == 0, "it is there already"
     swept = run_sweep(place)
     assert (swept.freed_bytes, swept.waiting_bytes) == (0, swept.stored_bytes)
     # A writer that comes now does not count on what is condemned.
-    late = open_chunk_writer(find_repository(place.target), 1)
+    late = open_in_new_process(place)
     assert late.add([named(content([2]))], threads=1) > 0
     assert run_sweep(place).freed_bytes == 0
     writer.close()
@@ -118,7 +123,7 @@ async def test_what_a_writer_needed_after_all_is_kept(place):
     data = content([1, 2, 3])
     await place.back_up("a", data)
     place.remove("a")
-    writer = open_chunk_writer(find_repository(place.target), 1)
+    writer = open_in_new_process(place)
     assert run_sweep(place).waiting_bytes > 0
     assert place.packs()
     writer.close()

@@ -1,0 +1,170 @@
+r"""Which chunks need not be stored: those in the index, and those that this process is storing.
+
+::
+
+    backup 1 --writer--> its packs --\
+    backup 2 --writer--> its packs ----> index        known: the index, as it was and as it grows,
+    another process -------------------/                     and who stores what is not in it yet
+
+One for each repository of a process, shared by the writers of ``chunk_writer.py``, so that disks
+with equal data which are backed up at once store it once. Invariants: the lease is there before the
+index is looked at, and packs that the sweep has condemned by then do not count as there; whoever
+takes a chunk of another writer for present has that writer put it into the index. Memory: the
+chunks that are not in the index yet, some ten thousand a writer.
+"""
+
+from collections.abc import Collection, Iterable
+from itertools import count
+from threading import Condition, Lock
+from typing import Protocol
+
+from virtbackup_async.repository.condemned import read_condemned
+from virtbackup_async.repository.layout import Repository, new_token
+from virtbackup_async.repository.leases import Lease, take_lease
+from virtbackup_async.repository.lookup import missing_ids
+from virtbackup_async.repository.segments import Index, Segment, open_index
+
+
+class Storer(Protocol):
+    """Who stores chunks.
+
+    Attributes:
+        is_relied_on: somebody else takes chunks of its, which are not in the index, for present.
+        relies_on: whose chunks it takes for present.
+    """
+
+    is_relied_on: bool
+    relies_on: "set[Storer]"
+
+    def publish_own(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+class KnownChunks:
+    """What is known, under a lease; for several threads. ``close`` it.
+
+    Attributes:
+        users: how many writers there are.
+        left: those that have ended; some may have left what others rely on.
+    """
+
+    def __init__(self, repository: Repository, lease: Lease) -> None:
+        self.repository = repository
+        self.lease = lease
+        self.token = lease.path.name
+        self.pack_numbers = count()
+        self.segment_numbers = count()
+        self.users = 0
+        self.left: list[Storer] = []
+        self._condemned = read_condemned(repository).packs
+        self._index = open_index(repository)
+        self._coming: dict[bytes, Storer | None] = {}
+        self._turn = Condition()
+        self._keeping_open = Lock()
+
+    def claim(self, ids: Iterable[bytes], storer: Storer) -> list[bytes]:
+        """Return those chunks that nobody has, or is about to have: they are the caller's to store.
+
+        Raises:
+            CorruptError: the index is damaged.
+        """
+        with self._turn:
+            return [id_ for id_ in ids if self._claim(id_, storer)]
+
+    def note_stored(self, ids: Iterable[bytes], storer: Storer) -> None:
+        """Say that what was claimed is in a pack."""
+        with self._turn:
+            self._coming.update(dict.fromkeys(ids, storer))
+            self._turn.notify_all()
+
+    def give_up(self, ids: Iterable[bytes]) -> None:
+        """Let others store what was claimed, unless it was stored."""
+        with self._turn:
+            for id_ in filter(self._is_being_stored, ids):
+                del self._coming[id_]
+            self._turn.notify_all()
+
+    def wait_for_others(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Wait for whoever is storing some of these chunks right now. Blocks for moments.
+
+        Whoever waits has stored all that is claimed to him: so nobody waits for a waiter.
+
+        Returns:
+            Those that were waited for: stored by now, or given up.
+        """
+        with self._turn:
+            others = list(filter(self._is_being_stored, ids))
+            self._turn.wait_for(lambda: not any(map(self._is_being_stored, others)))
+            return others
+
+    def note_indexed(self, ids: Collection[bytes], segment: Segment, storer: Storer) -> None:
+        """Say that all that ``storer`` has stored is in a segment, and durable."""
+        with self._turn:
+            self._index.segments.append(segment)
+            for id_ in ids:
+                del self._coming[id_]
+            storer.is_relied_on = False
+
+    def missing(self, ids: bytes | bytearray | memoryview) -> list[int]:
+        """Return which of many chunks are not in the index: :meth:`ChunkWriter.missing`. Blocks."""
+        # It may take seconds, in which the other backups go on.
+        with self._keeping_open:
+            with self._turn:
+                now = Index(self._index.segments)
+            return [int(place) for place in missing_ids(now, ids, self._condemned)]
+
+    def replace(self, old: Iterable[Segment], new: Segment) -> None:
+        """Let a segment stand for others, whose files are removed."""
+        with self._keeping_open, self._turn:
+            self._index.segments.append(new)
+            for segment in old:
+                self._index.remove(segment)
+
+    def forget(self, ids: Iterable[bytes], storer: Storer) -> bool:
+        """Forget what ``storer`` has stored, unless somebody relies on it: then False."""
+        with self._turn:
+            if storer.is_relied_on and self.users:
+                return False
+            for id_ in ids:
+                self._coming.pop(id_, None)
+            return True
+
+    def close(self) -> None:
+        """Remove what nobody relies on any more, and let the sweep work. Blocks."""
+        try:
+            for storer in self.left:
+                storer.discard()
+        finally:
+            self._index.close()
+            self.lease.release()
+
+    def _claim(self, id_: bytes, storer: Storer) -> bool:
+        if id_ not in self._coming:
+            if self._index.find(id_, self._condemned) is not None:
+                return False
+            self._coming[id_] = None
+            return True
+        holder = self._coming[id_]
+        if holder is not None and holder is not storer:
+            holder.is_relied_on = True
+            storer.relies_on.add(holder)
+        return False
+
+    def _is_being_stored(self, id_: bytes) -> bool:
+        return id_ in self._coming and self._coming[id_] is None
+
+
+def open_known_chunks(repository: Repository) -> KnownChunks:
+    """Look what there is, under a new lease. Blocks.
+
+    Raises:
+        StorageError: the repository is not writable.
+        CorruptError: its index is damaged: `verify` tells.
+    """
+    lease = take_lease(repository.leases, new_token())
+    try:
+        return KnownChunks(repository, lease)
+    except BaseException:
+        lease.release()
+        raise
