@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from blake3 import blake3
 
 from virtbackup_async.errors import CorruptError
@@ -28,6 +29,7 @@ from virtbackup_async.repository.layout import (
 )
 
 _ENTRIES_AT_ONCE: Final = 4096
+_BLOCK_ENTRIES: Final = 1 << 15
 _PIECE_BYTES: Final = 1 << 16
 
 
@@ -93,24 +95,30 @@ class ChunkMap:
         self._block: list[wire.MapEntry] = []
 
     def entries(self) -> Iterator[wire.MapEntry]:
-        """Give all entries; what is wrong with them, or with the checksum, is raised at the end.
+        """Give all entries one by one: ``blocks``."""
+        for block in self.blocks():
+            numbers, pages, ids = (block[field].tolist() for field in ("number", "pages", "id"))
+            yield from map(wire.MapEntry, numbers, pages, ids)
+
+    def blocks(self) -> Iterator[wire.Entries]:
+        """Give all entries, many at once; a checksum that is wrong is raised at the end.
 
         Raises:
             CorruptError: the map is damaged.
         """
         with reading("package", self.path):
-            yield from self._entries()
+            yield from self._blocks()
 
-    def _entries(self) -> Iterator[wire.MapEntry]:
+    def _blocks(self) -> Iterator[wire.Entries]:
         digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
         last = -1
-        for first in range(0, self._count, _ENTRIES_AT_ONCE):
-            data = self._read(first)
+        for first in range(0, self._count, _BLOCK_ENTRIES):
+            data = self._read(first, _BLOCK_ENTRIES)
             digest.update(data)
-            for entry in wire.decode_entries(data):
-                wire.check_entry(entry, last, self.head)
-                last = entry.number
-                yield entry
+            block = np.frombuffer(data, dtype=wire.ENTRY)
+            wire.check_entries(block, last, self.head)
+            last = int(block["number"][-1])
+            yield block
         tail_offset = wire.HEAD_BYTES + self._count * wire.ENTRY_BYTES
         if read_exactly(self._fd, wire.TAIL_BYTES, tail_offset) != digest.digest():
             raise CorruptError("its checksum differs")
@@ -130,15 +138,15 @@ class ChunkMap:
 
     def _seek(self, number: int) -> None:
         place = bisect_left(range(self._count), number, key=self._number_at)
-        self._block = list(wire.decode_entries(self._read(place)))
+        self._block = list(wire.decode_entries(self._read(place, _ENTRIES_AT_ONCE)))
 
     def _number_at(self, place: int) -> int:
         offset = wire.HEAD_BYTES + place * wire.ENTRY_BYTES
         (entry,) = wire.decode_entries(read_exactly(self._fd, wire.ENTRY_BYTES, offset))
         return entry.number
 
-    def _read(self, first: int) -> bytes:
-        count = min(_ENTRIES_AT_ONCE, self._count - first)
+    def _read(self, first: int, at_most: int) -> bytes:
+        count = min(at_most, self._count - first)
         offset = wire.HEAD_BYTES + first * wire.ENTRY_BYTES
         return read_exactly(self._fd, count * wire.ENTRY_BYTES, offset)
 

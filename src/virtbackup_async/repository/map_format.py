@@ -14,18 +14,24 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES, length_of
+from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES
 
 MAGIC: Final = b"vbk-map\0"
 VERSION: Final = 1
 TAIL_BYTES: Final = 32
 _HEAD: Final = struct.Struct("<8sHHI16sQ8x")
 _ENTRY: Final = struct.Struct(f"<QQ{ID_BYTES}s")
+# The same for many at once.
+ENTRY: Final = np.dtype([("number", "<u8"), ("pages", "<u8"), ("id", f"V{ID_BYTES}")])
 HEAD_BYTES: Final = _HEAD.size
 ENTRY_BYTES: Final = _ENTRY.size
+
+Entries = NDArray[np.void]
 
 
 class MapEntry(NamedTuple):
@@ -84,12 +90,22 @@ def entry_count(file_bytes: int) -> int:
     return count
 
 
-def check_entry(entry: MapEntry, last_number: int, head: MapHead) -> None:
-    """Hold an entry against the one before it and the image's length.
+def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
+    """Hold entries against each other, the one before them and the image's length.
+
+    Args:
+        entries: of ``ENTRY``; at least one.
+        last_number: of the entry before them; -1 if there is none.
+        head: the map's.
 
     Raises:
         CorruptError: they cannot be of one image.
     """
-    is_inside = length_of(entry.number, head.size_bytes) > 0
-    if entry.number <= last_number or not is_inside or not 0 < entry.pages <= ALL_PAGES:
-        raise CorruptError(f"its entry of chunk {entry.number} makes no sense")
+    numbers = entries["number"]
+    chunks = -(-head.size_bytes // CHUNK_BYTES)
+    is_wrong = (numbers >= chunks) | (entries["pages"] == 0)
+    is_wrong[1:] |= numbers[1:] <= numbers[:-1]
+    is_wrong[0] |= int(numbers[0]) <= last_number
+    if is_wrong.any():
+        number = int(numbers[is_wrong.argmax()])
+        raise CorruptError(f"its entry of chunk {number} makes no sense")

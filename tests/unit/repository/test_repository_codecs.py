@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,13 +101,18 @@ def test_sealed_json_comes_back_or_is_damaged(value):
         sealed_json.loads(data[:-2], "file")
 
 
-@given(st.integers(0, 1 << 62), st.integers(-1, 100), st.integers(0, 100), st.integers(0, 1 << 64))
-def test_an_entry_is_inside_its_image_and_behind_the_one_before(size_bytes, last, number, pages):
-    entry = map_format.MapEntry(number, pages, bytes(32))
+ENTRIES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=4)
+
+
+@given(st.integers(0, 10 * CHUNK_BYTES), st.integers(-1, 9), ENTRIES)
+def test_entries_are_inside_their_image_and_behind_each_other(size_bytes, last, entries):
     head = map_format.MapHead(REPOSITORY, size_bytes)
-    fits = last < number and number * CHUNK_BYTES < size_bytes and 0 < pages <= ALL_PAGES
+    block = np.array([(*entry, bytes(32)) for entry in entries], dtype=map_format.ENTRY)
+    numbers = [last, *(number for number, _ in entries)]
+    fits = all(a < b for a, b in itertools.pairwise(numbers))
+    fits &= all(number * CHUNK_BYTES < size_bytes and pages for number, pages in entries)
     try:
-        map_format.check_entry(entry, last, head)
+        map_format.check_entries(block, last, head)
     except CorruptError:
         assert not fits
     else:
