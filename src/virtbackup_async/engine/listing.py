@@ -68,6 +68,8 @@ class GroupBackups(Struct, frozen=True):
         backups: oldest first.
         problems: files that should be backups, and are none.
         error: why the target cannot be read.
+        target: the group's, where other groups may have their backups as well.
+        scan: all that the target holds; None if it cannot be read.
         shows: whether a domain is meant, with a backup or not.
     """
 
@@ -76,6 +78,8 @@ class GroupBackups(Struct, frozen=True):
     problems: tuple[Problem, ...]
     error: StorageError | None
     shows: Callable[[str], bool]
+    target: Path
+    scan: Scan | None
 
 
 async def choose_backups(
@@ -91,7 +95,8 @@ async def choose_backups(
         target = target_of(group)
         if target not in scans:
             scans[target] = await _scan(target)
-        chosen.append(_group_backups(_Shown(group, groups, patterns), scans[target]))
+        shown = _Shown(group, groups, patterns)
+        chosen.append(_group_backups(shown, target, scans[target]))
     return chosen
 
 
@@ -182,9 +187,9 @@ async def _scan(target: Path) -> Scan | StorageError:
         return error
 
 
-def _group_backups(shown: _Shown, scan: Scan | StorageError) -> GroupBackups:
+def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> GroupBackups:
     if isinstance(scan, StorageError):
-        return GroupBackups(shown.group.name, (), (), scan, shown.shows)
+        return GroupBackups(shown.group.name, (), (), scan, shown.shows, target, None)
     return GroupBackups(
         shown.group.name,
         tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
@@ -192,6 +197,8 @@ def _group_backups(shown: _Shown, scan: Scan | StorageError) -> GroupBackups:
         tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
         None,
         shown.shows,
+        target,
+        scan,
     )
 
 

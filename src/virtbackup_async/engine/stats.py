@@ -1,22 +1,42 @@
-"""How much the backups hold and take: ``stats``. Reads definitions and the lengths of files."""
+"""How much the backups hold and take: ``stats``. Reads definitions and the index alone."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
+from msgspec import Struct
+from msgspec.structs import asdict
 
-from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import choose_backups
-from virtbackup_async.engine.plan import find_group, target_of
-from virtbackup_async.events import DomainStats, Emit, RepositoryStats, Warned
-from virtbackup_async.repository.layout import list_packs
+from virtbackup_async.engine.dates import local_time
+from virtbackup_async.engine.listing import GroupBackups, choose_backups
+from virtbackup_async.events import (
+    DayStats,
+    DomainStats,
+    Emit,
+    Event,
+    GroupStats,
+    RepositoryStats,
+    Warned,
+)
+from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.measuring import Measured, measure
 from virtbackup_async.repository.store import find_repository
 
 
+class _Sums(Struct, frozen=True):
+    """What some backups hold and take, as their definitions say."""
+
+    backups: int
+    size_bytes: int
+    data_bytes: int
+    stored_bytes: int
+
+
 async def run_stats(config: Config, group_names: Sequence[str], emit: Emit) -> None:
-    """Say for each domain of the groups, and for each of their repositories, what is stored.
+    """Say what is stored: for each domain, group and day, and for each repository.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -24,40 +44,73 @@ async def run_stats(config: Config, group_names: Sequence[str], emit: Emit) -> N
         CorruptError: a repository is damaged.
         StorageError: a repository cannot be read.
     """
-    targets: dict[Path, None] = {}
+    scans: dict[Path, Scan] = {}
     for chosen in await choose_backups(config, group_names, ()):
-        targets[target_of(find_group(config, chosen.group))] = None
-        if chosen.error is not None:
-            emit(Warned(str(chosen.error)))
-        by_domain: dict[str, list[FoundBackup]] = {}
-        for found in chosen.backups:
-            by_domain.setdefault(found.definition.domain_name, []).append(found)
-        for domain in sorted(by_domain):
-            size_bytes, data_bytes, stored_bytes = _sums(by_domain[domain])
-            count = len(by_domain[domain])
-            emit(DomainStats(chosen.group, domain, count, size_bytes, data_bytes, stored_bytes))
-    for target in targets:
-        pack_bytes = await to_thread.run_sync(_pack_bytes, target)
-        if pack_bytes is not None:
-            scan = await Catalog(target).scan()
-            users = [f for f in scan.complete if f.definition.packager.type == "repository"]
-            _, data_bytes, _ = _sums(users)
-            emit(RepositoryStats(str(target), len(users), data_bytes, pack_bytes))
+        if chosen.scan is not None:
+            scans[chosen.target] = chosen.scan
+        for event in _of_group(chosen):
+            emit(event)
+    for target, scan in scans.items():
+        measured = await to_thread.run_sync(_measure, target)
+        if measured is not None:
+            emit(_of_repository(target, scan, measured))
 
 
-def _sums(backups: Iterable[FoundBackup]) -> tuple[int, int, int]:
-    """Return the length of all images, their data, and what they were stored in."""
-    images = [image for found in backups for image in found.definition.images]
-    return (
+def _of_group(chosen: GroupBackups) -> Iterator[Event]:
+    if chosen.error is not None:
+        yield Warned(str(chosen.error))
+        return
+    by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
+    for domain, sums in by_domain.items():
+        yield DomainStats(chosen.group, domain, **asdict(sums))
+    unknown = sum(not found.definition.images for found in chosen.backups)
+    if unknown:
+        yield Warned(
+            f"{chosen.group}: {unknown} backups of virt-backup do not say how long they are"
+        )
+    yield GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
+    for day, sums in _sums_by(chosen.backups, _day).items():
+        yield DayStats(chosen.group, day, **asdict(sums))
+
+
+def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositoryStats:
+    sums = _sums(f for f in scan.complete if f.definition.packager.type == "repository")
+    return RepositoryStats(
+        target=str(target),
+        backups=sums.backups,
+        data_bytes=sums.data_bytes,
+        stored_bytes=measured.pack_bytes,
+        size_bytes=sums.size_bytes,
+        mapped_bytes=measured.mapped_chunks * CHUNK_BYTES,
+        chunk_bytes=measured.chunks * CHUNK_BYTES,
+        chunk_stored_bytes=measured.chunk_stored_bytes,
+    )
+
+
+def _measure(target: Path) -> Measured | None:
+    repository = find_repository(target)
+    if repository is None:
+        return None
+    return measure(target, repository, from_thread.check_cancelled)
+
+
+def _day(found: FoundBackup) -> str:
+    return local_time(found.definition).date().isoformat()
+
+
+def _sums_by(backups: Iterable[FoundBackup], key: Callable[[FoundBackup], str]) -> dict[str, _Sums]:
+    parts: defaultdict[str, list[FoundBackup]] = defaultdict(list)
+    for found in backups:
+        parts[key(found)].append(found)
+    return {name: _sums(parts[name]) for name in sorted(parts)}
+
+
+def _sums(backups: Iterable[FoundBackup]) -> _Sums:
+    found = list(backups)
+    images = [image for one in found for image in one.definition.images]
+    return _Sums(
+        len(found),
         sum(image.size_bytes for image in images),
         sum(image.data_bytes for image in images),
         sum(image.stored_bytes for image in images),
     )
-
-
-def _pack_bytes(target: Path) -> int | None:
-    """Return the length of all packs of a target's repository; None if it has none."""
-    repository = find_repository(target)
-    if repository is None:
-        return None
-    return sum(repository.pack_path(pack).lstat().st_size for pack in list_packs(repository))

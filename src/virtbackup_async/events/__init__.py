@@ -31,11 +31,9 @@ from virtbackup_async.events.finding import (
     Level,
 )
 from virtbackup_async.events.listing import (
-    DomainStats,
     ListedBackup,
     ListedDomain,
     PinChanged,
-    RepositoryStats,
 )
 from virtbackup_async.events.restore import (
     DiskExported,
@@ -49,6 +47,12 @@ from virtbackup_async.events.run import (
     Summary,
     Warned,
 )
+from virtbackup_async.events.stats import (
+    DayStats,
+    DomainStats,
+    GroupStats,
+    RepositoryStats,
+)
 from virtbackup_async.events.verify import (
     VerifyDone,
     VerifyFailed,
@@ -61,6 +65,7 @@ __all__ = [
     "BackupRemoved",
     "BackupStarted",
     "CleanVerdict",
+    "DayStats",
     "DiskDone",
     "DiskExported",
     "DiskProgress",
@@ -70,6 +75,7 @@ __all__ = [
     "Emit",
     "Event",
     "Finding",
+    "GroupStats",
     "HookFailed",
     "Level",
     "ListedBackup",
@@ -113,6 +119,8 @@ Event = (
     | ListedBackup
     | ListedDomain
     | DomainStats
+    | GroupStats
+    | DayStats
     | RepositoryStats
     | HookFailed
     | Finding

@@ -41,28 +41,3 @@ class PinChanged(Struct, frozen=True):
     backup: str
     definition: str
     pinned: bool
-
-
-class DomainStats(Struct, frozen=True):
-    """What a domain's backups in a group hold, and what they take.
-
-    ``stored_bytes`` is what the packages grew by when they were made.
-    """
-
-    kind: ClassVar[str] = "domain_stats"
-    group: str
-    domain: str
-    backups: int
-    size_bytes: int
-    data_bytes: int
-    stored_bytes: int
-
-
-class RepositoryStats(Struct, frozen=True):
-    """What the backups in a target's repository hold, and what all of its packs take."""
-
-    kind: ClassVar[str] = "repository_stats"
-    target: str
-    backups: int
-    data_bytes: int
-    stored_bytes: int

@@ -1,48 +1,110 @@
 """How much the backups hold and take."""
 
-import io
+from datetime import UTC, datetime
 
 import pytest
-from rich.console import Console
+import yaml
+from msgspec.structs import replace
 
 from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
-from virtbackup_async.cli.render.stats import Stats
+from virtbackup_async.catalog import definition_file
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.stats import run_stats
-from virtbackup_async.events import DomainStats, RepositoryStats, Summary
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.events import (
+    DayStats,
+    DomainStats,
+    GroupStats,
+    RepositoryStats,
+    Warned,
+)
 from virtbackup_async.model.backup import Packager
+
+DAY_S = 86_400
 
 
 @pytest.fixture
-async def events(tmp_path):
-    target = tmp_path / "target"
-    for number, packager in enumerate(["repository", "repository", "directory"]):
-        backup = StoredBackup(target, Packager(packager), date=DATE + 100 * number)
-        await backup.make(tmp_path / "image")
+def target(tmp_path):
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def make(tmp_path, target):
+    async def make(packager, domain="web", date=DATE, image="image"):
+        backup = StoredBackup(target, Packager(packager), domain, date)
+        return await backup.make(tmp_path / image)
+
+    return make
+
+
+async def said(tmp_path, **groups):
     path = tmp_path / "config.yml"
-    path.write_text(f"groups: {{main: {{target: {target}, hosts: [web]}}}}")
-    said = []
-    await run_stats(load_config(path), ["main"], said.append)
-    return said
+    path.write_text(yaml.safe_dump({"groups": groups}))
+    events = []
+    await run_stats(load_config(path), list(groups), events.append)
+    return events
 
 
-async def test_equal_backups_take_the_space_of_one(events):
-    domain, store = events
-    assert isinstance(domain, DomainStats)
-    assert (domain.group, domain.domain, domain.backups) == ("main", "web", 3)
-    assert domain.size_bytes == 3 * (MIB + DATA_BYTES)
-    assert domain.data_bytes == 3 * DATA_BYTES
-    assert 2 * DATA_BYTES < domain.stored_bytes < 2 * DATA_BYTES + 4096
-    assert isinstance(store, RepositoryStats)
-    assert (store.backups, store.data_bytes) == (2, 2 * DATA_BYTES)
-    assert DATA_BYTES < store.stored_bytes < DATA_BYTES + 4096
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
 
 
-async def test_the_text_has_the_ratios(events):
-    stats = Stats()
-    for event in events:
-        stats.add(event)
-    shown = io.StringIO()
-    stats.print(Console(file=shown, width=200), Summary(True, (), (), 0))
-    assert "1.5" in shown.getvalue().splitlines()[1]
-    assert "repository: 512.0 KiB of data in 256.1 KiB: 2.0 to 1" in shown.getvalue()
+def day(date):
+    return f"{datetime.fromtimestamp(date, UTC).astimezone():%Y-%m-%d}"
+
+
+async def test_domains_groups_and_days_are_summed_up(tmp_path, target, make):
+    for number in range(2):
+        await make("directory", date=DATE + number * DAY_S)
+    await make("directory", "db")
+    await make("directory", "other")
+    main = {"target": str(target), "hosts": ["web", "db"]}
+    events = await said(tmp_path, main=main)
+    one = {"size_bytes": MIB + DATA_BYTES, "data_bytes": DATA_BYTES, "stored_bytes": DATA_BYTES}
+    two, three = ({key: times * value for key, value in one.items()} for times in (2, 3))
+    assert events == [
+        DomainStats("main", "db", 1, **one),
+        DomainStats("main", "web", 2, **two),
+        GroupStats("main", 2, 3, **three),
+        DayStats("main", day(DATE), 2, **two),
+        DayStats("main", day(DATE + DAY_S), 1, **one),
+    ]
+
+
+async def test_of_a_repository_equal_and_compressed_are_told_apart(tmp_path, target, make):
+    for number, image in enumerate(["image", "image", "zeros"]):
+        (tmp_path / "zeros").write_bytes(b"\1" * DATA_BYTES)
+        await make("repository", date=DATE + number, image=image)
+    await make("directory", "db")
+    group = {"target": str(target), "hosts": ["r:."]}
+    (store,) = of(await said(tmp_path, main=group, same_target=group), RepositoryStats)
+    assert (store.target, store.backups) == (str(target), 3)
+    assert store.data_bytes == 3 * DATA_BYTES
+    assert store.size_bytes == 2 * MIB + 3 * DATA_BYTES
+    assert store.mapped_bytes == 3 * DATA_BYTES
+    assert store.chunk_bytes == 2 * DATA_BYTES, "two of the three chunks are equal"
+    assert DATA_BYTES < store.chunk_stored_bytes < DATA_BYTES + 1024, "one of them compresses"
+    assert store.chunk_stored_bytes < store.stored_bytes < store.chunk_stored_bytes + 1024
+
+
+async def test_a_target_that_cannot_be_read_does_not_hide_the_others(tmp_path, target, make):
+    await make("directory")
+    gone = {"target": str(tmp_path / "gone"), "hosts": ["web"]}
+    events = await said(tmp_path, a=gone, b={"target": str(target), "hosts": ["web"]})
+    assert isinstance(events[0], Warned)
+    assert [event.group for event in of(events, GroupStats)] == ["b"]
+
+
+async def test_a_map_that_is_cut_off_is_an_error(tmp_path, target, make):
+    backup = await make("repository")
+    backup.cut()
+    with pytest.raises(CorruptError, match=r"_vda\.raw\.map: it is cut off"):
+        await said(tmp_path, main={"target": str(target), "hosts": ["web"]})
+
+
+async def test_backups_of_virt_backup_carry_no_lengths(tmp_path, target, make):
+    backup = await make("directory")
+    backup.path.write_bytes(definition_file.dumps(replace(backup.definition, records={})))
+    domain, warned, *_ = await said(tmp_path, main={"target": str(target), "hosts": ["web"]})
+    assert (domain.backups, domain.stored_bytes) == (1, 0)
+    assert "1 backups of virt-backup do not say" in warned.message

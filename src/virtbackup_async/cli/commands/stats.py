@@ -21,8 +21,9 @@ from virtbackup_async.events import Emit
 def command(settings: Settings, groups: tuple[str, ...]) -> None:
     """Say how much the backups of groups hold, and how much they take.
 
-    Without a GROUP, of all groups in the configuration. The ratio is that of data to what is stored
-    of it: by compression, and in a repository by storing once what is equal.
+    Without a GROUP, of all groups in the configuration. The ratio is that of data to what was
+    stored of it: by compression, and in a repository by storing once what is equal. What was added
+    by day is that of the backups that are still there.
     """
     run(settings, configured(settings.config_path, partial(_stats, groups)), Stats())
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board, DiskRow, DomainRow
@@ -47,6 +48,11 @@ class Glyphs(Struct, frozen=True):
 
 UNICODE = Glyphs("▸", "↩", "✓", "✗", "!", "━", "╌", "…")
 ASCII = Glyphs(">", "<", "+", "x", "!", "#", "-", "~")
+
+
+def glyphs_for(console: Console) -> Glyphs:
+    """The signs that the console's encoding has; a pipe's reader gets those that anybody has."""
+    return UNICODE if console.is_terminal and not console.options.ascii_only else ASCII
 
 
 class Drawing(Struct, frozen=True):

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board
-from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
+from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
 from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
 from virtbackup_async.cli.render.text import level_name, printable
 from virtbackup_async.cli.render.words import in_words
@@ -45,7 +45,7 @@ class LiveView:
         self._screen = screen
         self._report = report
         self._board = Board()
-        self._glyphs = ASCII if screen.options.ascii_only else UNICODE
+        self._glyphs = glyphs_for(screen)
         self._live = Live(
             console=screen,
             auto_refresh=False,

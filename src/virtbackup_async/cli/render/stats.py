@@ -1,19 +1,35 @@
-"""What the backups hold and take in text: a line a domain, then a line a repository (``stats``).
+"""What the backups hold and take in text (``stats``).
 
 ::
 
-    group  domain  backups  size       data      stored   ratio
-    main   web     14       280.0 GiB  57.4 GiB  5.1 GiB  11.3
-    /mnt/backups: repository: 57.4 GiB of data in 5.0 GiB: 11.5 to 1
+    group  domain     backups  size       data      stored   ratio
+    main   db         14       140.0 GiB  20.1 GiB  3.9 GiB  5.2
+    main   web        14       140.0 GiB  37.3 GiB  1.2 GiB  31.1
+    main   2 domains  28       280.0 GiB  57.4 GiB  5.1 GiB  11.3
+
+    main: added by day
+    2026-07-01  ########################  4.1 GiB
+    2026-07-02  ##                        310.0 MiB
+
+    /mnt/backups: repository of 28 backups: 57.4 GiB of data in 5.2 GiB
+      chunks: 58.0 GiB, different ones 7.3 GiB (7.9 to 1), compressed to 5.1 GiB (1.4 to 1)
 """
 
 from msgspec import Struct, field
 from rich.console import Console
 from rich.text import Text
 
+from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
-from virtbackup_async.cli.render.text import printable, size
-from virtbackup_async.events import DomainStats, Event, RepositoryStats, Summary
+from virtbackup_async.cli.render.text import count, printable, size
+from virtbackup_async.events import (
+    DayStats,
+    DomainStats,
+    Event,
+    GroupStats,
+    RepositoryStats,
+    Summary,
+)
 
 _COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "stored", "ratio")))
 
@@ -21,41 +37,69 @@ _COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "sto
 class Stats(Struct):
     """Collects the figures and prints them at the end."""
 
-    domains: list[DomainStats] = field(default_factory=list)
+    amounts: list[DomainStats | GroupStats] = field(default_factory=list)
+    days: dict[str, dict[str, int]] = field(default_factory=dict)
     repositories: list[RepositoryStats] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Remember figures; the other events pass."""
         match event:
             case DomainStats():
-                self.domains.append(event)
+                self.amounts.append(event)
+            case GroupStats(domains=domains) if domains > 1:
+                self.amounts.append(event)
+            case DayStats():
+                self.days.setdefault(event.group, {})[event.day] = event.stored_bytes
             case RepositoryStats():
                 self.repositories.append(event)
             case _:
                 pass
 
-    def print(self, console: Console, summary: Summary) -> None:  # noqa: ARG002 -- the protocol's
+    def print(self, console: Console, summary: Summary) -> None:
         """Write them."""
-        if self.domains:
-            print_columns(console, _COLUMNS, [_row(domain) for domain in self.domains])
+        if not self.amounts and summary.ok:
+            console.print(Text("no backups"))
+        print_columns(console, _COLUMNS, [_row(amounts) for amounts in self.amounts])
+        for group, days in self.days.items():
+            console.print()
+            console.print(Text(printable(f"{group}: added by day"), style="bold"), soft_wrap=True)
+            print_days(console, days)
         for store in self.repositories:
-            line = (
-                f"{store.target}: repository: {size(store.data_bytes)} of data in "
-                f"{size(store.stored_bytes)}: {_ratio(store.data_bytes, store.stored_bytes)} to 1"
-            )
-            console.print(Text(printable(line)), soft_wrap=True)
+            console.print()
+            console.print(Text(printable(_line(store))), soft_wrap=True)
+            console.print(Text(_chunks_line(store)), soft_wrap=True)
 
 
-def _row(domain: DomainStats) -> Row:
+def _row(amounts: DomainStats | GroupStats) -> Row:
     return {
-        "group": domain.group,
-        "domain": domain.domain,
-        "backups": str(domain.backups),
-        "size": size(domain.size_bytes),
-        "data": size(domain.data_bytes),
-        "stored": size(domain.stored_bytes),
-        "ratio": _ratio(domain.data_bytes, domain.stored_bytes),
+        "group": amounts.group,
+        "domain": _whose(amounts),
+        "backups": str(amounts.backups),
+        "size": size(amounts.size_bytes),
+        "data": size(amounts.data_bytes),
+        "stored": size(amounts.stored_bytes),
+        "ratio": _ratio(amounts.data_bytes, amounts.stored_bytes),
     }
+
+
+def _whose(amounts: DomainStats | GroupStats) -> str:
+    if isinstance(amounts, DomainStats):
+        return amounts.domain
+    return count(amounts.domains, "domain")
+
+
+def _line(store: RepositoryStats) -> str:
+    whose = f"{store.target}: repository of {count(store.backups, 'backup')}"
+    return f"{whose}: {size(store.data_bytes)} of data in {size(store.stored_bytes)}"
+
+
+def _chunks_line(store: RepositoryStats) -> str:
+    equal = _ratio(store.mapped_bytes, store.chunk_bytes)
+    compressed = _ratio(store.chunk_bytes, store.chunk_stored_bytes)
+    return (
+        f"  chunks: {size(store.mapped_bytes)}, different ones {size(store.chunk_bytes)} "
+        f"({equal} to 1), compressed to {size(store.chunk_stored_bytes)} ({compressed} to 1)"
+    )
 
 
 def _ratio(data_bytes: int, stored_bytes: int) -> str:
