@@ -71,7 +71,7 @@ def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
             yield "backup_stored_bytes", event.stored_bytes
         case BackupFailed():
             yield "backup_success", 0
-        case VerifyDone():
+        case VerifyDone(quick=False):
             yield "verify_success", 1
             yield "verify_last_success_timestamp_seconds", now_s
         case VerifyFailed():

@@ -19,7 +19,7 @@ from typing import Self
 from msgspec import Struct, field
 
 from virtbackup_async.cli.render.interface import LogLine, Moment, Renderer
-from virtbackup_async.events import DiskProgress, Event
+from virtbackup_async.events import DiskProgress, Event, RepositoryProgress
 
 Clock = Callable[[], Moment]
 
@@ -34,14 +34,20 @@ class _Waiting(Struct):
     at: Moment
 
 
+def _subject(event: DiskProgress | RepositoryProgress) -> tuple[str, ...]:
+    if isinstance(event, RepositoryProgress):
+        return (event.target,)
+    return event.domain, event.disk
+
+
 class _Line(Struct):
     queue: deque[_Waiting] = field(default_factory=deque)
-    progress: dict[tuple[str, str], _Waiting] = field(default_factory=dict)
+    progress: dict[tuple[str, ...], _Waiting] = field(default_factory=dict)
     log_lines: int = 0
 
     def add_event(self, event: Event, at: Moment) -> None:
-        if isinstance(event, DiskProgress):
-            key = (event.domain, event.disk)
+        if isinstance(event, DiskProgress | RepositoryProgress):
+            key = _subject(event)
             if (waiting := self.progress.get(key)) is not None:
                 waiting.item, waiting.at = event, at
                 return

@@ -29,6 +29,7 @@ from virtbackup_async.events import (
     PendingLeft,
     PendingUndone,
     RemovalFailed,
+    RepositoryDamaged,
     RestoreDone,
     RestoreStarted,
     Summary,
@@ -54,6 +55,7 @@ class Tally:
         self._failed: list[BackupFailed] = []
         self._verified: list[VerifyDone] = []
         self._damaged: list[VerifyFailed] = []
+        self._damaged_files = 0
         self._cleaned: dict[str, None] = {}
         self._stays: list[PendingLeft | RemovalFailed] = []
         self._restoring: str | None = None
@@ -76,17 +78,24 @@ class Tally:
             case RestoreDone():
                 self._restoring = None
                 self._done.append(event.domain)
-            case VerifyDone():
-                self._verified.append(event)
-            case VerifyFailed():
-                self._damaged.append(event)
             case HookFailed():
                 self._hooks.append(event)
             case Finding(level=Level.PROBLEM):
                 self._problems += 1
             case _:
-                self._count_cleaning(event)
+                self._count_damage(event)
         self._emit(event)
+
+    def _count_damage(self, event: Event) -> None:
+        match event:
+            case VerifyDone():
+                self._verified.append(event)
+            case VerifyFailed():
+                self._damaged.append(event)
+            case RepositoryDamaged():
+                self._damaged_files += 1
+            case _:
+                self._count_cleaning(event)
 
     def _count_cleaning(self, event: Event) -> None:
         match event:
@@ -157,6 +166,8 @@ class Tally:
             codes = [event.exit_code for event in self._damaged]
             code = CorruptError.exit_code if CorruptError.exit_code in codes else codes[0]
             return code, f"{len(self._damaged)} of {total} backups could not be verified"
+        if self._damaged_files:
+            return CorruptError.exit_code, "a repository is damaged"
         if self._failed:
             total = len(self._failed) + len(self._done)
             return BackupsFailedError.exit_code, f"{len(self._failed)} of {total} backups failed"

@@ -1,45 +1,40 @@
-"""Reading backups back: every byte, held against the digests that were recorded.
+"""Verifying backups: is each still what was recorded, to the byte?
 
-One ``verify`` command reads many domains side by side, the backups of one domain one after the
-other. What it finds is kept in each backup's definition, where ``list`` shows it. Invariant: no
-damage stops the others from being read; nothing but that key is ever written.
+One ``verify`` command looks at many backups: those in a repository together, because they share
+their chunks; the others domain by domain, the backups of one domain one after the other. What it
+finds is kept in each backup's definition, where ``list`` shows it. Invariant: no damage stops the
+others from being looked at; nothing but that key is ever written.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import anyio
 from anyio import CapacityLimiter, create_task_group, current_time
 from msgspec import Struct
-from msgspec.structs import asdict
 
-from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.ages import draw_sample, parse_age, parse_since
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.listing import GroupBackups, choose_backups
 from virtbackup_async.engine.open_package import open_package
+from virtbackup_async.engine.quick_look import look_at_package
 from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan, plan_restore
-from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
-from virtbackup_async.events import (
-    Emit,
-    Event,
-    RunStarted,
-    VerifyDone,
-    VerifyFailed,
-    VerifyStarted,
-    Warned,
-)
+from virtbackup_async.engine.verdicts import Chosen, Verdicts, joined
+from virtbackup_async.engine.verify_repository import verify_repository
+from virtbackup_async.errors import CorruptError, VirtBackupError
+from virtbackup_async.events import Emit, Event, RunStarted, VerifyFailed, VerifyStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.backup import Verification
 from virtbackup_async.packagers.interface import Progress
 
-_log = logging.getLogger(__name__)
+K = TypeVar("K", bound=Hashable)
+
+_REPOSITORY = "repository"
 
 
 class VerifyRequest(Struct, frozen=True):
@@ -51,6 +46,7 @@ class VerifyRequest(Struct, frozen=True):
         newer_than: an age or a date.
         not_verified_since: an age; a backup that was found damaged is always read again.
         sample: how many of what is left: ``5`` or ``10%``.
+        quick: only look whether all is there, and as long as it should be.
     """
 
     groups: tuple[str, ...] = ()
@@ -58,15 +54,7 @@ class VerifyRequest(Struct, frozen=True):
     newer_than: str | None = None
     not_verified_since: str | None = None
     sample: str | None = None
-
-
-class _Chosen(Struct, frozen=True):
-    group: str
-    found: FoundBackup
-
-    @property
-    def domain(self) -> str:
-        return self.found.definition.domain_name
+    quick: bool = False
 
 
 async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit: Emit) -> None:
@@ -79,25 +67,40 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
     """
     wanted = _Wanted(request, now)
     groups = await choose_backups(config, request.groups, request.domains)
-    by_domain: dict[str, list[_Chosen]] = {}
-    for chosen in wanted.choose(groups):
-        by_domain.setdefault(chosen.domain, []).append(chosen)
-    emit(RunStarted("verify", tuple(by_domain)))
+    chosen = wanted.choose(groups)
+    emit(RunStarted("verify", tuple(_sorted_out(chosen, lambda one: one.domain))))
     for failed in _damaged(groups):
         emit(failed)
-    reader = _Reader(BufferPool(config.buffers_mib * MIB), now, emit)
+    verdicts = Verdicts(now, request.quick, emit)
+    reader = _Reader(BufferPool(config.buffers_mib * MIB), verdicts)
     slots = CapacityLimiter(config.threads)
 
-    async def verify_domain(backups: Sequence[_Chosen]) -> None:
+    async def verify(work: Callable[[], Awaitable[None]]) -> None:
         async with slots:
-            for chosen in backups:
-                await reader.verify(chosen)
+            await work()
 
-    async with create_task_group() as domains:
-        for domain, backups in by_domain.items():
-            domains.start_soon(verify_domain, backups, name=f"verify {domain}")
+    shared = [one for one in chosen if one.found.definition.packager.type == _REPOSITORY]
+    others = [one for one in chosen if one.found.definition.packager.type != _REPOSITORY]
+    async with create_task_group() as tasks:
+        for target, backups in _sorted_out(shared, _target_of).items():
+            work = partial(verify_repository, target, backups, verdicts)
+            tasks.start_soon(verify, work, name=f"verify {target}")
+        for domain, backups in _sorted_out(others, lambda one: one.domain).items():
+            work = partial(reader.verify_all, backups)
+            tasks.start_soon(verify, work, name=f"verify {domain}")
     for error in {id(group.error): group.error for group in groups if group.error}.values():
         raise error
+
+
+def _sorted_out(chosen: Iterable[Chosen], key: Callable[[Chosen], K]) -> dict[K, list[Chosen]]:
+    sorted_out: dict[K, list[Chosen]] = {}
+    for one in chosen:
+        sorted_out.setdefault(key(one), []).append(one)
+    return sorted_out
+
+
+def _target_of(chosen: Chosen) -> Path:
+    return chosen.found.path.parent.parent
 
 
 class _Wanted:
@@ -112,10 +115,10 @@ class _Wanted:
         if request.sample is not None:
             draw_sample([], request.sample, self._today, str)
 
-    def choose(self, groups: Sequence[GroupBackups]) -> list[_Chosen]:
+    def choose(self, groups: Sequence[GroupBackups]) -> list[Chosen]:
         """Each backup once, though several groups may share a target and mean its domain."""
         by_path = {
-            found.path: _Chosen(group.group, found)
+            found.path: Chosen(group.group, found)
             for group in reversed(groups)
             for found in group.backups
             if self._wants(found)
@@ -154,47 +157,47 @@ class _Reader(Struct, frozen=True):
     """Reads one backup at a time back; shared by all domains."""
 
     buffers: BufferPool
-    now: datetime
-    emit: Emit
+    verdicts: Verdicts
 
-    async def verify(self, chosen: _Chosen) -> None:
-        """Turn what is found of one backup into its last event, and keep it."""
+    async def verify_all(self, backups: Sequence[Chosen]) -> None:
+        """Verify a domain's backups, one after the other."""
+        for chosen in backups:
+            try:
+                await self._verify(chosen)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it must not stop the others
+                await self.verdicts.bad(chosen, error)
+
+    async def _verify(self, chosen: Chosen) -> None:
+        """Look at one backup.
+
+        Raises:
+            CorruptError: it is damaged.
+            LockHeldError: it is being removed.
+        """
         began_s = current_time()
-        definition = chosen.found.definition
-        try:
-            plan = plan_restore(definition)
-            self.emit(VerifyStarted(chosen.group, chosen.domain, definition.name, plan.devs))
+        plan = plan_restore(chosen.found.definition)
+        self.verdicts.emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs))
+        if self.verdicts.quick:
+            data_bytes = await look_at_package(chosen.found)
+        else:
             data_bytes = await self._read_all(chosen, plan)
-        except VirtBackupError as error:
-            await self._failed(chosen, error)
-            return
-        except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop the others
-            _log.exception("%s: unexpected error", definition.name)
-            message = f"unexpected: {type(error).__name__}: {error}"
-            self.emit(_failure(chosen, message, VirtBackupError.exit_code))
-            return
-        await self._keep(chosen, ok=True, digests=plan.is_verifiable)
-        self.emit(
-            VerifyDone(
-                group=chosen.group,
-                domain=chosen.domain,
-                backup=definition.name,
-                definition=str(chosen.found.path),
-                digests=plan.is_verifiable,
-                data_bytes=data_bytes,
-                duration_s=round(current_time() - began_s, 3),
-            )
+        await self.verdicts.good(
+            chosen,
+            digests=plan.is_verifiable,
+            data_bytes=data_bytes,
+            duration_s=current_time() - began_s,
         )
 
-    async def _read_all(self, chosen: _Chosen, plan: RestorePlan) -> int:
+    async def _read_all(self, chosen: Chosen, plan: RestorePlan) -> int:
         """Read every disk, the others also when one is damaged; what is wrong with all of them."""
         definition, directory = chosen.found.definition, chosen.found.path.parent
+        emit = self.verdicts.emit
         data_bytes = 0
         failures: list[VirtBackupError] = []
         async with open_package(definition, directory, self.buffers) as package:
             for disk in plan.disks:
                 try:
-                    done = await read_back(disk, package, _drop, chosen.domain, self.emit)
+                    done = await read_back(disk, package, _drop, chosen.domain, emit)
                     data_bytes += done.data_bytes
                 except VirtBackupError as error:
                     failures.append(error)
@@ -204,41 +207,8 @@ class _Reader(Struct, frozen=True):
                 except VirtBackupError as error:
                     failures.append(error)
         if failures:
-            message = "; ".join(error.message for error in failures)
-            raise _gravest(failures)(message) from failures[0]
+            raise joined(failures) from failures[0]
         return data_bytes
-
-    async def _failed(self, chosen: _Chosen, error: VirtBackupError) -> None:
-        if not await anyio.Path(chosen.found.path).exists():
-            name = chosen.found.definition.name
-            self.emit(Warned(f"{name} was removed while it was read", chosen.domain))
-            return
-        if isinstance(error, CorruptError):
-            # What could not be read now (permission, I/O) says nothing of the backup itself.
-            await self._keep(chosen, ok=False, digests=True, error=error.message)
-        self.emit(_failure(chosen, error.message, error.exit_code))
-
-    async def _keep(
-        self, chosen: _Chosen, *, ok: bool, digests: bool, error: str | None = None
-    ) -> None:
-        found = Verification(int(self.now.timestamp()), ok, digests, error)
-        try:
-            await amend_definition(chosen.found.path, {"verified": asdict(found)})
-        except NotFoundError as gone:
-            self.emit(Warned(gone.message, chosen.domain))
-        except VirtBackupError as refused:
-            message = f"the result cannot be kept, `list` will not show it: {refused.message}"
-            self.emit(Warned(message, chosen.domain))
-
-
-def _gravest(failures: Sequence[VirtBackupError]) -> type[VirtBackupError]:
-    kinds = [type(error) for error in failures]
-    return next((kind for kind in kinds if issubclass(kind, CorruptError)), kinds[0])
-
-
-def _failure(chosen: _Chosen, message: str, exit_code: int) -> VerifyFailed:
-    name = chosen.found.definition.name
-    return VerifyFailed(chosen.group, chosen.domain, name, message, exit_code)
 
 
 async def _drop(_image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:

@@ -54,6 +54,10 @@ from virtbackup_async.events.stats import (
     RepositoryStats,
 )
 from virtbackup_async.events.verify import (
+    DiskDamaged,
+    RepositoryChecked,
+    RepositoryDamaged,
+    RepositoryProgress,
     VerifyDone,
     VerifyFailed,
     VerifyStarted,
@@ -66,6 +70,7 @@ __all__ = [
     "BackupStarted",
     "CleanVerdict",
     "DayStats",
+    "DiskDamaged",
     "DiskDone",
     "DiskExported",
     "DiskProgress",
@@ -87,6 +92,9 @@ __all__ = [
     "PhaseChanged",
     "PinChanged",
     "RemovalFailed",
+    "RepositoryChecked",
+    "RepositoryDamaged",
+    "RepositoryProgress",
     "RepositoryStats",
     "RepositorySwept",
     "RestoreDone",
@@ -116,6 +124,10 @@ Event = (
     | VerifyStarted
     | VerifyDone
     | VerifyFailed
+    | DiskDamaged
+    | RepositoryProgress
+    | RepositoryDamaged
+    | RepositoryChecked
     | ListedBackup
     | ListedDomain
     | DomainStats

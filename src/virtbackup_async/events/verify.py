@@ -19,6 +19,7 @@ class VerifyDone(Struct, frozen=True):
     """A backup was read back from its first byte to its last, and is what was recorded.
 
     ``digests`` is False where it carries none (virt-backup wrote it): it could only be read.
+    ``quick`` is True where it was not read: all of it is there, and as long as it should be.
     """
 
     kind: ClassVar[str] = "verify_done"
@@ -29,6 +30,7 @@ class VerifyDone(Struct, frozen=True):
     digests: bool
     data_bytes: int
     duration_s: float
+    quick: bool = False
 
 
 class VerifyFailed(Struct, frozen=True):
@@ -40,3 +42,53 @@ class VerifyFailed(Struct, frozen=True):
     backup: str
     error: str
     exit_code: int
+
+
+class DiskDamaged(Struct, frozen=True):
+    """Bytes of an image in a repository are lost; all others of it are good.
+
+    ``ranges`` are start and length of the first of them; ``more_ranges`` counts the others.
+    """
+
+    kind: ClassVar[str] = "disk_damaged"
+    group: str
+    domain: str
+    backup: str
+    disk: str
+    file: str
+    lost_bytes: int
+    ranges: tuple[tuple[int, int], ...]
+    more_ranges: int = 0
+
+
+class RepositoryProgress(Struct, frozen=True):
+    """Bytes of a repository's packs that have been checked."""
+
+    kind: ClassVar[str] = "repository_progress"
+    target: str
+    done_bytes: int
+    total_bytes: int
+
+
+class RepositoryDamaged(Struct, frozen=True):
+    """A file of a repository is damaged or missing; it may cost backups, which say so themselves.
+
+    ``chunks`` is how many chunks cannot be read for it, as far as that is known.
+    """
+
+    kind: ClassVar[str] = "repository_damaged"
+    target: str
+    error: str
+    chunks: int
+
+
+class RepositoryChecked(Struct, frozen=True):
+    """The chunks of a repository that some backups need have been checked, each of them once."""
+
+    kind: ClassVar[str] = "repository_checked"
+    target: str
+    backups: int
+    chunks: int
+    stored_bytes: int
+    damaged_chunks: int
+    duration_s: float

@@ -1,7 +1,9 @@
 """Reading chunks by id, out of whichever pack has them by now.
 
 Called by the packager's reader. The sweep may move a chunk into another pack while a backup is
-read: then the index is opened again, and the chunk is found at its new place.
+read: then the index is opened again, and the chunk is found at its new place. Damage costs no more
+than it must: a chunk that is in two places is read from the other one, segments that cannot be read
+are done without, and the head of a pack is not needed for what is checked by its own id.
 """
 
 import os
@@ -14,7 +16,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import Repository, open_file, read_exactly
-from virtbackup_async.repository.segments import Location, open_index
+from virtbackup_async.repository.segments import Location, open_readable_index
 
 MAX_OPEN_PACKS: Final = 16
 
@@ -24,7 +26,7 @@ class ChunkReader:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._index = open_index(repository)
+        self._index, self._damaged = open_readable_index(repository)
         self._packs: OrderedDict[bytes, int] = OrderedDict()
         self._turn = Lock()
 
@@ -32,12 +34,19 @@ class ChunkReader:
         """Return a chunk. Blocks.
 
         Raises:
-            CorruptError: it is missing or damaged.
+            CorruptError: it is missing, or damaged wherever it is.
         """
-        with self._turn:
-            blob, path = self._read_blob(id_)
-        with reading("pack", path):
-            return pack_format.decode_blob(blob, id_)
+        try:
+            return self._read(id_)
+        except FileNotFoundError:
+            # Swept since the index was opened: its live chunks are elsewhere now.
+            with self._turn:
+                self._index.close()
+                self._index, self._damaged = open_readable_index(self._repository)
+        try:
+            return self._read(id_)
+        except FileNotFoundError as error:
+            raise CorruptError(f"pack is missing: {error.filename}") from error
 
     def read_blob(self, id_: bytes, location: Location) -> bytes:
         """Return what a pack holds of a chunk, which is as good as its id says. Blocks.
@@ -49,7 +58,7 @@ class ChunkReader:
             with self._turn:
                 blob, path = self._read_at(location)
         except FileNotFoundError as error:
-            raise self._missing(location) from error
+            raise CorruptError(f"pack is missing: {error.filename}") from error
         with reading("pack", path):
             pack_format.decode_blob(blob, id_)
         return blob
@@ -59,27 +68,34 @@ class ChunkReader:
         while self._packs:
             os.close(self._packs.popitem()[1])
 
-    def _read_blob(self, id_: bytes) -> tuple[bytes, Path]:
-        try:
-            return self._read_at(self._find(id_))
-        except FileNotFoundError:
-            # Swept since the index was opened: its live chunks are elsewhere now.
-            self._index.close()
-            self._index = open_index(self._repository)
-        location = self._find(id_)
-        try:
-            return self._read_at(location)
-        except FileNotFoundError as error:
-            raise self._missing(location) from error
+    def _read(self, id_: bytes) -> bytes:
+        """Read a chunk from its first place that is good.
 
-    def _missing(self, location: Location) -> CorruptError:
-        return CorruptError(f"pack is missing: {self._repository.pack_path(location.pack)}")
+        Raises:
+            FileNotFoundError: there is none, but perhaps in a pack that is gone.
+            CorruptError: there is none.
+        """
+        with self._turn:
+            places = list(self._index.places(id_))
+        failures: list[CorruptError | FileNotFoundError] = []
+        for location in places:
+            try:
+                with self._turn:
+                    blob, path = self._read_at(location)
+                with reading("pack", path):
+                    return pack_format.decode_blob(blob, id_)
+            except (CorruptError, FileNotFoundError) as error:
+                failures.append(error)
+        raise next(
+            (error for error in failures if isinstance(error, FileNotFoundError)),
+            failures[0] if failures else self._missing(id_),
+        )
 
-    def _find(self, id_: bytes) -> Location:
-        location = self._index.find(id_)
-        if location is None:
-            raise CorruptError(f"chunk {id_.hex()} is missing in {self._repository.path}")
-        return location
+    def _missing(self, id_: bytes) -> CorruptError:
+        message = f"chunk {id_.hex()} is missing in {self._repository.path}"
+        if self._damaged:
+            message += f": {self._damaged[0].error.message}"
+        return CorruptError(message)
 
     def _read_at(self, location: Location) -> tuple[bytes, Path]:
         path = self._repository.pack_path(location.pack)
@@ -92,9 +108,14 @@ class ChunkReader:
             self._packs.move_to_end(pack)
             return self._packs[pack]
         fd = open_file(self._repository.pack_path(pack))
+        try:
+            head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
+            if pack_format.is_whole_head(head):
+                pack_format.check_head(head, self._repository.id, pack)
+        except BaseException:
+            os.close(fd)
+            raise
         self._packs[pack] = fd
-        head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
-        pack_format.check_head(head, self._repository.id, pack)
         if len(self._packs) > MAX_OPEN_PACKS:
             os.close(self._packs.popitem(last=False)[1])
         return fd

@@ -31,6 +31,7 @@ _BLOB: Final = struct.Struct(f"<4sBBHII{ID_BYTES}s12x")
 _CHECKSUM: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size + _CHECKSUM.size
 BLOB_HEAD_BYTES: Final = _BLOB.size + _CHECKSUM.size
+MAX_BLOB_BYTES: Final = BLOB_HEAD_BYTES + CHUNK_BYTES
 
 
 class Method(IntEnum):
@@ -54,13 +55,18 @@ def encode_head(repository_id: bytes, pack: bytes) -> bytes:
     return _sealed(_HEAD.pack(MAGIC, VERSION, 0, 0, repository_id, pack))
 
 
+def is_whole_head(data: bytes) -> bool:
+    """Tell whether the first bytes of a pack are as they were written, in whatever version."""
+    return len(data) >= HEAD_BYTES and data.startswith(MAGIC) and _is_whole(data[:HEAD_BYTES])
+
+
 def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
     """Hold the first bytes of a pack against where they were found.
 
     Raises:
         CorruptError: it is damaged, of a newer program, or another pack.
     """
-    if len(data) < HEAD_BYTES or not data.startswith(MAGIC) or not _is_whole(data[:HEAD_BYTES]):
+    if not is_whole_head(data):
         raise CorruptError("its head is damaged")
     _, version, flags, _, found_repository, found_pack = _HEAD.unpack_from(data)
     if (version, flags) != (VERSION, 0):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from blake3 import blake3
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
@@ -108,6 +109,13 @@ class Segment:
             raise CorruptError("its checksum differs")
 
 
+class DamagedSegment(Struct, frozen=True):
+    """A segment that cannot be read, and why."""
+
+    path: Path
+    error: CorruptError
+
+
 def open_segment(path: Path, repository: Repository) -> Segment:
     """Open a segment, and check all of it. Blocks.
 
@@ -132,11 +140,16 @@ class Index:
 
     def find(self, id_: bytes, avoid: frozenset[bytes] = frozenset()) -> Location | None:
         """Return where a chunk is, in a pack that is not to be avoided; None if nowhere."""
+        for location in self.places(id_):
+            if location.pack not in avoid:
+                return location
+        return None
+
+    def places(self, id_: bytes) -> Iterator[Location]:
+        """Give all places of a chunk: each is as good, until it is read."""
         for segment in self.segments:
             for _, location in segment.find(id_):
-                if location.pack not in avoid:
-                    return location
-        return None
+                yield location
 
     def remove(self, segment: Segment) -> None:
         """Forget a segment whose chunks another one has, and remove its file."""
@@ -156,6 +169,22 @@ def open_index(repository: Repository) -> Index:
         CorruptError: one is damaged.
         StorageError: they cannot be listed.
     """
+    index, damaged = open_readable_index(repository)
+    if damaged:
+        index.close()
+        raise damaged[0].error
+    return index
+
+
+def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
+    """Open all segments that can be read; what can be found in them is as good as ever. Blocks.
+
+    Returns:
+        The index, and what is wrong with the other segments.
+
+    Raises:
+        StorageError: they cannot be listed.
+    """
     for _ in range(_TRIES - 1):
         try:
             return _open_index(repository)
@@ -167,12 +196,16 @@ def open_index(repository: Repository) -> Index:
         raise storage_error("read", repository.index, error) from error
 
 
-def _open_index(repository: Repository) -> Index:
+def _open_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
     index = Index([])
+    damaged = []
     try:
         for path in list_segments(repository):
-            index.segments.append(open_segment(path, repository))
+            try:
+                index.segments.append(open_segment(path, repository))
+            except CorruptError as error:
+                damaged.append(DamagedSegment(path, error))
     except BaseException:
         index.close()
         raise
-    return index
+    return index, damaged

@@ -6,7 +6,18 @@ from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summ
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.listing import Listing
 from virtbackup_async.cli.render.result import Result
-from virtbackup_async.events import ListedDomain, RestoreDone, VerifyDone, VerifyFailed
+from virtbackup_async.cli.render.verified import Verified
+from virtbackup_async.events import (
+    DiskDamaged,
+    ListedDomain,
+    RepositoryChecked,
+    RepositoryDamaged,
+    RestoreDone,
+    VerifyDone,
+    VerifyFailed,
+)
+
+MIB = 1 << 20
 
 
 def report_of(report, *events, width=None):
@@ -53,11 +64,41 @@ def test_verified_backups_are_told_the_bad_ones_last():
     good = VerifyDone("main", "web", "w", "/t", digests=True, data_bytes=GIB, duration_s=4)
     old = VerifyDone("main", "db", "d", "/t", digests=False, data_bytes=GIB, duration_s=4)
     bad = VerifyFailed("main", "app", "a", "a_vda.raw is \x1b[2Jdamaged", 13)
-    assert report_of(Result(), bad, good, old) == [
+    assert report_of(Verified(), bad, good, old) == [
         "db: d: readable, no digest",
         "web: w: good",
         r"app: a: FAILED: a_vda.raw is \x1b[2Jdamaged",
         "3 backups verified: 1 good, 1 readable, no digest, 1 FAILED",
+    ]
+
+
+def test_backups_that_were_looked_at_are_not_called_good():
+    event = VerifyDone("main", "web", "w", "/t", False, GIB, 4, quick=True)
+    assert report_of(Verified(), event) == [
+        "web: w: complete, not read",
+        "1 backup verified: 1 complete, not read",
+    ]
+
+
+def test_what_is_lost_is_a_table_however_much_it_is():
+    ranges = tuple((start * MIB, MIB // 4) for start in range(20))
+    lost = DiskDamaged("main", "web", "w", "vda", "w_vda.raw", 25 * MIB // 4, ranges, 5)
+    pack = RepositoryDamaged("/t", "pack is missing: /t/x.pack", 25)
+    checked = RepositoryChecked("/t", 1, 4000, GIB, 25, 4.0)
+    failed = VerifyFailed("main", "web", "w", "much is lost", 13)
+    lines = report_of(Verified(), lost, pack, checked, failed)
+    assert lines[:4] == [
+        "web: w: FAILED: much is lost",
+        "domain  backup  disk  lost     from        to",
+        "web     w       vda   6.2 MiB  0           262143",
+        "                               1048576     1310719",
+    ]
+    assert lines[17:] == [
+        "                               15728640    15990783",
+        "                               and 9 more",
+        "/t: repository: pack is missing: /t/x.pack (25 chunks)",
+        "/t: repository: 4000 chunks checked, 25 DAMAGED: 1.0 GiB in 4.0 s",
+        "1 backup verified: 1 FAILED",
     ]
 
 

@@ -4,14 +4,12 @@ import json
 from datetime import datetime
 
 import pytest
-import yaml
 from msgspec.structs import replace
 
-from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
+from fakes.stored_backup import DATA_BYTES, DATE, MIB
+from fakes.verified_site import DAY_S, NOW, Site
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import (
     DiskProgress,
@@ -23,8 +21,6 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.model.backup import Packager, StateRecord, Verification
 
-DAY_S = 86400
-NOW = datetime.fromtimestamp(DATE + 10 * DAY_S).astimezone()
 PACKAGERS = [
     Packager("directory"),
     Packager("tar"),
@@ -34,37 +30,6 @@ PACKAGERS = [
 each_packager = pytest.mark.parametrize(
     "packager", PACKAGERS, ids=lambda one: one.opts.get("compression", one.type)
 )
-
-
-class Site:
-    """A target with backups, and what verifying them says."""
-
-    def __init__(self, root):
-        self.root = root
-        self.target = root / "t"
-        self.target.mkdir()
-        self.events = []
-
-    def configure(self, **groups):
-        groups = groups or {"all": {"hosts": ["r:.*"]}}
-        path = self.root / "config.yml"
-        content = {"default": {"target": str(self.target)}, "groups": groups, "threads": 2}
-        path.write_text(yaml.safe_dump(content))
-        return load_config(path)
-
-    async def store(self, packager=PACKAGERS[0], domain="web", date=DATE):
-        stored = StoredBackup(self.target, packager, domain, date)
-        return await stored.make(self.root / "image.raw")
-
-    async def verify(self, now=NOW, config=None, **request):
-        self.events.clear()
-        await run_verify(
-            config or self.configure(), VerifyRequest(**request), now, self.events.append
-        )
-        return sorted(event.backup for event in self.of(VerifyDone))
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture

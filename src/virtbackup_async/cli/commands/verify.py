@@ -8,7 +8,7 @@ import click
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render.verified import Verified
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -42,6 +42,11 @@ from virtbackup_async.events import Emit
     metavar="N|PERCENT",
     help="Of all those, only 5 or 10%, drawn anew every day.",
 )
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Read no data: only see that all of it is there, and as long as it should be.",
+)
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
     settings: Settings,
@@ -51,15 +56,16 @@ def command(  # noqa: PLR0913 -- one for each option
     newer_than: str | None,
     not_verified_since: str | None,
     sample: str | None,
+    quick: bool,
 ) -> None:
     """Read backups back and compare them with what was recorded.
 
     Without a GROUP, of all groups in the configuration. Writes nothing but the result, which
     "list" shows.
     """
-    request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample)
+    request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample, quick)
     job = configured(settings.config_path, partial(_verify, request), told="verify")
-    run(settings, job, None if settings.quiet else Result())
+    run(settings, job, None if settings.quiet else Verified())
 
 
 async def _verify(request: VerifyRequest, config: Config, emit: Emit) -> None:

@@ -15,6 +15,8 @@ from virtbackup_async.events import (
     Event,
     Phase,
     PhaseChanged,
+    RepositoryChecked,
+    RepositoryProgress,
     RestoreDone,
     RestoreStarted,
     RunStarted,
@@ -84,16 +86,23 @@ class Board(Struct):
                 self._start(event.domain, event.disks)
             case PhaseChanged():
                 self._enter(event)
-            case DiskProgress():
+            case DiskProgress() | RepositoryProgress():
                 self._move(event, at_s)
             case DiskDone():
                 self._row(event.domain).disk(event.disk).is_done = True
+            case _:
+                self._count(event)
+
+    def _count(self, event: Event) -> None:
+        match event:
             case BackupDone() | RestoreDone() | VerifyDone():
                 self._end(event.domain)
                 self.done += 1
             case BackupFailed() | VerifyFailed():
                 self._end(event.domain)
                 self.failed += 1
+            case RepositoryChecked():
+                self._end(event.target)
             case _:
                 pass
 
@@ -118,9 +127,13 @@ class Board(Struct):
         else:
             row.disk(event.disk).phase = event.phase
 
-    def _move(self, event: DiskProgress, at_s: float) -> None:
-        row = self._row(event.domain)
-        disk = row.disk(event.disk)
+    def _move(self, event: DiskProgress | RepositoryProgress, at_s: float) -> None:
+        if isinstance(event, DiskProgress):
+            row = self._row(event.domain)
+            disk = row.disk(event.disk)
+        else:
+            row = self._row(event.target)
+            disk = row.disk("packs")
         if row.phase is Phase.PREPARING:
             row.phase = Phase.COPYING
         self.moved_bytes += max(0, event.done_bytes - disk.done_bytes)

@@ -34,6 +34,8 @@ from virtbackup_async.events import (
     PendingLeft,
     PhaseChanged,
     RemovalFailed,
+    RepositoryDamaged,
+    RepositoryProgress,
     Summary,
     VerifyFailed,
     Warned,
@@ -46,7 +48,9 @@ SEND_TIMEOUT_S = 1.0
 VALUE_MAX_BYTES = 4096
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
-_FAILURES = (BackupFailed, VerifyFailed, PendingLeft, RemovalFailed, HookFailed)
+_FAILURES = (
+    BackupFailed, VerifyFailed, RepositoryDamaged, PendingLeft, RemovalFailed, HookFailed,
+)  # fmt: skip
 
 
 class Sink(Protocol):
@@ -66,7 +70,7 @@ class EventLog:
 
     def show(self, event: Event, at: Moment) -> None:
         """Log one event, unless it is progress."""
-        if not isinstance(event, DiskProgress):
+        if not isinstance(event, DiskProgress | RepositoryProgress):
             self._write(level_of(event), event, at)
 
     def log(self, line: LogLine, at: Moment) -> None:

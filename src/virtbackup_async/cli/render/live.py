@@ -26,6 +26,7 @@ from virtbackup_async.events import (
     PendingLeft,
     PendingUndone,
     RemovalFailed,
+    RepositoryDamaged,
     RestoreDone,
     RestoreStarted,
     RunStarted,
@@ -85,7 +86,9 @@ class LiveView:
         match event:
             case BackupDone() | RestoreDone() | VerifyDone() | BackupRemoved() | PendingUndone():
                 return self._glyphs.done, "green"
-            case BackupFailed() | VerifyFailed() | PendingLeft() | RemovalFailed() | HookFailed():
+            case BackupFailed() | VerifyFailed() | RepositoryDamaged():
+                return self._glyphs.failed, "red"
+            case PendingLeft() | RemovalFailed() | HookFailed():
                 return self._glyphs.failed, "red"
             case Warned():
                 return self._glyphs.warning, "yellow"

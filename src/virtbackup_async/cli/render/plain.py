@@ -18,6 +18,8 @@ from virtbackup_async.events import (
     PendingLeft,
     PhaseChanged,
     RemovalFailed,
+    RepositoryDamaged,
+    RepositoryProgress,
     VerifyFailed,
     Warned,
 )
@@ -48,7 +50,7 @@ class Plain:
         self._lines = Lines(err)
         self._progress = progress
         self._phases = phases
-        self._steps: dict[tuple[str, str], int] = {}
+        self._steps: dict[str, int] = {}
 
     def show(self, event: Event, at: Moment) -> None:
         if line := self._line(event):
@@ -65,21 +67,26 @@ class Plain:
         """Nothing to put back."""
 
     def _line(self, event: Event) -> str | None:
-        if isinstance(event, DiskProgress):
+        if isinstance(event, DiskProgress | RepositoryProgress):
             return self._progress_line(event) if self._progress else None
         if isinstance(event, PhaseChanged) and not self._phases:
             return None
         return in_words(event)
 
-    def _progress_line(self, event: DiskProgress) -> str | None:
+    def _progress_line(self, event: DiskProgress | RepositoryProgress) -> str | None:
         """A line when the disk entered another ten per cent; the ends have lines of their own."""
-        key, now = (event.domain, event.disk), percent(event.done_bytes, event.total_bytes)
+        match event:
+            case DiskProgress():
+                key = f"{event.domain} {event.disk}"
+            case RepositoryProgress():
+                key = f"{event.target}: repository"
+        now = percent(event.done_bytes, event.total_bytes)
         step = now // _STEP_PERCENT
         if step == self._steps.get(key) or not 0 < step < _STEPS:
             return None
         self._steps[key] = step
         moved = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
-        return f"{event.domain} {event.disk}: {now} %, {moved}"
+        return f"{key}: {now} %, {moved}"
 
 
 class Quiet:
@@ -91,7 +98,10 @@ class Quiet:
         self._lines = Lines(err)
 
     def show(self, event: Event, at: Moment) -> None:
-        wrong = Warned | BackupFailed | HookFailed | VerifyFailed | PendingLeft | RemovalFailed
+        wrong = (
+            Warned | BackupFailed | HookFailed | VerifyFailed | RepositoryDamaged
+            | PendingLeft | RemovalFailed
+        )  # fmt: skip
         if isinstance(event, wrong) and (line := in_words(event)):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)

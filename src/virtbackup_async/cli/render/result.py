@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.text import count, duration, printable, size
-from virtbackup_async.cli.render.verified import print_verified
 from virtbackup_async.cli.render.words import reason
 from virtbackup_async.events import (
     BackupDone,
@@ -28,8 +27,6 @@ from virtbackup_async.events import (
     Event,
     RestoreDone,
     Summary,
-    VerifyDone,
-    VerifyFailed,
 )
 
 _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
@@ -45,7 +42,6 @@ class Result(Struct):
     restored: list[RestoreDone] = field(default_factory=list)
     defined: list[DomainDefined] = field(default_factory=list)
     exported: list[DiskExported] = field(default_factory=list)
-    verified: list[VerifyDone | VerifyFailed] = field(default_factory=list)
     _disks: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
@@ -65,8 +61,6 @@ class Result(Struct):
                 self.defined.append(event)
             case DiskExported():
                 self.exported.append(event)
-            case VerifyDone() | VerifyFailed():
-                self.verified.append(event)
             case _:
                 pass
 
@@ -80,8 +74,6 @@ class Result(Struct):
             console.print(_defined(defined), soft_wrap=True)
         for exported in self.exported:
             console.print(_exported(exported), soft_wrap=True)
-        if self.verified:
-            print_verified(console, self.verified)
         for skipped in self.skipped:
             console.print(_line("skipped", _disk(skipped), skipped.reason), soft_wrap=True)
         for failed in self.failed:

@@ -6,6 +6,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupRemoved,
     BackupStarted,
+    DiskDamaged,
     DiskDone,
     DiskExported,
     DiskSkipped,
@@ -17,6 +18,8 @@ from virtbackup_async.events import (
     PhaseChanged,
     PinChanged,
     RemovalFailed,
+    RepositoryChecked,
+    RepositoryDamaged,
     RepositorySwept,
     RestoreDone,
     RestoreStarted,
@@ -81,6 +84,19 @@ def _verify_in_words(event: Event) -> str | None:
         case VerifyFailed():
             return f"{event.domain}: {event.backup}: FAILED: {event.error}"
         case _:
+            return _damage_in_words(event)
+
+
+def _damage_in_words(event: Event) -> str | None:
+    match event:
+        case DiskDamaged():
+            where = f"{event.domain}: {event.backup}: {event.disk}"
+            return f"{where}: {size(event.lost_bytes)} lost in {_ranges(event)}"
+        case RepositoryDamaged():
+            return f"{event.target}: repository: {_damage(event)}"
+        case RepositoryChecked():
+            return f"{event.target}: repository: {_checked(event)}"
+        case _:
             return clean_in_words(event)
 
 
@@ -111,7 +127,24 @@ def _swept_in_words(swept: RepositorySwept) -> str:
 
 def found_good(done: VerifyDone) -> str:
     """What is known of a backup that was read back."""
+    if done.quick:
+        return "complete, not read"
     return "good" if done.digests else "readable, no digest"
+
+
+def _ranges(damaged: DiskDamaged) -> str:
+    return count(len(damaged.ranges) + damaged.more_ranges, "range")
+
+
+def _damage(damaged: RepositoryDamaged) -> str:
+    costs = f" ({count(damaged.chunks, 'chunk')})" if damaged.chunks else ""
+    return f"{damaged.error}{costs}"
+
+
+def _checked(done: RepositoryChecked) -> str:
+    amount = f"{size(done.stored_bytes)} in {duration(done.duration_s)}"
+    bad = f", {done.damaged_chunks} DAMAGED" if done.damaged_chunks else ""
+    return f"{count(done.chunks, 'chunk')} checked{bad}: {amount}"
 
 
 def reason(failed: BackupFailed) -> str:

@@ -1,0 +1,109 @@
+"""Checks the chunks of a repository with all processors, and says how far it is.
+
+Called by ``verify`` for the chunks of some backups, and by ``repair`` for all of them.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from threading import Lock
+
+from anyio import CancelScope, create_task_group, from_thread, sleep, to_thread
+
+from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
+from virtbackup_async.images.background import open_background
+from virtbackup_async.repository.checking import Checking
+from virtbackup_async.repository.layout import Repository
+from virtbackup_async.repository.leases import REFRESH_S
+from virtbackup_async.repository.opened_check import OpenedCheck
+
+MAX_TOLD_PACKS = 100
+
+
+@asynccontextmanager
+async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[OpenedCheck]:
+    """Open a repository to be checked, and say which of its small files are damaged.
+
+    Raises:
+        StorageError: the index cannot be listed.
+    """
+    with CancelScope(shield=True):
+        opened = await to_thread.run_sync(OpenedCheck, repository)
+    try:
+        if opened.lease_error is not None:
+            emit(Warned(f"a sweep may disturb this: {opened.lease_error.message}"))
+        for problem in opened.problems:
+            emit(RepositoryDamaged(_target(repository), problem.message, 0))
+        async with open_background() as tasks:
+            tasks.start_soon(_refresh, opened, name=f"refresh {repository.path}")
+            yield opened
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(opened.close)
+
+
+async def check_chunks(opened: OpenedCheck, *, quick: bool, emit: Emit) -> int:
+    """Check what was asked for, and say which packs are damaged.
+
+    Args:
+        opened: with ``checking`` that knows what is needed.
+        quick: only look whether it is there.
+        emit: where events go.
+
+    Returns:
+        How many bytes of chunks there were.
+    """
+    checking, target = opened.checking, _target(opened.repository)
+    total_bytes = await to_thread.run_sync(checking.look_at_packs, from_thread.check_cancelled)
+    if not quick:
+        reading = _Reading(checking, total_bytes, target, emit)
+        await reading.read()
+    _tell_damage(checking, target, emit)
+    return total_bytes
+
+
+class _Reading:
+    """Some threads that take one run after the other."""
+
+    def __init__(self, checking: Checking, total_bytes: int, target: str, emit: Emit) -> None:
+        self._checking = checking
+        self._runs = checking.runs(from_thread.check_cancelled)
+        self._turn = Lock()
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+        self._target = target
+        self._emit = emit
+
+    async def read(self) -> None:
+        async with create_task_group() as threads:
+            for number in range(os.cpu_count() or 1):
+                threads.start_soon(self._work, name=f"check {self._target} {number}")
+
+    async def _work(self) -> None:
+        while (checked_bytes := await to_thread.run_sync(self._step)) is not None:
+            self._done_bytes += checked_bytes
+            self._emit(RepositoryProgress(self._target, self._done_bytes, self._total_bytes))
+
+    def _step(self) -> int | None:
+        with self._turn:
+            run = next(self._runs, None)
+        return None if run is None else self._checking.check(run)
+
+
+def _tell_damage(checking: Checking, target: str, emit: Emit) -> None:
+    damage = [checking.damage[pack] for pack in sorted(checking.damage)]
+    for pack in damage[:MAX_TOLD_PACKS]:
+        emit(RepositoryDamaged(target, pack.error, pack.chunks))
+    if rest := damage[MAX_TOLD_PACKS:]:
+        chunks = sum(pack.chunks for pack in rest)
+        emit(RepositoryDamaged(target, f"{len(rest)} more packs are damaged", chunks))
+
+
+async def _refresh(opened: OpenedCheck) -> None:
+    while True:
+        await sleep(REFRESH_S)
+        await to_thread.run_sync(opened.refresh)
+
+
+def _target(repository: Repository) -> str:
+    return str(repository.path.parent)

@@ -1,0 +1,58 @@
+"""``verify --quick`` of packages that are files of their own: are they there, and long enough?
+
+Packages in a repository are looked at by ``verify_repository``.
+"""
+
+import stat
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.package_files import packed_files
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.packagers.registry import package_paths
+
+
+async def look_at_package(found: FoundBackup) -> int:
+    """Look at the lengths of a package's files.
+
+    Returns:
+        How many bytes of data were recorded of it; 0 for backups of virt-backup.
+
+    Raises:
+        CorruptError: a file is missing, no regular file, or too short.
+        DefinitionError: the packager is not known.
+    """
+    await to_thread.run_sync(_look, found.definition, found.path.parent)
+    return sum(image.data_bytes for image in found.definition.images)
+
+
+def _look(definition: Definition, directory: Path) -> None:
+    files = packed_files(definition)
+    paths = package_paths(definition.packager, directory, definition.name, files)
+    for path, least_bytes in zip(paths, _least_bytes(definition, files), strict=True):
+        try:
+            status = path.lstat()
+        except OSError as error:
+            raise CorruptError(f"package is missing: {path}: {error.strerror}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptError(f"package is no regular file: {path}")
+        if status.st_size < least_bytes:
+            raise CorruptError(
+                f"package is cut off: {path} is {status.st_size} bytes long, "
+                f"{least_bytes} were recorded"
+            )
+
+
+def _least_bytes(definition: Definition, files: tuple[str, ...]) -> list[int]:
+    """Return how long each file of the package has to be at least, as far as it is known."""
+    images = {image.file: image for image in definition.images}
+    match definition.packager.type:
+        case "tar":
+            return [max(1, sum(image.stored_bytes for image in images.values()))]
+        case "directory":
+            return [images[file].size_bytes if file in images else 1 for file in files]
+        case _:
+            return [images[file].stored_bytes if file in images else 1 for file in files]

@@ -1,0 +1,108 @@
+"""What ``verify`` found of one backup: said as its last event, and kept in its definition.
+
+Called by ``verify`` for whatever packager. Invariant: nothing but the key ``verified`` is written.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+import anyio
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from virtbackup_async.catalog.amendment import amend_definition
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
+from virtbackup_async.events import Emit, VerifyDone, VerifyFailed, Warned
+from virtbackup_async.model.backup import Verification
+
+_log = logging.getLogger(__name__)
+
+
+class Chosen(Struct, frozen=True):
+    """A backup to verify, and the group by which it was chosen."""
+
+    group: str
+    found: FoundBackup
+
+    @property
+    def domain(self) -> str:
+        return self.found.definition.domain_name
+
+    @property
+    def name(self) -> str:
+        return self.found.definition.name
+
+
+class Verdicts(Struct, frozen=True):
+    """Says and keeps the verdicts of one run.
+
+    Attributes:
+        now: when it is.
+        quick: whether backups are only looked at: then none is called good for its bytes.
+    """
+
+    now: datetime
+    quick: bool
+    emit: Emit
+
+    async def good(
+        self, chosen: Chosen, *, digests: bool, data_bytes: int, duration_s: float
+    ) -> None:
+        """A backup is what was recorded."""
+        if not self.quick:
+            await self._keep(chosen, ok=True, digests=digests)
+        self.emit(
+            VerifyDone(
+                group=chosen.group,
+                domain=chosen.domain,
+                backup=chosen.name,
+                definition=str(chosen.found.path),
+                digests=digests and not self.quick,
+                data_bytes=data_bytes,
+                duration_s=round(duration_s, 3),
+                quick=self.quick,
+            )
+        )
+
+    async def bad(self, chosen: Chosen, error: Exception) -> None:
+        """A backup is not, or could not be looked at."""
+        if not isinstance(error, VirtBackupError):
+            # A mistake of ours must not stop the others.
+            _log.error("%s: unexpected error", chosen.name, exc_info=error)
+            message = f"unexpected: {type(error).__name__}: {error}"
+            self._fail(chosen, message, VirtBackupError.exit_code)
+            return
+        if not await anyio.Path(chosen.found.path).exists():
+            self.emit(Warned(f"{chosen.name} was removed while it was read", chosen.domain))
+            return
+        if isinstance(error, CorruptError):
+            # What could not be read now (permission, I/O) says nothing of the backup itself.
+            await self._keep(chosen, ok=False, digests=True, error=error.message)
+        self._fail(chosen, error.message, error.exit_code)
+
+    def _fail(self, chosen: Chosen, message: str, exit_code: int) -> None:
+        self.emit(VerifyFailed(chosen.group, chosen.domain, chosen.name, message, exit_code))
+
+    async def _keep(
+        self, chosen: Chosen, *, ok: bool, digests: bool, error: str | None = None
+    ) -> None:
+        found = Verification(int(self.now.timestamp()), ok, digests, error)
+        try:
+            await amend_definition(chosen.found.path, {"verified": asdict(found)})
+        except NotFoundError as gone:
+            self.emit(Warned(gone.message, chosen.domain))
+        except VirtBackupError as refused:
+            message = f"the result cannot be kept, `list` will not show it: {refused.message}"
+            self.emit(Warned(message, chosen.domain))
+
+
+def joined(failures: Sequence[VirtBackupError]) -> VirtBackupError:
+    """Return all that is wrong with a backup as one error, as grave as the gravest."""
+    message = "; ".join(error.message for error in failures)
+    kinds = [type(error) for error in failures]
+    grave = next((kind for kind in kinds if issubclass(kind, CorruptError)), kinds[0])
+    error = grave(message)
+    error.__cause__ = failures[0]
+    return error

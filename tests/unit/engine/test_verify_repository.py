@@ -1,0 +1,190 @@
+"""verify of backups that share chunks: each is read once, each damage told by its place."""
+
+import pytest
+
+from fakes.small_repository import content
+from fakes.stored_backup import DATE
+from fakes.verified_site import DAY_S, NOW, Site
+from virtbackup_async.events import (
+    DiskDamaged,
+    RepositoryChecked,
+    RepositoryDamaged,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
+    Warned,
+)
+from virtbackup_async.model.backup import Packager, Verification
+from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.layout import list_packs
+from virtbackup_async.repository.leases import take_lease
+from virtbackup_async.repository.store import find_repository
+
+PACKAGER = Packager("repository", {"compression_lvl": 1})
+
+
+class SharedSite(Site):
+    """A site whose backups are in a repository."""
+
+    async def back_up(self, chunks, domain="web", day=0):
+        (self.root / "of.raw").write_bytes(content(chunks))
+        return await self.store(PACKAGER, domain, DATE + day * DAY_S, "of.raw")
+
+    @property
+    def repository(self):
+        return find_repository(self.target)
+
+    @property
+    def packs(self):
+        """The packs, those of the first backup first."""
+        paths = [self.repository.pack_path(pack) for pack in list_packs(self.repository)]
+        return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.fixture
+def site(tmp_path):
+    return SharedSite(tmp_path)
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+async def test_what_backups_share_is_read_once(site):
+    stored = [
+        await site.back_up([1, 2, 0, 3]),
+        await site.back_up([1, 2, 0, 4], day=1),
+        await site.back_up([3, 2, 1], "db"),
+    ]
+    assert await site.verify() == sorted(one.name for one in stored)
+    assert {event.backup for event in site.of(VerifyStarted)} == {one.name for one in stored}
+    (checked,) = site.of(RepositoryChecked)
+    assert (checked.backups, checked.chunks, checked.damaged_chunks) == (3, 4, 0)
+    assert {event.data_bytes for event in site.of(VerifyDone)} == {3 * CHUNK_BYTES}
+    for one in stored:
+        assert one.read().verified == Verification(int(NOW.timestamp()), ok=True, digests=True)
+    assert list(site.repository.leases.iterdir()) == []
+
+
+async def test_only_what_the_chosen_backups_need_is_read(site):
+    bad = await site.back_up([1, 2])
+    good = await site.back_up([1, 3], day=8)
+    (first, _) = site.packs
+    flip(first, first.stat().st_size - 1)
+    assert await site.verify(newer_than="7d") == [good.name]
+    assert site.of(RepositoryChecked)[0].chunks == 2
+    assert await site.verify() == [good.name]
+    assert [event.backup for event in site.of(VerifyFailed)] == [bad.name]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+async def test_a_missing_pack_is_told_by_backup_disk_and_range(site, quick):
+    lost = await site.back_up([1, 2, 0, 3])
+    also = await site.back_up([9, 3, 8, 2, 1], "db", day=1)
+    good = await site.back_up([8, 9], day=2)
+    site.packs[0].unlink()
+    assert await site.verify(quick=quick) == [good.name]
+    damaged = {event.backup: event for event in site.of(DiskDamaged)}
+    assert damaged[lost.name].ranges == ((0, 2 * CHUNK_BYTES), (3 * CHUNK_BYTES, CHUNK_BYTES))
+    assert damaged[also.name].ranges == (
+        (CHUNK_BYTES, CHUNK_BYTES),
+        (3 * CHUNK_BYTES, 2 * CHUNK_BYTES),
+    )
+    assert damaged[also.name].lost_bytes == 3 * CHUNK_BYTES
+    assert {event.backup: event.exit_code for event in site.of(VerifyFailed)} == {
+        lost.name: 13,
+        also.name: 13,
+    }
+    (pack,) = site.of(RepositoryDamaged)
+    assert "pack is damaged" in pack.error
+    assert "missing" in pack.error
+    assert pack.chunks == 3
+    assert "bytes 0 to 524287, 786432 to 1048575 of" in lost.read().verified.error
+    assert lost.read().verified.ok is False
+    assert (good.read().verified is None) == quick
+
+
+async def test_quick_looks_at_lengths_and_full_at_bytes(site):
+    stored = await site.back_up([1, 2])
+    (pack,) = site.packs
+    flip(pack, 150)
+    assert await site.verify(quick=True) == [stored.name]
+    assert site.of(VerifyDone)[0].quick
+    assert stored.read().verified is None
+    assert await site.verify() == []
+    pack.write_bytes(pack.read_bytes()[:-1])
+    assert await site.verify(quick=True) == []
+    assert site.of(DiskDamaged)[0].ranges == ((CHUNK_BYTES, CHUNK_BYTES),)
+
+
+async def test_the_head_of_a_pack_is_told_and_costs_no_backup(site):
+    stored = await site.back_up([1, 2])
+    flip(site.packs[0], 50)
+    assert await site.verify() == [stored.name]
+    (damaged,) = site.of(RepositoryDamaged)
+    assert (damaged.chunks, "its head is damaged" in damaged.error) == (0, True)
+
+
+async def test_a_damaged_map_costs_its_own_backup(site):
+    bad, good = await site.back_up([1, 2]), await site.back_up([2, 1], day=1)
+    flip(bad.package, 60)
+    assert await site.verify() == [good.name]
+    assert "checksum differs" in bad.read().verified.error
+
+
+async def test_another_backups_map_is_not_taken_for_ones_own(site):
+    bad, good = await site.back_up([1, 2]), await site.back_up([2, 1], day=1)
+    bad.package.write_bytes(good.package.read_bytes())
+    assert await site.verify(quick=True) == [good.name]
+    assert "is not the map of what was backed up" in site.of(VerifyFailed)[0].error
+
+
+async def test_a_segment_that_is_damaged_costs_what_only_it_knows(site):
+    bad, good = await site.back_up([1, 2]), await site.back_up([3], day=1)
+    by_age = sorted(site.repository.index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    flip(by_age[0], 40)
+    assert await site.verify() == [good.name]
+    (damaged,) = site.of(RepositoryDamaged)
+    assert str(by_age[0]) in damaged.error
+    assert [event.backup for event in site.of(DiskDamaged)] == [bad.name]
+
+
+async def test_a_repository_that_is_gone_costs_all(site):
+    stored = await site.back_up([1])
+    (site.repository.path / "repository").unlink()
+    assert await site.verify() == []
+    assert "the repository of" in stored.read().verified.error
+
+
+async def test_a_backup_that_is_removed_meanwhile_is_no_damage_there_either(site):
+    gone, good = await site.back_up([1]), await site.back_up([2], day=1)
+
+    class Clean(list):
+        def append(self, event):
+            super().append(event)
+            if isinstance(event, VerifyStarted) and event.backup == gone.name:
+                gone.path.unlink()
+                gone.package.unlink()
+
+    site.events = Clean()
+    assert await site.verify() == [good.name]
+    assert not site.of(VerifyFailed)
+    assert [event.message for event in site.of(Warned)] == [
+        f"{gone.name} was removed while it was read"
+    ]
+
+
+async def test_without_a_lease_it_is_read_all_the_same(site):
+    stored = await site.back_up([1])
+    site.repository.leases.rmdir()
+    assert await site.verify() == [stored.name]
+    assert "a sweep may disturb this" in site.of(Warned)[0].message
+
+
+async def test_it_runs_beside_a_sweep(site):
+    stored = await site.back_up([1])
+    lease = take_lease(site.repository.leases, "sweep")
+    assert await site.verify() == [stored.name]
+    lease.release()
