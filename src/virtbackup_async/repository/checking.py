@@ -96,7 +96,7 @@ class Checking:
         self._turn = Lock()
         self.damage: dict[int, PackDamage] = {}
 
-    def need(self, ids: bytearray) -> int:
+    def need(self, ids: bytes) -> int:
         """Ask for some chunks, 32 bytes each, in all their places. Blocks.
 
         Returns:
@@ -174,7 +174,7 @@ class Checking:
                 self._note(run, place, path, str(error))
         return sum(lengths)
 
-    def lost(self, ids: bytearray) -> list[int]:
+    def lost(self, ids: bytes) -> list[int]:
         """Return which of some chunks, 32 bytes each, have no place that is good. Blocks."""
         wanted = SortedIds(ids)
         is_good = np.zeros(len(wanted), dtype=np.bool_)
@@ -186,7 +186,7 @@ class Checking:
         return [
             place
             for place in suspects
-            if not self._is_readable(bytes(ids[place * ID_BYTES : (place + 1) * ID_BYTES]))
+            if not self._is_readable(ids[place * ID_BYTES : (place + 1) * ID_BYTES])
         ]
 
     def count_needed(self) -> int:

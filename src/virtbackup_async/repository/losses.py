@@ -4,25 +4,25 @@ Called by ``verify`` and ``repair`` beside ``checking``. Invariant: what comes o
 however much is lost.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.digest import ImageDigest
+from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.checking import Checking, OnStep
 from virtbackup_async.repository.chunk_maps import ChunkMap, open_map
-from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES, extents_of, length_of
+from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of, length_of
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.lookup import IDS_AT_ONCE
-from virtbackup_async.repository.map_format import MapEntry
+from virtbackup_async.repository.map_format import Entries, MapEntry
 
 MAX_RANGES: Final = 64
-_STEP_BYTES: Final = 1 << 15
 
 
 class MapFacts(Struct, frozen=True):
@@ -83,15 +83,11 @@ def need_map(
             )
         digest = ImageDigest(size_bytes)
         data_bytes = missing = 0
-
-        def take_in(entry: MapEntry) -> None:
-            nonlocal data_bytes
-            digest.add(entry.number * CHUNK_BYTES, entry.id)
-            extents = extents_of(entry.number, entry.pages, size_bytes)
-            data_bytes += sum(extent.length for extent in extents)
-
-        for ids in _batches(chunk_map, take_in, on_step):
-            missing += checking.need(ids)
+        for blocks in _batches(chunk_map, on_step):
+            for block in blocks:
+                data_bytes += _data_bytes(block, size_bytes)
+                _add_leaves(digest, block)
+            missing += checking.need(_ids(blocks))
     finally:
         chunk_map.close()
     return MapFacts(data_bytes, missing, digest.finish())
@@ -126,11 +122,10 @@ def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
 
 def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> Iterator[Extent]:
     size_bytes = chunk_map.head.size_bytes
-    numbers = array("Q")
-    for ids in _batches(chunk_map, lambda entry: numbers.append(entry.number), on_step):
-        for place in checking.lost(ids):
-            yield Extent(numbers[place] * CHUNK_BYTES, length_of(numbers[place], size_bytes))
-        del numbers[:]
+    for blocks in _batches(chunk_map, on_step):
+        numbers = np.concatenate([block["number"] for block in blocks])
+        for number in numbers[checking.lost(_ids(blocks))].tolist():
+            yield Extent(number * CHUNK_BYTES, length_of(number, size_bytes))
 
 
 def _bounded(lost: Iterable[Extent]) -> Losses:
@@ -151,18 +146,33 @@ def _bounded(lost: Iterable[Extent]) -> Losses:
     return Losses(lost_bytes, tuple(ranges), more)
 
 
-def _batches(
-    chunk_map: ChunkMap, take_in: Callable[[MapEntry], None], on_step: OnStep
-) -> Iterator[bytearray]:
-    """Give the ids of a map, as many as are looked up at once; each entry is taken in before."""
-    ids = bytearray()
-    for entry in chunk_map.entries():
-        take_in(entry)
-        ids += entry.id
-        if len(ids) % _STEP_BYTES == 0:
-            on_step()
-        if len(ids) == IDS_AT_ONCE * ID_BYTES:
-            yield ids
-            ids = bytearray()
-    if ids:
-        yield ids
+def _batches(chunk_map: ChunkMap, on_step: OnStep) -> Iterator[list[Entries]]:
+    """Give the entries of a map, as many as are looked up at once."""
+    waiting: list[Entries] = []
+    for block in chunk_map.blocks():
+        on_step()
+        waiting.append(block)
+        if sum(map(len, waiting)) >= IDS_AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _ids(blocks: Iterable[Entries]) -> bytes:
+    return b"".join(block["id"].tobytes() for block in blocks)
+
+
+def _data_bytes(block: Entries, size_bytes: int) -> int:
+    """Return how much of the chunks is data: a bit of their pages for each 4 KiB."""
+    last = MapEntry(*block[-1].item())
+    pages = int(np.bitwise_count(block["pages"][:-1]).sum(dtype=np.int64))
+    # The end of an image cuts its last page.
+    at_end = extents_of(last.number, last.pages, size_bytes)
+    return pages * PAGE_BYTES + sum(extent.length for extent in at_end)
+
+
+def _add_leaves(digest: ImageDigest, block: Entries) -> None:
+    numbers, ids = block["number"].tolist(), block["id"].tolist()
+    for number, id_ in zip(numbers, ids, strict=True):
+        digest.add(number * CHUNK_BYTES, id_)

@@ -75,11 +75,10 @@ class Plain:
 
     def _progress_line(self, event: DiskProgress | RepositoryProgress) -> str | None:
         """A line when the disk entered another ten per cent; the ends have lines of their own."""
-        match event:
-            case DiskProgress():
-                key = f"{event.domain} {event.disk}"
-            case RepositoryProgress():
-                key = f"{event.target}: repository"
+        if isinstance(event, DiskProgress):
+            key = f"{event.domain} {event.disk}"
+        else:
+            key = f"{event.target}: repository"
         now = percent(event.done_bytes, event.total_bytes)
         step = now // _STEP_PERCENT
         if step == self._steps.get(key) or not 0 < step < _STEPS:
