@@ -11,7 +11,7 @@ from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
 from virtbackup_async.repository.chunks import CHUNK_BYTES
 from virtbackup_async.repository.layout import list_packs
-from virtbackup_async.repository.segments import open_index
+from virtbackup_async.repository.segments import Segment, open_index
 from virtbackup_async.repository.store import find_repository
 
 PACKAGER = Packager("repository", {"compression_lvl": 1})
@@ -20,6 +20,11 @@ PACKAGER = Packager("repository", {"compression_lvl": 1})
 def content(chunks: Sequence[int]) -> bytes:
     """An image of chunks that are told from each other by a number; 0 is one of zeros."""
     return b"".join(number.to_bytes(4, "big") * (CHUNK_BYTES // 4) for number in chunks)
+
+
+def ids_of(segment: Segment) -> list[bytes]:
+    """The ids in a segment of the index, in its order."""
+    return [record["id"].tobytes() for record in segment.read_records(0, segment.shape.records)]
 
 
 class SmallRepository:
@@ -70,6 +75,6 @@ class SmallRepository:
         """The ids in the index, sorted."""
         index = open_index(find_repository(self.target))
         try:
-            return sorted(id_ for segment in index.segments for id_, _ in segment.records())
+            return sorted(id_ for segment in index.segments for id_ in ids_of(segment))
         finally:
             index.close()

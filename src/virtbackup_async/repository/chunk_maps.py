@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import rename_exclusively, temporary_path
@@ -123,6 +124,23 @@ class ChunkMap:
         if read_exactly(self._fd, wire.TAIL_BYTES, tail_offset) != digest.digest():
             raise CorruptError("its checksum differs")
 
+    def has(self, entries: wire.Entries) -> NDArray[np.bool_]:
+        """Tell of each of a block of another map's entries whether this map has that chunk there.
+
+        Quick where the maps are alike, as those of a disk are; where they are not, it may say no.
+        """
+        numbers = entries["number"]
+        with reading("package", self.path):
+            first = self._place_of(int(numbers[0]))
+            end = self._place_of(int(numbers[-1]) + 1)
+            if not first < end <= first + 2 * len(entries):
+                return np.zeros(len(entries), dtype=np.bool_)
+            own = np.frombuffer(self._read(first, end - first), dtype=wire.ENTRY)
+        at = np.minimum(np.searchsorted(own["number"], numbers), len(own) - 1)
+        is_same: NDArray[np.bool_] = own["number"][at] == numbers
+        is_same &= own["id"][at] == entries["id"]
+        return is_same
+
     def entry(self, number: int) -> wire.MapEntry | None:
         """Return the entry of a chunk; None for one of zeros."""
         if not self._block or not self._block[0].number <= number <= self._block[-1].number:
@@ -137,8 +155,12 @@ class ChunkMap:
         os.close(self._fd)
 
     def _seek(self, number: int) -> None:
-        place = bisect_left(range(self._count), number, key=self._number_at)
+        place = self._place_of(number)
         self._block = list(wire.decode_entries(self._read(place, _ENTRIES_AT_ONCE)))
+
+    def _place_of(self, number: int) -> int:
+        """Return the place of the first entry of that chunk or one behind it."""
+        return bisect_left(range(self._count), number, key=self._number_at)
 
     def _number_at(self, place: int) -> int:
         offset = wire.HEAD_BYTES + place * wire.ENTRY_BYTES

@@ -12,7 +12,7 @@ One for each backup, called by the packager in worker threads, by all of its dis
 the index names is durable. Memory does not grow with the backup.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Final
 
@@ -21,9 +21,10 @@ import zstandard
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.repository.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.layout import Repository
+from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.pack_format import encode_blob
 from virtbackup_async.repository.pack_writer import PackWriter
-from virtbackup_async.repository.segment_writer import merged, write_segment
+from virtbackup_async.repository.segment_writer import Content, content_of, write_segment
 from virtbackup_async.repository.segments import Location, Segment, open_segment
 
 CHUNKS_A_SEGMENT: Final = 65536
@@ -200,10 +201,9 @@ class ChunkWriter:
     def _write_segment(self) -> None:
         """Put the places of what was appended into the index, behind the data."""
         self._packs.seal()
-        places = sorted(self._unindexed.items())
-        if not places:
+        if not self._unindexed:
             return
-        segment = self._new_segment(places, len(places))
+        segment = self._new_segment(content_of(self._unindexed.items()))
         self._own.append(segment)
         self._packs.note_published()
         self._known.note_indexed(self._unindexed, segment, self)
@@ -211,18 +211,15 @@ class ChunkWriter:
         self._merge_own()
 
     def _merge_own(self) -> None:
-        """Put one segment in the place of equally large ones; nobody else touches ours."""
-        while len(self._own) >= MERGED_AT_ONCE:
-            youngest = self._own[-MERGED_AT_ONCE:]
-            if youngest[0].shape.records > 2 * youngest[-1].shape.records:
-                return
-            records = sum(segment.shape.records for segment in youngest)
-            segment = self._new_segment(merged(youngest), records)
-            self._own[-MERGED_AT_ONCE:] = [segment]
-            self._known.replace(youngest, segment)
+        """Put one segment in the place of many; nobody else touches ours."""
+        old = worth_merging(self._own)
+        if len(old) >= MERGED_AT_ONCE:
+            segment = self._new_segment(merged(old))
+            self._own = [segment, *(kept for kept in self._own if kept not in old)]
+            self._known.replace(old, segment)
 
-    def _new_segment(self, places: Iterable[tuple[bytes, Location]], at_most: int) -> Segment:
+    def _new_segment(self, content: Content) -> Segment:
         repository = self._known.repository
         path = repository.segment_path(self._known.token, next(self._known.segment_numbers))
-        write_segment(repository, path, places, at_most)
+        write_segment(repository, path, content)
         return open_segment(path, repository)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.segments import Index, Segment
 
@@ -26,7 +27,6 @@ NOWHERE: Final = -1
 _STRETCH_RECORDS: Final = 1 << 17
 # To read over so many records is as quick as another read.
 _GAP_RECORDS: Final = 1 << 9
-_KEY_BITS: Final = 64
 
 Numbers = NDArray[np.int64]
 
@@ -126,7 +126,7 @@ def _match(
     found: Numbers,
 ) -> None:
     records = segment.read_records(stretch.first_record, stretch.end_record)
-    keys = records["id"][:, 0].astype(np.uint64)
+    keys = wire.keys_of(records)
     wanted = ids.keys[stretch.first_id : stretch.end_id]
     at = np.searchsorted(keys, wanted)
     open_ids = np.arange(len(wanted))

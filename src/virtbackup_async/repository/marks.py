@@ -1,62 +1,29 @@
-"""Which chunks are needed, told from the maps of a target: the first half of a sweep.
+"""Marking which chunks are needed, told from the maps of a target: the first half of a sweep.
 
-A bit for each record of the index says that some map needs the chunk there. Where a chunk is in the
-index twice, one place is marked, and one that is to stay if there is any. Memory: a bit a chunk.
+::
+
+    map of Monday    | a | b | c |        all of it is looked up
+    map of Tuesday   | a | x | c |        of the same disk: only what differs
+    gathered         a b c x ...          one pass over the index serves many maps
+
+Called by the sweep; memory: what was gathered, 100 MB at most. The maps are read by the block.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import storage_error
-from virtbackup_async.repository.chunk_maps import open_map
+from virtbackup_async.repository.chunk_maps import ChunkMap, open_map
+from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.segments import Index, Location
+from virtbackup_async.repository.lookup import IDS_AT_ONCE
+from virtbackup_async.repository.needed import Marks
 
 MAP_SUFFIX: Final = ".map"
-_ENTRIES_A_STEP: Final = 1024
-
-
-class Marks:
-    """The marks on an index; what is in packs that are ``going`` counts if it is nowhere else."""
-
-    def __init__(self, index: Index, going: frozenset[bytes] = frozenset()) -> None:
-        self._index = index
-        self._going = going
-        self._bits = [bytearray(segment.shape.records // 8 + 1) for segment in index.segments]
-
-    def mark(self, id_: bytes) -> bool:
-        """Mark a chunk as needed; False if the index does not know it."""
-        last_resort = None
-        for segment, bits in zip(self._index.segments, self._bits, strict=True):
-            for number, location in segment.find(id_):
-                if location.pack not in self._going:
-                    bits[number >> 3] |= 1 << (number & 7)
-                    return True
-                last_resort = last_resort or (bits, number)
-        if last_resort is None:
-            return False
-        bits, number = last_resort
-        bits[number >> 3] |= 1 << (number & 7)
-        return True
-
-    def needed(self) -> Iterator[tuple[bytes, Location]]:
-        """Give what is marked."""
-        for segment, bits in zip(self._index.segments, self._bits, strict=True):
-            for number, place in enumerate(segment.records()):
-                if bits[number >> 3] >> (number & 7) & 1:
-                    yield place
-
-    def needed_bytes(self) -> Counter[bytes]:
-        """Return how many bytes of each pack are needed; packs of which none are, are missing."""
-        counts: Counter[bytes] = Counter()
-        for _, location in self.needed():
-            counts[location.pack] += location.length
-        return counts
 
 
 def mark_all(
@@ -71,14 +38,19 @@ def mark_all(
             not known then, so nothing may be removed.
         StorageError: a directory cannot be read.
     """
-    for path in maps_of(target):
-        # Its backup may have been removed since the directory was read.
-        with suppress(FileNotFoundError):
-            _mark_map(path, repository, marks, on_step)
+    gathered = _Gathered(repository, marks, on_step)
+    try:
+        for path in maps_of(target):
+            # Its backup may have been removed since the directory was read.
+            with suppress(FileNotFoundError):
+                gathered.take(path)
+        gathered.look_up()
+    finally:
+        gathered.close()
 
 
 def maps_of(target: Path) -> Iterable[Path]:
-    """Return the paths of all maps in a target. Blocks.
+    """Return the paths of all maps in a target, those of a disk by their dates. Blocks.
 
     Raises:
         StorageError: a directory cannot be read.
@@ -93,29 +65,65 @@ def maps_of(target: Path) -> Iterable[Path]:
         return [
             path
             for name in names
-            for path in sorted((target / name).iterdir())
+            for path in sorted((target / name).iterdir(), key=_disk_and_date)
             if path.suffix == MAP_SUFFIX
         ]
     except OSError as error:
         raise storage_error("read", target, error) from error
 
 
-def _mark_map(
-    path: Path, repository: Repository, marks: Marks, on_step: Callable[[], None]
-) -> None:
-    chunk_map = open_map(path)
-    try:
-        if chunk_map.head.repository_id != repository.id:
-            raise CorruptError(
-                f"{path} belongs to another repository",
-                hint="Copy a target as a whole, its repository included.",
-            )
-        missing = 0
-        for count, entry in enumerate(chunk_map.entries()):
-            if count % _ENTRIES_A_STEP == 0:
-                on_step()
-            missing += not marks.mark(entry.id)
-    finally:
-        chunk_map.close()
-    if missing:
-        raise CorruptError(f"{missing} chunks of {path} are missing in {repository.path}")
+def _disk_and_date(path: Path) -> tuple[str, str]:
+    return path.name.split("_", maxsplit=2)[-1], path.name
+
+
+class _Gathered:
+    """The ids of many maps, to be looked up together; ``close`` it."""
+
+    def __init__(self, repository: Repository, marks: Marks, on_step: Callable[[], None]) -> None:
+        self._repository = repository
+        self._marks = marks
+        self._on_step = on_step
+        self._ids = bytearray()
+        self._starts: list[tuple[int, Path]] = []
+        self._last: ChunkMap | None = None
+
+    def take(self, path: Path) -> None:
+        """Gather what a map needs, but for what it has in common with the one before."""
+        chunk_map = open_map(path)
+        before, self._last = self._last, chunk_map
+        try:
+            if chunk_map.head.repository_id != self._repository.id:
+                raise CorruptError(
+                    f"{path} belongs to another repository",
+                    hint="Copy a target as a whole, its repository included.",
+                )
+            self._starts.append((len(self._ids) // ID_BYTES, path))
+            for block in chunk_map.blocks():
+                self._on_step()
+                new = block if before is None else block[~before.has(block)]
+                self._ids += new["id"].tobytes()
+                if len(self._ids) >= IDS_AT_ONCE * ID_BYTES:
+                    self.look_up()
+                    self._starts.append((0, path))
+        finally:
+            if before is not None:
+                before.close()
+
+    def look_up(self) -> None:
+        """Mark all that was gathered.
+
+        Raises:
+            CorruptError: the index does not know some of it.
+        """
+        missing = self._marks.mark(self._ids)
+        if missing:
+            start, path = max(begun for begun in self._starts if begun[0] <= missing[0])
+            behind = min((at for at, _ in self._starts if at > start), default=len(self._ids))
+            count = sum(start <= place < behind for place in missing)
+            raise CorruptError(f"{count} chunks of {path} are missing in {self._repository.path}")
+        self._ids = bytearray()
+        self._starts.clear()
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()

@@ -12,7 +12,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.chunk_reader import ChunkReader
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.pack_writer import PackWriter
-from virtbackup_async.repository.segment_writer import write_segment
+from virtbackup_async.repository.segment_writer import content_of, write_segment
 from virtbackup_async.repository.segments import Location
 
 CHUNKS_A_SEGMENT: Final = 65536
@@ -66,7 +66,7 @@ class Rewriting:
         self._packs.seal()
         if self._copies:
             path = self._repository.segment_path(self._token, self._segments)
-            write_segment(self._repository, path, sorted(self._copies), len(self._copies))
+            write_segment(self._repository, path, content_of(self._copies))
             self._packs.note_published()
             self._segments += 1
             self._copies.clear()

@@ -26,7 +26,6 @@ from virtbackup_async.repository.layout import (
     read_exactly,
 )
 
-_RECORDS_AT_ONCE: Final = 16384
 _PIECE_BYTES: Final = 1 << 20
 _TRIES: Final = 10
 
@@ -71,21 +70,21 @@ class Segment:
 
     def buckets_of(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return from which record to before which the ids are that begin with these 8 bytes."""
-        # In two steps: a shift by all 64 bits would leave the number as it is.
-        buckets = keys >> np.uint64(32) >> np.uint64(32 - self.shape.bits)
-        after = (buckets + np.uint64(1)).astype(np.int64)
-        return self._bounds[after - 1].astype(np.int64), self._bounds[after].astype(np.int64)
+        buckets = wire.buckets_of(keys, self.shape.bits)
+        return self._bounds[buckets].astype(np.int64), self._bounds[buckets + 1].astype(np.int64)
 
-    def read_records(self, first: int, end: int) -> NDArray[np.void]:
-        """Return the records from ``first`` to before ``end``, of ``RECORD_TYPE``. Blocks."""
-        return np.frombuffer(self._read_records(first, end - first), dtype=wire.RECORD_TYPE)
+    def cuts(self, bits: int) -> list[int]:
+        """Return before which records the ids' first bits become another number, and the end."""
+        if bits <= self.shape.bits:
+            found = self._bounds[:: 1 << (self.shape.bits - bits)].astype(np.int64)
+        else:  # a small segment
+            keys = wire.keys_of(self.read_records(0, self.shape.records))
+            found = np.searchsorted(wire.buckets_of(keys, bits), np.arange((1 << bits) + 1))
+        return [int(cut) for cut in found]
 
-    def records(self) -> Iterator[tuple[bytes, Location]]:
-        """Give all chunks with their places, by id."""
-        for first in range(0, self.shape.records, _RECORDS_AT_ONCE):
-            count = min(_RECORDS_AT_ONCE, self.shape.records - first)
-            for record in wire.decode_records(self._read_records(first, count)):
-                yield record.id, self._location(record)
+    def read_records(self, first: int, end: int) -> wire.Records:
+        """Return the records from ``first`` to before ``end``. Blocks."""
+        return wire.decode_records(self._read_records(first, end - first))
 
     def close(self) -> None:
         os.close(self._fd)

@@ -15,7 +15,7 @@ chunk that has moved by opening the index again. A crash anywhere leaves what th
 with; the index names no pack that is not there, unless the note names it too.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -39,15 +39,18 @@ from virtbackup_async.repository.layout import (
     token_of,
 )
 from virtbackup_async.repository.leases import Lease, living_holders, remove_debris, take_lease
-from virtbackup_async.repository.marks import Marks, mark_all
+from virtbackup_async.repository.marks import mark_all
+from virtbackup_async.repository.merging import merged, worth_merging
+from virtbackup_async.repository.needed import NOTHING, Marks, Need
 from virtbackup_async.repository.rewriting import Place, Rewriting
-from virtbackup_async.repository.segment_writer import merged, write_segment
+from virtbackup_async.repository.segment_writer import write_segment
 from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
 
 SWEEPER: Final = "sweep"
 REWRITE_BELOW: Final = 0.5
-MAX_SMALL_SEGMENTS: Final = 8
-SMALL_RECORDS: Final = 65536
+MAX_SEGMENTS: Final = 8
+# Of what is copied, the places of so many chunks are in memory.
+_PLACES_AT_ONCE: Final = 1 << 17
 
 
 class Swept(Struct, frozen=True):
@@ -119,31 +122,33 @@ class _Sweep:
         with closing(open_index(self._repository)) as index:
             marks = Marks(index)
             mark_all(self._target, self._repository, marks, self._on_step)
-            needed = marks.needed_bytes()
+            needed = marks.needed()
             going = frozenset(
                 pack
                 for pack, size_bytes in sizes.items()
-                if token_of(pack) not in living and needed[pack] <= size_bytes * REWRITE_BELOW
+                if token_of(pack) not in living
+                and needed.get(pack, NOTHING).length_bytes <= size_bytes * REWRITE_BELOW
             )
-            note = Condemned(going - self._rewrite(marks, going & needed.keys()))
+            copied = {pack: need for pack, need in needed.items() if pack in going}
+            note = Condemned(going - self._rewrite(marks, copied))
             if not note.packs:
-                self._merge_small(index, living)
+                self._merge(index, living)
                 return note
         write_condemned(self._repository, note)
         return note
 
-    def _rewrite(self, marks: Marks, packs: frozenset[bytes]) -> frozenset[bytes]:
+    def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
         """Copy what is needed of packs that are going; return those that must stay."""
-        if not packs:
-            return packs
+        if not needed:
+            return frozenset()
         with closing(Rewriting(self._repository, new_token())) as rewriting:
-            damaged = rewriting.copy(self._places(marks, packs))
+            damaged = rewriting.copy(self._places(marks, needed))
             self._swept = replace(self._swept, rewritten_bytes=rewriting.copied_bytes)
             return damaged
 
-    def _places(self, marks: Marks, packs: frozenset[bytes]) -> Iterator[Place]:
-        for place in marks.needed():
-            if place[1].pack in packs:
+    def _places(self, marks: Marks, needed: Mapping[bytes, Need]) -> Iterator[Place]:
+        for packs in _groups(needed):
+            for place in marks.places(packs):
                 self._on_step()
                 yield place
 
@@ -160,10 +165,10 @@ class _Sweep:
         with closing(open_index(self._repository)) as index:
             marks = Marks(index, going=note.packs)
             mark_all(self._target, self._repository, marks, self._on_step)
-            dead = note.packs - marks.needed_bytes().keys()
+            dead = note.packs - marks.needed().keys()
             affected = [segment for segment in index.segments if dead & set(segment.packs)]
             self._replace(index, affected, dead)
-            self._merge_small(index, living)
+            self._merge(index, living)
         self._remove(dead)
         remove_note(self._repository)
         return True
@@ -171,23 +176,18 @@ class _Sweep:
     def _writers(self) -> frozenset[str]:
         return living_holders(self._repository.leases) - {SWEEPER}
 
-    def _merge_small(self, index: Index, living: frozenset[str]) -> None:
-        """Put one segment in the place of many small ones: each backup leaves one."""
-        small = [
-            segment
-            for segment in index.segments
-            if segment.shape.records < SMALL_RECORDS and segment_token(segment.path) not in living
-        ]
-        if len(small) > MAX_SMALL_SEGMENTS:
-            self._replace(index, small, frozenset())
+    def _merge(self, index: Index, living: frozenset[str]) -> None:
+        """Put one segment in the place of many: each backup leaves one."""
+        ended = [segment for segment in index.segments if segment_token(segment.path) not in living]
+        if len(ended) > MAX_SEGMENTS:
+            self._replace(index, worth_merging(ended), frozenset())
 
     def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
         """Put one segment in the place of others, without what is in some packs."""
         if not old:
             return
         path = self._repository.segment_path(new_token(), 0)
-        at_most = sum(segment.shape.records for segment in old)
-        write_segment(self._repository, path, merged(old, dead), at_most)
+        write_segment(self._repository, path, merged(old, dead))
         index.segments.append(open_segment(path, self._repository))
         for segment in old:
             index.remove(segment)
@@ -205,3 +205,16 @@ class _Sweep:
             with suppress(FileNotFoundError):
                 sizes[pack] = self._repository.pack_path(pack).lstat().st_size
         return sizes
+
+
+def _groups(needed: Mapping[bytes, Need]) -> Iterator[frozenset[bytes]]:
+    """Give packs together that have, together, about as many places as may be in memory."""
+    group: set[bytes] = set()
+    chunks = 0
+    for pack in sorted(needed):
+        group.add(pack)
+        chunks += needed[pack].chunks
+        if chunks >= _PLACES_AT_ONCE:
+            yield frozenset(group)
+            group, chunks = set(), 0
+    yield frozenset(group)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.small_repository import ids_of
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import lookup
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import chunk_id
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all, missing_ids
-from virtbackup_async.repository.segment_writer import write_segment
+from virtbackup_async.repository.segment_writer import content_of, write_segment
 from virtbackup_async.repository.segments import Location, open_index
 from virtbackup_async.repository.store import make_repository
 
@@ -29,9 +30,9 @@ SEGMENTS = st.lists(st.lists(PLACES, min_size=1, max_size=60), max_size=3)
 
 
 def write(repository, number, places):
-    places = sorted((id_, Location(pack, 64, 100)) for id_, pack in places)
+    places = [(id_, Location(pack, 64, 100)) for id_, pack in places]
     path = repository.segment_path("00" * 12, number)
-    write_segment(repository, path, places, len(places))
+    write_segment(repository, path, content_of(places))
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,7 +65,7 @@ def test_numbers_are_those_of_the_records(many, monkeypatch, stretch, step):
     monkeypatch.setattr(lookup, "_GAP_RECORDS", 32)
     index, ids = many
     (segment,) = index.segments
-    order = [id_ for id_, _ in segment.records()]
+    order = ids_of(segment)
     wanted = [*ids[::step], bytes(32)]
     found = find_all(segment, sorted_ids := SortedIds(b"".join(wanted)))
     for place, number in zip(sorted_ids.places.tolist(), found.tolist(), strict=True):

@@ -15,12 +15,15 @@ import pytest
 
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import killed_everywhere
+from virtbackup_async.repository import sweep as sweep_module
+from virtbackup_async.repository.layout import list_segments
 from virtbackup_async.repository.store import find_repository
 from virtbackup_async.repository.sweep import sweep
 
 OLD = content([1, 2, 3])
 NEW = content([2, 0, 4, 5])
 BIG = content(range(1, 9))
+MERGED = 3
 
 
 @pytest.fixture
@@ -124,6 +127,25 @@ def test_a_sweep_that_dies_anywhere_loses_nothing(memory):
         await make(place, new=NEW)
         run_sweep(place)
         await assert_good(place, old=OLD, new=NEW)
+        assert_nothing_leaks(place)
+
+    for place in each_death(memory, prepare, run_sweep):
+        anyio.run(check, place)
+
+
+@pytest.mark.timeout(300)
+def test_a_merge_of_the_index_that_dies_anywhere_loses_nothing(memory, monkeypatch):
+    monkeypatch.setattr(sweep_module, "MAX_SEGMENTS", MERGED - 1)
+
+    def prepare(place):
+        anyio.run(partial(make, place, old=OLD, new=NEW, big=BIG))
+
+    async def check(place):
+        await assert_good(place, old=OLD, new=NEW, big=BIG)
+        run_sweep(place)
+        await assert_good(place, old=OLD, new=NEW, big=BIG)
+        # A small one that was to go may stay until there is more to merge.
+        assert len(list_segments(find_repository(place.target))) < MERGED
         assert_nothing_leaks(place)
 
     for place in each_death(memory, prepare, run_sweep):
