@@ -1,10 +1,11 @@
 """``export`` as typed: a disk on a chain, out of every kind of package, becomes one image."""
 
+import shutil
 import subprocess
 
 import pytest
 
-from e2e.command import events, virtbackup, write_config
+from e2e.command import events, start, virtbackup, write_config
 from lab.disks import DiskSpec
 
 
@@ -24,3 +25,12 @@ def test_a_chain_becomes_one_image(daemon, make_domain, tmp_path, packager):
     compare = ["qemu-img", "compare", "-U", "-f", "qcow2", "-F", "raw", image, output]
     subprocess.run(compare, check=True, capture_output=True)
     assert virtbackup("-c", config, *words).returncode == 22, "it is there already"
+    # The same through a pipe, as qcow2: the chain is taken apart and the image wrapped anew.
+    with (tmp_path / "piped").open("wb") as piped:
+        process = start("-c", config, *words[:4], "-", stdout=subprocess.PIPE, text=False)
+        shutil.copyfileobj(process.stdout, piped)
+        assert process.wait(timeout=120) == 0, process.stderr.read()
+        process.stdout.close()
+        process.stderr.close()
+    compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", output, tmp_path / "piped"]
+    subprocess.run(compare, check=True, capture_output=True)

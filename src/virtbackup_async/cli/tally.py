@@ -21,6 +21,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupRemoved,
     BackupStarted,
+    DiskExported,
     Emit,
     Event,
     Finding,
@@ -75,7 +76,7 @@ class Tally:
                 self._failed.append(event)
             case RestoreStarted():
                 self._restoring = event.domain
-            case RestoreDone():
+            case RestoreDone() | DiskExported():
                 self._restoring = None
                 self._done.append(event.domain)
             case HookFailed():

@@ -2,33 +2,42 @@
 
 ::
 
-    restore the disk's images, checked, into a directory beside the output    ``restore.py``
-    rebase the chain onto the restored images                                 ``restore_define.py``
-    qemu-img convert into one image without others below it
-    give it its name, which is free; remove the directory
+    package --stream--> output                          it is of the wanted format, or raw
+            --restore--> images, in a directory for a while: a chain, or qcow2 that is to be raw
+                         rebased onto each other --qemu-nbd--> stream --> output
 
-Called by the command line. Invariants: no existing file is touched; an output that has its name is
-whole; what a failure or a cancellation leaves is nothing.
+So there is one copy of the disk more than the output only where QEMU must take the images apart.
+Called by the command line. Every image is held against the digest that was recorded of it.
 """
 
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 from msgspec import Struct
 
+from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
+from virtbackup_async.engine.doctor.amounts import gib
+from virtbackup_async.engine.export_target import Target, open_target
+from virtbackup_async.engine.open_package import open_package
+from virtbackup_async.engine.read_back import read_back
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import join_chain
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage, plan_restore
 from virtbackup_async.errors import DefinitionError, StorageError
-from virtbackup_async.events import DiskExported, Emit
-from virtbackup_async.images import durable, qemu_img
+from virtbackup_async.events import DiskExported, Emit, RestoreStarted
+from virtbackup_async.images import durable
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.guest_view import open_guest_view
+from virtbackup_async.images.qcow2 import HEAD_BYTES, file_beside
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.packagers.interface import PackageReader, Progress
 
 FORMATS: Final = ("qcow2", "raw")
 
@@ -40,7 +49,7 @@ class ExportRequest(Struct, frozen=True):
         definition: the backup.
         directory: where its package lies.
         dev: the disk.
-        output: the image to write; its directory must exist.
+        output: the image to write, whose directory must exist; ``STDOUT`` for standard output.
         format: one of ``FORMATS``.
     """
 
@@ -57,67 +66,118 @@ async def export_disk(
     """Write a disk of a backup as one image; it is checked against its digest on the way.
 
     Raises:
-        StorageError: the output exists already, or its directory is full or not writable.
+        StorageError: the output exists already, or its directory is full or not writable, or
+            nobody reads standard output any more.
         NotFoundError: the backup has no such disk.
         CorruptError: the package is damaged.
-        ImageError: qemu-img cannot convert the image.
+        ImageError: QEMU cannot read the images.
     """
-    definition, output = request.definition, request.output
-    if await to_thread.run_sync(output.exists):
-        raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
-    async with _directory_beside(output) as place:
-        restored = RestoreRequest(
-            definition, request.directory, place, (request.dev,), for_domain=True
-        )
-        done = await restore_backup(restored, buffers=buffers, cpu=cpu, emit=emit)
-        whole = await _one_image(request, place)
-        await to_thread.run_sync(_make_private, whole)
-        await durable.rename_exclusively(whole, output)
-        await durable.sync_directory(output.parent)
+    plan = plan_restore(request.definition, (request.dev,))
+    export = _Export(request, plan.disks[0], buffers, cpu, emit)
+    async with open_target(request.output, export.domain, emit) as target:
+        data_bytes = await export.stream_to(target)
+        if data_bytes is None:
+            data_bytes = await export.convert_to(target)
     return DiskExported(
-        domain=definition.domain_name,
-        backup=definition.name,
+        domain=export.domain,
+        backup=request.definition.name,
         disk=request.dev,
-        output=str(output),
+        output=str(request.output),
         format=request.format,
-        verified=done.verified,
-        data_bytes=done.data_bytes,
+        verified=plan.is_verifiable,
+        data_bytes=data_bytes,
     )
 
 
-async def _one_image(request: ExportRequest, place: Path) -> Path:
-    """Return the path of the disk as one image of the wanted format."""
-    (disk,) = plan_restore(request.definition, (request.dev,)).disks
-    top = disk.images[0]
-    image_format = _format_of(top)
-    await join_chain(disk, place)
-    await _check_chain(disk, place)
-    if image_format == request.format and len(disk.images) == 1:
-        return place / top.name
-    whole = place / f"{top.name}.exported"
-    await qemu_img.convert(BackingImage(place / top.name, image_format), whole, request.format)
-    return whole
+class _Export(Struct, frozen=True):
+    """One export; its two ways return how many bytes of data were in the images."""
 
+    request: ExportRequest
+    disk: RestoredDisk
+    buffers: BufferPool
+    cpu: CapacityLimiter
+    emit: Emit
 
-def _make_private(path: Path) -> None:
-    path.chmod(durable.FILE_MODE)
-    durable.sync_file(path)
+    @property
+    def domain(self) -> str:
+        return self.request.definition.domain_name
 
+    async def stream_to(self, target: Target) -> int | None:
+        """Write the disk right out of the package; None if it cannot be had so."""
+        request, image = self.request, self.disk.images[0]
+        image_format = _format_of(image)
+        if len(self.disk.images) > 1 or (image_format, request.format) == ("qcow2", "raw"):
+            return None
+        wrap = image_format != request.format
 
-async def _check_chain(disk: RestoredDisk, place: Path) -> None:
-    """See that no file outside of the backup would be read: headers may name any of the host."""
-    formats = [_format_of(image) for image in disk.images]
-    for image, image_format in zip(disk.images, formats, strict=True):
-        if image_format == "raw":
-            continue
-        header = await qemu_img.image_info(place / image.name, image_format)
-        below = None if image is not disk.images[-1] else header.backing_filename
-        outside = header.data_file or below
-        if outside is not None:
-            raise DefinitionError(
-                f"{image.file} needs {outside!r:.200}, which is not in the backup",
-                hint="Restore it where that file is.",
+        async def take(_: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+            await target.take(stream, on_progress, wrap=wrap)
+
+        definition = request.definition
+        async with open_package(definition, request.directory, self.buffers) as package:
+            if not await _is_streamable(package, image, image_format, wrap=wrap):
+                return None
+            output = str(request.output)
+            self.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
+            return (await read_back(self.disk, package, take, self.domain, self.emit)).data_bytes
+
+    async def convert_to(self, target: Target) -> int:
+        """Restore the images for a while, and write what a guest sees of them."""
+        request = self.request
+        async with _directory_in(target.work_directory, self.disk) as place:
+            restored = RestoreRequest(
+                request.definition, request.directory, place, (request.dev,), for_domain=True
             )
+            done = await restore_backup(
+                restored, buffers=self.buffers, cpu=self.cpu, emit=self.emit
+            )
+            await to_thread.run_sync(_check_heads, self.disk, place)
+            await join_chain(self.disk, place)
+            async with _view(self.disk, place, self.buffers) as stream:
+                meter = DiskMeter(self.emit, self.domain, request.dev, data_bytes_of(stream))
+                await target.take(stream, meter.begin(stream), wrap=request.format == "qcow2")
+            return done.data_bytes
+
+
+async def _is_streamable(
+    package: PackageReader, image: RestoredImage, image_format: str, *, wrap: bool
+) -> bool:
+    async with package.open_disk(image.file) as stream:
+        if wrap:
+            # The tables come first: they need to know where data is.
+            return stream.data_extents is not None
+        if image_format == "qcow2":
+            async for chunk in stream.chunks():
+                _check_head(image, bytes(chunk.data[:HEAD_BYTES]), is_last=True)
+                break
+    return True
+
+
+def _view(
+    disk: RestoredDisk, place: Path, buffers: BufferPool
+) -> AbstractAsyncContextManager[DiskStream]:
+    top = disk.images[0]
+    path, image_format = place / top.name, _format_of(top)
+    if image_format == "raw" and len(disk.images) == 1:
+        return open_image_stream(path, buffers, follow=False)
+    return open_guest_view(BackingImage(path, image_format), buffers)
+
+
+def _check_heads(disk: RestoredDisk, place: Path) -> None:
+    for image in disk.images:
+        if _format_of(image) == "qcow2":
+            with (place / image.name).open("rb") as file:
+                _check_head(image, file.read(HEAD_BYTES), is_last=image is disk.images[-1])
+
+
+def _check_head(image: RestoredImage, head: bytes, *, is_last: bool) -> None:
+    """See that no file outside of the backup would be read: headers may name any of the host."""
+    outside = file_beside(head, may_have_backing=not is_last)
+    if outside is not None:
+        raise DefinitionError(
+            f"{image.file} needs {outside!r:.200}, which is not in the backup",
+            hint="Restore it where that file is.",
+        )
 
 
 def _format_of(image: RestoredImage) -> str:
@@ -128,9 +188,23 @@ def _format_of(image: RestoredImage) -> str:
 
 
 @asynccontextmanager
-async def _directory_beside(output: Path) -> AsyncGenerator[Path]:
-    """Give a private directory on the output's file system, for the time of the block."""
-    place = durable.temporary_path(output.parent)
+async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path]:
+    """Give the name of a private directory with room for the disk, for the time of the block.
+
+    Raises:
+        StorageError: there is not so much room.
+    """
+    try:
+        free_bytes = (await to_thread.run_sync(shutil.disk_usage, parent)).free
+    except OSError as error:
+        raise durable.storage_error("use", parent, error) from error
+    if free_bytes < disk.data_bytes:
+        raise StorageError(
+            f"the images of {disk.dev} need {gib(disk.data_bytes)} for a while, "
+            f"{gib(free_bytes)} are free in {parent}",
+            hint="For standard output, TMPDIR names another directory.",
+        )
+    place = durable.temporary_path(parent)
     try:
         yield place
     finally:

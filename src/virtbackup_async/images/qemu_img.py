@@ -110,15 +110,6 @@ async def rebase(upper: BackingImage, lower: BackingImage) -> None:
     )  # fmt: skip
 
 
-async def convert(image: BackingImage, output: Path, format: str) -> None:  # noqa: A002
-    """Write what a guest sees of ``image`` into the new image ``output``, holes left out.
-
-    Raises:
-        ImageError: the image cannot be read, or the output not be written.
-    """
-    await _run("convert", "-f", image.format, "-O", format, _name_of(image.path), _name_of(output))
-
-
 async def holds_data(overlay: Path) -> bool:
     """Whether anything was ever written to the qcow2 ``overlay``, zeros included.
 

@@ -7,6 +7,7 @@ from virtbackup_async.cli.tally import Tally
 from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
 from virtbackup_async.events import (
     BackupFailed,
+    DiskExported,
     RestoreDone,
     RestoreStarted,
     VerifyDone,
@@ -103,3 +104,11 @@ def test_a_restore_without_its_end_has_failed():
     ended = RestoreDone("web", "b", "/t", ("vda.qcow2",), verified=True, data_bytes=1, duration_s=1)
     assert tally_of(begun).summary([CONNECT], None).failed == ("web",)
     assert tally_of(begun, ended).summary([], None).done == ("web",)
+
+
+def test_an_export_is_done_when_its_image_is():
+    started = RestoreStarted("web", "b", "/srv/vda.raw", ("vda",))
+    exported = DiskExported("web", "b", "vda", "/srv/vda.raw", "raw", verified=True, data_bytes=1)
+    assert tally_of(started).summary([], None).failed == ("web",)
+    summary = tally_of(started, exported).summary([], None)
+    assert (summary.done, summary.failed) == (("web",), ())

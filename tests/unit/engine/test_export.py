@@ -1,11 +1,12 @@
 """One disk of a backup becomes one ordinary image, or nothing at all."""
 
+import re
 import subprocess
 
 import pytest
 from anyio import CapacityLimiter
 
-from fakes.stored_backup import StoredBackup
+from fakes.stored_backup import MIB, StoredBackup
 from virtbackup_async.engine.export import ExportRequest, export_disk
 from virtbackup_async.errors import CorruptError, DefinitionError, NotFoundError, StorageError
 from virtbackup_async.images.buffers import BufferPool
@@ -22,6 +23,18 @@ def output(tmp_path):
 
 async def make(tmp_path, packager, image):
     return await StoredBackup(tmp_path / "target", Packager(packager)).make(tmp_path / image)
+
+
+async def make_qcow2(tmp_path, packager):
+    """A backup of a qcow2 image of 16 MiB with a MiB of data."""
+    image = tmp_path / "image"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "16M"], check=True)
+    write = ["qemu-io", "-f", "qcow2", "-c", "write -P 7 5M 1M", image]
+    subprocess.run(write, check=True, capture_output=True)
+    backup = await make(tmp_path, packager, "image")
+    text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
+    backup.path.write_text(text)
+    return backup
 
 
 async def export(backup, output, image_format="raw", dev="vda"):
@@ -47,6 +60,43 @@ async def test_any_backup_becomes_an_image_that_qemu_reads(
     subprocess.run(compare, check=True, capture_output=True)
     assert left(output) == [output.name]
     assert output.stat().st_mode & 0o077 == 0
+
+
+async def test_a_qcow2_image_is_taken_apart_by_qemu(tmp_path, output):
+    backup = await make_qcow2(tmp_path, "repository")
+    done = await export(backup, output, "raw")
+    assert done.verified
+    compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", tmp_path / "image", output]
+    subprocess.run(compare, check=True, capture_output=True)
+    assert output.stat().st_blocks * 512 < 2 * MIB, "its holes are holes"
+    assert left(output) == [output.name]
+
+
+async def test_a_qcow2_image_that_is_wanted_as_such_is_not_changed(tmp_path, output):
+    backup = await make_qcow2(tmp_path, "zstd")
+    await export(backup, output, "qcow2")
+    assert output.read_bytes() == (tmp_path / "image").read_bytes()
+
+
+async def test_where_the_extents_are_not_known_before_there_is_a_copy(tmp_path, output):
+    backup = await make(tmp_path, "zstd", "image")
+    # As virt-backup makes it: nothing tells where the holes are.
+    packed = subprocess.run(["zstd", "-qc", tmp_path / "image"], check=True, capture_output=True)
+    backup.package.write_bytes(packed.stdout)
+    done = await export(backup, output, "qcow2")
+    assert done.verified
+    compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", tmp_path / "image", output]
+    subprocess.run(compare, check=True, capture_output=True)
+    assert output.stat().st_size < MIB, "its holes are holes"
+
+
+async def test_without_room_for_a_copy_nothing_is_begun(tmp_path, output):
+    backup = await make_qcow2(tmp_path, "directory")
+    text = re.sub('"data_bytes": [0-9]+', '"data_bytes": 1000000000000000', backup.path.read_text())
+    backup.path.write_text(text)
+    with pytest.raises(StorageError, match=r"need 931322\.6 GiB for a while"):
+        await export(backup, output, "raw")
+    assert left(output) == []
 
 
 async def test_an_existing_file_is_not_touched(tmp_path, output):

@@ -1,6 +1,7 @@
 """``virtbackup export``: write one disk of a backup as an image that any program reads."""
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.export import FORMATS, ExportRequest, export_disk
+from virtbackup_async.engine.export_target import STDOUT
 from virtbackup_async.engine.listing import find_backup
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
@@ -25,7 +27,7 @@ from virtbackup_async.images.buffers import BufferPool
 @click.argument("group", shell_complete=group_names)
 @click.argument("domain", shell_complete=domain_names)
 @click.argument("disk")
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
 @click.option(
     "--format",
@@ -49,10 +51,22 @@ def command(  # noqa: PLR0913 -- one for each argument
     """Write one disk of a backup as one image, without others below it.
 
     DISK (vda) of DOMAIN's backup in GROUP is checked against its digest, and becomes the new file
-    OUTPUT.
+    OUTPUT, or goes to standard output if OUTPUT is -. Then the exit status says whether what was
+    written is whole.
     """
+    if output == STDOUT:
+        _check_stdout(settings)
     work = partial(_export, (group, domain, date), disk, output, image_format)
-    run(settings, configured(settings.config_path, work), None if settings.quiet else Result())
+    is_quiet = settings.quiet or output == STDOUT
+    run(settings, configured(settings.config_path, work), None if is_quiet else Result())
+
+
+def _check_stdout(settings: Settings) -> None:
+    """Refuse what would mix with the image, before anything is done."""
+    if settings.json:
+        raise click.UsageError("--json writes where the image would go: give OUTPUT a name")
+    if sys.stdout.isatty():
+        raise click.UsageError("an image is nothing for a terminal: give OUTPUT a name, or a pipe")
 
 
 async def _export(  # noqa: PLR0913, PLR0917 -- the command's own

@@ -1,0 +1,94 @@
+"""Where an exported image goes: a new file, or standard output.
+
+Called by ``export``. Invariants: no existing file is touched; a file that has its name is whole,
+and what a failure or a cancellation leaves of it is nothing. Of standard output nobody can take
+back what was written: it is said then that this is not the whole.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.events import Emit, Warned
+from virtbackup_async.images import durable
+from virtbackup_async.images.front_to_back import write_qcow2, write_raw
+from virtbackup_async.images.outlet import Outlet, create_outlet, open_stdout
+from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import Progress
+
+STDOUT: Final = Path("-")
+_DEFAULT_WORK_DIRECTORY: Final = "/var/tmp"  # noqa: S108 -- made there with a random name, private
+
+
+class Target(Protocol):
+    """Takes one image.
+
+    Attributes:
+        work_directory: where copies that are needed for moments have room.
+    """
+
+    work_directory: Path
+
+    async def take(self, stream: DiskStream, on_progress: Progress, *, wrap: bool) -> None:
+        """Write the stream as it is, or wrapped: the disk that it is, as qcow2."""
+
+
+@asynccontextmanager
+async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[Target]:
+    """Give the way to ``output``; a file gets its name when the block has ended well.
+
+    Raises:
+        StorageError: the output exists already, or its directory is full or not writable.
+    """
+    if output == STDOUT:
+        with open_stdout() as outlet, _saying_that_it_is_not_whole(domain, emit):
+            yield _Stdout(outlet)
+        return
+    if await to_thread.run_sync(os.path.lexists, output):
+        raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
+    part = durable.temporary_path(output.parent)
+    try:
+        yield _NewFile(part)
+        await durable.rename_exclusively(part, output)
+        await durable.sync_directory(output.parent)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(part.unlink, True)  # noqa: FBT003 -- it may be gone
+
+
+class _NewFile:
+    def __init__(self, path: Path) -> None:
+        self.work_directory = path.parent
+        self._path = path
+
+    async def take(self, stream: DiskStream, on_progress: Progress, *, wrap: bool) -> None:
+        if not wrap:
+            await write_sparse(stream, self._path, on_progress)
+            return
+        with create_outlet(self._path) as outlet:
+            await write_qcow2(stream, outlet, on_progress)
+
+
+class _Stdout:
+    def __init__(self, outlet: Outlet) -> None:
+        self.work_directory = Path(os.environ.get("TMPDIR") or _DEFAULT_WORK_DIRECTORY)
+        self._outlet = outlet
+
+    async def take(self, stream: DiskStream, on_progress: Progress, *, wrap: bool) -> None:
+        write = write_qcow2 if wrap else write_raw
+        await write(stream, self._outlet, on_progress)
+
+
+@contextmanager
+def _saying_that_it_is_not_whole(domain: str, emit: Emit) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        emit(Warned("what was written to standard output is not the whole disk", domain))
+        raise

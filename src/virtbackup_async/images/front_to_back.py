@@ -1,0 +1,100 @@
+"""A disk stream written from front to back: as raw, or as qcow2.
+
+::
+
+    stream   |     |  chunk  |         |chunk|             with ranges of data, ascending
+    pieces   |head|table|  of the disk  |table|  of the disk  |
+    outlet    head table  000 data 000   table  data 000
+
+Called by ``export``, whether the outlet is a pipe or a file.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from anyio import to_thread
+
+from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.outlet import Outlet
+from virtbackup_async.images.qcow2 import Qcow2Layout
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.extent import Extent
+
+_NOWHERE: Final = Extent(0, 0)
+
+
+async def write_raw(stream: DiskStream, outlet: Outlet, on_progress: Callable[[int], None]) -> None:
+    """Write the image as it is; its digest is known afterwards.
+
+    Raises:
+        StorageError: nobody reads any more, or the target is full or failed.
+    """
+    await _write(stream, outlet, [Extent(0, stream.size_bytes)], on_progress)
+
+
+async def write_qcow2(
+    stream: DiskStream, outlet: Outlet, on_progress: Callable[[int], None]
+) -> None:
+    """Write the raw image that the stream is as qcow2; its extents must be known.
+
+    Raises:
+        StorageError: nobody reads any more, or the target is full or failed.
+    """
+    layout = Qcow2Layout(stream.size_bytes, stream.data_extents or ())
+    await _write(stream, outlet, layout.pieces(), on_progress)
+
+
+async def _write(
+    stream: DiskStream,
+    outlet: Outlet,
+    pieces: Iterable[bytes | Extent],
+    on_progress: Callable[[int], None],
+) -> None:
+    interleaved = _Interleaved(outlet, iter(pieces))
+    async for chunk in stream.chunks():
+        await to_thread.run_sync(interleaved.add, chunk)
+        on_progress(stream.data_bytes)
+    await to_thread.run_sync(interleaved.finish)
+
+
+class _Interleaved:
+    """The blocking side: puts data between what stands around it, and zeros where there is none."""
+
+    def __init__(self, outlet: Outlet, pieces: Iterator[bytes | Extent]) -> None:
+        self._outlet = outlet
+        self._pieces = pieces
+        # What is still to be written of the part of the disk that we are at.
+        self._part: Extent | None = _NOWHERE
+
+    def add(self, chunk: Chunk) -> None:
+        for extent in chunk.ranges:
+            start = extent.start - chunk.offset
+            self._put(extent.start, chunk.data[start : start + extent.length])
+
+    def finish(self) -> None:
+        while self._part is not None:
+            self._outlet.zeros(self._part.length)
+            self._next_part()
+        self._outlet.finish()
+
+    def _put(self, offset: int, data: memoryview) -> None:
+        end = offset + len(data)
+        while self._part is not None and self._part.start < end:
+            part = self._part
+            # Zeros up to the data, then as much of the data as is in this part.
+            start = min(max(part.start, offset), part.end)
+            stop = min(part.end, end)
+            self._outlet.zeros(start - part.start)
+            if start < stop:
+                self._outlet.write(data[start - offset : stop - offset])
+            self._part = Extent(stop, part.end - stop)
+            if stop == part.end:
+                self._next_part()
+
+    def _next_part(self) -> None:
+        for piece in self._pieces:
+            if isinstance(piece, Extent):
+                self._part = piece
+                return
+            self._outlet.write(memoryview(piece))
+        self._part = None

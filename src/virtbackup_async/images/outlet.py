@@ -1,0 +1,146 @@
+"""A file or a pipe that is written from front to back: where ``export`` puts an image.
+
+Invariants: holes stay holes where the file can have them; a reader of a pipe who takes his time
+holds nobody up who wants to stop.
+"""
+
+import fcntl
+import os
+import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from anyio import from_thread
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.images.durable import FILE_MODE, storage_error
+from virtbackup_async.images.write_behind import WriteBehind
+
+_ZEROS: Final = memoryview(bytes(1024 * 1024))
+# As much as an unprivileged process may ask for, on most systems.
+_PIPE_BYTES: Final = 1024 * 1024
+_POLL_MS: Final = 100
+
+
+class Outlet:
+    """Where to write; its calls block, and are for worker threads, one at a time."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd = fd
+        self._path = path
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._position = os.lseek(fd, 0, os.SEEK_CUR) if self._is_file else 0
+        self._behind = WriteBehind(fd) if self._is_file else None
+        self._can_skip = self._is_file and self._ends_here() and not self._appends()
+        self._room = select.poll()
+        self._room.register(fd, select.POLLOUT)
+        # A pipe that would block takes at least so much, if it has room for anything.
+        self._at_once = len(_ZEROS) if self._is_file or self._is_non_blocking() else select.PIPE_BUF
+
+    def write(self, data: memoryview) -> None:
+        """Write all of ``data``.
+
+        Raises:
+            StorageError: nobody reads any more, or the target is full or failed.
+        """
+        while data:
+            data = data[self._write_some(data[: self._at_once]) :]
+
+    def zeros(self, length_bytes: int) -> None:
+        """Write so many zeros, or leave a hole."""
+        if self._can_skip:
+            self._position += length_bytes
+            os.lseek(self._fd, self._position, os.SEEK_SET)
+            return
+        while length_bytes:
+            piece = _ZEROS[:length_bytes]
+            self.write(piece)
+            length_bytes -= len(piece)
+
+    def finish(self) -> None:
+        """Give a file its length, and make it durable."""
+        if self._behind is None:
+            return
+        try:
+            if self._can_skip:
+                os.ftruncate(self._fd, self._position)
+            self._behind.finish()
+        except OSError as error:
+            raise storage_error("write", self._path, error) from error
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            while True:
+                self._wait_for_room()
+                with suppress(BlockingIOError):
+                    count = os.write(self._fd, data)
+                    break
+            self._position += count
+            if self._behind is not None and self._behind.gather(self._position, count):
+                self._behind.push()
+        except BrokenPipeError as error:
+            raise StorageError(f"nobody reads {self._path} any more") from error
+        except OSError as error:
+            raise storage_error("write", self._path, error) from error
+        return count
+
+    def _wait_for_room(self) -> None:
+        while not self._is_file and not self._room.poll(_POLL_MS):
+            from_thread.check_cancelled()
+
+    def _ends_here(self) -> bool:
+        return os.fstat(self._fd).st_size <= self._position
+
+    def _appends(self) -> bool:
+        return bool(fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_APPEND)
+
+    def _is_non_blocking(self) -> bool:
+        return not os.get_blocking(self._fd)
+
+
+@contextmanager
+def open_stdout() -> Iterator[Outlet]:
+    """Write to standard output. Blocks for moments."""
+    fd = _own_stdout()
+    try:
+        yield Outlet(fd, Path("standard output"))
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def create_outlet(path: Path) -> Iterator[Outlet]:
+    """Write a new private file; when the block fails, it is removed. Blocks for moments.
+
+    Raises:
+        StorageError: it exists, or its directory is missing, full or not writable.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise storage_error("create", path, error) from error
+    try:
+        yield Outlet(fd, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _own_stdout() -> int:
+    """Return a descriptor of standard output: of a pipe one that never blocks, if it can be had.
+
+    To change the one that we were given would change it for all who share it.
+    """
+    stdout = 1
+    if stat.S_ISFIFO(os.fstat(stdout).st_mode):
+        with suppress(OSError):
+            fd = os.open(f"/proc/self/fd/{stdout}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            return fd
+    return os.dup(stdout)
