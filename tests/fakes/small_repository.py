@@ -1,8 +1,10 @@
 """Backups of small images in a repository, made and read by the packager, without an engine."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fakes.sudden_death import killed_everywhere
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
@@ -78,3 +80,29 @@ class SmallRepository:
             return sorted(id_ for segment in index.segments for id_ in ids_of(segment))
         finally:
             index.close()
+
+
+def each_death(
+    directory: Path,
+    prepare: Callable[[SmallRepository], None],
+    work: Callable[[SmallRepository], None],
+) -> Iterator[SmallRepository]:
+    """Give the place after each death of ``work``, each made from the same beginning."""
+    begun = SmallRepository(directory / "begun" / "target")
+    prepare(begun)
+    place = directory / "place"
+
+    def work_on_copy():
+        work(SmallRepository(place / "target"))
+
+    def renew():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(begun.target.parent, place)
+
+    renew()
+    deaths = 0
+    for _ in killed_everywhere(work_on_copy):
+        deaths += 1
+        yield SmallRepository(place / "target")
+        renew()
+    assert deaths > 10, "it was not killed where it does something"

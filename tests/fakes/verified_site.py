@@ -23,7 +23,7 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.target = root / "t"
-        self.target.mkdir()
+        self.target.mkdir(parents=True)
         self.events: list[Event] = []
 
     def configure(self, **groups: dict) -> Config:

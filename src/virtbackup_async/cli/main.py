@@ -35,6 +35,10 @@ _COMMANDS = {
         "virtbackup_async.cli.commands.doctor", "Look for what would make backups fail."
     ),
     "verify": Entry("virtbackup_async.cli.commands.verify", "Read backups back and check them."),
+    "repair": Entry(
+        "virtbackup_async.cli.commands.repair",
+        "Mend a repository, so that the next backups make it whole.",
+    ),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
     "stats": Entry(
         "virtbackup_async.cli.commands.stats", "Say how much the backups hold and take."

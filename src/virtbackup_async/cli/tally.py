@@ -31,6 +31,7 @@ from virtbackup_async.events import (
     PendingUndone,
     RemovalFailed,
     RepositoryDamaged,
+    RepositoryRepaired,
     RestoreDone,
     RestoreStarted,
     Summary,
@@ -39,6 +40,7 @@ from virtbackup_async.events import (
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
+REPAIR_HINT = "Run 'virtbackup repair'."
 UNEXPECTED_HINT = "Run again with -d to see where."
 
 
@@ -95,6 +97,8 @@ class Tally:
                 self._damaged.append(event)
             case RepositoryDamaged():
                 self._damaged_files += 1
+            case RepositoryRepaired(left_chunks=0):
+                self._damaged_files = 0
             case _:
                 self._count_cleaning(event)
 
@@ -168,7 +172,7 @@ class Tally:
             code = CorruptError.exit_code if CorruptError.exit_code in codes else codes[0]
             return code, f"{len(self._damaged)} of {total} backups could not be verified"
         if self._damaged_files:
-            return CorruptError.exit_code, "a repository is damaged"
+            return CorruptError.exit_code, f"a repository is damaged. {REPAIR_HINT}"
         if self._failed:
             total = len(self._failed) + len(self._done)
             return BackupsFailedError.exit_code, f"{len(self._failed)} of {total} backups failed"

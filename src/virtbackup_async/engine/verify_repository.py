@@ -37,10 +37,21 @@ async def verify_repository(target: Path, backups: Sequence[Chosen], verdicts: V
     try:
         repository = await to_thread.run_sync(_find, target)
         async with open_check(repository, verdicts.emit) as opened:
-            await _Verifying(repository, opened, verdicts).verify(backups)
+            await verify_opened(repository, opened, backups, verdicts)
     except VirtBackupError as error:
         for backup in backups:
             await verdicts.bad(backup, error)
+
+
+async def verify_opened(
+    repository: Repository, opened: OpenedCheck, backups: Sequence[Chosen], verdicts: Verdicts
+) -> None:
+    """Verify backups in a repository that is open; a last event for each of them.
+
+    Raises:
+        StorageError: the repository cannot be read.
+    """
+    await _Verifying(repository, opened, verdicts).verify(backups)
 
 
 def _find(target: Path) -> Repository:

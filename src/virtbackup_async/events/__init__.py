@@ -58,6 +58,7 @@ from virtbackup_async.events.verify import (
     RepositoryChecked,
     RepositoryDamaged,
     RepositoryProgress,
+    RepositoryRepaired,
     VerifyDone,
     VerifyFailed,
     VerifyStarted,
@@ -95,6 +96,7 @@ __all__ = [
     "RepositoryChecked",
     "RepositoryDamaged",
     "RepositoryProgress",
+    "RepositoryRepaired",
     "RepositoryStats",
     "RepositorySwept",
     "RestoreDone",
@@ -128,6 +130,7 @@ Event = (
     | RepositoryProgress
     | RepositoryDamaged
     | RepositoryChecked
+    | RepositoryRepaired
     | ListedBackup
     | ListedDomain
     | DomainStats

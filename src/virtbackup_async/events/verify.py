@@ -82,6 +82,25 @@ class RepositoryDamaged(Struct, frozen=True):
     chunks: int
 
 
+class RepositoryRepaired(Struct, frozen=True):
+    """What could be mended of a repository is mended; the backups' own lines say what is lost.
+
+    ``dropped_chunks`` are not in the index any more: the next backup stores those again that it
+    still finds on a disk, and the backups that need them are whole then. ``left_chunks`` are bad
+    too, but belong to a backup that runs. ``waiting_maps`` are maps that are damaged or still miss
+    chunks; the sweep knows of them.
+    """
+
+    kind: ClassVar[str] = "repository_repaired"
+    target: str
+    dropped_chunks: int
+    left_chunks: int
+    indexed_chunks: int
+    removed_segments: int
+    mended_heads: int
+    waiting_maps: int
+
+
 class RepositoryChecked(Struct, frozen=True):
     """The chunks of a repository that some backups need have been checked, each of them once."""
 

@@ -76,6 +76,7 @@ class Checking:
         needed: for each segment, which of its records are to be checked.
         bad: and which of those cannot be read.
         damage: what was found, by pack.
+        newer: set if a pack is of a newer program.
     """
 
     def __init__(self, repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
@@ -95,6 +96,8 @@ class Checking:
         self._counts = np.zeros(len(names), dtype=np.int64)
         self._turn = Lock()
         self.damage: dict[int, PackDamage] = {}
+        self.newer: CorruptError | None = None
+        self._damaged_heads: set[int] = set()
 
     def need(self, ids: bytes) -> int:
         """Ask for some chunks, 32 bytes each, in all their places. Blocks.
@@ -202,6 +205,16 @@ class Checking:
         """Whether any place is bad."""
         return any(bad.any() for bad in self.bad)
 
+    def bad_segments(self) -> Iterator[tuple[Segment, Flags]]:
+        """Give the segments in which something is bad, and which of their records are."""
+        for segment, bad in zip(self._index.segments, self.bad, strict=True):
+            if bad.any():
+                yield segment, bad
+
+    def packs_with_damaged_heads(self) -> list[bytes]:
+        """Return the packs whose heads alone are known to be damaged."""
+        return [self._packs[number] for number in sorted(self._damaged_heads)]
+
     def _is_readable(self, id_: bytes) -> bool:
         """Look at each place of a chunk: two in one segment count as one before."""
         for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
@@ -252,6 +265,7 @@ class Checking:
             self._damage_of(number, "it is missing")
         except CorruptError as error:
             self.damage[number] = PackDamage(path, error.message)
+            self.newer = error if error.hint else self.newer
         return 0
 
     def _look_at(self, path: Path, number: int) -> int:
@@ -266,6 +280,7 @@ class Checking:
             else:
                 # Its chunks are good by themselves, and readers do not need it.
                 self._damage_of(number, "its head is damaged")
+                self._damaged_heads.add(number)
             return length_bytes
         finally:
             os.close(fd)

@@ -14,7 +14,7 @@ from typing import Final
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
-from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.damage import REPAIR_HINT, reading
 from virtbackup_async.repository.layout import Repository, open_file, read_exactly
 from virtbackup_async.repository.segments import Location, open_readable_index
 
@@ -46,7 +46,7 @@ class ChunkReader:
         try:
             return self._read(id_)
         except FileNotFoundError as error:
-            raise CorruptError(f"pack is missing: {error.filename}") from error
+            raise CorruptError(f"pack is missing: {error.filename}", hint=REPAIR_HINT) from error
 
     def read_blob(self, id_: bytes, location: Location) -> bytes:
         """Return what a pack holds of a chunk, which is as good as its id says. Blocks.
@@ -95,7 +95,7 @@ class ChunkReader:
         message = f"chunk {id_.hex()} is missing in {self._repository.path}"
         if self._damaged:
             message += f": {self._damaged[0].error.message}"
-        return CorruptError(message)
+        return CorruptError(message, hint=REPAIR_HINT)
 
     def _read_at(self, location: Location) -> tuple[bytes, Path]:
         path = self._repository.pack_path(location.pack)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import remove_file, replace_file, storage_error
 from virtbackup_async.repository import sealed_json
+from virtbackup_async.repository.damage import REPAIR_HINT, mendable
 from virtbackup_async.repository.layout import Repository, open_file
 
 
@@ -46,8 +47,10 @@ def read_condemned(repository: Repository) -> Condemned:
         packs = frozenset(map(bytes.fromhex, value["packs"]))
         waiting_for = value["waiting_for"]
         return Condemned(packs, None if waiting_for is None else frozenset(map(str, waiting_for)))
+    except CorruptError as error:
+        raise mendable(error) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptError(f"cannot be understood: {path}") from error
+        raise CorruptError(f"cannot be understood: {path}", hint=REPAIR_HINT) from error
     except OSError as error:
         raise storage_error("read", path, error) from error
 

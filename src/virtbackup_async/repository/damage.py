@@ -3,8 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from virtbackup_async.errors import CorruptError
+
+REPAIR_HINT: Final = "Run 'virtbackup repair'."
+
+
+def mendable(error: CorruptError) -> CorruptError:
+    """Return the error with what to do, unless it says something else itself."""
+    return CorruptError(error.message, hint=error.hint or REPAIR_HINT)
 
 
 @contextmanager

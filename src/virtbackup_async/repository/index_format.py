@@ -91,7 +91,10 @@ def check_head(data: bytes, repository_id: bytes) -> None:
     if (version, flags) != (VERSION, 0):
         raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
     if found != repository_id:
-        raise CorruptError("it belongs to another repository")
+        raise CorruptError(
+            "it belongs to another repository",
+            hint="Copy a target as a whole, its repository included.",
+        )
 
 
 def encode_records(records: Iterable[Record]) -> Records:

@@ -5,6 +5,7 @@
     TARGET/.virtbackup-repository/
     |-- repository                   what it is: id, version, length of chunks
     |-- condemned                    packs that no writer may count on any more (see sweep.py)
+    |-- damaged                      maps that cannot be mended (see known_damage.py)
     |-- packs/1f/1f...0007.pack      chunks; the name's first 24 digits are its writer's
     |-- index/1f...-7.index          where they are, a segment for some of them
     `-- leases/1f...                 a writer that lives, or the sweeper
@@ -56,6 +57,10 @@ class Repository(Struct, frozen=True):
     @property
     def condemned(self) -> Path:
         return self.path / "condemned"
+
+    @property
+    def damaged(self) -> Path:
+        return self.path / "damaged"
 
     def pack_path(self, pack: bytes) -> Path:
         """Return the path of a pack."""

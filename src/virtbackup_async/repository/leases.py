@@ -31,6 +31,7 @@ from virtbackup_async.repository.layout import (
 
 REFRESH_S: Final = 60
 EXPIRY_S: Final = 3600
+SWEEPER: Final = "sweep"
 _NOTE_MAX_BYTES: Final = 4096
 
 
@@ -97,6 +98,29 @@ def take_lease(directory: Path, token: str) -> Lease:
         os.close(fd)
         raise
     return Lease(directory / token, fd)
+
+
+def take_sweep_lease(repository: Repository) -> Lease:
+    """Be the one that removes packs and replaces segments of others. Blocks.
+
+    Raises:
+        LockHeldError: a sweep or a repair is under way.
+        StorageError: it cannot be written.
+    """
+    with suppress(LockHeldError):
+        return take_lease(repository.leases, SWEEPER)
+    # Its holder may be dead: then this breaks it.
+    living_holders(repository.leases)
+    return take_lease(repository.leases, SWEEPER)
+
+
+def living_writers(repository: Repository) -> frozenset[str]:
+    """Return the tokens of those that live, other than who sweeps; break the leases of the dead.
+
+    Raises:
+        StorageError: the leases cannot be read.
+    """
+    return living_holders(repository.leases) - {SWEEPER}
 
 
 def living_holders(directory: Path) -> frozenset[str]:

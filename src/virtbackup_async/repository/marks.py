@@ -10,6 +10,8 @@ Called by the sweep; memory: what was gathered, 100 MB at most. The maps are rea
 """
 
 import os
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,8 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import storage_error
 from virtbackup_async.repository.chunk_maps import ChunkMap, open_map
 from virtbackup_async.repository.chunks import ID_BYTES
+from virtbackup_async.repository.damage import REPAIR_HINT, mendable
+from virtbackup_async.repository.known_damage import read_known_damage, readable_ids
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.lookup import IDS_AT_ONCE
 from virtbackup_async.repository.needed import Marks
@@ -34,8 +38,8 @@ def mark_all(
     A map without a definition counts like any other: its backup may be about to end.
 
     Raises:
-        CorruptError: a map is damaged, or the index does not know a chunk of it. What is needed is
-            not known then, so nothing may be removed.
+        CorruptError: a map is damaged, or the index does not know a chunk of it, and ``repair`` has
+            not seen that. What is needed is not known then, so nothing may be removed.
         StorageError: a directory cannot be read.
     """
     gathered = _Gathered(repository, marks, on_step)
@@ -45,6 +49,7 @@ def mark_all(
             with suppress(FileNotFoundError):
                 gathered.take(path)
         gathered.look_up()
+        gathered.refuse_missing()
     finally:
         gathered.close()
 
@@ -86,8 +91,22 @@ class _Gathered:
         self._ids = bytearray()
         self._starts: list[tuple[int, Path]] = []
         self._last: ChunkMap | None = None
+        self._known = read_known_damage(repository)
+        self._missing: Counter[Path] = Counter()
 
     def take(self, path: Path) -> None:
+        """Gather what a map needs, or what can be read of that if it is known to be damaged."""
+        known = self._known.of(path)
+        if known is None or not known.is_damaged:
+            try:
+                self._take_whole(path)
+            except CorruptError as error:
+                raise mendable(error) from error
+        else:
+            self._starts.append((len(self._ids) // ID_BYTES, path))
+            self._ids += readable_ids(path)
+
+    def _take_whole(self, path: Path) -> None:
         """Gather what a map needs, but for what it has in common with the one before."""
         chunk_map = open_map(path)
         before, self._last = self._last, chunk_map
@@ -110,19 +129,28 @@ class _Gathered:
                 before.close()
 
     def look_up(self) -> None:
-        """Mark all that was gathered.
-
-        Raises:
-            CorruptError: the index does not know some of it.
-        """
-        missing = self._marks.mark(self._ids)
-        if missing:
-            start, path = max(begun for begun in self._starts if begun[0] <= missing[0])
-            behind = min((at for at, _ in self._starts if at > start), default=len(self._ids))
-            count = sum(start <= place < behind for place in missing)
-            raise CorruptError(f"{count} chunks of {path} are missing in {self._repository.path}")
+        """Mark all that was gathered, and note of which maps the index does not know it."""
+        starts = [start for start, _ in self._starts]
+        for place in self._marks.mark(self._ids):
+            self._missing[self._starts[bisect_right(starts, place) - 1][1]] += 1
         self._ids = bytearray()
         self._starts.clear()
+
+    def refuse_missing(self) -> None:
+        """See that no more is missing than is known to be.
+
+        Raises:
+            CorruptError: more is.
+        """
+        for path, count in self._missing.items():
+            # A map that is gone by now needs nothing any more.
+            with suppress(FileNotFoundError):
+                known = self._known.of(path)
+                if known is None or count > known.missing:
+                    raise CorruptError(
+                        f"{count} chunks of {path} are missing in {self._repository.path}",
+                        hint=REPAIR_HINT,
+                    )
 
     def close(self) -> None:
         if self._last is not None:

@@ -25,7 +25,7 @@ from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES, chunk_id
 MAGIC: Final = b"vbk-pack"
 VERSION: Final = 1
 PACK_BYTES: Final = 64 * 1024 * 1024
-_BLOB_MAGIC: Final = b"blob"
+BLOB_MAGIC: Final = b"blob"
 _HEAD: Final = struct.Struct("<8sHHI16s16s12x")
 _BLOB: Final = struct.Struct(f"<4sBBHII{ID_BYTES}s12x")
 _CHECKSUM: Final = struct.Struct("<I")
@@ -75,10 +75,23 @@ def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
         raise CorruptError("it is another pack than its name says")
 
 
+def repository_of(data: bytes, pack: bytes) -> bytes:
+    """Return the id of the repository that a pack was written for, from its first bytes.
+
+    Raises:
+        CorruptError: they are damaged, or those of another pack.
+    """
+    if not is_whole_head(data):
+        raise CorruptError("its head is damaged")
+    _, _, _, _, repository, _ = _HEAD.unpack_from(data)
+    check_head(data, repository, pack)
+    return bytes(repository)
+
+
 def encode_blob_head(head: BlobHead) -> bytes:
     """Return what stands before a chunk. Cipher and key are 0: not encrypted."""
     return _sealed(
-        _BLOB.pack(_BLOB_MAGIC, head.method, 0, 0, head.length_bytes, head.stored_bytes, head.id)
+        _BLOB.pack(BLOB_MAGIC, head.method, 0, 0, head.length_bytes, head.stored_bytes, head.id)
     )
 
 
@@ -99,7 +112,7 @@ def decode_blob_head(data: bytes) -> BlobHead:
     if len(data) < BLOB_HEAD_BYTES or not _is_whole(data[:BLOB_HEAD_BYTES]):
         raise CorruptError("the head of a chunk is damaged")
     magic, method, cipher, key, length_bytes, stored_bytes, id_ = _BLOB.unpack_from(data)
-    known = magic == _BLOB_MAGIC and method in set(Method) and (cipher, key) == (0, 0)
+    known = magic == BLOB_MAGIC and method in set(Method) and (cipher, key) == (0, 0)
     if not known or not 0 < length_bytes <= CHUNK_BYTES or stored_bytes > length_bytes:
         raise CorruptError("the head of a chunk cannot be understood")
     return BlobHead(id_, Method(method), length_bytes, stored_bytes)

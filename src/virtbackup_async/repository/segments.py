@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import remove_file, storage_error
 from virtbackup_async.repository import index_format as wire
-from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.damage import mendable, reading
 from virtbackup_async.repository.layout import (
     Repository,
     list_segments,
@@ -171,7 +171,7 @@ def open_index(repository: Repository) -> Index:
     index, damaged = open_readable_index(repository)
     if damaged:
         index.close()
-        raise damaged[0].error
+        raise mendable(damaged[0].error)
     return index
 
 

@@ -23,7 +23,6 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.errors import LockHeldError
 from virtbackup_async.images.durable import remove_file
 from virtbackup_async.repository.condemned import (
     Condemned,
@@ -38,7 +37,11 @@ from virtbackup_async.repository.layout import (
     segment_token,
     token_of,
 )
-from virtbackup_async.repository.leases import Lease, living_holders, remove_debris, take_lease
+from virtbackup_async.repository.leases import (
+    living_writers,
+    remove_debris,
+    take_sweep_lease,
+)
 from virtbackup_async.repository.marks import mark_all
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.needed import NOTHING, Marks, Need
@@ -46,7 +49,6 @@ from virtbackup_async.repository.rewriting import Place, Rewriting
 from virtbackup_async.repository.segment_writer import write_segment
 from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
 
-SWEEPER: Final = "sweep"
 REWRITE_BELOW: Final = 0.5
 MAX_SEGMENTS: Final = 8
 # Of what is copied, the places of so many chunks are in memory.
@@ -82,19 +84,11 @@ def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> 
         CorruptError: a map or the index is damaged: nothing was removed.
         StorageError: the repository is not writable, or full.
     """
-    lease = _hold(repository)
+    lease = take_sweep_lease(repository)
     try:
         return _Sweep(target, repository, on_step).run()
     finally:
         lease.release()
-
-
-def _hold(repository: Repository) -> Lease:
-    with suppress(LockHeldError):
-        return take_lease(repository.leases, SWEEPER)
-    # Its holder may be dead: then this breaks it.
-    living_holders(repository.leases)
-    return take_lease(repository.leases, SWEEPER)
 
 
 class _Sweep:
@@ -174,7 +168,7 @@ class _Sweep:
         return True
 
     def _writers(self) -> frozenset[str]:
-        return living_holders(self._repository.leases) - {SWEEPER}
+        return living_writers(self._repository)
 
     def _merge(self, index: Index, living: frozenset[str]) -> None:
         """Put one segment in the place of many: each backup leaves one."""

@@ -2,9 +2,8 @@
 
 import pytest
 
-from fakes.small_repository import content
-from fakes.stored_backup import DATE
-from fakes.verified_site import DAY_S, NOW, Site
+from fakes.shared_site import SharedSite, flip
+from fakes.verified_site import NOW
 from virtbackup_async.events import (
     DiskDamaged,
     RepositoryChecked,
@@ -14,42 +13,14 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
-from virtbackup_async.model.backup import Packager, Verification
+from virtbackup_async.model.backup import Verification
 from virtbackup_async.repository.chunks import CHUNK_BYTES
-from virtbackup_async.repository.layout import list_packs
 from virtbackup_async.repository.leases import take_lease
-from virtbackup_async.repository.store import find_repository
-
-PACKAGER = Packager("repository", {"compression_lvl": 1})
-
-
-class SharedSite(Site):
-    """A site whose backups are in a repository."""
-
-    async def back_up(self, chunks, domain="web", day=0):
-        (self.root / "of.raw").write_bytes(content(chunks))
-        return await self.store(PACKAGER, domain, DATE + day * DAY_S, "of.raw")
-
-    @property
-    def repository(self):
-        return find_repository(self.target)
-
-    @property
-    def packs(self):
-        """The packs, those of the first backup first."""
-        paths = [self.repository.pack_path(pack) for pack in list_packs(self.repository)]
-        return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
 @pytest.fixture
 def site(tmp_path):
     return SharedSite(tmp_path)
-
-
-def flip(path, at):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
 
 
 async def test_what_backups_share_is_read_once(site):

@@ -4,17 +4,12 @@ After each death: backups that were whole restore, what stands for a backup is o
 sweep removes all that nobody needs.
 """
 
-import shutil
-import tempfile
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
 
-from fakes.small_repository import SmallRepository, content
-from fakes.sudden_death import killed_everywhere
+from fakes.small_repository import content, each_death
 from virtbackup_async.repository import sweep as sweep_module
 from virtbackup_async.repository.layout import list_segments
 from virtbackup_async.repository.store import find_repository
@@ -26,38 +21,9 @@ BIG = content(range(1, 9))
 MERGED = 3
 
 
-@pytest.fixture
-def memory():
-    """A directory in memory: the tests make and remove it some hundred times."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        yield Path(directory)
-
-
 def run_sweep(place):
     repository = find_repository(place.target)
     return None if repository is None else sweep(place.target, repository, lambda: None)
-
-
-def each_death(directory: Path, prepare: Callable, work: Callable):
-    """Give the place after each death of ``work``, each made from the same beginning."""
-    begun = SmallRepository(directory / "begun" / "target")
-    prepare(begun)
-    place = directory / "place"
-
-    def work_on_copy():
-        work(SmallRepository(place / "target"))
-
-    def renew():
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(begun.target.parent, place)
-
-    renew()
-    deaths = 0
-    for _ in killed_everywhere(work_on_copy):
-        deaths += 1
-        yield SmallRepository(place / "target")
-        renew()
-    assert deaths > 10, "it was not killed where it does something"
 
 
 async def make(place, **backups):

@@ -15,9 +15,9 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import chunk_id
-from virtbackup_async.repository.leases import take_lease
+from virtbackup_async.repository.leases import SWEEPER, take_lease
 from virtbackup_async.repository.store import find_repository, make_repository
-from virtbackup_async.repository.sweep import SWEEPER, sweep
+from virtbackup_async.repository.sweep import sweep
 
 
 def named(data):

@@ -1,4 +1,4 @@
-"""What ``verify`` found, in text: a line a backup, the bad ones last, where they are seen.
+"""What ``verify`` and ``repair`` found, in text: a line a backup, the bad ones last.
 
 ::
 
@@ -28,6 +28,7 @@ from virtbackup_async.events import (
     Event,
     RepositoryChecked,
     RepositoryDamaged,
+    RepositoryRepaired,
     Summary,
     VerifyDone,
     VerifyFailed,
@@ -43,7 +44,9 @@ class Verified(Struct):
     done: list[VerifyDone] = field(default_factory=list)
     failed: list[VerifyFailed] = field(default_factory=list)
     disks: list[DiskDamaged] = field(default_factory=list)
-    repositories: list[RepositoryDamaged | RepositoryChecked] = field(default_factory=list)
+    repositories: list[RepositoryDamaged | RepositoryChecked | RepositoryRepaired] = field(
+        default_factory=list
+    )
 
     def add(self, event: Event) -> None:
         """Remember the events that belong to the result; the others pass."""
@@ -54,7 +57,7 @@ class Verified(Struct):
                 self.failed.append(event)
             case DiskDamaged():
                 self.disks.append(event)
-            case RepositoryDamaged() | RepositoryChecked():
+            case RepositoryDamaged() | RepositoryChecked() | RepositoryRepaired():
                 self.repositories.append(event)
             case _:
                 pass

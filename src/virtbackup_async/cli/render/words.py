@@ -20,6 +20,7 @@ from virtbackup_async.events import (
     RemovalFailed,
     RepositoryChecked,
     RepositoryDamaged,
+    RepositoryRepaired,
     RepositorySwept,
     RestoreDone,
     RestoreStarted,
@@ -96,6 +97,8 @@ def _damage_in_words(event: Event) -> str | None:
             return f"{event.target}: repository: {_damage(event)}"
         case RepositoryChecked():
             return f"{event.target}: repository: {_checked(event)}"
+        case RepositoryRepaired():
+            return f"{event.target}: repository: {_repaired(event)}"
         case _:
             return clean_in_words(event)
 
@@ -139,6 +142,19 @@ def _ranges(damaged: DiskDamaged) -> str:
 def _damage(damaged: RepositoryDamaged) -> str:
     costs = f" ({count(damaged.chunks, 'chunk')})" if damaged.chunks else ""
     return f"{damaged.error}{costs}"
+
+
+def _repaired(done: RepositoryRepaired) -> str:
+    facts = (
+        (done.dropped_chunks, "bad chunk", "taken out of the index"),
+        (done.left_chunks, "bad chunk", "left, of a backup that runs: repair again when it ended"),
+        (done.indexed_chunks, "chunk", "put back into the index"),
+        (done.removed_segments, "damaged segment", "removed"),
+        (done.mended_heads, "head", "of packs written anew"),
+        (done.waiting_maps, "image", "still not whole: see which in `verify`"),
+    )
+    words = [f"{count(number, noun)} {done_so}" for number, noun, done_so in facts if number]
+    return ", ".join(words) or "nothing to mend"
 
 
 def _checked(done: RepositoryChecked) -> str:

@@ -1,0 +1,40 @@
+"""``virtbackup repair``: mend a repository, so that the next backups make it whole."""
+
+from datetime import datetime
+from functools import partial
+
+import click
+
+from virtbackup_async.cli.completing import group_names
+from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render.verified import Verified
+from virtbackup_async.cli.run import run
+from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.events import Emit
+
+
+@click.command("repair", cls=Command, epilog=EXIT_STATUSES)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Read no data: take for good what is there, and as long as it should be.",
+)
+@shared_options
+def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None:
+    """Mend the repositories of groups' targets.
+
+    Reads all chunks, rebuilds the index from the packs where it is damaged, and takes out of it
+    what is lost, so that the next backup stores it again if a disk still has it. Removes no backup.
+    "verify" says what is damaged without changing anything.
+    """
+    work = partial(_repair, groups, quick=quick)
+    job = configured(settings.config_path, work)
+    run(settings, job, None if settings.quiet else Verified())
+
+
+async def _repair(groups: tuple[str, ...], config: Config, emit: Emit, *, quick: bool) -> None:
+    await run_repair(config, groups, datetime.now().astimezone(), emit, quick=quick)

@@ -1,0 +1,189 @@
+"""Mending a repository: what is damaged is taken out of the index, what the index lost is put back.
+
+::
+
+    put back      packs that no segment names are read: good chunks into new segments,
+                  then the segments that cannot be read are removed
+    head          a pack's head follows from its name: written anew in its place
+    take out      each segment that names bad places: one without them, then the old one goes
+    note          maps that are damaged, or still miss chunks                    known_damage.py
+
+Called by ``repair``, which holds the sweep's lease: backups and restores go on beside it. Each step
+is durable before the next, and a crash anywhere leaves what the next repair goes on with. No pack
+is ever removed, and no chunk that is good anywhere is forgotten. A backup that runs meanwhile and
+counts on a bad chunk is as damaged as it would have been; the next one finds the chunk missing, and
+stores it again.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.durable import remove_file, storage_error
+from virtbackup_async.repository import index_format, pack_format
+from virtbackup_async.repository.checking import Checking, Flags, OnStep
+from virtbackup_async.repository.condemned import read_condemned, remove_note
+from virtbackup_async.repository.layout import (
+    Repository,
+    list_packs,
+    new_token,
+    segment_token,
+    token_of,
+)
+from virtbackup_async.repository.leases import living_writers
+from virtbackup_async.repository.pack_walk import chunks_of_pack
+from virtbackup_async.repository.segment_writer import Content, content_of, write_segment
+from virtbackup_async.repository.segments import Location, Segment, open_readable_index
+
+CHUNKS_A_SEGMENT: Final = 65536
+_RECORDS_AT_ONCE: Final = 1 << 18
+
+
+def drop_damaged_note(repository: Repository) -> bool:
+    """Remove the note of condemned packs if it is damaged: the next sweep writes another. Blocks.
+
+    Returns:
+        Whether it was.
+    """
+    try:
+        read_condemned(repository)
+    except CorruptError:
+        remove_note(repository)
+        return True
+    return False
+
+
+def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
+    """Put into the index what packs hold that it does not name; remove damaged segments. Blocks.
+
+    Returns:
+        How many chunks were put back, and how many segments removed.
+
+    Raises:
+        StorageError: the repository is not writable, or full.
+        CorruptError: a segment is not damaged, but of a newer program or another repository.
+    """
+    # In this order: a writer that has ended by now has its packs in the index.
+    packs = list(list_packs(repository))
+    living = living_writers(repository)
+    index, damaged = open_readable_index(repository)
+    with closing(index):
+        named = {pack for segment in index.segments for pack in segment.packs}
+    nameless = [pack for pack in packs if pack not in named and token_of(pack) not in living]
+    count = _index_packs(repository, nameless, on_step)
+    removed = 0
+    for segment in damaged:
+        if segment.error.hint:
+            raise segment.error
+        if segment_token(segment.path) not in living:
+            remove_file(segment.path)
+            removed += 1
+    return count, removed
+
+
+def mend_heads(repository: Repository, checking: Checking) -> int:
+    """Write the heads of packs anew that are damaged. Blocks.
+
+    Returns:
+        How many.
+
+    Raises:
+        StorageError: a pack is not writable.
+    """
+    mended = 0
+    for pack in checking.packs_with_damaged_heads():
+        path = repository.pack_path(pack)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.pwrite(fd, pack_format.encode_head(repository.id, pack), 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise storage_error("write", path, error) from error
+        mended += 1
+    return mended
+
+
+def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
+    """Take bad places out of the index; those of writers that live, stay. Blocks.
+
+    Returns:
+        How many places were taken out, and how many stay.
+
+    Raises:
+        StorageError: the repository is not writable, or full.
+    """
+    living = living_writers(repository)
+    taken = left = 0
+    for segment, bad in checking.bad_segments():
+        count = int(np.count_nonzero(bad))
+        # Its writer may have merged it with others of its own since.
+        if segment_token(segment.path) in living or not segment.path.exists():
+            left += count
+            continue
+        path = repository.segment_path(new_token(), 0)
+        content = _without(segment, bad)
+        if content.at_most:
+            write_segment(repository, path, content)
+        remove_file(segment.path)
+        taken += count
+    return taken, left
+
+
+def _index_packs(repository: Repository, packs: list[bytes], on_step: OnStep) -> int:
+    token, count, segments = new_token(), 0, 0
+    found: list[tuple[bytes, Location]] = []
+
+    def publish() -> None:
+        nonlocal count, segments
+        if found:
+            path = repository.segment_path(token, segments)
+            write_segment(repository, path, content_of(found))
+            count += len(found)
+            segments += 1
+            found.clear()
+
+    for pack in packs:
+        for place in _chunks_of(repository.pack_path(pack), pack):
+            on_step()
+            found.append(place)
+        # A pack is never in two segments: one of them could be lost without anybody noticing.
+        if len(found) >= CHUNKS_A_SEGMENT:
+            publish()
+    publish()
+    return count
+
+
+def _chunks_of(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
+    with suppress(CorruptError, FileNotFoundError):
+        yield from chunks_of_pack(path, pack)
+
+
+def _without(segment: Segment, bad: Flags) -> Content:
+    """Return what is left of a segment: records, and the packs that they name."""
+    is_used = np.zeros(len(segment.packs), dtype=np.bool_)
+    for records in _good_records(segment, bad):
+        is_used[records["pack"]] = True
+    numbers = (np.cumsum(is_used) - 1).astype(np.uint32)
+    packs = [pack for pack, used in zip(segment.packs, is_used.tolist(), strict=True) if used]
+    at_most = int(len(bad) - np.count_nonzero(bad))
+
+    def blocks() -> Iterator[index_format.Records]:
+        for records in _good_records(segment, bad):
+            records["pack"] = numbers[records["pack"]]
+            yield records
+
+    return Content(packs, blocks(), at_most)
+
+
+def _good_records(segment: Segment, bad: Flags) -> Iterator[index_format.Records]:
+    for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+        end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+        yield segment.read_records(first, end)[~bad[first:end]]

@@ -1,0 +1,39 @@
+"""A target whose backups are in a repository, and damage to its files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fakes.small_repository import PACKAGER, content
+from fakes.stored_backup import DATE, StoredBackup
+from fakes.verified_site import DAY_S, Site
+from virtbackup_async.repository.layout import Repository, list_packs
+from virtbackup_async.repository.store import find_repository
+
+
+class SharedSite(Site):
+    """A site whose backups are in a repository."""
+
+    async def back_up(
+        self, chunks: Sequence[int], domain: str = "web", day: int = 0
+    ) -> StoredBackup:
+        """Back up an image of chunks that have numbers."""
+        (self.root / "of.raw").write_bytes(content(chunks))
+        return await self.store(PACKAGER, domain, DATE + day * DAY_S, "of.raw")
+
+    @property
+    def repository(self) -> Repository:
+        """The repository as it is now."""
+        return find_repository(self.target)
+
+    @property
+    def packs(self) -> list[Path]:
+        """The packs, those of the first backup first."""
+        paths = [self.repository.pack_path(pack) for pack in list_packs(self.repository)]
+        return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+
+
+def flip(path: Path, at: int) -> None:
+    """Flip a bit of one byte."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)

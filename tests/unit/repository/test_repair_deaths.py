@@ -1,0 +1,74 @@
+"""Killed at every file operation of a repair: nothing good is lost, and the next one ends it."""
+
+from functools import partial
+
+import anyio
+import pytest
+import yaml
+
+from fakes.shared_site import flip
+from fakes.small_repository import content, each_death
+from fakes.verified_site import NOW
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.events import RepositoryRepaired
+from virtbackup_async.repository.layout import list_segments
+from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.sweep import sweep
+
+GOOD = content([1, 2, 3])
+BAD = content([4, 5])
+
+
+def repair(place):
+    path = place.target.parent / "config.yml"
+    group = {"hosts": ["r:.*"], "target": str(place.target)}
+    path.write_text(yaml.safe_dump({"groups": {"all": group}}))
+    events = []
+    anyio.run(partial(run_repair, load_config(path), (), NOW, events.append, quick=False))
+    return [event for event in events if isinstance(event, RepositoryRepaired)]
+
+
+def damage(place):
+    """A chunk, the head of a pack, a segment, a map, the note and what it is: all damaged."""
+
+    async def make():
+        await place.back_up("good", GOOD)
+        (segment,) = list_segments(find_repository(place.target))
+        await place.back_up("bad", BAD)
+        (pack,) = set(place.packs()) - {first}
+        flip(pack, pack.stat().st_size - 1)
+        await place.back_up("unmapped", content([6]))
+        flip(place.map_path("unmapped"), 60)
+        flip(segment, 40)
+        flip(first, 20)
+        repository = find_repository(place.target)
+        repository.condemned.write_text("?")
+        flip(repository.path / "repository", 30)
+
+    async def make_first():
+        await place.back_up("good", GOOD)
+
+    anyio.run(make_first)
+    (first,) = place.packs()
+    place.remove("good")
+    anyio.run(make)
+
+
+@pytest.mark.timeout(300)
+def test_a_repair_that_dies_anywhere_loses_nothing(memory):
+    async def check(place):
+        assert await place.restored("good") == GOOD
+        # A backup that comes now heals what was lost, and nothing goes that is needed.
+        await place.back_up("again", BAD)
+        assert await place.restored("bad") == BAD
+
+    for place in each_death(memory, damage, repair):
+        (repaired,) = repair(place)
+        assert repaired.waiting_maps == 2
+        sweep(place.target, find_repository(place.target), lambda: None)
+        anyio.run(check, place)
+        (healed,) = repair(place)
+        assert (healed.dropped_chunks, healed.waiting_maps) == (0, 1)
+        flip(place.map_path("unmapped"), 60)
+        assert anyio.run(place.restored, "unmapped") == content([6])
