@@ -61,10 +61,11 @@ def backup_paths(found: FoundBackup) -> tuple[Path, ...]:
 
 async def occupied_bytes(paths: Iterable[Path]) -> int:
     """Return what the files take on their file system; holes take nothing."""
-    return await to_thread.run_sync(lambda: sum(map(_occupied_bytes, paths)))
+    return await to_thread.run_sync(lambda: sum(map(occupied_by, paths)))
 
 
-def _occupied_bytes(path: Path) -> int:
+def occupied_by(path: Path) -> int:
+    """Return what a file takes; 0 if it is gone. Blocks."""
     try:
         return path.lstat().st_blocks * _BLOCK_BYTES
     except OSError:

@@ -1,7 +1,7 @@
-"""How much the backups hold and take: ``stats``. Reads definitions and the index alone."""
+"""How much the backups hold and take: ``stats``."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from anyio import from_thread, to_thread
@@ -11,8 +11,10 @@ from msgspec.structs import asdict
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.dates import local_time
+from virtbackup_async.engine.freed import freed_by_each
 from virtbackup_async.engine.listing import GroupBackups, choose_backups
 from virtbackup_async.events import (
+    BackupStats,
     DayStats,
     DomainStats,
     Emit,
@@ -35,8 +37,17 @@ class _Sums(Struct, frozen=True):
     stored_bytes: int
 
 
-async def run_stats(config: Config, group_names: Sequence[str], emit: Emit) -> None:
+async def run_stats(
+    config: Config, group_names: Sequence[str], emit: Emit, *, each_backup: bool = False
+) -> None:
     """Say what is stored: for each domain, group and day, and for each repository.
+
+    Args:
+        config: the configuration.
+        group_names: the groups; none for all that have a target.
+        emit: told the figures.
+        each_backup: tell also what the removal of each backup would free, for which all maps of
+            a repository are read.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -45,11 +56,14 @@ async def run_stats(config: Config, group_names: Sequence[str], emit: Emit) -> N
         StorageError: a repository cannot be read.
     """
     scans: dict[Path, Scan] = {}
-    for chosen in await choose_backups(config, group_names, ()):
+    groups = await choose_backups(config, group_names, ())
+    for chosen in groups:
         if chosen.scan is not None:
             scans[chosen.target] = chosen.scan
         for event in _of_group(chosen):
             emit(event)
+    if each_backup:
+        await _say_of_each(groups, scans, emit)
     for target, scan in scans.items():
         measured = await to_thread.run_sync(_measure, target)
         if measured is not None:
@@ -71,6 +85,32 @@ def _of_group(chosen: GroupBackups) -> Iterator[Event]:
     yield GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
     for day, sums in _sums_by(chosen.backups, _day).items():
         yield DayStats(chosen.group, day, **asdict(sums))
+
+
+async def _say_of_each(
+    groups: Iterable[GroupBackups], scans: Mapping[Path, Scan], emit: Emit
+) -> None:
+    freed: dict[Path, int] = {}
+    for target, scan in scans.items():
+        freed |= await to_thread.run_sync(freed_by_each, target, scan.complete)
+    for chosen in groups:
+        for found in chosen.backups:
+            emit(_of_backup(chosen.group, found, freed[found.path]))
+
+
+def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
+    definition, sums = found.definition, _sums([found])
+    return BackupStats(
+        group=group,
+        domain=definition.domain_name,
+        backup=definition.name,
+        date=local_time(definition).isoformat(),
+        packager=definition.packager.type,
+        size_bytes=sums.size_bytes,
+        data_bytes=sums.data_bytes,
+        stored_bytes=sums.stored_bytes,
+        freed_bytes=freed_bytes,
+    )
 
 
 def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositoryStats:

@@ -48,6 +48,7 @@ from virtbackup_async.events.run import (
     Warned,
 )
 from virtbackup_async.events.stats import (
+    BackupStats,
     DayStats,
     DomainStats,
     GroupStats,
@@ -69,6 +70,7 @@ __all__ = [
     "BackupFailed",
     "BackupRemoved",
     "BackupStarted",
+    "BackupStats",
     "CleanVerdict",
     "DayStats",
     "DiskDamaged",
@@ -136,6 +138,7 @@ Event = (
     | DomainStats
     | GroupStats
     | DayStats
+    | BackupStats
     | RepositoryStats
     | HookFailed
     | Finding

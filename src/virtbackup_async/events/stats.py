@@ -44,6 +44,21 @@ class DayStats(Struct, frozen=True):
     stored_bytes: int
 
 
+class BackupStats(Struct, frozen=True):
+    """What one backup holds and takes, and how much room its removal alone would make."""
+
+    kind: ClassVar[str] = "backup_stats"
+    group: str
+    domain: str
+    backup: str
+    date: str
+    packager: str
+    size_bytes: int
+    data_bytes: int
+    stored_bytes: int
+    freed_bytes: int
+
+
 class RepositoryStats(Struct, frozen=True):
     """What the backups in a target's repository hold, and what all of it takes.
 

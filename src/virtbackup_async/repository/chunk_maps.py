@@ -22,6 +22,7 @@ from virtbackup_async.repository import map_format as wire
 from virtbackup_async.repository.chunks import extents_of
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
+    Repository,
     create_file,
     open_file,
     read_exactly,
@@ -187,6 +188,19 @@ def open_map(path: Path) -> ChunkMap:
         except BaseException:
             os.close(fd)
             raise
+
+
+def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
+    """See that a map is one of this repository.
+
+    Raises:
+        CorruptError: it is not.
+    """
+    if chunk_map.head.repository_id != repository.id:
+        raise CorruptError(
+            f"{chunk_map.path} belongs to another repository",
+            hint="Copy a target as a whole, its repository included.",
+        )
 
 
 def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:

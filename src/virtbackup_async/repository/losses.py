@@ -16,7 +16,7 @@ from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.checking import Checking, OnStep
-from virtbackup_async.repository.chunk_maps import ChunkMap, open_map
+from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of, length_of
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.lookup import IDS_AT_ONCE
@@ -105,19 +105,6 @@ def losses_of(path: Path, checking: Checking, on_step: OnStep) -> Losses:
         return _bounded(_lost_extents(chunk_map, checking, on_step))
     finally:
         chunk_map.close()
-
-
-def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
-    """See that a map is one of this repository.
-
-    Raises:
-        CorruptError: it is not.
-    """
-    if chunk_map.head.repository_id != repository.id:
-        raise CorruptError(
-            f"{chunk_map.path} belongs to another repository",
-            hint="Copy a target as a whole, its repository included.",
-        )
 
 
 def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> Iterator[Extent]:

@@ -19,7 +19,7 @@ from typing import Final
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import storage_error
-from virtbackup_async.repository.chunk_maps import ChunkMap, open_map
+from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
 from virtbackup_async.repository.known_damage import read_known_damage, readable_ids
@@ -70,14 +70,15 @@ def maps_of(target: Path) -> Iterable[Path]:
         return [
             path
             for name in names
-            for path in sorted((target / name).iterdir(), key=_disk_and_date)
+            for path in sorted((target / name).iterdir(), key=disk_and_date)
             if path.suffix == MAP_SUFFIX
         ]
     except OSError as error:
         raise storage_error("read", target, error) from error
 
 
-def _disk_and_date(path: Path) -> tuple[str, str]:
+def disk_and_date(path: Path) -> tuple[str, str]:
+    """Return what is the same in the names of a disk's maps, and what orders them."""
     return path.name.split("_", maxsplit=2)[-1], path.name
 
 
@@ -111,11 +112,7 @@ class _Gathered:
         chunk_map = open_map(path)
         before, self._last = self._last, chunk_map
         try:
-            if chunk_map.head.repository_id != self._repository.id:
-                raise CorruptError(
-                    f"{path} belongs to another repository",
-                    hint="Copy a target as a whole, its repository included.",
-                )
+            check_owner(chunk_map, self._repository)
             self._starts.append((len(self._ids) // ID_BYTES, path))
             for block in chunk_map.blocks():
                 self._on_step()

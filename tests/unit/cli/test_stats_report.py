@@ -9,7 +9,7 @@ from fakes.recorded_run import GIB, HOSTILE, summary
 from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.stats import Stats
-from virtbackup_async.events import DayStats, DomainStats, GroupStats, RepositoryStats
+from virtbackup_async.events import BackupStats, DayStats, DomainStats, GroupStats, RepositoryStats
 
 AMOUNTS = (10 * GIB, 4 * GIB, GIB)
 
@@ -54,6 +54,24 @@ def test_a_repository_has_both_ratios():
     assert shown(store)[-2:] == [
         "/b: repository of 12 backups: 80.0 GiB of data in 6.0 GiB",
         "  chunks: 84.0 GiB, different ones 8.0 GiB (10.5 to 1), compressed to 5.0 GiB (1.6 to 1)",
+    ]
+
+
+def backup(number, freed_bytes):
+    name = f"2026070{number}-030000_3_web"
+    date = f"2026-07-0{number}T03:00:00+00:00"
+    return BackupStats("main", "web", name, date, "repository", *AMOUNTS, freed_bytes)
+
+
+def test_backups_are_a_table_of_their_own():
+    assert shown(backup(1, 5), backup(2, GIB), width=90)[2:] == [
+        "group  backup                 packager    size      data     stored   frees",
+        "main   20260701-030000_3_web  repository  10.0 GiB  4.0 GiB  1.0 GiB  5 B",
+        "main   20260702-030000_3_web  repository  10.0 GiB  4.0 GiB  1.0 GiB  1.0 GiB",
+    ]
+    assert shown(backup(1, 5), width=60)[2:] == [
+        "backup                 data     stored   frees",
+        "20260701-030000_3_web  4.0 GiB  1.0 GiB  5 B",
     ]
 
 

@@ -12,6 +12,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.stats import run_stats
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.events import (
+    BackupStats,
     DayStats,
     DomainStats,
     GroupStats,
@@ -37,11 +38,11 @@ def make(tmp_path, target):
     return make
 
 
-async def said(tmp_path, **groups):
+async def said(tmp_path, *, each_backup=False, **groups):
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump({"groups": groups}))
     events = []
-    await run_stats(load_config(path), list(groups), events.append)
+    await run_stats(load_config(path), list(groups), events.append, each_backup=each_backup)
     return events
 
 
@@ -85,6 +86,26 @@ async def test_of_a_repository_equal_and_compressed_are_told_apart(tmp_path, tar
     assert store.chunk_bytes == 2 * DATA_BYTES, "two of the three chunks are equal"
     assert DATA_BYTES < store.chunk_stored_bytes < DATA_BYTES + 1024, "one of them compresses"
     assert store.chunk_stored_bytes < store.stored_bytes < store.chunk_stored_bytes + 1024
+
+
+async def test_of_each_backup_it_is_told_what_would_be_free_without_it(tmp_path, target, make):
+    for number, image in enumerate(["image", "image", "other"]):
+        await make("repository", date=DATE + number, image=image)
+    single = await make("zstd", "db")
+    unknown = await make("directory", "app")
+    strange = replace(unknown.definition, packager=Packager("strange"))
+    unknown.path.write_bytes(definition_file.dumps(strange))
+    group = {"target": str(target), "hosts": ["r:."]}
+    told = of(await said(tmp_path, each_backup=True, main=group), BackupStats)
+    freed = {one.backup: one.freed_bytes for one in told}
+    assert len(freed) == 5
+    files = [single.package, single.path]
+    assert freed[single.name] == sum(path.stat().st_blocks * 512 for path in files)
+    first, second, third = (one for one in told if one.domain == "web")
+    assert first.freed_bytes == second.freed_bytes < 16384, "the map and the definition"
+    assert DATA_BYTES < third.freed_bytes < DATA_BYTES + 16384
+    assert third.data_bytes == DATA_BYTES
+    assert third.date == datetime.fromtimestamp(DATE + 2, UTC).astimezone().isoformat()
 
 
 async def test_a_target_that_cannot_be_read_does_not_hide_the_others(tmp_path, target, make):

@@ -17,16 +17,24 @@ from virtbackup_async.events import Emit
 
 @click.command("stats", cls=Command, epilog=EXIT_STATUSES)
 @click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@click.option(
+    "-b",
+    "--backups",
+    "each_backup",
+    is_flag=True,
+    help="Show each backup too, and what its removal would free.",
+)
 @shared_options
-def command(settings: Settings, groups: tuple[str, ...]) -> None:
+def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -> None:
     """Say how much the backups of groups hold, and how much they take.
 
     Without a GROUP, of all groups in the configuration. The ratio is that of data to what was
     stored of it: by compression, and in a repository by storing once what is equal. What was added
     by day is that of the backups that are still there.
     """
-    run(settings, configured(settings.config_path, partial(_stats, groups)), Stats())
+    work = partial(_stats, groups, each_backup=each_backup)
+    run(settings, configured(settings.config_path, work), Stats())
 
 
-async def _stats(groups: tuple[str, ...], config: Config, emit: Emit) -> None:
-    await run_stats(config, groups, emit)
+async def _stats(groups: tuple[str, ...], config: Config, emit: Emit, *, each_backup: bool) -> None:
+    await run_stats(config, groups, emit, each_backup=each_backup)

@@ -11,6 +11,9 @@
     2026-07-01  ########################  4.1 GiB
     2026-07-02  ##                        310.0 MiB
 
+    backup                 packager    data      stored     frees
+    20260702-030000_3_web  repository  20.1 GiB  310.0 MiB  2.0 MiB
+
     /mnt/backups: repository of 28 backups: 57.4 GiB of data in 5.2 GiB
       chunks: 58.0 GiB, different ones 7.3 GiB (7.9 to 1), compressed to 5.1 GiB (1.4 to 1)
 """
@@ -23,6 +26,7 @@ from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.events import (
+    BackupStats,
     DayStats,
     DomainStats,
     Event,
@@ -31,6 +35,15 @@ from virtbackup_async.events import (
     Summary,
 )
 
+_BACKUP_COLUMNS = (
+    Column("group", may_go=True),
+    Column("backup"),
+    Column("packager", may_go=True),
+    Column("size", may_go=True),
+    Column("data"),
+    Column("stored"),
+    Column("frees"),
+)
 _COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "stored", "ratio")))
 
 
@@ -39,6 +52,7 @@ class Stats(Struct):
 
     amounts: list[DomainStats | GroupStats] = field(default_factory=list)
     days: dict[str, dict[str, int]] = field(default_factory=dict)
+    backups: list[BackupStats] = field(default_factory=list)
     repositories: list[RepositoryStats] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
@@ -50,6 +64,8 @@ class Stats(Struct):
                 self.amounts.append(event)
             case DayStats():
                 self.days.setdefault(event.group, {})[event.day] = event.stored_bytes
+            case BackupStats():
+                self.backups.append(event)
             case RepositoryStats():
                 self.repositories.append(event)
             case _:
@@ -64,6 +80,9 @@ class Stats(Struct):
             console.print()
             console.print(Text(printable(f"{group}: added by day"), style="bold"), soft_wrap=True)
             print_days(console, days)
+        if self.backups:
+            console.print()
+            print_columns(console, _BACKUP_COLUMNS, [_backup_row(one) for one in self.backups])
         for store in self.repositories:
             console.print()
             console.print(Text(printable(_line(store))), soft_wrap=True)
@@ -86,6 +105,18 @@ def _whose(amounts: DomainStats | GroupStats) -> str:
     if isinstance(amounts, DomainStats):
         return amounts.domain
     return count(amounts.domains, "domain")
+
+
+def _backup_row(backup: BackupStats) -> Row:
+    return {
+        "group": backup.group,
+        "backup": backup.backup,
+        "packager": backup.packager,
+        "size": size(backup.size_bytes),
+        "data": size(backup.data_bytes),
+        "stored": size(backup.stored_bytes),
+        "frees": size(backup.freed_bytes),
+    }
 
 
 def _line(store: RepositoryStats) -> str:
