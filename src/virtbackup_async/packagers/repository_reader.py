@@ -4,7 +4,9 @@ Opened by ``registry.py``. Each chunk is held against its id as it is read. All 
 before the first byte of its disk is read.
 """
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,9 +20,13 @@ from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.chunk_maps import ChunkMap, data_extents, open_map
 from virtbackup_async.repository.chunk_reader import ChunkReader
 from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.map_format import MapEntry
+from virtbackup_async.repository.pack_format import Data
 from virtbackup_async.repository.store import find_repository
 
 _SUFFIX = ".map"
+_THREADS = min(8, os.cpu_count() or 1)
+_ZEROS = bytes(CHUNK_BYTES)
 
 
 @asynccontextmanager
@@ -28,21 +34,26 @@ async def open_repository_reader(
     directory: Path, name: str, buffers: BufferPool
 ) -> AsyncIterator["RepositoryReader"]:
     """Read from the repository of the target that ``directory`` is in."""
-    reader = RepositoryReader(directory, name, buffers)
-    try:
-        yield reader
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(reader.close)
+    # Its threads start when there is something to read.
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decompress") as threads:
+        reader = RepositoryReader(directory, name, buffers, threads)
+        try:
+            yield reader
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(reader.close)
 
 
 class RepositoryReader:
     """The ``PackageReader`` of packages in a repository."""
 
-    def __init__(self, directory: Path, name: str, buffers: BufferPool) -> None:
+    def __init__(
+        self, directory: Path, name: str, buffers: BufferPool, threads: ThreadPoolExecutor
+    ) -> None:
         self._directory = directory
         self._name = name
         self._buffers = buffers
+        self._threads = threads
         self._chunks: ChunkReader | None = None
 
     @asynccontextmanager
@@ -67,7 +78,7 @@ class RepositoryReader:
         with reading(path):
             chunk_map = open_map(path)
         try:
-            return _MappedImage(chunk_map, self._open_chunks(path))
+            return _MappedImage(chunk_map, self._open_chunks(path), self._threads)
         except BaseException:
             chunk_map.close()
             raise
@@ -90,43 +101,57 @@ class RepositoryReader:
 
 
 class _MappedImage:
-    """An image in a repository; an ``ImageReader``."""
+    """An image in a repository; an ``ImageReader``. Its chunks are decompressed side by side."""
 
-    def __init__(self, chunk_map: ChunkMap, chunks: ChunkReader) -> None:
+    def __init__(
+        self, chunk_map: ChunkMap, chunks: ChunkReader, threads: ThreadPoolExecutor
+    ) -> None:
         self._map = chunk_map
         self._chunks = chunks
-        self._number = -1
-        self._chunk = memoryview(b"")
+        self._threads = threads
+        self._last: tuple[int, Future[Data]] | None = None
         self.size_bytes = chunk_map.head.size_bytes
         self.data_extents = data_extents(chunk_map.entries(), self.size_bytes)
 
     def read(self, offset: int, target: memoryview) -> None:
-        while target:
-            number, start = divmod(offset, CHUNK_BYTES)
-            length = min(len(target), CHUNK_BYTES - start)
-            self._go_to(number)
-            if len(self._chunk) < start + length:
+        pieces = list(_pieces(offset, target))
+        coming = [self._submit(number) for number, _, _ in pieces]
+        # All of them, even if one fails: nothing may be under way when the packs are closed.
+        wait(coming)
+        for (number, start, piece), chunk in zip(pieces, coming, strict=True):
+            data = memoryview(chunk.result())[start : start + len(piece)]
+            if len(data) < len(piece):
                 raise CorruptError(f"chunk {number} of {self._map.path} is too short")
-            target[:length] = self._chunk[start : start + length]
-            offset += length
-            target = target[length:]
+            piece[:] = data
 
     def close(self) -> None:
         self._map.close()
 
-    def _go_to(self, number: int) -> None:
-        if number == self._number:
-            return
-        entry = self._map.entry(number)
+    def _submit(self, number: int) -> Future[Data]:
+        """Begin to read a chunk, unless it is the last one: it may be asked for piece by piece."""
+        if self._last is None or self._last[0] != number:
+            entry = self._map.entry(number)
+            self._last = number, self._threads.submit(self._read, number, entry)
+        return self._last[1]
+
+    def _read(self, number: int, entry: MapEntry | None) -> Data:
         if entry is None:
             # Between two extents that were joined because there are too many.
-            self._chunk = memoryview(bytes(CHUNK_BYTES))
-        else:
-            try:
-                self._chunk = memoryview(self._chunks.read(entry.id))
-            except CorruptError as error:
-                raise _lost(self._map.path, number, error) from error
-        self._number = number
+            return _ZEROS
+        try:
+            return self._chunks.read(entry.id)
+        except CorruptError as error:
+            raise _lost(self._map.path, number, error) from error
+
+
+def _pieces(offset: int, target: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Give the chunks that ``target`` is of: number, where in the chunk, and the place for it."""
+    while target:
+        number, start = divmod(offset, CHUNK_BYTES)
+        piece = target[: CHUNK_BYTES - start]
+        yield number, start, piece
+        offset += len(piece)
+        target = target[len(piece) :]
 
 
 def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:

@@ -32,6 +32,7 @@ from virtbackup_async.repository.layout import (
 
 _ENTRIES_AT_ONCE: Final = 4096
 _BLOCK_ENTRIES: Final = 1 << 15
+_WORDS: Final = wire.ENTRY_BYTES // 8
 _PIECE_BYTES: Final = 1 << 16
 
 
@@ -137,10 +138,13 @@ class ChunkMap:
             if not first < end <= first + 2 * len(entries):
                 return np.zeros(len(entries), dtype=np.bool_)
             own = np.frombuffer(self._read(first, end - first), dtype=wire.ENTRY)
-        at = np.minimum(np.searchsorted(own["number"], numbers), len(own) - 1)
-        is_same: NDArray[np.bool_] = own["number"][at] == numbers
-        is_same &= own["id"][at] == entries["id"]
-        return is_same
+        if not np.array_equal(own["number"], numbers):
+            own = own[np.minimum(np.searchsorted(own["number"], numbers), len(own) - 1)]
+        # Compared as numbers, of which the second is the pages: these need not be the same.
+        is_same = own.view("<u8").reshape(-1, _WORDS) == entries.view("<u8").reshape(-1, _WORDS)
+        is_same[:, 1] = True
+        all_same: NDArray[np.bool_] = is_same.all(axis=1)
+        return all_same
 
     def entry(self, number: int) -> wire.MapEntry | None:
         """Return the entry of a chunk; None for one of zeros."""

@@ -30,7 +30,7 @@ class ChunkReader:
         self._packs: OrderedDict[bytes, int] = OrderedDict()
         self._turn = Lock()
 
-    def read(self, id_: bytes) -> bytes:
+    def read(self, id_: bytes) -> pack_format.Data:
         """Return a chunk. Blocks.
 
         Raises:
@@ -68,7 +68,7 @@ class ChunkReader:
         while self._packs:
             os.close(self._packs.popitem()[1])
 
-    def _read(self, id_: bytes) -> bytes:
+    def _read(self, id_: bytes) -> pack_format.Data:
         """Read a chunk from its first place that is good.
 
         Raises:

@@ -6,7 +6,7 @@
     map of Tuesday   | a | x | c |        of the same disk: only what differs
     gathered         a b c x ...          one pass over the index serves many maps
 
-Called by the sweep; memory: what was gathered, 100 MB at most. The maps are read by the block.
+Called by the sweep; memory: what was gathered, 130 MB at most. The maps are read by the block.
 """
 
 import os

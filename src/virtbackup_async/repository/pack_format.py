@@ -31,6 +31,8 @@ _BLOB: Final = struct.Struct(f"<4sBBHII{ID_BYTES}s12x")
 _CHECKSUM: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size + _CHECKSUM.size
 BLOB_HEAD_BYTES: Final = _BLOB.size + _CHECKSUM.size
+
+Data = bytes | memoryview
 MAX_BLOB_BYTES: Final = BLOB_HEAD_BYTES + CHUNK_BYTES
 
 
@@ -39,6 +41,9 @@ class Method(IntEnum):
 
     AS_IT_IS = 0
     ZSTD = 1
+
+
+_METHODS: Final = frozenset(Method)
 
 
 class BlobHead(Struct, frozen=True):
@@ -103,7 +108,7 @@ def encode_blob(id_: bytes, data: memoryview, compressed: bytes) -> bytes:
     return encode_blob_head(BlobHead(id_, method, len(data), len(payload))) + payload
 
 
-def decode_blob_head(data: bytes) -> BlobHead:
+def decode_blob_head(data: Data) -> BlobHead:
     """Return what stands before a chunk.
 
     Raises:
@@ -112,13 +117,13 @@ def decode_blob_head(data: bytes) -> BlobHead:
     if len(data) < BLOB_HEAD_BYTES or not _is_whole(data[:BLOB_HEAD_BYTES]):
         raise CorruptError("the head of a chunk is damaged")
     magic, method, cipher, key, length_bytes, stored_bytes, id_ = _BLOB.unpack_from(data)
-    known = magic == BLOB_MAGIC and method in set(Method) and (cipher, key) == (0, 0)
+    known = magic == BLOB_MAGIC and method in _METHODS and (cipher, key) == (0, 0)
     if not known or not 0 < length_bytes <= CHUNK_BYTES or stored_bytes > length_bytes:
         raise CorruptError("the head of a chunk cannot be understood")
     return BlobHead(id_, Method(method), length_bytes, stored_bytes)
 
 
-def decode_blob(blob: bytes, id_: bytes) -> bytes:
+def decode_blob(blob: Data, id_: bytes) -> Data:
     """Return the chunk of that id out of the blob that the index says is its.
 
     Raises:
@@ -127,10 +132,10 @@ def decode_blob(blob: bytes, id_: bytes) -> bytes:
     head = decode_blob_head(blob)
     if head.id != id_ or len(blob) != BLOB_HEAD_BYTES + head.stored_bytes:
         raise CorruptError("a chunk is not where the index says")
-    return decode_chunk(head, blob[BLOB_HEAD_BYTES:])
+    return decode_chunk(head, memoryview(blob)[BLOB_HEAD_BYTES:])
 
 
-def decode_chunk(head: BlobHead, payload: bytes) -> bytes:
+def decode_chunk(head: BlobHead, payload: Data) -> Data:
     """Return a chunk out of what is stored of it.
 
     Raises:
@@ -142,7 +147,7 @@ def decode_chunk(head: BlobHead, payload: bytes) -> bytes:
     return data
 
 
-def _decompressed(head: BlobHead, payload: bytes) -> bytes:
+def _decompressed(head: BlobHead, payload: Data) -> bytes:
     try:
         # The library makes room for what the frame says, which may be anything.
         if zstandard.frame_content_size(payload) == head.length_bytes:
@@ -156,5 +161,5 @@ def _sealed(data: bytes) -> bytes:
     return data + _CHECKSUM.pack(zlib.crc32(data))
 
 
-def _is_whole(data: bytes) -> bool:
+def _is_whole(data: Data) -> bool:
     return _CHECKSUM.pack(zlib.crc32(data[: -_CHECKSUM.size])) == data[-_CHECKSUM.size :]

@@ -207,4 +207,6 @@ def _open_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
     except BaseException:
         index.close()
         raise
+    # What is looked for is in a large one, mostly.
+    index.segments.sort(key=lambda segment: segment.shape.records, reverse=True)
     return index, damaged

@@ -1,0 +1,205 @@
+"""A repository of 10 TB that takes 5 GB: index, maps and leases are real, packs are holes.
+
+    benchmarks/huge_repository.py build TARGET [CHUNKS]     40 million of 256 KiB by default
+    benchmarks/huge_repository.py STEP TARGET               one of those below; prints its seconds
+
+Chunks are random ids. A pack is a file of the right length without data, so whatever reads chunks
+cannot be measured here; what looks for them, counts and forgets them can. Each disk has a map for
+each night: some of the first disk's differ in each hundredth chunk, the rest are links to one file.
+``scripts/bench --only huge-repository`` runs all steps, each as a process, and has their memory.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from virtbackup_async.repository.chunk_maps import open_map
+from virtbackup_async.repository.chunk_writer import ChunkWriters
+from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES
+from virtbackup_async.repository.index_format import RECORD_TYPE, Records
+from virtbackup_async.repository.layout import Repository, new_token, pack_name
+from virtbackup_async.repository.lookup import IDS_AT_ONCE, missing_ids
+from virtbackup_async.repository.map_format import ENTRY, MapHead, encode_head
+from virtbackup_async.repository.marks import maps_of
+from virtbackup_async.repository.merging import merged
+from virtbackup_async.repository.segment_writer import Content, write_segment
+from virtbackup_async.repository.segments import open_index, open_segment
+from virtbackup_async.repository.store import find_repository, make_repository
+from virtbackup_async.repository.sweep import sweep
+
+CHUNKS = 40_000_000
+DISKS = 25
+NIGHTS = 30
+_CHANGING, _DIFFERENT_NIGHTS = "disk-00", 5
+_CHUNKS_A_PACK = 512
+_BLOB_BYTES = 128 * 1024
+_HEAD_BYTES = 64
+_SINGLE_LOOKUPS = 100_000
+_random = np.random.default_rng(10)
+
+
+def build(target: Path, chunks: int = CHUNKS) -> None:
+    """Make it, as if sweeps had merged what the first nights left, and ten more nights came."""
+    target.mkdir(parents=True)
+    repository = make_repository(target)
+    each = chunks // DISKS
+    made = [_add_disk(target, repository, f"disk-{disk:02}", each) for disk in range(DISKS)]
+    for group in (made[:20], made[20:24]):
+        _merge(repository, group)
+    for _ in range(10):
+        _add_segment(repository, _random.bytes(ID_BYTES * (each // 100)))
+
+
+def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> Path:
+    ids = _random.bytes(ID_BYTES * chunks)
+    directory = target / name
+    directory.mkdir()
+    entries = np.empty(chunks, dtype=ENTRY)
+    entries["number"], entries["pages"] = np.arange(chunks), ALL_PAGES
+    entries["id"] = np.frombuffer(ids, dtype=f"V{ID_BYTES}")
+    first = _map_path(directory, 0)
+    _write_map(repository, first, entries)
+    for night in range(1, NIGHTS):
+        path = _map_path(directory, night)
+        if name == _CHANGING and night < _DIFFERENT_NIGHTS:
+            entries["id"][night::100] = np.roll(entries["id"][night::100], 1)
+            _write_map(repository, path, entries)
+        else:
+            path.hardlink_to(first)
+    return _add_segment(repository, ids)
+
+
+def _map_path(directory: Path, night: int) -> Path:
+    return directory / f"2026{night // 28 + 1:02}{night % 28 + 1:02}-030000_3_{directory.name}.map"
+
+
+def _write_map(repository: Repository, path: Path, entries: np.ndarray) -> None:
+    data = encode_head(MapHead(repository.id, len(entries) * CHUNK_BYTES)) + entries.tobytes()
+    path.write_bytes(data + blake3(data).digest())
+
+
+def _add_segment(repository: Repository, ids: bytes) -> Path:
+    """Put chunks into packs and the index, as a backup does."""
+    count, token = len(ids) // ID_BYTES, new_token()
+    records = np.empty(count, dtype=RECORD_TYPE)
+    records["id"] = np.frombuffer(ids, dtype=">u8").reshape(-1, ID_BYTES // 8)
+    records["pack"] = np.arange(count) // _CHUNKS_A_PACK
+    records["offset"] = _HEAD_BYTES + np.arange(count) % _CHUNKS_A_PACK * _BLOB_BYTES
+    records["length"] = _BLOB_BYTES
+    packs = [pack_name(token, number) for number in range(-(-count // _CHUNKS_A_PACK))]
+    for pack in packs:
+        path = repository.pack_path(pack)
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(_HEAD_BYTES + _CHUNKS_A_PACK * _BLOB_BYTES)
+    path = repository.segment_path(token, 0)
+    write_segment(repository, path, Content(packs, _in_order(records), count))
+    return path
+
+
+def _in_order(records: Records) -> Iterator[Records]:
+    order = np.argsort(records["id"][:, 0].astype(np.uint64))
+    for first in range(0, len(order), 1 << 18):
+        yield records[order[first : first + (1 << 18)]]
+
+
+def _merge(repository: Repository, paths: list[Path]) -> None:
+    segments = [open_segment(path, repository) for path in paths]
+    write_segment(repository, repository.segment_path(new_token(), 0), merged(segments))
+    for segment in segments:
+        segment.close()
+        segment.path.unlink()
+
+
+def open_it(_: Path, repository: Repository) -> str:
+    """Open and check the whole index."""
+    with closing(open_index(repository)) as index:
+        return f"{sum(segment.shape.records for segment in index.segments)} chunks"
+
+
+def look_up(target: Path, repository: Repository) -> str:
+    """Look single chunks up, as the first backup of a disk does."""
+    with closing(open_index(repository)) as index:
+        ids = islice(_ids(next(iter(maps_of(target)))), _SINGLE_LOOKUPS)
+        started_s = time.monotonic()
+        found = sum(index.find(id_) is not None for id_ in ids)
+        each_us = (time.monotonic() - started_s) / found * 1e6
+        return f"{found} found, {each_us:.1f} microseconds each, {len(index.segments)} segments"
+
+
+def _ids(path: Path) -> Iterator[bytes]:
+    with closing(open_map(path)) as chunk_map:
+        for entry in chunk_map.entries():
+            yield entry.id
+
+
+def plan(target: Path, repository: Repository) -> str:
+    """Look up all chunks of all disks' last maps, as if one disk of 10 TB had them."""
+    with closing(open_index(repository)) as index:
+        ids, found, missing = bytearray(), 0, 0
+        for directory in sorted(target.glob("disk-*")):
+            with closing(open_map(_map_path(directory, NIGHTS - 1))) as chunk_map:
+                for block in chunk_map.blocks():
+                    ids += block["id"].tobytes()
+                    if len(ids) >= IDS_AT_ONCE * ID_BYTES:
+                        found += len(ids) // ID_BYTES
+                        missing += len(missing_ids(index, ids))
+                        ids = bytearray()
+        missing += len(missing_ids(index, ids))
+        return f"{found + len(ids) // ID_BYTES} looked up, {missing} missing"
+
+
+def write(_: Path, repository: Repository) -> str:
+    """Store a chunk: what a backup that finds one new chunk pays for the rest."""
+    with closing(ChunkWriters().open(repository, 0)) as writer:
+        stored = writer.add([(bytes(ID_BYTES), memoryview(b"new"))], threads=1)
+        writer.publish()
+        return f"{stored} bytes stored"
+
+
+def clean(target: Path, repository: Repository) -> str:
+    """Sweep what is needed, all of it."""
+    return str(sweep(target, repository, lambda: None))
+
+
+def clean_disk(target: Path, repository: Repository) -> str:
+    """Sweep when the last disk's backups have been removed: the whole index is written anew."""
+    for path in (target / f"disk-{DISKS - 1:02}").iterdir():
+        path.unlink()
+    return str(sweep(target, repository, lambda: None))
+
+
+# In this order: the last two change it.
+STEPS: Mapping[str, Callable[[Path, Repository], str]] = {
+    "open": open_it,
+    "look-up": look_up,
+    "plan": plan,
+    "write": write,
+    "clean": clean,
+    "clean-disk": clean_disk,
+}
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    step, target = sys.argv[1], Path(sys.argv[2])
+    started_s = time.monotonic()
+    if step == "build":
+        build(target, *map(int, sys.argv[3:]))
+        said = "built"
+    else:
+        repository = find_repository(target)
+        if repository is None:
+            sys.exit(f"no repository: {target}")
+        said = STEPS[step](target, repository)
+    print(f"{step}: {time.monotonic() - started_s:.1f} s: {said}")
+
+
+if __name__ == "__main__":
+    main()
