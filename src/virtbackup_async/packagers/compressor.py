@@ -6,10 +6,10 @@
     threads      compress    compress    compress          a bounded number at once
     file       [member 0][member 1][member 2]...
 
-Each segment becomes a gzip member, a bzip2 stream or an xz stream of its own. The three formats
-allow that: whoever reads the file sees one stream. Used by the tar packager. Invariant: a
+Each segment becomes a gzip member, a bzip2 stream, an xz stream or a run of a zstd frame. All four
+allow that: whoever reads the file sees one stream. Used by the tar and zstd packagers. Invariant: a
 compressor has one segment in memory, and more only while the process has some to spare; an error of
-a worker is raised by the next ``write`` or ``flush``.
+a worker is raised by the next ``write``, ``put`` or ``flush``.
 """
 
 import bz2
@@ -33,14 +33,18 @@ _MIB: Final = 1024 * 1024
 _USUAL_LEVEL: Final = 6
 
 
+OnMember = Callable[[int, int], None]
+
+
 class Method(Struct, frozen=True):
-    """How a segment is compressed, and how long segments are.
+    """How a segment is compressed, how long segments are, and how many are compressed at once.
 
     They are short, because a reader decompresses them side by side, and many are in memory at once.
     """
 
     compress: Callable[[bytearray], bytes]
     segment_bytes: int
+    most_at_once: int | None = None
 
 
 def method_of(compression: str, level: int) -> Method:
@@ -61,15 +65,27 @@ def _xz(level: int, dictionary_bytes: int, data: bytearray) -> bytes:
     return lzma.compress(data, filters=[lzma2])
 
 
+def _nobody_listens(_plain_bytes: int, _packed_bytes: int) -> None:
+    """Members are not asked for."""
+
+
 @asynccontextmanager
 async def open_compressor(
-    output: OutputFile, method: Method, cpu: CpuShares
+    output: OutputFile, method: Method, cpu: CpuShares, on_member: OnMember = _nobody_listens
 ) -> AsyncIterator["Compressor"]:
-    """Compress what is written into ``output``, with the share of ``cpu`` that there is."""
+    """Compress what is written into ``output``, with the share of ``cpu`` that there is.
+
+    Args:
+        output: where to.
+        method: how.
+        cpu: of the process.
+        on_member: told of each member in the file, in order: the length of what is in it, and its
+            own.
+    """
     compressor: Compressor | None = None
     try:
         async with open_background() as tasks:
-            compressor = Compressor(output, method, cpu, tasks)
+            compressor = Compressor(output, method, cpu, on_member, tasks)
             tasks.start_soon(compressor.write_in_order, name=f"write {output.path.name}")
             yield compressor
     finally:
@@ -78,8 +94,12 @@ async def open_compressor(
 
 
 class _Segment(Struct, eq=False):
-    is_spare: bool
+    """A piece of the file: compressed from ``data``, or put there as it is."""
+
+    is_own: bool = False
+    is_spare: bool = False
     data: bytearray = field(default_factory=bytearray)
+    plain_bytes: int = 0
     compressed: bytes = b""
     failure: Exception | None = None
     is_compressed: Event = field(default_factory=Event)
@@ -90,11 +110,17 @@ class Compressor:
     """Write as often as you like, then ``flush``."""
 
     def __init__(
-        self, output: OutputFile, method: Method, cpu: CpuShares, tasks: TaskGroup
+        self,
+        output: OutputFile,
+        method: Method,
+        cpu: CpuShares,
+        on_member: OnMember,
+        tasks: TaskGroup,
     ) -> None:
         self._output = output
         self._method = method
         self._cpu = cpu
+        self._on_member = on_member
         self._tasks = tasks
         self._filling: _Segment | None = None
         self._under_way: deque[_Segment] = deque()
@@ -112,12 +138,19 @@ class Compressor:
                 self._filling.data += rest[:room]
                 rest = rest[room:]
                 if len(self._filling.data) == self._method.segment_bytes:
-                    await self._submit(self._filling)
+                    await self._submit()
+
+    async def put(self, data: bytes) -> None:
+        """Put ``data`` behind all that was written, as it is; what comes next is a new member."""
+        await self._submit()
+        segment = _Segment(compressed=data)
+        segment.is_compressed.set()
+        await self._drop_written()
+        await self._enqueue(segment)
 
     async def flush(self) -> None:
         """Wait until all that was written is compressed and in the file."""
-        if self._filling is not None:
-            await self._submit(self._filling)
+        await self._submit()
         while self._under_way:
             await self._oldest_written()
         self._raise_failure()
@@ -141,13 +174,20 @@ class Compressor:
 
     async def _new_segment(self) -> _Segment:
         """The one of its own, or a spare one, as soon as one is free."""
-        while self._under_way and self._under_way[0].is_written.is_set():
-            await self._oldest_written()
-        while not all(segment.is_spare for segment in self._under_way):
-            if self._cpu.take_segment():
+        await self._drop_written()
+        while any(segment.is_own for segment in self._under_way):
+            if self._may_be_more() and self._cpu.take_segment():
                 return _Segment(is_spare=True)
             await self._oldest_written()
-        return _Segment(is_spare=False)
+        return _Segment(is_own=True)
+
+    def _may_be_more(self) -> bool:
+        most = self._method.most_at_once
+        return most is None or sum(bool(one.plain_bytes) for one in self._under_way) < most
+
+    async def _drop_written(self) -> None:
+        while self._under_way and self._under_way[0].is_written.is_set():
+            await self._oldest_written()
 
     async def _oldest_written(self) -> None:
         await self._under_way[0].is_written.wait()
@@ -157,11 +197,17 @@ class Compressor:
         if segment.is_spare:
             self._cpu.give_segment_back()
 
-    async def _submit(self, segment: _Segment) -> None:
+    async def _submit(self) -> None:
+        """Have what was gathered compressed, if there is anything."""
         self._raise_failure()
-        self._filling = None
+        segment, self._filling = self._filling, None
+        if segment is not None:
+            segment.plain_bytes = len(segment.data)
+            self._tasks.start_soon(self._compress, segment, name="compress a segment")
+            await self._enqueue(segment)
+
+    async def _enqueue(self, segment: _Segment) -> None:
         self._under_way.append(segment)
-        self._tasks.start_soon(self._compress, segment, name="compress a segment")
         await self._queue.send(segment)
 
     async def _compress(self, segment: _Segment) -> None:
@@ -177,6 +223,8 @@ class Compressor:
     async def _write(self, segment: _Segment) -> None:
         try:
             await self._output.write([segment.compressed])
+            if segment.plain_bytes:
+                self._on_member(segment.plain_bytes, len(segment.compressed))
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             self._failure = error
         segment.compressed = b""

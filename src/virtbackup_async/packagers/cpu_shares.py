@@ -12,6 +12,8 @@ from typing import Final
 
 from anyio import CapacityLimiter, Semaphore, WouldBlock
 
+from virtbackup_async.packagers.zstd_run import RunCompressors
+
 _MOST_THREADS: Final = 64
 # More of them than threads, because some always wait for their disk.
 _SHARERS_PER_THREAD: Final = 2
@@ -27,6 +29,7 @@ class CpuShares:
         self._places = Semaphore(max(_FEWEST_SHARERS, _SHARERS_PER_THREAD * self._threads))
         self._spare_segments = Semaphore(self._threads)
         self.limiter: Final = CapacityLimiter(self._threads)
+        self.run_compressors: Final = RunCompressors()
 
     @property
     def most_segments(self) -> int:
@@ -42,7 +45,7 @@ class CpuShares:
     async def taking_part(self) -> AsyncIterator[None]:
         """Count as one who shares, while the block runs; wait if there are enough of them.
 
-        Each one has a window of zstd's in memory. Who waits must hold no buffers.
+        Each one has some MiB of its own in memory. Who waits must hold no buffers.
         """
         async with self._places:
             self._sharers += 1

@@ -29,7 +29,7 @@ from virtbackup_async.packagers.repository_reader import open_repository_reader
 from virtbackup_async.packagers.tar import open_tar_writer
 from virtbackup_async.packagers.tar_reader import open_tar_reader
 from virtbackup_async.packagers.zstd import ZstdWriter
-from virtbackup_async.packagers.zstd_reader import ZstdReader
+from virtbackup_async.packagers.zstd_reader import open_zstd_reader
 
 DISCARD_TIMEOUT_S: Final = 60.0
 
@@ -71,7 +71,8 @@ async def open_reader(
             async with open_tar_reader(tar_path(directory, name, packager), buffers) as reader:
                 yield reader
         case "zstd":
-            yield ZstdReader(directory, name, buffers)
+            async with open_zstd_reader(directory, name, buffers) as reader:
+                yield reader
         case "repository":
             async with open_repository_reader(directory, name, buffers) as reader:
                 yield reader

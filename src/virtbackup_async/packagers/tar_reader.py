@@ -8,7 +8,7 @@ others are one long stream, which takes one thread from the front to the member 
 import os
 import tarfile
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -21,27 +21,26 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import open_file, reading
+from virtbackup_async.packagers.decompress_threads import MOST_AHEAD, open_threads
 from virtbackup_async.packagers.members import split_of
 from virtbackup_async.packagers.names import plain_name
 from virtbackup_async.packagers.split_file import SplitFile
 from virtbackup_async.packagers.tar_format import Layout
 
 _GZIP: Final = b"\x1f\x8b"
-_THREADS: Final = min(8, os.cpu_count() or 1)
-_MEMBERS_AHEAD: Final = _THREADS + 1
 
 
 @asynccontextmanager
 async def open_tar_reader(path: Path, buffers: BufferPool) -> AsyncIterator["TarReader"]:
     """Read disks out of the archive at ``path``, all of them with the same few threads."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decompress") as threads:
+    with open_threads() as threads:
         yield TarReader(path, buffers, threads)
 
 
 class TarReader:
     """The ``PackageReader`` of tar packages."""
 
-    def __init__(self, path: Path, buffers: BufferPool, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, buffers: BufferPool, threads: Executor) -> None:
         self._path = path
         self._buffers = buffers
         self._threads = threads
@@ -88,7 +87,7 @@ class _Member:
                 target = target[count:]
 
 
-def _open_member(path: Path, threads: ThreadPoolExecutor, file: str) -> _Member:
+def _open_member(path: Path, threads: Executor, file: str) -> _Member:
     with ExitStack() as opened:
         archive = _open_archive(path, threads, opened)
         with reading(path):
@@ -100,13 +99,13 @@ def _open_member(path: Path, threads: ThreadPoolExecutor, file: str) -> _Member:
         return member
 
 
-def _open_archive(path: Path, threads: ThreadPoolExecutor, opened: ExitStack) -> tarfile.TarFile:
+def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.TarFile:
     with reading(path):
         file = opened.enter_context(open_file(path))
         fd = file.fileno()
         split = split_of(fd)
         if split is not None:
-            plain = opened.enter_context(SplitFile(fd, split, threads, _MEMBERS_AHEAD))
+            plain = opened.enter_context(SplitFile(fd, split, threads, MOST_AHEAD))
             return opened.enter_context(tarfile.open(fileobj=plain, mode="r:"))
         if os.pread(fd, len(_GZIP), 0) == _GZIP:
             stream = gzip_ng.GzipNGFile(fileobj=file)  # type: ignore[no-untyped-call]

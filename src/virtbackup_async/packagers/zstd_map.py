@@ -1,22 +1,23 @@
-"""Where the holes are in a zstd file of ours: a skippable frame behind the data.
+"""Where the runs and the holes are in a zstd file of ours: a skippable frame behind the data.
 
 ::
 
     magic 0x184D2A5E, length                  4 bytes each, as all numbers little-endian
-    holes         start, length, where the hole's blocks start in the file     8 bytes each
-    data extents  start, length                                               8 bytes each
-    number of holes, number of extents        4 bytes each
-    "vbk-map" 0x01
+    runs          length of the data, length of its blocks      4 bytes each
+    holes         start, length                                 8 bytes each
+    data extents  start, length                                 8 bytes each
+    number of runs, of holes, of extents      4 bytes each
+    "vbk-map" 0x02
 
 Every zstd decoder passes over such frames (RFC 8878, section 3.1.2). Written by ``zstd.py``, read
-by ``zstd_reader.py``. The holes are those that are laid down as such in the frame; the data extents
-are those of the image, to be restored with all of its holes. Invariant: what ``read_map`` gives
-ascends and lies inside the image and the file, however hostile the file is.
+by ``zstd_reader.py``. Runs and holes are what the frame is made of, one behind the other; the data
+extents are those of the image, to be restored with all of its holes. Invariant: what comes from
+here ascends and lies inside the image and the file, however hostile the file is.
 """
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -24,42 +25,65 @@ from msgspec import Struct
 
 from virtbackup_async.images.extents import MAX_EXTENTS
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.zstd_frame import RESET
+from virtbackup_async.packagers.zstd_frame import HEADER_BYTES, LAST_BLOCK, hole_length
+from virtbackup_async.packagers.zstd_run import MOST_RUN_BYTES
 
 MAX_HOLES: Final = MAX_EXTENTS
+MAX_RUNS: Final = 1 << 24
 _HEAD: Final = struct.Struct("<II")
-_FOOT: Final = struct.Struct("<II8s")
+_RUN: Final = struct.Struct("<II")
+_EXTENT: Final = struct.Struct("<QQ")
+_FOOT: Final = struct.Struct("<III8s")
 _MAGIC: Final = 0x184D2A5E
-_MARK: Final = b"vbk-map\x01"
+_MARK: Final = b"vbk-map\x02"
 
 
-class Hole(Struct, frozen=True):
-    """A hole of the image, from byte ``start`` on, whose blocks are at ``place`` in the file."""
+class ZstdMap(Struct, frozen=True):
+    """What a frame is made of, and the data extents of the image.
+
+    Attributes:
+        runs: as they are in the file; see ``packed_run``.
+        holes: of the image, those that are laid down as such.
+        extents: of the image.
+    """
+
+    runs: bytes
+    holes: tuple[Extent, ...]
+    extents: tuple[Extent, ...]
+
+
+class Piece(Struct, frozen=True):
+    """A run or a hole: ``length`` bytes of the image from ``start`` on, and their blocks."""
 
     start: int
     length: int
     place: int
+    packed_bytes: int
+    is_hole: bool = False
 
 
-class ZstdMap(Struct, frozen=True):
-    """The holes of a frame, and the data extents of the image."""
-
-    holes: tuple[Hole, ...]
-    extents: tuple[Extent, ...]
+def packed_run(plain_bytes: int, packed_bytes: int) -> bytes:
+    """A run as ``ZstdMap.runs`` has it."""
+    return _RUN.pack(plain_bytes, packed_bytes)
 
 
-def encode_map(zstd_map: ZstdMap) -> bytes:
-    """The whole skippable frame."""
-    holes = ((hole.start, hole.length, hole.place) for hole in zstd_map.holes)
-    extents = ((extent.start, extent.length) for extent in zstd_map.extents)
-    numbers = [*chain.from_iterable(holes), *chain.from_iterable(extents)]
-    body = struct.pack(f"<{len(numbers)}Q", *numbers)
-    foot = _FOOT.pack(len(zstd_map.holes), len(zstd_map.extents), _MARK)
-    return _HEAD.pack(_MAGIC, len(body) + len(foot)) + body + foot
+def encode_map(zstd_map: ZstdMap) -> list[bytes]:
+    """The whole skippable frame, in pieces; none where there are more runs than a map may have."""
+    runs, holes, extents = zstd_map.runs, zstd_map.holes, zstd_map.extents
+    count = len(runs) // _RUN.size
+    if count > MAX_RUNS:
+        return []
+    ranges = b"".join(_EXTENT.pack(one.start, one.length) for one in chain(holes, extents))
+    foot = _FOOT.pack(count, len(holes), len(extents), _MARK)
+    head = _HEAD.pack(_MAGIC, len(runs) + len(ranges) + len(foot))
+    return [head, runs, ranges, foot]
 
 
-def read_map(fd: int, size_bytes: int) -> ZstdMap | None:
-    """The map of the frame in ``fd``, which is ``size_bytes`` long; None in the files of others.
+def read_map(fd: int, size_bytes: int) -> tuple[ZstdMap, int] | None:
+    """The map of the frame in ``fd``, which is ``size_bytes`` long, and where the frame ends.
+
+    Returns:
+        None in the files of others, and in ours of before there were runs.
 
     Raises:
         ValueError: there is a map, and it is impossible.
@@ -68,26 +92,62 @@ def read_map(fd: int, size_bytes: int) -> ZstdMap | None:
     foot = os.pread(fd, _FOOT.size, max(0, end - _FOOT.size))
     if len(foot) < _FOOT.size or not foot.endswith(_MARK):
         return None
-    hole_count, extent_count, _ = _FOOT.unpack(foot)
-    if hole_count > MAX_HOLES or extent_count > MAX_EXTENTS:
+    run_count, hole_count, extent_count, _ = _FOOT.unpack(foot)
+    if run_count > MAX_RUNS or hole_count > MAX_HOLES or extent_count > MAX_EXTENTS:
         raise ValueError("its map is too large")
-    body_bytes = 8 * (3 * hole_count + 2 * extent_count)
-    start = end - _FOOT.size - body_bytes - _HEAD.size
-    frame = os.pread(fd, _HEAD.size + body_bytes, max(0, start))
-    if start < 0 or frame[: _HEAD.size] != _HEAD.pack(_MAGIC, body_bytes + _FOOT.size):
+    body_bytes = _RUN.size * run_count + _EXTENT.size * (hole_count + extent_count)
+    frame_end = end - _FOOT.size - body_bytes - _HEAD.size
+    before = LAST_BLOCK + _HEAD.pack(_MAGIC, body_bytes + _FOOT.size)
+    start = frame_end - len(LAST_BLOCK)
+    content = os.pread(fd, len(before) + body_bytes, max(0, start))
+    if start < 0 or not content.startswith(before):
         raise ValueError("its map is cut off")
-    numbers = struct.unpack(f"<{body_bytes // 8}Q", frame[_HEAD.size :])
-    holes = [Hole(*numbers[at : at + 3]) for at in range(0, 3 * hole_count, 3)]
-    extents = [Extent(*numbers[at : at + 2]) for at in range(3 * hole_count, len(numbers), 2)]
-    _check([(hole.start, hole.length) for hole in holes], size_bytes)
-    _check([(extent.start, extent.length) for extent in extents], size_bytes)
-    _check([(hole.place, len(RESET)) for hole in holes], start)
-    return ZstdMap(tuple(holes), tuple(extents))
+    body = memoryview(content)[len(before) :]
+    runs, packed_ranges = body[: _RUN.size * run_count], body[_RUN.size * run_count :]
+    ranges = tuple(Extent(*numbers) for numbers in _EXTENT.iter_unpack(packed_ranges))
+    zstd_map = ZstdMap(bytes(runs), ranges[:hole_count], ranges[hole_count:])
+    _check(zstd_map.holes, size_bytes)
+    _check(zstd_map.extents, size_bytes)
+    return zstd_map, frame_end
 
 
-def _check(ranges: Iterable[tuple[int, int]], size_bytes: int) -> None:
+def pieces_of(zstd_map: ZstdMap, size_bytes: int, end: int) -> Iterator[Piece]:
+    """What the frame is made of, from front to back.
+
+    Args:
+        zstd_map: as it was read.
+        size_bytes: how long the image is.
+        end: where the frame ends.
+
+    Raises:
+        ValueError: runs and holes do not make up the image, or the frame.
+    """
+    position, place = 0, HEADER_BYTES
+    runs = _RUN.iter_unpack(zstd_map.runs)
+    for hole in chain(zstd_map.holes, (None,)):
+        hole_start = size_bytes if hole is None else hole.start
+        while position < hole_start:
+            length, packed_bytes = next(runs, (0, 0))
+            yield _checked_run(Piece(position, length, place, packed_bytes), hole_start)
+            position, place = position + length, place + packed_bytes
+        if hole is not None:
+            packed_bytes = hole_length(hole.length, is_first=not position)
+            yield Piece(position, hole.length, place, packed_bytes, is_hole=True)
+            position, place = hole.end, place + packed_bytes
+    if next(runs, None) is not None or place + len(LAST_BLOCK) != end:
+        raise ValueError("its map is not that of its frame")
+
+
+def _checked_run(run: Piece, most_end: int) -> Piece:
+    too_long = max(run.length, run.packed_bytes // 2) > MOST_RUN_BYTES
+    if too_long or not run.length or run.start + run.length > most_end:
+        raise ValueError("its map has an impossible run")
+    return run
+
+
+def _check(ranges: Iterable[Extent], size_bytes: int) -> None:
     end = 0
-    for start, length in ranges:
-        if start < end or not length or start + length > size_bytes:
+    for one in ranges:
+        if one.start < end or not one.length or one.end > size_bytes:
             raise ValueError("its map is impossible")
-        end = start + length
+        end = one.end

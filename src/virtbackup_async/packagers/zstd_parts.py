@@ -1,17 +1,28 @@
 """What is in a zstd frame, part by part: data that is decompressed, and holes that are passed over.
 
-Used by ``zstd_reader.py``; ``zstd_frame.py`` has the layout. libzstd decompresses, some blocks at a
-time: its own reader takes a file that is cut off for one that ends.
+::
+
+    a frame of ours, by its map    run 0 | run 1 | hole | run 2 | ...     side by side, in threads
+    the frame of others            some blocks | some blocks | ...        one after the other
+
+Used by ``zstd_reader.py``; ``zstd_frame.py`` has the layout. Both give the parts in order. Of the
+frames of others libzstd gets some blocks at a time: its own reader takes a file that is cut off for
+one that ends. Invariant: however hostile a file is, a part has no more than ``MOST_RUN_BYTES`` of
+data.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future, wait
+from itertools import islice
 from typing import BinaryIO, Final
 
 import zstandard
 from msgspec import Struct
 
-from virtbackup_async.packagers.zstd_frame import hole_blocks, run_header
-from virtbackup_async.packagers.zstd_map import Hole
+from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, hole_blocks, run_header
+from virtbackup_async.packagers.zstd_map import Piece
 
 _LONGEST_HEADER_BYTES: Final = 18
 _CHECKSUM_BYTES: Final = 4
@@ -47,86 +58,121 @@ def frame_start(file: BinaryIO) -> bytes:
     return start
 
 
-def read_frame(file: BinaryIO, holes: Sequence[Hole]) -> Iterator[Part]:
-    """Read the frame that ``file`` starts with, with the holes that its map has.
+def read_pieces(
+    fd: int, pieces: Iterator[Piece], threads: Executor, most_ahead: int
+) -> Generator[Part, None, None]:
+    """Decompress runs side by side, ``most_ahead`` at once. After ``close`` nobody reads ``fd``.
+
+    A part is valid until the next one is asked for.
 
     Raises:
-        EOFError, ValueError, ZstdError: it is damaged, cut off, or not what the map says.
+        EOFError, ValueError, ZstdError: a piece is damaged, cut off, or not what the map says.
+    """
+    under_way: deque[tuple[Future[Part], _Room]] = deque()
+    free = [_Room() for _ in range(most_ahead)]
+    try:
+        while True:
+            for piece in islice(pieces, len(free)):
+                room = free.pop()
+                under_way.append((threads.submit(_read_piece, fd, piece, room), room))
+            if not under_way:
+                return
+            future, room = under_way.popleft()
+            yield future.result()
+            free.append(room)
+    finally:
+        futures = [future for future, _ in under_way]
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+def read_frame(file: BinaryIO) -> Generator[Part, None, None]:
+    """Read the frame that ``file`` starts with, from front to back.
+
+    Raises:
+        EOFError, ZstdError: it is damaged or cut off.
     """
     start = frame_start(file)
-    header = zstandard.get_frame_parameters(start)
-    blocks = _Blocks(file, zstandard.frame_header_size(start))
-    run = _Run(blocks.header)
-    position = 0
-    for hole in holes:
-        for data in run.read(blocks, hole.place):
-            position += len(data)
+    blocks = _Blocks(file)
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    decompressor.decompress(blocks.take(zstandard.frame_header_size(start)))
+    while some := blocks.some():
+        if data := decompressor.decompress(some):
             yield Part(len(data), memoryview(data))
-        if position != hole.start:
-            raise ValueError("its map has a hole where none is")
-        blocks.expect_hole(hole)
-        position += hole.length
-        yield Part(hole.length)
-        run = _Run(run_header(header.window_size))
-    for data in run.read(blocks, None):
-        yield Part(len(data), memoryview(data))
-    run.end(blocks, _CHECKSUM_BYTES if header.has_checksum and not holes else 0)
+    if zstandard.get_frame_parameters(start).has_checksum:
+        decompressor.decompress(blocks.take(_CHECKSUM_BYTES))
+    if not decompressor.eof:
+        raise EOFError("its frame has no end")
 
 
 class _Blocks:
-    """The blocks of the frame, and where in the file the next one is."""
+    """The blocks of a frame, and whether the last one has been."""
 
-    def __init__(self, file: BinaryIO, header_bytes: int) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.place = 0
-        self.is_at_end = False
-        self.header = self.take(header_bytes)
+        self._is_at_end = False
 
     def take(self, length_bytes: int) -> bytes:
         data = self._file.read(length_bytes)
         if len(data) < length_bytes:
             raise EOFError("it is cut off")
-        self.place += length_bytes
         return data
 
-    def some(self, end: int | None) -> bytes:
-        """Blocks up to the place ``end``, or the frame's end; nothing if there are none."""
+    def some(self) -> bytes:
+        """The next blocks, or the last ones; nothing behind the frame's end."""
         blocks: list[bytes] = []
-        while len(blocks) < _BLOCKS_AT_ONCE and not self.is_at_end:
-            if end is not None and self.place >= end:
-                break
+        while len(blocks) < _BLOCKS_AT_ONCE and not self._is_at_end:
             blocks.append(self._next())
         return b"".join(blocks)
-
-    def expect_hole(self, hole: Hole) -> None:
-        if self.place != hole.place:
-            raise ValueError("its map has a hole inside of a block")
-        for blocks in hole_blocks(hole.length, is_first=not hole.start):
-            if self.take(len(blocks)) != blocks:
-                raise ValueError("its map has a hole where data is")
 
     def _next(self) -> bytes:
         """A block with its header (RFC 8878, section 3.1.1.2)."""
         header = self.take(_BLOCK_HEADER_BYTES)
         bits = int.from_bytes(header, "little")
-        kind, length_bytes, self.is_at_end = bits >> 1 & 3, bits >> 3, bool(bits & 1)
+        kind, length_bytes, self._is_at_end = bits >> 1 & 3, bits >> 3, bool(bits & 1)
         return header + self.take(1 if kind == _RLE_BLOCK else length_bytes)
 
 
-class _Run:
-    """Blocks that libzstd decompresses as one."""
+class _Room:
+    """Memory for a run before and after, used again: fresh pages take as long as copying does."""
 
-    def __init__(self, header: bytes) -> None:
-        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-        self._decompressor.decompress(header)
+    def __init__(self) -> None:
+        self._packed = self._plain = memoryview(b"")
 
-    def read(self, blocks: _Blocks, end: int | None) -> Iterator[bytes]:
-        while some := blocks.some(end):
-            if data := self._decompressor.decompress(some):
-                yield data
+    def packed(self, length_bytes: int) -> memoryview:
+        if len(self._packed) < length_bytes:
+            self._packed = memoryview(bytearray(length_bytes))
+        return self._packed[:length_bytes]
 
-    def end(self, blocks: _Blocks, checksum_bytes: int) -> None:
-        if checksum_bytes:
-            self._decompressor.decompress(blocks.take(checksum_bytes))
-        if not self._decompressor.eof:
-            raise EOFError("its frame has no end")
+    def plain(self, length_bytes: int) -> memoryview:
+        if len(self._plain) < length_bytes:
+            self._plain = memoryview(bytearray(length_bytes))
+        return self._plain[:length_bytes]
+
+
+def _read_piece(fd: int, piece: Piece, room: _Room) -> Part:
+    if piece.is_hole:
+        _expect_hole(fd, piece)
+        return Part(piece.length)
+    header = run_header(piece.length)
+    frame = room.packed(len(header) + piece.packed_bytes + len(LAST_BLOCK))
+    frame[: len(header)] = header
+    frame[-len(LAST_BLOCK) :] = LAST_BLOCK
+    blocks = frame[len(header) : -len(LAST_BLOCK)]
+    if os.preadv(fd, [blocks], piece.place) < len(blocks):
+        raise EOFError("it is cut off")
+    data = room.plain(piece.length)
+    # All of it at once: libzstd then needs no window of its own.
+    with zstandard.ZstdDecompressor().stream_reader(frame) as reader:
+        if reader.readinto(data) < len(data):
+            raise EOFError("a run of it is too short")
+    return Part(len(data), data)
+
+
+def _expect_hole(fd: int, hole: Piece) -> None:
+    place = hole.place
+    for blocks in hole_blocks(hole.length, is_first=not hole.start):
+        if os.pread(fd, len(blocks), place) != blocks:
+            raise ValueError("its map has a hole where none is")
+        place += len(blocks)

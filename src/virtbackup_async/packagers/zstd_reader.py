@@ -1,45 +1,60 @@
 """Reading disks out of zstd packages: ours, and those of virt-backup, which do not say their size.
 
-Opened by ``registry.py``. Ours have a map of their holes, which are neither decompressed nor asked
-for. A frame without a size is decompressed twice, the first time to learn it: a restore wants to
-know before it writes, and damage is found before anything is written.
+Opened by ``registry.py``. Ours have a map of their runs, which are decompressed side by side, and
+of their holes, which are neither decompressed nor asked for. A frame without a size is decompressed
+twice, the first time to learn it: a restore wants to know before it writes, and damage is found
+before anything is written.
 """
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import zstandard
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import file_names, open_file, reading
+from virtbackup_async.packagers.decompress_threads import MOST_AHEAD, open_threads
 from virtbackup_async.packagers.names import zstd_path
-from virtbackup_async.packagers.zstd_map import read_map
-from virtbackup_async.packagers.zstd_parts import Part, frame_start, read_frame
+from virtbackup_async.packagers.zstd_map import pieces_of, read_map
+from virtbackup_async.packagers.zstd_parts import Part, frame_start, read_frame, read_pieces
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
+
+
+@asynccontextmanager
+async def open_zstd_reader(
+    directory: Path, name: str, buffers: BufferPool
+) -> AsyncIterator["ZstdReader"]:
+    """Read the disks of the backup ``name``, all of them with the same few threads."""
+    with open_threads() as threads:
+        yield ZstdReader(directory, name, buffers, threads)
 
 
 class ZstdReader:
     """The ``PackageReader`` of zstd packages."""
 
-    def __init__(self, directory: Path, name: str, buffers: BufferPool) -> None:
+    def __init__(self, directory: Path, name: str, buffers: BufferPool, threads: Executor) -> None:
         self._directory = directory
         self._name = name
         self._buffers = buffers
+        self._threads = threads
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
         path = zstd_path(self._directory, self._name, file)
-        frame = await to_thread.run_sync(_open_frame, path)
+        frame = await to_thread.run_sync(_open_frame, path, self._threads)
         try:
             async with open_stream(frame, self._buffers, file) as stream:
                 yield stream
         finally:
-            frame.close()
+            with CancelScope(shield=True):
+                await to_thread.run_sync(frame.close)
 
     async def files(self) -> tuple[str, ...]:
         return await to_thread.run_sync(self._files)
@@ -55,13 +70,18 @@ class ZstdReader:
 class _Frame:
     """The one frame of a file, read once from front to back; an ``ImageReader``."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, threads: Executor) -> None:
         self._path = path
         self._file = file
         self.size_bytes = _size_of(file)
-        zstd_map = read_map(file.fileno(), self.size_bytes)
-        self.data_extents = None if zstd_map is None else zstd_map.extents
-        self._parts = read_frame(file, () if zstd_map is None else zstd_map.holes)
+        self.data_extents: tuple[Extent, ...] | None = None
+        self._parts = read_frame(file)
+        found = read_map(file.fileno(), self.size_bytes)
+        if found is not None:
+            zstd_map, end = found
+            self.data_extents = zstd_map.extents
+            pieces = pieces_of(zstd_map, self.size_bytes, end)
+            self._parts = read_pieces(file.fileno(), pieces, threads, MOST_AHEAD)
         self._part = Part(0)
         self._position = 0
 
@@ -77,6 +97,7 @@ class _Frame:
                 self._expect_end()
 
     def close(self) -> None:
+        self._parts.close()
         self._file.close()
 
     def _next(self, most_bytes: int) -> Part:
@@ -97,15 +118,15 @@ class _Frame:
 def _size_of(file: BinaryIO) -> int:
     size_bytes = zstandard.frame_content_size(frame_start(file))
     if size_bytes < 0:
-        size_bytes = sum(part.length for part in read_frame(file, ()))
+        size_bytes = sum(part.length for part in read_frame(file))
     return size_bytes
 
 
-def _open_frame(path: Path) -> _Frame:
+def _open_frame(path: Path, threads: Executor) -> _Frame:
     with reading(path):
         file = open_file(path, _READ_BUFFER_BYTES)
         try:
-            return _Frame(path, file)
+            return _Frame(path, file, threads)
         except BaseException:
             file.close()
             raise
