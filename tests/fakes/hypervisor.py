@@ -4,7 +4,7 @@ tests/integration runs the same engine on real QEMU; this one is for the orders 
 cannot be had there on demand.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from virtbackup_async.engine.ports import BeforePivot
@@ -80,6 +80,14 @@ class FakeDomain:
     async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None:
         self._called("begin_backup")
         self.job = job
+
+    async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
+        self._called("recall_checkpoint")
+        return frozenset(devs)
+
+    async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
+        self._called("delete_checkpoint")
+        return True
 
     async def end_backup(self, socket: Path) -> None:
         self._called("end_backup")

@@ -24,6 +24,7 @@ from virtbackup_async.model.backup import (
     StateRecord,
     Verification,
 )
+from virtbackup_async.model.tracking import Reading
 
 SUFFIX = ".json"
 
@@ -49,10 +50,24 @@ class ImageWire(msgspec.Struct):
     digest: str
 
 
+class ReadingWire(msgspec.Struct):
+    """How a disk was read into a repository."""
+
+    checkpoint: str | None
+    base: str | None
+    reason: str | None
+    full_date: Annotated[int, msgspec.Meta(ge=0, le=raw_json.DATE_MAX)]
+    read_bytes: Bytes
+    audited_bytes: Bytes = 0
+    audit_failed: bool = False
+    image_id: str | None = None
+
+
 class DiskWire(ImageWire):
     """A disk: its own image, and those below it, nearest first."""
 
     backing: list[ImageWire] = []
+    reading: ReadingWire | None = None
 
 
 class StateWire(ImageWire):
@@ -201,12 +216,15 @@ def _files(wire: DefinitionWire) -> Iterator[tuple[str, str]]:
 
 
 def _disk_wire(record: DiskRecord) -> DiskWire:
-    backing = msgspec.to_builtins(record.backing)
-    return msgspec.convert({**msgspec.to_builtins(record.image), "backing": backing}, DiskWire)
+    wire = msgspec.convert(msgspec.to_builtins(record.image), DiskWire)
+    wire.backing = msgspec.convert(msgspec.to_builtins(record.backing), list[ImageWire])
+    wire.reading = msgspec.convert(record.reading, ReadingWire | None, from_attributes=True)
+    return wire
 
 
 def _disk_record(disk: DiskWire) -> DiskRecord:
-    return DiskRecord(_image_record(disk), tuple(map(_image_record, disk.backing)))
+    reading = msgspec.convert(disk.reading, Reading | None, from_attributes=True)
+    return DiskRecord(_image_record(disk), tuple(map(_image_record, disk.backing)), reading)
 
 
 def _state_wire(record: StateRecord) -> StateWire:

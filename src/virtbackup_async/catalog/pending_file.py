@@ -17,6 +17,7 @@ from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 from virtbackup_async.model.pull import is_scratch_of_ours, is_socket_of_ours
+from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 SUFFIX = ".json.pending"
 
@@ -31,6 +32,7 @@ class DiskWire(msgspec.Struct):
     backing: tuple[str, ...] = ()
     committed: bool = False
     scratch: str | None = None
+    tracked: bool = False
 
 
 class PendingWire(msgspec.Struct):
@@ -48,6 +50,7 @@ class PendingWire(msgspec.Struct):
     quiesce: bool = False
     state_files: tuple[str, ...] = ()
     socket: str | None = None
+    checkpoint: str | None = None
 
 
 def dumps(pending: Pending) -> bytes:
@@ -66,6 +69,7 @@ def dumps(pending: Pending) -> bytes:
             quiesce=pending.quiesce,
             state_files=pending.state_files,
             socket=pending.socket,
+            checkpoint=pending.checkpoint,
         )
     )
 
@@ -99,6 +103,7 @@ def loads(data: bytes, path: Path) -> Pending:
         quiesce=wire.quiesce,
         state_files=wire.state_files,
         socket=wire.socket,
+        checkpoint=wire.checkpoint,
     )
 
 
@@ -116,5 +121,7 @@ def _check(wire: PendingWire, path: Path) -> None:
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)
     if wire.socket is not None and not is_socket_of_ours(Path(wire.socket)):
         raise DefinitionError(f"{path}: socket is not the name of a backup job's socket")
+    if wire.checkpoint is not None and not is_checkpoint_of_ours(wire.checkpoint):
+        raise DefinitionError(f"{path}: checkpoint is not the name of one of ours")
     for file in wire.state_files:
         raw_json.check_file(file, wire.name, path, "state_files", ours=ours)

@@ -27,7 +27,9 @@ HELP: Mapping[str, str] = {
     "virtbackup_backup_success": "Whether the last backup of the domain succeeded.",
     "virtbackup_backup_last_success_timestamp_seconds": "When the domain's last backup was done.",
     "virtbackup_backup_duration_seconds": "How long the domain's last backup took.",
-    "virtbackup_backup_data_bytes": "What the domain's last backup read, holes left out.",
+    "virtbackup_backup_data_bytes": "What the domain's last backup holds, holes left out.",
+    "virtbackup_backup_read_bytes": "What the domain's last backup read, changes or all of it.",
+    "virtbackup_backup_audit_failures": "Disks whose dirty bitmaps its last backup found wrong.",
     "virtbackup_backup_stored_bytes": "What the domain's last backup takes in its target.",
     "virtbackup_verify_success": "Whether the domain's last verified backup was whole.",
     "virtbackup_verify_last_success_timestamp_seconds": "When a backup of it was last verified.",
@@ -68,6 +70,8 @@ def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
             yield "backup_last_success_timestamp_seconds", now_s
             yield "backup_duration_seconds", event.duration_s
             yield "backup_data_bytes", event.data_bytes
+            yield "backup_read_bytes", event.read_bytes
+            yield "backup_audit_failures", event.audit_failures
             yield "backup_stored_bytes", event.stored_bytes
         case BackupFailed():
             yield "backup_success", 0

@@ -5,6 +5,7 @@ is tested against the tables of ``sections``.
 """
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from virtbackup_async.config.patterns import HostPattern, any_includes
@@ -59,6 +60,8 @@ class Group:
         rate_limit: bytes a second that its images are read at, all together; None: no limit.
         method: how a running domain's disks are made to stand still.
         scratch: where scratch images of pull jobs go; None: beside each disk's image.
+        audit_percent: how much of what did not change an incremental backup reads all the same.
+        full_every: how long a disk may go without being read in full; None: for ever.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
     """
 
@@ -70,6 +73,8 @@ class Group:
     quiesce: bool = False
     method: Method = Method.SNAPSHOT
     scratch: Path | None = None
+    audit_percent: float = 1.0
+    full_every: timedelta | None = None
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()
     hooks: Hooks = Hooks()

@@ -49,6 +49,8 @@ GROUP_KEYS: Mapping[str, Check] = {
     "rate_limit": values.rate,
     "method": values.method,
     "scratch": values.file,
+    "audit_percent": values.percent,
+    "full_every": values.age,
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
     "hooks": values.mapping,
@@ -120,20 +122,28 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
     if target and not target.is_absolute():
         where: KeyPath = ("groups", name) if "target" in section else ("default",)
         problems.warn((*where, "target"), "is relative to where the command is started")
+    packager = _packager(name, default, section, problems)
     return Group(
         name=name,
         target=target and target.absolute(),
-        packager=_packager(name, default, section, problems),
+        packager=packager,
         autostart=merged.get("autostart", False),
         autostart_given="autostart" in merged,
         quiesce=merged.get("quiesce", False),
-        method=Method(merged.get("method", Method.SNAPSHOT)),
+        method=Method(merged["method"]) if "method" in merged else _usual_method(packager),
         scratch=merged.get("scratch"),
+        audit_percent=merged.get("audit_percent", 1.0),
+        full_every=merged.get("full_every"),
         retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),
         hooks=merged.get("hooks", Hooks()),
         rate_limit=merged.get("rate_limit"),
     )
+
+
+def _usual_method(packager: Packager) -> Method:
+    """Return what a group without a ``method`` takes: only a pull can be incremental."""
+    return Method.AUTO if packager.type == "repository" else Method.SNAPSHOT
 
 
 def _read_host(entry: object, key_path: KeyPath, problems: Problems) -> HostEntry | None:

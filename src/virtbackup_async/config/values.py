@@ -6,15 +6,18 @@ Schema of what it takes, for ``json_schema``; a test holds the two against each 
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from msgspec import Struct
 
+from virtbackup_async.model.ages import AGE_PATTERN, age_of
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
 from virtbackup_async.model.pull import Method
 
 MAX_COUNT: Final = 1_000_000
+_ALL: Final = 100
 _RATE: Final = r"^([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*(?:([KMGT])(i?B)?|B)?(?:/s)?$"
 _NO_NUL: Final = r"^[^\x00]+$"
 _TEXT: Final = {"type": "string", "minLength": 1}
@@ -107,6 +110,23 @@ def rate(value: object) -> int:
     if not _is_whole(value) or value < 1:
         raise WrongValueError("bytes a second, such as 50MiB, 200MB/s or 1G")
     return value
+
+
+@_takes({"type": "string", "pattern": rf"^{AGE_PATTERN}$"})
+def age(value: object) -> timedelta:
+    """Return a length of time, such as ``30d``."""
+    length = age_of(value) if isinstance(value, str) else None
+    if not length:
+        raise WrongValueError("a length of time, such as 30d or 12w")
+    return length
+
+
+@_takes({"type": "number", "minimum": 0, "maximum": 100})
+def percent(value: object) -> float:
+    """Return a share of 100."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _ALL:
+        raise WrongValueError("a number from 0 to 100, without quotes")
+    return float(value)
 
 
 @_takes({"type": "string", "pattern": _NO_NUL})

@@ -9,11 +9,10 @@ from typing import TypeVar
 
 from virtbackup_async.engine.dates import start_of
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.ages import age_of
 
 T = TypeVar("T")
 
-_AGE = re.compile(r"(\d{1,6})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SAMPLE = re.compile(r"(\d{1,9})(%?)")
 _ALL_PERCENT = 100
 
@@ -24,10 +23,10 @@ def parse_age(text: str) -> timedelta:
     Raises:
         ConfigError: it is no age.
     """
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
+    age = age_of(text)
+    if age is None:
         raise ConfigError(f"age {text!r} cannot be understood", hint="Write it as 12h, 7d or 4w.")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return age
 
 
 def parse_since(text: str, now: datetime) -> int:
@@ -39,9 +38,8 @@ def parse_since(text: str, now: datetime) -> int:
     Raises:
         ConfigError: it is neither.
     """
-    if _AGE.fullmatch(text.strip()):
-        return int((now - parse_age(text)).timestamp())
-    return start_of(text)
+    age = age_of(text)
+    return start_of(text) if age is None else int((now - age).timestamp())
 
 
 def draw_sample(items: Sequence[T], sample: str, day: date, name: Callable[[T], str]) -> list[T]:

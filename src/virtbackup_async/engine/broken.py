@@ -18,6 +18,7 @@ from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundPending, definition_path
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.checkpoints import drop_checkpoint
 from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.pull import end_pull
@@ -48,7 +49,7 @@ async def undo_pending(
         with suppress(HypervisorError):
             await domain.thaw()
     failures = await _put_back_all(hypervisor, domain, catalog, found)
-    failures += await _end_job(hypervisor, domain, pending)
+    failures += await _end_job(hypervisor, domain, found)
     if failures:
         raise RollbackError(
             f"{domain.name}: backup {pending.name} cannot be undone: {'; '.join(failures)}",
@@ -86,11 +87,12 @@ async def _put_back_all(
     return failures
 
 
-async def _end_job(hypervisor: HypervisorPort, domain: ImageUser, pending: Pending) -> list[str]:
-    if pending.pull_job is None:
+async def _end_job(hypervisor: HypervisorPort, domain: ImageUser, found: FoundPending) -> list[str]:
+    if found.pending.pull_job is None:
         return []
     try:
-        await end_pull(hypervisor, domain, pending.pull_job)
+        await end_pull(hypervisor, domain, found.pending.pull_job)
+        await drop_checkpoint(hypervisor, domain, found.pending, found.path)
     except VirtBackupError as error:
         return [error.message]
     return []

@@ -1,20 +1,25 @@
-"""Copying one disk, the image and the chain below it, into the package."""
+"""Copying one disk, the image and the chain below it, into the package.
+
+Or only what changed since an earlier backup, see ``change_copy.py``; if that cannot be trusted, all
+of it after all.
+"""
 
 from contextlib import AsyncExitStack
 
 from anyio import to_thread
-from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
+from virtbackup_async.engine.change_copy import AuditError, DiskJob, UnfitBaseError, copy_changes
 from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
 from virtbackup_async.engine.environment import Environment
-from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, signature
+from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, TrackedDisk, signature
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
-from virtbackup_async.packagers.interface import PackageWriter
+from virtbackup_async.model.tracking import Reading
+from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 
 
 def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
@@ -25,15 +30,6 @@ def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
         for depth, image in enumerate(disk.backing, start=1)
     )
     return (top, *below)
-
-
-class DiskJob(Struct, frozen=True):
-    """One disk of a domain, the names its images get inside the package, how fast it is read."""
-
-    domain: str
-    disk: Disk
-    files: tuple[str, ...]
-    limits: tuple[RateLimit, ...] = ()
 
 
 async def copy_disk(
@@ -49,8 +45,28 @@ async def copy_disk(
         StorageError: the target is full or failed.
         RollbackError: the disk is not back on its image.
     """
+    environment.emit(PhaseChanged(job.domain, Phase.COPYING, job.disk.dev))
+    tracked = still.tracked(job.disk)
+    unfit: UnfitBaseError | None = None
+    record = None
+    if tracked is not None and tracked.before.base and isinstance(package, IncrementalWriter):
+        try:
+            record = await copy_changes(environment, job, package, tracked)
+            await still.release(job.disk)
+        except UnfitBaseError as error:
+            unfit = error
+    if record is None:
+        record = await _copy_whole(environment, job, package, still)
+        if tracked is not None:
+            record = replace(record, reading=_full_reading(job, tracked, record, unfit))
+    environment.emit(_disk_done(job.domain, job.disk.dev, record))
+    return record
+
+
+async def _copy_whole(
+    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+) -> DiskRecord:
     domain, disk = job.domain, job.disk
-    environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
     images = (BackingImage(disk.path, disk.format), *disk.backing)
     records = []
     async with AsyncExitStack() as stack:
@@ -71,9 +87,21 @@ async def copy_disk(
                 await still.release(disk)
                 environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
         await _check_unchanged(disk, before)
-    record = DiskRecord(records[0], tuple(records[1:]))
-    environment.emit(_disk_done(domain, disk.dev, record))
-    return record
+    return DiskRecord(records[0], tuple(records[1:]))
+
+
+def _full_reading(
+    job: DiskJob, tracked: TrackedDisk, record: DiskRecord, unfit: UnfitBaseError | None
+) -> Reading:
+    return Reading(
+        checkpoint=tracked.checkpoint,
+        base=None,
+        reason=tracked.before.reason if unfit is None else unfit.message,
+        full_date=job.date,
+        read_bytes=record.image.data_bytes,
+        audit_failed=isinstance(unfit, AuditError),
+        image_id=tracked.before.image_id,
+    )
 
 
 def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
@@ -99,7 +127,7 @@ async def _check_unchanged(disk: Disk, before: list[tuple[int, ...]]) -> None:
 
 
 def _disk_done(domain: str, dev: str, record: DiskRecord) -> DiskDone:
-    images = (record.image, *record.backing)
+    images, reading = (record.image, *record.backing), record.reading
     return DiskDone(
         domain,
         dev,
@@ -107,4 +135,7 @@ def _disk_done(domain: str, dev: str, record: DiskRecord) -> DiskDone:
         size_bytes=sum(image.size_bytes for image in images),
         data_bytes=sum(image.data_bytes for image in images),
         digest=record.image.digest,
+        base=reading.base if reading else None,
+        reason=reading.reason if reading else None,
+        read_bytes=reading.read_bytes if reading else None,
     )

@@ -5,12 +5,13 @@
     lock the domain's UUID
     │ look at its disks, check images and target                        nothing touched yet
     │ pending file                             ── undone by: remove it, last of all
-    │ │ package                                ── undone by: remove it
-    │ │ │ snapshot, if the domain runs         ── undone by: commit each overlay that is left
-    │ │ │ │ copy the domain's state, which nothing holds still
-    │ │ │ │ copy the disks side by side; commit each one's overlay as soon as it is copied
-    │ │ package durable, definition            from here on the backup is complete
-    │ remove the pending file
+    │ │ (checkpoint, with a pull job)          ── undone by: remove it
+    │ │ │ package                              ── undone by: remove it
+    │ │ │ │ snapshot or pull job, if it runs   ── undone by: commit each overlay; end the job
+    │ │ │ │ │ copy the domain's state, which nothing holds still
+    │ │ │ │ │ copy the disks side by side; commit each one's overlay as soon as it is copied
+    │ │ │ package durable, definition          from here on the backup is complete
+    │ remove the checkpoints that no backup goes on from any more, and the pending file
 
 Each level is an ``async with``: whatever goes wrong inside, the levels undo themselves from the
 innermost out. An undo that fails raises ``RollbackError``, and then the pending file stays.
@@ -23,10 +24,13 @@ from pathlib import Path
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.broken import undo_dead_backups
-from virtbackup_async.engine.disk_copy import DiskJob, copy_disk, image_files
+from virtbackup_async.engine.change_copy import DiskJob
+from virtbackup_async.engine.checkpoints import checkpoint_of, drop_unneeded_checkpoints
+from virtbackup_async.engine.disk_copy import copy_disk, image_files
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
 from virtbackup_async.engine.intent import write_intent
@@ -40,7 +44,8 @@ from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
 from virtbackup_async.engine.state_files import missing
-from virtbackup_async.errors import RollbackError
+from virtbackup_async.engine.tracking import track
+from virtbackup_async.errors import RollbackError, VirtBackupError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
@@ -52,7 +57,7 @@ from virtbackup_async.events import (
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Pending
 from virtbackup_async.model.domain import Disk, DomainInfo
-from virtbackup_async.model.pull import Method
+from virtbackup_async.model.pull import Method, PullJob
 from virtbackup_async.packagers.interface import PackageWriter
 from virtbackup_async.packagers.registry import open_writer
 
@@ -70,6 +75,7 @@ class _Try(Struct, frozen=True):
     catalog: Catalog
     pending: Pending
     pending_path: Path
+    job: PullJob | None
 
     @property
     def directory(self) -> Path:
@@ -123,9 +129,7 @@ async def _open_try(
 ) -> AsyncGenerator[_Try]:
     """Look at the domain, and put the intent on disk; take it away unless something is left."""
     info = await domain.info()
-    pull, warning = await is_pulled(
-        environment.hypervisor, planned.group.method, info, planned.disks
-    )
+    pull, warning = await is_pulled(environment.hypervisor, planned.group, info, planned.disks)
     if warning is not None:
         environment.emit(Warned(warning, domain.name))
     selection = await select_disks(info, planned.disks, pull=pull)
@@ -133,10 +137,16 @@ async def _open_try(
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
     for kind, reason in selection.state.missing.items():
         environment.emit(missing(domain.name, kind, reason))
-    pending, path = await write_intent(environment, catalog, planned, info, selection)
+    if pull and planned.group.packager.type == "repository":
+        full_every = planned.group.full_every
+        full_since = (environment.now() - full_every).timestamp() if full_every else 0
+        tracking = await track(catalog, domain, info, selection.disks, full_since)
+        selection = replace(selection, tracking=tracking)
+    pending, job, path = await write_intent(environment, catalog, planned, info, selection)
     left = False
     try:
-        yield _Try(planned, domain, info, selection, catalog, pending, path)
+        async with checkpoint_of(environment.hypervisor, domain, pending, path):
+            yield _Try(planned, domain, info, selection, catalog, pending, path, job)
     except BaseException as error:
         left = _leaves_something(error)
         raise
@@ -177,7 +187,18 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             # A cancellation between the two would discard the data of a complete backup.
             await package.finish()
             path = await attempt.catalog.write_definition(definition)
+    if attempt.job is not None:
+        await _drop_checkpoints(environment, attempt)
     return definition, path
+
+
+async def _drop_checkpoints(environment: Environment, attempt: _Try) -> None:
+    """Remove those that were gone on from; if that fails, the next backup does it."""
+    try:
+        await drop_unneeded_checkpoints(attempt.catalog, attempt.domain, attempt.info)
+    except VirtBackupError as error:
+        message = f"old checkpoints could not be removed: {error.message}"
+        environment.emit(Warned(message, attempt.domain.name))
 
 
 def _still_disks(
@@ -186,11 +207,11 @@ def _still_disks(
     if not attempt.info.is_active:
         return _at_rest(attempt)
     environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
-    if attempt.pending.pull_job is not None:
+    if attempt.job is not None:
         return pulled(
             environment.hypervisor,
             attempt.domain,
-            attempt.pending.pull_job,
+            attempt.job,
             attempt.selection.others,
             environment.emit,
             quiesce=attempt.planned.quiesce,
@@ -227,7 +248,14 @@ async def _copy_disks(
 
     async def copy(disk: Disk) -> None:
         files = image_files(attempt.pending.name, disk)
-        job = DiskJob(attempt.domain.name, disk, files, limits)
+        job = DiskJob(
+            attempt.domain.name,
+            disk,
+            files,
+            attempt.pending.date,
+            limits,
+            attempt.planned.group.audit_percent,
+        )
         async with slots:
             records[disk.dev] = await copy_disk(environment, job, package, still)
 
@@ -277,7 +305,7 @@ def _packed_xml(pending: Pending) -> str:
 def _method(attempt: _Try) -> str:
     if not attempt.info.is_active:
         return "copy"
-    return Method.SNAPSHOT if attempt.pending.pull_job is None else Method.PULL
+    return Method.SNAPSHOT if attempt.job is None else Method.PULL
 
 
 def _done(
@@ -294,4 +322,15 @@ def _done(
         data_bytes=sum(image.data_bytes for image in images),
         stored_bytes=sum(image.stored_bytes for image in images),
         duration_s=round(duration_s, 3),
+        read_bytes=sum(map(_read_bytes, definition.records.values())),
+        audit_failures=sum(
+            record.reading is not None and record.reading.audit_failed
+            for record in definition.records.values()
+        ),
     )
+
+
+def _read_bytes(record: DiskRecord) -> int:
+    if record.reading is not None:
+        return record.reading.read_bytes
+    return sum(image.data_bytes for image in (record.image, *record.backing))

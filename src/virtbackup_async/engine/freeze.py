@@ -6,7 +6,7 @@ no changed definition, nothing to undo. Should the domain be started meanwhile, 
 under the copy; ``AtRest.check`` notices, and the backup starts over with a snapshot.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -27,10 +27,12 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.nbd_source import ChangedImage
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.tracking import Tracked
 
 CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
 
@@ -39,11 +41,31 @@ class ChangedMeanwhileError(ImageError):
     """An image that was to stand still changed while it was copied."""
 
 
+OpenChanges = Callable[[BufferPool, Sequence[RateLimit]], AbstractAsyncContextManager[ChangedImage]]
+
+
+class TrackedDisk(Struct, frozen=True):
+    """A disk that stands still, its changes since a base, and what the next backup goes on from.
+
+    Attributes:
+        before: what was known before it stood still.
+        checkpoint: the one of this moment, that the disk is part of; None for none.
+        open_changes: where ``before`` has a base, reads what changed since.
+    """
+
+    before: Tracked
+    checkpoint: str | None
+    open_changes: OpenChanges
+
+
 class StillDisks(Protocol):
     """Disks that stand still until they are released."""
 
     quiesced: bool | None
     frozen_ms: int | None
+
+    def tracked(self, disk: Disk) -> "TrackedDisk | None":
+        """Return what is known of the disk's changes; None where they are not of interest."""
 
     def open_stream(
         self, disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
@@ -113,6 +135,9 @@ class Overlaid(Struct):
         if taken:
             self._warn("the guest may have stayed frozen for long", error)
         return taken
+
+    def tracked(self, _disk: Disk) -> None:
+        """Tell nothing: changes are of interest where QEMU serves the disks."""
 
     def open_stream(
         self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
@@ -192,6 +217,9 @@ class AtRest(Struct):
         """Remember what each image looks like before it is read."""
         for disk in disks:
             self.signatures[disk.path] = await to_thread.run_sync(signature, disk.path)
+
+    def tracked(self, _disk: Disk) -> None:
+        """Tell nothing, as for disks on overlays."""
 
     def open_stream(
         self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /

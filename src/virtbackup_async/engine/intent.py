@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async import __version__
 from virtbackup_async.catalog import names
@@ -33,6 +34,9 @@ class _Making(Struct, frozen=True):
     job: PullJob | None
     is_active: bool
 
+    def is_tracked(self, disk: Disk) -> bool:
+        return self.job is not None and disk.dev in self.job.tracking.in_checkpoint
+
     def of(self, disk: Disk, files: tuple[str, ...]) -> PendingDisk:
         """Return what is about to be made for one disk."""
         file, *backing = files
@@ -42,7 +46,13 @@ class _Making(Struct, frozen=True):
         elif self.is_active:
             overlay = str(names.overlay_path(disk.path, self.token))
         return PendingDisk(
-            str(disk.path), disk.format, overlay, file, tuple(backing), scratch=scratch
+            str(disk.path),
+            disk.format,
+            overlay,
+            file,
+            tuple(backing),
+            scratch=scratch,
+            tracked=self.is_tracked(disk),
         )
 
 
@@ -52,8 +62,8 @@ async def write_intent(
     planned: PlannedBackup,
     info: DomainInfo,
     selection: Selection,
-) -> tuple[Pending, Path]:
-    """Make the pending file durable; return what is in it, and where it is.
+) -> tuple[Pending, PullJob | None, Path]:
+    """Make the pending file durable; return what is in it, the job it tells of, and its path.
 
     Raises:
         HypervisorError: a backup job has no place for its socket or for a scratch image.
@@ -64,11 +74,12 @@ async def write_intent(
     if selection.pull:
         scratch = planned.group.scratch
         job = await to_thread.run_sync(plan_pull, info, selection.disks, scratch, token)
+        job = replace(job, tracking=selection.tracking)
     making = _Making(token, job, info.is_active)
     while True:
         pending = _intent(environment, planned, info, selection, making)
         try:
-            return pending, await catalog.create_pending(pending)
+            return pending, job, await catalog.create_pending(pending)
         except FileExistsError:
             # A name holds seconds; two backups of a domain in one second need two of them.
             await anyio.sleep(NAME_RETRY_S)
@@ -96,4 +107,5 @@ def _intent(
         quiesce=planned.quiesce,
         state_files=tuple(file.name_in(name) for file in selection.state.files),
         socket=str(making.job.socket) if making.job else None,
+        checkpoint=making.job.tracking.checkpoint if making.job else None,
     )

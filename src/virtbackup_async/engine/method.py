@@ -5,16 +5,19 @@
     configured   domain is shut off   libvirt or QEMU too old     else
     snapshot     copy                 snapshot                    snapshot
     pull         copy                 snapshot, with a warning    pull
-    auto         copy                 snapshot                    pull, if a wanted disk has no
-                                                                  other way; else snapshot
+    auto         copy                 snapshot                    pull, into a repository or if a
+                                                                  wanted disk has no other way;
+                                                                  else snapshot
 
-Snapshot is the default: it keeps qcow2 images as the files they are, with all their features, and
+Into a repository auto is the default: only a pull tells what changed. Elsewhere snapshot is: it
+keeps qcow2 images as the files they are, with all their features, and
 needs no scratch space. A pull takes what a guest sees, so its images are raw; but the guest never
 leaves its own image, and any disk can be taken that QEMU can read.
 """
 
 from collections.abc import Sequence
 
+from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
@@ -27,19 +30,20 @@ MIN_QEMU = (6, 1, 0)
 
 
 async def is_pulled(
-    hypervisor: HypervisorPort, configured: Method, info: DomainInfo, wanted: Sequence[str]
+    hypervisor: HypervisorPort, group: Group, info: DomainInfo, wanted: Sequence[str]
 ) -> tuple[bool, str | None]:
     """Tell whether a domain is backed up by a pull job, and what to warn of.
 
     Args:
         hypervisor: asked for its versions, if that matters.
-        configured: of the group.
+        group: with the method and the packager that are configured.
         info: the domain.
         wanted: disk targets; empty for all that can be backed up.
     """
-    if configured is Method.SNAPSHOT or not info.is_active:
+    if group.method is Method.SNAPSHOT or not info.is_active:
         return False, None
-    if configured is Method.AUTO and not _needs_pull(info, wanted):
+    is_better = group.packager.type == "repository"
+    if group.method is Method.AUTO and not (is_better or _needs_pull(info, wanted)):
         return False, None
     why = _too_old(await hypervisor.versions())
     if why is None:

@@ -4,7 +4,7 @@ The real ones are ``hypervisor.Hypervisor`` and ``hypervisor.Domain``; their doc
 each call does and raises.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class ImageUser(Protocol):
 
     async def end_backup(self, socket: Path) -> None: ...
 
+    async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool: ...
+
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
 
@@ -53,6 +55,10 @@ class DomainPort(ImageUser, Protocol):
     async def prepare_backup(self) -> None: ...
 
     async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None: ...
+
+    async def recall_checkpoint(
+        self, name: str, date: int, devs: Sequence[str]
+    ) -> frozenset[str]: ...
 
     async def freeze(self) -> None: ...
 

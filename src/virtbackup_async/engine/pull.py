@@ -9,18 +9,21 @@ known by its socket, which the pending file has named before.
 """
 
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
 from anyio import CancelScope
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
-from virtbackup_async.engine.freeze import CLEAN_HINT
+from virtbackup_async.engine.freeze import CLEAN_HINT, TrackedDisk
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import reconnect
+from virtbackup_async.engine.tracking import untracked
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
@@ -33,12 +36,12 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably
-from virtbackup_async.images.nbd_source import open_nbd_stream
+from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
-from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, socket_name
+from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, export_bitmap, socket_name
 from virtbackup_async.nbd import UnixAddress
 
 
@@ -61,7 +64,11 @@ def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, tok
 def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
     # libvirt's own directories of this domain: QEMU's user may create sockets there, AppArmor and
     # SELinux let it.
-    candidates = [*domain_xml.socket_directories(info.xml), *([scratch] if scratch else [])]
+    candidates = [
+        *domain_xml.socket_directories(info.xml),
+        *_own_directories(info),
+        *([scratch] if scratch else []),
+    ]
     for directory in candidates:
         path = directory / name
         if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
@@ -70,6 +77,13 @@ def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
         f"{info.name}: no directory in which QEMU could make a socket",
         hint="Set `scratch` to a directory with a short path that QEMU's user may write to.",
     )
+
+
+def _own_directories(info: DomainInfo) -> Iterator[Path]:
+    # The name in it is cut off where it is long; the number is of one running domain alone.
+    if info.running_directory is not None:
+        with suppress(OSError):
+            yield from info.running_directory.glob(f"domain-{info.domain_id}-*")
 
 
 def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:
@@ -96,10 +110,23 @@ class Pulled(Struct):
         """Begin the job; without freezing the guest if that is wanted and cannot be done."""
         await self.domain.prepare_backup()
         if not (quiesce and await self._begin_frozen(others)):
-            await self.domain.begin_backup(self.job, others)
+            await self._begin(others)
 
     async def release(self, disk: Disk) -> None:
         """Do nothing: the job ends for all disks at once."""
+
+    def tracked(self, disk: Disk) -> TrackedDisk | None:
+        before = self.job.tracking.disks.get(disk.dev)
+        if before is None:
+            return None
+        checkpoint = self.job.tracking.checkpoint if before.checkpoint else None
+        return TrackedDisk(before, checkpoint, partial(self._open_changes, disk))
+
+    def _open_changes(
+        self, disk: Disk, buffers: BufferPool, limits: Sequence[RateLimit]
+    ) -> AbstractAsyncContextManager[ChangedImage]:
+        address, bitmap = UnixAddress(self.job.socket), export_bitmap(disk.dev)
+        return open_nbd_changes(address, disk.dev, bitmap, buffers, limits=limits)
 
     def open_stream(
         self, disk: Disk, _image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
@@ -129,10 +156,29 @@ class Pulled(Struct):
         thawed = False
         try:
             await self.domain.freeze()
-            await self.domain.begin_backup(self.job, others)
+            await self._begin(others)
         finally:
             thawed = await self._thaw()
         return thawed
+
+    async def _begin(self, others: Sequence[str]) -> None:
+        """Begin the job; without a checkpoint, all disks in full, if libvirt refuses that."""
+        tracking = self.job.tracking
+        try:
+            await self.domain.begin_backup(self.job, others)
+        except HypervisorError as error:
+            if tracking.checkpoint is None or type(error) is not HypervisorError:
+                raise
+            refusal = error
+        else:
+            return
+        # It keeps the checkpoint where it fails behind it.
+        await self.domain.delete_checkpoint(tracking.checkpoint, tracking.in_checkpoint)
+        reason = refusal.message.removeprefix(f"{self.domain.name}: ")
+        why = f"libvirt refused a checkpoint: {reason}"
+        self.job = replace(self.job, tracking=untracked(tracking, why))
+        await self.domain.begin_backup(self.job, others)
+        self._warn(f"all disks are read in full, and will be the next time: {why}")
 
     async def _thaw(self) -> bool:
         """Thaw the guest, through a restart of libvirt too; whether its agent answered."""

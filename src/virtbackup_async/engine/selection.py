@@ -16,6 +16,7 @@ from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk
+from virtbackup_async.model.tracking import Tracking
 
 NOT_WANTED = "not listed in `disks` of the configuration"
 
@@ -23,13 +24,15 @@ NOT_WANTED = "not listed in `disks` of the configuration"
 class Selection(Struct, frozen=True):
     """The disks to back up, those that are left out with a reason, and the domain's state.
 
-    With ``pull``, QEMU serves the disks; without, their images are read.
+    With ``pull``, QEMU serves the disks; without, their images are read. ``tracking`` is what is
+    known of their changes since earlier backups.
     """
 
     disks: tuple[Disk, ...]
     skipped: tuple[SkippedDisk, ...]
     state: DomainState
     pull: bool = False
+    tracking: Tracking = Tracking()
 
     @property
     def others(self) -> tuple[str, ...]:

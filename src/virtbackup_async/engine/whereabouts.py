@@ -94,6 +94,9 @@ class GoneDomain:
     async def end_backup(self, socket: Path) -> None:
         self._say(socket)
 
+    async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
+        self._say(name, devs)
+
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._say(dev, path, image_format)
 

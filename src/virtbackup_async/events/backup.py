@@ -52,7 +52,11 @@ class DiskProgress(Struct, frozen=True):
 
 
 class DiskDone(Struct, frozen=True):
-    """A disk is copied, and its domain is back on the disk's own image."""
+    """A disk is copied, and its domain is back on the disk's own image.
+
+    ``base`` is the backup whose unchanged data was taken over; where there is none, ``reason`` says
+    why not, if that was to be expected. ``read_bytes`` is None where it is as ``data_bytes``.
+    """
 
     kind: ClassVar[str] = "disk_done"
     domain: str
@@ -61,6 +65,9 @@ class DiskDone(Struct, frozen=True):
     size_bytes: int
     data_bytes: int
     digest: str
+    base: str | None = None
+    reason: str | None = None
+    read_bytes: int | None = None
 
 
 class DiskSkipped(Struct, frozen=True):
@@ -76,7 +83,9 @@ class BackupDone(Struct, frozen=True):
     """The backup is complete: ``list`` shows it from now on.
 
     ``frozen_ms`` is how long the guest's file systems stood still, None if they were not frozen.
-    ``quiesced`` is None where the domain was shut off: there was nothing to freeze.
+    ``quiesced`` is None where the domain was shut off: there was nothing to freeze. ``read_bytes``
+    is less than ``data_bytes`` where only changes were read; ``audit_failures`` counts the disks
+    whose dirty bitmap was found to be wrong.
     """
 
     kind: ClassVar[str] = "backup_done"
@@ -89,6 +98,8 @@ class BackupDone(Struct, frozen=True):
     data_bytes: int
     stored_bytes: int
     duration_s: float
+    read_bytes: int = 0
+    audit_failures: int = 0
 
 
 class BackupFailed(Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""The XML of a pull-mode backup job. Source: libvirt's docs/formatbackup.html."""
+"""The XML of a pull-mode backup job. Source: libvirt's docs/formatbackup.html.
+
+With a checkpoint that is made at the same moment: docs/formatcheckpoint.html.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 from lxml import etree
 
 from virtbackup_async.model.domain_xml import parse
-from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.pull import PullJob, export_bitmap
 
 
 def backup_xml(job: PullJob, others: Iterable[str]) -> str:
@@ -21,6 +24,11 @@ def backup_xml(job: PullJob, others: Iterable[str]) -> str:
     listed = etree.SubElement(root, "disks")
     for dev, scratch in job.scratch.items():
         disk = etree.SubElement(listed, "disk", name=dev, backup="yes", type="file", exportname=dev)
+        since = job.tracking.since(dev)
+        if since is not None:
+            disk.set("backupmode", "incremental")
+            disk.set("incremental", since)
+            disk.set("exportbitmap", export_bitmap(dev))
         etree.SubElement(disk, "driver", type="qcow2")
         etree.SubElement(disk, "scratch", file=str(scratch))
     for dev in others:

@@ -4,7 +4,7 @@ The object keeps the domain's identity, not libvirt's handle: a handle dies with
 and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-domain-snapshot.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,10 @@ import libvirt
 
 from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
 from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
+from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, recall
 from virtbackup_async.hypervisor.commit import commit_and_pivot
+from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
-from virtbackup_async.hypervisor.swtpm import swtpm_directory
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.pull import PullJob
@@ -127,11 +128,29 @@ class Domain:
         """Let QEMU serve the running domain's disks as they are now, until :meth:`end_backup`.
 
         Raises:
-            HypervisorError: libvirt refused, or another job runs; nothing was made.
+            HypervisorError: libvirt refused, or another job runs; nothing was made, but it may
+                have kept the checkpoint.
         """
         handle = await self._handle()
-        xml = backup_xml(job, others)
-        await self._hypervisor.call(f"{self.name}: begin backup", handle.backupBegin, xml, None, 0)
+        xml, checkpoint = backup_xml(job, others), None
+        name, devs = job.tracking.checkpoint, job.tracking.in_checkpoint
+        if name is not None:
+            left_out = [dev for dev in job.scratch if dev not in devs]
+            checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
+        what = f"{self.name}: begin backup"
+        await self._hypervisor.call(what, handle.backupBegin, xml, checkpoint, 0)
+
+    async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
+        """Return the disks whose changes since a checkpoint QEMU still knows; see ``recall``."""
+        handle = await self._handle()
+        what = f"{self.name}: look for checkpoint {name}"
+        return await self._hypervisor.call(what, recall, handle, name, date, devs)
+
+    async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
+        """Remove a checkpoint of ours; False if bitmaps of it may be left; see ``delete``."""
+        handle = await self._handle()
+        what = f"{self.name}: remove checkpoint {name}"
+        return await self._hypervisor.call(what, delete, handle, name, devs)
 
     async def end_backup(self, socket: Path) -> None:
         """End the backup job that serves at ``socket``, if there is one; wait until it is gone.
@@ -217,6 +236,7 @@ class Domain:
 
 
 def _read_info(handle: libvirt.virDomain) -> DomainInfo:
+    directories = libvirt_directories(handle.connect().getURI())
     return DomainInfo(
         name=handle.name(),
         uuid=handle.UUIDString(),
@@ -224,7 +244,8 @@ def _read_info(handle: libvirt.virDomain) -> DomainInfo:
         is_active=bool(handle.isActive()),
         is_persistent=bool(handle.isPersistent()),
         xml=handle.XMLDesc(0),
-        swtpm_directory=swtpm_directory(handle.connect().getURI()),
+        swtpm_directory=directories and directories.swtpm,
+        running_directory=directories and directories.running,
     )
 
 

@@ -47,11 +47,11 @@ class ImageDigest:
         self._next_leaf = 0
         self._hash = blake3(size_bytes.to_bytes(8, "little"))
 
-    def add(self, offset: int, leaf: bytes) -> None:
-        """Add the leaf of the piece at ``offset``; offsets must ascend."""
+    def add(self, offset: int, leaves: bytes) -> None:
+        """Add the leaves, one behind the other, of pieces from ``offset`` on; offsets ascend."""
         self._add_zeros_up_to(offset // LEAF_BYTES)
-        self._hash.update(leaf)
-        self._next_leaf += 1
+        self._hash.update(leaves)
+        self._next_leaf += len(leaves) // len(_ZERO_LEAF)
 
     def finish(self) -> str:
         """The digest as text, ``blake3-256k:<64 hex>``."""

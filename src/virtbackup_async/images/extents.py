@@ -60,6 +60,20 @@ def bounded(extents: Iterable[Extent]) -> tuple[Extent, ...]:
     return tuple(found)
 
 
+def common(some: Iterable[Extent], others: Iterable[Extent]) -> Iterator[Extent]:
+    """Give what is in both; each ascends, and so does what is given."""
+    rest = iter(others)
+    other = next(rest, None)
+    for extent in some:
+        while other is not None and other.start < extent.end:
+            start, end = max(extent.start, other.start), min(extent.end, other.end)
+            if start < end:
+                yield Extent(start, end - start)
+            if other.end > extent.end:
+                break
+            other = next(rest, None)
+
+
 def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedChunk]:
     """Gather the MiBs that have data in them, neighbours together, as many as fit into a buffer.
 

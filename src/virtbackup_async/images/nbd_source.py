@@ -4,20 +4,26 @@ The stream reads in a worker thread; each read is carried out on the event loop,
 that are on their way together.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from anyio import create_task_group, from_thread
+from msgspec import Struct
 
 from virtbackup_async.errors import NbdError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.extents import bounded
+from virtbackup_async.images.extents import bounded, common
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.nbd import Address, NbdClient, open_nbd, walk_status
-from virtbackup_async.nbd.constants import BASE_ALLOCATION, STATE_ZERO
+from virtbackup_async.nbd.constants import (
+    BASE_ALLOCATION,
+    DIRTY_BITMAP_PREFIX,
+    STATE_DIRTY,
+    STATE_ZERO,
+)
 
 # Of a buffer of 4 MiB, four are on their way together: docs/nbd.md has the figures.
 _REQUEST_BYTES: Final = 1024 * 1024
@@ -37,6 +43,57 @@ async def open_nbd_stream(
         reader = NbdReader(client, await _data_extents(client))
         async with open_stream(reader, buffers, name, limits=limits) as stream:
             yield stream
+
+
+class ChangedImage(Struct):
+    """An open export, and what of it changed since an earlier moment.
+
+    Attributes:
+        size_bytes: its length.
+        changed: what may differ from what it was then, zeros included.
+        data_extents: what is not zeros now; None where the server does not tell.
+    """
+
+    size_bytes: int
+    changed: tuple[Extent, ...]
+    data_extents: tuple[Extent, ...] | None
+    _client: NbdClient
+    _name: str
+    _buffers: BufferPool
+    _limits: Sequence[RateLimit]
+
+    def open_parts(self, parts: Sequence[Extent]) -> AbstractAsyncContextManager[DiskStream]:
+        """Stream some parts of it. All else counts as a hole, in the stream's digest as well."""
+        data = tuple(parts if self.data_extents is None else common(parts, self.data_extents))
+        reader = NbdReader(self._client, data)
+        return open_stream(reader, self._buffers, self._name, limits=self._limits)
+
+    def open_all(self) -> AbstractAsyncContextManager[DiskStream]:
+        """Stream the whole of it, as ``open_nbd_stream`` does."""
+        reader = NbdReader(self._client, self.data_extents)
+        return open_stream(reader, self._buffers, self._name, limits=self._limits)
+
+
+@asynccontextmanager
+async def open_nbd_changes(
+    address: Address,
+    name: str,
+    bitmap: str,
+    buffers: BufferPool,
+    *,
+    limits: Sequence[RateLimit] = (),
+) -> AsyncGenerator[ChangedImage]:
+    """Open the export called ``name``, and ask for its changes by the dirty bitmap beside it.
+
+    Raises:
+        NbdError: it cannot be opened, or does not tell of changes.
+    """
+    contexts = [BASE_ALLOCATION, DIRTY_BITMAP_PREFIX + bitmap]
+    async with open_nbd(address, name=name, contexts=contexts) as client:
+        changed = await _extents(client, contexts[1], lambda flags: bool(flags & STATE_DIRTY))
+        data = await _data_extents(client)
+        size_bytes = client.export.size_bytes
+        yield ChangedImage(size_bytes, changed, data, client, name, buffers, limits)
 
 
 class NbdReader:
@@ -71,16 +128,25 @@ async def _data_extents(client: NbdClient) -> tuple[Extent, ...] | None:
     """Ask which parts are not zeros."""
     if BASE_ALLOCATION not in client.export.contexts.values():
         return None
+    return await _extents(client, BASE_ALLOCATION, lambda flags: not flags & STATE_ZERO)
+
+
+async def _extents(
+    client: NbdClient, context: str, counts: Callable[[int], bool]
+) -> tuple[Extent, ...]:
+    """Ask for the parts whose flags count in a context."""
     found: tuple[Extent, ...] = ()
-    async for batch in _batches(client):
+    async for batch in _batches(client, context, counts):
         found = bounded((*found, *batch))
     return found
 
 
-async def _batches(client: NbdClient) -> AsyncIterator[list[Extent]]:
+async def _batches(
+    client: NbdClient, context: str, counts: Callable[[int], bool]
+) -> AsyncIterator[list[Extent]]:
     batch: list[Extent] = []
-    async for run in walk_status(client, [BASE_ALLOCATION]):
-        if not run.flags[0] & STATE_ZERO:
+    async for run in walk_status(client, [context]):
+        if counts(run.flags[0]):
             batch.append(Extent(run.start, run.length))
         if len(batch) == _EXTENTS_AT_ONCE:
             yield batch

@@ -41,8 +41,17 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
     @property
     def data_file(self) -> str | None:
         """The file that a qcow2 image keeps its data in, where that is not the image itself."""
+        return self._specific.get("data-file")
+
+    @property
+    def bitmaps(self) -> frozenset[str]:
+        """The names of the dirty bitmaps that are stored in a qcow2 image."""
+        return frozenset(bitmap["name"] for bitmap in self._specific.get("bitmaps", ()))
+
+    @property
+    def _specific(self) -> dict[str, Any]:
         data = self.format_specific.get("data")
-        return data.get("data-file") if isinstance(data, dict) else None
+        return data if isinstance(data, dict) else {}
 
 
 class _MapExtent(msgspec.Struct, frozen=True):
@@ -125,6 +134,15 @@ async def holds_data(overlay: Path) -> bool:
     name = "json:" + msgspec.json.encode(alone).decode()
     output = await _run("map", "-U", "--output=json", name)
     return any(extent.present for extent in _decoded(output, list[_MapExtent], overlay))
+
+
+async def remove_bitmap(path: Path, name: str) -> None:
+    """Remove a dirty bitmap from a qcow2 image. QEMU's own locks see that nobody has it open.
+
+    Raises:
+        ImageError: it cannot be written, or is in use.
+    """
+    await _run("bitmap", "--remove", "-f", "qcow2", _name_of(path), name)
 
 
 async def check(path: Path, format: str) -> None:  # noqa: A002

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.tracking import Reading
 
 
 class Packager(Struct, frozen=True, gc=False):
@@ -45,10 +46,14 @@ class ImageRecord(Struct, frozen=True, gc=False):
 
 
 class DiskRecord(Struct, frozen=True, gc=False):
-    """A disk inside a backup: the image that the domain wrote to, and the chain below it."""
+    """A disk inside a backup: the image that the domain wrote to, and the chain below it.
+
+    ``reading`` is None outside of repositories, and where QEMU did not serve the disk.
+    """
 
     image: ImageRecord
     backing: tuple[ImageRecord, ...] = ()
+    reading: Reading | None = None
 
 
 class StateRecord(Struct, frozen=True, gc=False):
@@ -131,6 +136,7 @@ class PendingDisk(Struct, frozen=True):
         backing: file names, inside the package, of the images below it.
         committed: all that the overlay holds is in the image; the pivot was about to come.
         scratch: the scratch image's path; None where the disk is not pulled.
+        tracked: the backup's checkpoint is for it too: its image, a qcow2, gets a dirty bitmap.
     """
 
     src: str
@@ -140,13 +146,15 @@ class PendingDisk(Struct, frozen=True):
     backing: tuple[str, ...] = ()
     committed: bool = False
     scratch: str | None = None
+    tracked: bool = False
 
 
 class Pending(Struct, frozen=True):
     """A backup that was started: all that is needed to undo it, written before anything is done.
 
     ``quiesce`` says that the guest was to be frozen, so it may have to be thawed. ``state_files``
-    are file names inside the package. ``socket`` is that of a pull job, None for other methods.
+    are file names inside the package. ``socket`` is that of a pull job, None for other methods;
+    ``checkpoint`` what that makes in libvirt beside the job, if it does.
     """
 
     name: str
@@ -161,6 +169,7 @@ class Pending(Struct, frozen=True):
     quiesce: bool = False
     state_files: tuple[str, ...] = ()
     socket: str | None = None
+    checkpoint: str | None = None
 
     @property
     def pull_job(self) -> PullJob | None:
@@ -169,3 +178,8 @@ class Pending(Struct, frozen=True):
             return None
         scratch = {dev: Path(disk.scratch) for dev, disk in self.disks.items() if disk.scratch}
         return PullJob(Path(self.socket), scratch)
+
+    @property
+    def tracked_images(self) -> dict[str, Path]:
+        """The qcow2 images, by dev, in which the backup's checkpoint may have made a bitmap."""
+        return {dev: Path(disk.src) for dev, disk in self.disks.items() if disk.tracked}

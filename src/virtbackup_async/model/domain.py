@@ -45,6 +45,7 @@ class DomainInfo(Struct, frozen=True):
         domain_id: libvirt's number of a running domain, -1 when it is shut off.
         xml: the XML of the running domain, or of its persistent definition when shut off.
         swtpm_directory: where libvirt keeps the state of emulated TPMs; None if that is not known.
+        running_directory: where it has a directory for each running domain, ``domain-ID-NAME``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class DomainInfo(Struct, frozen=True):
     is_persistent: bool
     xml: str
     swtpm_directory: Path | None = None
+    running_directory: Path | None = None
 
 
 class Sources(Struct, frozen=True):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from virtbackup_async.model.tracking import Tracking
+
 _SOCKET = re.compile(r"vbk-[0-9a-f]{8}\.sock")
 _SCRATCH = re.compile(r".*\.vbk-[0-9a-f]{8}\.scratch", re.DOTALL)
 SOCKET_MAX_BYTES = 107
@@ -24,7 +26,8 @@ SOCKET_MAX_BYTES = 107
 class Method(StrEnum):
     """How the disks of a running domain are made to stand still, as the configuration says.
 
-    ``AUTO`` is ``SNAPSHOT``, but ``PULL`` where a disk that is wanted cannot be snapshotted.
+    ``AUTO`` is ``SNAPSHOT``, but ``PULL`` into a repository, and where a disk that is wanted cannot
+    be snapshotted.
     """
 
     SNAPSHOT = "snapshot"
@@ -38,15 +41,22 @@ class PullJob(Struct, frozen=True):
     Attributes:
         socket: where QEMU listens.
         scratch: by dev, the image that keeps what the guest overwrites.
+        tracking: since when each disk's changes are to be told, and the checkpoint to be made.
     """
 
     socket: Path
     scratch: Mapping[str, Path] = field(default_factory=dict)
+    tracking: Tracking = Tracking()
 
 
 def socket_name(token: str) -> str:
     """Return the name of a job's socket; ``token`` is eight hexadecimal digits."""
     return f"vbk-{token}.sock"
+
+
+def export_bitmap(dev: str) -> str:
+    """Return the name of the bitmap that a job serves beside a disk, where it tells changes."""
+    return f"changes-{dev}"
 
 
 def is_socket_of_ours(path: Path) -> bool:

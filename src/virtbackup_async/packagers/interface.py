@@ -4,11 +4,14 @@ The engine knows these two protocols only; ``registry.py`` opens the right ones.
 always a plain name inside the package, never a path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.extent import Extent
 
 Progress = Callable[[int], None]
 
@@ -45,6 +48,61 @@ class PackageWriter(Protocol):
 
     async def discard(self) -> None:
         """Remove everything this writer made, and nothing else. May be called again."""
+        ...
+
+
+class Stored(Struct, frozen=True):
+    """What became of an image of which only a part was read.
+
+    Attributes:
+        stored_bytes: by how much the package grew.
+        data_bytes: what of the whole image is not hole.
+        digest: of the whole image.
+    """
+
+    stored_bytes: int
+    data_bytes: int
+    digest: str
+
+
+class BaseImage(Protocol):
+    """An image of an earlier package, to be taken over but for what changed since."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    async def choose(self, changed: Sequence[Extent]) -> tuple[Extent, ...]:
+        """Say which parts have to be read, once: what changed, and what is not there any more."""
+        ...
+
+    async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
+        """Draw some of the other parts, of which ``data`` is not zeros by now."""
+        ...
+
+    async def is_as_it_was(self, parts: Sequence[Extent], stream: DiskStream) -> bool:
+        """Read parts to the end, and tell whether they are what the earlier package has."""
+        ...
+
+
+@runtime_checkable
+class IncrementalWriter(PackageWriter, Protocol):
+    """A package that can take over what earlier packages of its target have."""
+
+    def open_base(self, file: str) -> AbstractAsyncContextManager[BaseImage]:
+        """Open the image of an earlier package.
+
+        Raises:
+            CorruptError: it is missing or damaged.
+        """
+        ...
+
+    async def add_changes(
+        self, file: str, stream: DiskStream, base: BaseImage, on_progress: Progress
+    ) -> Stored:
+        """Put an image into the package as ``file``: what was chosen to be read, and the base.
+
+        ``stream`` brings the parts that ``base`` chose. All else is as for ``add_disk``.
+        """
         ...
 
 

@@ -5,26 +5,30 @@ of whatever disk, domain or date they are. Order: packs, index, maps, each durab
 is seen to be there, so that no sweep has missed the maps. Disks run side by side.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from anyio import CancelScope, sleep, to_thread
 
+from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.background import open_background
 from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.packagers.corrupt import reading
 from virtbackup_async.packagers.cpu_shares import CpuShares
-from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.names import map_path
-from virtbackup_async.repository.chunk_maps import MapWriter
+from virtbackup_async.repository.base_map import BaseMap
+from virtbackup_async.repository.chunk_maps import ChunkMap, MapWriter, open_map
 from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters
 from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.leases import REFRESH_S
-from virtbackup_async.repository.map_format import MapEntry, MapHead
+from virtbackup_async.repository.map_format import MapEntry, MapHead, entries_of
 from virtbackup_async.repository.store import make_repository
 
 # Of this process: all of its backups.
@@ -84,6 +88,36 @@ class RepositoryWriter:
         await to_thread.run_sync(image.finish)
         return stored_bytes + image.length_bytes
 
+    @asynccontextmanager
+    async def open_base(self, file: str) -> AsyncIterator["TakenOver"]:
+        # Behind the lease: what the map needs by now, a sweep leaves alone.
+        path = map_path(self._directory, file)
+        chunk_map = await to_thread.run_sync(_open_map, path)
+        try:
+            if chunk_map.head.repository_id != self._repository.id:
+                raise CorruptError(f"{path} belongs to another repository")
+            yield TakenOver(BaseMap(chunk_map), self._chunks)
+        finally:
+            chunk_map.close()
+
+    async def add_changes(
+        self, file: str, stream: DiskStream, base: BaseImage, on_progress: Progress
+    ) -> Stored:
+        if not isinstance(base, TakenOver):
+            message = "a base is one that open_base gave"
+            raise TypeError(message)
+        path = map_path(self._directory, file)
+        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
+        stored_bytes = 0
+        async with self._cpu.taking_part():
+            async for chunk in stream.chunks():
+                stored_bytes += await to_thread.run_sync(
+                    self._add_behind, base.map, chunk, image, limiter=self._cpu.limiter
+                )
+                on_progress(stream.data_bytes)
+        await to_thread.run_sync(_finish, base.map, image)
+        return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
+
     async def finish(self) -> None:
         await to_thread.run_sync(self._chunks.publish)
         for image in self._maps:
@@ -116,9 +150,53 @@ class RepositoryWriter:
         stored_bytes = self._chunks.add(
             [(entry.id, data) for entry, data in pieces], threads=self._cpu.threads_each
         )
-        for entry, _ in pieces:
-            image.add(entry)
+        image.add(entries_of(entry for entry, _ in pieces))
         return stored_bytes
+
+    def _add_behind(self, base: BaseMap, chunk: Chunk, image: MapWriter) -> int:
+        """Add what was read behind what is taken over of the image before it."""
+        for entries in base.take_below(chunk.offset // CHUNK_BYTES):
+            image.add(entries)
+        return self._add(chunk, image)
+
+
+class TakenOver:
+    """The ``BaseImage`` in a repository."""
+
+    def __init__(self, base: BaseMap, chunks: ChunkWriter) -> None:
+        self.map = base
+        self.size_bytes = base.size_bytes
+        self._chunks = chunks
+
+    async def choose(self, changed: Sequence[Extent]) -> tuple[Extent, ...]:
+        return await to_thread.run_sync(self.map.choose, changed, self._chunks.missing)
+
+    async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
+        return await to_thread.run_sync(self.map.sample, percent, data)
+
+    async def is_as_it_was(self, parts: Sequence[Extent], stream: DiskStream) -> bool:
+        expected = dict(await to_thread.run_sync(_leaves, self.map, parts))
+        async for chunk in stream.chunks():
+            first = chunk.offset // CHUNK_BYTES
+            for number, leaf in enumerate(chunk.leaves, first):
+                if expected.pop(number, None) != leaf:
+                    return False
+        return not expected
+
+
+def _open_map(path: Path) -> ChunkMap:
+    with reading(path):
+        return open_map(path)
+
+
+def _leaves(base: BaseMap, parts: Sequence[Extent]) -> list[tuple[int, bytes]]:
+    return [*base.leaves(parts)]
+
+
+def _finish(base: BaseMap, image: MapWriter) -> None:
+    for entries in base.take_rest():
+        image.add(entries)
+    image.finish()
 
 
 def _pieces(chunk: Chunk) -> Iterator[tuple[MapEntry, memoryview]]:

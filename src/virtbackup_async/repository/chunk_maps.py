@@ -15,11 +15,12 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.durable import rename_exclusively, temporary_path
 from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository import map_format as wire
-from virtbackup_async.repository.chunks import extents_of
+from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
     Repository,
@@ -37,20 +38,31 @@ _PIECE_BYTES: Final = 1 << 16
 
 
 class MapWriter:
-    """A map being written, beside its final place and under a temporary name."""
+    """A map being written, beside its final place and under a temporary name.
+
+    Attributes:
+        data_bytes: how much of the image is data, by the entries so far.
+        digest: of the image that they make.
+    """
 
     def __init__(self, path: Path, head: wire.MapHead) -> None:
         self.path = path
+        self.data_bytes = 0
+        self.digest = ImageDigest(head.size_bytes)
+        self._head = head
         self._part = temporary_path(path.parent)
         self._digest = blake3()
         self._waiting = bytearray(wire.encode_head(head))
         self.length_bytes = len(self._waiting)
         self._fd: int | None = create_file(self._part)
 
-    def add(self, entry: wire.MapEntry) -> None:
-        """Append an entry; numbers ascend. Blocks at times."""
-        self._waiting += wire.encode_entry(entry)
-        self.length_bytes += wire.ENTRY_BYTES
+    def add(self, entries: wire.Entries) -> None:
+        """Append entries, at least one; numbers ascend. Blocks at times."""
+        for run in np.split(entries, np.flatnonzero(np.diff(entries["number"]) != 1) + 1):
+            self.digest.add(int(run["number"][0]) * CHUNK_BYTES, run["id"].tobytes())
+        self.data_bytes += wire.data_length_of(entries, self._head.size_bytes)
+        self._waiting += entries.tobytes()
+        self.length_bytes += entries.nbytes
         if len(self._waiting) >= _PIECE_BYTES:
             self._write()
 

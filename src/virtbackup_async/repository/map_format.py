@@ -11,7 +11,7 @@ map, whatever other backups there are: any of them can go. docs/repository-forma
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES
+from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES, PAGES
 
 MAGIC: Final = b"vbk-map\0"
 VERSION: Final = 1
@@ -68,9 +69,9 @@ def decode_head(data: bytes) -> MapHead:
     return MapHead(repository_id, size_bytes)
 
 
-def encode_entry(entry: MapEntry) -> bytes:
-    """Return an entry's bytes."""
-    return _ENTRY.pack(*entry)
+def entries_of(entries: Iterable[MapEntry]) -> Entries:
+    """Return entries as they are stored."""
+    return np.array([*entries], dtype=ENTRY)
 
 
 def decode_entries(data: bytes) -> Iterator[MapEntry]:
@@ -109,3 +110,14 @@ def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
     if is_wrong.any():
         number = int(numbers[is_wrong.argmax()])
         raise CorruptError(f"its entry of chunk {number} makes no sense")
+
+
+def data_length_of(entries: Entries, size_bytes: int) -> int:
+    """Return how many bytes of an image the pages of entries, at least one, cover."""
+    bits = np.unpackbits(np.ascontiguousarray(entries["pages"]).view(np.uint8))
+    length_bytes = int(np.count_nonzero(bits)) * PAGE_BYTES
+    number, pages = int(entries["number"][-1]), int(entries["pages"][-1])
+    # The last page of an image may be shorter.
+    last_page = (size_bytes - 1) // PAGE_BYTES - number * PAGES
+    has_last = last_page < PAGES and pages >> last_page & 1
+    return length_bytes - (-size_bytes % PAGE_BYTES if has_last else 0)

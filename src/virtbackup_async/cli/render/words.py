@@ -43,7 +43,7 @@ def in_words(event: Event) -> str | None:  # noqa: PLR0911 -- one return a kind 
             return f"{_place(event.domain, event.disk)}: {event.phase}"
         case DiskDone():
             data = f"{size(event.data_bytes)} of data in {size(event.size_bytes)}"
-            return f"{event.domain} {event.disk}: done: {data}"
+            return f"{event.domain} {event.disk}: done: {data}{_how_read(event)}"
         case DiskSkipped():
             return f"{event.domain} {event.disk}: skipped: {event.reason}"
         case Warned():
@@ -172,9 +172,18 @@ def _place(first: str, second: str | None) -> str:
     return f"{first} {second}" if second else first
 
 
+def _how_read(done: DiskDone) -> str:
+    """Say how much of a disk was read, where it might have been only what changed."""
+    if done.base is not None:
+        return f", {size(done.read_bytes or 0)} read: what changed since {done.base}"
+    return f", read in full: {done.reason}" if done.reason else ""
+
+
 def _amount(done: BackupDone) -> str:
+    read = f" ({size(done.read_bytes)} read)" if done.read_bytes < done.data_bytes else ""
     moved = (
-        f"{size(done.data_bytes)} in {duration(done.duration_s)}, {size(done.stored_bytes)} stored"
+        f"{size(done.data_bytes)}{read} in {duration(done.duration_s)}, "
+        f"{size(done.stored_bytes)} stored"
     )
     frozen = "" if done.frozen_ms is None else f", frozen for {done.frozen_ms} ms"
     return moved + frozen

@@ -34,7 +34,7 @@ async def check_disks(
     What QEMU will serve is not opened: there need not be a file.
     """
     try:
-        pull, warning = await is_pulled(hypervisor, planned.group.method, info, planned.disks)
+        pull, warning = await is_pulled(hypervisor, planned.group, info, planned.disks)
         selection = await select_disks(info, planned.disks, pull=pull)
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")

@@ -1,0 +1,135 @@
+"""Checkpoints of libvirt: told to it again, and removed. Blocking; ``Domain`` calls it.
+
+libvirt keeps the description of a checkpoint, QEMU a bitmap of its name in each disk's image. Each
+can be lost by itself: the description when a domain is defined anew or moved, a bitmap when QEMU
+is killed or an image replaced. Source: libvirt's libvirt-domain-checkpoint and formatcheckpoint.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import libvirt
+from lxml import etree
+
+from virtbackup_async.model.domain_xml import parse
+
+_REDEFINE = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+_REDEFINE_CHECKED = _REDEFINE | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+
+
+def checkpoint_xml(name: str, devs: Iterable[str], others: Iterable[str]) -> str:
+    """Describe a new checkpoint: a bitmap of its name in each disk of ``devs``.
+
+    libvirt would take a disk that is not named, too: ``others`` are all that must be left alone.
+    """
+    return etree.tostring(_description(name, devs, others), encoding="unicode")
+
+
+def recall(handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
+    """Tell libvirt of a checkpoint, again; return the disks that still have its bitmap, whole.
+
+    QEMU is asked for each bitmap. What libvirt knew of the checkpoint is replaced by what is so.
+
+    Args:
+        handle: the domain, running.
+        name: of the checkpoint.
+        date: when it was made, in seconds since the epoch.
+        devs: disks that it was made for; those that the domain has not any more do not matter.
+    """
+    there = [dev for dev in devs if dev in _disks_of(handle)]
+    if there and _redefine(handle, name, date, there, _REDEFINE_CHECKED):
+        return frozenset(there)
+    good = [dev for dev in there if _redefine(handle, name, date, [dev], _REDEFINE_CHECKED)]
+    if good:
+        _redefine(handle, name, date, good, _REDEFINE_CHECKED)
+    return frozenset(good)
+
+
+def delete(handle: libvirt.virDomain, name: str, devs: Iterable[str]) -> bool:
+    """Remove a checkpoint, and its bitmaps; what is gone already is fine.
+
+    libvirt removes no bitmap at all where one is missing, nor where it has lost the description:
+    then each is removed by itself.
+
+    Args:
+        handle: the domain.
+        name: of the checkpoint.
+        devs: disks that it may have a bitmap in.
+
+    Returns:
+        Whether the bitmaps are gone. They are not if the domain is shut off: QEMU has to remove
+        them, and libvirt only forgets the checkpoint.
+    """
+    checkpoint = _find(handle, name)
+    if not handle.isActive():
+        if checkpoint is not None:
+            checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+        return False
+    if checkpoint is not None and _delete_whole(checkpoint):
+        return True
+    covered = _covered(checkpoint) if checkpoint is not None else set()
+    for dev in {*devs, *covered} & {*_disks_of(handle)}:
+        if _redefine(handle, name, 0, [dev], _REDEFINE):
+            _delete_whole(handle.checkpointLookupByName(name))
+    left = _find(handle, name)
+    if left is not None:
+        left.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+    return True
+
+
+def _find(handle: libvirt.virDomain, name: str) -> libvirt.virDomainCheckpoint | None:
+    found = [item for item in handle.listAllCheckpoints(0) if item.getName() == name]
+    return found[0] if found else None
+
+
+def _delete_whole(checkpoint: libvirt.virDomainCheckpoint) -> bool:
+    try:
+        checkpoint.delete(0)
+    except libvirt.libvirtError as error:
+        # "bitmap '...' not found in backing chain of '...'"
+        if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
+            raise
+        return False
+    return True
+
+
+def _redefine(
+    handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str], flags: int
+) -> bool:
+    """Describe a checkpoint anew; False if QEMU has not the bitmaps that it should have."""
+    others = [dev for dev in _disks_of(handle) if dev not in devs]
+    root = _description(name, devs, others)
+    known = _find(handle, name)
+    if known is not None:
+        xml = known.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN)
+        root.extend(parse(xml).findall("parent"))
+    etree.SubElement(root, "creationTime").text = str(date)
+    root.append(parse(handle.XMLDesc(0)))
+    try:
+        handle.checkpointCreateXML(etree.tostring(root, encoding="unicode"), flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT:
+            raise
+        return False
+    return True
+
+
+def _description(name: str, devs: Iterable[str], others: Iterable[str]) -> etree._Element:
+    root = etree.Element("domaincheckpoint")
+    etree.SubElement(root, "name").text = name
+    listed = etree.SubElement(root, "disks")
+    for dev in devs:
+        etree.SubElement(listed, "disk", name=dev, checkpoint="bitmap", bitmap=name)
+    for dev in others:
+        etree.SubElement(listed, "disk", name=dev, checkpoint="no")
+    return root
+
+
+def _covered(checkpoint: libvirt.virDomainCheckpoint) -> set[str]:
+    xml = checkpoint.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN)
+    disks = parse(xml).findall("disks/disk[@checkpoint='bitmap']")
+    return {disk.get("name", "") for disk in disks}
+
+
+def _disks_of(handle: libvirt.virDomain) -> list[str]:
+    targets = parse(handle.XMLDesc(0)).findall("devices/disk/target")
+    return [target.get("dev", "") for target in targets]

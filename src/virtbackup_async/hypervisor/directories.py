@@ -1,0 +1,52 @@
+"""Where a libvirt keeps what is its own: it tells nobody, so the URI has to say it.
+
+Called by ``domain``. Source: virQEMUDriverConfigNew in libvirt's src/qemu/qemu_conf.c.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Struct
+
+
+class Directories(Struct, frozen=True):
+    """Directories of a libvirt on this host.
+
+    Attributes:
+        swtpm: the state of emulated TPMs, a directory for each domain, by UUID.
+        running: a directory for each running domain, which its QEMU may write to.
+    """
+
+    swtpm: Path
+    running: Path
+
+
+def libvirt_directories(uri: str) -> Directories | None:
+    """Return the directories of the QEMU driver that a URI is of; None for another driver.
+
+    Args:
+        uri: the connection's; that of a session counts as one of this process's user and
+            environment.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[0] != "qemu":
+        return None
+    match parts.path:
+        case "/system":
+            base = Path("/var/lib/libvirt")
+            return Directories(base / "swtpm", base / "qemu")
+        case "/session":
+            base = _config_home() / "libvirt/qemu"
+            return Directories(base / "swtpm", base / "lib")
+        case "/embed":
+            root = parse_qs(parts.query).get("root")
+            base = Path(root[0]) / "lib" if root else None
+            return Directories(base / "swtpm", base / "qemu") if base else None
+        case _:
+            return None
+
+
+def _config_home() -> Path:
+    configured = os.environ.get("XDG_CONFIG_HOME")
+    return Path(configured) if configured else Path.home() / ".config"
