@@ -1,13 +1,17 @@
 """Incremental backups on real QEMU: each one restores byte for byte, whatever happened between."""
 
 import filecmp
+import json
+import os
+import shutil
+import signal
 
 import pytest
 
 from lab.disks import DiskSpec
 from lab.process import run
 from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
-from virtbackup_async.events import DiskDone
+from virtbackup_async.events import DiskDone, Phase, PhaseChanged, Warned
 
 MIB = 1 << 20
 
@@ -70,6 +74,36 @@ class Site:
             for path in place.iterdir():
                 path.unlink()
 
+    def monitor(self, command, **arguments):
+        request = json.dumps({"execute": command, "arguments": arguments})
+        said = json.loads(self.daemon.virsh("qemu-monitor-command", self.name, request))
+        return said["return"]
+
+    def nodes(self):
+        """What QEMU says of the nodes that have bitmaps, in the order of the disks."""
+        nodes = self.monitor("query-named-block-nodes", flat=True)
+        found = [node for node in nodes if node.get("dirty-bitmaps")]
+        return sorted(found, key=lambda node: node["image"]["filename"])
+
+    def node(self, dev):
+        (found,) = [node for node in self.nodes() if f"-{dev}." in node["image"]["filename"]]
+        return found["node-name"]
+
+    def bitmaps(self):
+        return {bitmap["name"] for node in self.nodes() for bitmap in node["dirty-bitmaps"]}
+
+    def lose_bitmap(self, dev, name):
+        self.monitor("block-dirty-bitmap-remove", node=self.node(dev), name=name)
+
+    def clear_bitmap(self, dev, name):
+        """Make it forget all changes."""
+        self.monitor("block-dirty-bitmap-clear", node=self.node(dev), name=name)
+
+    def stored_bitmaps(self, dev):
+        image = self.domain.images(inactive=True)[dev]
+        info = json.loads(run("qemu-img", "info", "--output=json", image))
+        return {bitmap["name"] for bitmap in info["format-specific"]["data"].get("bitmaps", [])}
+
     def checkpoints(self):
         return self.daemon.virsh("checkpoint-list", self.name, "--name").split()
 
@@ -112,3 +146,165 @@ async def test_each_backup_holds_what_was_on_the_disks(site):
     assert len(site.checkpoints()) == 1
     await site.check()
     assert_at_home(site.domain, site.domain.images())
+
+
+async def test_only_the_disk_whose_bitmap_is_lost_is_read_in_full(site):
+    await site.back_up()
+    (checkpoint,) = site.checkpoints()
+    site.lose_bitmap("vdb", checkpoint)
+    site.write("vda", "write -P 5 2M 1M")
+    site.write("vdb", "write -P 6 2M 1M")
+    again = await site.back_up()
+    assert not again.is_full("vda")
+    assert "lost the dirty bitmap" in again.reason("vdb")
+    assert checkpoint not in site.checkpoints()
+    assert len(site.checkpoints()) == 1
+    assert not (await site.back_up()).is_full("vdb")
+    await site.check()
+
+
+async def test_a_checkpoint_that_libvirt_forgot_is_told_to_it_again(site):
+    await site.back_up()
+    (checkpoint,) = site.checkpoints()
+    site.daemon.virsh("checkpoint-delete", site.name, checkpoint, "--metadata")
+    site.write("vda", "write -P 5 2M 1M")
+    again = await site.back_up()
+    assert not again.is_full("vda")
+    assert checkpoint not in site.checkpoints()
+    assert checkpoint not in site.bitmaps()
+    await site.check()
+
+
+async def test_a_killed_qemu_costs_a_full_read_once(site):
+    site.write("vda", "write -P 4 1M 1M")
+    await site.back_up()
+    site.domain.destroy()  # the bitmap is in the image now
+    site.domain.start_paused()
+    site.write("vda", "write -P 5 2M 1M")
+    assert not (await site.back_up()).is_full("vda")
+    site.write("vda", "write -P 6 3M 1M")
+    os.kill(site.daemon.guest_pids()[site.name], signal.SIGKILL)
+    site.domain.wait_shut_off()
+    site.domain.start_paused()
+    assert "lost the dirty bitmap" in (await site.back_up()).reason("vda")
+    assert not (await site.back_up()).is_full("vda")
+    assert len(site.checkpoints()) == 1
+    site.domain.destroy()
+    assert site.stored_bitmaps("vda") == set(site.checkpoints())
+    await site.check()
+
+
+async def test_a_replaced_image_and_a_new_disk_are_read_in_full(site):
+    await site.back_up()
+    site.domain.destroy()
+    image = site.domain.images(inactive=True)["vda"]
+    copy = image.with_name("copy.qcow2")
+    shutil.copyfile(image, copy)
+    copy.replace(image)
+    site.domain.start_paused()
+    site.write("vda", "write -P 5 2M 1M")
+    again = await site.back_up()
+    assert "replaced" in again.reason("vda")
+    assert not again.is_full("vdb")
+    await site.check()
+
+
+async def test_a_resized_disk_is_read_in_full(site):
+    await site.back_up()
+    site.daemon.virsh("blockresize", site.name, "vda", "80M")
+    site.write("vda", "write -P 5 70M 1M")
+    again = await site.back_up()
+    assert again.reason("vda") == "its size changed"
+    assert not again.is_full("vdb")
+    assert not (await site.back_up()).is_full("vda")
+    await site.check()
+
+
+async def test_foreign_checkpoints_are_left_alone(site):
+    words = (site.name, "--diskspec", "vdc,checkpoint=no", "--name")
+    site.daemon.virsh("checkpoint-create-as", *words, "theirs")
+    await site.back_up()
+    site.write("vda", "write -P 5 2M 1M")
+    site.daemon.virsh("checkpoint-create-as", *words, "later")
+    site.write("vda", "write -P 6 4M 1M")
+    assert not (await site.back_up()).is_full("vda")
+    site.daemon.virsh("checkpoint-delete", site.name, "theirs")
+    assert not (await site.back_up()).is_full("vda")
+    assert "later" in site.checkpoints()
+    assert len(site.checkpoints()) == 2
+    await site.check()
+
+
+async def test_the_audit_finds_what_a_bitmap_does_not_tell(site):
+    site.write("vda", "write -P 1 0 8M")
+    await site.back_up()
+    (checkpoint,) = site.checkpoints()
+    site.config = site.configured(audit_percent=100)
+    assert (await site.back_up()).recorder.done.audit_failures == 0
+    (checkpoint,) = site.checkpoints()
+    site.write("vda", "write -P 9 3M 4k")
+    site.clear_bitmap("vda", checkpoint)
+    again = await site.back_up()
+    assert "audit found changes" in again.reason("vda")
+    assert again.recorder.done.audit_failures == 1
+    assert any("audit" in event.message for event in again.recorder.of(Warned))
+    await site.check()
+
+
+async def test_what_became_zeros_unnoticed_is_found_without_luck(site):
+    site.write("vda", "write -P 1 0 40M")
+    await site.back_up()
+    (checkpoint,) = site.checkpoints()
+    site.config = site.configured(audit_percent=0.001)
+    site.write("vda", "discard 20M 1M")
+    site.clear_bitmap("vda", checkpoint)
+    assert "audit found changes" in (await site.back_up()).reason("vda")
+    await site.check()
+
+
+async def test_a_snapshot_backup_in_between_does_no_harm(site):
+    site.write("vda", "write -P 1 0 4M")
+    await site.back_up()
+    site.config = site.configured(method="snapshot", packager="directory")
+    between = Writing(site.path / "frozen", lambda: site.write("vda", "write -P 7 2M 1M"))
+    assert (await back_up(site.config, between)).done
+    site.config = site.configured()
+    site.write("vda", "write -P 8 10M 1M")
+    assert not (await site.back_up()).is_full("vda")
+    await site.check()
+
+
+class Writing(Recorder):
+    """Writes to the disks while the domain is on its overlays."""
+
+    def __init__(self, directory, write):
+        super().__init__(directory)
+        self.write = write
+
+    def __call__(self, event):
+        super().__call__(event)
+        if isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and event.disk is None:
+            self.write()
+
+
+async def test_a_damaged_base_costs_a_full_read(site):
+    site.write("vda", "write -P 1 0 4M")
+    await site.back_up()
+    (damaged,) = (site.path / "target" / site.name).glob("*_vda*.map")
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    again = await site.back_up()
+    assert "damaged" in again.reason("vda")
+    assert not again.is_full("vdb")
+
+
+async def test_full_every_reads_a_disk_in_full_when_it_is_time(site):
+    await site.back_up()
+    site.config = site.configured(full_every="1d")
+    assert not (await site.back_up()).is_full("vda")
+    for path in (site.path / "target" / site.name).glob("*.json"):
+        definition = json.loads(path.read_text())
+        definition["images"]["vda"]["reading"]["full_date"] -= 24 * 3600
+        path.write_text(json.dumps(definition))
+    again = await site.back_up()
+    assert "full_every" in again.reason("vda")
+    assert not again.is_full("vdb")

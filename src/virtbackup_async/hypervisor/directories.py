@@ -40,11 +40,11 @@ def libvirt_directories(uri: str) -> Directories | None:
             base = _config_home() / "libvirt/qemu"
             return Directories(base / "swtpm", base / "lib")
         case "/embed":
-            root = parse_qs(parts.query).get("root")
-            base = Path(root[0]) / "lib" if root else None
-            return Directories(base / "swtpm", base / "qemu") if base else None
+            for root in parse_qs(parts.query).get("root", ()):
+                return Directories(Path(root) / "lib/swtpm", Path(root) / "lib/qemu")
         case _:
-            return None
+            pass
+    return None
 
 
 def _config_home() -> Path:

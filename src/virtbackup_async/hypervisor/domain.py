@@ -244,8 +244,8 @@ def _read_info(handle: libvirt.virDomain) -> DomainInfo:
         is_active=bool(handle.isActive()),
         is_persistent=bool(handle.isPersistent()),
         xml=handle.XMLDesc(0),
-        swtpm_directory=directories and directories.swtpm,
-        running_directory=directories and directories.running,
+        swtpm_directory=directories.swtpm if directories else None,
+        running_directory=directories.running if directories else None,
     )
 
 
