@@ -1,8 +1,12 @@
 """engine/pull.py and method.py: freeze, begin, thaw in any weather; what is ours, and no more."""
 
+from pathlib import Path
+
 import pytest
+from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
+from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.pull import end_pull, plan_pull, pulled
 from virtbackup_async.errors import (
@@ -13,9 +17,11 @@ from virtbackup_async.errors import (
     RollbackError,
 )
 from virtbackup_async.events import Warned
+from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import Method, PullJob
+from virtbackup_async.model.tracking import Base, Tracked, Tracking
 
 XML = """<domain><devices>
   <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
@@ -162,11 +168,52 @@ class Old(FakeHypervisor):
 )
 async def test_the_method_is_chosen(configured, wanted, active, expected):
     described = info(XML.format("/c"), active=active)
-    assert await is_pulled(FakeHypervisor(), configured, described, wanted) == (expected, None)
+    group = Group("g", None, method=configured)
+    assert await is_pulled(FakeHypervisor(), group, described, wanted) == (expected, None)
+
+
+async def test_auto_pulls_into_a_repository_whatever_the_disks_are():
+    group = Group("g", None, Packager("repository"), method=Method.AUTO)
+    assert await is_pulled(FakeHypervisor(), group, info(XML.format("/c")), ("vda",)) == (
+        True,
+        None,
+    )
+
+
+@pytest.fixture
+def tracked(job):
+    base = Base("b", "b_vda.raw", "virtbackup-1", 0)
+    disks = {"vda": Tracked(base, None, checkpoint=True, image_id=None)}
+    return replace(job, tracking=Tracking(disks, "virtbackup-2"))
+
+
+async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, tracked):
+    domain.before["begin_backup"] = [failing(HypervisorError("fake: it has snapshots"))]
+    events = []
+    async with pull(domain, tracked, events) as still:
+        known = still.tracked(Disk("vda", Path("/a"), "raw"))
+    assert domain.calls == [
+        "prepare_backup", "prepare_quiesce", "freeze", "begin_backup", "delete_checkpoint",
+        "begin_backup", "thaw", "end_backup",
+    ]  # fmt: skip
+    assert known.checkpoint is None
+    assert known.before.base is None
+    assert "refused a checkpoint" in known.before.reason
+    assert any("it has snapshots" in event.message for event in events)
+
+
+async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, tracked):
+    domain.before["begin_backup"] = [failing(ConnectionLostError("fake: gone"))]
+    with pytest.raises(ConnectionLostError):
+        async with pull(domain, tracked, []):
+            pass
+    assert domain.calls.count("begin_backup") == 1
 
 
 async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
-    pull, warning = await is_pulled(Old(), Method.PULL, info(XML.format("/c")), ())
+    pull, warning = await is_pulled(
+        Old(), Group("g", None, method=Method.PULL), info(XML.format("/c")), ()
+    )
     assert not pull
     assert warning == (
         "libvirt 6.0.0 cannot serve disks, it takes 7.6.0: its disks are snapshotted instead"
