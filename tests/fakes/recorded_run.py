@@ -35,7 +35,16 @@ def started(domain: str = "web", *disks: str) -> BackupStarted:
 def done(domain: str = "web", *, quiesced: bool | None = True) -> BackupDone:
     backup = f"20260701-030000_1_{domain}"
     return BackupDone(
-        "main", domain, backup, f"/b/{domain}/{backup}.json", quiesced, 120, 4 * GIB, GIB, 52.0
+        "main",
+        domain,
+        backup,
+        f"/b/{domain}/{backup}.json",
+        quiesced,
+        120,
+        4 * GIB,
+        GIB,
+        52.0,
+        read_bytes=4 * GIB,
     )
 
 

@@ -98,7 +98,7 @@ class BackupDone(Struct, frozen=True):
     data_bytes: int
     stored_bytes: int
     duration_s: float
-    read_bytes: int = 0
+    read_bytes: int
     audit_failures: int = 0
 
 
