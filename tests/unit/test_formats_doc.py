@@ -39,13 +39,14 @@ def test_example_is_what_we_write(kind, module):
 
 def test_definition_tables_have_all_keys():
     wanted = keys(definition_file.DefinitionWire) | keys(definition_file.StateWire)
+    wanted |= keys(definition_file.DiskWire) | keys(definition_file.ReadingWire)
     assert documented("Definition") == wanted
 
 
 def test_pending_table_has_all_keys():
     assert documented("Pending") == keys(pending_file.DiskWire)
     described = keys(pending_file.PendingWire) - {"disks"}
-    assert described - {"quiesce", "socket"} <= keys(definition_file.DefinitionWire)
+    assert described - {"quiesce", "socket", "checkpoint"} <= keys(definition_file.DefinitionWire)
     assert all(f"`{key}`" in section("Pending") for key in described)
 
 

@@ -23,8 +23,8 @@ TABLES = [
 CHECKS = {key: check for table in TABLES for key, check in table.items()}
 VALUES = [
     True, False, 0, 1, -1, 9, MAX_COUNT, MAX_COUNT + 1, 1.5, "", " ", "x", "5", "*", "none", "NONE",
-    "tar", "zst", "info", "failure", "idle", "pull", "/a", "/", "a/b", "a\0b", "/a\0", "two words", "30d",
-    [], ["a"], ["a", ""], ["", "a"], ["a", "b\0"], [""], [1], [None], ["a", 1], {}, {"a": 1},
+    "tar", "zst", "info", "failure", "idle", "pull", "/a", "/", "a/b", "a\0b", "/a\0", "two words",
+    "30d", [], ["a"], ["a", ""], ["", "a"], ["a", "b\0"], [""], [1], [None], ["a", 1], {}, {"a": 1},
 ]  # fmt: skip
 SCHEMA = Draft202012Validator(config_schema())
 
