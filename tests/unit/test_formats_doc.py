@@ -39,7 +39,7 @@ def test_example_is_what_we_write(kind, module):
 
 def test_definition_tables_have_all_keys():
     wanted = keys(definition_file.DefinitionWire) | keys(definition_file.StateWire)
-    wanted |= keys(definition_file.DiskWire) | keys(definition_file.ReadingWire)
+    wanted |= keys(definition_file.ReadingWire)
     assert documented("Definition") == wanted
 
 
