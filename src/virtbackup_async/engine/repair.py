@@ -25,7 +25,7 @@ from virtbackup_async.engine.chunk_check import open_check
 from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets
 from virtbackup_async.engine.verdicts import Chosen, Verdicts
 from virtbackup_async.engine.verify_repository import verify_opened
-from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
 from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.layout import Repository
@@ -93,8 +93,8 @@ class _Repair:
             checking = opened.checking
             checking.need_all()
             await verify_opened(repository, opened, await self._backups(), self._verdicts)
-            if checking.newer is not None:
-                raise checking.newer
+            if checking.newer_pack is not None:
+                raise CorruptError(checking.newer_pack, hint="Use a newer program.")
             heads = await to_thread.run_sync(mend_heads, repository, checking)
             dropped, left = await to_thread.run_sync(take_out, repository, checking)
         waiting = await _stepwise(partial(note_unmended, self._path, repository))

@@ -15,7 +15,6 @@ record of the index, and a batch of places.
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -30,17 +29,12 @@ from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import Repository, open_file, read_exactly
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
+from virtbackup_async.repository.pack_look import look_at_pack
+from virtbackup_async.repository.places import Run, places_of, runs_of
 from virtbackup_async.repository.segments import Index, Location, Segment
 
 PLACES_A_BATCH: Final = 1 << 20
-RUN_BYTES: Final = 8 * 1024 * 1024
 _RECORDS_AT_ONCE: Final = 1 << 18
-# What is not needed between two chunks is read over up to this length.
-_GAP_BYTES: Final = 1 << 20
-_PLACE: Final = np.dtype(
-    [("pack", "<u4"), ("offset", "<u4"), ("length", "<u4"), ("segment", "<u4"), ("number", "<u4"),
-     ("id", "u1", ID_BYTES)]
-)  # fmt: skip
 
 Flags = NDArray[np.bool_]
 OnStep = Callable[[], None]
@@ -49,24 +43,8 @@ OnStep = Callable[[], None]
 class PackDamage(Struct):
     """What is wrong with a pack: the first that was found, and how many chunks it costs."""
 
-    path: Path
     error: str
     chunks: int = 0
-
-
-class Run(Struct, frozen=True):
-    """Places of a pack that are read at once, ascending."""
-
-    pack: int
-    places: NDArray[np.void]
-
-    @property
-    def start(self) -> int:
-        return int(self.places["offset"][0])
-
-    @property
-    def end(self) -> int:
-        return int(self.places["offset"][-1]) + int(self.places["length"][-1])
 
 
 class Checking:
@@ -76,7 +54,8 @@ class Checking:
         needed: for each segment, which of its records are to be checked.
         bad: and which of those cannot be read.
         damage: what was found, by pack.
-        newer: set if a pack is of a newer program.
+        damaged_heads: packs whose heads are damaged.
+        newer_pack: what is said of a pack of a newer program, if there is one.
     """
 
     def __init__(self, repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
@@ -96,8 +75,8 @@ class Checking:
         self._counts = np.zeros(len(names), dtype=np.int64)
         self._turn = Lock()
         self.damage: dict[int, PackDamage] = {}
-        self.newer: CorruptError | None = None
-        self._damaged_heads: set[int] = set()
+        self.damaged_heads: list[bytes] = []
+        self.newer_pack: str | None = None
 
     def need(self, ids: bytes) -> int:
         """Ask for some chunks, 32 bytes each, in all their places. Blocks.
@@ -133,13 +112,14 @@ class Checking:
             np.maximum.at(self._ends, packs, ends)
             np.add.at(self._counts, packs, 1)
             total_bytes += int(records["length"].sum())
-        usable = np.array([self._usable_bytes(number) for number in range(len(self._packs))])
+        usable = np.array([self._look(number) for number in range(len(self._packs))])
         for segment, numbers, packs, records in self._needed_records(on_step):
             is_bad = records["offset"].astype(np.int64) + records["length"] > usable[packs]
             is_bad |= records["length"] > pack_format.MAX_BLOB_BYTES
             self.bad[segment][numbers[is_bad]] = True
             for pack in packs[is_bad].tolist():
-                self._damage_of(pack, "the index names a chunk that cannot be in it").chunks += 1
+                path = self._repository.pack_path(self._packs[pack])
+                self._note(pack, f"index is damaged: it names a chunk that cannot be in {path}")
             total_bytes -= int(records["length"][is_bad].sum())
         return total_bytes
 
@@ -147,12 +127,11 @@ class Checking:
         """Give what is to be read, by packs, in the order in which it lies there. Blocks."""
         for first, end in self._batches():
             found = [
-                _places(segment, numbers, packs, records)
+                places_of(segment, numbers, packs, records)
                 for segment, numbers, packs, records in self._needed_records(on_step, (first, end))
             ]
-            places = np.concatenate(found) if found else np.empty(0, dtype=_PLACE)
-            order = np.lexsort((places["offset"], places["pack"]))
-            yield from _runs(places[order])
+            if found:
+                yield from runs_of(np.concatenate(found))
 
     def check(self, run: Run) -> int:
         """Read a run, and hold each of its chunks against its id. Blocks.
@@ -174,17 +153,21 @@ class Checking:
                         blob = _read_alone(path, run.start + offset, length)
                     pack_format.decode_blob(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
-                self._note(run, place, path, str(error))
+                with self._turn:
+                    segment, number = run.places[place]["segment"], run.places[place]["number"]
+                    self.bad[segment][number] = True
+                    self._note(run.pack, str(error))
         return sum(lengths)
 
     def lost(self, ids: bytes) -> list[int]:
         """Return which of some chunks, 32 bytes each, have no place that is good. Blocks."""
         wanted = SortedIds(ids)
         is_good = np.zeros(len(wanted), dtype=np.bool_)
-        for segment, bad in zip(self._index.segments, self.bad, strict=True):
+        for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
             found = find_all(segment, wanted)
             is_known = found != NOWHERE
-            is_good[is_known] |= ~bad[found[is_known]]
+            places = found[is_known]
+            is_good[is_known] |= needed[places] & ~bad[places]
         suspects = np.sort(wanted.places[~is_good]).tolist()
         return [
             place
@@ -210,10 +193,6 @@ class Checking:
         for segment, bad in zip(self._index.segments, self.bad, strict=True):
             if bad.any():
                 yield segment, bad
-
-    def packs_with_damaged_heads(self) -> list[bytes]:
-        """Return the packs whose heads alone are known to be damaged."""
-        return [self._packs[number] for number in sorted(self._damaged_heads)]
 
     def _is_readable(self, id_: bytes) -> bool:
         """Look at each place of a chunk: two in one segment count as one before."""
@@ -253,41 +232,18 @@ class Checking:
                     )  # fmt: skip
                 yield place, numbers, of_records, records
 
-    def _usable_bytes(self, number: int) -> int:
+    def _look(self, number: int) -> int:
         """Return up to where a pack can be read; note what is wrong with it."""
         if not self._counts[number]:
             return 0
-        path = self._repository.pack_path(self._packs[number])
-        try:
-            with reading("pack", path):
-                return self._look_at(path, number)
-        except FileNotFoundError:
-            self._damage_of(number, "it is missing")
-        except CorruptError as error:
-            self.damage[number] = PackDamage(path, error.message)
-            self.newer = error if error.hint else self.newer
-        return 0
-
-    def _look_at(self, path: Path, number: int) -> int:
-        fd = open_file(path)
-        try:
-            length_bytes = os.fstat(fd).st_size
-            if length_bytes < self._ends[number]:
-                self._damage_of(number, f"it is cut off at {length_bytes} bytes")
-            head = os.pread(fd, pack_format.HEAD_BYTES, 0)
-            if pack_format.is_whole_head(head):
-                pack_format.check_head(head, self._repository.id, self._packs[number])
-            else:
-                # Its chunks are good by themselves, and readers do not need it.
-                self._damage_of(number, "its head is damaged")
-                self._damaged_heads.add(number)
-            return length_bytes
-        finally:
-            os.close(fd)
-
-    def _damage_of(self, number: int, error: str) -> PackDamage:
-        path = self._repository.pack_path(self._packs[number])
-        return self.damage.setdefault(number, PackDamage(path, f"pack is damaged: {path}: {error}"))
+        look = look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
+        if look.error is not None:
+            self.damage[number] = PackDamage(look.error)
+        if look.has_damaged_head:
+            self.damaged_heads.append(self._packs[number])
+        if look.is_newer:
+            self.newer_pack = look.error
+        return look.usable_bytes
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         """Give ranges of packs that have about as many places as are handled at once."""
@@ -307,11 +263,8 @@ class Checking:
         except (OSError, CorruptError):
             return _NOTHING
 
-    def _note(self, run: Run, place: int, path: Path, error: str) -> None:
-        with self._turn:
-            segment, number = run.places["segment"][place], run.places["number"][place]
-            self.bad[int(segment)][int(number)] = True
-            self.damage.setdefault(run.pack, PackDamage(path, error)).chunks += 1
+    def _note(self, pack: int, error: str) -> None:
+        self.damage.setdefault(pack, PackDamage(error)).chunks += 1
 
 
 _NOTHING: Final = b""
@@ -323,32 +276,6 @@ def _no_flags(segment: Segment) -> Flags:
 
 def _overlaps(numbers: NDArray[np.uint32], packs: tuple[int, int]) -> bool:
     return bool(((packs[0] <= numbers) & (numbers < packs[1])).any())
-
-
-def _places(
-    segment: int,
-    numbers: NDArray[np.int64],
-    packs: NDArray[np.uint32],
-    records: NDArray[np.void],
-) -> NDArray[np.void]:
-    places = np.empty(len(numbers), dtype=_PLACE)
-    places["pack"], places["segment"], places["number"] = packs, segment, numbers
-    places["offset"], places["length"] = records["offset"], records["length"]
-    places["id"] = np.ascontiguousarray(records["id"]).view(np.uint8)
-    return places
-
-
-def _runs(places: NDArray[np.void]) -> Iterator[Run]:
-    if not len(places):
-        return
-    starts = places["offset"].astype(np.int64)
-    ends = starts + places["length"]
-    is_other = places["pack"][1:] != places["pack"][:-1]
-    is_far = starts[1:] - ends[:-1] > _GAP_BYTES
-    is_full = starts[1:] // RUN_BYTES != starts[:-1] // RUN_BYTES
-    cuts = [0, *(np.flatnonzero(is_other | is_far | is_full) + 1).tolist(), len(places)]
-    for first, end in pairwise(cuts):
-        yield Run(int(places["pack"][first]), places[first:end])
 
 
 def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:

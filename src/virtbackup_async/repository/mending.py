@@ -96,7 +96,7 @@ def mend_heads(repository: Repository, checking: Checking) -> int:
         StorageError: a pack is not writable.
     """
     mended = 0
-    for pack in checking.packs_with_damaged_heads():
+    for pack in checking.damaged_heads:
         path = repository.pack_path(pack)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
