@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
+from virtbackup_async.repository.checking import Checking
 from virtbackup_async.repository.chunk_maps import open_map
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES
 from virtbackup_async.repository.index_format import RECORD_TYPE, Records
 from virtbackup_async.repository.layout import Repository, new_token, pack_name
 from virtbackup_async.repository.lookup import IDS_AT_ONCE, missing_ids
+from virtbackup_async.repository.losses import need_map
 from virtbackup_async.repository.map_format import ENTRY, MapHead, encode_head
 from virtbackup_async.repository.marks import maps_of
 from virtbackup_async.repository.merging import merged
@@ -155,6 +157,17 @@ def plan(target: Path, repository: Repository) -> str:
         return f"{found + len(ids) // ID_BYTES} looked up, {missing} missing"
 
 
+def check(target: Path, repository: Repository) -> str:
+    """Do all that ``verify`` does of all disks' last backups, but read what the packs hold."""
+    with closing(open_index(repository)) as index:
+        checking = Checking(repository, index, frozenset())
+        for directory in sorted(target.glob("disk-*")):
+            need_map(_map_path(directory, NIGHTS - 1), repository, checking, lambda: None)
+        checked_bytes = checking.look_at_packs(lambda: None)
+        runs = sum(1 for _ in checking.runs(lambda: None))
+        return f"{checking.count_needed()} chunks, {checked_bytes} bytes, {runs} runs"
+
+
 def write(_: Path, repository: Repository) -> str:
     """Store a chunk: what a backup that finds one new chunk pays for the rest."""
     with closing(ChunkWriters().open(repository, 0)) as writer:
@@ -180,6 +193,7 @@ STEPS: Mapping[str, Callable[[Path, Repository], str]] = {
     "open": open_it,
     "look-up": look_up,
     "plan": plan,
+    "check": check,
     "write": write,
     "clean": clean,
     "clean-disk": clean_disk,
