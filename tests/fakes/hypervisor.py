@@ -27,6 +27,7 @@ class FakeDomain:
         self.own = dict(images)
         self.jobs: frozenset[str] = frozenset()
         self.job: PullJob | None = None
+        self.halted = False
         self.calls: list[str] = []
         self.before: dict[str, list[Act]] = {}
 
@@ -93,6 +94,14 @@ class FakeDomain:
         self._called("end_backup")
         if self.job is not None and self.job.socket == socket:
             self.job = None
+
+    async def is_halted(self) -> bool:
+        self._called("is_halted")
+        return self.halted
+
+    async def go_on(self) -> None:
+        self._called("go_on")
+        self.halted = False
 
     async def snapshot_names(self) -> tuple[str, ...]:
         return ()

@@ -11,6 +11,8 @@ from faults.command import Process
 from faults.world import World
 from lab.domains import LabDomain
 
+SCRATCH_FULL = "scratch full"
+FILLER = "filler"
 _END_TIMEOUT_S = 20
 
 
@@ -60,10 +62,19 @@ def freeze_and_kill_daemon(world: World, domain: LabDomain, process: Process, ta
 
 def fill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
     """The target's file system is full; the command goes on."""
-    filler = target / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(1 << 16)):
-            pass
+    _fill_up(target)
+
+
+def fill_scratch(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """Scratch images find no room, and QEMU pauses the guest that writes; the command goes on."""
+    _fill_up(world.scratch)
+    domain.wait_paused()
+
+
+def fill_scratch_and_kill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
+    """The same, and the command dies with it."""
+    fill_scratch(world, domain, process, target)
+    kill(world, domain, process, target)
 
 
 Death = Callable[[World, LabDomain, Process, Path], None]
@@ -76,7 +87,15 @@ DEATHS: dict[str, Death] = {
     "killed, libvirtd killed, guest frozen": freeze_and_kill,
     "libvirtd killed, guest frozen": freeze_and_kill_daemon,
     "target full": fill,
+    SCRATCH_FULL: fill_scratch,
+    f"killed, {SCRATCH_FULL}": fill_scratch_and_kill,
 }
+
+
+def _fill_up(place: Path) -> None:
+    with (place / FILLER).open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 12)):
+            pass
 
 
 def _children(pid: int) -> list[int]:

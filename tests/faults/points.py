@@ -1,8 +1,9 @@
 """Fault points of a command, from outside: what it asks of libvirt, of files and of qemu-img.
 
 Installed by ``command.py`` in the command's own process, before the command begins. Nothing in the
-product knows of it: the functions of ``os`` that leave traces, the one door to libvirt and the
-start of processes are wrapped. A point is passed before and after each call::
+product knows of it: the functions of ``os`` that leave traces, the one door to libvirt, the reading
+of what QEMU serves and the start of processes are wrapped. A point is passed before and after each
+call::
 
     before rename definition        the definition's temporary file is durable, it has no name yet
     after snapshotCreateXML         the overlays exist, nothing else has happened
@@ -23,6 +24,7 @@ import anyio
 from anyio.abc import Process
 
 from virtbackup_async.hypervisor.connection import Hypervisor
+from virtbackup_async.images.nbd_source import NbdReader
 
 _LIBVIRT = {
     "lookupByName": "lookupByName",
@@ -51,6 +53,12 @@ _ROLES = (
     (re.compile(r"^\d{8}-\d{6}_.*\.(tar|tar\.gz|qcow2|raw|zstd|fd)$"), "package"),
     (re.compile(r"\.xml$"), "domain XML"),
     (re.compile(r"\.(qcow2|raw|fd)$"), "image"),
+    (re.compile(r"\.map$"), "map"),
+    (re.compile(r"\.pack$"), "pack"),
+    (re.compile(r"\.index$"), "index"),
+    (re.compile(r"^repository$"), "repository"),
+    (re.compile(r"^[0-9a-f]{24}$"), "lease"),
+    (re.compile(r"^\.[0-9a-f]{16}$"), "temporary lease"),
 )
 
 
@@ -87,6 +95,7 @@ def install(points: Points) -> None:
     """Wrap all that leaves traces."""
     _wrap_files(points)
     _wrap_libvirt(points)
+    _wrap_exports(points)
     _wrap_processes(points)
 
 
@@ -128,6 +137,7 @@ def _wrap_files(points: Points) -> None:
 
     wrap("open", opened)
     wrap("replace", lambda _old, new, **_options: named("rename", new))
+    wrap("rename", lambda _old, new, **_options: named("rename", new))
     wrap("link", lambda _old, new, **_options: named("link", new))
     wrap("unlink", removed)
     wrap("fsync", synced)
@@ -145,6 +155,16 @@ def _wrap_libvirt(points: Points) -> None:
         return await original(self, what, points.around, label, function, *args)
 
     Hypervisor.call = call  # type: ignore[method-assign]
+
+
+def _wrap_exports(points: Points) -> None:
+    """What QEMU serves is read in worker threads."""
+    original = NbdReader.read
+
+    def read(self: NbdReader, offset: int, target: memoryview) -> None:
+        points.around("read export", original, self, offset, target)
+
+    NbdReader.read = read  # type: ignore[method-assign]
 
 
 def _wrap_processes(points: Points) -> None:

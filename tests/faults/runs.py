@@ -1,29 +1,31 @@
 """One fault: a command that dies at a point, the undo, and the proof that nothing is lost.
 
-The proof of a backup is the image at the moment it stood still, copied aside right behind the
-snapshot, while the command stands still too: restored must equal it byte for byte. A recorded
-digest alone would prove only that the package is what the program had read.
+The proof of a backup is what the disks held when they stood still (``references.py``): restored
+must equal it byte for byte. A recorded digest alone would prove only that the package is what the
+program had read.
 """
 
 import contextlib
 import filecmp
 import json
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from faults.command import Ended, Process, run_between
-from faults.deaths import DEATHS, kill
+from faults.deaths import DEATHS, FILLER, SCRATCH_FULL, kill
+from faults.references import References
 from faults.world import World, configure, let_hours_pass
 from lab.domains import LabDomain
+from virtbackup_async.repository.layout import DIRECTORY
 
 UNDO = ("clean", "-b")
 _SNAPSHOT = "after snapshotCreateXML"
 _TARGET_MIB = 24
+_SCRATCH_MIB = 8
 
 
 class Row(NamedTuple):
@@ -64,8 +66,8 @@ class Fault:
         self.directory = directory
         self.target = directory / "target"
         self.restored = directory / "restored"
-        self.config = configure(directory, world.daemon, self.domain.name, **self.scenario.group)
-        self.references: list[dict[str, Path]] = []
+        self.config = configure(directory, world, self.domain.name, **self.scenario.group)
+        self.references = References(world, self.domain, directory)
 
     def record(self) -> list[str]:
         """Return the points that the command passes undisturbed, in order."""
@@ -83,7 +85,9 @@ class Fault:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.world.mended(self.domain))
             if self.row.death == "target full":
-                stack.enter_context(_small_file_system(self.target))
+                stack.enter_context(_small_file_system(self.target, _TARGET_MIB))
+            if SCRATCH_FULL in self.row.death:
+                stack.enter_context(_small_file_system(self.world.scratch, _SCRATCH_MIB))
             return self._happen()
 
     def _happen(self) -> Row:
@@ -94,7 +98,7 @@ class Fault:
 
         def on_point(name: str, process: Process) -> None:
             nonlocal died
-            self._watch(name, process)
+            self.references.watch(name)
             if name == self.row.point:
                 self.world.write(self.domain, 9)
                 DEATHS[self.row.death](self.world, self.domain, process, self.target)
@@ -103,7 +107,8 @@ class Fault:
         words = [word.format(self.restored) for word in self.scenario.words]
         ended = run_between(("-c", self.config, *words), on_point)
         assert died, f"no point {self.row.point!r} in {ended.points}"
-        (self.target / "filler").unlink(missing_ok=True)
+        for place in (self.target, self.world.scratch):
+            (place / FILLER).unlink(missing_ok=True)
         backups = self._undo_and_check()
         self.world.assert_written(self.domain)
         self._check_use()
@@ -123,22 +128,10 @@ class Fault:
 
         assert run_between(("-c", self.config, "backup"), on_point).returncode == -9
 
-    def _watch(self, name: str, _process: Process) -> None:
-        """Copy the images aside when they stand still."""
-        if name != _SNAPSHOT:
-            return
-        aside = self.directory / f"frozen-{len(self.references)}"
-        aside.mkdir()
-        files = self.world.files[self.domain.name]
-        self.references.append(
-            {what: Path(shutil.copyfile(path, aside / path.name)) for what, path in files.items()}
-        )
-        # The overlay holds something, which the image gets and a later write makes old.
-        self.world.write(self.domain, 9)
-
     def _undo_and_check(self) -> list[str]:
         """Return the backups that are there after the undo; all of them are good."""
         self.world.daemon.ensure_started()
+        self.references.let_go()
         let_hours_pass(self.target)
         self._succeed(*UNDO)
         self.world.assert_at_home(self.domain)
@@ -146,21 +139,24 @@ class Fault:
         events = [json.loads(line) for line in listed]
         backups = [event["backup"] for event in events if event["event"] == "backup"]
         assert not [event for event in events if event["event"] == "warning"]
-        for path in self.target.rglob("*"):
-            assert path.is_dir() or path.name.startswith(tuple(backups)), f"left: {path.name}"
-            assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
+        self._assert_only(backups)
         for backup in backups:
             self._check_restored(backup)
         return backups
 
+    def _assert_only(self, backups: Sequence[str]) -> None:
+        """Nothing but those backups is in the target, and without any a repository has no data."""
+        names = ("repository", *backups)
+        for path in self.target.rglob("*"):
+            is_kept = path.suffix == ".index" or (path.suffix == ".pack" and backups)
+            if path.is_file() and not (DIRECTORY in path.parts and is_kept):
+                assert path.name.startswith(names), f"left: {path.relative_to(self.target)}"
+                assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
+
     def _check_restored(self, backup: str) -> None:
         place = self.directory / f"of-{backup}"
         self._succeed("restore", "all", self.domain.name, place, "--date", backup)
-        references = self.references or [self.world.files[self.domain.name]]
-        assert any(
-            all(filecmp.cmp(path, place / path.name, shallow=False) for path in frozen.values())
-            for frozen in references
-        ), f"{backup} is not what stood still"
+        self.references.assert_one_is(place, backup)
 
     def _check_use(self) -> None:
         """The guest works, and the command does when it is run again."""
@@ -175,7 +171,7 @@ class Fault:
 
     def _check_restore_again(self) -> None:
         """What has its name is whole, and stays; what has none does not stand in the way."""
-        images = self.references[0].values()
+        images = self.references.taken[0]
         named = [path for path in images if (self.restored / path.name).exists()]
         for path in named:
             assert filecmp.cmp(path, self.restored / path.name, shallow=False), path.name
@@ -194,7 +190,9 @@ class Fault:
             self.domain.start()
 
     def _succeed(self, *words: object) -> Ended:
-        ended = run_between(("-c", self.config, *words), self._watch)
+        ended = run_between(
+            ("-c", self.config, *words), lambda name, _: self.references.watch(name)
+        )
         assert ended.returncode == 0, f"{words}: {ended.returncode} {ended.err}"
         return ended
 
@@ -204,8 +202,8 @@ def _count(backups: int) -> str:
 
 
 @contextlib.contextmanager
-def _small_file_system(place: Path) -> Iterator[None]:
-    options = f"size={_TARGET_MIB}m"
+def _small_file_system(place: Path, size_mib: int) -> Iterator[None]:
+    options = f"size={size_mib}m"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
     try:
         yield
@@ -228,6 +226,7 @@ def _kill_and_destroy(fault: Fault) -> None:
 
 
 _DIRECTORY = {"packager": "directory"}
+_PULL = {"method": "pull"}
 _TAR_GZ = {"packager": "tar", "packager_opts": {"compression": "gz", "compression_lvl": 1}}
 SCENARIOS = {
     "backup, running": Scenario(attrgetter("live"), group={**_DIRECTORY, "quiesce": True}),
@@ -235,6 +234,11 @@ SCENARIOS = {
     "backup, shut off": Scenario(attrgetter("at_rest"), group=_DIRECTORY),
     "backup, shut off, tar.gz": Scenario(attrgetter("at_rest"), group=_TAR_GZ),
     "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
+    "backup, pull": Scenario(attrgetter("live"), group={**_PULL, **_DIRECTORY, "quiesce": True}),
+    "backup, pull, no agent": Scenario(attrgetter("plain"), group={**_PULL, **_DIRECTORY}),
+    "backup, pull, repository": Scenario(
+        attrgetter("plain"), group={**_PULL, "packager": "repository"}
+    ),
     "backup, flash memory": Scenario(attrgetter("uefi"), prepare=_start, group=_DIRECTORY),
     "undo, running": Scenario(attrgetter("live"), UNDO, _kill_running, _DIRECTORY),
     "undo, destroyed": Scenario(attrgetter("plain"), UNDO, _kill_and_destroy, _DIRECTORY),

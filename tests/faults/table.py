@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from faults.deaths import SCRATCH_FULL
 from faults.runs import Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "crash-safety.md"
@@ -21,26 +22,41 @@ _WRITTEN = re.compile("before sync (package|part|temporary)")
 
 # Of a backup that differs from another in some steps only, those.
 _PACKAGE = re.compile("package|definition")
+_REPOSITORY = re.compile("repository|lease|pack|index|map|definition|export|backupBegin|abortJob")
 _STEPS = {
     "backup, running, tar.gz": _PACKAGE,
     "backup, shut off, tar.gz": _PACKAGE,
+    "backup, pull, repository": _REPOSITORY,
     "backup, flash memory": re.compile(r"nvram|temporary file \(2\)|(read|remove) temporary"),
 }
 
 # What happens at each moment of a command, one after the other. The domain of "no agent" does what
 # the one of "running" does, where the command alone is killed; it may be destroyed as well.
 _KILLED = ("killed",)
+_OTHERS = (
+    "target full", "domain destroyed", "killed, domain destroyed", "libvirtd killed",
+    "killed, libvirtd killed",
+)  # fmt: skip
 _DEATHS = {
-    "backup, no agent": (
-        "target full", "domain destroyed", "killed, domain destroyed", "libvirtd killed",
-        "killed, libvirtd killed",
-    ),
+    "backup, no agent": _OTHERS,
+    "backup, pull, no agent": _OTHERS,
+    "backup, pull, repository": (*_KILLED, *_OTHERS),
     "backup, shut off": (*_KILLED, "libvirtd killed", "target full"),
     "backup, flash memory": (*_KILLED, "domain destroyed", "target full"),
 }  # fmt: skip
-_FROZEN = ("killed, libvirtd killed, guest frozen", "libvirtd killed, guest frozen")
+# What can happen at one moment only, beside what happens at each.
+_ONLY_AT = {
+    ("backup, running", "before snapshotCreateXML"): (
+        "killed, libvirtd killed, guest frozen", "libvirtd killed, guest frozen",
+    ),
+    ("backup, pull", "after fsFreeze"): ("libvirtd killed", "killed, libvirtd killed"),
+    ("backup, pull", "after fsThaw"): (f"killed, {SCRATCH_FULL}",),
+    # Before, the command would give up, sooner or later.
+    ("backup, pull", "before abortJob"): (SCRATCH_FULL, f"killed, {SCRATCH_FULL}"),
+}  # fmt: skip
 
-# What continuous integration tries of the kill alone: each step once.
+# What continuous integration tries: each step once, by the kill alone or by each death in turn.
+_IN_TURN = ("backup, no agent", "backup, pull, no agent", "backup, pull, repository")
 _QUICK = {
     "backup, running": (
         "rename pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
@@ -49,6 +65,12 @@ _QUICK = {
     "backup, running, tar.gz": "create package|sync package|rename definition",
     "backup, shut off": "rename pending|create package vda|read image vda",
     "backup, shut off, tar.gz": "create package",
+    "backup, no agent": ".*",
+    "backup, pull": "fsFreeze|backupBegin|fsThaw|read export|abortJob|rename definition",
+    "backup, pull, no agent": "rename pending|backupBegin|read export|abortJob|sync package vda",
+    "backup, pull, repository": (
+        "link lease|read export|sync pack|rename index|link map vda|rename definition"
+    ),
     "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
@@ -74,9 +96,8 @@ def _deaths(scenario: str, point: str, moments: Sequence[str]) -> Sequence[str]:
     steps = _STEPS.get(scenario)
     if steps and not steps.search(point):
         return ()
-    if (scenario, point) == ("backup, running", "before snapshotCreateXML"):
-        return _FROZEN
-    return _DEATHS.get(scenario, _KILLED) if point in moments else ()
+    always = _DEATHS.get(scenario, _KILLED) if point in moments else ()
+    return (*always, *_ONLY_AT.get((scenario, point), ()))
 
 
 def _moments(points: Sequence[str]) -> list[str]:
@@ -94,21 +115,21 @@ def _moments(points: Sequence[str]) -> list[str]:
 def quick_rows(rows: Sequence[Row]) -> list[Row]:
     """Return what is tried in every run, and not in whole runs alone."""
     chosen = []
-    for _scenario, group in groupby(rows, attrgetter("scenario")):
+    for scenario, group in groupby(rows, attrgetter("scenario")):
         of_scenario = list(group)
+        what = f"(after|during) ({_QUICK.get(scenario, '')})"
         moments = _moments(list(dict.fromkeys(row.point for row in of_scenario)))
-        chosen += [row for row in of_scenario if _is_quick(row, moments)]
+        steps = [point for point in moments if re.fullmatch(what, point)]
+        chosen += [row for row in of_scenario if row.death in _quick_deaths(row, steps)]
     return chosen
 
 
-def _is_quick(row: Row, moments: Sequence[str]) -> bool:
-    if row.scenario == "backup, no agent":
-        deaths = _DEATHS[row.scenario]
-        return row.death == deaths[moments.index(row.point) % len(deaths)]
-    what = f"(after|during) ({_QUICK.get(row.scenario, '')})"
-    return row.death in _FROZEN or (
-        row.death == "killed" and re.fullmatch(what, row.point) is not None
-    )
+def _quick_deaths(row: Row, steps: Sequence[str]) -> Sequence[str]:
+    only_here = _ONLY_AT.get((row.scenario, row.point), ())
+    if row.point not in steps:
+        return only_here
+    deaths = _DEATHS[row.scenario] if row.scenario in _IN_TURN else _KILLED
+    return (deaths[steps.index(row.point) % len(deaths)], *only_here)
 
 
 def read_rows(page: Path = PAGE) -> list[Row]:

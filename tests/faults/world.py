@@ -44,6 +44,8 @@ class World:
     live_is_suspended: bool = False
 
     def __post_init__(self) -> None:
+        self.scratch = self.daemon.path / "scratch"
+        self.scratch.mkdir()
         for domain in (self.live, self.plain, self.at_rest, self.uefi):
             self.files[domain.name] = domain.files(inactive=True)
             description = self.daemon.virsh("dumpxml", "--inactive", domain.name)
@@ -62,7 +64,8 @@ class World:
         self.daemon.ensure_started()
         domain.undefine()
         self.written.clear()
-        for stray in set(self.daemon.images.iterdir()) - self._known():
+        strays = set(self.daemon.images.iterdir()) - self._known()
+        for stray in (*strays, *self.scratch.iterdir()):
             stray.unlink()
         if domain is self.uefi:
             make_nvram(self.files[domain.name]["nvram"])
@@ -116,6 +119,15 @@ class World:
         assert domain.files() == files, "live XML"
         assert domain.files(inactive=True) == files, "persistent XML"
         assert set(self.daemon.images.iterdir()) == self._known(), "files beside the images"
+        self._assert_not_served(domain)
+
+    def _assert_not_served(self, domain: LabDomain) -> None:
+        """Nothing of a pull job is left, and the guest runs, if its domain does."""
+        assert not [*self.scratch.iterdir(), *self.daemon.path.rglob("vbk-*.sock")]
+        if domain.name in self.daemon.guest_pids():
+            assert domain.state() == "running"
+            assert "None" in self.daemon.virsh("domjobinfo", domain.name)
+            assert domain.exports() == []
 
     def _known(self) -> set[Path]:
         return {file for files in self.files.values() for file in files.values()}
@@ -139,12 +151,15 @@ def open_world(daemon: Daemon) -> Iterator[World]:
         world.assert_guest_lost_nothing()
 
 
-def configure(directory: Path, daemon: Daemon, domain: str, **group: object) -> Path:
+def configure(directory: Path, world: World, domain: str, **group: object) -> Path:
     """Write a configuration that copies one disk after the other: points come in one order."""
     target = directory / "target"
     target.mkdir(exist_ok=True)
     settings = {"target": str(target), "autostart": True, "hosts": [domain], **group}
-    content = {"uri": daemon.uri, "parallel_disks": 1, "groups": {"all": settings}}
+    if group.get("method") == "pull":
+        # QEMU makes its socket there, too, where a domain has no agent: the path must be short.
+        settings["scratch"] = str(world.scratch)
+    content = {"uri": world.daemon.uri, "parallel_disks": 1, "groups": {"all": settings}}
     path = directory / "config.yml"
     path.write_text(yaml.safe_dump(content))
     return path

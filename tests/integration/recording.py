@@ -13,6 +13,7 @@ import anyio
 import yaml
 
 from lab.domains import LabDomain
+from lab.process import run
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.listing import find_backup
@@ -97,6 +98,18 @@ async def restore(
     return await restore_backup(
         request, buffers=BufferPool(), cpu=anyio.CapacityLimiter(2), emit=lambda _event: None
     )
+
+
+def guest_visible(domain: LabDomain, directory: Path) -> dict[str, Path]:
+    """Raw copies of what a guest sees on its qcow2 and raw disks, by dev; it must stand still."""
+    copies = {}
+    directory.mkdir()
+    for dev, image in domain.images().items():
+        if image.suffix in (".qcow2", ".raw"):
+            copies[dev] = directory / f"{dev}.raw"
+            image_format = image.suffix[1:]
+            run("qemu-img", "convert", "-U", "-f", image_format, "-O", "raw", image, copies[dev])
+    return copies
 
 
 def leftovers(directory: Path) -> list[Path]:

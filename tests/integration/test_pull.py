@@ -14,7 +14,15 @@ from fakes.nbd_servers import qemu_nbd
 from lab.disks import DiskSpec
 from lab.domains import running
 from lab.process import LabError, run
-from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
+from recording import (
+    Recorder,
+    assert_at_home,
+    back_up,
+    configure,
+    guest_visible,
+    leftovers,
+    restore,
+)
 from virtbackup_async.events import BackupStarted, Phase, PhaseChanged
 
 PACKAGERS = {
@@ -56,18 +64,6 @@ class Meddling(Recorder):
                 for command in ("write -P 9 0 8M", "discard 20M 4M", "write -z 30M 2M", "flush"):
                     self.domain.qemu_io(dev, command)
             self.domain.root.virsh("resume", self.domain.name)
-
-
-def guest_visible(domain, directory):
-    """Raw copies of what the guest sees, by dev; the domain must stand still."""
-    copies = {}
-    directory.mkdir()
-    for dev, image in domain.images().items():
-        if dev != "hdd":
-            copies[dev] = directory / f"{dev}.raw"
-            image_format = image.suffix[1:]
-            run("qemu-img", "convert", "-U", "-f", image_format, "-O", "raw", image, copies[dev])
-    return copies
 
 
 def written(domain):

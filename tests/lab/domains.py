@@ -54,6 +54,10 @@ class LabDomain:
         """Wait until the domain is not running any more."""
         self._wait(lambda: self.state() == "shut off", "shut off", timeout_s)
 
+    def wait_paused(self, timeout_s: float = 60) -> None:
+        """Wait until the domain is paused, as by an I/O error."""
+        self._wait(lambda: self.state() == "paused", "be paused", timeout_s)
+
     def state(self) -> str:
         """``running``, ``paused``, ``shut off`` …"""
         return self.root.virsh("domstate", self.name).strip()
@@ -105,6 +109,12 @@ class LabDomain:
         said = self.root.virsh("qemu-monitor-command", "--hmp", self.name, line).strip()
         if said:
             raise LabError(f"{self.name}: qemu-io {command} on {dev}: {said}")
+
+    def exports(self) -> list[str]:
+        """The names under which QEMU serves disks of the running domain."""
+        query = '{"execute": "query-block-exports"}'
+        answer = json.loads(self.root.virsh("qemu-monitor-command", self.name, query))
+        return [export["id"] for export in answer["return"]]
 
     def guest_shutdown(self, mode: str = "agent") -> None:
         """Ask the guest to power off, by ``agent`` or ``acpi``, and wait until it has."""

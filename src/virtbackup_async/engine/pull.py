@@ -6,6 +6,9 @@ so that is done here: freeze, begin, thaw, in one short window.
 
 Whatever happens, the job is ended and its files go. A job of somebody else is left alone: ours is
 known by its socket, which the pending file has named before.
+
+Where a scratch image finds no room, the guest's write that would have needed it cannot be done, and
+QEMU pauses the guest. Then the backup is given up: without its job the guest goes on.
 """
 
 import os
@@ -34,6 +37,7 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.images.background import open_background
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
@@ -43,6 +47,8 @@ from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, export_bitmap, socket_name
 from virtbackup_async.nbd import UnixAddress
+
+WATCH_INTERVAL_S = 1
 
 
 def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
@@ -105,10 +111,12 @@ class Pulled(Struct):
     emit: Emit
     quiesced: bool | None = False
     frozen_ms: int | None = None
+    was_halted: bool = False
 
     async def begin(self, others: Sequence[str], *, quiesce: bool) -> None:
         """Begin the job; without freezing the guest if that is wanted and cannot be done."""
         await self.domain.prepare_backup()
+        self.was_halted = await self.domain.is_halted()
         if not (quiesce and await self._begin_frozen(others)):
             await self._begin(others)
 
@@ -132,6 +140,29 @@ class Pulled(Struct):
         self, disk: Disk, _image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AbstractAsyncContextManager[DiskStream]:
         return open_nbd_stream(UnixAddress(self.job.socket), disk.dev, buffers, limits=limits)
+
+    @asynccontextmanager
+    async def given_up_if_halted(self) -> AsyncGenerator[None]:
+        """Leave the block by an error as soon as the guest is halted, if it was not before."""
+        async with open_background() as tasks:
+            with CancelScope() as scope:
+                if not self.was_halted:
+                    tasks.start_soon(self._watch, scope, name=f"watch {self.domain.name}")
+                yield
+        if scope.cancelled_caught:
+            raise HypervisorError(
+                f"{self.domain.name}: no room for scratch: the guest had to wait for this backup",
+                hint="Set `scratch` to a directory with room for what the guest overwrites.",
+            )
+
+    async def _watch(self, scope: CancelScope) -> None:
+        halted = False
+        while not halted:
+            await anyio.sleep(WATCH_INTERVAL_S)
+            # A libvirt that restarts says nothing; QEMU serves on meanwhile.
+            with suppress(HypervisorError):
+                halted = await self.domain.is_halted()
+        scope.cancel()
 
     async def _begin_frozen(self, others: Sequence[str]) -> bool:
         """Begin the job with the guest frozen; False if it could not be frozen, nor was begun."""
@@ -214,7 +245,8 @@ async def pulled(  # noqa: PLR0913 -- a job is about all of these
     still = Pulled(hypervisor, domain, job, emit)
     try:
         await still.begin(others, quiesce=quiesce)
-        yield still
+        async with still.given_up_if_halted():
+            yield still
     finally:
         with CancelScope(shield=True):
             try:
@@ -229,19 +261,26 @@ async def pulled(  # noqa: PLR0913 -- a job is about all of these
 async def end_pull(hypervisor: HypervisorPort, domain: ImageUser, job: PullJob) -> None:
     """End the job if it runs and is this one; remove its scratch images and its socket.
 
+    A guest that it has halted goes on.
+
     Raises:
         HypervisorError: libvirt is gone, or the job does not end.
         StorageError: a file cannot be removed.
     """
     try:
         try:
-            await domain.end_backup(job.socket)
+            await _end_job(domain, job)
         except ConnectionLostError:
             await reconnect(hypervisor)
-            await domain.end_backup(job.socket)
+            await _end_job(domain, job)
     except (DomainGoneError, DomainNotFoundError):
         pass  # the job went with it
     await _remove_files(job.scratch, job.socket)
+
+
+async def _end_job(domain: ImageUser, job: PullJob) -> None:
+    await domain.end_backup(job.socket)
+    await domain.go_on()
 
 
 async def _remove_files(scratch: Mapping[str, Path], socket: Path) -> None:

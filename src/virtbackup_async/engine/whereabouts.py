@@ -97,6 +97,9 @@ class GoneDomain:
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         self._say(name, devs)
 
+    async def go_on(self) -> None:
+        self._say()
+
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._say(dev, path, image_format)
 

@@ -166,6 +166,20 @@ class Domain:
                 raise HypervisorError(f"{what}: QEMU does not end it within {END_TIMEOUT_S} s")
             await anyio.sleep(END_INTERVAL_S)
 
+    async def is_halted(self) -> bool:
+        """Return whether QEMU has paused the guest because of an I/O error of the host.
+
+        That is how a guest learns nothing of storage that is full: it waits until there is room.
+        """
+        handle = await self._handle()
+        return await self._hypervisor.call(f"{self.name}: read its state", _is_halted, handle)
+
+    async def go_on(self) -> None:
+        """Let a guest that :meth:`is_halted` try again; without room it is halted again."""
+        if await self.is_halted():
+            handle = await self._handle()
+            await self._hypervisor.call(f"{self.name}: resume", handle.resume)
+
     async def prepare_quiesce(self) -> None:
         """Make sure that the guest agent answers, and that libvirt will not wait for it for ever.
 
@@ -275,6 +289,11 @@ def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
             raise
         # It is on its way out, or the domain is.
     return True
+
+
+def _is_halted(handle: libvirt.virDomain) -> bool:
+    state, reason = handle.state()
+    return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
 
 def _set_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-from anyio import create_task_group, from_thread
+from anyio import CancelScope, create_task_group, from_thread
 from msgspec import Struct
 
-from virtbackup_async.errors import NbdError
+from virtbackup_async.errors import NbdConnectionError, NbdError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.extents import bounded, common
 from virtbackup_async.images.rate_limit import RateLimit
@@ -41,7 +41,7 @@ async def open_nbd_stream(
     """
     async with open_nbd(address, name=name, contexts=[BASE_ALLOCATION]) as client:
         reader = NbdReader(client, await _data_extents(client))
-        async with open_stream(reader, buffers, name, limits=limits) as stream:
+        async with open_read_stream(reader, buffers, name, limits) as stream:
             yield stream
 
 
@@ -66,12 +66,12 @@ class ChangedImage(Struct):
         """Stream some parts of it. All else counts as a hole, in the stream's digest as well."""
         data = tuple(parts if self.data_extents is None else common(parts, self.data_extents))
         reader = NbdReader(self._client, data)
-        return open_stream(reader, self._buffers, self._name, limits=self._limits)
+        return open_read_stream(reader, self._buffers, self._name, self._limits)
 
     def open_all(self) -> AbstractAsyncContextManager[DiskStream]:
         """Stream the whole of it, as ``open_nbd_stream`` does."""
         reader = NbdReader(self._client, self.data_extents)
-        return open_stream(reader, self._buffers, self._name, limits=self._limits)
+        return open_read_stream(reader, self._buffers, self._name, self._limits)
 
 
 @asynccontextmanager
@@ -96,6 +96,18 @@ async def open_nbd_changes(
         yield ChangedImage(size_bytes, changed, data, client, name, buffers, limits)
 
 
+@asynccontextmanager
+async def open_read_stream(
+    reader: "NbdReader", buffers: BufferPool, name: str, limits: Sequence[RateLimit]
+) -> AsyncGenerator[DiskStream]:
+    """Stream what is read; when the block is left, no read is waited for any more."""
+    async with open_stream(reader, buffers, name, limits=limits) as stream:
+        try:
+            yield stream
+        finally:
+            reader.give_up()
+
+
 class NbdReader:
     """An ``ImageReader`` over an open export; ``data_extents`` None where it tells none."""
 
@@ -103,11 +115,27 @@ class NbdReader:
         self.size_bytes = client.export.size_bytes
         self.data_extents = data_extents
         self._client = client
+        self._scope = CancelScope()
+        self._is_given_up = False
 
     def read(self, offset: int, target: memoryview) -> None:
         from_thread.run(self._read, offset, target)
 
+    def give_up(self) -> None:
+        """Let the read that is under way, and all later ones, fail at once."""
+        self._is_given_up = True
+        self._scope.cancel()
+
     async def _read(self, offset: int, target: memoryview) -> None:
+        # Shielded: a task that comes from a thread into a scope that was cancelled before gets no
+        # cancellation from anyio (4.16), and its semaphores look for one for ever.
+        with CancelScope(shield=True) as self._scope:
+            if not self._is_given_up:
+                await self._read_parts(offset, target)
+        if self._is_given_up:
+            raise NbdConnectionError("the read was given up")
+
+    async def _read_parts(self, offset: int, target: memoryview) -> None:
         failures: list[NbdError] = []
 
         async def read_part(start: int) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -64,7 +65,14 @@ async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
     async with pull(domain, job, []) as still:
         assert still.quiesced
         assert still.frozen_ms is not None
-        expected = ["prepare_backup", "prepare_quiesce", "freeze", "begin_backup", "thaw"]
+        expected = [
+            "prepare_backup",
+            "is_halted",
+            "prepare_quiesce",
+            "freeze",
+            "begin_backup",
+            "thaw",
+        ]
         assert domain.calls == expected
         assert domain.job == job
     assert domain.job is None
@@ -75,7 +83,7 @@ async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
 async def test_without_quiesce_nobody_asks_the_agent(domain, job):
     async with pull(domain, job, [], quiesce=False) as still:
         assert still.quiesced is False
-    assert domain.calls == ["prepare_backup", "begin_backup", "end_backup"]
+    assert domain.calls == ["prepare_backup", "is_halted", "begin_backup", "end_backup", "go_on"]
 
 
 @pytest.mark.parametrize("method", ["prepare_quiesce", "freeze"])
@@ -95,7 +103,7 @@ async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):
     with pytest.raises(HypervisorError, match="no space"):
         async with pull(domain, job, []):
             pass
-    assert domain.calls[-3:] == ["begin_backup", "thaw", "end_backup"]
+    assert domain.calls[-4:] == ["begin_backup", "thaw", "end_backup", "go_on"]
 
 
 async def test_a_guest_is_thawed_through_a_restart_of_libvirt(domain, job):
@@ -116,6 +124,32 @@ async def test_another_job_is_found_before_the_guest_is_frozen(domain, job):
         async with pull(domain, job, []):
             pass
     assert "freeze" not in domain.calls
+
+
+async def test_a_guest_that_has_to_wait_for_room_goes_on_without_its_backup(
+    domain, job, monkeypatch
+):
+    monkeypatch.setattr("virtbackup_async.engine.pull.WATCH_INTERVAL_S", 0)
+
+    async def back_up():
+        async with pull(domain, job, []):
+            domain.before["is_halted"] = [failing(ConnectionLostError("libvirt restarts"))]
+            domain.halted = True
+            await anyio.sleep_forever()
+
+    with pytest.raises(HypervisorError, match=r"no room for scratch.*Set `scratch`"):
+        await back_up()
+    assert domain.job is None
+    assert not domain.halted
+
+
+async def test_a_guest_that_waited_before_is_backed_up_all_the_same(domain, job, monkeypatch):
+    monkeypatch.setattr("virtbackup_async.engine.pull.WATCH_INTERVAL_S", 0)
+    domain.halted = True
+    async with pull(domain, job, []):
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+    assert domain.calls.count("is_halted") == 1
 
 
 async def test_a_job_that_does_not_end_is_said(domain, job):
@@ -193,8 +227,8 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, t
     async with pull(domain, tracked, events) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
     assert domain.calls == [
-        "prepare_backup", "prepare_quiesce", "freeze", "begin_backup", "delete_checkpoint",
-        "begin_backup", "thaw", "end_backup",
+        "prepare_backup", "is_halted", "prepare_quiesce", "freeze", "begin_backup",
+        "delete_checkpoint", "begin_backup", "thaw", "end_backup", "go_on",
     ]  # fmt: skip
     assert known.checkpoint is None
     assert known.before.base is None

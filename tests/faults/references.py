@@ -1,0 +1,71 @@
+"""What a domain's disks held at the moment they stood still: the proof of a backup.
+
+They are copied aside while the command stands still too::
+
+    snapshot    right behind it: the images are not written to any more
+    pull job    right before it, with the domain suspended: behind it, the guest writes to them
+
+Of a pulled disk, the copy is what the guest sees, raw. Called by ``runs.py`` at each point.
+"""
+
+import filecmp
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.world import World
+from lab.domains import LabDomain
+from lab.process import run
+
+
+class References:
+    """The copies of one domain; each one a list of files with the names that a restore gives."""
+
+    def __init__(self, world: World, domain: LabDomain, directory: Path) -> None:
+        self.taken: list[list[Path]] = []
+        self._world = world
+        self._domain = domain
+        self._directory = directory
+        self._is_held = False
+
+    def watch(self, point: str) -> None:
+        """Copy the disks aside, if they stand still at this point."""
+        if point == "after snapshotCreateXML":
+            self._take(shutil.copyfile)
+        elif point == "before backupBegin" and self._domain.name in self._world.daemon.guest_pids():
+            self._world.daemon.virsh("suspend", self._domain.name)
+            self._is_held = True
+            self._take(_copy_raw)
+        elif point == "after backupBegin":
+            self.let_go()
+        else:
+            return
+        if not self._is_held:
+            # What is written from now on is not in the backup: it makes old what is.
+            self._world.write(self._domain, 9)
+
+    def let_go(self) -> None:
+        """Let the guest run, if a copy held it."""
+        if self._is_held and self._domain.state() == "paused":
+            self._world.daemon.virsh("resume", self._domain.name)
+        self._is_held = False
+
+    def assert_one_is(self, place: Path, backup: str) -> None:
+        """What was restored is one of the copies; or the images, if none had to be made."""
+        own = list(self._world.files[self._domain.name].values())
+        assert any(
+            all(filecmp.cmp(path, place / path.name, shallow=False) for path in still)
+            for still in self.taken or [own]
+        ), f"{backup} is not what stood still"
+
+    def _take(self, copy: Callable[[Path, Path], Path]) -> None:
+        aside = self._directory / f"still-{len(self.taken)}"
+        aside.mkdir()
+        files = self._world.files[self._domain.name].values()
+        self.taken.append([copy(path, aside / path.name) for path in files])
+
+
+def _copy_raw(image: Path, copy: Path) -> Path:
+    raw = copy.with_suffix(".raw")
+    run("qemu-img", "convert", "-U", "-f", image.suffix[1:], "-O", "raw", image, raw)
+    return raw
