@@ -15,9 +15,18 @@ def pytest_addoption(parser):
         action="store_true",
         help="try every fault of docs/crash-safety.md, not only one at each step",
     )
+    parser.addoption(
+        "--walks",
+        type=int,
+        default=2,
+        help="how many random walks, of some twenty seconds each; their seeds are 1, 2, ...",
+    )
 
 
 def pytest_generate_tests(metafunc):
+    if "walk_seed" in metafunc.fixturenames:
+        walks = metafunc.config.getoption("--walks", default=2)
+        metafunc.parametrize("walk_seed", range(1, walks + 1))
     if "row" in metafunc.fixturenames:
         everything = metafunc.config.getoption("--all-points", default=False)
         rows = read_rows() if everything else quick_rows(read_rows())

@@ -18,6 +18,11 @@ _END_TIMEOUT_S = 20
 
 def kill(world: World, domain: LabDomain, process: Process, target: Path) -> None:
     """SIGKILL, of the command and of the qemu-img that it runs, as a service manager does."""
+    kill_process(process)
+
+
+def kill_process(process: Process) -> None:
+    """The same, wherever it stands still."""
     children = _children(process.pid)
     process.kill()
     process.join()

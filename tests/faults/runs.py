@@ -236,9 +236,6 @@ SCENARIOS = {
     "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
     "backup, pull": Scenario(attrgetter("live"), group={**_PULL, **_DIRECTORY, "quiesce": True}),
     "backup, pull, no agent": Scenario(attrgetter("plain"), group={**_PULL, **_DIRECTORY}),
-    "backup, pull, repository": Scenario(
-        attrgetter("plain"), group={**_PULL, "packager": "repository"}
-    ),
     "backup, flash memory": Scenario(attrgetter("uefi"), prepare=_start, group=_DIRECTORY),
     "undo, running": Scenario(attrgetter("live"), UNDO, _kill_running, _DIRECTORY),
     "undo, destroyed": Scenario(attrgetter("plain"), UNDO, _kill_and_destroy, _DIRECTORY),

@@ -22,11 +22,9 @@ _WRITTEN = re.compile("before sync (package|part|temporary)")
 
 # Of a backup that differs from another in some steps only, those.
 _PACKAGE = re.compile("package|definition")
-_REPOSITORY = re.compile("repository|lease|pack|index|map|definition|export|backupBegin|abortJob")
 _STEPS = {
     "backup, running, tar.gz": _PACKAGE,
     "backup, shut off, tar.gz": _PACKAGE,
-    "backup, pull, repository": _REPOSITORY,
     "backup, flash memory": re.compile(r"nvram|temporary file \(2\)|(read|remove) temporary"),
 }
 
@@ -40,7 +38,6 @@ _OTHERS = (
 _DEATHS = {
     "backup, no agent": _OTHERS,
     "backup, pull, no agent": _OTHERS,
-    "backup, pull, repository": (*_KILLED, *_OTHERS),
     "backup, shut off": (*_KILLED, "libvirtd killed", "target full"),
     "backup, flash memory": (*_KILLED, "domain destroyed", "target full"),
 }  # fmt: skip
@@ -56,7 +53,7 @@ _ONLY_AT = {
 }  # fmt: skip
 
 # What continuous integration tries: each step once, by the kill alone or by each death in turn.
-_IN_TURN = ("backup, no agent", "backup, pull, no agent", "backup, pull, repository")
+_IN_TURN = ("backup, no agent", "backup, pull, no agent")
 _QUICK = {
     "backup, running": (
         "rename pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
@@ -68,9 +65,6 @@ _QUICK = {
     "backup, no agent": ".*",
     "backup, pull": "fsFreeze|backupBegin|fsThaw|read export|abortJob|rename definition",
     "backup, pull, no agent": "rename pending|backupBegin|read export|abortJob|sync package vda",
-    "backup, pull, repository": (
-        "link lease|read export|sync pack|rename index|link map vda|rename definition"
-    ),
     "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
