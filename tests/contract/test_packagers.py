@@ -43,6 +43,7 @@ IMAGES = {
     "empty": (0, []),
     "one-byte": (1, [(0, 1)]),
     "odd": (513, [(0, 513)]),
+    "a-chunk-and-a-byte": (MIB // 4 + 1, [(0, MIB // 4 + 1)]),
     "dense": (3 * MIB, [(0, 3 * MIB)]),
     "dense-odd": (2 * MIB + 4097, [(0, 2 * MIB + 4097)]),
     "all-hole": (20 * MIB, []),

@@ -30,7 +30,7 @@ def _dies(work: Callable[[], None], number: int) -> bool:
     if pid == 0:
         status = _FAILED
         try:
-            _install(number)
+            die_before(number)
             work()
             status = 0
         finally:
@@ -40,7 +40,8 @@ def _dies(work: Callable[[], None], number: int) -> bool:
     return status != 0
 
 
-def _install(number: int) -> None:
+def die_before(number: int) -> None:
+    """Let this process die right before its file operation of that number."""
     left = number
 
     def before(call: Callable) -> Callable:

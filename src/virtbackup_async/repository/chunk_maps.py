@@ -115,20 +115,20 @@ class ChunkMap:
             numbers, pages, ids = (block[field].tolist() for field in ("number", "pages", "id"))
             yield from map(wire.MapEntry, numbers, pages, ids)
 
-    def blocks(self) -> Iterator[wire.Entries]:
-        """Give all entries, many at once; a checksum that is wrong is raised at the end.
+    def blocks(self, at_once: int = _BLOCK_ENTRIES) -> Iterator[wire.Entries]:
+        """Give all entries, so many at once; a checksum that is wrong is raised at the end.
 
         Raises:
             CorruptError: the map is damaged.
         """
         with reading("package", self.path):
-            yield from self._blocks()
+            yield from self._blocks(at_once)
 
-    def _blocks(self) -> Iterator[wire.Entries]:
+    def _blocks(self, at_once: int) -> Iterator[wire.Entries]:
         digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
         last = -1
-        for first in range(0, self._count, _BLOCK_ENTRIES):
-            data = self._read(first, _BLOCK_ENTRIES)
+        for first in range(0, self._count, at_once):
+            data = self._read(first, at_once)
             digest.update(data)
             block = np.frombuffer(data, dtype=wire.ENTRY)
             wire.check_entries(block, last, self.head)

@@ -22,7 +22,7 @@ from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.segments import Index, Segment
 
-IDS_AT_ONCE: Final = 1 << 22
+IDS_AT_ONCE: Final = 1 << 21
 NOWHERE: Final = -1
 _STRETCH_RECORDS: Final = 1 << 17
 # To read over so many records is as quick as another read.

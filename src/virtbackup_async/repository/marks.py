@@ -6,7 +6,7 @@
     map of Tuesday   | a | x | c |        of the same disk: only what differs
     gathered         a b c x ...          one pass over the index serves many maps
 
-Called by the sweep; memory: what was gathered, 130 MB at most. The maps are read by the block.
+Called by the sweep; memory: what was gathered, 70 MB at most. The maps are read by the block.
 """
 
 import os
@@ -31,11 +31,17 @@ MAP_SUFFIX: Final = ".map"
 
 
 def mark_all(
-    target: Path, repository: Repository, marks: Marks, on_step: Callable[[], None]
+    maps: Iterable[Path], repository: Repository, marks: Marks, on_step: Callable[[], None]
 ) -> None:
-    """Mark what all maps of a target need. Blocks.
+    """Mark what maps need. Blocks.
 
-    A map without a definition counts like any other: its backup may be about to end.
+    Args:
+        maps: of a target, all of them; a map without a definition counts like any other: its backup
+            may be about to end. They must have been listed before the index was opened, which does
+            not know the chunks of a map that has come since.
+        repository: whose.
+        marks: on its index.
+        on_step: called often.
 
     Raises:
         CorruptError: a map is damaged, or the index does not know a chunk of it, and ``repair`` has
@@ -44,7 +50,7 @@ def mark_all(
     """
     gathered = _Gathered(repository, marks, on_step)
     try:
-        for path in maps_of(target):
+        for path in maps:
             # Its backup may have been removed since the directory was read.
             with suppress(FileNotFoundError):
                 gathered.take(path)

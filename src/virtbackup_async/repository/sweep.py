@@ -42,7 +42,7 @@ from virtbackup_async.repository.leases import (
     remove_debris,
     take_sweep_lease,
 )
-from virtbackup_async.repository.marks import mark_all
+from virtbackup_async.repository.marks import maps_of, mark_all
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.needed import NOTHING, Marks, Need
 from virtbackup_async.repository.rewriting import Place, Rewriting
@@ -110,12 +110,14 @@ class _Sweep:
 
     def _condemn(self) -> Condemned:
         """Find packs that are dead, or mostly, and leave a note of them."""
-        # In this order: a writer that has ended by now has its packs in the index, and its maps.
+        # In this order: a writer that has ended by now has its maps, and its packs in the index;
+        # the index knows all chunks of these maps. Maps that come later are seen the next time.
         sizes = self._sizes(list_packs(self._repository))
         living = self._writers()
+        maps = maps_of(self._target)
         with closing(open_index(self._repository)) as index:
             marks = Marks(index)
-            mark_all(self._target, self._repository, marks, self._on_step)
+            mark_all(maps, self._repository, marks, self._on_step)
             needed = marks.needed()
             going = frozenset(
                 pack
@@ -156,9 +158,10 @@ class _Sweep:
             waiting = sum(self._sizes(note.packs).values())
             self._swept = replace(self._swept, waiting_bytes=waiting)
             return False
+        maps = maps_of(self._target)
         with closing(open_index(self._repository)) as index:
             marks = Marks(index, going=note.packs)
-            mark_all(self._target, self._repository, marks, self._on_step)
+            mark_all(maps, self._repository, marks, self._on_step)
             dead = note.packs - marks.needed().keys()
             affected = [segment for segment in index.segments if dead & set(segment.packs)]
             self._replace(index, affected, dead)

@@ -1,5 +1,6 @@
 """What a sweep removes, and what it must not, whatever else goes on."""
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,13 @@ from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import CorruptError, LockHeldError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
+from virtbackup_async.repository import sealed_json
+from virtbackup_async.repository import sweep as sweep_module
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import chunk_id
-from virtbackup_async.repository.leases import SWEEPER, take_lease
+from virtbackup_async.repository.layout import new_token
+from virtbackup_async.repository.leases import EXPIRY_S, SWEEPER, take_lease
+from virtbackup_async.repository.segments import open_index
 from virtbackup_async.repository.store import find_repository, make_repository
 from virtbackup_async.repository.sweep import sweep
 
@@ -119,6 +124,34 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     late.close()
 
 
+async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it_lives(place):
+    await place.back_up("a", content([1, 2, 3]))
+    place.remove("a")
+    elsewhere = find_repository(place.target).leases / new_token()
+    elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
+    for _ in range(2):
+        assert run_sweep(place).waiting_bytes > 0
+    assert place.packs()
+    # An hour by the clock of the file system, whatever the hosts' clocks say.
+    touched_s = elsewhere.stat().st_mtime - EXPIRY_S - 1
+    os.utime(elsewhere, (touched_s, touched_s))
+    assert run_sweep(place).freed_bytes > 0
+    assert not place.packs()
+    assert not elsewhere.exists(), "so that it knows, if it is alive after all"
+
+
+async def test_a_sweep_that_died_on_another_host_is_waited_for_an_hour(place):
+    await place.back_up("a", content([1]))
+    elsewhere = find_repository(place.target).leases / SWEEPER
+    elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
+    with pytest.raises(LockHeldError):
+        run_sweep(place)
+    touched_s = elsewhere.stat().st_mtime - EXPIRY_S - 1
+    os.utime(elsewhere, (touched_s, touched_s))
+    run_sweep(place)
+    assert not elsewhere.exists()
+
+
 async def test_what_a_writer_needed_after_all_is_kept(place):
     data = content([1, 2, 3])
     await place.back_up("a", data)
@@ -155,6 +188,31 @@ async def swept_while_read(place):
         async for chunk in stream.chunks():
             data += bytes(chunk.data)
     return data
+
+
+@pytest.mark.parametrize("is_going", [False, True], ids=["nothing-goes", "something-goes"])
+def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
+    place, monkeypatch, is_going
+):
+    anyio.run(place.back_up, "a", content([1, 2]))
+    anyio.run(place.back_up, "b", content([3]))
+    if is_going:
+        place.remove("b")
+    coming = iter(["c", "d"])
+
+    def open_and_back_up(repository):
+        index = open_index(repository)
+        for name in coming:
+            anyio.run(place.back_up, name, content([4 + ord(name), 1]))
+            break
+        return index
+
+    monkeypatch.setattr(sweep_module, "open_index", open_and_back_up)
+    run_sweep(place)
+    monkeypatch.undo()
+    run_sweep(place)
+    for name in "cd" if is_going else "c":
+        assert anyio.run(place.restored, name) == content([4 + ord(name), 1])
 
 
 async def test_two_sweeps_are_not_at_once(place):
