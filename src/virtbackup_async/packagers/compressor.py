@@ -7,14 +7,14 @@
     file       [member 0][member 1][member 2]...
 
 Each segment becomes a gzip member, a bzip2 stream, an xz stream or a run of a zstd frame. All four
-allow that: whoever reads the file sees one stream. Used by the tar and zstd packagers. Invariant: a
-compressor has one segment in memory, and more only while the process has some to spare; an error of
-a worker is raised by the next ``write``, ``put`` or ``flush``.
+allow that: whoever reads the file sees one stream. Used by the tar and zstd packagers. Invariants:
+a compressor has one segment in memory, one more at rest, and others only while the process has some
+to spare; only a few that are compressed wait for one before them; an error of a worker is raised by
+the next ``write``, ``put`` or ``flush``.
 """
 
 import bz2
 import lzma
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -42,7 +42,7 @@ class Method(Struct, frozen=True):
     They are short, because a reader decompresses them side by side, and many are in memory at once.
     """
 
-    compress: Callable[[bytearray], bytes]
+    compress: Callable[[memoryview], bytes]
     segment_bytes: int
     most_at_once: int | None = None
 
@@ -60,7 +60,7 @@ def method_of(compression: str, level: int) -> Method:
     return Method(partial(_xz, level, segment_bytes // 2), segment_bytes)
 
 
-def _xz(level: int, dictionary_bytes: int, data: bytearray) -> bytes:
+def _xz(level: int, dictionary_bytes: int, data: memoryview) -> bytes:
     lzma2 = {"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary_bytes}
     return lzma.compress(data, filters=[lzma2])
 
@@ -94,16 +94,23 @@ async def open_compressor(
 
 
 class _Segment(Struct, eq=False):
-    """A piece of the file: compressed from ``data``, or put there as it is."""
+    """A piece of the file: compressed from the start of ``data``, or put there as it is."""
 
-    is_own: bool = False
     is_spare: bool = False
-    data: bytearray = field(default_factory=bytearray)
+    data: memoryview = memoryview(b"")
     plain_bytes: int = 0
     compressed: bytes = b""
     failure: Exception | None = None
     is_compressed: Event = field(default_factory=Event)
     is_written: Event = field(default_factory=Event)
+
+    def take(self, piece: memoryview) -> memoryview:
+        """Gather what there is room for; give the rest."""
+        start = self.plain_bytes
+        self.plain_bytes = min(len(self.data), start + len(piece))
+        room = self.plain_bytes - start
+        self.data[start : self.plain_bytes] = piece[:room]
+        return piece[room:]
 
 
 class Compressor:
@@ -123,7 +130,11 @@ class Compressor:
         self._on_member = on_member
         self._tasks = tasks
         self._filling: _Segment | None = None
-        self._under_way: deque[_Segment] = deque()
+        self._own_is_taken = False
+        self._data_at_rest: memoryview | None = None
+        self._spares = 0
+        self._compressing = 0
+        self._one_is_free = Event()
         self._failure: Exception | None = None
         self._queue, self._segments = create_memory_object_stream[_Segment](cpu.most_segments)
 
@@ -134,33 +145,25 @@ class Compressor:
             while rest:
                 if self._filling is None:
                     self._filling = await self._new_segment()
-                room = self._method.segment_bytes - len(self._filling.data)
-                self._filling.data += rest[:room]
-                rest = rest[room:]
-                if len(self._filling.data) == self._method.segment_bytes:
+                rest = self._filling.take(rest)
+                if self._filling.plain_bytes == self._method.segment_bytes:
                     await self._submit()
 
     async def put(self, data: bytes) -> None:
         """Put ``data`` behind all that was written, as it is; what comes next is a new member."""
-        await self._submit()
-        segment = _Segment(compressed=data)
-        segment.is_compressed.set()
-        await self._drop_written()
-        await self._enqueue(segment)
+        await self._put(data)
 
     async def flush(self) -> None:
         """Wait until all that was written is compressed and in the file."""
-        await self._submit()
-        while self._under_way:
-            await self._oldest_written()
+        last = await self._put(b"")
+        await last.is_written.wait()
         self._raise_failure()
 
     def close(self) -> None:
         """Give back what is still held; no task may be running any more."""
         self._queue.close()
-        held = [*self._under_way] if self._filling is None else [*self._under_way, self._filling]
-        for segment in held:
-            self._give_back(segment)
+        for _ in range(self._spares):
+            self._cpu.give_segment_back()
 
     async def write_in_order(self) -> None:
         """The background task: the segments' way into the file."""
@@ -174,51 +177,62 @@ class Compressor:
 
     async def _new_segment(self) -> _Segment:
         """The one of its own, or a spare one, as soon as one is free."""
-        await self._drop_written()
-        while any(segment.is_own for segment in self._under_way):
+        while self._own_is_taken:
             if self._may_be_more() and self._cpu.take_segment():
-                return _Segment(is_spare=True)
-            await self._oldest_written()
-        return _Segment(is_own=True)
+                self._spares += 1
+                return _Segment(is_spare=True, data=self._new_data())
+            self._one_is_free = Event()
+            await self._one_is_free.wait()
+        self._own_is_taken = True
+        return _Segment(data=self._new_data())
+
+    def _new_data(self) -> memoryview:
+        data, self._data_at_rest = self._data_at_rest, None
+        return data or memoryview(bytearray(self._method.segment_bytes))
 
     def _may_be_more(self) -> bool:
         most = self._method.most_at_once
-        return most is None or sum(bool(one.plain_bytes) for one in self._under_way) < most
-
-    async def _drop_written(self) -> None:
-        while self._under_way and self._under_way[0].is_written.is_set():
-            await self._oldest_written()
-
-    async def _oldest_written(self) -> None:
-        await self._under_way[0].is_written.wait()
-        self._give_back(self._under_way.popleft())
-
-    def _give_back(self, segment: _Segment) -> None:
-        if segment.is_spare:
-            self._cpu.give_segment_back()
+        return most is None or self._compressing < most
 
     async def _submit(self) -> None:
         """Have what was gathered compressed, if there is anything."""
         self._raise_failure()
         segment, self._filling = self._filling, None
         if segment is not None:
-            segment.plain_bytes = len(segment.data)
+            self._compressing += 1
             self._tasks.start_soon(self._compress, segment, name="compress a segment")
-            await self._enqueue(segment)
+            await self._queue.send(segment)
 
-    async def _enqueue(self, segment: _Segment) -> None:
-        self._under_way.append(segment)
+    async def _put(self, data: bytes) -> _Segment:
+        await self._submit()
+        segment = _Segment(compressed=data)
+        segment.is_compressed.set()
         await self._queue.send(segment)
+        return segment
 
     async def _compress(self, segment: _Segment) -> None:
         try:
             segment.compressed = await to_thread.run_sync(
-                self._method.compress, segment.data, limiter=self._cpu.limiter
+                self._method.compress,
+                segment.data[: segment.plain_bytes],
+                limiter=self._cpu.limiter,
             )
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error
-        segment.data = bytearray()
+        # Free before it is written: one that takes long must not keep those behind it waiting.
+        self._free(segment)
         segment.is_compressed.set()
+
+    def _free(self, segment: _Segment) -> None:
+        # Used again: the kernel takes as long to make new pages as to copy into them.
+        self._data_at_rest, segment.data = segment.data, memoryview(b"")
+        self._compressing -= 1
+        if segment.is_spare:
+            self._spares -= 1
+            self._cpu.give_segment_back()
+        else:
+            self._own_is_taken = False
+        self._one_is_free.set()
 
     async def _write(self, segment: _Segment) -> None:
         try:

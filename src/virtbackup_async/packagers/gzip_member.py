@@ -28,7 +28,7 @@ HEAD_BYTES: Final = _HEAD.size
 _LIBDEFLATE_LEVELS: Final = (1, 1, 1, 4, 5, 5, 6, 7, 8)
 
 
-def compress_gzip(level: int, data: bytearray) -> bytes:
+def compress_gzip(level: int, data: memoryview) -> bytes:
     """One member that holds ``data``, packed as tightly as zlib does at ``level``, 1 to 9."""
     packed = deflate.deflate_compress(data, _LIBDEFLATE_LEVELS[level - 1])
     length_bytes = _HEAD.size + len(packed) + _TAIL.size

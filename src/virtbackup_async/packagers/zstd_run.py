@@ -61,7 +61,7 @@ class RunCompressor:
         self.compress(b"\0")
         self._prove()
 
-    def compress(self, data: bytes | bytearray | memoryview) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         """The blocks of a run: of ``data``, which is no longer than a run may be."""
         started = self._frame.compress(data)
         return started + self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
@@ -94,7 +94,7 @@ class RunCompressors:
         self._lock = Lock()
         self._at_rest: list[RunCompressor] = []
 
-    def compress(self, level: int, data: bytearray) -> bytes:
+    def compress(self, level: int, data: memoryview) -> bytes:
         """The blocks of a run; blocking, for any number of threads."""
         compressor = self._at_rest_of(level) or RunCompressor(level)
         blocks = compressor.compress(data)

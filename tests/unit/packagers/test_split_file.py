@@ -47,7 +47,7 @@ def opened(path, threads, ahead=3):
 
 def write_archive(path, method, pieces):
     compress = method_of(method, 1).compress
-    path.write_bytes(b"".join(bytes(compress(bytearray(piece))) for piece in pieces))
+    path.write_bytes(b"".join(bytes(compress(memoryview(piece))) for piece in pieces))
     return path
 
 
@@ -126,7 +126,7 @@ def test_what_is_no_archive_is_for_the_sequential_reader(tmp_path, content):
 def test_a_gzip_member_that_lies_about_its_length_is_refused(
     tmp_path, threads, length_bytes, plain_bytes
 ):
-    member = bytearray(compress_gzip(6, bytearray(os.urandom(10))))
+    member = bytearray(compress_gzip(6, memoryview(os.urandom(10))))
     struct.pack_into("<II", member, 16, length_bytes, plain_bytes)
     path = tmp_path / "archive"
     path.write_bytes(member + bytes(60))
