@@ -24,8 +24,6 @@ from virtbackup_async.packagers.names import (
     tar_path,
     zstd_path,
 )
-from virtbackup_async.packagers.repository import open_repository_writer
-from virtbackup_async.packagers.repository_reader import open_repository_reader
 from virtbackup_async.packagers.tar import open_tar_writer
 from virtbackup_async.packagers.tar_reader import open_tar_reader
 from virtbackup_async.packagers.zstd import ZstdWriter
@@ -74,6 +72,11 @@ async def open_reader(
             async with open_zstd_reader(directory, name, buffers) as reader:
                 yield reader
         case "repository":
+            # It loads numpy, which takes as long as all the rest of a backup's modules.
+            from virtbackup_async.packagers.repository_reader import (  # noqa: PLC0415 -- see above
+                open_repository_reader,
+            )
+
             async with open_repository_reader(directory, name, buffers) as reader:
                 yield reader
         case unknown:
@@ -118,6 +121,10 @@ def _open_writer(
         case "zstd":
             return _nothing_to_close(ZstdWriter(directory, name, packager, cpu))
         case "repository":
+            from virtbackup_async.packagers.repository import (  # noqa: PLC0415 -- numpy, too
+                open_repository_writer,
+            )
+
             return open_repository_writer(directory, packager, cpu)
         case unknown:
             raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
