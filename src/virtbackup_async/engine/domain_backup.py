@@ -42,6 +42,7 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.pull import pulled
 from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
+from virtbackup_async.engine.served import served
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
 from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import track
@@ -140,7 +141,7 @@ async def _open_try(
     if pull and planned.group.packager.type == "repository":
         full_every = planned.group.full_every
         full_since = (environment.now() - full_every).timestamp() if full_every else 0
-        tracking = await track(catalog, domain, info, selection.disks, full_since)
+        tracking = await track(catalog, domain, info, selection, full_since)
         selection = replace(selection, tracking=tracking)
     pending, job, path = await write_intent(environment, catalog, planned, info, selection)
     left = False
@@ -205,6 +206,9 @@ def _still_disks(
     environment: Environment, attempt: _Try
 ) -> AbstractAsyncContextManager[StillDisks]:
     if not attempt.info.is_active:
+        if attempt.selection.pull:
+            selection = attempt.selection
+            return served(attempt.domain, selection.chains, selection.tracking)
         return _at_rest(attempt)
     environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
     if attempt.job is not None:
@@ -279,7 +283,7 @@ def _definition(
         name=pending.name,
         domain_id=pending.domain_id,
         domain_name=pending.domain_name,
-        domain_xml=_packed_xml(pending),
+        domain_xml=_packed_xml(attempt),
         disks={dev: record.image.file for dev, record in records.items()},
         version=pending.version,
         date=pending.date,
@@ -295,17 +299,18 @@ def _definition(
     )
 
 
-def _packed_xml(pending: Pending) -> str:
+def _packed_xml(attempt: _Try) -> str:
     """Return the domain's XML as it fits the images in the package."""
-    if pending.pull_job is None:
+    pending = attempt.pending
+    if not attempt.selection.pull:
         return pending.domain_xml
     return domain_xml.with_raw_disks(pending.domain_xml, pending.disks.keys())
 
 
 def _method(attempt: _Try) -> str:
-    if not attempt.info.is_active:
-        return "copy"
-    return Method.SNAPSHOT if attempt.job is None else Method.PULL
+    if attempt.selection.pull:
+        return Method.PULL
+    return Method.SNAPSHOT if attempt.info.is_active else "copy"
 
 
 def _done(

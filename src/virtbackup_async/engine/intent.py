@@ -71,7 +71,7 @@ async def write_intent(
     """
     token = secrets.token_hex(TOKEN_BYTES)
     job = None
-    if selection.pull:
+    if selection.pull and info.is_active:
         scratch = planned.group.scratch
         job = await to_thread.run_sync(plan_pull, info, selection.disks, scratch, token)
         job = replace(job, tracking=selection.tracking)

@@ -2,12 +2,12 @@
 
 ::
 
-    configured   domain is shut off   libvirt or QEMU too old     else
-    snapshot     copy                 snapshot                    snapshot
-    pull         copy                 snapshot, with a warning    pull
-    auto         copy                 snapshot                    pull, into a repository or if a
-                                                                  wanted disk has no other way;
-                                                                  else snapshot
+    configured   domain is shut off    libvirt or QEMU too old     else
+    snapshot     copy                  snapshot                    snapshot
+    pull         pull, by qemu-nbd     snapshot, with a warning    pull
+    auto         into a repository     snapshot                    pull, into a repository or if a
+                 pull, else copy                                   wanted disk has no other way;
+                                                                   else snapshot
 
 Into a repository auto is the default: only a pull tells what changed. Elsewhere snapshot is: it
 keeps qcow2 images as the files they are, with all their features, and
@@ -40,10 +40,10 @@ async def is_pulled(
         info: the domain.
         wanted: disk targets; empty for all that can be backed up.
     """
+    is_better = group.method is Method.PULL or group.packager.type == "repository"
     if group.method is Method.SNAPSHOT or not info.is_active:
-        return False, None
-    is_better = group.packager.type == "repository"
-    if group.method is Method.AUTO and not (is_better or _needs_pull(info, wanted)):
+        return group.method is not Method.SNAPSHOT and is_better, None
+    if not (is_better or _needs_pull(info, wanted)):
         return False, None
     why = _too_old(await hypervisor.versions())
     if why is None:

@@ -4,18 +4,18 @@ All of it is looked up before anything is touched.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anyio import to_thread
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import domain_xml
-from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk
+from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo, SkippedDisk
 from virtbackup_async.model.tracking import Tracking
 
 NOT_WANTED = "not listed in `disks` of the configuration"
@@ -24,14 +24,16 @@ NOT_WANTED = "not listed in `disks` of the configuration"
 class Selection(Struct, frozen=True):
     """The disks to back up, those that are left out with a reason, and the domain's state.
 
-    With ``pull``, QEMU serves the disks; without, their images are read. ``tracking`` is what is
-    known of their changes since earlier backups.
+    With ``pull``, QEMU serves the disks; without, their images are read. ``chains`` are, by dev,
+    the images of disks that are served, nearest first; of a running domain the first alone.
+    ``tracking`` is what is known of the disks' changes since earlier backups.
     """
 
     disks: tuple[Disk, ...]
     skipped: tuple[SkippedDisk, ...]
     state: DomainState
     pull: bool = False
+    chains: Mapping[str, tuple[BackingImage, ...]] = field(default_factory=dict)
     tracking: Tracking = Tracking()
 
     @property
@@ -53,18 +55,22 @@ async def select_disks(info: DomainInfo, wanted: Sequence[str], *, pull: bool = 
         ImageError: an image is missing or unreadable.
         RollbackError: the domain still runs on the overlay of a backup that was killed.
     """
-    possible, skipped = domain_xml.disks(info.xml, pull=pull)
+    possible, skipped = domain_xml.disks(info.xml, pull=pull and info.is_active)
     _check_wanted(info, wanted, possible, skipped)
     chosen = tuple(disk for disk in possible if not wanted or disk.dev in wanted)
     if not chosen:
         reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
         raise DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
     left_out = tuple(SkippedDisk(disk.dev, NOT_WANTED) for disk in possible if disk not in chosen)
-    if pull:
-        disks = tuple(replace(_not_on_ours(info, disk), format="raw") for disk in chosen)
+    chains: dict[str, tuple[BackingImage, ...]] = {}
+    if pull and info.is_active:
+        disks = tuple(_not_on_ours(info, disk) for disk in chosen)
     else:
         disks = tuple([await _with_chain(info, disk) for disk in chosen])
-    return Selection(disks, (*skipped, *left_out), await find_state(info), pull)
+    if pull:
+        chains = {disk.dev: (BackingImage(disk.path, disk.format), *disk.backing) for disk in disks}
+        disks = tuple(replace(disk, format="raw", backing=()) for disk in disks)
+    return Selection(disks, (*skipped, *left_out), await find_state(info), pull, chains)
 
 
 def _check_wanted(

@@ -8,10 +8,11 @@
     all of it                                            --------> only what changed is read
 
 The reason for a full read goes into the definition; it is no error. Only backups into a repository
-are tracked, and only where QEMU serves the disks: ``method: pull``.
+are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain that is shut off,
+``qemu-nbd`` does, and the bitmaps are those in its images.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from anyio import to_thread
 from msgspec import Struct
@@ -19,10 +20,11 @@ from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.selection import Selection
+from virtbackup_async.images import qemu_img
 from virtbackup_async.images.qcow2_header import can_keep_bitmaps
-from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord
-from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
     Base,
     Reading,
@@ -44,28 +46,31 @@ class Former(Struct, frozen=True):
 
 
 async def track(
-    catalog: Catalog, domain: DomainPort, info: DomainInfo, disks: Iterable[Disk], full_since: float
+    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection, full_since: float
 ) -> Tracking:
     """Find out what of each disk has to be read.
 
     Args:
         catalog: of the target.
-        domain: running, and locked by the caller.
+        domain: locked by the caller.
         info: what libvirt says of it.
-        disks: those that are about to be backed up.
+        selection: what is about to be backed up.
         full_since: what was last read in full before is read in full; seconds since the epoch.
 
     Raises:
         HypervisorError: libvirt cannot be asked.
+        ImageError: an image of a domain that is shut off cannot be read.
         StorageError: the target cannot be read.
     """
     repository = await to_thread.run_sync(make_repository, catalog.target)
     formers = await newest_checkpoints(catalog, info)
-    known = await _known(domain, formers)
-    formats = {disk.dev: disk.format for disk in domain_xml.disks(info.xml, pull=True)[0]}
+    if info.is_active:
+        known = await _known(domain, formers)
+    else:
+        known = await _stored(formers, selection.chains)
     tracked = {}
-    for disk in disks:
-        image = replace(disk, format=formats[disk.dev])
+    for disk in selection.disks:
+        image = replace(disk, format=selection.chains[disk.dev][0].format)
         identity = await to_thread.run_sync(image_id, disk.path) if disk.kind == "file" else None
         unfit = await to_thread.run_sync(_why_unfit, info, image)
         former = formers.get(disk.dev)
@@ -77,7 +82,7 @@ async def track(
         )
         base = _base(former) if former and not reason else None
         tracked[disk.dev] = Tracked(base, reason, unfit is None, identity)
-    is_any = any(disk.checkpoint for disk in tracked.values())
+    is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
     return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
 
 
@@ -121,6 +126,28 @@ async def _known(domain: DomainPort, formers: Mapping[str, Former]) -> frozenset
         ]
         good = await domain.recall_checkpoint(checkpoint, definition.date, devs)
         known.update((checkpoint, dev) for dev in good)
+    return frozenset(known)
+
+
+async def _stored(
+    formers: Mapping[str, Former], chains: Mapping[str, Sequence[BackingImage]]
+) -> frozenset[tuple[str, str]]:
+    """Return (checkpoint, dev) for all disks whose image alone has all changes, in its bitmap.
+
+    An image below it with the same bitmap has those from before a snapshot: then only QEMU can
+    put them together.
+    """
+    known = set()
+    for dev, chain in chains.items():
+        checkpoint = formers[dev].checkpoint if dev in formers else None
+        with_it = [
+            image
+            for image in chain
+            if image.format == "qcow2"
+            and checkpoint in (await qemu_img.image_info(image.path, "qcow2")).good_bitmaps
+        ]
+        if checkpoint is not None and with_it == [chain[0]]:
+            known.add((checkpoint, dev))
     return frozenset(known)
 
 

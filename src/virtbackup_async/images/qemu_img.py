@@ -49,6 +49,15 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
         return frozenset(bitmap["name"] for bitmap in self._specific.get("bitmaps", ()))
 
     @property
+    def good_bitmaps(self) -> frozenset[str]:
+        """Those that were stored whole; QEMU did not come to it in the others."""
+        return frozenset(
+            bitmap["name"]
+            for bitmap in self._specific.get("bitmaps", ())
+            if "in-use" not in bitmap["flags"]
+        )
+
+    @property
     def _specific(self) -> dict[str, Any]:
         data = self.format_specific.get("data")
         return data if isinstance(data, dict) else {}

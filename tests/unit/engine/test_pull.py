@@ -193,7 +193,7 @@ class Old(FakeHypervisor):
     [
         (Method.SNAPSHOT, (), True, False),
         (Method.PULL, (), True, True),
-        (Method.PULL, (), False, False),
+        (Method.PULL, (), False, True),
         (Method.AUTO, (), True, True),
         (Method.AUTO, ("vda",), True, False),
         (Method.AUTO, ("vda", "vdc"), True, True),
@@ -206,12 +206,11 @@ async def test_the_method_is_chosen(configured, wanted, active, expected):
     assert await is_pulled(FakeHypervisor(), group, described, wanted) == (expected, None)
 
 
-async def test_auto_pulls_into_a_repository_whatever_the_disks_are():
+@pytest.mark.parametrize("active", [True, False])
+async def test_auto_pulls_into_a_repository_whatever_the_disks_are(active):
     group = Group("g", None, Packager("repository"), method=Method.AUTO)
-    assert await is_pulled(FakeHypervisor(), group, info(XML.format("/c")), ("vda",)) == (
-        True,
-        None,
-    )
+    described = info(XML.format("/c"), active=active)
+    assert await is_pulled(FakeHypervisor(), group, described, ("vda",)) == (True, None)
 
 
 @pytest.fixture

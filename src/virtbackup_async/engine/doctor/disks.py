@@ -44,7 +44,7 @@ async def check_disks(
         findings.append(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
         )
-    if pull:
+    if pull and info.is_active:
         return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
         findings.append(await _check_chain(info, disk))

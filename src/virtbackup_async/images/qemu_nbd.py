@@ -1,0 +1,92 @@
+"""``qemu-nbd``: an image and those below it, served as the guest would see them.
+
+For domains that are shut off; a running one's QEMU serves its disks itself. The image is only read,
+and not locked: its domain may be started meanwhile, which the caller has to notice. The server ends
+by itself when its one client is gone, so none outlives a process that is killed.
+
+An image's header may name any file of the host: what lies below it is said here, as the caller has
+found and checked it, and nothing is looked for.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import msgspec
+from anyio import CancelScope, to_thread
+
+from virtbackup_async.errors import ImageError
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.nbd import UnixAddress
+from virtbackup_async.processes import run_program
+
+
+@asynccontextmanager
+async def serve_image(
+    chain: Sequence[BackingImage], name: str, *, bitmap: str | None = None
+) -> AsyncGenerator[UnixAddress]:
+    """Serve an image to one client, once.
+
+    Args:
+        chain: the image, and those below it, nearest first.
+        name: of the export.
+        bitmap: a dirty bitmap of the image to be served beside it.
+
+    Raises:
+        ImageError: an image cannot be opened, or has no such bitmap.
+    """
+    with CancelScope(shield=True):
+        # Nobody else may connect, or be in the way.
+        directory = Path(await to_thread.run_sync(mkdtemp, None, "virtbackup-nbd-"))
+    socket, pid_file = directory / "socket", directory / "pid"
+    options = ["--bitmap", bitmap] if bitmap else []
+    try:
+        await _start(
+            "qemu-nbd", "--fork", "--read-only", "--pid-file", os.fspath(pid_file),
+            "--socket", os.fspath(socket), "--export-name", name, *options,
+            "json:" + msgspec.json.encode(_nodes(chain)).decode(),
+        )  # fmt: skip
+        yield UnixAddress(socket)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(_end, pid_file, socket)
+            await to_thread.run_sync(shutil.rmtree, directory, True)  # noqa: FBT003 -- errors ignored
+
+
+async def _start(*argv: str) -> None:
+    try:
+        ended = await run_program(argv)
+    except OSError as error:
+        raise ImageError(
+            f"qemu-nbd cannot be started: {error.strerror}",
+            hint="Install QEMU's image tools (qemu-utils, qemu-img).",
+        ) from error
+    if ended.returncode != 0:
+        raise ImageError(f"qemu-nbd: {ended.last_words}")
+
+
+def _nodes(chain: Sequence[BackingImage]) -> dict[str, Any]:
+    """Describe the images to QEMU, with all that it would look up by itself."""
+    image, *below = chain
+    node: dict[str, Any] = {
+        "driver": image.format,
+        "read-only": True,
+        "force-share": True,
+        "file": {"driver": "file", "filename": os.fspath(image.path.absolute())},
+    }
+    if image.format == "qcow2":
+        node["backing"] = _nodes(below) if below else None
+    return node
+
+
+def _end(pid_file: Path, socket: Path) -> None:
+    """End the server if it is still there: nobody connected to it."""
+    with suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        if os.fsencode(socket) in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
