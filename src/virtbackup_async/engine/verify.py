@@ -25,7 +25,6 @@ from virtbackup_async.engine.quick_look import look_at_package
 from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.verdicts import Chosen, Verdicts, joined
-from virtbackup_async.engine.verify_repository import verify_repository
 from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Emit, Event, RunStarted, VerifyFailed, VerifyStarted
 from virtbackup_async.images.buffers import BufferPool
@@ -83,13 +82,22 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
     others = [one for one in chosen if one.found.definition.packager.type != _REPOSITORY]
     async with create_task_group() as tasks:
         for target, backups in _sorted_out(shared, _target_of).items():
-            work = partial(verify_repository, target, backups, verdicts)
+            work = partial(_verify_repository, target, backups, verdicts)
             tasks.start_soon(verify, work, name=f"verify {target}")
         for domain, backups in _sorted_out(others, lambda one: one.domain).items():
             work = partial(reader.verify_all, backups)
             tasks.start_soon(verify, work, name=f"verify {domain}")
     for error in {id(group.error): group.error for group in groups if group.error}.values():
         raise error
+
+
+async def _verify_repository(target: Path, backups: list[Chosen], verdicts: Verdicts) -> None:
+    # Loaded for repositories only: numpy takes a while.
+    from virtbackup_async.engine.verify_repository import (  # noqa: PLC0415 -- see above
+        verify_repository,
+    )
+
+    await verify_repository(target, backups, verdicts)
 
 
 def _sorted_out(chosen: Iterable[Chosen], key: Callable[[Chosen], K]) -> dict[K, list[Chosen]]:

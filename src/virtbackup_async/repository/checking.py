@@ -24,6 +24,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
@@ -259,7 +261,7 @@ class Checking:
     def _read(self, path: Path, run: Run) -> bytes:
         """Return a run's bytes; nothing if they cannot be read at once."""
         try:
-            return _read_alone(path, run.start, run.end - run.start)
+            return _read_run(path, run)
         except (OSError, CorruptError):
             return _NOTHING
 
@@ -286,6 +288,20 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
     except (OSError, CorruptError):
         return False
     return True
+
+
+def _read_run(path: Path, run: Run) -> bytes:
+    """Read a run; what was not in the page cache before, does not stay there."""
+    fd = open_file(path)
+    try:
+        first = run.start // PAGE_BYTES * PAGE_BYTES
+        was_cached = is_cached(fd, first, run.end - first)
+        data = read_exactly(fd, run.end - run.start, run.start)
+        if not was_cached:
+            os.posix_fadvise(fd, first, run.end - first, os.POSIX_FADV_DONTNEED)
+        return data
+    finally:
+        os.close(fd)
 
 
 def _read_alone(path: Path, offset: int, length: int) -> bytes:

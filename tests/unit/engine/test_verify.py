@@ -107,6 +107,25 @@ async def test_backup_of_virt_backup_is_readable_without_digest(site, packager):
     assert json.loads(stored.path.read_text())["version"] == "0.5.6"
 
 
+@each_packager
+async def test_quick_looks_at_lengths_alone(site, packager):
+    stored = await site.store(packager)
+    stored.flip()
+    assert await site.verify(quick=True) == [stored.name]
+    (done,) = site.of(VerifyDone)
+    assert (done.quick, done.digests, done.data_bytes) == (True, False, DATA_BYTES)
+    assert stored.read().verified is None
+    assert site.of(DiskProgress) == []
+    stored.cut(0.9)
+    assert await site.verify(quick=True) == []
+    (failed,) = site.of(VerifyFailed)
+    assert (failed.exit_code, "cut off" in failed.error) == (13, True)
+    assert stored.read().verified.ok is False
+    stored.package.unlink()
+    stored.package.symlink_to(site.root / "image.raw")
+    assert await site.verify(quick=True) == []
+
+
 async def test_damaged_definition_and_missing_package_fail(site):
     good, bad, gone = [await site.store(date=DATE + second) for second in range(3)]
     bad.path.write_text("{")

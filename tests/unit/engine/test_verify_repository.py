@@ -4,6 +4,7 @@ import pytest
 
 from fakes.shared_site import SharedSite, flip
 from fakes.verified_site import NOW
+from page_cache import cached_bytes, drop_from_cache
 from virtbackup_async.events import (
     DiskDamaged,
     RepositoryChecked,
@@ -151,6 +152,18 @@ async def test_without_a_lease_it_is_read_all_the_same(site):
     site.repository.leases.rmdir()
     assert await site.verify() == [stored.name]
     assert "a sweep may disturb this" in site.of(Warned)[0].message
+
+
+async def test_what_it_reads_does_not_stay_in_the_page_cache(site):
+    stored = await site.back_up(range(1, 400))
+    (pack,) = site.packs
+    drop_from_cache(pack)
+    before = cached_bytes(pack)
+    assert await site.verify() == [stored.name]
+    assert cached_bytes(pack) <= max(before, 2 * 4096)
+    pack.read_bytes()
+    assert await site.verify() == [stored.name]
+    assert cached_bytes(pack) == -(-pack.stat().st_size // 4096) * 4096, "who had it, has it still"
 
 
 async def test_it_runs_beside_a_sweep(site):
