@@ -11,7 +11,13 @@ from virtbackup_async.cli.render.interface import LogLine
 from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.cli.render.result import Result
 from virtbackup_async.cli.render.speed import Speed
-from virtbackup_async.events import Phase, PhaseChanged, RunStarted
+from virtbackup_async.events import (
+    DiskExported,
+    Phase,
+    PhaseChanged,
+    RestoreStarted,
+    RunStarted,
+)
 
 
 def board_of(events):
@@ -121,6 +127,14 @@ def test_ends_and_warnings_are_printed_above_the_region():
     assert "✓ web: backup done: 4.0 GiB in 52 s, 1.0 GiB stored, frozen for 120 ms" in text
     assert "✗ db: backup failed: the snapshot was refused" in text
     assert "odd evil\\x1b[2J[red]\\u202e" in text
+
+
+def test_an_export_ends_and_leaves_the_board():
+    begun = RestoreStarted("web", "b", "-", ("vda",))
+    ended = DiskExported("web", "b", "vda", "-", "raw", verified=True, data_bytes=1)
+    events = [(begun, at(0)), (ended, at(1))]
+    assert drawn(board_of(events))[-1].startswith("0 active, 0 waiting, 1 done")
+    assert "✓ web: vda exported to standard output" in live(events)[1].getvalue()
 
 
 def test_the_summary_closes_the_region_then_the_result_follows():

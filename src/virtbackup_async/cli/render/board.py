@@ -11,6 +11,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupStarted,
     DiskDone,
+    DiskExported,
     DiskProgress,
     Event,
     Phase,
@@ -95,7 +96,7 @@ class Board(Struct):
 
     def _count(self, event: Event) -> None:
         match event:
-            case BackupDone() | RestoreDone() | VerifyDone():
+            case BackupDone() | RestoreDone() | DiskExported() | VerifyDone():
                 self._end(event.domain)
                 self.done += 1
             case BackupFailed() | VerifyFailed():

@@ -20,6 +20,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupRemoved,
     BackupStarted,
+    DiskExported,
     DiskSkipped,
     Event,
     HookFailed,
@@ -36,6 +37,8 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+
+_GOOD_ENDS = (BackupDone, RestoreDone, DiskExported, VerifyDone, BackupRemoved, PendingUndone)
 
 
 class LiveView:
@@ -84,11 +87,11 @@ class LiveView:
     def _mark(self, event: Event) -> tuple[str, str] | None:
         """The sign and colour of an event that is printed above the region."""
         match event:
-            case BackupDone() | RestoreDone() | VerifyDone() | BackupRemoved() | PendingUndone():
+            case _ if isinstance(event, _GOOD_ENDS):
                 return self._glyphs.done, "green"
-            case BackupFailed() | VerifyFailed() | RepositoryDamaged():
+            case BackupFailed() | VerifyFailed() | RepositoryDamaged() | HookFailed():
                 return self._glyphs.failed, "red"
-            case PendingLeft() | RemovalFailed() | HookFailed():
+            case PendingLeft() | RemovalFailed():
                 return self._glyphs.failed, "red"
             case Warned():
                 return self._glyphs.warning, "yellow"

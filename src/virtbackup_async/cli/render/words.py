@@ -74,7 +74,8 @@ def _end_in_words(event: Event) -> str | None:
 def _verify_in_words(event: Event) -> str | None:
     match event:
         case DiskExported():
-            return f"{event.domain}: {event.disk} exported to {event.output}"
+            to = "standard output" if event.output == "-" else event.output
+            return f"{event.domain}: {event.disk} exported to {to}"
         case DomainDefined():
             return f"{event.domain}: {'defined and started' if event.started else 'defined'}"
         case VerifyStarted():
