@@ -1,7 +1,7 @@
 """The benchmarks by name: which contenders race, on what. ``__main__`` picks and runs them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from benchmarks.world import GUEST, World
 from lab.domains import LabDomain
 
 # Which of the guest's disks a packager is measured on: virt-backup compresses 1 GiB in minutes.
-DISK_OF = {"directory": "vda", "tar": "vda", "zstd": "vda"} | {
+DISK_OF = dict.fromkeys(("directory", "tar", "zstd", "repository"), "vda") | {
     "tar.gz": "vdb",
     "tar.bz2": "vdc",
     "tar.xz": "vdc",
@@ -56,18 +56,28 @@ def packager(name: str, bench: Bench, guest: LabDomain) -> None:
     image = guest.image(dev)
     work = Work(name, name, {"all": [{"host": GUEST, "disks": [dev]}]}, quiesce=True)
     data = f"{image.stat().st_blocks * 512 / (1 << 20):.0f} MiB of data in a qcow2 of the guest"
-    backups = [by.our_backup(bench.world, work), by.their_backup(bench.world, work)]
+    undo = partial(by.forget_checkpoints, bench.world, GUEST)
+    backups = [replace(by.our_backup(bench.world, work), undo=undo)]
+    if name not in by.OURS_ALONE:
+        backups.append(by.their_backup(bench.world, work))
     if name == "directory":
         backups.append(by.their_synced_backup(bench.world, work))
     rivals = _rivals(bench.world, name, dev, image)
     bench.run(f"backup {name}", f"{data}, which runs meanwhile.", [*backups, *rivals], [image])
-    makers = (by.our_restore, by.their_restore, by.their_synced_restore)
-    restores = [make(bench.world, work, GUEST) for make in makers]
-    about = (
-        f"Each its own backup of {data}, in the page cache; virtbackup compares digests and "
-        "writes to the disk, virt-backup does neither."
-    )
-    bench.run(f"restore {name}", about, restores)
+    _restore(bench, work, data)
+
+
+def _restore(bench: Bench, work: Work, data: str) -> None:
+    restores = [by.our_restore(bench.world, work, GUEST)]
+    about = f"Each its own backup of {data}, in the page cache; virtbackup compares digests"
+    if work.packager in by.OURS_ALONE:
+        restores.append(by.our_verify(bench.world, work))
+        about += "."
+    else:
+        makers = (by.their_restore, by.their_synced_restore)
+        restores += [make(bench.world, work, GUEST) for make in makers]
+        about += " and writes to the disk, virt-backup does neither."
+    bench.run(f"restore {work.packager}", about, restores)
 
 
 def _rivals(world: World, packager: str, dev: str, image: Path) -> list[Contender]:
@@ -75,9 +85,10 @@ def _rivals(world: World, packager: str, dev: str, image: Path) -> list[Contende
     if packager == "directory":
         tools = [by.tool(world, by.COPY, image), by.tool(world, by.CONVERT, image)]
         return [*tools, by.virtnbdbackup(world, GUEST, dev)]
-    if packager == "zstd":
+    if packager in {"zstd", "repository"}:
         lz4 = by.virtnbdbackup(world, GUEST, dev, lz4=True)
-        return [by.tool(world, by.ZSTD, image), lz4, by.restic(world, image), by.borg(world, image)]
+        zstd = [by.tool(world, by.ZSTD, image)] if packager == "zstd" else []
+        return [*zstd, lz4, by.restic(world, image), by.borg(world, image)]
     plain = {"tar": by.COPY, "tar.gz": by.PIGZ, "tar.xz": by.XZ}
     return [by.tool(world, plain[packager], image)] if packager in plain else []
 

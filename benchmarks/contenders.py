@@ -22,6 +22,7 @@ from benchmarks.world import World
 from lab import virt_backup
 
 OURS = "virtbackup"
+VERIFY = f"{OURS} verify"
 VIRT_BACKUP = "virt-backup 0.5.6"
 SYNCED = f"{VIRT_BACKUP} + sync"
 VIRTNBDBACKUP = "virtnbdbackup"
@@ -41,7 +42,10 @@ PACKAGERS: Mapping[str, Mapping[str, object]] = {
     "tar.gz": {"packager": "tar", "packager_opts": {"compression": "gz", "compression_lvl": 6}},
     "tar.bz2": {"packager": "tar", "packager_opts": {"compression": "bz2", "compression_lvl": 9}},
     "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 6}},
+    "repository": {"packager": "repository"},
 }
+# What virt-backup has no packager for.
+OURS_ALONE = frozenset({"repository"})
 # Of plain tools: what makes the file, to be followed by a sync of it.
 _TOOLS = {
     COPY: 'cp "$0" "$1"',
@@ -117,6 +121,13 @@ def our_restore(world: World, work: Work, domain: str) -> Contender:
     return Contender(OURS, argv, output, is_ours=True, reads=target)
 
 
+def our_verify(world: World, work: Work) -> Contender:
+    """``virtbackup verify`` of what ``our_backup`` of the same work left."""
+    config, target = _configure(world, work, OURS)
+    argv = [program(), "-c", str(config), "verify", "all"]
+    return Contender(VERIFY, argv, is_ours=True, reads=target)
+
+
 def their_restore(world: World, work: Work, domain: str) -> Contender:
     """``virt-backup restore`` of what ``their_backup`` of the same work left."""
     config, target = _configure(world, work, VIRT_BACKUP)
@@ -172,10 +183,11 @@ def virtnbdbackup(world: World, domain: str, dev: str, *, lz4: bool = False) -> 
         *(["-z"] if lz4 else []),
     ]
     scratch.mkdir(exist_ok=True)
-    return Contender(name, argv, output, undo=partial(_forget_checkpoints, world, domain))
+    return Contender(name, argv, output, undo=partial(forget_checkpoints, world, domain))
 
 
-def _forget_checkpoints(world: World, domain: str) -> None:
+def forget_checkpoints(world: World, domain: str) -> None:
+    """Remove a domain's checkpoints: each run is to be the first one."""
     # A domain that has one takes no snapshot (libvirt 9.0), so nobody else could run next.
     for name in world.daemon.virsh("checkpoint-list", domain, "--name").split():
         world.daemon.virsh("checkpoint-delete", domain, name)

@@ -137,6 +137,12 @@ TARGETS: list[AtMost | Ceiling] = [
         figure="stored_bytes",
     ),
     *(_times_as_fast(f"restore {name}", times) for name, times in _RESTORED_AS_FAST.items()),
+    *(
+        AtMost("backup repository", f"faster than {peer}", by.OURS, peer, 1)
+        for peer in (by.VIRTNBDBACKUP_LZ4, by.RESTIC, by.BORG)
+    ),
+    Ceiling("restore repository", "1 GiB in 2.6 s: 500 MB/s, and 0.5 s", by.OURS, 2.6),
+    Ceiling("restore repository", "1 GiB in 2.3 s: 600 MB/s, and 0.5 s", by.VERIFY, 2.3),
     *(target for packager in by.PACKAGERS for target in _sparse(packager)),
     AtMost("parallel", "at most 0.6 x the sum of single runs", many.AT_ONCE, many.ONE_BY_ONE, 0.6),
     *(

@@ -7,7 +7,7 @@
     condemn   a note names the packs that are to go: no writer counts on them      condemned.py
     wait      for the writers that may have counted on them before: if there are
               any, this sweep ends here, and the next one goes on
-    mark      once more: the last of those writers may have needed one after all
+    mark      the maps that came since: those writers may have needed one after all
     remove    the index forgets the packs, then the packs go, then the note
 
 Called by ``clean``. One sweep at a time, under a lease. Readers are never held up: they find a
@@ -18,7 +18,7 @@ with; the index names no pack that is not there, unless the note names it too.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -91,12 +91,21 @@ def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> 
         lease.release()
 
 
+class _Map(NamedTuple):
+    """A map that is there, told from every other one."""
+
+    path: Path
+    inode: int
+    changed_ns: int
+
+
 class _Sweep:
     def __init__(self, target: Path, repository: Repository, on_step: Callable[[], None]) -> None:
         self._target = target
         self._on_step = on_step
         self._repository = repository
         self._swept = Swept()
+        self._marked: frozenset[_Map] = frozenset()
 
     def run(self) -> Swept:
         note = read_condemned(self._repository)
@@ -114,10 +123,10 @@ class _Sweep:
         # the index knows all chunks of these maps. Maps that come later are seen the next time.
         sizes = self._sizes(list_packs(self._repository))
         living = self._writers()
-        maps = maps_of(self._target)
+        maps = self._maps()
         with closing(open_index(self._repository)) as index:
             marks = Marks(index)
-            mark_all(maps, self._repository, marks, self._on_step)
+            self._mark(marks, maps)
             needed = marks.needed()
             going = frozenset(
                 pack
@@ -131,6 +140,8 @@ class _Sweep:
                 self._merge(index, living)
                 return note
         write_condemned(self._repository, note)
+        # What these need of the packs in the note has been copied.
+        self._marked = frozenset(maps)
         return note
 
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
@@ -158,10 +169,10 @@ class _Sweep:
             waiting = sum(self._sizes(note.packs).values())
             self._swept = replace(self._swept, waiting_bytes=waiting)
             return False
-        maps = maps_of(self._target)
+        maps = self._maps()
         with closing(open_index(self._repository)) as index:
             marks = Marks(index, going=note.packs)
-            mark_all(maps, self._repository, marks, self._on_step)
+            self._mark(marks, [each for each in maps if each not in self._marked])
             dead = note.packs - marks.needed().keys()
             affected = [segment for segment in index.segments if dead & set(segment.packs)]
             self._replace(index, affected, dead)
@@ -169,6 +180,18 @@ class _Sweep:
         self._remove(dead)
         remove_note(self._repository)
         return True
+
+    def _maps(self) -> list["_Map"]:
+        """Return what maps there are: a name alone might come again."""
+        found = []
+        for path in maps_of(self._target):
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                found.append(_Map(path, status.st_ino, status.st_mtime_ns))
+        return found
+
+    def _mark(self, marks: Marks, maps: Iterable["_Map"]) -> None:
+        mark_all((each.path for each in maps), self._repository, marks, self._on_step)
 
     def _writers(self) -> frozenset[str]:
         return living_writers(self._repository)

@@ -50,7 +50,7 @@ STEPS = st.lists(st.one_of(BACKUPS, st.integers(0, 9), st.just("sweep")), max_si
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_whatever_is_removed_the_rest_restores_and_nothing_leaks(steps):
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         anyio.run(partial(take_steps, SmallRepository(Path(directory) / "target"), steps))
 
 
