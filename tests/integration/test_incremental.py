@@ -58,7 +58,7 @@ class Site:
         reference = self.path / "references" / name
         reference.mkdir(parents=True)
         for dev, image in self.domain.images().items():
-            kind = image.suffix[1:]
+            kind = "raw" if image.suffix == ".raw" else "qcow2"
             run("qemu-img", "convert", "-U", "-f", kind, "-O", "raw", image, reference / dev)
         self.backups[name] = reference
         assert leftovers(self.path) == []
@@ -356,3 +356,34 @@ async def test_a_domain_that_starts_while_it_is_read_is_read_anew(site):
     done = (await back_up(site.config, started)).done
     assert done.quiesced is False
     assert site.domain.state() == "paused"
+
+
+async def test_a_disk_on_a_snapshot_of_somebody_is_read_in_full(site):
+    await site.back_up()
+    words = [f"--diskspec={dev},snapshot=no" for dev in ("vdb", "vdc")]
+    site.daemon.virsh("snapshot-create-as", site.name, "theirs", "--disk-only", *words)
+    site.write("vda", "write -P 5 2M 1M")
+    again = await site.back_up()
+    assert "it was on" in again.reason("vda")
+    assert not again.is_full("vdb")
+    site.write("vda", "write -P 6 3M 1M")
+    assert not (await site.back_up()).is_full("vda")
+    await site.check()
+
+
+async def test_an_overlay_that_is_committed_without_its_domain_does_no_harm(site):
+    site.write("vda", "write -P 1 0 4M")
+    await site.back_up()
+    site.config = site.configured(method="snapshot", packager="directory")
+
+    def pull_the_plug():
+        site.write("vda", "write -P 7 2M 1M")
+        site.write("vdb", "write -P 7 8M 1M")
+        site.domain.destroy()
+
+    await back_up(site.config, Writing(site.path / "frozen", pull_the_plug))
+    assert_at_home(site.domain, site.domain.images())
+    site.config = site.configured()
+    site.domain.start_paused()
+    await site.back_up()
+    await site.check()
