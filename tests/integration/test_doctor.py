@@ -11,6 +11,7 @@ from recording import Recorder, configure
 from virtbackup_async.engine.doctor.examination import run_doctor
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.hypervisor import open_hypervisor
+from virtbackup_async.model.tracking import checkpoint_name
 
 
 @pytest.fixture
@@ -59,10 +60,12 @@ async def test_checkpoints_and_overlays_are_found(daemon, examine):
     overlay.touch()
     try:
         daemon.virsh("checkpoint-create-as", "littered", "first")
+        daemon.virsh("checkpoint-create-as", "littered", checkpoint_name(bytes(16)))
         found = await examine(daemon, ["littered"])
     finally:
         overlay.unlink()
         domain.undefine()
     left = messages(found, "leftover")
-    assert any("checkpoints" in message and "first" in message for message in left)
+    (checkpoints,) = [message for message in left if "checkpoints" in message]
+    assert checkpoints.endswith(": first")
     assert [one.subject for one in found if one.level is Level.PROBLEM] == [str(overlay)]

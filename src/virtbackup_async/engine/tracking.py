@@ -72,7 +72,7 @@ async def track(
     for disk in selection.disks:
         image = replace(disk, format=selection.chains[disk.dev][0].format)
         identity = await to_thread.run_sync(image_id, disk.path) if disk.kind == "file" else None
-        unfit = await to_thread.run_sync(_why_unfit, info, image)
+        unfit = await to_thread.run_sync(why_untrackable, info, image)
         former = formers.get(disk.dev)
         reason = (
             unfit
@@ -151,8 +151,13 @@ async def _stored(
     return frozenset(known)
 
 
-def _why_unfit(info: DomainInfo, image: Disk) -> str | None:
-    """Say why no checkpoint can be made of a disk; None if one can. Blocks."""
+def why_untrackable(info: DomainInfo, image: Disk) -> str | None:
+    """Say why no checkpoint can be made of a disk; None if one can. Blocks.
+
+    Args:
+        info: the domain.
+        image: the disk, with the format of its image.
+    """
     if not info.is_persistent:
         return "libvirt keeps no checkpoints of a transient domain"
     if image.format != "qcow2":

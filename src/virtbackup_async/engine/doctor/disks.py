@@ -14,6 +14,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.pull import plan_pull
 from virtbackup_async.engine.selection import NOT_WANTED, Selection, select_disks
 from virtbackup_async.engine.state_files import missing
+from virtbackup_async.engine.tracking import why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
@@ -44,6 +45,8 @@ async def check_disks(
         findings.append(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
         )
+    if pull and planned.group.packager.type == "repository":
+        findings += await to_thread.run_sync(_untrackable, info, selection)
     if pull and info.is_active:
         return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
@@ -51,6 +54,17 @@ async def check_disks(
         if info.is_active:
             findings.append(await to_thread.run_sync(_check_room, info.name, disk))
     return findings
+
+
+def _untrackable(info: DomainInfo, selection: Selection) -> list[Finding]:
+    """Tell which disks are read in full each time."""
+    found = []
+    for dev, chain in selection.chains.items():
+        reason = why_untrackable(info, Disk(dev, chain[0].path, chain[0].format))
+        if reason is not None:
+            message = f"{dev} is read in full by each backup: {reason}"
+            found.append(Finding(Level.INFO, CHECK, info.name, message))
+    return found
 
 
 def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:

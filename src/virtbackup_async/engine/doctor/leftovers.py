@@ -12,6 +12,7 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.selection import is_overlay_of_ours
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 CHECK = "leftover"
 _SHOWN = 3
@@ -39,7 +40,7 @@ async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
 
 
 async def check_domain(domain: DomainPort) -> list[Finding]:
-    """Look for block jobs, snapshots and checkpoints, none of which a backup leaves."""
+    """Look for block jobs, snapshots and checkpoints that are not of our backups."""
     findings = []
     jobs = sorted((await domain.sources()).devs_with_block_job)
     if jobs:
@@ -63,8 +64,9 @@ async def _metadata(domain: DomainPort) -> list[tuple[str, Sequence[str]]]:
             names = await read()
         except HypervisorError:
             continue  # an older libvirt has none
-        if names:
-            found.append((noun, names))
+        foreign = [name for name in names if not is_checkpoint_of_ours(name)]
+        if foreign:
+            found.append((noun, foreign))
     return found
 
 
