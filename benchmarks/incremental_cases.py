@@ -1,4 +1,4 @@
-"""Incremental backups into a repository: the whole command, by the size of the disk and of the change.
+"""Incremental backups into a repository: the whole command, by size of disk and of change.
 
 The domains are paused; their disks are written to as a guest would.
 """
