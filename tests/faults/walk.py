@@ -7,6 +7,9 @@ command stands still at one of its points, the guest may write on, and the comma
     write, zeroes, discard, resize   by QEMU's monitor, or by the guest, big or tiny, at any sector
     backup                           undisturbed, written into, or killed; clean now or later
     libvirtd restarts
+    the domain                       is stopped and started, loses its power, gets another disk, is
+                                     defined anew; an image is put back as it was some time ago
+    checkpoints                      are forgotten by libvirt, or removed, or made by somebody else
     remove                           some backup, of any age, with what only it needed
     restore                          some backup, compared byte for byte
 
@@ -14,18 +17,21 @@ The steps of a walk follow from its seed; a failing one says what it did. Used b
 """
 
 import json
+import os
 import random
+import shutil
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults.command import Ended, Process, run_between
 from faults.deaths import kill_process
+from lab.disks import MIB, DiskSpec, make_image
 from lab.domains import LabDomain
-from lab.process import run
+from lab.process import LabError, run
 
-MIB = 1 << 20
 SECTOR_BYTES = 512
 CLUSTER_BYTES = 64 << 10
 """Of a qcow2 image: what is discarded is zeros only where it covers clusters."""
@@ -54,11 +60,17 @@ class Walk:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._target = self.directory / "target"
+        self._root = self.domain.root
         self._restores = 0
+        self._saved: dict[str, tuple[Path, bytearray]] = {}
+        self._foreign: set[str] = set()
+        self._is_served = False
         self.read_disks()
 
     def go(self, steps: int) -> None:
         """Take so many steps, then restore every backup that is left.
+
+        Whatever happened, the last of two backups in peace has read only what changed.
 
         Raises:
             AssertionError: a backup is not what it must be, or a command failed.
@@ -68,6 +80,13 @@ class Walk:
             for action in self._random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
                 self.said.append(action.__name__)
                 action(self)
+            self.said.append("in the end")
+            self._keep_at_most(MAX_KEPT - 2)
+            self.back_up()
+            self.write("vda")
+            self.back_up()
+            self.clean()
+            self.assert_incremental("vda")
             for name in sorted(self.kept):
                 self.check(name)
         except BaseException as error:
@@ -85,9 +104,9 @@ class Walk:
 
     # What the guest does.
 
-    def write(self) -> None:
+    def write(self, dev: str | None = None) -> None:
         """Fill a range with one byte."""
-        dev, offset, length = self._range(SECTOR_BYTES)
+        dev, offset, length = self._range(SECTOR_BYTES, dev)
         value = self._random.randrange(1, 256)
         self._io(dev, f"write -P {value} {offset} {length}")
         self._fill(dev, offset, length, value)
@@ -99,7 +118,10 @@ class Walk:
         self._fill(dev, offset, length, 0)
 
     def discard(self) -> None:
-        """Give a range back."""
+        """Give a range back; while QEMU serves the disk it forgets that it may."""
+        if self._is_served:
+            self.write_zeroes()
+            return
         dev, offset, length = self._range(CLUSTER_BYTES)
         self._io(dev, f"discard {offset} {length}")
         self._fill(dev, offset, length, 0)
@@ -109,6 +131,7 @@ class Walk:
         dev, offset, length = self._range(SECTOR_BYTES)
         value = self._random.randrange(1, 256)
         self.said[-1] += f" {dev} {value} {offset}+{length}"
+        self.domain.wait_booted()
         where = f"seek={offset // SECTOR_BYTES} count={length // SECTOR_BYTES}"
         self.domain.guest_exec(
             f"tr '\\0' '\\{value:03o}' </dev/zero"
@@ -122,7 +145,7 @@ class Walk:
         size_bytes = len(self.disks[dev]) + self._random.randrange(1, 3000) * SECTOR_BYTES
         if size_bytes <= MAX_DISK_BYTES:
             self.said[-1] += f" {dev} {size_bytes}"
-            self.domain.root.virsh("blockresize", self.domain.name, dev, f"{size_bytes}B")
+            self._virsh("blockresize", dev, f"{size_bytes}B")
             self.disks[dev].extend(bytes(size_bytes - len(self.disks[dev])))
 
     # What the host does.
@@ -131,6 +154,7 @@ class Walk:
         """Make a backup, while the guest writes."""
         began = self._run_backup(self._write_sometimes)
         assert began, "no backup job"
+        self._is_served = False
 
     def kill_backup(self) -> None:
         """Kill a backup at some point, and undo it now, or leave that to the next one."""
@@ -146,17 +170,81 @@ class Walk:
                 kill_process(process)
 
         self._run_backup(on_point, may_die=True)
+        self._is_served = True
         if self._random.random() < 0.5:
             self.clean()
 
     def restart_libvirt(self) -> None:
-        self.domain.root.kill()
-        self.domain.root.start()
+        self._root.kill()
+        self._root.start()
 
     def clean(self) -> None:
         """Undo, sweep."""
         self._succeed("clean", "-b")
+        self._is_served = False
         self._note_backups({})
+
+    def stop_and_start(self) -> None:
+        """End QEMU as it wants to end: it keeps its bitmaps in the images."""
+        with self._stopped():
+            pass
+
+    def lose_power(self) -> None:
+        """Kill QEMU: what the guest flushed is there, the bitmaps are not."""
+        for dev in self.disks:
+            self.domain.qemu_io(dev, "flush")
+        os.kill(self._root.guest_pids()[self.domain.name], signal.SIGKILL)
+        self.domain.wait_shut_off()
+        self.domain.start()
+
+    def put_image_back(self) -> None:
+        """Save a copy of an image; the next time, put it back as that file, or as another one."""
+        dev = self._random.choice(sorted(self.disks))
+        self.said[-1] += f" {dev}"
+        with self._stopped():
+            image = self.domain.image(dev, inactive=True)
+            if dev not in self._saved:
+                copy = self.directory / f"{image.name}.saved"
+                self._saved[dev] = (shutil.copyfile(image, copy), self.disks[dev][:])
+                return
+            copy, self.disks[dev] = self._saved.pop(dev)
+            if self._random.random() < 0.5:
+                self.said[-1] += " as another file"
+                copy.chmod(image.stat().st_mode)
+                shutil.move(copy, image)
+            else:
+                shutil.copyfile(copy, image)
+
+    def add_disk(self) -> None:
+        """Give the running domain one more disk."""
+        if "vdc" not in self.disks:
+            spec = DiskSpec("vdc", size_bytes=5 * MIB, fs=None)
+            image = make_image(spec, self._root.images, f"{self.domain.name}-added")
+            words = ("--subdriver", "qcow2", "--live", "--config")
+            self._virsh("attach-disk", image, "vdc", *words)
+            self.disks["vdc"] = bytearray(5 * MIB)
+
+    def define_anew(self) -> None:
+        """libvirt forgets the domain with all that it knows of it, and learns of it again."""
+        description = self.directory / "domain.xml"
+        description.write_text(self._virsh("dumpxml", "--inactive"))
+        self._virsh("undefine", "--checkpoints-metadata")
+        self._root.virsh("define", description)
+
+    def lose_checkpoint(self) -> None:
+        """Let libvirt forget a checkpoint, or remove it with its bitmaps."""
+        how = self._random.choice(([], ["--metadata"]))
+        for name in self._checkpoints()[:1]:
+            self.said[-1] += f" {name} {how}"
+            self._foreign.discard(name)
+            self._virsh("checkpoint-delete", name, *how)
+
+    def make_foreign_checkpoint(self) -> None:
+        """Somebody else keeps track of changes, too."""
+        name = f"foreign-{len(self.said)}"
+        with suppress(LabError):  # where a bitmap was lost, libvirt makes none behind it
+            self._virsh("checkpoint-create-as", name, "--diskspec", "vdb,checkpoint=no")
+            self._foreign.add(name)
 
     def remove(self) -> None:
         """Remove a backup, of any age, and give its space back."""
@@ -184,10 +272,34 @@ class Walk:
             assert restored == expected, f"{name}: {dev}: {_difference(restored, expected)}"
             path.unlink()
 
+    def assert_incremental(self, dev: str) -> None:
+        """The newest backup of a disk read what changed since the one before."""
+        *_, before, newest = sorted(self.kept)
+        definition = self._target / self.domain.name / f"{newest}.json"
+        reading = json.loads(definition.read_text())["images"][dev]["reading"]
+        assert reading["base"] == before, reading
+        checkpoints = set(self._checkpoints())
+        assert checkpoints == {reading["checkpoint"], *self._foreign}, checkpoints
+
+    def _checkpoints(self) -> list[str]:
+        return self._virsh("checkpoint-list", "--name").split()
+
+    def _virsh(self, command: str, *words: str | Path) -> str:
+        return self._root.virsh(command, self.domain.name, *words)
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        self._virsh("destroy", "--graceful")
+        try:
+            yield
+        finally:
+            self.domain.start()
+
     def _run_backup(
         self, on_point: Callable[[str, Process], None], *, may_die: bool = False
     ) -> bool:
         began: Disks = {}
+        self._keep_at_most(MAX_KEPT - 1)
 
         def noting_begin(name: str, process: Process) -> None:
             if name == _BEGIN:
@@ -207,14 +319,15 @@ class Walk:
         assert listed >= self.kept.keys(), f"lost: {self.kept.keys() - listed}"
         for name in listed - self.kept.keys():
             self.kept[name] = began
-        while len(self.kept) > MAX_KEPT:
-            self.said[-1] += " and"
+
+    def _keep_at_most(self, count: int) -> None:
+        while len(self.kept) > count:
             self.remove()
 
     def _write_sometimes(self, name: str, _process: Process) -> None:
         # Not between the two: what the disks hold then is known to QEMU alone.
         if name != _BEGIN and self._random.random() < 0.03:
-            self._random.choice((self.write, self.write_zeroes, self.discard))()
+            self._random.choice((self.write, self.write_zeroes))()
 
     def _succeed(self, *words: object) -> Ended:
         ended = self._run(lambda _name, _process: None, *words)
@@ -231,20 +344,20 @@ class Walk:
     def _fill(self, dev: str, offset: int, length: int, value: int) -> None:
         self.disks[dev][offset : offset + length] = bytes([value]) * length
 
-    def _range(self, unit_bytes: int) -> tuple[str, int, int]:
+    def _range(self, unit_bytes: int, dev: str | None = None) -> tuple[str, int, int]:
         """Some disk, and a range of it in whole units."""
-        dev = self._random.choice(sorted(self.disks))
+        dev = dev or self._random.choice(sorted(self.disks))
         units = len(self.disks[dev]) // unit_bytes
         length = min(max(1, self._random.choice(_LENGTHS) // unit_bytes), units)
         return dev, self._random.randrange(units - length + 1) * unit_bytes, length * unit_bytes
 
     @contextmanager
     def _suspended(self) -> Iterator[None]:
-        self.domain.root.virsh("suspend", self.domain.name)
+        self._virsh("suspend")
         try:
             yield
         finally:
-            self.domain.root.virsh("resume", self.domain.name)
+            self._virsh("resume")
 
 
 ACTIONS: dict[Callable[[Walk], None], int] = {
@@ -256,6 +369,13 @@ ACTIONS: dict[Callable[[Walk], None], int] = {
     Walk.back_up: 8,
     Walk.kill_backup: 4,
     Walk.restart_libvirt: 1,
+    Walk.stop_and_start: 1,
+    Walk.lose_power: 1,
+    Walk.put_image_back: 3,
+    Walk.add_disk: 1,
+    Walk.define_anew: 1,
+    Walk.lose_checkpoint: 1,
+    Walk.make_foreign_checkpoint: 1,
     Walk.remove: 2,
     Walk.restore: 2,
 }
