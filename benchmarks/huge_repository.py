@@ -29,9 +29,11 @@ from virtbackup_async.repository.lookup import IDS_AT_ONCE, missing_ids
 from virtbackup_async.repository.losses import need_map
 from virtbackup_async.repository.map_format import ENTRY, MapHead, encode_head
 from virtbackup_async.repository.marks import maps_of
+from virtbackup_async.repository.measuring import measure
 from virtbackup_async.repository.merging import merged
 from virtbackup_async.repository.segment_writer import Content, write_segment
 from virtbackup_async.repository.segments import open_index, open_segment
+from virtbackup_async.repository.shares import share_out
 from virtbackup_async.repository.store import find_repository, make_repository
 from virtbackup_async.repository.sweep import sweep
 
@@ -188,11 +190,25 @@ def clean_disk(target: Path, repository: Repository) -> str:
     return str(sweep(target, repository, lambda: None))
 
 
+def stats(target: Path, repository: Repository) -> str:
+    """Measure it, as ``stats`` does: by the index and the lengths of files."""
+    return str(measure(target, repository, lambda: None))
+
+
+def stats_backups(target: Path, repository: Repository) -> str:
+    """Find out what the removal of each backup would free: ``stats --backups``."""
+    owners = {path: owner for owner, path in enumerate(maps_of(target))}
+    shares = share_out(target, repository, owners, lambda: None)
+    return f"{len(owners)} backups, {shares.shared_bytes} bytes are of several"
+
+
 # In this order: the last two change it.
 STEPS: Mapping[str, Callable[[Path, Repository], str]] = {
     "open": open_it,
     "look-up": look_up,
     "plan": plan,
+    "stats": stats,
+    "stats-backups": stats_backups,
     "check": check,
     "write": write,
     "clean": clean,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from anyio import CapacityLimiter, Semaphore, WouldBlock
+from anyio import CapacityLimiter, Semaphore
 
 from virtbackup_async.packagers.zstd_run import RunCompressors
 
@@ -27,7 +27,7 @@ class CpuShares:
         self._threads = min(_MOST_THREADS, threads or os.cpu_count() or 1)
         self._sharers = 0
         self._places = Semaphore(max(_FEWEST_SHARERS, _SHARERS_PER_THREAD * self._threads))
-        self._spare_segments = Semaphore(self._threads)
+        self._spares_taken = 0
         self.limiter: Final = CapacityLimiter(self._threads)
         self.run_compressors: Final = RunCompressors()
 
@@ -58,14 +58,15 @@ class CpuShares:
         """Take one of the spare segments if there is any; nobody may wait for one.
 
         Whoever compresses has a segment of his own that he need not ask for. So he always gets on,
-        and with him the disk whose buffers others may be waiting for.
+        and with him the disk whose buffers others may be waiting for. Where the own ones are enough
+        to keep all threads at work, none is spare.
         """
-        try:
-            self._spare_segments.acquire_nowait()
-        except WouldBlock:
+        most = self._threads + 1 - max(1, self._sharers)
+        if self._spares_taken >= most:
             return False
+        self._spares_taken += 1
         return True
 
     def give_segment_back(self) -> None:
         """Give back what ``take_segment`` took."""
-        self._spare_segments.release()
+        self._spares_taken -= 1

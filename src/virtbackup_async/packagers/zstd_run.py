@@ -2,8 +2,8 @@
 
 ::
 
-    an endless frame of libzstd's   | header, one byte | run | run | run | ...
-    what is kept of it                                 | run | run | run | ...
+    frames of libzstd's   | header, one byte | run |  | header, one byte | run |  | ...
+    what is kept of them                     | run |                     | run |
 
 All runs of a disk make one frame (``zstd_frame.py``), so none may lean on what was before it: not
 on earlier data, not on an earlier block's tables, not on the three repeat offsets, which a decoder
@@ -57,14 +57,17 @@ class RunCompressor:
             overlap_log=_NO_LOOKING_BACK,
             write_content_size=False,
         )
-        self._frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-        self.compress(b"\0")
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
         self._prove()
 
     def compress(self, data: bytes | memoryview) -> bytes:
         """The blocks of a run: of ``data``, which is no longer than a run may be."""
-        started = self._frame.compress(data)
-        return started + self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        # A frame for each run: libzstd goes through three times as much memory in a long one.
+        frame = self._compressor.compressobj()
+        frame.compress(b"\0")
+        frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        started = frame.compress(data)
+        return started + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def _prove(self) -> None:
         first, second = map(self.compress, _PROOF)

@@ -28,3 +28,17 @@ async def test_only_so_many_take_part_at_once():
         for _ in range(20):
             tasks.start_soon(share)
     assert most == 4
+
+
+async def test_segments_are_spare_only_where_threads_would_have_nothing_to_do():
+    shares = CpuShares(2)
+    assert [shares.take_segment() for _ in range(3)] == [True, True, False]
+    shares.give_segment_back()
+    assert shares.take_segment()
+    for _ in range(2):
+        shares.give_segment_back()
+    async with shares.taking_part(), shares.taking_part():
+        assert [shares.take_segment() for _ in range(2)] == [True, False]
+        async with shares.taking_part():
+            shares.give_segment_back()
+            assert not shares.take_segment()

@@ -17,7 +17,7 @@ from virtbackup_async.repository import chunk_maps, shares
 from virtbackup_async.repository.chunk_maps import MapWriter
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, chunk_id
-from virtbackup_async.repository.map_format import MapEntry, MapHead
+from virtbackup_async.repository.map_format import MapEntry, MapHead, entries_of
 from virtbackup_async.repository.ownership import Ownership
 from virtbackup_async.repository.segments import open_index
 from virtbackup_async.repository.shares import share_out
@@ -34,7 +34,7 @@ def write_map(path, repository, disk):
     image = MapWriter(path, MapHead(repository.id, len(disk) * CHUNK_BYTES))
     for place, number in enumerate(disk):
         if number:
-            image.add(MapEntry(place, ALL_PAGES, IDS[number]))
+            image.add(entries_of([MapEntry(place, ALL_PAGES, IDS[number])]))
     image.finish()
     anyio.run(image.publish)
 
@@ -78,7 +78,7 @@ def expected(backups, known, length_of):
     return tuple(own), shared, sum(length_of.values()) - sum(own) - shared
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(BACKUPS, st.sets(st.integers(0, 5)), st.integers(1, 20))
 def test_shares_are_those_that_counting_gives(backups, unknown, ids_at_once):
     with (
