@@ -1,0 +1,107 @@
+"""packagers/compressor.py: segments are compressed side by side, and lie in the file in order."""
+
+import hashlib
+from threading import Event, Lock
+
+import pytest
+from anyio import fail_after
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.packagers.compressor import Method, open_compressor
+from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.output import open_output
+
+LONG = bytes(4 << 20)
+
+
+def doubled(data):
+    return bytes(data) * 2
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """What is in the file after ``work`` with a compressor, and the members that were told of."""
+
+    async def compress(method, work, cpu=None):
+        cpu, members = cpu or CpuShares(2), []
+
+        def told(plain_bytes, packed_bytes):
+            members.append((plain_bytes, packed_bytes))
+
+        path = tmp_path / "file"
+        async with open_output(path) as output:
+            async with open_compressor(output, method, cpu, told) as compressor:
+                await work(compressor)
+                await compressor.flush()
+            await output.finish()
+        assert cpu.take_segment(), "a spare segment was not given back"
+        assert cpu.take_segment(), "a spare segment was not given back"
+        return path.read_bytes(), members
+
+    return compress
+
+
+async def test_segments_and_what_is_put_between_them_are_in_order(compressed):
+    async def work(compressor):
+        await compressor.write([b"abc", b"defgh"])
+        await compressor.put(b"--")
+        await compressor.write([b"i" * 9])
+        await compressor.put(b"++")
+
+    content, members = await compressed(Method(doubled, 4), work)
+    assert content == b"abcdabcdefghefgh--" + b"i" * 18 + b"++"
+    assert members == [(4, 8), (4, 8), (4, 8), (4, 8), (1, 2)]
+
+
+async def test_a_slow_segment_does_not_keep_those_behind_it_waiting(compressed):
+    fifth_has_come = Event()
+
+    def compress(data):
+        if data[0] == 5:
+            fifth_has_come.set()
+        assert data[0] != 1 or fifth_has_come.wait(20)
+        return bytes(data)
+
+    async def work(compressor):
+        await compressor.write([bytes([number]) for number in range(1, 9)])
+
+    with fail_after(30):
+        content, _ = await compressed(Method(compress, 1), work)
+    assert content == bytes(range(1, 9))
+
+
+@pytest.mark.parametrize("most_at_once", [1, 2])
+async def test_no_more_are_compressed_at_once_than_it_is_asked_for(compressed, most_at_once):
+    lock, now, most = Lock(), 0, 0
+
+    def compress(data):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        hashlib.sha256(LONG)  # lets others work meanwhile
+        with lock:
+            now -= 1
+        return bytes(data)
+
+    async def work(compressor):
+        await compressor.write([bytes(40)])
+
+    await compressed(Method(compress, 1, most_at_once), work, CpuShares(4))
+    assert 1 <= most <= most_at_once
+
+
+async def test_an_error_is_told_at_the_latest_by_the_flush(tmp_path):
+    def fail(_data):
+        raise StorageError("it broke")
+
+    cpu = CpuShares(2)
+    async with (
+        open_output(tmp_path / "file") as output,
+        open_compressor(output, Method(fail, 1), cpu) as compressor,
+    ):
+        await compressor.write([b"a"])
+        with pytest.raises(StorageError, match="it broke"):
+            await compressor.flush()
+    assert cpu.take_segment()
+    assert cpu.take_segment()
