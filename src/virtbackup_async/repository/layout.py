@@ -93,8 +93,8 @@ def segment_token(path: Path) -> str:
 
 
 def list_packs(repository: Repository) -> Iterator[bytes]:
-    """Give the names of all packs that are there. Blocks."""
-    for directory in sorted(repository.packs.iterdir()):
+    """Give the names of all packs that are there; none if their directory is lost. Blocks."""
+    for directory in _entries(repository.packs):
         for path in sorted(directory.iterdir()):
             with suppress(ValueError):
                 pack = bytes.fromhex(path.name.removesuffix(_PACK_SUFFIX))
@@ -103,9 +103,16 @@ def list_packs(repository: Repository) -> Iterator[bytes]:
 
 
 def list_segments(repository: Repository) -> list[Path]:
-    """Return the paths of all segments of the index. Blocks."""
-    paths = repository.index.iterdir()
-    return sorted(path for path in paths if path.suffix == _INDEX_SUFFIX and path.name[0] != ".")
+    """Return the paths of all segments of the index; none if it is lost. Blocks."""
+    paths = _entries(repository.index)
+    return [path for path in paths if path.suffix == _INDEX_SUFFIX and path.name[0] != "."]
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def make_directory(path: Path) -> None:

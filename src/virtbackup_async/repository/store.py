@@ -62,8 +62,7 @@ def make_repository(target: Path) -> Repository:
         CorruptError: it is damaged.
     """
     path = target / DIRECTORY
-    for directory in (path, path / "packs", path / "index", path / "leases"):
-        make_directory(directory)
+    _make_directories(path)
     if not (path / _FILE).exists():
         if next(list_packs(Repository(path, b"")), None) is not None:
             # Another id would make all that is there belong to nobody.
@@ -100,7 +99,13 @@ def mend_repository(target: Path) -> Repository | None:
         replace_file(file, sealed_json.dumps(_description(ids.pop())))
     except OSError as error:
         raise storage_error("read", file, error) from error
+    _make_directories(path)
     return find_repository(target)
+
+
+def _make_directories(path: Path) -> None:
+    for directory in (path, path / "packs", path / "index", path / "leases"):
+        make_directory(directory)
 
 
 def _ids_in_packs(path: Path) -> Iterator[bytes]:

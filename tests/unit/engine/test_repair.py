@@ -1,5 +1,7 @@
 """repair: what can be mended is, what is lost is told, and the next backup heals what it can."""
 
+import shutil
+
 import pytest
 
 from fakes.shared_site import SharedSite, flip
@@ -131,6 +133,21 @@ async def test_a_segment_is_rebuilt_from_the_packs(site, how):
     assert site.bad() == []
     assert await site.restored(first) == content([1, 2])
     assert nothing_but(await site.repair())
+
+
+async def test_directories_that_are_lost_are_made_anew(site):
+    stored = await site.back_up([1, 2])
+    shutil.rmtree(site.repository.leases)
+    shutil.rmtree(site.repository.index)
+    assert await site.verify() == []
+    assert {event.exit_code for event in site.of(VerifyFailed)} == {13}
+    assert nothing_but(await site.repair(), indexed_chunks=2)
+    assert await site.restored(stored) == content([1, 2])
+    shutil.rmtree(site.repository.packs)
+    assert await site.verify() == []
+    assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
+    healing = await site.back_up([1, 2], day=1)
+    assert await site.verify() == [stored.name, healing.name]
 
 
 async def test_chunks_behind_a_damaged_head_are_found(site):
