@@ -24,12 +24,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.images.durable import remove_file
+from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.condemned import (
     Condemned,
     read_condemned,
     remove_note,
     write_condemned,
 )
+from virtbackup_async.repository.known_damage import read_known_damage
 from virtbackup_async.repository.layout import (
     Repository,
     list_packs,
@@ -128,10 +130,12 @@ class _Sweep:
             marks = Marks(index)
             self._mark(marks, maps)
             needed = marks.needed()
+            held = self._held(marks, sizes)
             going = frozenset(
                 pack
                 for pack, size_bytes in sizes.items()
                 if token_of(pack) not in living
+                and pack not in held
                 and needed.get(pack, NOTHING).length_bytes <= size_bytes * REWRITE_BELOW
             )
             copied = {pack: need for pack, need in needed.items() if pack in going}
@@ -143,6 +147,17 @@ class _Sweep:
         # What these need of the packs in the note has been copied.
         self._marked = frozenset(maps)
         return note
+
+    def _held(self, marks: Marks, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+        """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
+        if not read_known_damage(self._repository).maps:
+            return frozenset()
+        indexed = marks.indexed_bytes()
+        return frozenset(
+            pack
+            for pack, size_bytes in sizes.items()
+            if indexed.get(pack, 0) != size_bytes - pack_format.HEAD_BYTES
+        )
 
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
         """Copy what is needed of packs that are going; return those that must stay."""

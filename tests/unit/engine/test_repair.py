@@ -239,6 +239,20 @@ async def test_damage_that_comes_later_stops_the_sweep_again(site):
         site.sweep()
 
 
+async def test_what_comes_back_is_still_there_for_the_next_repair(site):
+    stored = await site.back_up([1, 2])
+    pack = site.packs[0]
+    aside = pack.rename(site.root / "aside")
+    assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
+    aside.rename(pack)
+    assert site.sweep().freed_bytes == 0
+    assert nothing_but(await site.repair(), indexed_chunks=2)
+    assert await site.restored(stored) == content([1, 2])
+    stored.package.unlink()
+    site.sweep()
+    assert site.packs == []
+
+
 async def test_what_a_running_backup_has_written_is_left_to_it(site):
     await site.back_up([1])
     writer = ChunkWriters().open(site.repository, 1)
