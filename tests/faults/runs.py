@@ -215,6 +215,11 @@ def _kill_running(fault: Fault) -> None:
     fault.kill_backup()
 
 
+def _back_up_once(fault: Fault) -> None:
+    fault.back_up()
+    fault.world.write(fault.domain, 5)
+
+
 def _start(fault: Fault) -> None:
     if fault.domain.state() == "shut off":
         fault.domain.start()
@@ -235,6 +240,9 @@ SCENARIOS = {
     "backup, shut off, tar.gz": Scenario(attrgetter("at_rest"), group=_TAR_GZ),
     "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
     "backup, pull": Scenario(attrgetter("live"), group={**_PULL, **_DIRECTORY, "quiesce": True}),
+    "backup, incremental": Scenario(
+        attrgetter("plain"), prepare=_back_up_once, group={**_PULL, "packager": "repository"}
+    ),
     "backup, pull, no agent": Scenario(attrgetter("plain"), group={**_PULL, **_DIRECTORY}),
     "backup, flash memory": Scenario(attrgetter("uefi"), prepare=_start, group=_DIRECTORY),
     "undo, running": Scenario(attrgetter("live"), UNDO, _kill_running, _DIRECTORY),

@@ -22,7 +22,9 @@ _WRITTEN = re.compile("before sync (package|part|temporary)")
 
 # Of a backup that differs from another in some steps only, those.
 _PACKAGE = re.compile("package|definition")
+_INCREMENTAL = re.compile("link|backupBegin|export|abortJob|index|rename definition")
 _STEPS = {
+    "backup, incremental": _INCREMENTAL,
     "backup, running, tar.gz": _PACKAGE,
     "backup, shut off, tar.gz": _PACKAGE,
     "backup, flash memory": re.compile(r"nvram|temporary file \(2\)|(read|remove) temporary"),
@@ -37,6 +39,7 @@ _OTHERS = (
 )  # fmt: skip
 _DEATHS = {
     "backup, no agent": _OTHERS,
+    "backup, incremental": (*_KILLED, "killed, domain destroyed", "target full"),
     "backup, pull, no agent": _OTHERS,
     "backup, shut off": (*_KILLED, "libvirtd killed", "target full"),
     "backup, flash memory": (*_KILLED, "domain destroyed", "target full"),
@@ -53,7 +56,7 @@ _ONLY_AT = {
 }  # fmt: skip
 
 # What continuous integration tries: each step once, by the kill alone or by each death in turn.
-_IN_TURN = ("backup, no agent", "backup, pull, no agent")
+_IN_TURN = ("backup, no agent", "backup, incremental", "backup, pull, no agent")
 _QUICK = {
     "backup, running": (
         "rename pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
@@ -64,6 +67,7 @@ _QUICK = {
     "backup, shut off, tar.gz": "create package",
     "backup, no agent": ".*",
     "backup, pull": "fsFreeze|backupBegin|fsThaw|read export|abortJob|rename definition",
+    "backup, incremental": "backupBegin|rename index|link map vdb|rename definition",
     "backup, pull, no agent": "rename pending|backupBegin|read export|abortJob|sync package vda",
     "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
