@@ -152,6 +152,11 @@ def _configure(world: World, work: Work, name: str) -> tuple[Path, Path]:
     target.mkdir(parents=True, exist_ok=True)
     settings = {"target": str(target), "autostart": True, "quiesce": work.quiesce}
     settings |= PACKAGERS[work.packager]
+    if work.packager == "repository":
+        # Where QEMU makes a socket, so that the next backup need only read what changed.
+        scratch = world.place / "scratch"
+        scratch.mkdir(exist_ok=True)
+        settings["scratch"] = str(scratch)
     groups = {name: {**settings, "hosts": list(hosts)} for name, hosts in work.groups.items()}
     config = place / "config.yml"
     content = {"uri": world.daemon.uri, "threads": work.threads, "groups": groups}
