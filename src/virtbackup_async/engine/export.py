@@ -12,7 +12,7 @@ Called by the command line. Every image is held against the digest that was reco
 
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,14 +25,14 @@ from virtbackup_async.engine.export_target import Target, open_target
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.read_back import read_back
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.restore_define import join_chain
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage, plan_restore
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.events import DiskExported, Emit, RestoreStarted
 from virtbackup_async.images import durable
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.guest_view import open_guest_view
+from virtbackup_async.images.nbd_source import open_nbd_stream
 from virtbackup_async.images.qcow2 import HEAD_BYTES, file_beside
+from virtbackup_async.images.qemu_nbd import serve_image
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
@@ -132,7 +132,6 @@ class _Export(Struct, frozen=True):
                 restored, buffers=self.buffers, cpu=self.cpu, emit=self.emit
             )
             await to_thread.run_sync(_check_heads, self.disk, place)
-            await join_chain(self.disk, place)
             async with _view(self.disk, place, self.buffers) as stream:
                 meter = DiskMeter(self.emit, self.domain, request.dev, data_bytes_of(stream))
                 await target.take(stream, meter.begin(stream), wrap=request.format == "qcow2")
@@ -153,14 +152,19 @@ async def _is_streamable(
     return True
 
 
-def _view(
-    disk: RestoredDisk, place: Path, buffers: BufferPool
-) -> AbstractAsyncContextManager[DiskStream]:
-    top = disk.images[0]
-    path, image_format = place / top.name, _format_of(top)
-    if image_format == "raw" and len(disk.images) == 1:
-        return open_image_stream(path, buffers, follow=False)
-    return open_guest_view(BackingImage(path, image_format), buffers)
+@asynccontextmanager
+async def _view(disk: RestoredDisk, place: Path, buffers: BufferPool) -> AsyncGenerator[DiskStream]:
+    """Stream what a guest sees of restored images."""
+    chain = [BackingImage(place / image.name, _format_of(image)) for image in disk.images]
+    if [image.format for image in chain] == ["raw"]:
+        async with open_image_stream(chain[0].path, buffers, follow=False) as stream:
+            yield stream
+        return
+    async with (
+        serve_image(chain, disk.dev) as address,
+        open_nbd_stream(address, disk.dev, buffers) as stream,
+    ):
+        yield stream
 
 
 def _check_heads(disk: RestoredDisk, place: Path) -> None:

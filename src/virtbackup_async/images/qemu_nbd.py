@@ -1,8 +1,9 @@
 """``qemu-nbd``: an image and those below it, served as the guest would see them.
 
-For domains that are shut off; a running one's QEMU serves its disks itself. The image is only read,
-and not locked: its domain may be started meanwhile, which the caller has to notice. The server ends
-by itself when its one client is gone, so none outlives a process that is killed.
+For domains that are shut off, whose QEMU is not there to do it, and for images that were restored.
+An image is only read, and not locked: its domain may be started meanwhile, which the caller has to
+notice. The server ends by itself when its one client is gone, so none outlives a process that is
+killed.
 
 An image's header may name any file of the host: what lies below it is said here, as the caller has
 found and checked it, and nothing is looked for.
