@@ -22,6 +22,7 @@ from benchmarks.chart import svg
 from benchmarks.contenders import compile_installation
 from benchmarks.host import describe
 from benchmarks.host_cases import HOST_CASES
+from benchmarks.incremental_cases import INCREMENTAL_CASES
 from benchmarks.page import Report, markdown
 from benchmarks.race import say
 from benchmarks.repository_cases import REPOSITORY_CASES
@@ -30,7 +31,8 @@ from benchmarks.world import QUICK, Sizes, open_guest, open_world
 
 _DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 _RUNS, _QUICK_RUNS = 3, 2
-_NAMES = [*GUEST_CASES, *HOST_CASES, *REPOSITORY_CASES]
+_WITHOUT_GUEST = {**HOST_CASES, **INCREMENTAL_CASES, **REPOSITORY_CASES}
+_NAMES = [*GUEST_CASES, *_WITHOUT_GUEST]
 
 
 def main() -> None:
@@ -88,7 +90,7 @@ def _measure(names: Sequence[str], sizes: Sizes, rounds: int) -> Figures:
             with open_guest(world) as guest:
                 for case in with_guest:
                     case(bench, guest)
-        for name, case_of_host in {**HOST_CASES, **REPOSITORY_CASES}.items():
+        for name, case_of_host in _WITHOUT_GUEST.items():
             if name in names:
                 case_of_host(bench)
     return figures

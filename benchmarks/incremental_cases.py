@@ -21,6 +21,7 @@ from lab.domains import LabDomain
 from lab.process import run as run_tool
 
 SIZES_GIB = (4, 100)
+NOTHING, CHANGED = "{} GiB, nothing changed", "{} GiB, 64 MiB changed"
 _CHANGED_BYTES = 64 * MIB
 
 
@@ -30,15 +31,13 @@ def incremental(bench: Bench) -> None:
     with _domain(bench.world, SIZES_GIB[0]) as small, _domain(bench.world, SIZES_GIB[1]) as large:
         for size_gib, domain in zip(SIZES_GIB, (small, large), strict=True):
             work = Work(f"incremental-{size_gib}", "repository", {"all": [domain.name]})
-            # Where QEMU's socket can be is known by the libvirt's own directories.
-            env = {"XDG_CONFIG_HOME": str(bench.world.daemon.path / "c")}
-            ours = replace(by.our_backup(bench.world, work), output=None, env=env)
+            ours = replace(by.our_backup(bench.world, work), output=None)
             say(f"first backup of {size_gib} GiB")
-            run(ours.argv, ours.env)
+            run(ours.argv)
             change = partial(_change, domain, content_file(bench.world, 0))
             contenders += [
-                replace(ours, name=f"{size_gib} GiB, nothing changed"),
-                replace(ours, name=f"{size_gib} GiB, 64 MiB changed", setup=change),
+                replace(ours, name=NOTHING.format(size_gib)),
+                replace(ours, name=CHANGED.format(size_gib), setup=change),
             ]
         about = (
             f"Whole command; qcow2 disks that hold {bench.world.sizes.vda} MiB of files, "

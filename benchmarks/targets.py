@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks import contenders as by
 from benchmarks import host_cases as many
+from benchmarks import incremental_cases as nightly
 from benchmarks.results import Figure, Race, Series, ratio
 
 MB = 1_000_000
@@ -143,6 +144,12 @@ TARGETS: list[AtMost | Ceiling] = [
     ),
     Ceiling("restore repository", "1 GiB in 2.6 s: 500 MB/s, and 0.5 s", by.OURS, 2.6),
     Ceiling("restore repository", "1 GiB in 2.3 s: 600 MB/s, and 0.5 s", by.VERIFY, 2.3),
+    *(
+        Ceiling("incremental", "under 1 s", nightly.NOTHING.format(size), 1)
+        for size in nightly.SIZES_GIB
+    ),
+    Ceiling("incremental", "under 1.5 s", nightly.CHANGED.format(4), 1.5),
+    Ceiling("incremental", "under 2 s", nightly.CHANGED.format(100), 2),
     *(target for packager in by.PACKAGERS for target in _sparse(packager)),
     AtMost("parallel", "at most 0.6 x the sum of single runs", many.AT_ONCE, many.ONE_BY_ONE, 0.6),
     *(
