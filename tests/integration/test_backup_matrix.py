@@ -18,7 +18,7 @@ PACKAGERS = {
     "tar.bz2": {"packager": "tar", "packager_opts": {"compression": "bz2"}},
     "tar.xz": {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 1}},
     "zstd": {"packager": "zstd", "packager_opts": {"compression_lvl": 3}},
-    "repository": {"packager": "repository"},
+    "repository": {"packager": "repository", "method": "snapshot"},
 }
 TWO_DISKS = [DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None), DiskSpec("hdc", kind="cdrom")]
 

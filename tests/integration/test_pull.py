@@ -88,7 +88,8 @@ async def test_the_backup_is_the_disk_at_its_beginning(live, packager, tmp_path)
     assert recorder.seen == images
     assert done.quiesced is False
     assert restored.verified
-    for dev, reference in expected.items():
+    for dev in ("vda", "vdb", "vdc"):
+        reference = expected[dev]
         (found,) = (tmp_path / "restored").glob(f"*{images[dev].stem}*.raw")
         assert filecmp.cmp(reference, found, shallow=False), dev
     assert_at_home(live, images)

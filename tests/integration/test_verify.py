@@ -46,8 +46,9 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
 
     good = virtbackup("-c", config, "verify", "--json")
     assert good.returncode == 0, good.stderr
-    *_, verified, summary = events(good.stdout)
-    assert (verified["event"], verified["digests"]) == ("verify_done", True)
+    *said, summary = events(good.stdout)
+    (verified,) = [event for event in said if event["event"] == "verify_done"]
+    assert verified["digests"]
     assert summary["done"] == [verified["backup"]]
     (listed, _) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
