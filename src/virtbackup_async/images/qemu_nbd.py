@@ -15,8 +15,8 @@ import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from tempfile import gettempdir, mkdtemp
+from typing import Any, Final
 
 import msgspec
 from anyio import CancelScope, to_thread
@@ -25,6 +25,10 @@ from virtbackup_async.errors import ImageError
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.processes import run_program
+
+_PREFIX: Final = "virtbackup-nbd-"
+_SHORT_PARENT: Final = "/tmp"  # noqa: S108 -- mkdtemp makes it safe
+_PARENT_MAX_BYTES: Final = 75
 
 
 @asynccontextmanager
@@ -42,8 +46,7 @@ async def serve_image(
         ImageError: an image cannot be opened, or has no such bitmap.
     """
     with CancelScope(shield=True):
-        # Nobody else may connect, or be in the way.
-        directory = Path(await to_thread.run_sync(mkdtemp, None, "virtbackup-nbd-"))
+        directory = await to_thread.run_sync(_make_directory)
     socket, pid_file = directory / "socket", directory / "pid"
     options = ["--bitmap", bitmap] if bitmap else []
     try:
@@ -57,6 +60,14 @@ async def serve_image(
         with CancelScope(shield=True):
             await to_thread.run_sync(_end, pid_file, socket)
             await to_thread.run_sync(shutil.rmtree, directory, True)  # noqa: FBT003 -- errors ignored
+
+
+def _make_directory() -> Path:
+    """Make a directory in which nobody else may connect, or be in the way."""
+    # A socket's path may have 107 bytes, and TMPDIR be longer.
+    parent = gettempdir()
+    is_long = len(os.fsencode(parent)) > _PARENT_MAX_BYTES
+    return Path(mkdtemp(prefix=_PREFIX, dir=_SHORT_PARENT if is_long else parent))
 
 
 async def _start(*argv: str) -> None:
