@@ -126,7 +126,8 @@ class Fault:
             if name == point:
                 kill(self.world, self.domain, process, self.target)
 
-        assert run_between(("-c", self.config, "backup"), on_point).returncode == -9
+        ended = run_between(("-c", self.config, "backup"), on_point)
+        assert ended.returncode == -9, ended
 
     def _undo_and_check(self) -> list[str]:
         """Return the backups that are there after the undo; all of them are good."""

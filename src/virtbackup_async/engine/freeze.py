@@ -23,6 +23,7 @@ from virtbackup_async.errors import (
     ImageError,
     QuiesceError,
     RollbackError,
+    SnapshotError,
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
@@ -93,9 +94,13 @@ class Overlaid(Struct):
         ``frozen_ms`` is the time of the whole libvirt call: the guest was frozen for less.
         """
         overlays = {dev: disk.overlay for dev, disk in self.held.items()}
-        if quiesce and await self._take_frozen(name, overlays, others):
-            return
-        await self.domain.snapshot(name, overlays, others, quiesce=False)
+        try:
+            if not (quiesce and await self._take_frozen(name, overlays, others)):
+                await self.domain.snapshot(name, overlays, others, quiesce=False)
+        except SnapshotError as error:
+            if (await self.domain.info()).is_active:
+                raise
+            raise ChangedMeanwhileError(f"{self.domain.name}: it was shut off meanwhile") from error
 
     async def _take_frozen(
         self, name: str, overlays: Mapping[str, Path], others: Sequence[str]

@@ -5,7 +5,13 @@ import pytest
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, overlaid
 from virtbackup_async.engine.put_back import OverlaidDisk
-from virtbackup_async.errors import BlockJobError, ConnectionLostError, QuiesceError, RollbackError
+from virtbackup_async.errors import (
+    BlockJobError,
+    ConnectionLostError,
+    QuiesceError,
+    RollbackError,
+    SnapshotError,
+)
 from virtbackup_async.events import Warned
 from virtbackup_async.model.domain import Disk
 
@@ -138,3 +144,20 @@ async def test_an_image_at_rest_that_changes_is_noticed(images, change):
             other.replace(disk.path)
     with pytest.raises(ChangedMeanwhileError, match=r"vda\.img changed"):
         await still.release(disk)
+
+
+@pytest.mark.parametrize(
+    ("is_active", "error"), [(False, ChangedMeanwhileError), (True, SnapshotError)]
+)
+async def test_a_domain_that_was_shut_off_before_its_snapshot_is_begun_anew(
+    domain, held, is_active, error
+):
+    def refuse():
+        if not is_active:
+            domain.live = None
+        raise SnapshotError("fake: cannot perform block operations while checkpoint exists")
+
+    domain.before["snapshot"] = [refuse]
+    with pytest.raises(error):
+        async with take(domain, held, [], quiesce=False):
+            pass
