@@ -13,6 +13,7 @@ A bitmap can lie: a bug, an image that something else wrote to. So a part of wha
 read in each run, another one each time; a single difference makes the disk be read in full.
 """
 
+from contextlib import AsyncExitStack
 from typing import Final
 
 from msgspec import Struct
@@ -68,28 +69,31 @@ async def copy_changes(
     Raises:
         UnfitBaseError: the base is of no use; nothing was added.
         NbdError: the disk cannot be read.
+        CorruptError: the repository turned out to be damaged behind the first changes.
         StorageError: the target is full or failed.
     """
     base = tracked.before.base
     if base is None:
         raise UnfitBaseError("no earlier backup to go on from")
-    try:
-        async with (
-            tracked.open_changes(environment.buffers, job.limits) as image,
-            package.open_base(base.file) as base_image,
-        ):
+    async with AsyncExitStack() as stack:
+        image = await stack.enter_async_context(
+            tracked.open_changes(environment.buffers, job.limits)
+        )
+        try:
+            base_image = await stack.enter_async_context(package.open_base(base.file))
             if image.size_bytes != base_image.size_bytes:
                 raise UnfitBaseError(_RESIZED)
             parts = await base_image.choose(image.changed)
             audited_bytes = await _audit(environment, job, base, image, base_image)
-            meter = DiskMeter(environment.emit, job.domain, job.disk.dev, 0)
-            async with image.open_parts(parts) as stream:
-                stored = await package.add_changes(
-                    job.files[0], stream, base_image, meter.begin(stream)
-                )
-                meter.end(stream)
-    except CorruptError as error:
-        raise UnfitBaseError(f"the backup to go on from is damaged: {error.message}") from error
+        except CorruptError as error:
+            raise UnfitBaseError(f"the backup to go on from is damaged: {error.message}") from error
+        meter = DiskMeter(environment.emit, job.domain, job.disk.dev, 0)
+        async with image.open_parts(parts) as stream:
+            # From here on the package has a part of it: no error is a reason to begin anew.
+            stored = await package.add_changes(
+                job.files[0], stream, base_image, meter.begin(stream)
+            )
+            meter.end(stream)
     record = ImageRecord(
         file=job.files[0],
         source=str(job.disk.path),
