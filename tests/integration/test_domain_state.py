@@ -77,7 +77,7 @@ async def test_state_restores_byte_for_byte_running_and_shut_off(site, packager,
         tpm = site.tpm.read_bytes()
         config = configure(work, site.daemon.uri, [site.name], packager=packager)
         recorder = await back_up(config, Recorder(work / "frozen"))
-        assert recorder.done
+        assert recorder.done.read_bytes == recorder.done.data_bytes > 0
         restored = await restore(config, site.name, work / "restored")
         assert restored.verified
         assert (work / "restored" / site.nvram.name).read_bytes() == nvram

@@ -188,7 +188,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             # A cancellation between the two would discard the data of a complete backup.
             await package.finish()
             path = await attempt.catalog.write_definition(definition)
-    if attempt.job is not None:
+    if attempt.job is not None and attempt.job.tracking.disks:
         await _drop_checkpoints(environment, attempt)
     return definition, path
 
@@ -327,7 +327,7 @@ def _done(
         data_bytes=sum(image.data_bytes for image in images),
         stored_bytes=sum(image.stored_bytes for image in images),
         duration_s=round(duration_s, 3),
-        read_bytes=sum(map(_read_bytes, definition.records.values())),
+        read_bytes=_read_bytes(definition),
         audit_failures=sum(
             record.reading is not None and record.reading.audit_failed
             for record in definition.records.values()
@@ -335,7 +335,11 @@ def _done(
     )
 
 
-def _read_bytes(record: DiskRecord) -> int:
-    if record.reading is not None:
-        return record.reading.read_bytes
-    return sum(image.data_bytes for image in (record.image, *record.backing))
+def _read_bytes(definition: Definition) -> int:
+    """Return what was read: all data of all images, but of disks whose changes were."""
+    saved_bytes = sum(
+        record.image.data_bytes - record.reading.read_bytes
+        for record in definition.records.values()
+        if record.reading is not None
+    )
+    return sum(image.data_bytes for image in definition.images) - saved_bytes
