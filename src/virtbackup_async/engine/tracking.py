@@ -13,6 +13,7 @@ are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
@@ -22,7 +23,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.selection import Selection
 from virtbackup_async.images import qemu_img
-from virtbackup_async.images.qcow2_header import can_keep_bitmaps
+from virtbackup_async.images.qcow2 import HEAD_BYTES, keeps_bitmaps
 from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
@@ -162,9 +163,17 @@ def why_untrackable(info: DomainInfo, image: Disk) -> str | None:
         return "libvirt keeps no checkpoints of a transient domain"
     if image.format != "qcow2":
         return f"a {image.format} image cannot keep a dirty bitmap, only qcow2 can"
-    if not can_keep_bitmaps(image.path):
+    if not _keeps_bitmaps(image.path):
         return "its qcow2 version cannot keep a dirty bitmap: see `qemu-img amend -o compat=1.1`"
     return None
+
+
+def _keeps_bitmaps(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return keeps_bitmaps(file.read(HEAD_BYTES))
+    except OSError:
+        return True  # QEMU may be able to read it, and will say
 
 
 def _why_another(disk: Disk, identity: str | None, former: Former | None) -> str | None:

@@ -102,6 +102,13 @@ class Qcow2Layout:
         return _big_endian(table).ljust(self._l1_clusters * _CLUSTER, b"\0")
 
 
+def keeps_bitmaps(head: bytes) -> bool:
+    """Tell whether an image with this header can hold dirty bitmaps: ``compat=0.10`` cannot."""
+    if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+        return False
+    return bool(_HEADER.unpack_from(head)[1] >= _VERSION)
+
+
 def file_beside(head: bytes, *, may_have_backing: bool) -> str | None:
     """Return the name of another file that an image needs, as its header has it; None if none.
 
