@@ -4,7 +4,7 @@ The stream reads in a worker thread; each read is carried out on the event loop,
 that are on their way together.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from virtbackup_async.images.extents import bounded, common
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.nbd import Address, NbdClient, open_nbd, walk_status
+from virtbackup_async.nbd import Address, NbdClient, StatusRun, open_nbd, walk_status
 from virtbackup_async.nbd.constants import (
     BASE_ALLOCATION,
     DIRTY_BITMAP_PREFIX,
@@ -40,7 +40,8 @@ async def open_nbd_stream(
         NbdError: it cannot be opened; a later failure is raised by the stream.
     """
     async with open_nbd(address, name=name, contexts=[BASE_ALLOCATION]) as client:
-        reader = NbdReader(client, await _data_extents(client))
+        data, _ = await _extents(client)
+        reader = NbdReader(client, data)
         async with open_read_stream(reader, buffers, name, limits) as stream:
             yield stream
 
@@ -68,11 +69,6 @@ class ChangedImage(Struct):
         reader = NbdReader(self._client, data)
         return open_read_stream(reader, self._buffers, self._name, self._limits)
 
-    def open_all(self) -> AbstractAsyncContextManager[DiskStream]:
-        """Stream the whole of it, as ``open_nbd_stream`` does."""
-        reader = NbdReader(self._client, self.data_extents)
-        return open_read_stream(reader, self._buffers, self._name, self._limits)
-
 
 @asynccontextmanager
 async def open_nbd_changes(
@@ -88,10 +84,9 @@ async def open_nbd_changes(
     Raises:
         NbdError: it cannot be opened, or does not tell of changes.
     """
-    contexts = [BASE_ALLOCATION, DIRTY_BITMAP_PREFIX + bitmap]
-    async with open_nbd(address, name=name, contexts=contexts) as client:
-        changed = await _extents(client, contexts[1], lambda flags: bool(flags & STATE_DIRTY))
-        data = await _data_extents(client)
+    context = DIRTY_BITMAP_PREFIX + bitmap
+    async with open_nbd(address, name=name, contexts=[BASE_ALLOCATION, context]) as client:
+        data, changed = await _extents(client, context)
         size_bytes = client.export.size_bytes
         yield ChangedImage(size_bytes, changed, data, client, name, buffers, limits)
 
@@ -152,31 +147,38 @@ class NbdReader:
             raise failures[0]
 
 
-async def _data_extents(client: NbdClient) -> tuple[Extent, ...] | None:
-    """Ask which parts are not zeros."""
-    if BASE_ALLOCATION not in client.export.contexts.values():
-        return None
-    return await _extents(client, BASE_ALLOCATION, lambda flags: not flags & STATE_ZERO)
-
-
 async def _extents(
-    client: NbdClient, context: str, counts: Callable[[int], bool]
-) -> tuple[Extent, ...]:
-    """Ask for the parts whose flags count in a context."""
-    found: tuple[Extent, ...] = ()
-    async for batch in _batches(client, context, counts):
-        found = bounded((*found, *batch))
-    return found
+    client: NbdClient, bitmap: str | None = None
+) -> tuple[tuple[Extent, ...] | None, tuple[Extent, ...]]:
+    """Ask which parts are not zeros, None where the server does not tell, and which are dirty.
+
+    Both in one pass: a server tells of all contexts in each answer.
+    """
+    tells_data = BASE_ALLOCATION in client.export.contexts.values()
+    contexts = ([BASE_ALLOCATION] if tells_data else []) + ([bitmap] if bitmap else [])
+    data, dirty = _Extents(), _Extents()
+    if contexts:
+        async for run in walk_status(client, contexts):
+            if tells_data and not run.flags[0] & STATE_ZERO:
+                data.add(run)
+            if bitmap and run.flags[-1] & STATE_DIRTY:
+                dirty.add(run)
+    return data.all() if tells_data else None, dirty.all()
 
 
-async def _batches(
-    client: NbdClient, context: str, counts: Callable[[int], bool]
-) -> AsyncIterator[list[Extent]]:
-    batch: list[Extent] = []
-    async for run in walk_status(client, [context]):
-        if counts(run.flags[0]):
-            batch.append(Extent(run.start, run.length))
-        if len(batch) == _EXTENTS_AT_ONCE:
-            yield batch
-            batch = []
-    yield batch
+class _Extents:
+    """Extents that are gathered, and never too many."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Extent, ...] = ()
+        self._batch: list[Extent] = []
+
+    def add(self, run: StatusRun) -> None:
+        self._batch.append(Extent(run.start, run.length))
+        if len(self._batch) == _EXTENTS_AT_ONCE:
+            self.all()
+
+    def all(self) -> tuple[Extent, ...]:
+        self._found = bounded((*self._found, *self._batch))
+        self._batch.clear()
+        return self._found
