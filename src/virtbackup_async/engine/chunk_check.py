@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Lock
 
-from anyio import CancelScope, create_task_group, from_thread, sleep, to_thread
+from anyio import CancelScope, create_task_group, from_thread, to_thread
 
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
 from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.checking import Checking
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import REFRESH_S
+from virtbackup_async.repository.leases import keep_fresh
 from virtbackup_async.repository.opened_check import OpenedCheck
 
 MAX_TOLD_PACKS = 100
@@ -35,7 +35,7 @@ async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[Opened
         for problem in opened.problems:
             emit(RepositoryDamaged(_target(repository), problem.message, 0))
         async with open_background() as tasks:
-            tasks.start_soon(_refresh, opened, name=f"refresh {repository.path}")
+            tasks.start_soon(keep_fresh, opened.refresh, name=f"refresh {repository.path}")
             yield opened
     finally:
         with CancelScope(shield=True):
@@ -97,12 +97,6 @@ def _tell_damage(checking: Checking, target: str, emit: Emit) -> None:
     if rest := damage[MAX_TOLD_PACKS:]:
         chunks = sum(pack.chunks for pack in rest)
         emit(RepositoryDamaged(target, f"{len(rest)} more packs are damaged", chunks))
-
-
-async def _refresh(opened: OpenedCheck) -> None:
-    while True:
-        await sleep(REFRESH_S)
-        await to_thread.run_sync(opened.refresh)
 
 
 def _target(repository: Repository) -> str:

@@ -4,7 +4,7 @@
 
     package --stream--> output                          it is of the wanted format, or raw
             --restore--> images, in a directory for a while: a chain, or qcow2 that is to be raw
-                         rebased onto each other --qemu-nbd--> stream --> output
+                         --qemu-nbd--> what a guest sees of them --> output
 
 So there is one copy of the disk more than the output only where QEMU must take the images apart.
 Called by the command line. Every image is held against the digest that was recorded of it.

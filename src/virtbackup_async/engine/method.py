@@ -10,9 +10,9 @@
                                                                    else snapshot
 
 Into a repository auto is the default: only a pull tells what changed. Elsewhere snapshot is: it
-keeps qcow2 images as the files they are, with all their features, and
-needs no scratch space. A pull takes what a guest sees, so its images are raw; but the guest never
-leaves its own image, and any disk can be taken that QEMU can read.
+keeps qcow2 images as the files they are, with all their features, and needs no scratch space. A
+pull takes what a guest sees, so its images are raw; but the guest never leaves its own image, and
+any disk can be taken that QEMU can read.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,11 @@ async def is_pulled(
         info: the domain.
         wanted: disk targets; empty for all that can be backed up.
     """
+    if group.method is Method.SNAPSHOT:
+        return False, None
     is_better = group.method is Method.PULL or group.packager.type == "repository"
-    if group.method is Method.SNAPSHOT or not info.is_active:
-        return group.method is not Method.SNAPSHOT and is_better, None
+    if not info.is_active:
+        return is_better, None
     if not (is_better or _needs_pull(info, wanted)):
         return False, None
     why = _too_old(await hypervisor.versions())

@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from anyio import CancelScope, from_thread, sleep, to_thread
+from anyio import CancelScope, from_thread, to_thread
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.chunk_check import open_check
@@ -29,7 +29,7 @@ from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
 from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import REFRESH_S, Lease, take_sweep_lease
+from virtbackup_async.repository.leases import keep_fresh, take_sweep_lease
 from virtbackup_async.repository.mending import drop_damaged_note, mend_heads, put_back, take_out
 from virtbackup_async.repository.store import mend_repository
 from virtbackup_async.repository.unmended import note_unmended
@@ -130,14 +130,8 @@ async def _open_lease(repository: Repository) -> AsyncIterator[None]:
         lease = await to_thread.run_sync(take_sweep_lease, repository)
     try:
         async with open_background() as tasks:
-            tasks.start_soon(_refresh, lease, name=f"refresh {lease.path}")
+            tasks.start_soon(keep_fresh, lease.refresh, name=f"refresh {lease.path}")
             yield
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(lease.release)
-
-
-async def _refresh(lease: Lease) -> None:
-    while True:
-        await sleep(REFRESH_S)
-        await to_thread.run_sync(lease.refresh)

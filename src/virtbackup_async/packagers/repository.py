@@ -5,11 +5,12 @@ of whatever disk, domain or date they are. Order: packs, index, maps, each durab
 is seen to be there, so that no sweep has missed the maps. Disks run side by side.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, sleep, to_thread
+from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.background import open_background
@@ -27,9 +28,11 @@ from virtbackup_async.repository.chunk_maps import ChunkMap, MapWriter, open_map
 from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters
 from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import REFRESH_S
+from virtbackup_async.repository.leases import keep_fresh
 from virtbackup_async.repository.map_format import MapEntry, MapHead, entries_of
 from virtbackup_async.repository.store import make_repository
+
+_Add = Callable[[Chunk, MapWriter], int]
 
 # Of this process: all of its backups.
 _WRITERS = ChunkWriters()
@@ -47,17 +50,11 @@ async def open_repository_writer(
     writer = RepositoryWriter(directory, repository, chunks, cpu)
     try:
         async with open_background() as tasks:
-            tasks.start_soon(_refresh, chunks, name=f"refresh {directory.name}")
+            tasks.start_soon(keep_fresh, chunks.refresh, name=f"refresh {directory.name}")
             yield writer
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(writer.close)
-
-
-async def _refresh(chunks: ChunkWriter) -> None:
-    while True:
-        await sleep(REFRESH_S)
-        await to_thread.run_sync(chunks.refresh)
 
 
 class RepositoryWriter:
@@ -76,15 +73,7 @@ class RepositoryWriter:
         self._published: list[Path] = []
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
-        path = map_path(self._directory, file)
-        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
-        stored_bytes = 0
-        async with self._cpu.taking_part():
-            async for chunk in stream.chunks():
-                stored_bytes += await to_thread.run_sync(
-                    self._add, chunk, image, limiter=self._cpu.limiter
-                )
-                on_progress(stream.data_bytes)
+        image, stored_bytes = await self._take_in(file, stream, self._add, on_progress)
         await to_thread.run_sync(image.finish)
         return stored_bytes + image.length_bytes
 
@@ -106,15 +95,8 @@ class RepositoryWriter:
         if not isinstance(base, TakenOver):
             message = "a base is one that open_base gave"
             raise TypeError(message)
-        path = map_path(self._directory, file)
-        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
-        stored_bytes = 0
-        async with self._cpu.taking_part():
-            async for chunk in stream.chunks():
-                stored_bytes += await to_thread.run_sync(
-                    self._add_behind, base.map, chunk, image, limiter=self._cpu.limiter
-                )
-                on_progress(stream.data_bytes)
+        add = partial(self._add_behind, base.map)
+        image, stored_bytes = await self._take_in(file, stream, add, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
         return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
 
@@ -139,6 +121,21 @@ class RepositoryWriter:
                 image.discard()
         finally:
             self._chunks.close()
+
+    async def _take_in(
+        self, file: str, stream: DiskStream, add: _Add, on_progress: Progress
+    ) -> tuple[MapWriter, int]:
+        """Store a stream's chunks; return the map of them, and by how much the packs grew."""
+        path = map_path(self._directory, file)
+        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
+        stored_bytes = 0
+        async with self._cpu.taking_part():
+            async for chunk in stream.chunks():
+                stored_bytes += await to_thread.run_sync(
+                    add, chunk, image, limiter=self._cpu.limiter
+                )
+                on_progress(stream.data_bytes)
+        return image, stored_bytes
 
     def _new_map(self, path: Path, size_bytes: int) -> MapWriter:
         image = MapWriter(path, MapHead(self._repository.id, size_bytes))

@@ -106,7 +106,6 @@ class ChunkMap:
         file_bytes = os.fstat(fd).st_size
         self._count = wire.entry_count(file_bytes)
         self.head = wire.decode_head(read_exactly(fd, wire.HEAD_BYTES, 0))
-        self._block_start = 0
         self._block: list[wire.MapEntry] = []
 
     def entries(self) -> Iterator[wire.MapEntry]:

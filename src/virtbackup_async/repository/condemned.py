@@ -9,15 +9,13 @@ So either the writer sees the note, and stores again what it finds only in these
 sees the writer, and waits for it. ``waiting_for`` are the writers that the sweep saw.
 """
 
-import os
-
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, replace_file, storage_error
+from virtbackup_async.images.durable import remove_file, replace_file
 from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
-from virtbackup_async.repository.layout import Repository, open_file
+from virtbackup_async.repository.layout import Repository, read_small
 
 
 class Condemned(Struct, frozen=True):
@@ -35,15 +33,11 @@ def read_condemned(repository: Repository) -> Condemned:
         StorageError: it cannot be read.
     """
     path = repository.condemned
-    try:
-        fd = open_file(path)
-    except FileNotFoundError:
+    data = read_small(path, sealed_json.MAX_BYTES)
+    if data is None:
         return Condemned()
-    except OSError as error:
-        raise storage_error("read", path, error) from error
     try:
-        with os.fdopen(fd, "rb") as file:
-            value = sealed_json.loads(file.read(sealed_json.MAX_BYTES), path)
+        value = sealed_json.loads(data, path)
         packs = frozenset(map(bytes.fromhex, value["packs"]))
         waiting_for = value["waiting_for"]
         return Condemned(packs, None if waiting_for is None else frozenset(map(str, waiting_for)))
@@ -51,8 +45,6 @@ def read_condemned(repository: Repository) -> Condemned:
         raise mendable(error) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"cannot be understood: {path}", hint=REPAIR_HINT) from error
-    except OSError as error:
-        raise storage_error("read", path, error) from error
 
 
 def write_condemned(repository: Repository, condemned: Condemned) -> None:

@@ -11,6 +11,7 @@ that comes later, such as a part of the index that gets lost, stops the sweep ag
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,10 +20,10 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, replace_file, storage_error
+from virtbackup_async.images.durable import remove_file, replace_file
 from virtbackup_async.repository import map_format, sealed_json
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, open_file
+from virtbackup_async.repository.layout import Repository, open_file, read_small
 
 _PIECE_BYTES = map_format.ENTRY_BYTES << 14
 
@@ -70,11 +71,8 @@ def content_of_map(path: Path) -> str:
         FileNotFoundError: it is gone.
     """
     digest = blake3()
-    with reading("package", path):
-        fd = open_file(path)
-        with os.fdopen(fd, "rb") as file:
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
+    for piece in _pieces(path):
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -86,15 +84,18 @@ def readable_ids(path: Path) -> bytes:
         FileNotFoundError: it is gone.
     """
     ids = bytearray()
-    with reading("package", path):
-        fd = open_file(path)
-        with os.fdopen(fd, "rb") as file:
-            file.seek(map_format.HEAD_BYTES)
-            while piece := file.read(_PIECE_BYTES):
-                whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
-                for entry in map_format.decode_entries(piece[:whole]):
-                    ids += entry.id
+    for piece in _pieces(path, map_format.HEAD_BYTES):
+        whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
+        for entry in map_format.decode_entries(piece[:whole]):
+            ids += entry.id
     return bytes(ids)
+
+
+def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
+    with reading("package", path), os.fdopen(open_file(path), "rb") as file:
+        file.seek(offset)
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
 
 
 def read_known_damage(repository: Repository) -> KnownDamage:
@@ -104,21 +105,14 @@ def read_known_damage(repository: Repository) -> KnownDamage:
         StorageError: it cannot be read.
     """
     path = repository.damaged
-    try:
-        fd = open_file(path)
-    except FileNotFoundError:
+    data = read_small(path, sealed_json.MAX_BYTES)
+    if data is None:
         return KnownDamage()
-    except OSError as error:
-        raise storage_error("read", path, error) from error
     try:
-        with os.fdopen(fd, "rb") as file:
-            value = sealed_json.loads(file.read(sealed_json.MAX_BYTES), path)
-        return msgspec.convert(value, KnownDamage)
+        return msgspec.convert(sealed_json.loads(data, path), KnownDamage)
     except (CorruptError, msgspec.ValidationError):
         # It excuses nothing then: the sweep stops where it did, and `repair` writes it anew.
         return KnownDamage()
-    except OSError as error:
-        raise storage_error("read", path, error) from error
 
 
 def write_known_damage(repository: Repository, known: KnownDamage) -> None:

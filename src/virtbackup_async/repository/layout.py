@@ -15,7 +15,7 @@ All modules of this layer take their paths here. Names that begin with a dot are
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -102,6 +102,15 @@ def list_packs(repository: Repository) -> Iterator[bytes]:
                     yield pack
 
 
+def pack_sizes(repository: Repository, packs: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the lengths in bytes of those packs that are there. Blocks."""
+    sizes = {}
+    for pack in packs:
+        with suppress(FileNotFoundError):  # swept this moment
+            sizes[pack] = repository.pack_path(pack).lstat().st_size
+    return sizes
+
+
 def list_segments(repository: Repository) -> list[Path]:
     """Return the paths of all segments of the index; none if it is lost. Blocks."""
     paths = _entries(repository.index)
@@ -147,6 +156,21 @@ def open_file(path: Path) -> int:
         OSError: it cannot be opened.
     """
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def read_small(path: Path, max_bytes: int) -> bytes | None:
+    """Return the content of a small file; None if it is not there. Blocks.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with os.fdopen(open_file(path), "rb") as file:
+            return file.read(max_bytes)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error("read", path, error) from error
 
 
 def read_exactly(fd: int, length_bytes: int, offset: int) -> bytes:

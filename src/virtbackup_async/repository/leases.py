@@ -15,9 +15,12 @@ file system. Invariant: a holder whose lease was broken finds it gone, and publi
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from anyio import sleep, to_thread
 
 from virtbackup_async.errors import CorruptError, LockHeldError
 from virtbackup_async.images.durable import remove_file, storage_error, sync_file
@@ -69,6 +72,13 @@ class Lease:
             self.check()
             self.path.unlink()
         os.close(self._fd)
+
+
+async def keep_fresh(refresh: Callable[[], None]) -> None:
+    """Refresh a lease often enough, until cancelled; a background task of its holder."""
+    while True:
+        await sleep(REFRESH_S)
+        await to_thread.run_sync(refresh)
 
 
 def take_lease(directory: Path, token: str) -> Lease:

@@ -4,7 +4,7 @@ The maps' lengths say how many chunks the images consist of, the index how many 
 are, and what they take. Chunks that no backup needs count until the next sweep.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, list_packs
+from virtbackup_async.repository.layout import Repository, list_packs, pack_sizes
 from virtbackup_async.repository.map_format import entry_count
 from virtbackup_async.repository.marks import maps_of
 from virtbackup_async.repository.segments import Segment, open_index
@@ -53,7 +53,7 @@ def measure(target: Path, repository: Repository, on_step: Callable[[], None]) -
             mapped_chunks=sum(map(_entries, maps_of(target))),
             chunks=sum(segment.shape.records for segment in index.segments),
             chunk_stored_bytes=sum(_stored_bytes(segment, on_step) for segment in index.segments),
-            pack_bytes=_pack_bytes(repository, list_packs(repository)),
+            pack_bytes=sum(pack_sizes(repository, list_packs(repository)).values()),
         )
 
 
@@ -70,12 +70,4 @@ def _stored_bytes(segment: Segment, on_step: Callable[[], None]) -> int:
         on_step()
         end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
         total_bytes += int(segment.read_records(first, end)["length"].sum(dtype="u8"))
-    return total_bytes
-
-
-def _pack_bytes(repository: Repository, packs: Iterable[bytes]) -> int:
-    total_bytes = 0
-    for pack in packs:
-        with suppress(FileNotFoundError):  # swept this moment
-            total_bytes += repository.pack_path(pack).lstat().st_size
     return total_bytes

@@ -36,6 +36,7 @@ from virtbackup_async.repository.layout import (
     Repository,
     list_packs,
     new_token,
+    pack_sizes,
     segment_token,
     token_of,
 )
@@ -116,14 +117,14 @@ class _Sweep:
             if note.packs:
                 self._carry_out(note)
         remove_debris(self._repository)
-        sizes = self._sizes(list_packs(self._repository))
+        sizes = pack_sizes(self._repository, list_packs(self._repository))
         return replace(self._swept, stored_bytes=sum(sizes.values()))
 
     def _condemn(self) -> Condemned:
         """Find packs that are dead, or mostly, and leave a note of them."""
         # In this order: a writer that has ended by now has its maps, and its packs in the index;
         # the index knows all chunks of these maps. Maps that come later are seen the next time.
-        sizes = self._sizes(list_packs(self._repository))
+        sizes = pack_sizes(self._repository, list_packs(self._repository))
         living = self._writers()
         maps = self._maps()
         with closing(open_index(self._repository)) as index:
@@ -181,7 +182,7 @@ class _Sweep:
             note = Condemned(note.packs, living)
             write_condemned(self._repository, note)
         if living & (note.waiting_for or frozenset()):
-            waiting = sum(self._sizes(note.packs).values())
+            waiting = sum(pack_sizes(self._repository, note.packs).values())
             self._swept = replace(self._swept, waiting_bytes=waiting)
             return False
         maps = self._maps()
@@ -228,18 +229,10 @@ class _Sweep:
             index.remove(segment)
 
     def _remove(self, packs: Iterable[bytes]) -> None:
-        for pack, size_bytes in self._sizes(packs).items():
+        for pack, size_bytes in pack_sizes(self._repository, packs).items():
             remove_file(self._repository.pack_path(pack))
             freed_bytes = self._swept.freed_bytes + size_bytes
             self._swept = replace(self._swept, freed_bytes=freed_bytes)
-
-    def _sizes(self, packs: Iterable[bytes]) -> dict[bytes, int]:
-        """Return the lengths of those packs that are there."""
-        sizes = {}
-        for pack in packs:
-            with suppress(FileNotFoundError):
-                sizes[pack] = self._repository.pack_path(pack).lstat().st_size
-        return sizes
 
 
 def _groups(needed: Mapping[bytes, Need]) -> Iterator[frozenset[bytes]]:
