@@ -221,10 +221,11 @@ class FailingReader:
     size_bytes = 2 * BUFFER_BYTES
     data_extents = (Extent(0, size_bytes),)
 
-    def read(self, offset, target):
-        if offset:
-            raise ImageError("the disk broke")
-        target[:] = os.urandom(len(target))
+    def read(self, wanted):
+        for offset, target in wanted:
+            if offset:
+                raise ImageError("the disk broke")
+            target[:] = os.urandom(len(target))
 
 
 async def test_broken_source_leaves_nothing(package, image):

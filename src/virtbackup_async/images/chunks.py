@@ -2,15 +2,16 @@
 
 ::
 
-    buffer       |                 MiB 5                 |     what was planned to be read at once
+    buffer       |        leaves 20 to 23 of an image    |     what was planned to be read at once
     bytes        |dddd-dddd|ddd------|000000000|--ddddddd|     d data, 0 zeros, - holes
     leaves       |    x    |    x    |    0    |    x    |     of the digest: a hash for each piece
     chunks       |         0         |         |    1    |     what is all zeros is not handed on
 
-The blocking side of ``stream.py``, in worker threads.
+A buffer may hold several such, of places in the image that are far apart. The blocking side of
+``stream.py``, in worker threads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -18,6 +19,9 @@ from msgspec import Struct
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import PlannedChunk, find_data
 from virtbackup_async.model.extent import Extent
+
+Wanted = tuple[int, memoryview]
+"""Where in an image, and the memory to be filled with what is there."""
 
 
 class Chunk(Struct, frozen=True):
@@ -39,32 +43,33 @@ class Chunk(Struct, frozen=True):
 class ImageReader(Protocol):
     """The blocking side of a source, called in worker threads, one call at a time.
 
-    ``read`` fills ``target`` with the image's bytes from ``offset`` on, or raises an error of
-    ``errors.py``. Only bytes of ``data_extents`` are asked for, all of them where it is None;
-    offsets ascend.
+    ``read`` fills all that is wanted, in whatever order, or raises an error of ``errors.py``. Only
+    bytes of ``data_extents`` are asked for, all of them where it is None; offsets ascend.
     """
 
     @property
     def size_bytes(self) -> int: ...
     @property
     def data_extents(self) -> tuple[Extent, ...] | None: ...
-    def read(self, offset: int, target: memoryview) -> None: ...
+    def read(self, wanted: Sequence[Wanted]) -> None: ...
 
 
-def fill(buffer: memoryview, planned: PlannedChunk, reader: ImageReader) -> None:
+def fill(buffer: memoryview, planned: Sequence[PlannedChunk], reader: ImageReader) -> None:
     """Read what was planned into the front of ``buffer``, zeros where holes are."""
-    data = buffer[: planned.length]
-    done = 0
-    for extent in planned.ranges:
-        start, end = extent.start - planned.offset, extent.end - planned.offset
-        data[done:start] = bytes(start - done)
-        reader.read(extent.start, data[start:end])
-        done = end
-    data[done:] = bytes(len(data) - done)
+    wanted: list[Wanted] = []
+    for chunk, data in _places(buffer, planned):
+        done = 0
+        for extent in chunk.ranges:
+            start, end = extent.start - chunk.offset, extent.end - chunk.offset
+            data[done:start] = bytes(start - done)
+            wanted.append((extent.start, data[start:end]))
+            done = end
+        data[done:] = bytes(len(data) - done)
+    reader.read(wanted)
 
 
 def cut(
-    buffer: memoryview, planned: PlannedChunk, digest: ImageDigest, *, knows_holes: bool
+    buffer: memoryview, planned: Sequence[PlannedChunk], digest: ImageDigest, *, knows_holes: bool
 ) -> tuple[Chunk, ...]:
     """Hash what ``buffer`` was filled with; give the chunks of it that are not all zeros.
 
@@ -74,13 +79,31 @@ def cut(
         digest: gets the leaves.
         knows_holes: whether the planned ranges tell holes; if not, pages of zeros are such.
     """
-    chunks = []
-    for start, end, leaves in _runs_of_data(buffer[: planned.length], planned.offset, digest):
+    return tuple(
+        chunk
+        for whole, data in _places(buffer, planned)
+        for chunk in _cut(whole, data, digest, knows_holes=knows_holes)
+    )
+
+
+def _places(
+    buffer: memoryview, planned: Sequence[PlannedChunk]
+) -> Iterator[tuple[PlannedChunk, memoryview]]:
+    """Give each chunk, and where in the buffer it is: one behind the other."""
+    start = 0
+    for chunk in planned:
+        yield chunk, buffer[start : start + chunk.length]
+        start += chunk.length
+
+
+def _cut(
+    planned: PlannedChunk, data: memoryview, digest: ImageDigest, *, knows_holes: bool
+) -> Iterator[Chunk]:
+    for start, end, leaves in _runs_of_data(data, planned.offset, digest):
         run = PlannedChunk(planned.offset + start, end - start, ())
-        data = buffer[start:end]
-        ranges = _within(planned.ranges, run) if knows_holes else find_data(run, data)
-        chunks.append(Chunk(run.offset, data, ranges, tuple(leaves)))
-    return tuple(chunks)
+        part = data[start:end]
+        ranges = _within(planned.ranges, run) if knows_holes else find_data(run, part)
+        yield Chunk(run.offset, part, ranges, tuple(leaves))
 
 
 def _runs_of_data(

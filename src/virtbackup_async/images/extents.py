@@ -3,9 +3,10 @@
 ::
 
     image    |  data  |      hole       |data|hole|  data  |
-    MiBs     |    0    |    1    |    2    |    3    |  4  |     the last one is shorter
-    planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes; 2 and 3 are
-             |    0    |         |         1         |     |     read at once
+    leaves   |    0    |    1    |    2    |    3    |  4  |     the last one is shorter
+    planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes
+             |    0    |         |         1         |     |
+    buffer   |    0    |         1         |                     read at once
 
 Used by the streams and by the tar packager. Invariant: data extents ascend, do not touch each
 other and lie inside the image.
@@ -18,7 +19,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
+from virtbackup_async.images.buffers import BUFFER_BYTES
+from virtbackup_async.images.digest import LEAF_BYTES
 from virtbackup_async.model.extent import Extent
 
 MAX_EXTENTS: Final = 65536
@@ -27,7 +29,7 @@ _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 
 
 class PlannedChunk(Struct, frozen=True):
-    """What fits into a buffer: where it is, how long, and which parts are data."""
+    """Neighbours that fit into a buffer: where they are, how long, and which parts are data."""
 
     offset: int
     length: int
@@ -74,8 +76,24 @@ def common(some: Iterable[Extent], others: Iterable[Extent]) -> Iterator[Extent]
             other = next(rest, None)
 
 
+def plan_buffers(
+    size_bytes: int, extents: tuple[Extent, ...] | None
+) -> Iterator[tuple[PlannedChunk, ...]]:
+    """Gather the chunks of ``plan_chunks`` that fit into a buffer together, however far apart."""
+    gathered: list[PlannedChunk] = []
+    gathered_bytes = 0
+    for planned in plan_chunks(size_bytes, extents):
+        if gathered_bytes + planned.length > BUFFER_BYTES:
+            yield tuple(gathered)
+            gathered, gathered_bytes = [], 0
+        gathered.append(planned)
+        gathered_bytes += planned.length
+    if gathered:
+        yield tuple(gathered)
+
+
 def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedChunk]:
-    """Gather the MiBs that have data in them, neighbours together, as many as fit into a buffer.
+    """Gather the leaves that have data in them, neighbours together, as many as fit into a buffer.
 
     ``None`` for the extents plans the whole image as data.
     """
@@ -83,13 +101,13 @@ def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator
     offset = end = 0
     ranges: list[Extent] = []
     for piece in _cut(whole if extents is None else extents):
-        start = piece.start - piece.start % CHUNK_BYTES
+        start = piece.start - piece.start % LEAF_BYTES
         if ranges and (start > end or start - offset >= BUFFER_BYTES):
             yield PlannedChunk(offset, end - offset, tuple(ranges))
             ranges = []
         if not ranges:
             offset = start
-        end = min(start + CHUNK_BYTES, size_bytes)
+        end = min(start + LEAF_BYTES, size_bytes)
         _append(ranges, piece, smallest_hole=1)
     if ranges:
         yield PlannedChunk(offset, end - offset, tuple(ranges))
@@ -110,7 +128,7 @@ def _cut(extents: Iterable[Extent]) -> Iterator[Extent]:
     for extent in extents:
         start = extent.start
         while start < extent.end:
-            end = min(extent.end, start - start % CHUNK_BYTES + CHUNK_BYTES)
+            end = min(extent.end, start - start % LEAF_BYTES + LEAF_BYTES)
             yield Extent(start, end - start)
             start = end
 

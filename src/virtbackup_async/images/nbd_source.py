@@ -1,7 +1,7 @@
 """What an NBD server exports, as a disk stream: what a backup job of QEMU serves.
 
-The stream reads in a worker thread; each read is carried out on the event loop, cut into requests
-that are on their way together.
+The stream reads in a worker thread; what a buffer is to be filled with is asked for on the event
+loop, in requests that are on their way together, however far apart they are.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from virtbackup_async.errors import NbdConnectionError, NbdError
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.extents import bounded, common
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
@@ -25,7 +26,7 @@ from virtbackup_async.nbd.constants import (
     STATE_ZERO,
 )
 
-# Of a buffer of 4 MiB, four are on their way together: docs/nbd.md has the figures.
+# Of a buffer of 4 MiB, at least four are on their way together: docs/nbd.md has the figures.
 _REQUEST_BYTES: Final = 1024 * 1024
 _EXTENTS_AT_ONCE: Final = 4096
 
@@ -113,36 +114,37 @@ class NbdReader:
         self._scope = CancelScope()
         self._is_given_up = False
 
-    def read(self, offset: int, target: memoryview) -> None:
-        from_thread.run(self._read, offset, target)
+    def read(self, wanted: Sequence[Wanted]) -> None:
+        from_thread.run(self._read, wanted)
 
     def give_up(self) -> None:
         """Let the read that is under way, and all later ones, fail at once."""
         self._is_given_up = True
         self._scope.cancel()
 
-    async def _read(self, offset: int, target: memoryview) -> None:
+    async def _read(self, wanted: Sequence[Wanted]) -> None:
         # Shielded: a task that comes from a thread into a scope that was cancelled before gets no
         # cancellation from anyio (4.16), and its semaphores look for one for ever.
         with CancelScope(shield=True) as self._scope:
             if not self._is_given_up:
-                await self._read_parts(offset, target)
+                await self._read_parts(wanted)
         if self._is_given_up:
             raise NbdConnectionError("the read was given up")
 
-    async def _read_parts(self, offset: int, target: memoryview) -> None:
+    async def _read_parts(self, wanted: Sequence[Wanted]) -> None:
         failures: list[NbdError] = []
 
-        async def read_part(start: int) -> None:
-            part = target[start : start + _REQUEST_BYTES]
+        async def read_part(offset: int, part: memoryview) -> None:
             try:
-                await self._client.read_into(offset + start, part)
+                await self._client.read_into(offset, part)
             except NbdError as error:
                 failures.append(error)
 
         async with create_task_group() as parts:
-            for start in range(0, len(target), _REQUEST_BYTES):
-                parts.start_soon(read_part, start, name=f"read at {offset + start}")
+            for offset, target in wanted:
+                for start in range(0, len(target), _REQUEST_BYTES):
+                    part = target[start : start + _REQUEST_BYTES]
+                    parts.start_soon(read_part, offset + start, part, name=f"read at {offset}")
         if failures:
             raise failures[0]
 

@@ -19,6 +19,7 @@ from anyio import to_thread
 
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.images.rate_limit import RateLimit
@@ -68,7 +69,15 @@ class ImageFile:
         advice = os.POSIX_FADV_RANDOM if by_hand else os.POSIX_FADV_SEQUENTIAL
         os.posix_fadvise(fd, 0, 0, advice)
 
-    def read(self, offset: int, target: memoryview) -> None:
+    def read(self, wanted: Sequence[Wanted]) -> None:
+        for offset, target in wanted:
+            self._read(offset, target)
+
+    def close(self) -> None:
+        self._close_direct()
+        os.close(self.fd)
+
+    def _read(self, offset: int, target: memoryview) -> None:
         while target:
             try:
                 count = self._read_some(offset, target)
@@ -80,10 +89,6 @@ class ImageFile:
                 raise ImageError(message, hint="Something shortened it while it was read.")
             offset += count
             target = target[count:]
-
-    def close(self) -> None:
-        self._close_direct()
-        os.close(self.fd)
 
     def _read_some(self, offset: int, target: memoryview) -> int:
         if self._direct_fd is not None and self._is_for_direct(offset, len(target)):

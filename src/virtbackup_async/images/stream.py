@@ -13,7 +13,7 @@ step, so that a stream which waits for its turn holds no buffers; when the block
 is left, the reading has ended and all buffers are back in the pool.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
@@ -23,11 +23,12 @@ from virtbackup_async.images.background import open_background
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Chunk, ImageReader, cut, fill
 from virtbackup_async.images.digest import ImageDigest
-from virtbackup_async.images.extents import PlannedChunk, data_length, plan_chunks
+from virtbackup_async.images.extents import PlannedChunk, data_length, plan_buffers
 from virtbackup_async.images.rate_limit import RateLimit, keep_to
 from virtbackup_async.model.extent import Extent
 
-_Filled = tuple[PlannedChunk, memoryview]
+_Planned = tuple[PlannedChunk, ...]
+_Filled = tuple[_Planned, memoryview]
 _Hashed = tuple[tuple[Chunk, ...], memoryview, int]
 
 
@@ -134,9 +135,9 @@ class _ReadAheadStream:
         """A background task: fill buffers; its errors wait for the consumer."""
         await self._wanted.wait()
         with self._read, self._keeping_failure():
-            for planned in plan_chunks(self.size_bytes, self.data_extents):
+            for planned in plan_buffers(self.size_bytes, self.data_extents):
                 # Before there is a buffer: others may have use for it meanwhile.
-                await keep_to(self._limits, data_length(planned.ranges))
+                await keep_to(self._limits, _data_length(planned))
                 buffer = await self._buffers.acquire()
                 self._held[id(buffer)] = buffer
                 await to_thread.run_sync(fill, buffer, planned, self._reader)
@@ -148,7 +149,7 @@ class _ReadAheadStream:
             gone_by = 0
             async for planned, buffer in self._unhashed:
                 chunks = await to_thread.run_sync(self._cut, planned, buffer)
-                gone_by += self._data_length(planned, chunks)
+                gone_by += _data_length(planned if self.data_extents is not None else chunks)
                 if chunks:
                     await self._hashed.send((chunks, buffer, gone_by))
                 else:
@@ -186,15 +187,14 @@ class _ReadAheadStream:
             raise StopAsyncIteration from None
         self._coming = iter(chunks)
 
-    def _cut(self, planned: PlannedChunk, buffer: memoryview) -> tuple[Chunk, ...]:
+    def _cut(self, planned: _Planned, buffer: memoryview) -> tuple[Chunk, ...]:
         knows_holes = self.data_extents is not None
         return cut(buffer, planned, self._digest, knows_holes=knows_holes)
-
-    def _data_length(self, planned: PlannedChunk, chunks: tuple[Chunk, ...]) -> int:
-        if self.data_extents is not None:
-            return data_length(planned.ranges)
-        return sum(data_length(chunk.ranges) for chunk in chunks)
 
     def _give_back(self, buffer: memoryview) -> None:
         del self._held[id(buffer)]
         self._buffers.release(buffer)
+
+
+def _data_length(chunks: Iterable[PlannedChunk | Chunk]) -> int:
+    return sum(data_length(chunk.ranges) for chunk in chunks)

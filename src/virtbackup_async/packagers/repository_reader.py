@@ -5,7 +5,7 @@ before the first byte of its disk is read.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.packagers.corrupt import file_names, reading
 from virtbackup_async.packagers.names import map_path
@@ -113,8 +114,8 @@ class _MappedImage:
         self.size_bytes = chunk_map.head.size_bytes
         self.data_extents = data_extents(chunk_map.entries(), self.size_bytes)
 
-    def read(self, offset: int, target: memoryview) -> None:
-        pieces = list(_pieces(offset, target))
+    def read(self, wanted: Sequence[Wanted]) -> None:
+        pieces = [piece for offset, target in wanted for piece in _pieces(offset, target)]
         coming = [self._submit(number) for number, _, _ in pieces]
         # All of them, even if one fails: nothing may be under way when the packs are closed.
         wait(coming)

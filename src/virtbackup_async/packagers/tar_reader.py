@@ -7,7 +7,7 @@ others are one long stream, which takes one thread from the front to the member 
 
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from zlib_ng import gzip_ng
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import open_file, reading
@@ -77,14 +78,18 @@ class _Member:
         self.data_extents = _extents_of(path, info)
         self._layout = Layout(self.data_extents)
 
-    def read(self, offset: int, target: memoryview) -> None:
+    def read(self, wanted: Sequence[Wanted]) -> None:
         with reading(self._path):
-            self._file.seek(self._data_start + self._layout.position(offset))
-            while target:
-                count = self._file.readinto(target)  # type: ignore[attr-defined]
-                if not count:
-                    raise EOFError("it ends too early")
-                target = target[count:]
+            for offset, target in wanted:
+                self._read(offset, target)
+
+    def _read(self, offset: int, target: memoryview) -> None:
+        self._file.seek(self._data_start + self._layout.position(offset))
+        while target:
+            count = self._file.readinto(target)  # type: ignore[attr-defined]
+            if not count:
+                raise EOFError("it ends too early")
+            target = target[count:]
 
 
 def _open_member(path: Path, threads: Executor, file: str) -> _Member:

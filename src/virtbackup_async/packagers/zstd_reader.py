@@ -6,7 +6,7 @@ twice, the first time to learn it: a restore wants to know before it writes, and
 before anything is written.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ import zstandard
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import file_names, open_file, reading
@@ -85,20 +86,24 @@ class _Frame:
         self._part = Part(0)
         self._position = 0
 
-    def read(self, offset: int, target: memoryview) -> None:
+    def read(self, wanted: Sequence[Wanted]) -> None:
         with reading(self._path):
-            while self._position < offset:
-                self._next(offset - self._position)
-            while target:
-                part = self._next(len(target))
-                part.copy_to(target)
-                target = target[part.length :]
-            if self._position == self.size_bytes:
-                self._expect_end()
+            for offset, target in wanted:
+                self._read(offset, target)
 
     def close(self) -> None:
         self._parts.close()
         self._file.close()
+
+    def _read(self, offset: int, target: memoryview) -> None:
+        while self._position < offset:
+            self._next(offset - self._position)
+        while target:
+            part = self._next(len(target))
+            part.copy_to(target)
+            target = target[part.length :]
+        if self._position == self.size_bytes:
+            self._expect_end()
 
     def _next(self, most_bytes: int) -> Part:
         """What comes next, ``most_bytes`` at most."""

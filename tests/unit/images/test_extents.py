@@ -1,6 +1,7 @@
 """images/extents.py and digest.py against naive references."""
 
 import os
+from itertools import pairwise
 
 import pytest
 from blake3 import blake3
@@ -15,6 +16,7 @@ from virtbackup_async.images.extents import (
     PlannedChunk,
     data_length,
     find_data,
+    plan_buffers,
     plan_chunks,
     scan_data,
 )
@@ -49,10 +51,10 @@ def test_planned_chunks_cover_the_extents_exactly(layout):
     size, extents = layout
     covered = []
     for planned in plan_chunks(size, extents):
-        assert planned.offset % CHUNK_BYTES == 0
+        assert planned.offset % LEAF_BYTES == 0
         end = planned.offset + planned.length
         assert planned.length <= BUFFER_BYTES
-        assert end == size or end % CHUNK_BYTES == 0
+        assert end == size or end % LEAF_BYTES == 0
         for part in planned.ranges:
             assert planned.offset <= part.start < part.end <= planned.offset + planned.length
             covered += [(part.start, part.end)]
@@ -68,6 +70,16 @@ def test_each_chunk_is_planned_once_in_order(layout):
     assert offsets == sorted(set(offsets))
 
 
+@given(layouts())
+def test_what_is_planned_for_buffers_fits_into_them_and_leaves_little_room(layout):
+    buffers = list(plan_buffers(*layout))
+    assert [chunk for planned in buffers for chunk in planned] == list(plan_chunks(*layout))
+    lengths = [sum(chunk.length for chunk in planned) for planned in buffers]
+    assert all(0 < length <= BUFFER_BYTES for length in lengths)
+    for length, behind in pairwise(zip(lengths, buffers, strict=True)):
+        assert length[0] + behind[1][0].length > BUFFER_BYTES
+
+
 @given(st.integers(0, 3 * CHUNK_BYTES + 2))
 def test_without_extents_everything_is_planned(size):
     assert sum(data_length(planned.ranges) for planned in plan_chunks(size, None)) == size
@@ -81,7 +93,7 @@ def test_digest_of_extents_is_the_digest_of_all_bytes(layout):
     for extent in extents:
         image[extent.start : extent.end] = b"\1" * extent.length
     digest = ImageDigest(size)
-    for planned in plan_chunks(size, extents):
+    for planned in plan_buffers(size, extents):
         buffer = memoryview(bytearray(BUFFER_BYTES))
         fill(buffer, planned, Bytes(image))
         cut(buffer, planned, digest, knows_holes=True)
@@ -92,8 +104,9 @@ class Bytes:
     def __init__(self, image):
         self._image = image
 
-    def read(self, offset, target):
-        target[:] = self._image[offset : offset + len(target)]
+    def read(self, wanted):
+        for offset, target in wanted:
+            target[:] = self._image[offset : offset + len(target)]
 
 
 @settings(deadline=None)
@@ -102,7 +115,7 @@ def test_what_is_all_zeros_is_not_handed_on(data_at, knows_holes):
     image = bytearray(4 * LEAF_BYTES)
     for number in data_at:
         image[number * LEAF_BYTES + 5000] = 1
-    (planned,) = plan_chunks(len(image), None)
+    (planned,) = plan_buffers(len(image), None)
     buffer = memoryview(bytearray(BUFFER_BYTES))
     fill(buffer, planned, Bytes(image))
     chunks = cut(buffer, planned, ImageDigest(len(image)), knows_holes=knows_holes)

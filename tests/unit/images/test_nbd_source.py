@@ -33,7 +33,7 @@ class Client:
 
 def read_all(reader, target, may_begin):
     may_begin.wait()
-    reader.read(0, memoryview(target))
+    reader.read([(0, memoryview(target))])
 
 
 async def test_a_read_that_begins_after_its_cancellation_ends():
@@ -76,3 +76,18 @@ async def test_a_read_without_an_answer_is_given_up(before):
                 reader.give_up()
     assert "given up" in str(failures[0])
     assert client.slots.value == 8
+
+
+async def test_places_far_apart_are_asked_for_together():
+    client = Client()
+    client.answers = anyio.Event()
+    reader = NbdReader(client, None)
+    targets = [bytearray(4096) for _ in range(5)]
+    wanted = [(place << 30, memoryview(target)) for place, target in enumerate(targets)]
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(to_thread.run_sync, reader.read, wanted)
+            while client.slots.value > 3:
+                await anyio.lowlevel.checkpoint()
+            client.answers.set()
+    assert targets == [bytes([7]) * 4096] * 5

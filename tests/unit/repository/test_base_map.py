@@ -31,8 +31,9 @@ class Parts:
         self.data_extents = tuple(parts)
         self._data = data
 
-    def read(self, offset, target):
-        target[:] = self._data[offset : offset + len(target)]
+    def read(self, wanted):
+        for offset, target in wanted:
+            target[:] = self._data[offset : offset + len(target)]
 
 
 async def back_up_changes(place, name, base, data, changed, percent=0):
