@@ -27,7 +27,7 @@ from virtbackup_async.cli.log import open_log
 from virtbackup_async.cli.pump import Pump
 from virtbackup_async.cli.render.beside import Beside
 from virtbackup_async.cli.render.event_log import EventLog
-from virtbackup_async.cli.render.interface import Moment, Report
+from virtbackup_async.cli.render.interface import MakeReport, Moment
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.tally import Tally
 from virtbackup_async.cli.view import choose_renderer
@@ -64,13 +64,13 @@ class _Outcome(Struct):
     debug: bool = False
 
 
-def run(settings: Settings, prepare: Prepare, report: Report | None) -> NoReturn:
+def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoReturn:
     """Prepare the job, run it to its end and leave the process with the exit code.
 
     Args:
         settings: what to show, and how.
         prepare: makes the job, before there is a loop; it may emit warnings and raise.
-        report: the result in text; None prints none.
+        report: makes the result in text; None prints none.
     """
     view = Beside(choose_renderer(settings, report))
     pump = Pump(view, _now)

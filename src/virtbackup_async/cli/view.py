@@ -3,15 +3,12 @@
 import os
 import sys
 
-from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.interface import Renderer, Report
+from virtbackup_async.cli.render.interface import MakeReport, Renderer, Report
 from virtbackup_async.cli.render.json_lines import JsonLines
-from virtbackup_async.cli.render.live import LiveView
-from virtbackup_async.cli.render.plain import Plain, Quiet
 from virtbackup_async.cli.settings import Settings
 
 
-def choose_renderer(settings: Settings, report: Report | None) -> Renderer:
+def choose_renderer(settings: Settings, report: MakeReport | None) -> Renderer:
     """JSON lines, silence, the live view or plain lines, in this order of precedence."""
     # Where the locale has no sign for it, a name is shown escaped rather than not at all.
     for stream in (sys.stdout, sys.stderr):
@@ -19,6 +16,15 @@ def choose_renderer(settings: Settings, report: Report | None) -> Renderer:
             stream.reconfigure(errors="backslashreplace")
     if settings.json:
         return JsonLines(sys.stdout, sys.stderr)
+    return _text_renderer(settings, report() if report else None)
+
+
+def _text_renderer(settings: Settings, report: Report | None) -> Renderer:
+    # They need rich, see render/reports.py.
+    from virtbackup_async.cli.render.console import text_console  # noqa: PLC0415 -- see above
+    from virtbackup_async.cli.render.live import LiveView  # noqa: PLC0415 -- see above
+    from virtbackup_async.cli.render.plain import Plain, Quiet  # noqa: PLC0415 -- see above
+
     out = text_console(sys.stdout)
     if settings.quiet:
         return Quiet(out, sys.stderr, report)

@@ -20,18 +20,30 @@ def virtbackup(*arguments):
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
 
 
-def test_help_imports_nothing_that_the_work_needs():
+def loaded_by(arguments, modules):
+    """Run a command; return which of the modules it has loaded in the end, and what it printed."""
     program = (
         "import sys; from virtbackup_async.cli.main import main\n"
-        "sys.argv = ['virtbackup', '--help']\n"
+        f"sys.argv = ['virtbackup', *{arguments!r}]\n"
         "try: main()\n"
-        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+        f"finally: print([name for name in {modules!r} if name in sys.modules], file=sys.stderr)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
     )
-    assert "restore" in ended.stdout
-    assert ended.stderr == "[]\n"
+    return ended.stderr.splitlines()[-1], ended.stdout
+
+
+def test_help_imports_nothing_that_the_work_needs():
+    loaded, out = loaded_by(["--help"], HEAVY)
+    assert "restore" in out
+    assert loaded == "[]"
+
+
+def test_json_does_without_rich():
+    for command in (["list"], ["backup"], ["doctor"]):
+        assert loaded_by(["-c", "/none", *command, "--json"], ["rich"])[0] == "[]"
+    assert loaded_by(["-c", "/none", "list"], ["rich"])[0] == "['rich']"
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--hel",)])

@@ -77,7 +77,7 @@ name, *options = sys.argv[1:]
 work = globals()[name]
 settings = Settings(json="--json" in options, debug="-d" in options)
 job = Job(work, debug="debug-in-config" in options)
-run(settings, work if name in ("misconfigured", "several") else lambda emit: job, Result())
+run(settings, work if name in ("misconfigured", "several") else lambda emit: job, Result)
 """
 
 

@@ -7,7 +7,7 @@ import click
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
@@ -27,7 +27,7 @@ def command(settings: Settings, groups: tuple[str, ...], *, wait_s: float) -> No
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
     job = configured(settings.config_path, partial(_back_up, groups, wait_s), told="backup")
-    run(settings, job, None if settings.quiet else Result())
+    run(settings, job, None if settings.quiet else reports.result)
 
 
 async def _back_up(groups: tuple[str, ...], wait_s: float, config: Config, emit: Emit) -> None:

@@ -7,7 +7,7 @@ import click
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.cleaned import Cleaned
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
@@ -48,7 +48,8 @@ def command(  # noqa: PLR0913 -- one for each option
         groups, broken=not no_broken, complete=not broken_only, dry_run=dry_run, wait_s=wait_s
     )
     job = configured(settings.config_path, partial(_clean, request), told="clean")
-    run(settings, job, None if settings.quiet and not dry_run else Cleaned(dry_run))
+    report = partial(reports.cleaned, dry_run=dry_run)
+    run(settings, job, None if settings.quiet and not dry_run else report)
 
 
 async def _clean(request: CleanRequest, config: Config, emit: Emit) -> None:

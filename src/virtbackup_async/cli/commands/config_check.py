@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.text import count
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.cli.settings import Settings
@@ -27,7 +27,7 @@ def command(settings: Settings, *, strict: bool) -> None:
 
     The exit status is 2 if the file cannot be used; warnings alone leave it at 0.
     """
-    report = Checkup(all_is_shown=not settings.quiet, counted="finding")
+    report = partial(reports.checkup, all_is_shown=not settings.quiet, counted="finding")
     run(settings, lambda _: Job(partial(_check, settings.config_path, strict=strict)), report)
 
 

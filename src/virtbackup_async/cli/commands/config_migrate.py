@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from virtbackup_async.cli.commands.config_check import CHECK
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import find_config, read_file
@@ -36,7 +36,11 @@ def command(settings: Settings, output: Path | None, *, in_place: bool) -> None:
     to_stdout = not output and not in_place
     if to_stdout and settings.json:
         raise click.UsageError("--json needs stdout: add --output or --in-place")
-    report = None if to_stdout else Checkup(all_is_shown=not settings.quiet, counted="finding")
+    report = (
+        None
+        if to_stdout
+        else partial(reports.checkup, all_is_shown=not settings.quiet, counted="finding")
+    )
     work = partial(_migrate, settings.config_path, output, in_place=in_place)
     run(settings, lambda _: Job(work), report)
 

@@ -7,7 +7,7 @@ import click
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -31,7 +31,8 @@ def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> Non
     groups. Nothing is changed, and no guest is frozen unless you say so.
     """
     work = partial(_examine, groups, freeze=freeze)
-    run(settings, configured(settings.config_path, work), Checkup(all_is_shown=not settings.quiet))
+    report = partial(reports.checkup, all_is_shown=not settings.quiet, counted="check")
+    run(settings, configured(settings.config_path, work), report)
 
 
 async def _examine(groups: tuple[str, ...], config: Config, emit: Emit, *, freeze: bool) -> None:

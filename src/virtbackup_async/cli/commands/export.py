@@ -11,7 +11,7 @@ import click
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0913 -- one for each argument
         _check_stdout(settings)
     work = partial(_export, (group, domain, date), disk, output, image_format)
     is_quiet = settings.quiet or output == STDOUT
-    run(settings, configured(settings.config_path, work), None if is_quiet else Result())
+    run(settings, configured(settings.config_path, work), None if is_quiet else reports.result)
 
 
 def _check_stdout(settings: Settings) -> None:

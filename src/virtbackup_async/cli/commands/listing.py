@@ -8,7 +8,7 @@ import click
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.listing import Listing
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -43,7 +43,7 @@ def command(
     Without a GROUP, of all groups in the configuration.
     """
     work = partial(_list, groups, domains, show_all=show_all)
-    report = Listing(short=short, detailed=bool(domains))
+    report = partial(reports.listing, short=short, detailed=bool(domains))
     run(settings, configured(settings.config_path, work), report)
 
 

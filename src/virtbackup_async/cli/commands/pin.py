@@ -5,7 +5,7 @@ import click
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.cleaned import Pins
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -32,4 +32,4 @@ def change_pin(settings: Settings, backup: tuple[str, str, str | None], *, pinne
     async def work(config: Config, emit: Emit) -> None:
         emit(await set_pinned(config, *backup, pinned=pinned))
 
-    run(settings, configured(settings.config_path, work), None if settings.quiet else Pins())
+    run(settings, configured(settings.config_path, work), None if settings.quiet else reports.pins)

@@ -8,7 +8,7 @@ import click
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.verified import Verified
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -33,7 +33,7 @@ def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None
     """
     work = partial(_repair, groups, quick=quick)
     job = configured(settings.config_path, work)
-    run(settings, job, None if settings.quiet else Verified())
+    run(settings, job, None if settings.quiet else reports.verified)
 
 
 async def _repair(groups: tuple[str, ...], config: Config, emit: Emit, *, quick: bool) -> None:

@@ -12,7 +12,7 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -85,7 +85,9 @@ def command(  # noqa: PLR0913 -- one for each option
         work = partial(_define, wanted, target_dir)
     else:
         work = partial(_restore, wanted, target_dir)
-    run(settings, configured(settings.config_path, work), None if settings.quiet else Result())
+    run(
+        settings, configured(settings.config_path, work), None if settings.quiet else reports.result
+    )
 
 
 class _Wanted(Struct, frozen=True):

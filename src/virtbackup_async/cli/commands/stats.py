@@ -7,7 +7,7 @@ import click
 from virtbackup_async.cli.completing import group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.stats import Stats
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -33,7 +33,7 @@ def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -
     by day is that of the backups that are still there.
     """
     work = partial(_stats, groups, each_backup=each_backup)
-    run(settings, configured(settings.config_path, work), Stats())
+    run(settings, configured(settings.config_path, work), reports.stats)
 
 
 async def _stats(groups: tuple[str, ...], config: Config, emit: Emit, *, each_backup: bool) -> None:

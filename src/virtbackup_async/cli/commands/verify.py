@@ -8,7 +8,7 @@ import click
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
-from virtbackup_async.cli.render.verified import Verified
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 -- one for each option
     """
     request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample, quick)
     job = configured(settings.config_path, partial(_verify, request), told="verify")
-    run(settings, job, None if settings.quiet else Verified())
+    run(settings, job, None if settings.quiet else reports.verified)
 
 
 async def _verify(request: VerifyRequest, config: Config, emit: Emit) -> None:

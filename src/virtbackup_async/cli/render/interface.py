@@ -4,13 +4,16 @@ A renderer reads no clock: every moment it needs comes with what it is shown, so
 renders the same for ever.
 """
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
-from rich.console import Console
 
 from virtbackup_async.events import Event, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Moment(Struct, frozen=True):
@@ -49,11 +52,14 @@ class Report(Protocol):
     def add(self, event: Event) -> None:
         """Remember the event if it belongs to the result."""
 
-    def print(self, console: Console, summary: Summary) -> None:
+    def print(self, console: "Console", summary: Summary) -> None:
         """Print the result."""
 
 
-def report_event(report: Report | None, out: Console, event: Event) -> None:
+MakeReport = Callable[[], Report]
+
+
+def report_event(report: Report | None, out: "Console", event: Event) -> None:
     """Feed a report, where there is one, and have it printed when the summary comes."""
     if report is None:
         return
