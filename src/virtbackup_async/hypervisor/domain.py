@@ -31,7 +31,8 @@ AGENT_TIMEOUT_S = 30
 AGENT_CONNECT_TIMEOUT_S = 5
 AGENT_POLL_INTERVAL_S = 0.2
 END_TIMEOUT_S = 60
-END_INTERVAL_S = 0.05
+END_INTERVALS_S = (0.002, 0.05)
+"""Of the polls for a job's end: it takes moments, or seconds where a bitmap has to be merged."""
 
 _SNAPSHOT_FLAGS = (
     libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -160,11 +161,13 @@ class Domain:
         """
         what = f"{self.name}: end backup"
         deadline = anyio.current_time() + END_TIMEOUT_S
+        interval_s, longest_s = END_INTERVALS_S
         handle = await self._handle()
         while await self._hypervisor.call(what, _abort_backup, handle, socket):
             if anyio.current_time() > deadline:
                 raise HypervisorError(f"{what}: QEMU does not end it within {END_TIMEOUT_S} s")
-            await anyio.sleep(END_INTERVAL_S)
+            await anyio.sleep(interval_s)
+            interval_s = min(2 * interval_s, longest_s)
 
     async def is_halted(self) -> bool:
         """Return whether QEMU has paused the guest because of an I/O error of the host.
