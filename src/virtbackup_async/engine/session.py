@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 
 import anyio
+from anyio import to_thread
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.domain_backup import back_up_domain
@@ -25,6 +26,8 @@ from virtbackup_async.events import (
     RunStarted,
     Warned,
 )
+from virtbackup_async.images.background import open_background
+from virtbackup_async.packagers.registry import load_ahead
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +57,10 @@ async def run_backup(
     for planned in plan.backups:
         by_domain.setdefault(planned.domain, []).append(planned)
     emit(RunStarted("backup", tuple(by_domain)))
-    async with open_hooks(config, plan, emit) as hooks:
+    types = {planned.group.packager.type for planned in plan.backups}
+    async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
+        # Meanwhile libvirt is asked for much, and waited for.
+        loading.start_soon(to_thread.run_sync, load_ahead, types, name="load packagers")
         for missing in plan.missing:
             error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
             failed = BackupFailed(missing.group, missing.pattern, str(error), error.exit_code)

@@ -4,7 +4,8 @@ Invariant: a package whose writing failed, or was cancelled, is gone when ``open
 """
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,16 @@ from virtbackup_async.packagers.zstd import ZstdWriter
 from virtbackup_async.packagers.zstd_reader import open_zstd_reader
 
 DISCARD_TIMEOUT_S: Final = 60.0
+
+
+def load_ahead(types: Iterable[str]) -> None:
+    """Load what writers of these types of packagers take long to load. Blocks.
+
+    Called beside other work; whoever opens a writer need not wait for it, nor have called this.
+    """
+    if "repository" in types:
+        with suppress(ImportError):  # the one who needs it will say so
+            import_module("virtbackup_async.packagers.repository")
 
 
 @asynccontextmanager
