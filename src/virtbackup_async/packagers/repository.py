@@ -166,7 +166,7 @@ class TakenOver:
         self._chunks = chunks
 
     async def choose(self, changed: Sequence[Extent]) -> tuple[Extent, ...]:
-        return await to_thread.run_sync(self.map.choose, changed, self._chunks.missing)
+        return await to_thread.run_sync(self.map.choose, changed, self._chunks.are_missing)
 
     async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
         return await to_thread.run_sync(self.map.sample, percent, data)

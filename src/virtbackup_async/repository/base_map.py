@@ -8,7 +8,7 @@
     to be read     |   | b | - |   | d |       the others are as they were
 
 Called by the packager in worker threads. In memory are two bytes for each chunk of the image, and
-some entries: 80 MB for 10 TB, and 300 MB while it is looked up.
+some entries: 80 MB for 10 TB, and 700 MB while it is looked up, a map at a time.
 """
 
 import math
@@ -22,7 +22,7 @@ from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.chunk_maps import ChunkMap
 from virtbackup_async.repository.chunks import CHUNK_BYTES, length_of
-from virtbackup_async.repository.lookup import IDS_AT_ONCE
+from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.map_format import ENTRY, Entries
 
 _LEAST_AUDITED: Final = 16
@@ -45,23 +45,23 @@ class BaseMap:
         self._block: Entries = np.empty(0, dtype=ENTRY)
 
     def choose(
-        self, changed: Sequence[Extent], missing: Callable[[bytes], Sequence[int]]
+        self,
+        changed: Sequence[Extent],
+        are_missing: Callable[[Iterator[IdField]], NDArray[np.bool_]],
     ) -> tuple[Extent, ...]:
         """Find what has to be read, whole chunks; all else is taken over. Blocks.
 
         Args:
             changed: parts of the image that are not, or may not be, what they were.
-            missing: tells of many ids, one behind the other, which are not in the repository.
+            are_missing: tells of each of many ids whether it is not in the repository.
 
         Raises:
             CorruptError: the map is damaged.
         """
         for extent in changed:
             self._is_read[extent.start // CHUNK_BYTES : -(-extent.end // CHUNK_BYTES)] = True
-        for block in self._map.blocks(IDS_AT_ONCE):
-            self._has_entry[block["number"]] = True
-            kept = block[~self._is_read[block["number"]]]
-            self._is_read[kept["number"][list(missing(kept["id"].tobytes()))]] = True
+        is_missing = are_missing(self._ids())
+        self._is_read[self._has_entry] |= is_missing
         parts = bounded(_parts(self._is_read, self.size_bytes))
         for part in parts:  # those between very many small ones are read as well
             self._is_read[part.start // CHUNK_BYTES : -(-part.end // CHUNK_BYTES)] = True
@@ -111,6 +111,12 @@ class BaseMap:
     def take_rest(self) -> Iterator[Entries]:
         """Give the entries that are left. Blocks."""
         return self.take_below(len(self._is_read))
+
+    def _ids(self) -> Iterator[IdField]:
+        """Give the ids of all entries, and note which chunks have one."""
+        for block in self._map.blocks():
+            self._has_entry[block["number"]] = True
+            yield block["id"]
 
     def _next_block(self) -> bool:
         for block in self._rest:

@@ -29,6 +29,7 @@ from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.id_batch import Ids
 from virtbackup_async.repository.layout import Repository, open_file, read_exactly
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.pack_look import look_at_pack
@@ -80,8 +81,8 @@ class Checking:
         self.damaged_heads: list[bytes] = []
         self.newer_pack: str | None = None
 
-    def need(self, ids: bytes) -> int:
-        """Ask for some chunks, 32 bytes each, in all their places. Blocks.
+    def need(self, ids: Ids) -> int:
+        """Ask for some chunks in all their places. Blocks.
 
         Returns:
             How many of them the index does not know.
@@ -161,8 +162,8 @@ class Checking:
                     self._note(run.pack, str(error))
         return sum(lengths)
 
-    def lost(self, ids: bytes) -> list[int]:
-        """Return which of some chunks, 32 bytes each, have no place that is good. Blocks."""
+    def lost(self, ids: Ids) -> list[int]:
+        """Return which of some chunks have no place that is good. Blocks."""
         wanted = SortedIds(ids)
         is_good = np.zeros(len(wanted), dtype=np.bool_)
         for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
@@ -171,11 +172,7 @@ class Checking:
             places = found[is_known]
             is_good[is_known] |= needed[places] & ~bad[places]
         suspects = np.sort(wanted.places[~is_good]).tolist()
-        return [
-            place
-            for place in suspects
-            if not self._is_readable(ids[place * ID_BYTES : (place + 1) * ID_BYTES])
-        ]
+        return [place for place in suspects if not self._is_readable(ids[place].tobytes())]
 
     def count_needed(self) -> int:
         """Return how many places were asked for."""

@@ -12,13 +12,16 @@ One for each backup, called by the packager in worker threads, by all of its dis
 the index names is durable. Memory does not grow with the backup.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from virtbackup_async.errors import LockHeldError
+from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.merging import merged, worth_merging
@@ -116,23 +119,22 @@ class ChunkWriter:
             wanted = self._known.wait_for_others(wanted)
         return stored_bytes
 
-    def missing(self, ids: bytes | bytearray | memoryview) -> list[int]:
-        """Return which chunks of an earlier map this backup cannot count on. Blocks.
+    def are_missing(self, blocks: Iterable[IdField]) -> NDArray[np.bool_]:
+        """Tell of each chunk of an earlier map if this backup cannot count on it. Blocks.
 
-        Much faster than ``add``: nothing is read but the index, and that in one pass. So give it
-        many ids at once: ``lookup.IDS_AT_ONCE``, which bounds the memory.
+        Much faster than ``add``: nothing is read but the index, by the million of chunks.
 
         Args:
-            ids: 32 bytes each, one behind the other, in any order.
+            blocks: the map's ids, or some of them; read once.
 
         Returns:
-            The places of those that are missing, ascending; none, unless there is damage, or the
-            map's backup was removed since.
+            For each id whether it is missing; none is, unless there is damage, or the map's backup
+            was removed since.
 
         Raises:
             CorruptError: the index is damaged.
         """
-        return self._known.missing(ids)
+        return self._known.are_missing(blocks)
 
     def publish(self) -> None:
         """Make durable, and known to others, what our maps need. Blocks.

@@ -18,10 +18,14 @@ from itertools import count
 from threading import Condition, Lock
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from virtbackup_async.repository.condemned import read_condemned
+from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.layout import Repository, new_token
 from virtbackup_async.repository.leases import Lease, take_lease
-from virtbackup_async.repository.lookup import missing_ids
+from virtbackup_async.repository.lookup import are_missing
 from virtbackup_async.repository.segments import Index, Segment, open_index
 
 
@@ -106,13 +110,13 @@ class KnownChunks:
                 del self._coming[id_]
             storer.is_relied_on = False
 
-    def missing(self, ids: bytes | bytearray | memoryview) -> list[int]:
-        """Return which of many chunks are not in the index: :meth:`ChunkWriter.missing`. Blocks."""
-        # It may take seconds, in which the other backups go on.
+    def are_missing(self, blocks: Iterable[IdField]) -> NDArray[np.bool_]:
+        """Tell which of many chunks are not in the index: `ChunkWriter.are_missing`. Blocks."""
+        # It may take seconds, in which the other backups go on; one at a time has the memory.
         with self._keeping_open:
             with self._turn:
                 now = Index(self._index.segments)
-            return [int(place) for place in missing_ids(now, ids, self._condemned)]
+            return are_missing(now, blocks, self._condemned)
 
     def replace(self, old: Iterable[Segment], new: Segment) -> None:
         """Let a segment stand for others, whose files are removed."""

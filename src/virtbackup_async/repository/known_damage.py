@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from blake3 import blake3
 from msgspec import Struct, field
 from msgspec.structs import asdict
@@ -23,6 +24,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import remove_file, replace_file
 from virtbackup_async.repository import map_format, sealed_json
 from virtbackup_async.repository.damage import reading
+from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.layout import Repository, open_file, read_small
 
 _PIECE_BYTES = map_format.ENTRY_BYTES << 14
@@ -76,19 +78,18 @@ def content_of_map(path: Path) -> str:
     return digest.hexdigest()
 
 
-def readable_ids(path: Path) -> bytes:
+def readable_ids(path: Path) -> IdField:
     """Return the ids in a map that is damaged, those that are no ids any more included. Blocks.
 
     Raises:
         CorruptError: it cannot be read.
         FileNotFoundError: it is gone.
     """
-    ids = bytearray()
+    found = [np.empty(0, dtype=map_format.ENTRY["id"])]
     for piece in _pieces(path, map_format.HEAD_BYTES):
         whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
-        for entry in map_format.decode_entries(piece[:whole]):
-            ids += entry.id
-    return bytes(ids)
+        found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["id"])
+    return np.concatenate(found)
 
 
 def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.checking import Checking, OnStep
 from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of, length_of
+from virtbackup_async.repository.id_batch import IDS_AT_ONCE, IdField, batches
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.lookup import IDS_AT_ONCE
 from virtbackup_async.repository.map_format import Entries, MapEntry
 
 MAX_RANGES: Final = 64
@@ -82,12 +82,17 @@ def need_map(
                 f"the image of {path} is {size_bytes} bytes long, {recorded_bytes} were recorded"
             )
         digest = ImageDigest(size_bytes)
-        data_bytes = missing = 0
-        for blocks in _batches(chunk_map, on_step):
-            for block in blocks:
+        data_bytes = 0
+
+        def read() -> Iterator[IdField]:
+            nonlocal data_bytes
+            for block in chunk_map.blocks():
+                on_step()
                 data_bytes += _data_bytes(block, size_bytes)
                 _add_leaves(digest, block)
-            missing += checking.need(_ids(blocks))
+                yield block["id"]
+
+        missing = sum(map(checking.need, batches(read(), IDS_AT_ONCE)))
     finally:
         chunk_map.close()
     return MapFacts(data_bytes, missing, digest.finish())
@@ -109,10 +114,18 @@ def losses_of(path: Path, checking: Checking, on_step: OnStep) -> Losses:
 
 def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> Iterator[Extent]:
     size_bytes = chunk_map.head.size_bytes
-    for blocks in _batches(chunk_map, on_step):
-        numbers = np.concatenate([block["number"] for block in blocks])
-        for number in numbers[checking.lost(_ids(blocks))].tolist():
+    numbers = []
+
+    def read() -> Iterator[IdField]:
+        for block in chunk_map.blocks():
+            on_step()
+            numbers.append(block["number"].copy())
+            yield block["id"]
+
+    for ids in batches(read(), IDS_AT_ONCE):
+        for number in np.concatenate(numbers)[checking.lost(ids)].tolist():
             yield Extent(number * CHUNK_BYTES, length_of(number, size_bytes))
+        numbers.clear()
 
 
 def _bounded(lost: Iterable[Extent]) -> Losses:
@@ -131,23 +144,6 @@ def _bounded(lost: Iterable[Extent]) -> Losses:
             more += 1
         last_end = extent.end
     return Losses(lost_bytes, tuple(ranges), more)
-
-
-def _batches(chunk_map: ChunkMap, on_step: OnStep) -> Iterator[list[Entries]]:
-    """Give the entries of a map, as many as are looked up at once."""
-    waiting: list[Entries] = []
-    for block in chunk_map.blocks():
-        on_step()
-        waiting.append(block)
-        if sum(map(len, waiting)) >= IDS_AT_ONCE:
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
-
-
-def _ids(blocks: Iterable[Entries]) -> bytes:
-    return b"".join(block["id"].tobytes() for block in blocks)
 
 
 def _data_bytes(block: Entries, size_bytes: int) -> int:

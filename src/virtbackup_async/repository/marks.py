@@ -20,11 +20,10 @@ from typing import Final
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import storage_error
 from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
-from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
+from virtbackup_async.repository.id_batch import IDS_AT_ONCE, IdBatch
 from virtbackup_async.repository.known_damage import read_known_damage, readable_ids
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.lookup import IDS_AT_ONCE
 from virtbackup_async.repository.needed import Marks
 
 MAP_SUFFIX: Final = ".map"
@@ -95,7 +94,7 @@ class _Gathered:
         self._repository = repository
         self._marks = marks
         self._on_step = on_step
-        self._ids = bytearray()
+        self._batch = IdBatch(IDS_AT_ONCE)
         self._starts: list[tuple[int, Path]] = []
         self._last: ChunkMap | None = None
         self._known = read_known_damage(repository)
@@ -110,8 +109,8 @@ class _Gathered:
             except CorruptError as error:
                 raise mendable(error) from error
         else:
-            self._starts.append((len(self._ids) // ID_BYTES, path))
-            self._ids += readable_ids(path)
+            self._starts.append((len(self._batch), path))
+            self._batch.add(readable_ids(path))
 
     def _take_whole(self, path: Path) -> None:
         """Gather what a map needs, but for what it has in common with the one before."""
@@ -119,12 +118,12 @@ class _Gathered:
         before, self._last = self._last, chunk_map
         try:
             check_owner(chunk_map, self._repository)
-            self._starts.append((len(self._ids) // ID_BYTES, path))
+            self._starts.append((len(self._batch), path))
             for block in chunk_map.blocks():
                 self._on_step()
                 new = block if before is None else block[~before.has(block)]
-                self._ids += new["id"].tobytes()
-                if len(self._ids) >= IDS_AT_ONCE * ID_BYTES:
+                self._batch.add(new["id"])
+                if self._batch.is_full:
                     self.look_up()
                     self._starts.append((0, path))
         finally:
@@ -134,9 +133,9 @@ class _Gathered:
     def look_up(self) -> None:
         """Mark all that was gathered, and note of which maps the index does not know it."""
         starts = [start for start, _ in self._starts]
-        for place in self._marks.mark(self._ids):
+        for place in self._marks.mark(self._batch.ids):
             self._missing[self._starts[bisect_right(starts, place) - 1][1]] += 1
-        self._ids = bytearray()
+        self._batch.clear()
         self._starts.clear()
 
     def refuse_missing(self) -> None:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from virtbackup_async.repository import index_format as wire
+from virtbackup_async.repository.id_batch import Ids
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.segments import Index, Location, Segment
 
@@ -34,11 +35,8 @@ class Marks:
         self._going = going
         self._flags = [np.zeros(segment.shape.records, np.bool_) for segment in index.segments]
 
-    def mark(self, ids: bytes | bytearray) -> list[int]:
+    def mark(self, ids: Ids) -> list[int]:
         """Mark chunks as needed. Blocks.
-
-        Args:
-            ids: 32 bytes each, one behind the other.
 
         Returns:
             The places of those among ``ids`` that the index does not know, ascending.

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from virtbackup_async.repository.id_batch import Ids
 from virtbackup_async.repository.lookup import NOWHERE, Numbers, SortedIds, find_all
 from virtbackup_async.repository.segments import Index
 
@@ -51,11 +52,11 @@ class Ownership:
         """Return what stands for an owner; None for several."""
         return self.several if owner is None else owner + 1
 
-    def enter(self, ids: bytes | bytearray, whose: Whose) -> None:
+    def enter(self, ids: Ids, whose: Whose) -> None:
         """Note whose chunks are. Blocks.
 
         Args:
-            ids: 32 bytes each, one behind the other; those that the index does not know pass.
+            ids: those that the index does not know pass.
             whose: numbers by ``number_of`` and ``several``, one for each.
 
         Raises:

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from blake3 import blake3
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.durable import remove_file, storage_error
@@ -68,10 +67,11 @@ class Segment:
             for place, record in wire.find_in_bucket(data, id_):
                 yield first + place, self._location(record)
 
-    def buckets_of(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return from which record to before which the ids are that begin with these 8 bytes."""
-        buckets = wire.buckets_of(keys, self.shape.bits)
-        return self._bounds[buckets].astype(np.int64), self._bounds[buckets + 1].astype(np.int64)
+    def records_between(self, lowest: int, highest: int) -> tuple[int, int]:
+        """Return from which record to before which the ids are whose first 8 bytes are those."""
+        # Their last bits may be missing: the fan-out looks at no more than the first 24.
+        shift = 64 - self.shape.bits
+        return int(self._bounds[lowest >> shift]), int(self._bounds[(highest >> shift) + 1])
 
     def cuts(self, bits: int) -> list[int]:
         """Return before which records the ids' first bits become another number, and the end."""

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
-from virtbackup_async.repository.chunks import ID_BYTES
+from virtbackup_async.repository.id_batch import IDS_AT_ONCE, IdBatch
 from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.lookup import IDS_AT_ONCE
 from virtbackup_async.repository.map_format import Entries
 from virtbackup_async.repository.marks import disk_and_date, maps_of
 from virtbackup_async.repository.ownership import Ownership, Shares
@@ -76,7 +75,7 @@ class _Sharing:
         self._repository = repository
         self._ownership = ownership
         self._on_step = on_step
-        self._ids = bytearray()
+        self._batch = IdBatch(IDS_AT_ONCE)
         self._whose: list[NDArray[np.uint32]] = []
         self._before: deque[_Read] = deque()
 
@@ -88,14 +87,14 @@ class _Sharing:
         for block in chunk_map.blocks():
             self._on_step()
             self._note(block, owner)
-            if len(self._ids) >= IDS_AT_ONCE * ID_BYTES:
+            if self._batch.is_full:
                 self.enter()
 
     def enter(self) -> None:
         """Look up what was noted."""
-        if self._ids:
-            self._ownership.enter(self._ids, np.concatenate(self._whose))
-        self._ids = bytearray()
+        if len(self._batch):
+            self._ownership.enter(self._batch.ids, np.concatenate(self._whose))
+        self._batch.clear()
         self._whose.clear()
 
     def close(self) -> None:
@@ -112,7 +111,7 @@ class _Sharing:
             # What is in both maps before was noted as of several when the second one came.
             is_new = ~(others[0] & others[1])
             block, whose = block[is_new], whose[is_new]
-        self._ids += block["id"].tobytes()
+        self._batch.add(block["id"])
         self._whose.append(whose)
 
     def _leave_behind(self, path: Path, owner: int | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.checking import Checking, OnStep
+from virtbackup_async.repository.id_batch import ids_of
 from virtbackup_async.repository.known_damage import (
     KnownDamage,
     MapDamage,
@@ -50,6 +51,6 @@ def _unmended(
                 if error.hint:
                     raise
                 is_damaged = True
-                missing = checking.need(readable_ids(path))
+                missing = checking.need(ids_of(readable_ids(path)))
             if missing or is_damaged:
                 yield map_name(path), MapDamage(content_of_map(path), missing, is_damaged)

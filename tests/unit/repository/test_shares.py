@@ -17,6 +17,7 @@ from virtbackup_async.repository import chunk_maps, shares
 from virtbackup_async.repository.chunk_maps import MapWriter
 from virtbackup_async.repository.chunk_writer import ChunkWriters
 from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, chunk_id
+from virtbackup_async.repository.id_batch import ids_of
 from virtbackup_async.repository.map_format import MapEntry, MapHead, entries_of
 from virtbackup_async.repository.ownership import Ownership
 from virtbackup_async.repository.segments import open_index
@@ -99,7 +100,7 @@ def test_with_very_many_backups_the_numbers_are_longer(tmp_path):
     repository, _ = build(tmp_path, [])
     with closing(open_index(repository)) as index:
         ownership = Ownership(index, 70_000)
-        ownership.enter(IDS[1] + IDS[2], np.array([66_000, 70_001], dtype="u4"))
+        ownership.enter(ids_of(IDS[1] + IDS[2]), np.array([66_000, 70_001], dtype="u4"))
         told = ownership.shares(lambda: None)
     assert told.own_bytes[65_999] == lengths(repository)[IDS[1]]
     assert told.shared_bytes == lengths(repository)[IDS[2]]
