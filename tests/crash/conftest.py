@@ -1,5 +1,8 @@
 """The world that faults happen to, once for all tests, and the option to try all of them."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from faults.table import quick_rows, read_rows
@@ -38,3 +41,10 @@ def world(daemon_of_the_run):
     daemon_of_the_run.ensure_started()
     with open_world(daemon_of_the_run) as world:
         yield world
+
+
+@pytest.fixture
+def memory():
+    """A directory in memory: a repository is made there for each of some hundred deaths."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
