@@ -24,6 +24,7 @@ import anyio
 from anyio.abc import Process
 
 from virtbackup_async.hypervisor.connection import Hypervisor
+from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.nbd_source import NbdReader
 
 _LIBVIRT = {
@@ -161,8 +162,8 @@ def _wrap_exports(points: Points) -> None:
     """What QEMU serves is read in worker threads."""
     original = NbdReader.read
 
-    def read(self: NbdReader, offset: int, target: memoryview) -> None:
-        points.around("read export", original, self, offset, target)
+    def read(self: NbdReader, wanted: Sequence[Wanted]) -> None:
+        points.around("read export", original, self, wanted)
 
     NbdReader.read = read  # type: ignore[method-assign]
 
