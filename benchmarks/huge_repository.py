@@ -189,7 +189,7 @@ def check(target: Path, repository: Repository) -> str:
 def write(_: Path, repository: Repository) -> str:
     """Store a chunk: what a backup that finds one new chunk pays for the rest."""
     with closing(ChunkWriters().open(repository, 0)) as writer:
-        stored = writer.add([(bytes(ID_BYTES), memoryview(b"new"))], threads=1)
+        stored = writer.add({bytes(ID_BYTES): memoryview(b"new")})
         writer.publish()
         return f"{stored} bytes stored"
 

@@ -13,11 +13,13 @@ step, so that a stream which waits for its turn holds no buffers; when the block
 is left, the reading has ended and all buffers are back in the pool.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Protocol
 
 from anyio import ClosedResourceError, EndOfStream, Event, create_memory_object_stream, to_thread
+from msgspec import Struct
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.images.buffers import BufferPool
@@ -30,6 +32,18 @@ from virtbackup_async.model.extent import Extent
 _Planned = tuple[PlannedChunk, ...]
 _Filled = tuple[_Planned, memoryview]
 _Hashed = tuple[tuple[Chunk, ...], memoryview, int]
+
+
+class Batch(Struct, frozen=True):
+    """The chunks of one buffer.
+
+    Attributes:
+        chunks: at least one; their data is valid until it is given back, or the stream is closed.
+        give_back: to be called once, or never; not after the stream was closed.
+    """
+
+    chunks: tuple[Chunk, ...]
+    give_back: Callable[[], None]
 
 
 class DiskStream(Protocol):
@@ -55,7 +69,17 @@ class DiskStream(Protocol):
     def digest(self) -> str: ...
     @property
     def image_fd(self) -> int | None: ...
-    def chunks(self) -> AsyncIterator[Chunk]: ...
+    def chunks(self) -> AsyncIterator[Chunk]:
+        """Give the chunks one by one; each is valid until the next one is asked for."""
+        ...
+
+    async def take(self) -> Batch | None:
+        """Give the chunks of the next buffer, held as long as they are of use; None at the end.
+
+        Who waits for the next ones must not keep others waiting for those that he holds: there may
+        be no other buffer.
+        """
+        ...
 
 
 @asynccontextmanager
@@ -104,7 +128,7 @@ class _ReadAheadStream:
         self._limits = limits
         # By identity: two views of equal bytes are equal.
         self._held: dict[int, memoryview] = {}
-        self._current: memoryview | None = None
+        self._current: Batch | None = None
         self._wanted = Event()
         self._digest = ImageDigest(reader.size_bytes)
         self._digest_text: str | None = None
@@ -128,8 +152,25 @@ class _ReadAheadStream:
 
     async def __anext__(self) -> Chunk:
         while (chunk := next(self._coming, None)) is None:
-            await self._next_buffer()
+            current, self._current = self._current, None
+            if current is not None:
+                current.give_back()
+            self._current = await self.take()
+            if self._current is None:
+                raise StopAsyncIteration
+            self._coming = iter(self._current.chunks)
         return chunk
+
+    async def take(self) -> Batch | None:
+        self._wanted.set()
+        try:
+            chunks, buffer, self.data_bytes = await self._ready.receive()
+        except (EndOfStream, ClosedResourceError):
+            self.data_bytes = self._data_bytes_at_end
+            if self._failure is not None:
+                raise self._failure from None
+            return None
+        return Batch(chunks, partial(self._give_back, buffer))
 
     async def read_ahead(self) -> None:
         """A background task: fill buffers; its errors wait for the consumer."""
@@ -172,20 +213,6 @@ class _ReadAheadStream:
             yield
         except Exception as error:  # noqa: BLE001 -- raised by the consumer's next step
             self._failure = self._failure or error
-
-    async def _next_buffer(self) -> None:
-        current, self._current = self._current, None
-        if current is not None:
-            self._give_back(current)
-        self._wanted.set()
-        try:
-            chunks, self._current, self.data_bytes = await self._ready.receive()
-        except (EndOfStream, ClosedResourceError):
-            self.data_bytes = self._data_bytes_at_end
-            if self._failure is not None:
-                raise self._failure from None
-            raise StopAsyncIteration from None
-        self._coming = iter(chunks)
 
     def _cut(self, planned: _Planned, buffer: memoryview) -> tuple[Chunk, ...]:
         knows_holes = self.data_extents is not None

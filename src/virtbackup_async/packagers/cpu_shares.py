@@ -18,6 +18,8 @@ _MOST_THREADS: Final = 64
 # More of them than threads, because some always wait for their disk.
 _SHARERS_PER_THREAD: Final = 2
 _FEWEST_SHARERS: Final = 4
+# Fewer than anyio has threads: those that wait for what others store must leave some to these.
+_MOST_BATCHES: Final = 16
 
 
 class CpuShares:
@@ -29,17 +31,14 @@ class CpuShares:
         self._places = Semaphore(max(_FEWEST_SHARERS, _SHARERS_PER_THREAD * self._threads))
         self._spares_taken = 0
         self.limiter: Final = CapacityLimiter(self._threads)
+        # What is compressed, and as much that is not yet on the disk.
+        self.batches: Final = Semaphore(min(_MOST_BATCHES, 2 * self._threads + 1))
         self.run_compressors: Final = RunCompressors()
 
     @property
     def most_segments(self) -> int:
         """How many segments one compressor can have: its own and all the spare ones."""
         return self._threads + 1
-
-    @property
-    def threads_each(self) -> int:
-        """How many threads each of those who share now may use: at least one."""
-        return max(1, self._threads // max(1, self._sharers))
 
     @asynccontextmanager
     async def taking_part(self) -> AsyncIterator[None]:

@@ -2,37 +2,35 @@
 
 Opened by ``registry.py``; ``repository_reader.py`` is the way back. Equal chunks are stored once,
 of whatever disk, domain or date they are. Order: packs, index, maps, each durable; then the lease
-is seen to be there, so that no sweep has missed the maps. Disks run side by side.
+is seen to be there, so that no sweep has missed the maps. Disks run side by side; how chunks get
+into the packs is in ``intake.py``.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.background import open_background
-from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import reading
 from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.intake import MappedImage, take_in
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.base_map import BaseMap
 from virtbackup_async.repository.chunk_maps import ChunkMap, MapWriter, open_map
 from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters
-from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
+from virtbackup_async.repository.chunks import CHUNK_BYTES
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.leases import keep_fresh
-from virtbackup_async.repository.map_format import MapEntry, MapHead, entries_of
+from virtbackup_async.repository.map_format import MapHead
 from virtbackup_async.repository.store import make_repository
-
-_Add = Callable[[Chunk, MapWriter], int]
 
 # Of this process: all of its backups.
 _WRITERS = ChunkWriters()
@@ -73,7 +71,7 @@ class RepositoryWriter:
         self._published: list[Path] = []
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
-        image, stored_bytes = await self._take_in(file, stream, self._add, on_progress)
+        image, stored_bytes = await self._take_in(file, stream, None, on_progress)
         await to_thread.run_sync(image.finish)
         return stored_bytes + image.length_bytes
 
@@ -95,8 +93,7 @@ class RepositoryWriter:
         if not isinstance(base, TakenOver):
             message = "a base is one that open_base gave"
             raise TypeError(message)
-        add = partial(self._add_behind, base.map)
-        image, stored_bytes = await self._take_in(file, stream, add, on_progress)
+        image, stored_bytes = await self._take_in(file, stream, base.map, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
         return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
 
@@ -123,38 +120,20 @@ class RepositoryWriter:
             self._chunks.close()
 
     async def _take_in(
-        self, file: str, stream: DiskStream, add: _Add, on_progress: Progress
+        self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
         """Store a stream's chunks; return the map of them, and by how much the packs grew."""
         path = map_path(self._directory, file)
         image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
-        stored_bytes = 0
+        mapped = MappedImage(image, base)
         async with self._cpu.taking_part():
-            async for chunk in stream.chunks():
-                stored_bytes += await to_thread.run_sync(
-                    add, chunk, image, limiter=self._cpu.limiter
-                )
-                on_progress(stream.data_bytes)
+            stored_bytes = await take_in(stream, self._chunks, mapped, self._cpu, on_progress)
         return image, stored_bytes
 
     def _new_map(self, path: Path, size_bytes: int) -> MapWriter:
         image = MapWriter(path, MapHead(self._repository.id, size_bytes))
         self._maps.append(image)
         return image
-
-    def _add(self, chunk: Chunk, image: MapWriter) -> int:
-        pieces = list(_pieces(chunk))
-        stored_bytes = self._chunks.add(
-            [(entry.id, data) for entry, data in pieces], threads=self._cpu.threads_each
-        )
-        image.add(entries_of(entry for entry, _ in pieces))
-        return stored_bytes
-
-    def _add_behind(self, base: BaseMap, chunk: Chunk, image: MapWriter) -> int:
-        """Add what was read behind what is taken over of the image before it."""
-        for entries in base.take_below(chunk.offset // CHUNK_BYTES):
-            image.add(entries)
-        return self._add(chunk, image)
 
 
 class TakenOver:
@@ -194,12 +173,3 @@ def _finish(base: BaseMap, image: MapWriter) -> None:
     for entries in base.take_rest():
         image.add(entries)
     image.finish()
-
-
-def _pieces(chunk: Chunk) -> Iterator[tuple[MapEntry, memoryview]]:
-    """Cut what comes of a stream into the repository's chunks: the leaves are their ids."""
-    first = chunk.offset // CHUNK_BYTES
-    for place, leaf in enumerate(chunk.leaves):
-        number = first + place
-        data = chunk.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
-        yield MapEntry(number, pages_of(number, chunk.ranges), leaf), data

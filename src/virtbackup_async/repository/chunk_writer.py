@@ -3,7 +3,7 @@ r"""Putting chunks into a repository: those that are there already cost a look i
 ::
 
     chunk --hash--> id --known?--> yes: nothing to store; if somebody else is storing it, wait
-                              \--> no: compress, append to a pack
+                              \--> no: pack (compress), store (append to a pack file)
     65536 new chunks: pack durable, then a segment of the index, durable
     finish:           the same, and of those whose chunks we took for present; then the maps;
                       then: is our lease still there?
@@ -12,12 +12,13 @@ One for each backup, called by the packager in worker threads, by all of its dis
 the index names is durable. Memory does not grow with the backup.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Final
 
 import numpy as np
 import zstandard
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import LockHeldError
@@ -81,6 +82,18 @@ def _is_held(known: KnownChunks) -> bool:
     return True
 
 
+class Packed(Struct, frozen=True):
+    """Chunks that nobody had, ready for a pack: they must be stored, soon and without fail.
+
+    Attributes:
+        blobs: by their ids.
+        others: those that somebody else is storing: to be settled when the blobs are stored.
+    """
+
+    blobs: dict[bytes, bytes]
+    others: list[bytes]
+
+
 class ChunkWriter:
     """An open writer; ``publish`` what it stored, then ``close`` it."""
 
@@ -95,12 +108,53 @@ class ChunkWriter:
         self._own: list[Segment] = []
         self._turn = Lock()
 
-    def add(self, chunks: Sequence[tuple[bytes, memoryview]], *, threads: int) -> int:
-        """Store what is not there yet of some chunks. Blocks; several threads may.
+    def add(self, chunks: Mapping[bytes, memoryview]) -> int:
+        """Store what is not there yet of some chunks: the three steps that follow. Blocks."""
+        packed = self.pack(chunks)
+        return self.store(packed) + self.settle(packed.others, chunks)
+
+    def pack(self, chunks: Mapping[bytes, memoryview]) -> Packed:
+        """Claim and compress what is not there yet of some chunks. Blocks; several threads may.
+
+        Until ``store`` has had it, others may wait for it: nothing else may be waited for before.
 
         Args:
-            chunks: each one's id, and its bytes.
-            threads: how many may compress at once.
+            chunks: by their ids.
+
+        Raises:
+            CorruptError: the index is damaged; nothing is claimed.
+        """
+        claim = self._known.claim(chunks, self)
+        try:
+            return Packed(self._blobs({id_: chunks[id_] for id_ in claim.own}), claim.others)
+        except BaseException:
+            self._known.give_up(claim.own)
+            raise
+
+    def store(self, packed: Packed) -> int:
+        """Append what was packed; return how many bytes the packs grew by. Blocks.
+
+        Raises:
+            StorageError: the target is full or failed; others may store what was packed.
+        """
+        blobs = packed.blobs
+        try:
+            with self._turn:
+                places = {id_: self._packs.append(blob) for id_, blob in blobs.items()}
+                self._unindexed |= places
+                self._known.note_stored(places, self)
+                if len(self._unindexed) >= CHUNKS_A_SEGMENT:
+                    self._write_segment()
+        finally:
+            self._known.give_up(blobs)
+        return sum(map(len, blobs.values()))
+
+    def settle(self, others: Iterable[bytes], chunks: Mapping[bytes, memoryview]) -> int:
+        """Wait until others have stored chunks, and store those that they could not. Blocks.
+
+        Args:
+            others: which, of what was packed.
+            chunks: what was packed.
 
         Returns:
             How many bytes the packs grew by.
@@ -109,14 +163,13 @@ class ChunkWriter:
             StorageError: the target is full or failed.
             CorruptError: the index is damaged.
         """
-        data = dict(chunks)
         stored_bytes = 0
-        wanted = list(data)
-        while wanted:
-            claimed = self._known.claim(wanted, self)
-            if claimed:
-                stored_bytes += self._store({id_: data[id_] for id_ in claimed}, threads)
-            wanted = self._known.wait_for_others(wanted)
+        waiting = list(others)
+        while waiting:
+            self._known.wait_for(waiting)
+            packed = self.pack({id_: chunks[id_] for id_ in waiting})
+            stored_bytes += self.store(packed)
+            waiting = packed.others
         return stored_bytes
 
     def are_missing(self, blocks: Iterable[IdField]) -> NDArray[np.bool_]:
@@ -178,26 +231,12 @@ class ChunkWriter:
         finally:
             self._writers.leave(self._known, self)
 
-    def _store(self, claimed: Mapping[bytes, memoryview], threads: int) -> int:
-        try:
-            blobs = self._blobs(claimed, threads)
-            with self._turn:
-                places = {id_: self._packs.append(blob) for id_, blob in blobs.items()}
-                self._unindexed |= places
-                self._known.note_stored(places, self)
-                if len(self._unindexed) >= CHUNKS_A_SEGMENT:
-                    self._write_segment()
-        finally:
-            self._known.give_up(claimed)
-        return sum(map(len, blobs.values()))
-
-    def _blobs(self, claimed: Mapping[bytes, memoryview], threads: int) -> dict[bytes, bytes]:
+    def _blobs(self, chunks: Mapping[bytes, memoryview]) -> dict[bytes, bytes]:
+        if not chunks:
+            return {}
         compressor = zstandard.ZstdCompressor(level=self._level)
-        pieces: list[bytes | bytearray | memoryview[int]] = list(claimed.values())
-        packed = compressor.multi_compress_to_buffer(pieces, threads=threads)
         return {
-            id_: encode_blob(id_, piece, packed[place].tobytes())
-            for place, (id_, piece) in enumerate(claimed.items())
+            id_: encode_blob(id_, data, compressor.compress(data)) for id_, data in chunks.items()
         }
 
     def _write_segment(self) -> None:

@@ -19,6 +19,7 @@ from threading import Condition, Lock
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from virtbackup_async.repository.condemned import read_condemned
@@ -45,6 +46,18 @@ class Storer(Protocol):
     def discard(self) -> None: ...
 
 
+class Claim(Struct, frozen=True):
+    """What somebody wants to be there, but for what is there already.
+
+    Attributes:
+        own: what nobody has, or is about to have: to be stored by who made the claim.
+        others: what is being stored right now: to be waited for, and then claimed again.
+    """
+
+    own: list[bytes] = field(default_factory=list)
+    others: list[bytes] = field(default_factory=list)
+
+
 class KnownChunks:
     """What is known, under a lease; for several threads. ``close`` it.
 
@@ -67,14 +80,21 @@ class KnownChunks:
         self._turn = Condition()
         self._keeping_open = Lock()
 
-    def claim(self, ids: Iterable[bytes], storer: Storer) -> list[bytes]:
-        """Return those chunks that nobody has, or is about to have: they are the caller's to store.
+    def claim(self, ids: Iterable[bytes], storer: Storer) -> Claim:
+        """Claim those of some chunks, each named once, that are not there.
 
         Raises:
-            CorruptError: the index is damaged.
+            CorruptError: the index is damaged; nothing is claimed.
         """
+        claim = Claim()
         with self._turn:
-            return [id_ for id_ in ids if self._claim(id_, storer)]
+            try:
+                for id_ in ids:
+                    self._claim(id_, storer, claim)
+            except BaseException:
+                self._give_up(claim.own)
+                raise
+        return claim
 
     def note_stored(self, ids: Iterable[bytes], storer: Storer) -> None:
         """Say that what was claimed is in a pack."""
@@ -85,22 +105,15 @@ class KnownChunks:
     def give_up(self, ids: Iterable[bytes]) -> None:
         """Let others store what was claimed, unless it was stored."""
         with self._turn:
-            for id_ in filter(self._is_being_stored, ids):
-                del self._coming[id_]
-            self._turn.notify_all()
+            self._give_up(ids)
 
-    def wait_for_others(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Wait for whoever is storing some of these chunks right now. Blocks for moments.
+    def wait_for(self, others: Collection[bytes]) -> None:
+        """Wait for chunks that others were storing: stored by now, or given up. Blocks for moments.
 
-        Whoever waits has stored all that is claimed to him: so nobody waits for a waiter.
-
-        Returns:
-            Those that were waited for: stored by now, or given up.
+        Nothing that is claimed may have to wait for the caller: so nobody waits for a waiter.
         """
         with self._turn:
-            others = list(filter(self._is_being_stored, ids))
             self._turn.wait_for(lambda: not any(map(self._is_being_stored, others)))
-            return others
 
     def note_indexed(self, ids: Collection[bytes], segment: Segment, storer: Storer) -> None:
         """Say that all that ``storer`` has stored is in a segment, and durable."""
@@ -143,17 +156,23 @@ class KnownChunks:
             self._index.close()
             self.lease.release()
 
-    def _claim(self, id_: bytes, storer: Storer) -> bool:
+    def _claim(self, id_: bytes, storer: Storer, claim: Claim) -> None:
         if id_ not in self._coming:
-            if self._index.find(id_, self._condemned) is not None:
-                return False
-            self._coming[id_] = None
-            return True
+            if self._index.find(id_, self._condemned) is None:
+                self._coming[id_] = None
+                claim.own.append(id_)
+            return
         holder = self._coming[id_]
-        if holder is not None and holder is not storer:
+        if holder is None:
+            claim.others.append(id_)
+        elif holder is not storer:
             holder.is_relied_on = True
             storer.relies_on.add(holder)
-        return False
+
+    def _give_up(self, ids: Iterable[bytes]) -> None:
+        for id_ in filter(self._is_being_stored, ids):
+            del self._coming[id_]
+        self._turn.notify_all()
 
     def _is_being_stored(self, id_: bytes) -> bool:
         return id_ in self._coming and self._coming[id_] is None

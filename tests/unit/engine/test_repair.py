@@ -257,7 +257,7 @@ async def test_what_a_running_backup_has_written_is_left_to_it(site):
     await site.back_up([1])
     writer = ChunkWriters().open(site.repository, 1)
     data = content([5])
-    writer.add([(chunk_id(data), memoryview(data))], threads=1)
+    writer.add({chunk_id(data): memoryview(data)})
     writer.publish()
     pack = max(site.packs, key=lambda path: path.stat().st_mtime_ns)
     flip(pack, pack.stat().st_size - 1)

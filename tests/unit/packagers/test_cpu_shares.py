@@ -5,14 +5,6 @@ import anyio
 from virtbackup_async.packagers.cpu_shares import CpuShares
 
 
-async def test_one_alone_has_all_threads_and_two_share_them():
-    shares = CpuShares(4)
-    async with shares.taking_part():
-        assert shares.threads_each == 4
-        async with shares.taking_part():
-            assert shares.threads_each == 2
-
-
 async def test_only_so_many_take_part_at_once():
     shares, now, most = CpuShares(2), 0, 0
 

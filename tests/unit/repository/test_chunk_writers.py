@@ -49,7 +49,7 @@ def writers(repository):
 def add(writer, *numbers):
     """Store chunks, and return by how many bytes the packs grew."""
     images = [memoryview(content([number])) for number in numbers]
-    return writer.add([(chunk_id(image), image) for image in images], threads=1)
+    return writer.add({chunk_id(image): image for image in images})
 
 
 async def test_two_equal_disks_that_are_backed_up_at_once_store_each_chunk_once(place, tmp_path):
@@ -132,13 +132,31 @@ def test_what_one_could_not_store_the_other_stores(place, writers):
     assert add(good, 1) > 0
 
 
+def test_what_was_given_up_before_anybody_waited_is_stored_all_the_same(
+    place, writers, monkeypatch
+):
+    failing, good, _ = writers
+    chunks = {chunk_id(content([1])): memoryview(content([1]))}
+    given_up, packed = failing.pack(chunks), good.pack(chunks)
+    assert (packed.blobs, packed.others) == ({}, list(chunks))
+    with monkeypatch.context() as patched:
+        patched.setattr(pack_writer, "write_all", full)
+        with pytest.raises(StorageError):
+            failing.store(given_up)
+    assert good.store(packed) == 0
+    assert good.settle(packed.others, chunks) > 0
+    good.publish()
+    assert place.indexed() == list(chunks)
+
+
+def full(fd, data, path):
+    raise StorageError("target is full")
+
+
 def test_after_a_failed_write_nothing_is_called_durable(place, writers, monkeypatch):
     failing, good, _ = writers
     add(failing, 1)
     add(good, 1)
-
-    def full(fd, data, path):
-        raise StorageError("target is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(pack_writer, "write_all", full)

@@ -170,7 +170,7 @@ def test_a_batch_takes_any_block():
 def test_a_writer_counts_on_what_it_has_published(tmp_path):
     with closing(ChunkWriters().open(make_repository(tmp_path), 1)) as writer:
         data = memoryview(b"x" * 100)
-        writer.add([(chunk_id(data), data)], threads=1)
+        writer.add({chunk_id(data): data})
         writer.publish()
         ids = [bytes(32), chunk_id(data)]
         assert writer.are_missing(iter([field_of(ids)])).tolist() == [True, False]

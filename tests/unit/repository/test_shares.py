@@ -44,7 +44,7 @@ def build(target, backups):
     """A repository with all chunks, and the backups' maps; their owners."""
     repository = make_repository(target)
     with closing(ChunkWriters().open(repository, 1)) as writer:
-        writer.add([(IDS[number], data) for number, data in CHUNKS.items()], threads=1)
+        writer.add({IDS[number]: data for number, data in CHUNKS.items()})
         writer.publish()
     (target / "web").mkdir()
     owners = {}

@@ -26,7 +26,7 @@ from virtbackup_async.repository.sweep import sweep
 
 
 def named(data):
-    return chunk_id(data), memoryview(data)
+    return {chunk_id(data): memoryview(data)}
 
 
 def run_sweep(place):
@@ -112,12 +112,12 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     await place.back_up("a", data)
     place.remove("a")
     writer = open_in_new_process(place)
-    assert writer.add([named(content([1]))], threads=1) == 0, "it is there already"
+    assert writer.add(named(content([1]))) == 0, "it is there already"
     swept = run_sweep(place)
     assert (swept.freed_bytes, swept.waiting_bytes) == (0, swept.stored_bytes)
     # A writer that comes now does not count on what is condemned.
     late = open_in_new_process(place)
-    assert late.add([named(content([2]))], threads=1) > 0
+    assert late.add(named(content([2]))) > 0
     assert run_sweep(place).freed_bytes == 0
     writer.close()
     assert run_sweep(place).freed_bytes > 0, "the late one is not waited for"

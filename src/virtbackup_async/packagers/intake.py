@@ -1,0 +1,146 @@
+"""What a disk stream brings, on its way into a repository: packed side by side, stored in order.
+
+::
+
+    stream   | batch 0 | batch 1 | batch 2 | ...      a buffer each
+    threads    pack      pack      pack               a bounded number at once
+    pack     [chunks of 0][chunks of 1]...            and their entries into the map
+             settle: wait for chunks that others are storing, in whatever order
+
+Called by ``repository.py`` for each image. Invariants: a batch that is packed gets stored, and
+until then waits for nothing but those before it; whatever else it has to wait for comes after that.
+So no two disks wait for each other, whatever they have in common. When ``take_in`` is left, by
+whatever way, nothing of it is under way, and nothing is claimed.
+"""
+
+from collections.abc import Iterator
+
+from anyio import CancelScope, Event, to_thread
+from anyio.abc import TaskGroup
+from msgspec import Struct
+
+from virtbackup_async.images.background import open_background
+from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.stream import Batch, DiskStream
+from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.repository.base_map import BaseMap
+from virtbackup_async.repository.chunk_maps import MapWriter
+from virtbackup_async.repository.chunk_writer import ChunkWriter, Packed
+from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
+from virtbackup_async.repository.map_format import MapEntry, entries_of
+
+
+class MappedImage(Struct, frozen=True):
+    """The map that is being made of an image, and the one that the rest is taken over from."""
+
+    image: MapWriter
+    base: BaseMap | None
+
+    def add(self, chunks: tuple[Chunk, ...]) -> None:
+        """Add what was read, behind what is taken over of the image before it. Blocks."""
+        for chunk in chunks:
+            if self.base is not None:
+                for entries in self.base.take_below(chunk.offset // CHUNK_BYTES):
+                    self.image.add(entries)
+            self.image.add(entries_of(_entries(chunk)))
+
+
+async def take_in(
+    stream: DiskStream,
+    chunks: ChunkWriter,
+    mapped: MappedImage,
+    cpu: CpuShares,
+    on_progress: Progress,
+) -> int:
+    """Store what a stream brings and map it; return by how many bytes the packs grew.
+
+    Raises:
+        StorageError: the target is full or failed.
+        CorruptError: the index is damaged.
+        VirtBackupError: of the stream.
+    """
+    async with open_background() as tasks:
+        intake = _Intake(chunks, mapped, cpu, tasks)
+        while (batch := await stream.take()) is not None:
+            await intake.put(batch)
+            on_progress(stream.data_bytes)
+        await intake.finish()
+    return intake.stored_bytes
+
+
+class _Intake:
+    def __init__(
+        self, chunks: ChunkWriter, mapped: MappedImage, cpu: CpuShares, tasks: TaskGroup
+    ) -> None:
+        self.stored_bytes = 0
+        self._chunks = chunks
+        self._mapped = mapped
+        self._cpu = cpu
+        self._tasks = tasks
+        self._last_is_stored = Event()
+        self._last_is_stored.set()
+        self._on_their_way = 0
+        self._one_has_ended = Event()
+        self._failure: Exception | None = None
+
+    async def put(self, batch: Batch) -> None:
+        """Begin to store a batch as soon as there are not too many on their way."""
+        await self._cpu.batches.acquire()
+        self._on_their_way += 1
+        before, self._last_is_stored = self._last_is_stored, Event()
+        self._tasks.start_soon(
+            self._take, batch, before, self._last_is_stored, name="store a batch"
+        )
+        self._raise_failure()
+
+    async def finish(self) -> None:
+        """Wait for all that are on their way."""
+        while self._on_their_way:
+            self._one_has_ended = Event()
+            await self._one_has_ended.wait()
+        self._raise_failure()
+
+    async def _take(self, batch: Batch, before: Event, is_stored: Event) -> None:
+        try:
+            # To its end: others may wait for what is claimed.
+            with CancelScope(shield=True):
+                await self._pack_and_store(batch, before, is_stored)
+        except Exception as error:  # noqa: BLE001 -- raised by the next put or finish
+            self._failure = self._failure or error
+        finally:
+            is_stored.set()
+            batch.give_back()
+            self._cpu.batches.release()
+            self._on_their_way -= 1
+            self._one_has_ended.set()
+
+    async def _pack_and_store(self, batch: Batch, before: Event, is_stored: Event) -> None:
+        data = {id_: piece for chunk in batch.chunks for id_, piece in _pieces(chunk)}
+        packed = await to_thread.run_sync(self._chunks.pack, data, limiter=self._cpu.limiter)
+        await before.wait()
+        self.stored_bytes += await to_thread.run_sync(self._store, packed, batch)
+        is_stored.set()
+        if packed.others:
+            settled = await to_thread.run_sync(self._chunks.settle, packed.others, data)
+            self.stored_bytes += settled
+
+    def _store(self, packed: Packed, batch: Batch) -> int:
+        stored_bytes = self._chunks.store(packed)
+        self._mapped.add(batch.chunks)
+        return stored_bytes
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _pieces(chunk: Chunk) -> Iterator[tuple[bytes, memoryview]]:
+    """Cut what comes of a stream into the repository's chunks: the leaves are their ids."""
+    for place, leaf in enumerate(chunk.leaves):
+        yield leaf, chunk.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
+
+
+def _entries(chunk: Chunk) -> Iterator[MapEntry]:
+    for number, leaf in enumerate(chunk.leaves, chunk.offset // CHUNK_BYTES):
+        yield MapEntry(number, pages_of(number, chunk.ranges), leaf)
