@@ -40,6 +40,8 @@ _LIBVIRT = {
     "blockJobInfo": "blockJobInfo",
     "blockJobAbort": "pivot",
     "_set_source": "updateDeviceFlags",
+    "recall": "recall checkpoint",
+    "delete": "delete checkpoint",
 }
 _ONCE = ("getTime", "blockJobInfo", "abortJob", "read ")
 _DEV = re.compile(r"(?:[-_])(?P<dev>vd[a-z]|nvram)\.")

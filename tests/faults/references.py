@@ -69,3 +69,11 @@ def _copy_raw(image: Path, copy: Path) -> Path:
     raw = copy.with_suffix(".raw")
     run("qemu-img", "convert", "-U", "-f", image.suffix[1:], "-O", "raw", image, raw)
     return raw
+
+
+def difference(found: bytes, expected: bytes) -> str:
+    """Say where two images differ first."""
+    if len(found) != len(expected):
+        return f"{len(found)} bytes, not {len(expected)}"
+    at = next(n for n, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
+    return f"byte {at} is {found[at]}, not {expected[at]}"

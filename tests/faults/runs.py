@@ -23,6 +23,7 @@ from lab.domains import LabDomain
 from virtbackup_async.repository.layout import DIRECTORY
 
 UNDO = ("clean", "-b")
+INCREMENTAL = "backup, incremental"
 _SNAPSHOT = "after snapshotCreateXML"
 _TARGET_MIB = 24
 _SCRATCH_MIB = 8
@@ -68,6 +69,7 @@ class Fault:
         self.restored = directory / "restored"
         self.config = configure(directory, world, self.domain.name, **self.scenario.group)
         self.references = References(world, self.domain, directory)
+        self._older_checkpoints = world.checkpoints(self.domain)
 
     def record(self) -> list[str]:
         """Return the points that the command passes undisturbed, in order."""
@@ -136,14 +138,33 @@ class Fault:
         let_hours_pass(self.target)
         self._succeed(*UNDO)
         self.world.assert_at_home(self.domain)
-        listed = self._succeed("list", "--json").out.splitlines()
-        events = [json.loads(line) for line in listed]
-        backups = [event["backup"] for event in events if event["event"] == "backup"]
-        assert not [event for event in events if event["event"] == "warning"]
+        backups = self._listed()
         self._assert_only(backups)
+        self._assert_checkpoints_of(backups)
         for backup in backups:
             self._check_restored(backup)
         return backups
+
+    def _listed(self) -> list[str]:
+        listed = self._succeed("list", "--json").out.splitlines()
+        events = [json.loads(line) for line in listed]
+        assert not [event for event in events if event["event"] == "warning"]
+        return sorted(event["backup"] for event in events if event["event"] == "backup")
+
+    def _assert_checkpoints_of(self, backups: Sequence[str]) -> None:
+        """libvirt knows the newest's checkpoint, and none that was made since for no backup."""
+        known = self.world.checkpoints(self.domain) - self._older_checkpoints
+        named = [self._checkpoints_of(backup) for backup in backups]
+        left = known.difference(*named)
+        assert not left, f"left: checkpoints {left}"
+        lost = named[-1] - known if named else set()
+        assert not lost, f"there is nothing to go on from: {lost}"
+
+    def _checkpoints_of(self, backup: str) -> set[str]:
+        path = self.target / self.domain.name / f"{backup}.json"
+        images = json.loads(path.read_text())["images"].values()
+        readings = [image["reading"] for image in images if image.get("reading")]
+        return {reading["checkpoint"] for reading in readings if reading.get("checkpoint")}
 
     def _assert_only(self, backups: Sequence[str]) -> None:
         """Nothing but those backups is in the target, and without any a repository has no data."""
@@ -169,6 +190,15 @@ class Fault:
         else:
             self._succeed("backup")
             self.world.assert_at_home(self.domain)
+            if self.row.scenario == INCREMENTAL:
+                self._check_next()
+
+    def _check_next(self) -> None:
+        """What was backed up after all that is right, and the checkpoint is its alone."""
+        newest = self._listed()[-1]
+        self._assert_checkpoints_of([newest])
+        del self.references.taken[:-1]
+        self._check_restored(newest)
 
     def _check_restore_again(self) -> None:
         """What has its name is whole, and stays; what has none does not stand in the way."""
@@ -241,7 +271,7 @@ SCENARIOS = {
     "backup, shut off, tar.gz": Scenario(attrgetter("at_rest"), group=_TAR_GZ),
     "backup, no agent": Scenario(attrgetter("plain"), group=_DIRECTORY),
     "backup, pull": Scenario(attrgetter("live"), group={**_PULL, **_DIRECTORY, "quiesce": True}),
-    "backup, incremental": Scenario(
+    INCREMENTAL: Scenario(
         attrgetter("plain"), prepare=_back_up_once, group={**_PULL, "packager": "repository"}
     ),
     "backup, pull, no agent": Scenario(attrgetter("plain"), group={**_PULL, **_DIRECTORY}),

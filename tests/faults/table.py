@@ -22,7 +22,7 @@ _WRITTEN = re.compile("before sync (package|part|temporary)")
 
 # Of a backup that differs from another in some steps only, those.
 _PACKAGE = re.compile("package|definition")
-_INCREMENTAL = re.compile("link|backupBegin|export|abortJob|index|rename definition")
+_INCREMENTAL = re.compile("link|backupBegin|export|abortJob|index|rename definition|checkpoint")
 _STEPS = {
     "backup, incremental": _INCREMENTAL,
     "backup, running, tar.gz": _PACKAGE,
@@ -39,7 +39,10 @@ _OTHERS = (
 )  # fmt: skip
 _DEATHS = {
     "backup, no agent": _OTHERS,
-    "backup, incremental": (*_KILLED, "killed, domain destroyed", "target full"),
+    "backup, incremental": (
+        *_KILLED, "libvirtd killed", "killed, libvirtd killed", "killed, domain destroyed",
+        "target full",
+    ),
     "backup, pull, no agent": _OTHERS,
     "backup, shut off": (*_KILLED, "libvirtd killed", "target full"),
     "backup, flash memory": (*_KILLED, "domain destroyed", "target full"),
@@ -67,7 +70,10 @@ _QUICK = {
     "backup, shut off, tar.gz": "create package",
     "backup, no agent": ".*",
     "backup, pull": "fsFreeze|backupBegin|fsThaw|read export|abortJob|rename definition",
-    "backup, incremental": "backupBegin|rename index|link map vdb|rename definition",
+    "backup, incremental": (
+        "backupBegin|read export|abortJob|rename index|link map vdb|rename definition"
+        "|delete checkpoint"
+    ),
     "backup, pull, no agent": "rename pending|backupBegin|read export|abortJob|sync package vda",
     "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",

@@ -91,6 +91,9 @@ class World:
         domain.qemu_io("vdb", f"write -f -P {self.turn} {offset_mib}M 64k")
         self.written[domain.name, offset_mib] = bytes([self.turn]) * 65536
 
+    def checkpoints(self, domain: LabDomain) -> set[str]:
+        return set(self.daemon.virsh("checkpoint-list", domain.name, "--name").split())
+
     def assert_written(self, domain: LabDomain) -> None:
         """The raw image itself holds what was written last, everywhere."""
         for (name, offset_mib), data in self.written.items():
