@@ -11,7 +11,7 @@ A buffer may hold several such, of places in the image that are far apart. The b
 ``stream.py``, in worker threads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -22,6 +22,14 @@ from virtbackup_async.model.extent import Extent
 
 Wanted = tuple[int, memoryview]
 """Where in an image, and the memory to be filled with what is there."""
+
+
+KnownLeaf = Callable[[int], bytes | None]
+"""Gives the leaf of the piece at an offset, if the source has hashed all of it; asked once."""
+
+
+def no_leaf(_offset: int) -> None:
+    """Know of no piece: of sources that hash nothing."""
 
 
 class Chunk(Struct, frozen=True):
@@ -69,7 +77,12 @@ def fill(buffer: memoryview, planned: Sequence[PlannedChunk], reader: ImageReade
 
 
 def cut(
-    buffer: memoryview, planned: Sequence[PlannedChunk], digest: ImageDigest, *, knows_holes: bool
+    buffer: memoryview,
+    planned: Sequence[PlannedChunk],
+    digest: ImageDigest,
+    *,
+    knows_holes: bool,
+    known_leaf: KnownLeaf = no_leaf,
 ) -> tuple[Chunk, ...]:
     """Hash what ``buffer`` was filled with; give the chunks of it that are not all zeros.
 
@@ -78,11 +91,12 @@ def cut(
         planned: what that was.
         digest: gets the leaves.
         knows_holes: whether the planned ranges tell holes; if not, pages of zeros are such.
+        known_leaf: spares the hashing of pieces that the source has hashed.
     """
     return tuple(
         chunk
         for whole, data in _places(buffer, planned)
-        for chunk in _cut(whole, data, digest, knows_holes=knows_holes)
+        for chunk in _cut(whole, data, digest, known_leaf, knows_holes=knows_holes)
     )
 
 
@@ -97,9 +111,14 @@ def _places(
 
 
 def _cut(
-    planned: PlannedChunk, data: memoryview, digest: ImageDigest, *, knows_holes: bool
+    planned: PlannedChunk,
+    data: memoryview,
+    digest: ImageDigest,
+    known_leaf: KnownLeaf,
+    *,
+    knows_holes: bool,
 ) -> Iterator[Chunk]:
-    for start, end, leaves in _runs_of_data(data, planned.offset, digest):
+    for start, end, leaves in _runs_of_data(data, planned.offset, digest, known_leaf):
         run = PlannedChunk(planned.offset + start, end - start, ())
         part = data[start:end]
         ranges = _within(planned.ranges, run) if knows_holes else find_data(run, part)
@@ -107,14 +126,14 @@ def _cut(
 
 
 def _runs_of_data(
-    data: memoryview, offset: int, digest: ImageDigest
+    data: memoryview, offset: int, digest: ImageDigest, known_leaf: KnownLeaf
 ) -> Iterator[tuple[int, int, list[bytes]]]:
     """Yield start, end and leaves of neighbouring pieces in ``data`` that are not all zeros."""
     run_start = 0
     leaves: list[bytes] = []
     for start in range(0, len(data), LEAF_BYTES):
         leaf_data = data[start : start + LEAF_BYTES]
-        leaf = leaf_of(leaf_data)
+        leaf = known_leaf(offset + start) or leaf_of(leaf_data)
         digest.add(offset + start, leaf)
         if leaf != zero_leaf_of(len(leaf_data)):
             if not leaves:

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Chunk, ImageReader, cut, fill
+from virtbackup_async.images.chunks import Chunk, ImageReader, KnownLeaf, cut, fill, no_leaf
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PlannedChunk, data_length, plan_buffers
 from virtbackup_async.images.rate_limit import RateLimit, keep_to
@@ -83,13 +83,14 @@ class DiskStream(Protocol):
 
 
 @asynccontextmanager
-async def open_stream(
+async def open_stream(  # noqa: PLR0913 -- all that a source tells of itself
     reader: ImageReader,
     buffers: BufferPool,
     name: str,
     *,
     image_fd: int | None = None,
     limits: Sequence[RateLimit] = (),
+    known_leaf: KnownLeaf = no_leaf,
 ) -> AsyncIterator[DiskStream]:
     """Read ``reader`` ahead of the consumer.
 
@@ -99,8 +100,9 @@ async def open_stream(
         name: of the tasks.
         image_fd: see ``DiskStream``.
         limits: how fast it may be read; shared with other streams.
+        known_leaf: of what ``reader`` has read, for sources that hash as they read.
     """
-    stream = _ReadAheadStream(reader, buffers, image_fd, limits)
+    stream = _ReadAheadStream(reader, buffers, image_fd, limits, known_leaf)
     try:
         async with open_background() as tasks:
             tasks.start_soon(stream.read_ahead, name=f"read {name}")
@@ -117,6 +119,7 @@ class _ReadAheadStream:
         buffers: BufferPool,
         image_fd: int | None,
         limits: Sequence[RateLimit],
+        known_leaf: KnownLeaf,
     ) -> None:
         self.image_fd = image_fd
         self.size_bytes = reader.size_bytes
@@ -126,6 +129,7 @@ class _ReadAheadStream:
         self._reader = reader
         self._buffers = buffers
         self._limits = limits
+        self._known_leaf = known_leaf
         # By identity: two views of equal bytes are equal.
         self._held: dict[int, memoryview] = {}
         self._current: Batch | None = None
@@ -216,7 +220,9 @@ class _ReadAheadStream:
 
     def _cut(self, planned: _Planned, buffer: memoryview) -> tuple[Chunk, ...]:
         knows_holes = self.data_extents is not None
-        return cut(buffer, planned, self._digest, knows_holes=knows_holes)
+        return cut(
+            buffer, planned, self._digest, knows_holes=knows_holes, known_leaf=self._known_leaf
+        )
 
     def _give_back(self, buffer: memoryview) -> None:
         del self._held[id(buffer)]

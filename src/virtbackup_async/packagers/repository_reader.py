@@ -6,9 +6,11 @@ before the first byte of its disk is read.
 
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from anyio import CancelScope, to_thread
 
@@ -20,7 +22,7 @@ from virtbackup_async.packagers.corrupt import file_names, reading
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.chunk_maps import ChunkMap, data_extents, open_map
 from virtbackup_async.repository.chunk_reader import ChunkReader
-from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.chunks import CHUNK_BYTES, length_of
 from virtbackup_async.repository.map_format import MapEntry
 from virtbackup_async.repository.pack_format import Data
 from virtbackup_async.repository.store import find_repository
@@ -28,6 +30,14 @@ from virtbackup_async.repository.store import find_repository
 _SUFFIX = ".map"
 _THREADS = min(8, os.cpu_count() or 1)
 _ZEROS = bytes(CHUNK_BYTES)
+
+
+class _Piece(NamedTuple):
+    """Memory to be filled: from which chunk, and from where in it on."""
+
+    number: int
+    start: int
+    target: memoryview
 
 
 @asynccontextmanager
@@ -62,7 +72,9 @@ class RepositoryReader:
         path = map_path(self._directory, file)
         image = await to_thread.run_sync(self._open_image, path)
         try:
-            async with open_stream(image, self._buffers, file) as stream:
+            async with open_stream(
+                image, self._buffers, file, known_leaf=image.known_leaf
+            ) as stream:
                 yield stream
         finally:
             image.close()
@@ -110,32 +122,40 @@ class _MappedImage:
         self._map = chunk_map
         self._chunks = chunks
         self._threads = threads
-        self._last: tuple[int, Future[Data]] | None = None
+        self._checked: dict[int, bytes] = {}
         self.size_bytes = chunk_map.head.size_bytes
         self.data_extents = data_extents(chunk_map.entries(), self.size_bytes)
 
     def read(self, wanted: Sequence[Wanted]) -> None:
-        pieces = [piece for offset, target in wanted for piece in _pieces(offset, target)]
-        coming = [self._submit(number) for number, _, _ in pieces]
-        # All of them, even if one fails: nothing may be under way when the packs are closed.
+        coming = [
+            self._threads.submit(self._read, number, self._map.entry(number), list(pieces))
+            for number, pieces in groupby(_pieces(wanted), key=lambda piece: piece.number)
+        ]
+        # All of them, even if one fails: they write to the buffer, and read the packs.
         wait(coming)
-        for (number, start, piece), chunk in zip(pieces, coming, strict=True):
-            data = memoryview(chunk.result())[start : start + len(piece)]
-            if len(data) < len(piece):
-                raise CorruptError(f"chunk {number} of {self._map.path} is too short")
-            piece[:] = data
+        for chunk in coming:
+            chunk.result()
+
+    def known_leaf(self, offset: int) -> bytes | None:
+        """Return the leaf of a piece that was read, whole, and held against it; once."""
+        return self._checked.pop(offset // CHUNK_BYTES, None)
 
     def close(self) -> None:
         self._map.close()
 
-    def _submit(self, number: int) -> Future[Data]:
-        """Begin to read a chunk, unless it is the last one: it may be asked for piece by piece."""
-        if self._last is None or self._last[0] != number:
-            entry = self._map.entry(number)
-            self._last = number, self._threads.submit(self._read, number, entry)
-        return self._last[1]
+    def _read(self, number: int, entry: MapEntry | None, pieces: Sequence[_Piece]) -> None:
+        """Fill the pieces of a chunk."""
+        data = memoryview(self._content(number, entry))
+        for piece in pieces:
+            content = data[piece.start : piece.start + len(piece.target)]
+            if len(content) < len(piece.target):
+                raise CorruptError(f"chunk {number} of {self._map.path} is too short")
+            piece.target[:] = content
+        whole = length_of(number, self.size_bytes)
+        if entry is not None and len(pieces) == 1 and len(pieces[0].target) == len(data) == whole:
+            self._checked[number] = entry.id
 
-    def _read(self, number: int, entry: MapEntry | None) -> Data:
+    def _content(self, number: int, entry: MapEntry | None) -> Data:
         if entry is None:
             # Between two extents that were joined because there are too many.
             return _ZEROS
@@ -145,14 +165,15 @@ class _MappedImage:
             raise _lost(self._map.path, number, error) from error
 
 
-def _pieces(offset: int, target: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Give the chunks that ``target`` is of: number, where in the chunk, and the place for it."""
-    while target:
-        number, start = divmod(offset, CHUNK_BYTES)
-        piece = target[: CHUNK_BYTES - start]
-        yield number, start, piece
-        offset += len(piece)
-        target = target[len(piece) :]
+def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Piece]:
+    """Cut what is wanted where chunks begin."""
+    for offset, target in wanted:
+        done = 0
+        while done < len(target):
+            number, start = divmod(offset + done, CHUNK_BYTES)
+            piece = target[done : done + CHUNK_BYTES - start]
+            yield _Piece(number, start, piece)
+            done += len(piece)
 
 
 def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:

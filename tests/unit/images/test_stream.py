@@ -12,6 +12,7 @@ from page_cache import cached_bytes, drop_from_cache
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.images import source
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
+from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import open_stream
@@ -293,3 +294,20 @@ def test_reading_goes_on_where_direct_reads_are_refused(cold):
         reader.read([(offset, target)])
         assert target == cold.read_bytes()[offset : offset + MIB]
     reader.close()
+
+
+async def test_what_the_source_has_hashed_is_not_hashed_again(buffers):
+    asked = []
+
+    def known_leaf(offset):
+        asked.append(offset)
+        return bytes(32) if offset == LEAF_BYTES else None
+
+    async with open_stream(Reader(1), buffers, "vda", known_leaf=known_leaf) as stream:
+        (leaves,) = [chunk.leaves async for chunk in stream.chunks()]
+    hashed = leaf_of(b"\1" * LEAF_BYTES)
+    assert leaves == (hashed, bytes(32), hashed, hashed)
+    assert asked == [0, LEAF_BYTES, 2 * LEAF_BYTES, 3 * LEAF_BYTES]
+    digest = ImageDigest(MIB)
+    digest.add(0, b"".join(leaves))
+    assert stream.digest == digest.finish()
