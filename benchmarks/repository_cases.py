@@ -15,30 +15,33 @@ from benchmarks.world import MIB, QUICK, World, gather_files, paused, start_paus
 from lab.disks import DiskSpec
 
 FIRST, TWIN, BOTH = "one guest", "its twin", "both"
+CLONED, SHUFFLED = "twins repository", "shuffled twins repository"
 QUICK_CHUNKS = 1_000_000
 _ALIKE = 0.8
 
 
 def twins(bench: Bench) -> None:
-    """Two guests of one distribution: most files the same, laid out in another order."""
-    with _twins(bench.world) as names:
-        contenders = [
-            by.our_backup(
-                bench.world,
-                Work(f"twins-{title}", "repository", {"all": list(hosts)}),
-                title,
+    """Two guests of one distribution: most files the same, laid out alike, or in another order."""
+    for title, order in ((CLONED, 1), (SHUFFLED, -1)):
+        with _twins(bench.world, order) as names:
+            contenders = [
+                by.our_backup(
+                    bench.world,
+                    Work(f"twins-{order}-{contender}", "repository", {"all": list(hosts)}),
+                    contender,
+                )
+                for contender, hosts in ((FIRST, names[:1]), (TWIN, names[1:]), (BOTH, names))
+            ]
+            about = (
+                f"Two paused guests, each a file system of {bench.world.sizes.vda // 2} MiB of "
+                f"files: {_ALIKE:.0%} the same ones in both, copied in "
+                f"{'the same' if order == 1 else 'another'} order, and the rest its own."
             )
-            for title, hosts in ((FIRST, names[:1]), (TWIN, names[1:]), (BOTH, names))
-        ]
-        about = (
-            f"Two paused guests, each a file system of {bench.world.sizes.vda // 2} MiB of files: "
-            f"{_ALIKE:.0%} the same ones in both, copied in another order, and the rest its own."
-        )
-        bench.run("twins repository", about, contenders, rounds=1)
+            bench.run(title, about, contenders, rounds=1)
 
 
 @contextmanager
-def _twins(world: World) -> Iterator[list[str]]:
+def _twins(world: World, order: int) -> Iterator[list[str]]:
     say("making two guests of the same files")
     place = world.place / "content-twins"
     mib = world.sizes.vda // 2
@@ -49,7 +52,7 @@ def _twins(world: World) -> Iterator[list[str]]:
     own = [files[alike::2], files[alike + 1 :: 2]]
     try:
         for tree, chosen in zip(
-            trees, (files[:alike] + own[0], own[1] + files[:alike][::-1]), strict=True
+            trees, (files[:alike] + own[0], (files[:alike] + own[1])[::order]), strict=True
         ):
             _lay_out(tree, chosen)
         disks = [DiskSpec("vda", size_bytes=4 * mib * MIB, content=tree) for tree in trees]
