@@ -2,7 +2,7 @@
 
 ::
 
-    scripts/bench                     all of it, into docs/benchmarks/ (a quarter of an hour)
+    scripts/bench                     all of it, into docs/benchmarks/ (an hour)
     scripts/bench --quick             little data, two rounds, into a temporary directory
     scripts/bench --only zstd --only sparse --runs 5 --output DIR
 """
