@@ -3,7 +3,7 @@
 ::
 
     scripts/bench                     all of it, into docs/benchmarks/ (an hour)
-    scripts/bench --quick             little data, two rounds, into a temporary directory
+    scripts/bench --quick             little data, one round, into a temporary directory
     scripts/bench --only zstd --only sparse --runs 5 --output DIR
 """
 
@@ -30,7 +30,7 @@ from benchmarks.targets import judge
 from benchmarks.world import QUICK, Sizes, open_guest, open_world
 
 _DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
-_RUNS, _QUICK_RUNS = 3, 2
+_RUNS, _QUICK_RUNS = 3, 1
 _WITHOUT_GUEST = {**HOST_CASES, **INCREMENTAL_CASES, **REPOSITORY_CASES}
 _NAMES = [*GUEST_CASES, *_WITHOUT_GUEST]
 
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="in three minutes; figures are rough")
+    parser.add_argument("--quick", action="store_true", help="in some minutes; figures are rough")
     parser.add_argument("--only", action="append", choices=_NAMES, metavar="NAME",
                         help=f"may be given again; of: {', '.join(_NAMES)}")  # fmt: skip
     parser.add_argument("--runs", type=int, help=f"rounds; by default {_RUNS}")

@@ -13,7 +13,7 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `{command}` on {date}. Make your own with `./scripts/bench`; with
-`--quick` it takes three minutes, and its figures are rough.
+`--quick` it takes some minutes, and its figures are rough.
 
 ![Time of a backup](backup.svg)
 
