@@ -5,10 +5,13 @@
     file    | on disk, not cached | on its way to the disk | being gathered | not written yet
                                     WINDOW_BYTES each
 
+A window ends where a folio of the page cache can end. Who writes into a folio that is on its way
+to the disk waits for it, and a writer whose file grows by odd lengths would do so each time.
+
 Left alone, the kernel gathers dirty pages up to a tenth of the memory. Then the last ``fdatasync``
 takes as long as the copy, the guests' own writes wait behind it, and their cached data has made
 room for a file that nobody reads. Used by ``sparse.py`` and by the packagers' output files.
-Invariant: at most two windows of a file are dirty at any time.
+Invariant: at most two windows of a file are dirty at any time, and the end of a third.
 """
 
 import ctypes
@@ -17,6 +20,9 @@ import os
 from typing import Final
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024
+
+# Folios are aligned to their length. Larger ones are rare, and cost time, nothing else.
+_FOLIO_BYTES: Final = 1024 * 1024
 
 # linux/fs.h; sync_file_range(2) says how they go together.
 _WAIT_BEFORE: Final = 1
@@ -55,8 +61,9 @@ class WriteBehind:
         Raises:
             OSError: what was written earlier did not get to the disk.
         """
-        before, self._on_its_way = self._on_its_way, (self._start, self._end - self._start)
-        self._start, self._gathered_bytes = self._end, 0
+        end = self._end - self._end % _FOLIO_BYTES
+        before, self._on_its_way = self._on_its_way, (self._start, end - self._start)
+        self._start, self._gathered_bytes = end, self._end - end
         _sync_range(self._fd, self._on_its_way, _WRITE)
         if before != (0, 0):
             _sync_range(self._fd, before, _WAIT_BEFORE | _WRITE | _WAIT_AFTER)

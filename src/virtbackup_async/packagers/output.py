@@ -9,17 +9,19 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.images.buffers import CHUNK_BYTES
 from virtbackup_async.images.durable import FILE_MODE, remove_durably, storage_error
 from virtbackup_async.images.write_behind import WriteBehind
 
 Piece = bytes | memoryview
+
+# Joins heads and padding. What is longer than a buffer goes by it, and need not be copied.
+_BUFFER_BYTES: Final = 64 * 1024
 
 
 @asynccontextmanager
@@ -109,7 +111,7 @@ class OutputFile:
 
 async def _create(path: Path) -> "OutputFile":
     try:
-        opened = await aiofiles.open(path, "xb", CHUNK_BYTES, opener=_open_private)
+        opened = await aiofiles.open(path, "xb", _BUFFER_BYTES, opener=_open_private)
     except OSError as error:
         raise storage_error("create", path, error) from error
     file = cast("AsyncBufferedIOBase", opened)  # the type stubs know few sizes of buffers

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from page_cache import cached_bytes
+from virtbackup_async.images import write_behind
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
@@ -63,6 +64,31 @@ def test_only_data_counts(file):
         assert not behind.gather(file.tell(), 4096)
     behind.finish()
     assert cached_bytes(file.name) == 0
+
+
+def test_windows_of_a_file_that_grows_by_odd_lengths_end_where_folios_do(file, monkeypatch):
+    windows = []
+    monkeypatch.setattr(
+        write_behind, "_sync_range", lambda _fd, window, _flags: windows.append(window)
+    )
+    behind = WriteBehind(file.fileno())
+    length_bytes = 4 * MIB + 512
+    for count in range(1, 20):
+        if behind.gather(count * length_bytes, length_bytes):
+            behind.push()
+    begun = sorted(set(windows))
+    assert len(begun) == 4
+    assert all(start % MIB == 0 and length % MIB == 0 for start, length in begun)
+    assert [start for start, _ in begun] == [0, *(sum(window) for window in begun[:-1])]
+
+
+def test_scattered_data_is_pushed_up_to_its_end(file):
+    behind = WriteBehind(file.fileno())
+    assert write(file, behind, WINDOW_BYTES) == 1
+    file.seek(100 * WINDOW_BYTES + 4096)
+    assert write(file, behind, WINDOW_BYTES) == 1
+    assert write(file, behind, WINDOW_BYTES) == 1
+    assert cached_bytes(file.name) <= WINDOW_BYTES + MIB
 
 
 def test_where_ranges_cannot_be_synced_it_goes_on_without():
