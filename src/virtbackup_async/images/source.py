@@ -13,20 +13,17 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from anyio import to_thread
 
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
+from virtbackup_async.images.direct_io import is_aligned, open_direct
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
-
-# What every device and file system is content with; most are with 512.
-_DIRECT_ALIGNMENT: Final = 4096
 
 
 @asynccontextmanager
@@ -63,7 +60,7 @@ class ImageFile:
         self.fd = fd
         self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
         self.data_extents = scan_data(fd, self.size_bytes)
-        self._direct_fd = _open_direct(fd)
+        self._direct_fd = open_direct(fd, os.O_RDONLY)
         by_hand = self._direct_fd is not None
         # What reads past the cache must not read ahead into it where it takes a page from there.
         advice = os.POSIX_FADV_RANDOM if by_hand else os.POSIX_FADV_SEQUENTIAL
@@ -101,8 +98,7 @@ class ImageFile:
         return os.preadv(self.fd, [target], offset)
 
     def _is_for_direct(self, offset: int, length_bytes: int) -> bool:
-        is_aligned = (offset | length_bytes) % _DIRECT_ALIGNMENT == 0
-        return is_aligned and not is_cached(self.fd, offset, length_bytes)
+        return is_aligned(offset, length_bytes) and not is_cached(self.fd, offset, length_bytes)
 
     def _close_direct(self) -> None:
         direct, self._direct_fd = self._direct_fd, None
@@ -129,11 +125,3 @@ def _checked_image(path: Path, fd: int) -> ImageFile:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise ImageError(f"not a regular file or block device: {path}")
     return ImageFile(path, fd)
-
-
-def _open_direct(fd: int) -> int | None:
-    """Open the same file once more, to be read past the page cache; None where that cannot be."""
-    try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError:
-        return None

@@ -37,7 +37,10 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 
 
 class WriteBehind:
-    """Follows one writer of a file; offsets ascend."""
+    """Follows what is written of a file, from front to back.
+
+    What comes later than what is behind it is on the disk only when all is.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -51,7 +54,7 @@ class WriteBehind:
         Returns:
             Whether ``push`` is due.
         """
-        self._end = end
+        self._end = max(self._end, end)
         self._gathered_bytes += length_bytes
         return self._gathered_bytes >= WINDOW_BYTES
 

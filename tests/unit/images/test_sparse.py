@@ -1,0 +1,101 @@
+"""images/sparse.py: past the page cache where that can be, and byte for byte either way."""
+
+import os
+
+import pytest
+
+from page_cache import cached_bytes
+from virtbackup_async.errors import StorageError
+from virtbackup_async.images import sparse
+from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
+from virtbackup_async.images.direct_io import is_aligned, lies_on_a_device, open_direct
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sparse import write_sparse
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Ends within a page, and has a hole that begins within one."""
+    path = tmp_path / "image"
+    with path.open("wb") as file:
+        file.write(os.urandom(9 * MIB + 700))
+        file.seek(30 * MIB)
+        file.write(os.urandom(11 * MIB + 5000))
+    return path
+
+
+async def copied(image, copy, on_progress=lambda _: None):
+    async with open_image_stream(image, BufferPool()) as stream:
+        return await write_sparse(stream, copy, on_progress)
+
+
+async def test_nothing_of_it_is_ever_in_the_page_cache(tmp_path):
+    (tmp_path / "image").write_bytes(os.urandom(MIB) * 40)
+    with (tmp_path / "image").open("rb") as file:
+        if not lies_on_a_device(file.fileno()):
+            pytest.skip("the temporary directory is not on the file system of a block device")
+    copy, seen = tmp_path / "copy", []
+    assert await copied(tmp_path / "image", copy, lambda _: seen.append(cached_bytes(copy)))
+    assert seen == [0] * 10
+    assert copy.read_bytes() == (tmp_path / "image").read_bytes()
+
+
+async def test_odd_ends_and_holes_are_as_they_were(image, tmp_path):
+    copy = tmp_path / "copy"
+    written_bytes = await copied(image, copy)
+    assert copy.read_bytes() == image.read_bytes()
+    assert copy.stat().st_blocks == image.stat().st_blocks
+    assert written_bytes < 21 * MIB
+
+
+async def test_progress_never_goes_back(image, tmp_path):
+    seen = []
+    await copied(image, tmp_path / "copy", seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] >= 20 * MIB
+
+
+@pytest.mark.parametrize("lies", [True, False])
+async def test_what_cannot_be_written_directly_goes_through_the_cache(
+    image, tmp_path, monkeypatch, lies
+):
+    monkeypatch.setattr(sparse, "lies_on_a_device", lambda _fd: lies)
+    # Memory at an odd address: the kernel itself refuses to take it from there.
+    monkeypatch.setattr(BufferPool, "acquire", odd_buffer)
+    monkeypatch.setattr(BufferPool, "release", lambda _pool, _buffer: None)
+    copy = tmp_path / "copy"
+    await copied(image, copy)
+    assert copy.read_bytes() == image.read_bytes()
+
+
+async def odd_buffer(_pool):
+    return memoryview(bytearray(BUFFER_BYTES + 1))[1:]
+
+
+async def test_a_device_that_is_broken_is_told(image, tmp_path, monkeypatch):
+    """A write that fails for another reason than its alignment is not tried otherwise."""
+
+    def read_only(fd, _access):
+        return open_direct(fd, os.O_RDONLY)
+
+    monkeypatch.setattr(sparse, "lies_on_a_device", lambda _fd: True)
+    monkeypatch.setattr(sparse, "open_direct", read_only)
+    with pytest.raises(StorageError, match="cannot write"):
+        await copied(image, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_alignment():
+    assert is_aligned(0, 4096)
+    assert not is_aligned(512, 4096)
+    assert not is_aligned(4096, 4097)
+
+
+def test_a_file_in_memory_lies_on_no_device():
+    fd = os.memfd_create("file")
+    try:
+        assert not lies_on_a_device(fd)
+    finally:
+        os.close(fd)
