@@ -24,6 +24,7 @@ from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
 from virtbackup_async.cli.log import open_log
+from virtbackup_async.cli.memory import give_back_what_is_large
 from virtbackup_async.cli.pump import Pump
 from virtbackup_async.cli.render.beside import Beside
 from virtbackup_async.cli.render.event_log import EventLog
@@ -72,6 +73,7 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
         prepare: makes the job, before there is a loop; it may emit warnings and raise.
         report: makes the result in text; None prints none.
     """
+    give_back_what_is_large()
     view = Beside(choose_renderer(settings, report))
     pump = Pump(view, _now)
     tally = Tally(pump.emit)

@@ -10,7 +10,7 @@ Each segment becomes a gzip member, a bzip2 stream, an xz stream or a run of a z
 allow that: whoever reads the file sees one stream. Used by the tar and zstd packagers. Invariants:
 a compressor has one segment in memory, one more at rest, and others only while the process has some
 to spare; only a few that are compressed wait for one before them; an error of a worker is raised by
-the next ``write``, ``put`` or ``flush``.
+the next ``write``, ``lend``, ``put`` or ``flush``.
 """
 
 import bz2
@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from anyio import Event, create_memory_object_stream, to_thread
+from anyio import Event, create_memory_object_stream
 from anyio.abc import TaskGroup
 from msgspec import Struct, field
 
@@ -98,6 +98,7 @@ class _Segment(Struct, eq=False):
 
     is_spare: bool = False
     data: memoryview = memoryview(b"")
+    give_back: Callable[[], None] | None = None
     plain_bytes: int = 0
     compressed: bytes = b""
     failure: Exception | None = None
@@ -145,9 +146,30 @@ class Compressor:
             while rest:
                 if self._filling is None:
                     self._filling = await self._new_segment()
+                    self._filling.data = self._new_data()
                 rest = self._filling.take(rest)
                 if self._filling.plain_bytes == self._method.segment_bytes:
                     await self._submit()
+
+    async def lend(self, piece: memoryview, give_back: Callable[[], None]) -> None:
+        """Append a piece, without copying it if it is long enough for a segment of its own.
+
+        Args:
+            piece: stays as it is until it is given back.
+            give_back: called when it is not needed any more; not if writing is given up.
+        """
+        segment_bytes = self._method.segment_bytes
+        is_long_enough = segment_bytes // 2 <= len(piece) <= segment_bytes
+        gathered_bytes = self._filling.plain_bytes if self._filling else 0
+        if is_long_enough and not 0 < gathered_bytes <= segment_bytes - len(piece):
+            await self._submit()
+            self._filling = await self._new_segment()
+            self._filling.data, self._filling.plain_bytes = piece, len(piece)
+            self._filling.give_back = give_back
+            await self._submit()
+        else:
+            await self.write([piece])
+            give_back()
 
     async def put(self, data: bytes) -> None:
         """Put ``data`` behind all that was written, as it is; what comes next is a new member."""
@@ -180,11 +202,11 @@ class Compressor:
         while self._own_is_taken:
             if self._may_be_more() and self._cpu.take_segment():
                 self._spares += 1
-                return _Segment(is_spare=True, data=self._new_data())
+                return _Segment(is_spare=True)
             self._one_is_free = Event()
             await self._one_is_free.wait()
         self._own_is_taken = True
-        return _Segment(data=self._new_data())
+        return _Segment()
 
     def _new_data(self) -> memoryview:
         data, self._data_at_rest = self._data_at_rest, None
@@ -212,11 +234,8 @@ class Compressor:
 
     async def _compress(self, segment: _Segment) -> None:
         try:
-            segment.compressed = await to_thread.run_sync(
-                self._method.compress,
-                segment.data[: segment.plain_bytes],
-                limiter=self._cpu.limiter,
-            )
+            data = segment.data[: segment.plain_bytes]
+            segment.compressed = await self._cpu.run(partial(self._method.compress, data))
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error
         # Free before it is written: one that takes long must not keep those behind it waiting.
@@ -224,8 +243,12 @@ class Compressor:
         segment.is_compressed.set()
 
     def _free(self, segment: _Segment) -> None:
-        # Used again: the kernel takes as long to make new pages as to copy into them.
-        self._data_at_rest, segment.data = segment.data, memoryview(b"")
+        data, segment.data = segment.data, memoryview(b"")
+        if segment.give_back is not None:
+            segment.give_back()
+        else:
+            # Used again: the kernel takes as long to make new pages as to copy into them.
+            self._data_at_rest = data
         self._compressing -= 1
         if segment.is_spare:
             self._spares -= 1

@@ -1,16 +1,18 @@
 """How everything that compresses at one time shares the processors, and the memory it needs.
 
-Made once by the command and handed to every package that is written. Invariants: no more threads
-compress in the process than there are processors, and what is in flight does not grow with the
-number of disks beyond one segment for each of them.
+Made once by the command and handed to every package that is written. Invariants: only one thread
+more compresses in the process than there are processors, and what is in flight does not grow with
+the number of disks beyond one segment for each of them.
 """
 
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from anyio import CapacityLimiter, Semaphore
+from anyio import CapacityLimiter, Semaphore, to_thread
 
 from virtbackup_async.packagers.zstd_run import RunCompressors
 
@@ -21,6 +23,8 @@ _FEWEST_SHARERS: Final = 4
 # Fewer than anyio has threads: those that wait for what others store must leave some to these.
 _MOST_BATCHES: Final = 16
 
+_Result = TypeVar("_Result")
+
 
 class CpuShares:
     """The processors of the machine, or ``threads`` of them."""
@@ -30,15 +34,30 @@ class CpuShares:
         self._sharers = 0
         self._places = Semaphore(max(_FEWEST_SHARERS, _SHARERS_PER_THREAD * self._threads))
         self._spares_taken = 0
-        self.limiter: Final = CapacityLimiter(self._threads)
+        # One more: each waits now and then, for the interpreter or a thread of its library.
+        self._at_once: Final = self._threads + 1
+        self._turns = threading.BoundedSemaphore(self._at_once)
+        # As many again stand ready in their threads: whose turn comes then begins at once, also
+        # while the event loop, which would have to start him, does something else.
+        self._threads_for_it = CapacityLimiter(2 * self._at_once)
         # What is compressed, and as much that is not yet on the disk.
         self.batches: Final = Semaphore(min(_MOST_BATCHES, 2 * self._threads + 1))
         self.run_compressors: Final = RunCompressors()
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody compresses, or is about to."""
+        return self._threads_for_it.borrowed_tokens == 0
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """Run blocking work that takes a processor, in its turn; a cancellation waits for it."""
+        in_turn = partial(self._in_turn, work)
+        return await to_thread.run_sync(in_turn, limiter=self._threads_for_it)
+
+    @property
     def most_segments(self) -> int:
         """How many segments one compressor can have: its own and all the spare ones."""
-        return self._threads + 1
+        return self._at_once + 1
 
     @asynccontextmanager
     async def taking_part(self) -> AsyncIterator[None]:
@@ -60,7 +79,7 @@ class CpuShares:
         and with him the disk whose buffers others may be waiting for. Where the own ones are enough
         to keep all threads at work, none is spare.
         """
-        most = self._threads + 1 - max(1, self._sharers)
+        most = self._at_once + 1 - max(1, self._sharers)
         if self._spares_taken >= most:
             return False
         self._spares_taken += 1
@@ -69,3 +88,7 @@ class CpuShares:
     def give_segment_back(self) -> None:
         """Give back what ``take_segment`` took."""
         self._spares_taken -= 1
+
+    def _in_turn(self, work: Callable[[], _Result]) -> _Result:
+        with self._turns:
+            return work()

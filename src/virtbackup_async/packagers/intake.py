@@ -13,13 +13,13 @@ So no two disks wait for each other, whatever they have in common. When ``take_i
 whatever way, nothing of it is under way, and nothing is claimed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from anyio import CancelScope, Event, to_thread
-from anyio.abc import TaskGroup
 from msgspec import Struct
 
-from virtbackup_async.images.background import open_background
+from virtbackup_async.images.background import open_workers
 from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.cpu_shares import CpuShares
@@ -60,64 +60,41 @@ async def take_in(
         CorruptError: the index is damaged.
         VirtBackupError: of the stream.
     """
-    async with open_background() as tasks:
-        intake = _Intake(chunks, mapped, cpu, tasks)
+    async with open_workers(cpu.batches) as workers:
+        intake = _Intake(chunks, mapped, cpu)
         while (batch := await stream.take()) is not None:
-            await intake.put(batch)
+            await workers.start(intake.of(batch), name="store a batch")
             on_progress(stream.data_bytes)
-        await intake.finish()
+        await workers.finish()
     return intake.stored_bytes
 
 
 class _Intake:
-    def __init__(
-        self, chunks: ChunkWriter, mapped: MappedImage, cpu: CpuShares, tasks: TaskGroup
-    ) -> None:
+    def __init__(self, chunks: ChunkWriter, mapped: MappedImage, cpu: CpuShares) -> None:
         self.stored_bytes = 0
         self._chunks = chunks
         self._mapped = mapped
         self._cpu = cpu
-        self._tasks = tasks
         self._last_is_stored = Event()
         self._last_is_stored.set()
-        self._on_their_way = 0
-        self._one_has_ended = Event()
-        self._failure: Exception | None = None
 
-    async def put(self, batch: Batch) -> None:
-        """Begin to store a batch as soon as there are not too many on their way."""
-        await self._cpu.batches.acquire()
-        self._on_their_way += 1
+    def of(self, batch: Batch) -> Callable[[], Awaitable[None]]:
+        """What is to be done with a batch that comes behind those before it."""
         before, self._last_is_stored = self._last_is_stored, Event()
-        self._tasks.start_soon(
-            self._take, batch, before, self._last_is_stored, name="store a batch"
-        )
-        self._raise_failure()
-
-    async def finish(self) -> None:
-        """Wait for all that are on their way."""
-        while self._on_their_way:
-            self._one_has_ended = Event()
-            await self._one_has_ended.wait()
-        self._raise_failure()
+        return partial(self._take, batch, before, self._last_is_stored)
 
     async def _take(self, batch: Batch, before: Event, is_stored: Event) -> None:
         try:
             # To its end: others may wait for what is claimed.
             with CancelScope(shield=True):
                 await self._pack_and_store(batch, before, is_stored)
-        except Exception as error:  # noqa: BLE001 -- raised by the next put or finish
-            self._failure = self._failure or error
         finally:
             is_stored.set()
             batch.give_back()
-            self._cpu.batches.release()
-            self._on_their_way -= 1
-            self._one_has_ended.set()
 
     async def _pack_and_store(self, batch: Batch, before: Event, is_stored: Event) -> None:
         data = {id_: piece for chunk in batch.chunks for id_, piece in _pieces(chunk)}
-        packed = await to_thread.run_sync(self._chunks.pack, data, limiter=self._cpu.limiter)
+        packed = await self._cpu.run(partial(self._chunks.pack, data))
         await before.wait()
         self.stored_bytes += await to_thread.run_sync(self._store, packed, batch)
         is_stored.set()
@@ -129,10 +106,6 @@ class _Intake:
         stored_bytes = self._chunks.store(packed)
         self._mapped.add(batch.chunks)
         return stored_bytes
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
 
 def _pieces(chunk: Chunk) -> Iterator[tuple[bytes, memoryview]]:

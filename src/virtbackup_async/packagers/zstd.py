@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.images.durable import remove_durably, sync_directory
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.compressor import Compressor, Method, open_compressor
@@ -91,12 +91,22 @@ class _FrameWriter:
         self._position = 0
 
     async def write(self, stream: DiskStream, on_progress: Progress) -> None:
-        async for chunk in stream.chunks():
-            await self._skip_to(chunk.offset)
-            await self._compressor.write([chunk.data])
-            self._position += len(chunk.data)
+        while (batch := await stream.take()) is not None:
+            await self._add(batch)
             on_progress(stream.data_bytes)
         await self._skip_to(stream.size_bytes)
+
+    async def _add(self, batch: Batch) -> None:
+        for chunk in batch.chunks:
+            await self._skip_to(chunk.offset)
+            if len(batch.chunks) == 1:
+                # Most of them are, and as long as a run: then it need not be copied.
+                await self._compressor.lend(chunk.data, batch.give_back)
+            else:
+                await self._compressor.write([chunk.data])
+            self._position += len(chunk.data)
+        if len(batch.chunks) > 1:
+            batch.give_back()
 
     async def _skip_to(self, offset: int) -> None:
         length_bytes = offset - self._position

@@ -17,6 +17,7 @@ are independent, for it exists only after it has proved it.
 """
 
 from threading import Lock
+from time import sleep
 from typing import Final
 
 import zstandard
@@ -27,6 +28,9 @@ from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, frame_header
 MOST_RUN_BYTES: Final = 16 * 1024 * 1024
 _FEWEST_RUN_BYTES: Final = 4 * 1024 * 1024
 _NO_LOOKING_BACK: Final = 1
+# libzstd's thread says that a job is done a moment before it can take the next one. Until then, who
+# has one for it asks again and again, on the processor that the thread is waiting for.
+_UNTIL_IDLE_S: Final = 50e-6
 # The second would use the offsets that a frame starts with, but the first leaves others; and it
 # would look back into the first.
 _PROOF: Final = (b"abcdefghi" * 500, b"abcdhelloxyzaaaaa" + b"abcdefghi" * 30)
@@ -64,8 +68,10 @@ class RunCompressor:
         """The blocks of a run: of ``data``, which is no longer than a run may be."""
         # A frame for each run: libzstd goes through three times as much memory in a long one.
         frame = self._compressor.compressobj()
+        sleep(_UNTIL_IDLE_S)
         frame.compress(b"\0")
         frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        sleep(_UNTIL_IDLE_S)
         started = frame.compress(data)
         return started + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 

@@ -18,12 +18,16 @@ def doubled(data):
     return bytes(data) * 2
 
 
+def spares_of(cpu):
+    return sum(cpu.take_segment() for _ in range(100))
+
+
 @pytest.fixture
 def compressed(tmp_path):
     """What is in the file after ``work`` with a compressor, and the members that were told of."""
 
-    async def compress(method, work, cpu=None):
-        cpu, members = cpu or CpuShares(2), []
+    async def compress(method, work, threads=2):
+        cpu, members = CpuShares(threads), []
 
         def told(plain_bytes, packed_bytes):
             members.append((plain_bytes, packed_bytes))
@@ -34,8 +38,8 @@ def compressed(tmp_path):
                 await work(compressor)
                 await compressor.flush()
             await output.finish()
-        assert cpu.take_segment(), "a spare segment was not given back"
-        assert cpu.take_segment(), "a spare segment was not given back"
+        assert cpu.is_at_rest
+        assert spares_of(cpu) == spares_of(CpuShares(threads))
         return path.read_bytes(), members
 
     return compress
@@ -51,6 +55,54 @@ async def test_segments_and_what_is_put_between_them_are_in_order(compressed):
     content, members = await compressed(Method(doubled, 4), work)
     assert content == b"abcdabcdefghefgh--" + b"i" * 18 + b"++"
     assert members == [(4, 8), (4, 8), (4, 8), (4, 8), (1, 2)]
+
+
+class Lent:
+    """Pieces that are lent, and which of them are back."""
+
+    def __init__(self):
+        self.back = []
+
+    def to(self, compressor, piece):
+        data = memoryview(bytearray(piece))
+        return compressor.lend(data, lambda: self.take_back(piece, data))
+
+    def take_back(self, piece, data):
+        self.back.append(piece)
+        data[:] = bytes(len(data))  # whoever still reads it, reads something else
+
+
+async def test_what_is_lent_is_a_segment_of_its_own_if_it_is_long_and_does_not_fit(compressed):
+    lent = Lent()
+
+    async def work(compressor):
+        for piece in (b"abcd", b"efg", b"h", b"ij", b"kl", b"mnopqrst", b"u", b"vwxy"):
+            await lent.to(compressor, piece)
+
+    content, members = await compressed(Method(bytes, 4), work)
+    assert content == b"abcdefghijklmnopqrstuvwxy"
+    # "kl" fits behind "hij" only in part, so that is short; what is longer than a segment is cut.
+    assert [plain for plain, _ in members] == [4, 3, 3, 2, 4, 4, 1, 4]
+    assert sorted(lent.back) == [b"abcd", b"efg", b"h", b"ij", b"kl", b"mnopqrst", b"u", b"vwxy"]
+
+
+async def test_what_is_lent_is_given_back_when_it_is_compressed_and_not_before(compressed):
+    lent, go_on = Lent(), Event()
+
+    def compress(data):
+        assert go_on.wait(20)
+        return bytes(data)
+
+    async def work(compressor):
+        await lent.to(compressor, b"abcd")
+        await lent.to(compressor, b"e")
+        assert lent.back == [b"e"]
+        go_on.set()
+        await compressor.flush()
+        assert lent.back == [b"e", b"abcd"]
+
+    content, _ = await compressed(Method(compress, 4), work)
+    assert content == b"abcde"
 
 
 async def test_a_slow_segment_does_not_keep_those_behind_it_waiting(compressed):
@@ -87,7 +139,7 @@ async def test_no_more_are_compressed_at_once_than_it_is_asked_for(compressed, m
     async def work(compressor):
         await compressor.write([bytes(40)])
 
-    await compressed(Method(compress, 1, most_at_once), work, CpuShares(4))
+    await compressed(Method(compress, 1, most_at_once), work, threads=4)
     assert 1 <= most <= most_at_once
 
 
@@ -103,5 +155,4 @@ async def test_an_error_is_told_at_the_latest_by_the_flush(tmp_path):
         await compressor.write([b"a"])
         with pytest.raises(StorageError, match="it broke"):
             await compressor.flush()
-    assert cpu.take_segment()
-    assert cpu.take_segment()
+    assert spares_of(cpu) == spares_of(CpuShares(2))

@@ -1,5 +1,7 @@
 """How those who compress share the processors."""
 
+from threading import Barrier, Event, Lock
+
 import anyio
 
 from virtbackup_async.packagers.cpu_shares import CpuShares
@@ -24,13 +26,50 @@ async def test_only_so_many_take_part_at_once():
 
 async def test_segments_are_spare_only_where_threads_would_have_nothing_to_do():
     shares = CpuShares(2)
-    assert [shares.take_segment() for _ in range(3)] == [True, True, False]
+    assert [shares.take_segment() for _ in range(4)] == [True, True, True, False]
     shares.give_segment_back()
     assert shares.take_segment()
-    for _ in range(2):
+    for _ in range(3):
         shares.give_segment_back()
-    async with shares.taking_part(), shares.taking_part():
+    async with shares.taking_part(), shares.taking_part(), shares.taking_part():
         assert [shares.take_segment() for _ in range(2)] == [True, False]
         async with shares.taking_part():
             shares.give_segment_back()
             assert not shares.take_segment()
+
+
+async def test_one_thread_more_works_than_there_are_processors():
+    shares, lock, now, most = CpuShares(2), Lock(), 0, 0
+    three_are_at_work = Barrier(3)
+
+    def work() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        three_are_at_work.wait(20)
+        with lock:
+            now -= 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(12):
+            tasks.start_soon(shares.run, work)
+    assert most == 3
+    assert shares.is_at_rest
+
+
+async def test_whose_turn_comes_begins_while_the_event_loop_does_something_else():
+    shares, both_have_begun, go_on, third_has_begun = CpuShares(1), Barrier(3), Event(), Event()
+
+    def work() -> None:
+        both_have_begun.wait(20)
+        assert go_on.wait(20)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(shares.run, work)
+        tasks.start_soon(shares.run, third_has_begun.set)
+        await anyio.to_thread.run_sync(both_have_begun.wait, 20)
+        assert not third_has_begun.is_set()
+        go_on.set()
+        assert third_has_begun.wait(20), "it waited for the event loop, which is held up here"

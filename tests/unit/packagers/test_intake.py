@@ -54,7 +54,7 @@ class Site:
         assert await self.place.restored("good") == DATA
 
     def _shared(self):
-        return self.cpu.batches.value, self.cpu.limiter.available_tokens, self.buffers.available
+        return self.cpu.batches.value, self.cpu.is_at_rest, self.buffers.available
 
 
 @pytest.fixture
