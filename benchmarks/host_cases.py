@@ -90,7 +90,7 @@ def parallel(bench: Bench) -> None:
             theirs,
         ]
         about = f"{sizes.domains} paused domains with a raw disk of {sizes.small} MiB each, zstd."
-        bench.run("parallel", about, contenders, rounds=min(bench.rounds, 2))
+        bench.run("parallel", about, contenders, rounds=min(bench.rounds.least, 2))
 
 
 def memory(bench: Bench) -> None:

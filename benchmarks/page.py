@@ -13,7 +13,7 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `{command}` on {date}. Make your own with `./scripts/bench`; with
-`--quick` it takes some minutes, and its figures are rough.
+`--quick` it takes 3 minutes, and its figures are rough.
 
 ![Time of a backup](backup.svg)
 
@@ -22,13 +22,13 @@ Written by `{command}` on {date}. Make your own with `./scripts/bench`; with
 {machine}
 
 How it is measured: every program as a whole process, from its start to its end, with its children;
-all contenders once in each round, A B C, A B C, so that noise hits all of them. {rounds} rounds
-unless a table says otherwise; the tables have medians, and the ratio is the median of the ratios
-round by round. Before each run its old output is removed, the image is read once into the page
-cache, and everything dirty is written out: all start from a warm cache and a clean disk. Images and
-targets are on the same file system. The guest runs on an emulated CPU; what QEMU and libvirt do
-for a backup is in the clock, not in the CPU column. virt-backup syncs nothing: when it ends, its
-backup is in memory only. virtbackup's is on the disk then, like that of the tools with `fsync`.
+all contenders once in each round, A B C, A B C, so that noise hits all of them. Short races have
+more rounds. The tables have medians, and the ratio is the median of the ratios round by round.
+Before each run its old output is removed, the image is read once into the page cache, and
+everything dirty is written out: all start from a warm cache and a clean disk. Images and targets
+are on the same file system. The guest runs on an emulated CPU; what QEMU and libvirt do for a
+backup is in the clock, not in the CPU column. virt-backup syncs nothing: when it ends, its backup
+is in memory only. virtbackup's is on the disk then, like that of the tools with `fsync`.
 """
 
 
@@ -38,7 +38,6 @@ class Report:
 
     command: str
     date: str
-    rounds: int
     host: Host
     verdicts: list[Verdict]
     races: list[Race]
@@ -51,7 +50,6 @@ def markdown(report: Report) -> str:
         command=report.command,
         date=report.date,
         machine=_machine(report.host),
-        rounds=report.rounds,
     )
     parts = [head, "## Targets\n", _verdicts(report.verdicts)]
     parts += [_race(race) for race in report.races]
@@ -88,7 +86,13 @@ def _race(race: Race) -> str:
         ]
         for series in race.series
     ]
-    return f"## {race.name}\n\n{race.about}\n\n{table(heads, _without_empty_columns(heads, rows))}"
+    about = f"{race.about} {_rounds(race)}"
+    return f"## {race.name}\n\n{about}\n\n{table(heads, _without_empty_columns(heads, rows))}"
+
+
+def _rounds(race: Race) -> str:
+    rounds = max((len(series.samples) for series in race.series), default=0)
+    return "One round." if rounds == 1 else f"{rounds} rounds."
 
 
 def _times(series: Series, first: Series) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.measure import Run, RunFailedError, run, stored_bytes
 from benchmarks.results import Race, Sample, Series
 
 _READ_BYTES = 8 << 20
+_MOST_ROUNDS = 9
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,29 @@ class Start:
 SETTLED = Start()
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """How often all contenders run.
+
+    Attributes:
+        least: so often at least.
+        least_s: a race that is over sooner goes on with more rounds, nine at most.
+    """
+
+    least: int
+    least_s: float = 0
+
+    def are_over(self, number: int, began_s: float) -> bool:
+        """Whether so many are enough, of a race that began then by the monotonic clock."""
+        is_long = number >= _MOST_ROUNDS or time.monotonic() - began_s >= self.least_s
+        return number >= self.least and is_long
+
+
 def race(
     name: str,
     about: str,
     contenders: Sequence[Contender],
-    rounds: int,
+    rounds: Rounds,
     start: Start = SETTLED,
 ) -> Race:
     """Run all contenders in each round, and return their figures.
@@ -81,7 +101,9 @@ def race(
     """
     series = {contender.name: Series(contender.name) for contender in contenders}
     left_out: dict[str, str] = {}
-    for number in range(rounds):
+    began_s, number = time.monotonic(), 0
+    while not rounds.are_over(number, began_s):
+        number += 1
         for contender in contenders:
             if contender.name in left_out:
                 continue
@@ -95,7 +117,7 @@ def race(
                 say(f"left out: {error}")
                 continue
             series[contender.name].samples.append(sample)
-        say(f"{name}, {number + 1}/{rounds}: {_last(series.values())}")
+        say(f"{name}, round {number}: {_last(series.values())}")
     ran = [one for one in series.values() if one.contender not in left_out]
     return Race(name, about + _words_of(left_out), ran)
 

@@ -37,8 +37,8 @@ class Sizes:
 
     Attributes:
         vda: in the guest's first disk, for what is fast.
-        vdb: in its second, for gzip.
-        vdc: in its third, for bzip2 and xz.
+        vdb: in its second, for gzip and bzip2.
+        vdc: in its third, for xz.
         sparse: in the huge raw disk and in its dense twin.
         small: in each of the many small domains.
         domains: how many of these.

@@ -8,7 +8,7 @@ from benchmarks.chart import svg
 from benchmarks.host import Host
 from benchmarks.measure import RunFailedError, run, stored_bytes
 from benchmarks.page import Report, markdown, table
-from benchmarks.race import Contender, Start, race
+from benchmarks.race import Contender, Rounds, Start, race
 from benchmarks.results import GuestIo, Race, Sample, Series
 from benchmarks.targets import Verdict
 from benchmarks.world import _fitting
@@ -22,7 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def report(**parts):
     given = {"verdicts": [], "races": [], "guest_io": [], **parts}
-    return Report("./scripts/bench", "2026-01-01", 3, HOST, **given)
+    return Report("./scripts/bench", "2026-01-01", HOST, **given)
 
 
 def test_page_says_what_was_not_measured():
@@ -107,8 +107,9 @@ def test_holes_are_not_stored(tmp_path):
     assert 0 < stored_bytes(tmp_path) < 1 << 20
 
 
-def run_race(contenders, rounds):
+def run_race(contenders, rounds, least_s=0):
     # A sync of the whole machine may take long, and is not what is tested.
+    rounds = Rounds(rounds, least_s)
     return race("r", "About.", contenders, rounds, Start(settle=lambda: None))
 
 
@@ -128,6 +129,19 @@ def test_each_round_runs_all_from_an_emptied_output(tmp_path):
 
     assert log.read_text().split() == ["a", "b", "a", "b"]
     assert [len(series.samples) for series in ran.series] == [2, 2]
+
+
+def test_short_race_goes_on_but_not_for_ever(tmp_path):
+    (series,) = run_race([contender("ours", ":", tmp_path / "o")], 2, least_s=3600).series
+
+    assert len(series.samples) == 9
+
+
+def test_page_says_how_many_rounds_there_were():
+    page = markdown(report(races=[RACE, Race("b", "Short.", [Series("a", OURS.samples * 7)])]))
+
+    assert "On an image. One round.\n" in page
+    assert "Short. 7 rounds.\n" in page
 
 
 def test_peer_that_fails_is_left_out_and_named(tmp_path):
