@@ -1,14 +1,14 @@
 """Reading and writing past the page cache (``O_DIRECT``), beside a descriptor that goes through it.
 
-Used by ``source.py`` to read images, and by ``sparse.py`` to write them. Not everything can be read
-or written so: what is not aligned, and files that refuse it, go by the other descriptor.
+Used by ``source.py`` to read images, and by ``placed_data.py`` to write their data. Not everything
+can be read or written so: what is not aligned, and files that refuse it, go by the other one.
 """
 
 import os
 from typing import Final
 
 # What every device and file system is content with; most are with 512.
-_ALIGNMENT: Final = 4096
+ALIGNMENT: Final = 4096
 
 
 def open_direct(fd: int, access: int) -> int | None:
@@ -24,15 +24,15 @@ def open_direct(fd: int, access: int) -> int | None:
         return None
 
 
-def is_aligned(offset: int, length_bytes: int) -> bool:
-    """Whether direct I/O may be tried with these; the memory has to be aligned, too."""
-    return (offset | length_bytes) % _ALIGNMENT == 0
+def aligned_bytes(offset: int, length_bytes: int) -> int:
+    """With how much from ``offset`` on direct I/O may be tried; the memory must be aligned, too."""
+    return 0 if offset % ALIGNMENT else length_bytes - length_bytes % ALIGNMENT
 
 
 def lies_on_a_device(fd: int) -> bool:
     """Whether the file's blocks are those of one block device: ext4 and XFS, but not NFS or btrfs.
 
     There, direct writes wait for the device alone. Elsewhere they may wait for a network, or be
-    copied all the same, to be summed up or compressed.
+    copied all the same, because they are summed up or compressed.
     """
     return os.major(os.fstat(fd).st_dev) != 0

@@ -19,7 +19,7 @@ from anyio import to_thread
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
-from virtbackup_async.images.direct_io import is_aligned, open_direct
+from virtbackup_async.images.direct_io import aligned_bytes, open_direct
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.images.rate_limit import RateLimit
@@ -88,17 +88,19 @@ class ImageFile:
             target = target[count:]
 
     def _read_some(self, offset: int, target: memoryview) -> int:
-        if self._direct_fd is not None and self._is_for_direct(offset, len(target)):
+        direct_bytes = aligned_bytes(offset, len(target))
+        if (
+            self._direct_fd is not None
+            and direct_bytes
+            and not is_cached(self.fd, offset, direct_bytes)
+        ):
             try:
-                return os.preadv(self._direct_fd, [target], offset)
+                return os.preadv(self._direct_fd, [target[:direct_bytes]], offset)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
             self._close_direct()  # it takes the flag, but wants another alignment
         return os.preadv(self.fd, [target], offset)
-
-    def _is_for_direct(self, offset: int, length_bytes: int) -> bool:
-        return is_aligned(offset, length_bytes) and not is_cached(self.fd, offset, length_bytes)
 
     def _close_direct(self) -> None:
         direct, self._direct_fd = self._direct_fd, None

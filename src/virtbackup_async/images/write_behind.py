@@ -10,7 +10,7 @@ to the disk waits for it, and a writer whose file grows by odd lengths would do 
 
 Left alone, the kernel gathers dirty pages up to a tenth of the memory. Then the last ``fdatasync``
 takes as long as the copy, the guests' own writes wait behind it, and their cached data has made
-room for a file that nobody reads. Used by ``sparse.py`` and by the packagers' output files.
+room for a file that nobody reads. Used by ``placed_data.py`` and by the packagers' output files.
 Invariant: at most two windows of a file are dirty at any time, and the end of a third.
 """
 

@@ -96,7 +96,8 @@ class _Intake:
         data = {id_: piece for chunk in batch.chunks for id_, piece in _pieces(chunk)}
         packed = await self._cpu.run(partial(self._chunks.pack, data))
         await before.wait()
-        self.stored_bytes += await to_thread.run_sync(self._store, packed, batch)
+        stored_bytes = await to_thread.run_sync(self._store, packed, batch)
+        self.stored_bytes += stored_bytes
         is_stored.set()
         if packed.others:
             settled = await to_thread.run_sync(self._chunks.settle, packed.others, data)

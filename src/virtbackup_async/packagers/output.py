@@ -16,6 +16,8 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.durable import FILE_MODE, remove_durably, storage_error
+from virtbackup_async.images.placed_data import DataFile, Place, write_data
+from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.images.write_behind import WriteBehind
 
 Piece = bytes | memoryview
@@ -65,6 +67,36 @@ class OutputFile:
         if self._behind.gather(self.length_bytes, written_bytes):
             await self.flush()
             await self._to_disk("write", self._behind.push)
+
+    async def write_data(
+        self,
+        stream: DiskStream,
+        place: Place,
+        length_bytes: int,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """Append the data of a disk.
+
+        Args:
+            stream: fresh.
+            place: where behind what is written already.
+            length_bytes: how much is appended in all; what does not come is zeros.
+            on_progress: called with the data bytes that have gone by.
+        """
+        await self.flush()
+        start = self.length_bytes
+        file = DataFile(self._file.fileno(), self.path, self._behind)
+        try:
+            await write_data(stream, file, on_progress, lambda offset: start + place(offset))
+        finally:
+            file.close()
+        try:
+            with CancelScope(shield=True):
+                await self._file.truncate(start + length_bytes)
+                await self._file.seek(start + length_bytes)
+        except OSError as error:
+            raise storage_error("write", self.path, error) from error
+        self.length_bytes += length_bytes
 
     async def flush(self) -> None:
         """Hand everything to the operating system."""

@@ -53,6 +53,7 @@ class TarWriter:
     def __init__(self, output: OutputFile, sink: _Sink) -> None:
         self._output = output
         self._sink = sink
+        self._is_compressed = sink is not output
         self._turn = Lock()
         self._archive_bytes = 0
 
@@ -76,37 +77,40 @@ class TarWriter:
     async def _write_member(self, file: str, stream: DiskStream, on_progress: Progress) -> None:
         extents = stream.data_extents
         layout = Layout((Extent(0, stream.size_bytes),) if extents is None else extents)
-        head = member_head(file, stream.size_bytes, layout, self._output.created_s)
+        position = None if self._is_compressed else self._archive_bytes
+        head = member_head(file, stream.size_bytes, layout, self._output.created_s, position)
         await self._sink.write([head])
-        body = _Body(layout)
-        async for chunk in stream.chunks():
-            await self._sink.write(body.pieces_of(chunk))
-            on_progress(stream.data_bytes)
-        await self._sink.write(body.end())
-        self._archive_bytes += len(head) + body.written_bytes
+        if self._is_compressed:
+            body = _Body(layout)
+            async for chunk in stream.chunks():
+                await self._sink.write(body.pieces_of(chunk))
+                on_progress(stream.data_bytes)
+            await self._sink.write(body.end())
+        else:
+            await self._output.write_data(stream, layout.position, layout.length_bytes, on_progress)
+        rest = padding(layout.length_bytes)
+        await self._sink.write([rest])
+        self._archive_bytes += len(head) + layout.length_bytes + len(rest)
 
 
 class _Body:
     """A member's data in order; chunks of zeros do not come, but have their place all the same."""
 
     def __init__(self, layout: Layout) -> None:
-        self.written_bytes = 0
         self._layout = layout
+        self._position = 0
 
     def pieces_of(self, chunk: Chunk) -> Iterator[Piece]:
         for extent in chunk.ranges:
             yield from self._zeros_up_to(self._layout.position(extent.start))
             start = extent.start - chunk.offset
-            self.written_bytes += extent.length
+            self._position += extent.length
             yield chunk.data[start : start + extent.length]
 
     def end(self) -> Iterator[Piece]:
         yield from self._zeros_up_to(self._layout.length_bytes)
-        rest = padding(self.written_bytes)
-        self.written_bytes += len(rest)
-        yield rest
 
     def _zeros_up_to(self, position: int) -> Iterator[Piece]:
-        missing = position - self.written_bytes
-        self.written_bytes = position
+        missing = position - self._position
+        self._position = position
         yield from zero_pieces(missing)

@@ -7,14 +7,19 @@ Python's tarfile read::
     header       GNUSparseFile.0/<file>, size = map + data
     map          "<count>\n" then "<offset>\n<length>\n" for each data extent, padded to 512
     data         the extents' bytes, one after the other, padded to 512
+
+In an archive that is not compressed, data starts at a multiple of 4096, so that it can be written
+past the page cache: a comment of spaces in the PAX header, which nobody reads, takes up the room.
 """
 
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Final
 
+from virtbackup_async.images.direct_io import ALIGNMENT
 from virtbackup_async.model.extent import Extent
 
 BLOCK: Final = tarfile.BLOCKSIZE
@@ -53,15 +58,41 @@ def end_of_archive(length_bytes: int) -> bytes:
     return end + padding(length_bytes + len(end), tarfile.RECORDSIZE)
 
 
-def member_head(file: str, size_bytes: int, layout: Layout, mtime_s: int) -> bytes:
-    """All that comes before a member's data."""
+def member_head(
+    file: str, size_bytes: int, layout: Layout, mtime_s: int, position: int | None = None
+) -> bytes:
+    """All that comes before a member's data.
+
+    Args:
+        file: the member's name.
+        size_bytes: the length of the image.
+        layout: of its data.
+        mtime_s: when it was made.
+        position: where in the archive it starts, if the data is to start at a multiple of 4096.
+    """
+    head = _head(file, size_bytes, layout, mtime_s)
+    comment_bytes = 0
+    while position is not None and (position + len(head)) % ALIGNMENT:
+        comment_bytes += BLOCK
+        head = _head(file, size_bytes, layout, mtime_s, {"comment": " " * comment_bytes})
+    return head
+
+
+def _head(
+    file: str,
+    size_bytes: int,
+    layout: Layout,
+    mtime_s: int,
+    comment: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     info = tarfile.TarInfo(file)
     info.mode = 0o600
     info.mtime = mtime_s
+    info.pax_headers = dict(comment)
     if layout.length_bytes == size_bytes:
         return _header(info, size_bytes)
     info.name = "GNUSparseFile.0/" + file.encode("ascii", "replace").decode()[-80:]
-    info.pax_headers = {
+    info.pax_headers |= {
         "GNU.sparse.major": "1",
         "GNU.sparse.minor": "0",
         "GNU.sparse.name": file,

@@ -6,9 +6,9 @@ import pytest
 
 from page_cache import cached_bytes
 from virtbackup_async.errors import StorageError
-from virtbackup_async.images import sparse
+from virtbackup_async.images import placed_data
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.direct_io import is_aligned, lies_on_a_device, open_direct
+from virtbackup_async.images.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 
@@ -61,7 +61,7 @@ async def test_progress_never_goes_back(image, tmp_path):
 async def test_what_cannot_be_written_directly_goes_through_the_cache(
     image, tmp_path, monkeypatch, lies
 ):
-    monkeypatch.setattr(sparse, "lies_on_a_device", lambda _fd: lies)
+    monkeypatch.setattr(placed_data, "lies_on_a_device", lambda _fd: lies)
     # Memory at an odd address: the kernel itself refuses to take it from there.
     monkeypatch.setattr(BufferPool, "acquire", odd_buffer)
     monkeypatch.setattr(BufferPool, "release", lambda _pool, _buffer: None)
@@ -80,17 +80,18 @@ async def test_a_device_that_is_broken_is_told(image, tmp_path, monkeypatch):
     def read_only(fd, _access):
         return open_direct(fd, os.O_RDONLY)
 
-    monkeypatch.setattr(sparse, "lies_on_a_device", lambda _fd: True)
-    monkeypatch.setattr(sparse, "open_direct", read_only)
+    monkeypatch.setattr(placed_data, "lies_on_a_device", lambda _fd: True)
+    monkeypatch.setattr(placed_data, "open_direct", read_only)
     with pytest.raises(StorageError, match="cannot write"):
         await copied(image, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
 def test_alignment():
-    assert is_aligned(0, 4096)
-    assert not is_aligned(512, 4096)
-    assert not is_aligned(4096, 4097)
+    assert aligned_bytes(0, 4096) == 4096
+    assert aligned_bytes(512, 4096) == 0
+    assert aligned_bytes(4096, 4097) == 4096
+    assert aligned_bytes(0, 4095) == 0
 
 
 def test_a_file_in_memory_lies_on_no_device():

@@ -68,8 +68,10 @@ async def test_whose_turn_comes_begins_while_the_event_loop_does_something_else(
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(shares.run, work)
-        tasks.start_soon(shares.run, third_has_begun.set)
         await anyio.to_thread.run_sync(both_have_begun.wait, 20)
+        tasks.start_soon(shares.run, third_has_begun.set)
+        for _ in range(10):  # until it stands ready in its thread
+            await anyio.lowlevel.checkpoint()
         assert not third_has_begun.is_set()
         go_on.set()
         assert third_has_begun.wait(20), "it waited for the event loop, which is held up here"

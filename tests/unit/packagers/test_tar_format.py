@@ -87,9 +87,10 @@ def test_member_behind_a_huge_one_is_found(size, holes):
 
 @pytest.mark.parametrize("name", ["plain", "ümläut ☃", "n" * 200, "ü" * 100, "a" * 99 + "b"])
 @pytest.mark.parametrize("size", [3, 100000])
-def test_names_of_all_kinds_are_read_back(tmp_path, name, size):
+@pytest.mark.parametrize("position", [None, 0])
+def test_names_of_all_kinds_are_read_back(tmp_path, name, size, position):
     path = tmp_path / "a.tar"
-    head = member_head(name, size, Layout([Extent(0, 3)]), 1_700_000_000)
+    head = member_head(name, size, Layout([Extent(0, 3)]), 1_700_000_000, position)
     path.write_bytes(head + b"abc" + bytes(509) + end_of_archive(len(head) + 512))
     with tarfile.open(path) as opened:
         (member,) = opened.getmembers()
@@ -98,6 +99,15 @@ def test_names_of_all_kinds_are_read_back(tmp_path, name, size):
         ["tar", "--quoting-style=literal", "-tf", path], env={"LC_ALL": "C.UTF-8"}
     )
     assert listed.decode().rstrip("\n") == name
+
+
+@pytest.mark.parametrize("holes", [0, 4096])
+def test_data_starts_where_it_can_be_written_past_the_page_cache(holes):
+    for position in range(0, 5120, 512):
+        layout = Layout([Extent(0, 8192)])
+        head = member_head("disk", 8192 + holes, layout, 0, position)
+        assert (position + len(head)) % 4096 == 0
+        assert len(head) <= 4096 + len(member_head("disk", 8192 + holes, layout, 0)) + 1024
 
 
 def hostile_archive(path, sparse_map, realsize=1000):

@@ -1,0 +1,129 @@
+"""The data of a disk stream, written into an open file: where it is in the image, or elsewhere.
+
+::
+
+    image      |  data A  |  hole  |data B| zeros |data C|
+    a copy     |  data A  |        |data B|       |data C|         written by ``sparse.py``
+    archive    |head|  data A  |data B| zeros |data C|             by the tar packager
+
+What lies between stays as it is: a hole in a new file. On a file system of a block device, data is
+written past the page cache: a copy of it less, nothing to wait for at the end, and what guests have
+cached stays. Elsewhere it would wait for a network, or be copied all the same.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from anyio import Semaphore, to_thread
+
+from virtbackup_async.images.background import open_workers
+from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.direct_io import aligned_bytes, lies_on_a_device, open_direct
+from virtbackup_async.images.durable import storage_error
+from virtbackup_async.images.stream import Batch, DiskStream
+from virtbackup_async.images.write_behind import WriteBehind
+
+Place = Callable[[int], int]
+"""Where in the file a byte of the image goes; each extent of the image stays in one piece."""
+
+# The device is not to wait for the next one to be brought.
+_WRITES_AT_ONCE: Final = 2
+
+
+async def write_data(
+    stream: DiskStream, file: "DataFile", on_progress: Callable[[int], None], place: Place
+) -> int:
+    """Write what a stream brings; it is durable after a sync of the file.
+
+    Args:
+        stream: fresh; its digest is known afterwards.
+        file: where to.
+        on_progress: called with the data bytes that have gone by.
+        place: where in the file.
+
+    Returns:
+        How many bytes were written.
+
+    Raises:
+        StorageError: the target is full or failed.
+    """
+    written_bytes = gone_by = 0
+
+    async def write(batch: Batch, end: int) -> None:
+        nonlocal written_bytes, gone_by
+        now_bytes = await to_thread.run_sync(file.write, batch.chunks, place)
+        batch.give_back()
+        written_bytes += now_bytes
+        gone_by = max(gone_by, end)
+        on_progress(gone_by)
+
+    async with open_workers(Semaphore(_WRITES_AT_ONCE)) as workers:
+        while (batch := await stream.take()) is not None:
+            await workers.start(partial(write, batch, stream.data_bytes), name="write a buffer")
+        await workers.finish()
+    return written_bytes
+
+
+class DataFile:
+    """The blocking side, for worker threads; several may write at once.
+
+    Args:
+        fd: open for writing; it stays the caller's.
+        path: its name, for errors.
+        behind: what sees to the data that does go through the page cache.
+    """
+
+    def __init__(self, fd: int, path: Path, behind: WriteBehind) -> None:
+        self._fd = fd
+        self._path = path
+        self._behind = behind
+        self._lock = Lock()
+        self._direct_fd = open_direct(fd, os.O_WRONLY) if lies_on_a_device(fd) else None
+
+    def write(self, chunks: Iterable[Chunk], place: Place) -> int:
+        """Write the data of chunks; return how many bytes.
+
+        Raises:
+            StorageError: the target is full or failed.
+        """
+        written_bytes = 0
+        try:
+            for chunk in chunks:
+                for extent in chunk.ranges:
+                    start = extent.start - chunk.offset
+                    data = chunk.data[start : start + extent.length]
+                    self._write(data, place(extent.start))
+                    written_bytes += extent.length
+        except OSError as error:
+            raise storage_error("write", self._path, error) from error
+        return written_bytes
+
+    def close(self) -> None:
+        """No more is written."""
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
+
+    def _write(self, data: memoryview, offset: int) -> None:
+        while data:
+            count = self._write_some(data, offset)
+            offset += count
+            data = data[count:]
+
+    def _write_some(self, data: memoryview, offset: int) -> int:
+        direct_bytes = aligned_bytes(offset, len(data))
+        if self._direct_fd is not None and direct_bytes:
+            try:
+                return os.pwrite(self._direct_fd, data[:direct_bytes], offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # else it, or the memory, is of another alignment
+                    raise
+        with self._lock:
+            count = os.pwrite(self._fd, data, offset)
+            if self._behind.gather(offset + count, count):
+                self._behind.push()
+        return count
