@@ -99,14 +99,12 @@ class _FrameWriter:
     async def _add(self, batch: Batch) -> None:
         for chunk in batch.chunks:
             await self._skip_to(chunk.offset)
-            if len(batch.chunks) == 1:
-                # Most of them are, and as long as a run: then it need not be copied.
+            if chunk is batch.chunks[-1]:
+                # Most of them are alone, and as long as a run: then it need not be copied.
                 await self._compressor.lend(chunk.data, batch.give_back)
             else:
                 await self._compressor.write([chunk.data])
             self._position += len(chunk.data)
-        if len(batch.chunks) > 1:
-            batch.give_back()
 
     async def _skip_to(self, offset: int) -> None:
         length_bytes = offset - self._position
