@@ -1,11 +1,11 @@
 """Directory packages on file systems that reflink: real ones, on loop devices."""
 
 import os
-import shutil
 import subprocess
 
 import pytest
 
+import mounts
 from page_cache import drop_from_cache
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
@@ -14,23 +14,10 @@ from virtbackup_async.images.sparse import write_sparse
 MIB = 1 << 20
 
 
-@pytest.fixture(params=["btrfs", "xfs"])
-def mounted(request, tmp_path):
-    """A file system that can share blocks; skipped only where it cannot be made or mounted."""
-    kind = request.param
-    if shutil.which(f"mkfs.{kind}", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-        pytest.skip(f"no mkfs.{kind}: install btrfs-progs and xfsprogs")
-    device, place = tmp_path / "device", tmp_path / "mounted"
-    place.mkdir()
-    with device.open("wb") as file:
-        file.truncate(400 * MIB)
-    subprocess.run([f"/usr/sbin/mkfs.{kind}", "-q", device], check=True, stdout=subprocess.DEVNULL)
-    mount = ["mount", "-o", "loop", device, place]
-    mounting = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if mounting.returncode != 0:
-        pytest.skip(f"loop devices cannot be mounted here: {mounting.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
+@pytest.fixture(name="mounted", params=["btrfs", "xfs"])
+def _mounted(request, tmp_path):
+    with mounts.mounted(request.param, tmp_path, 400) as place:
+        yield place
 
 
 @pytest.fixture
