@@ -40,11 +40,18 @@ class Method(Struct, frozen=True):
     """How a segment is compressed, how long segments are, and how many are compressed at once.
 
     They are short, because a reader decompresses them side by side, and many are in memory at once.
+
+    Attributes:
+        compress: blocks.
+        segment_bytes: all but the last one are so long.
+        most_at_once: None leaves it to the process.
+        is_long: see ``CpuShares.run``.
     """
 
     compress: Callable[[memoryview], bytes]
     segment_bytes: int
     most_at_once: int | None = None
+    is_long: bool = False
 
 
 def method_of(compression: str, level: int) -> Method:
@@ -53,11 +60,12 @@ def method_of(compression: str, level: int) -> Method:
         return Method(partial(compress_gzip, level or _USUAL_LEVEL), _MIB)
     if compression == "bz2":
         # One block of the format's: longer segments would not pack better.
-        return Method(partial(bz2.compress, compresslevel=level or 9), (level or 9) * 100_000)
+        compress = partial(bz2.compress, compresslevel=level or 9)
+        return Method(compress, (level or 9) * 100_000, is_long=True)
     level = level or _USUAL_LEVEL
     # A compressor needs eleven times its dictionary. One as long as the segment packs 0.4 % better.
     segment_bytes = 2 * _MIB << min(2, max(0, level - _USUAL_LEVEL))
-    return Method(partial(_xz, level, segment_bytes // 2), segment_bytes)
+    return Method(partial(_xz, level, segment_bytes // 2), segment_bytes, is_long=True)
 
 
 def _xz(level: int, dictionary_bytes: int, data: memoryview) -> bytes:
@@ -235,7 +243,8 @@ class Compressor:
     async def _compress(self, segment: _Segment) -> None:
         try:
             data = segment.data[: segment.plain_bytes]
-            segment.compressed = await self._cpu.run(partial(self._method.compress, data))
+            work = partial(self._method.compress, data)
+            segment.compressed = await self._cpu.run(work, is_long=self._method.is_long)
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error
         # Free before it is written: one that takes long must not keep those behind it waiting.

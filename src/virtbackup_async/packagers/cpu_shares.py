@@ -8,7 +8,7 @@ the number of disks beyond one segment for each of them.
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Final, TypeVar
 
@@ -37,6 +37,7 @@ class CpuShares:
         # One more: each waits now and then, for the interpreter or a thread of its library.
         self._at_once: Final = self._threads + 1
         self._turns = threading.BoundedSemaphore(self._at_once)
+        self._long_turns = threading.BoundedSemaphore(self._threads)
         # As many again stand ready in their threads: whose turn comes then begins at once, also
         # while the event loop, which would have to start him, does something else.
         self._threads_for_it = CapacityLimiter(2 * self._at_once)
@@ -49,9 +50,16 @@ class CpuShares:
         """Whether nobody compresses, or is about to."""
         return self._threads_for_it.borrowed_tokens == 0
 
-    async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Run blocking work that takes a processor, in its turn; a cancellation waits for it."""
-        in_turn = partial(self._in_turn, work)
+    async def run(self, work: Callable[[], _Result], *, is_long: bool = False) -> _Result:
+        """Run blocking work that takes a processor, in its turn; a cancellation waits for it.
+
+        Args:
+            work: what is to be done.
+            is_long: it does not wait for anything meanwhile, and has megabytes that it goes through
+                again and again: no more of such than there are processors, or they would push each
+                other's out of the caches.
+        """
+        in_turn = partial(self._in_turn, work, is_long=is_long)
         return await to_thread.run_sync(in_turn, limiter=self._threads_for_it)
 
     @property
@@ -89,6 +97,6 @@ class CpuShares:
         """Give back what ``take_segment`` took."""
         self._spares_taken -= 1
 
-    def _in_turn(self, work: Callable[[], _Result]) -> _Result:
-        with self._turns:
+    def _in_turn(self, work: Callable[[], _Result], *, is_long: bool) -> _Result:
+        with self._long_turns if is_long else nullcontext(), self._turns:
             return work()

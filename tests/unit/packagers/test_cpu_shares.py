@@ -1,8 +1,10 @@
 """How those who compress share the processors."""
 
+from functools import partial
 from threading import Barrier, Event, Lock
 
 import anyio
+import pytest
 
 from virtbackup_async.packagers.cpu_shares import CpuShares
 
@@ -38,23 +40,26 @@ async def test_segments_are_spare_only_where_threads_would_have_nothing_to_do():
             assert not shares.take_segment()
 
 
-async def test_one_thread_more_works_than_there_are_processors():
+@pytest.mark.parametrize(("is_long", "at_once"), [(False, 3), (True, 2)])
+async def test_one_thread_more_works_than_there_are_processors_unless_it_takes_long(
+    is_long, at_once
+):
     shares, lock, now, most = CpuShares(2), Lock(), 0, 0
-    three_are_at_work = Barrier(3)
+    all_are_at_work = Barrier(at_once)
 
     def work() -> None:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        three_are_at_work.wait(20)
+        all_are_at_work.wait(20)
         with lock:
             now -= 1
 
     async with anyio.create_task_group() as tasks:
         for _ in range(12):
-            tasks.start_soon(shares.run, work)
-    assert most == 3
+            tasks.start_soon(partial(shares.run, work, is_long=is_long))
+    assert most == at_once
     assert shares.is_at_rest
 
 
