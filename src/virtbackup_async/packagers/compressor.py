@@ -26,8 +26,10 @@ from msgspec import Struct, field
 
 from virtbackup_async.images.background import open_background
 from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.density import is_dense
 from virtbackup_async.packagers.gzip_member import compress_gzip
 from virtbackup_async.packagers.output import OutputFile, Piece
+from virtbackup_async.packagers.xz_stored import store_xz
 
 _MIB: Final = 1024 * 1024
 _USUAL_LEVEL: Final = 6
@@ -69,6 +71,8 @@ def method_of(compression: str, level: int) -> Method:
 
 
 def _xz(level: int, dictionary_bytes: int, data: memoryview) -> bytes:
+    if is_dense(data):
+        return store_xz(data)
     lzma2 = {"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary_bytes}
     return lzma.compress(data, filters=[lzma2])
 

@@ -18,6 +18,8 @@ from typing import Final
 
 import deflate
 
+from virtbackup_async.packagers.density import is_dense
+
 _HEAD: Final = struct.Struct("<10sH2sHII")
 _FIXED: Final = bytes.fromhex("1f8b0804 00000000 00ff")
 _TAIL: Final = struct.Struct("<II")
@@ -26,11 +28,14 @@ HEAD_BYTES: Final = _HEAD.size
 # libdeflate's levels for 1 to 9: the cheapest that pack as well as zlib's, 3 % more at most;
 # docs/performance.md has the figures.
 _LIBDEFLATE_LEVELS: Final = (1, 1, 1, 4, 5, 5, 6, 7, 8)
+_STORED: Final = 0
 
 
 def compress_gzip(level: int, data: memoryview) -> bytes:
     """One member that holds ``data``, packed as tightly as zlib does at ``level``, 1 to 9."""
-    packed = deflate.deflate_compress(data, _LIBDEFLATE_LEVELS[level - 1])
+    packed = deflate.deflate_compress(
+        data, _STORED if is_dense(data) else _LIBDEFLATE_LEVELS[level - 1]
+    )
     length_bytes = _HEAD.size + len(packed) + _TAIL.size
     head = _HEAD.pack(_FIXED, *_EXTRA, length_bytes, len(data))
     return b"".join((head, packed, _TAIL.pack(deflate.crc32(data), len(data))))
