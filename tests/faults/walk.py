@@ -127,7 +127,7 @@ class Walk:
 
     def discard(self) -> None:
         """Give a range back; while QEMU serves the disk it forgets that it may."""
-        if self._is_served:
+        if self._is_served or self._has_filter():
             self.write_zeroes()
             return
         dev, offset, length = self._range(CLUSTER_BYTES)
@@ -139,13 +139,27 @@ class Walk:
         dev, offset, length = self._range(SECTOR_BYTES)
         value = self._random.randrange(1, 256)
         self.said[-1] += f" {dev} {value} {offset}+{length}"
-        self.domain.wait_booted()
+        self._wait_booted()
         where = f"seek={offset // SECTOR_BYTES} count={length // SECTOR_BYTES}"
         self.domain.guest_exec(
             f"tr '\\0' '\\{value:03o}' </dev/zero"
             f" | dd of=/dev/{dev} bs={SECTOR_BYTES} iflag=fullblock {where} conv=fsync,notrunc"
         )
         self._fill(dev, offset, length, value)
+
+    def _has_filter(self) -> bool:
+        """Whether QEMU still has the node of a backup job, perhaps a moment after the job's end."""
+        query = '{"execute": "query-named-block-nodes", "arguments": {"flat": true}}'
+        return "copy-before-write" in self._virsh("qemu-monitor-command", query)
+
+    def _wait_booted(self) -> None:
+        try:
+            self.domain.wait_booted(30)
+        except LabError:
+            # On a busy machine libvirt 9.0 may miss that the agent opened its port; it then shows
+            # the channel as disconnected until it looks anew.
+            self.restart_libvirt()
+            self.domain.wait_booted()
 
     def resize(self) -> None:
         """Let a disk grow, to a length that ends within a chunk."""
