@@ -14,9 +14,8 @@ past the page cache: a comment of spaces in the PAX header, which nobody reads, 
 
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import accumulate
-from types import MappingProxyType
 from typing import Final
 
 from virtbackup_async.images.direct_io import ALIGNMENT
@@ -74,21 +73,17 @@ def member_head(
     comment_bytes = 0
     while position is not None and (position + len(head)) % ALIGNMENT:
         comment_bytes += BLOCK
-        head = _head(file, size_bytes, layout, mtime_s, {"comment": " " * comment_bytes})
+        head = _head(file, size_bytes, layout, mtime_s, comment_bytes)
     return head
 
 
 def _head(
-    file: str,
-    size_bytes: int,
-    layout: Layout,
-    mtime_s: int,
-    comment: Mapping[str, str] = MappingProxyType({}),
+    file: str, size_bytes: int, layout: Layout, mtime_s: int, comment_bytes: int = 0
 ) -> bytes:
     info = tarfile.TarInfo(file)
     info.mode = 0o600
     info.mtime = mtime_s
-    info.pax_headers = dict(comment)
+    info.pax_headers = {"comment": " " * comment_bytes} if comment_bytes else {}
     if layout.length_bytes == size_bytes:
         return _header(info, size_bytes)
     info.name = "GNUSparseFile.0/" + file.encode("ascii", "replace").decode()[-80:]
