@@ -128,8 +128,10 @@ def _wrap_files(points: Points) -> None:
     def opened(path: object, flags: int, *_rest: object, **_options: object) -> str | None:
         return named("create", path) if flags & os.O_CREAT else None
 
-    def removed(path: object, **_options: object) -> str | None:
-        return named("remove", path) if os.path.lexists(path) else None  # type: ignore[arg-type]
+    def removed(path: object, dir_fd: int | None = None) -> str | None:
+        place = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}")
+        is_there = os.path.lexists(place / os.fsdecode(path))  # type: ignore[arg-type]
+        return named("remove", path) if is_there else None
 
     def synced(fd: int) -> str | None:
         path = Path(f"/proc/self/fd/{fd}").readlink()

@@ -8,38 +8,22 @@ comes before the whole of it or after the whole of it.
 
 import errno
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
 
-from virtbackup_async.errors import StorageError
+from virtbackup_async.files import refusals, target_path
 
-FILE_MODE = 0o600
+FILE_MODE = target_path.FILE_MODE
+storage_error = refusals.storage_error
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-
-
-def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
-    """Say what the operating system refused, as an error of ours.
-
-    Args:
-        doing: what failed, as a verb: ``write``, ``remove``.
-        path: the file or directory it failed on.
-        error: to be given as the cause with ``from``.
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"target is full: cannot {doing} {path}",
-            hint="Free some space or lower the retention, then run the command again.",
-        )
-    return StorageError(f"cannot {doing} {path}: {error.strerror or error}")
 
 
 def temporary_path(directory: Path) -> Path:
     """Return a new path for a file that lives for moments; what a crash leaves, ``clean`` finds."""
-    return directory / f".virtbackup-{secrets.token_hex(8)}.tmp"
+    return directory / target_path.temporary_name()
 
 
 async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False) -> None:

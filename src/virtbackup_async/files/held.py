@@ -1,0 +1,61 @@
+"""Directories that must not be exchanged while something is going on in them.
+
+::
+
+    held at the beginning      the kernel keeps the directory, whatever becomes of its name
+    still_there at the end     does the name lead to it as ever?
+
+Without this, an exchange would do no harm beyond the target, but a backup could be called complete
+of which a part lies elsewhere.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.files.target_path import TargetPath
+
+_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Held:
+    """Some directories of a target; ``close`` it."""
+
+    def __init__(self, directories: Iterable[TargetPath]) -> None:
+        """Take note of what is there. Blocks.
+
+        Raises:
+            OSError: one is not there, or it or one above is a link.
+        """
+        self._held: list[tuple[TargetPath, int]] = []
+        try:
+            for directory in directories:
+                with directory.entered() as fd:
+                    self._held.append((directory, os.open(".", _FLAGS, dir_fd=fd)))
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """See that each is where it was. Blocks.
+
+        Raises:
+            StorageError: one was exchanged, or is gone.
+        """
+        for directory, fd in self._held:
+            try:
+                with directory.entered() as now:
+                    is_same = os.path.samestat(os.fstat(fd), os.fstat(now))
+            except OSError:
+                is_same = False
+            if not is_same:
+                raise StorageError(
+                    f"{directory} was moved, or replaced by something else, during the run",
+                    hint="See who else can write to the target, then run the command again.",
+                )
+
+    def close(self) -> None:
+        while self._held:
+            _, fd = self._held.pop()
+            os.close(fd)
