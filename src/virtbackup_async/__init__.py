@@ -6,4 +6,4 @@ side ``config``, ``catalog``, ``hypervisor`` and ``packagers``, then ``images``,
 below it; the import linter enforces that.
 """
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

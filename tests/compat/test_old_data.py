@@ -50,6 +50,15 @@ def test_old_definition_is_read(path):
     assert definition.records == {}
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+def test_older_definition_of_ours_is_read(version):
+    path = DATA / version / "20260301-021500_3_web.json"
+    definition = definition_file.loads(path.read_bytes(), path)
+    assert definition.version == version
+    assert definition.records["vda"].backing[0].source == "/var/lib/libvirt/images/debian.qcow2"
+    assert [state.kind for state in definition.state_files] == ["nvram", "tpm"]
+
+
 @pytest.mark.parametrize("path", PENDINGS, ids=label)
 def test_old_pending_file_is_read(path):
     pending = pending_file.loads(path.read_bytes(), path)

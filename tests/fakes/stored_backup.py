@@ -1,10 +1,12 @@
 """Complete backups on disk, as the engine leaves them: real packages, real definitions."""
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from virtbackup_async.catalog import definition_file
+from virtbackup_async.catalog.checksum import checksum_of
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
@@ -65,6 +67,12 @@ class StoredBackup:
     def read(self) -> Definition:
         """The definition as it is on disk now."""
         return definition_file.loads(self.path.read_bytes(), self.path)
+
+    def rewrite(self, text: str) -> None:
+        """Put another definition in its place, with the checksum of what it says."""
+        raw = json.loads(text)
+        raw["checksum"] = checksum_of(raw)
+        self.path.write_text(json.dumps(raw))
 
     def flip(self, share: float = 0.5) -> None:
         """Flip one bit, that far into the package."""

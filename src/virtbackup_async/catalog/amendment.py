@@ -17,6 +17,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
+from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
 from virtbackup_async.images.durable import storage_error, write_atomically
@@ -52,13 +53,16 @@ async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
 
     Raises:
         NotFoundError: the backup was removed meanwhile.
-        DefinitionError: it is no JSON object any more, or no regular file.
+        DefinitionError: it is no JSON object any more, or no regular file, or its checksum is
+            another: a new one would pass damage for what was written.
         StorageError: it cannot be written.
         LockHeldError: somebody else does not let go of the directory.
     """
     async with hold_definitions(path.parent):
-        raw = await to_thread.run_sync(_read, path)
-        data = msgspec.json.format(msgspec.json.encode({**raw, **keys}), indent=4) + b"\n"
+        raw = {**await to_thread.run_sync(_read, path), **keys}
+        if checksum.is_sealed(raw):
+            raw[checksum.KEY] = checksum.checksum_of(raw)
+        data = msgspec.json.format(msgspec.json.encode(raw), indent=4) + b"\n"
         await write_atomically(path, data, keep_owner=True)
 
 
@@ -80,10 +84,12 @@ def _is_locked(descriptor: int) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(read_bytes(path), type=dict[str, Any])
+        raw = msgspec.json.decode(read_bytes(path), type=dict[str, Any])
+        checksum.check(raw, path)
     except FileNotFoundError as error:
         raise NotFoundError(f"backup {path.stem} was removed meanwhile") from error
     except msgspec.MsgspecError as error:
         raise DefinitionError(f"{path}: not a definition any more: {error}") from error
     except OSError as error:
         raise storage_error("read", path, error) from error
+    return raw

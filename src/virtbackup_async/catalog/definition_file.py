@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from virtbackup_async import __version__
-from virtbackup_async.catalog import raw_json
+from virtbackup_async.catalog import checksum, raw_json
 from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
@@ -107,49 +107,58 @@ class DefinitionWire(msgspec.Struct):
     skipped: dict[str, str] = {}
     images: dict[str, DiskWire] = {}
     state_files: list[StateWire] = []
+    checksum: str | None = None
 
 
 # Made once: a scan decodes thousands of files.
 _DECODER: Final = msgspec.json.Decoder(DefinitionWire)
+# Those that no compat step changes.
+_CURRENT: Final = frozenset({"1.0.0", __version__})
 
 
 def dumps(definition: Definition) -> bytes:
-    """Return the content of a definition file."""
-    return raw_json.dump(
-        DefinitionWire(
-            name=definition.name,
-            domain_id=definition.domain_id,
-            domain_name=definition.domain_name,
-            version=definition.version,
-            date=definition.date,
-            packager=PackagerWire(definition.packager.type, definition.packager.opts),
-            domain_xml=definition.domain_xml,
-            disks=definition.disks,
-            uuid=definition.domain_uuid,
-            state=definition.state,
-            method=definition.method,
-            quiesced=definition.quiesced,
-            frozen_ms=definition.frozen_ms,
-            pinned=definition.pinned,
-            verified=msgspec.convert(
-                definition.verified, VerifiedWire | None, from_attributes=True
-            ),
-            skipped=definition.skipped,
-            images={dev: _disk_wire(record) for dev, record in definition.records.items()},
-            state_files=[_state_wire(record) for record in definition.state_files],
-        )
+    """Return the content of a definition file, with its checksum."""
+    wire = _wire(definition)
+    raw = msgspec.to_builtins(wire)
+    wire.checksum = checksum.checksum_of(raw)
+    return raw_json.dump(wire)
+
+
+def _wire(definition: Definition) -> DefinitionWire:
+    return DefinitionWire(
+        name=definition.name,
+        domain_id=definition.domain_id,
+        domain_name=definition.domain_name,
+        version=definition.version,
+        date=definition.date,
+        packager=PackagerWire(definition.packager.type, definition.packager.opts),
+        domain_xml=definition.domain_xml,
+        disks=definition.disks,
+        uuid=definition.domain_uuid,
+        state=definition.state,
+        method=definition.method,
+        quiesced=definition.quiesced,
+        frozen_ms=definition.frozen_ms,
+        pinned=definition.pinned,
+        verified=msgspec.convert(definition.verified, VerifiedWire | None, from_attributes=True),
+        skipped=definition.skipped,
+        images={dev: _disk_wire(record) for dev, record in definition.records.items()},
+        state_files=[_state_wire(record) for record in definition.state_files],
     )
 
 
-def loads(data: bytes, path: Path) -> Definition:
+def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
     """Return the definition in ``data``, of any version; ``path`` says whose it is.
 
-    ``version`` stays that of the program that wrote it.
+    ``version`` stays that of the program that wrote it. A ``trusted`` one is read as
+    well that is not what was written, if it can be understood.
 
     Raises:
         DefinitionError: it is damaged, hostile or from a newer version.
     """
     wire = _current(data) or raw_json.parse(data, path, _upgrade, DefinitionWire)
+    if not trusted:
+        checksum.check(raw_json.as_object(data, path), path)
     _check(wire, path)
     return Definition(
         name=wire.name,
@@ -182,7 +191,7 @@ def _current(data: bytes) -> DefinitionWire | None:
         wire = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    return wire if wire.version == __version__ else None
+    return wire if wire.version in _CURRENT else None
 
 
 def is_ours(version: str) -> bool:

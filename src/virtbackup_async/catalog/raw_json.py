@@ -74,6 +74,19 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
         raise DefinitionError(f"{path}: nested too deeply") from error
 
 
+def as_object(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the keys of a file as they stand in it; ``path`` is for messages.
+
+    Raises:
+        DefinitionError: it is no JSON object. The decoder of a struct passes over what it does
+            not look for, so it may take what this one refuses.
+    """
+    try:
+        return _OBJECT.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise DefinitionError(f"{path}: {_in_words(str(error))}") from error
+
+
 def dump(wire: msgspec.Struct) -> bytes:
     """Return a struct as the indented JSON that virt-backup writes too."""
     return msgspec.json.format(msgspec.json.encode(wire), indent=4) + b"\n"

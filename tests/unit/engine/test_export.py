@@ -33,7 +33,7 @@ async def make_qcow2(tmp_path, packager):
     subprocess.run(write, check=True, capture_output=True)
     backup = await make(tmp_path, packager, "image")
     text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
-    backup.path.write_text(text)
+    backup.rewrite(text)
     return backup
 
 
@@ -93,7 +93,7 @@ async def test_where_the_extents_are_not_known_before_there_is_a_copy(tmp_path, 
 async def test_without_room_for_a_copy_nothing_is_begun(tmp_path, output):
     backup = await make_qcow2(tmp_path, "directory")
     text = re.sub('"data_bytes": [0-9]+', '"data_bytes": 1000000000000000', backup.path.read_text())
-    backup.path.write_text(text)
+    backup.rewrite(text)
     with pytest.raises(StorageError, match=r"need 931322\.6 GiB for a while"):
         await export(backup, output, "raw")
     assert left(output) == []
@@ -134,7 +134,7 @@ async def test_a_header_that_names_a_file_of_the_host_is_not_believed(tmp_path, 
     subprocess.run(create, check=True, capture_output=True)
     backup = await make(tmp_path, "directory", "image")
     text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
-    backup.path.write_text(text)
+    backup.rewrite(text)
     with pytest.raises(DefinitionError, match="not in the backup"):
         await export(backup, output)
     assert left(output) == []

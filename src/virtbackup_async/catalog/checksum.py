@@ -1,0 +1,58 @@
+"""The checksum of a definition, which tells a flipped bit in it from what was written.
+
+It stands in the file itself, under the key ``checksum``, and is taken over all other keys in one
+canonical form, so that neither indentation nor the order of keys matters, and whoever changes a key
+can take it anew. docs/formats.md ("Checksum") has the form byte by byte. Invariant: a definition
+that has one, or by its version should have one, is refused unless it is right; older ones, and
+those of virt-backup, have none and are read as they are.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from blake3 import blake3
+
+from virtbackup_async.compat.steps import Version, parse_version
+from virtbackup_async.errors import DefinitionError
+
+KEY: Final = "checksum"
+PREFIX: Final = "blake3:"
+SINCE: Final[Version] = (1, 1, 0)
+"""From this version of a definition on, one without a checksum is damaged."""
+
+TRUST_OPTION: Final = "--trust-definition"
+_HINT: Final = (
+    f"Restore or export it into files of your own with {TRUST_OPTION}, and look at its XML."
+)
+# Made once: a scan takes thousands of checksums.
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+def checksum_of(raw: dict[str, Any]) -> str:
+    """Return the checksum of a definition, the key itself left out.
+
+    Raises:
+        OverflowError: it holds a number that no program of ours writes.
+    """
+    rest = {key: value for key, value in raw.items() if key != KEY}
+    return PREFIX + blake3(_ENCODER.encode(rest)).hexdigest()
+
+
+def is_sealed(raw: dict[str, Any]) -> bool:
+    """Tell whether a definition has a checksum, or lacks one that it should have."""
+    return KEY in raw or parse_version(raw.get("version")) >= SINCE
+
+
+def check(raw: dict[str, Any], path: Path) -> None:
+    """Raise DefinitionError unless a definition is what was written, as far as that can be told."""
+    if not is_sealed(raw):
+        return
+    if KEY not in raw:
+        raise DefinitionError(f"{path}: is damaged: it has lost its checksum", hint=_HINT)
+    try:
+        is_right = raw[KEY] == checksum_of(raw)
+    except (OverflowError, RecursionError, UnicodeError):
+        is_right = False
+    if not is_right:
+        raise DefinitionError(f"{path}: is damaged: its checksum is another", hint=_HINT)
