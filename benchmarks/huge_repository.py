@@ -31,7 +31,7 @@ from virtbackup_async.repository.map_format import ENTRY, MapHead, encode_head
 from virtbackup_async.repository.marks import maps_of
 from virtbackup_async.repository.measuring import measure
 from virtbackup_async.repository.merging import merged
-from virtbackup_async.repository.segment_writer import Content, write_segment
+from virtbackup_async.repository.segment_writer import Content, nothing_follows, write_segment
 from virtbackup_async.repository.segments import open_index, open_segment
 from virtbackup_async.repository.shares import share_out
 from virtbackup_async.repository.store import find_repository, make_repository
@@ -125,7 +125,7 @@ def _add_segment(repository: Repository, ids: bytes) -> Path:
         with path.open("wb") as file:
             file.truncate(_HEAD_BYTES + _CHUNKS_A_PACK * _BLOB_BYTES)
     path = repository.segment_path(token, 0)
-    write_segment(repository, path, Content(packs, _in_order(records), count))
+    write_segment(repository, path, Content(packs, _in_order(records), count), nothing_follows)
     return path
 
 
@@ -137,7 +137,8 @@ def _in_order(records: Records) -> Iterator[Records]:
 
 def _merge(repository: Repository, paths: list[Path]) -> None:
     segments = [open_segment(path, repository) for path in paths]
-    write_segment(repository, repository.segment_path(new_token(), 0), merged(segments))
+    path = repository.segment_path(new_token(), 0)
+    write_segment(repository, path, merged(segments), nothing_follows)
     for segment in segments:
         segment.close()
         segment.path.unlink()

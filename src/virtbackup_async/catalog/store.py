@@ -16,6 +16,7 @@ Invariant: nothing outside the target is written; directories are 0700, files 06
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,10 @@ from virtbackup_async.images.durable import (
 from virtbackup_async.model.backup import Definition, Pending
 
 T = TypeVar("T")
+
+
+class ListedError(StorageError):
+    """A backup is listed though its definition could not be made durable: its data must stay."""
 
 
 class Catalog:
@@ -91,9 +96,23 @@ class Catalog:
                 await write_atomically(path, pending_file.dumps(noted))
 
     async def write_definition(self, definition: Definition) -> Path:
-        """Make a backup complete, its data being durable already, and return the file's path."""
+        """Make a backup complete, its data being durable already, and return the file's path.
+
+        Raises:
+            StorageError: there is no such backup.
+            ListedError: there is, and it is listed, though a power cut may undo that.
+        """
         path = self.definition_path(definition)
-        await write_atomically(path, definition_file.dumps(definition))
+        with CancelScope(shield=True):
+            try:
+                await write_atomically(path, definition_file.dumps(definition))
+            except StorageError as error:
+                try:
+                    await remove_durably(path)
+                except StorageError:
+                    if await to_thread.run_sync(os.path.lexists, path):
+                        raise ListedError(error.message, hint=error.hint) from error
+                raise
         return path
 
     async def remove_pending(self, path: Path) -> None:
@@ -168,5 +187,6 @@ def _claim(path: Path) -> None:
     # Looked at last: who finishes a backup of this name gives up the pending file after it.
     for taken in (definition_path(path), removal_note(path)):
         if os.path.lexists(taken):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # an empty one, which `clean` removes
+                path.unlink(missing_ok=True)
             raise FileExistsError(taken)

@@ -26,7 +26,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.broken import undo_dead_backups
 from virtbackup_async.engine.change_copy import DiskJob
 from virtbackup_async.engine.checkpoints import checkpoint_of, drop_unneeded_checkpoints
@@ -184,10 +184,17 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             records = await _copy_disks(environment, attempt, package, still)
         environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
         definition = _definition(attempt, records, state, still)
+        path = attempt.catalog.definition_path(definition)
+        listed: ListedError | None = None
         with anyio.CancelScope(shield=True):
             # A cancellation between the two would discard the data of a complete backup.
             await package.finish()
-            path = await attempt.catalog.write_definition(definition)
+            try:
+                await attempt.catalog.write_definition(definition)
+            except ListedError as error:
+                listed = error  # told when the package is closed, and stays
+    if listed is not None:
+        raise listed
     if attempt.job is not None and attempt.job.tracking.disks:
         await _drop_checkpoints(environment, attempt)
     return definition, path

@@ -2,8 +2,8 @@
 
 Used by the catalog for definitions and pending files, and by all who create or remove files in a
 target. Invariant: when a call returns, what it did is on disk; when it raises, a file that was to
-be replaced still has its old content. Each call is one hop to a worker thread, so a cancellation
-comes before the whole of it or after the whole of it.
+be replaced has its old content, or all of its new one, which may not be on disk yet. Each call is
+one hop to a worker thread, so a cancellation comes before the whole of it or after the whole of it.
 """
 
 import errno
@@ -125,7 +125,8 @@ def replace_file(path: Path, data: bytes, keep_owner: bool = False) -> None:  # 
                 give_owner(part, path.stat())
             part.replace(path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise storage_error("write", path, error) from error
@@ -146,7 +147,8 @@ def _write_exclusively(path: Path, data: bytes) -> None:
     except FileExistsError as error:
         raise storage_error("create", path, error) from error
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         raise storage_error("write", path, error) from error
 
 
@@ -154,13 +156,19 @@ def _rename_exclusively(path: Path, new: Path) -> None:
     # A hard link takes a free name in one step: who is killed leaves the whole file there, or none.
     try:
         os.link(path, new, follow_symlinks=False)
-        path.unlink()
     except FileExistsError as error:
         raise storage_error("create", new, error) from error
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise storage_error("rename", path, error) from error
         _rename_over_claim(path, new)
+        return
+    try:
+        path.unlink()
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise storage_error("rename", path, error) from error
 
 
 def _rename_over_claim(path: Path, new: Path) -> None:
@@ -169,7 +177,8 @@ def _rename_over_claim(path: Path, new: Path) -> None:
     try:
         path.replace(new)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise storage_error("rename", path, error) from error
 
 

@@ -30,7 +30,7 @@ from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.id_batch import Ids
-from virtbackup_async.repository.layout import Repository, open_file, read_exactly
+from virtbackup_async.repository.layout import Repository, close, open_file, read_exactly
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.pack_look import look_at_pack
 from virtbackup_async.repository.places import Run, places_of, runs_of
@@ -298,7 +298,7 @@ def _read_run(path: Path, run: Run) -> bytes:
             os.posix_fadvise(fd, first, run.end - first, os.POSIX_FADV_DONTNEED)
         return data
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _read_alone(path: Path, offset: int, length: int) -> bytes:
@@ -306,4 +306,4 @@ def _read_alone(path: Path, offset: int, length: int) -> bytes:
     try:
         return read_exactly(fd, length, offset)
     finally:
-        os.close(fd)
+        close(fd)

@@ -7,6 +7,7 @@ that has its name is whole and durable, and so are all chunks that it names.
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
     Repository,
+    close,
     create_file,
     open_file,
     read_exactly,
@@ -83,7 +85,9 @@ class MapWriter:
     def discard(self) -> None:
         """Remove it, if it has no name yet. Blocks; may be called again."""
         self._close()
-        self._part.unlink(missing_ok=True)
+        # What stays has no name that counts, and is found by `clean`.
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
 
     def _write(self) -> None:
         if self._fd is not None:
@@ -94,7 +98,7 @@ class MapWriter:
     def _close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            close(fd)
 
 
 class ChunkMap:
@@ -168,7 +172,7 @@ class ChunkMap:
         return None
 
     def close(self) -> None:
-        os.close(self._fd)
+        close(self._fd)
 
     def _seek(self, number: int) -> None:
         place = self._place_of(number)
@@ -201,7 +205,7 @@ def open_map(path: Path) -> ChunkMap:
         try:
             return ChunkMap(path, fd)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
 
 

@@ -6,7 +6,6 @@ than it must: a chunk that is in two places is read from the other one, segments
 are done without, and the head of a pack is not needed for what is checked by its own id.
 """
 
-import os
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -15,7 +14,7 @@ from typing import Final
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import REPAIR_HINT, reading
-from virtbackup_async.repository.layout import Repository, open_file, read_exactly
+from virtbackup_async.repository.layout import Repository, close, open_file, read_exactly
 from virtbackup_async.repository.segments import Location, open_readable_index
 
 MAX_OPEN_PACKS: Final = 16
@@ -66,7 +65,7 @@ class ChunkReader:
     def close(self) -> None:
         self._index.close()
         while self._packs:
-            os.close(self._packs.popitem()[1])
+            close(self._packs.popitem()[1])
 
     def _read(self, id_: bytes) -> pack_format.Data:
         """Read a chunk from its first place that is good.
@@ -113,9 +112,9 @@ class ChunkReader:
             if pack_format.is_whole_head(head):
                 pack_format.check_head(head, self._repository.id, pack)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         self._packs[pack] = fd
         if len(self._packs) > MAX_OPEN_PACKS:
-            os.close(self._packs.popitem(last=False)[1])
+            close(self._packs.popitem(last=False)[1])
         return fd

@@ -12,7 +12,7 @@ One for each backup, called by the packager in worker threads, by all of its dis
 the index names is durable. Memory does not grow with the backup.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final
 
@@ -28,7 +28,12 @@ from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.pack_format import encode_blob
 from virtbackup_async.repository.pack_writer import PackWriter
-from virtbackup_async.repository.segment_writer import Content, content_of, write_segment
+from virtbackup_async.repository.segment_writer import (
+    Content,
+    content_of,
+    nothing_follows,
+    write_segment,
+)
 from virtbackup_async.repository.segments import Location, Segment, open_segment
 
 CHUNKS_A_SEGMENT: Final = 65536
@@ -244,9 +249,8 @@ class ChunkWriter:
         self._packs.seal()
         if not self._unindexed:
             return
-        segment = self._new_segment(content_of(self._unindexed.items()))
+        segment = self._new_segment(content_of(self._unindexed.items()), self._packs.note_published)
         self._own.append(segment)
-        self._packs.note_published()
         self._known.note_indexed(self._unindexed, segment, self)
         self._unindexed.clear()
         self._merge_own()
@@ -255,12 +259,12 @@ class ChunkWriter:
         """Put one segment in the place of many; nobody else touches ours."""
         old = worth_merging(self._own)
         if len(old) >= MERGED_AT_ONCE:
-            segment = self._new_segment(merged(old))
+            segment = self._new_segment(merged(old), nothing_follows)
             self._own = [segment, *(kept for kept in self._own if kept not in old)]
             self._known.replace(old, segment)
 
-    def _new_segment(self, content: Content) -> Segment:
+    def _new_segment(self, content: Content, on_named: Callable[[], None]) -> Segment:
         repository = self._known.repository
         path = repository.segment_path(self._known.token, next(self._known.segment_numbers))
-        write_segment(repository, path, content)
+        write_segment(repository, path, content, on_named)
         return open_segment(path, repository)

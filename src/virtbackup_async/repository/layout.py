@@ -22,7 +22,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.durable import (
     FILE_MODE,
     storage_error,
@@ -136,7 +136,13 @@ def make_directory(path: Path) -> None:
         return
     except OSError as error:
         raise storage_error("create", path, error) from error
-    sync_names(path.parent)
+    try:
+        sync_names(path.parent)
+    except StorageError:
+        # Whoever finds it would take its name for durable.
+        with suppress(OSError):
+            path.rmdir()
+        raise
 
 
 def create_file(path: Path) -> int:
@@ -204,6 +210,12 @@ def write_all(fd: int, data: bytes | bytearray, path: Path) -> None:
                 written += os.write(fd, rest[written:])
     except OSError as error:
         raise storage_error("write", path, error) from error
+
+
+def close(fd: int) -> None:
+    """Close a descriptor. What counts was synced or read before: an error says nothing new."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def sync(fd: int, path: Path) -> None:

@@ -22,13 +22,15 @@ from typing import Final
 
 from anyio import sleep, to_thread
 
-from virtbackup_async.errors import CorruptError, LockHeldError
-from virtbackup_async.images.durable import remove_file, storage_error, sync_file
+from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
+from virtbackup_async.images.durable import remove_file, storage_error, sync_file, sync_names
 from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.layout import (
     Repository,
+    close,
     create_file,
     open_file,
+    sync,
     write_all,
 )
 
@@ -71,7 +73,7 @@ class Lease:
         with suppress(OSError, LockHeldError):
             self.check()
             self.path.unlink()
-        os.close(self._fd)
+        close(self._fd)
 
 
 async def keep_fresh(refresh: Callable[[], None]) -> None:
@@ -94,20 +96,31 @@ def take_lease(directory: Path, token: str) -> Lease:
         write_all(fd, sealed_json.dumps({"host": _host(), "pid": os.getpid()}), part)
         with suppress(OSError):  # a file system without locks: the touch alone tells
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            os.fsync(fd)
-            os.link(part, directory / token)
-            part.unlink()
-            sync_file(directory)
-        except FileExistsError as error:
-            raise LockHeldError(f"another process holds {directory / token}") from error
-        except OSError as error:
-            raise storage_error("write", directory / token, error) from error
+        sync(fd, part)
+        _give_name(part, directory / token)
     except BaseException:
-        part.unlink(missing_ok=True)
-        os.close(fd)
+        close(fd)
         raise
+    finally:
+        # A second name of the lease by now, or nothing: the sweep finds what stays.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return Lease(directory / token, fd)
+
+
+def _give_name(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        raise LockHeldError(f"another process holds {path}") from error
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    try:
+        sync_names(path.parent)
+    except StorageError:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def take_sweep_lease(repository: Repository) -> Lease:
@@ -161,7 +174,7 @@ def _lives(path: Path, now_s: float) -> bool:
             sync_file(path.parent)
         return False
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _is_alive(fd: int, now_s: float) -> bool:
@@ -196,19 +209,24 @@ def remove_debris(repository: Repository) -> None:
     Raises:
         StorageError: a directory is not readable or not writable.
     """
-    now_s = _clock_of(repository.leases)
-    for directory in (repository.path, repository.index, repository.leases):
-        for path in directory.glob(".*"):
-            with suppress(FileNotFoundError):
-                if now_s - path.lstat().st_mtime > EXPIRY_S:
-                    remove_file(path)
+    try:
+        now_s = _clock_of(repository.leases)
+        for directory in (repository.path, repository.index, repository.leases):
+            for path in directory.glob(".*"):
+                with suppress(FileNotFoundError):
+                    if now_s - path.lstat().st_mtime > EXPIRY_S:
+                        remove_file(path)
+    except OSError as error:
+        raise storage_error("read", repository.path, error) from error
 
 
 def _clock_of(directory: Path) -> float:
     """Return what time it is where the files are: hosts may differ."""
     probe = directory / f".{secrets.token_hex(8)}"
-    os.close(create_file(probe))
+    fd = create_file(probe)
     try:
-        return probe.stat().st_mtime
+        return os.fstat(fd).st_mtime
     finally:
-        probe.unlink()
+        close(fd)
+        with suppress(OSError):
+            probe.unlink()

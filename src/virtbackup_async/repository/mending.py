@@ -30,6 +30,7 @@ from virtbackup_async.repository.checking import Checking, Flags, OnStep
 from virtbackup_async.repository.condemned import read_condemned, remove_note
 from virtbackup_async.repository.layout import (
     Repository,
+    close,
     list_packs,
     new_token,
     segment_token,
@@ -37,7 +38,12 @@ from virtbackup_async.repository.layout import (
 )
 from virtbackup_async.repository.leases import living_writers
 from virtbackup_async.repository.pack_walk import chunks_of_pack
-from virtbackup_async.repository.segment_writer import Content, content_of, write_segment
+from virtbackup_async.repository.segment_writer import (
+    Content,
+    content_of,
+    nothing_follows,
+    write_segment,
+)
 from virtbackup_async.repository.segments import Location, Segment, open_readable_index
 
 CHUNKS_A_SEGMENT: Final = 65536
@@ -104,7 +110,7 @@ def mend_heads(repository: Repository, checking: Checking) -> int:
                 os.pwrite(fd, pack_format.encode_head(repository.id, pack), 0)
                 os.fsync(fd)
             finally:
-                os.close(fd)
+                close(fd)
         except OSError as error:
             raise storage_error("write", path, error) from error
         mended += 1
@@ -131,7 +137,7 @@ def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
         path = repository.segment_path(new_token(), 0)
         content = _without(segment, bad)
         if content.at_most:
-            write_segment(repository, path, content)
+            write_segment(repository, path, content, nothing_follows)
         remove_file(segment.path)
         taken += count
     return taken, left
@@ -145,7 +151,7 @@ def _index_packs(repository: Repository, packs: list[bytes], on_step: OnStep) ->
         nonlocal count, segments
         if found:
             path = repository.segment_path(token, segments)
-            write_segment(repository, path, content_of(found))
+            write_segment(repository, path, content_of(found), nothing_follows)
             count += len(found)
             segments += 1
             found.clear()

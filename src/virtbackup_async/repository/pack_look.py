@@ -11,7 +11,7 @@ from msgspec import Struct
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, open_file
+from virtbackup_async.repository.layout import Repository, close, open_file
 
 
 class PackLook(Struct, frozen=True):
@@ -48,7 +48,7 @@ def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> 
         length_bytes = os.fstat(fd).st_size
         head = os.pread(fd, pack_format.HEAD_BYTES, 0)
     finally:
-        os.close(fd)
+        close(fd)
     if not pack_format.is_whole_head(head):
         return PackLook(
             length_bytes, f"pack is damaged: {path}: its head is damaged", has_damaged_head=True

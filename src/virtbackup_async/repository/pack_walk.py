@@ -16,7 +16,7 @@ from pathlib import Path
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import open_file, read_exactly
+from virtbackup_async.repository.layout import close, open_file, read_exactly
 from virtbackup_async.repository.segments import Location
 
 _WINDOW_BYTES = 1 << 20
@@ -47,7 +47,7 @@ def chunks_of_pack(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
                 else:
                     offset = _next_head(fd, offset + 1, end)
         finally:
-            os.close(fd)
+            close(fd)
 
 
 def _head_at(fd: int, offset: int) -> pack_format.BlobHead:

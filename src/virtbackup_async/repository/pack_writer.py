@@ -5,7 +5,6 @@ pack before the index names it, and the index names it when it is durable; until
 taken back.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from virtbackup_async.images.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.layout import (
     Repository,
+    close,
     create_file,
     make_directory,
     pack_name,
@@ -49,7 +49,7 @@ class _OpenPack:
             self.close()
 
     def close(self) -> None:
-        os.close(self._fd)
+        close(self._fd)
 
     @contextmanager
     def _syncing(self) -> Iterator[None]:
@@ -98,10 +98,12 @@ class PackWriter:
             pack, self._open = self._open, None
             if pack is not None:
                 pack.finish()
+                # The directory, too, may be new, and its maker gone before it was durable.
                 sync_names(pack.path.parent)
+                sync_names(self._repository.packs)
 
     def note_published(self) -> None:
-        """Forget the packs: the index names them now."""
+        """Forget the packs: the index names them now, or may. They are never taken back."""
         self._unpublished.clear()
 
     def discard(self) -> None:

@@ -66,7 +66,8 @@ class Rewriting:
         self._packs.seal()
         if self._copies:
             path = self._repository.segment_path(self._token, self._segments)
-            write_segment(self._repository, path, content_of(self._copies))
-            self._packs.note_published()
             self._segments += 1
+            write_segment(
+                self._repository, path, content_of(self._copies), self._packs.note_published
+            )
             self._copies.clear()

@@ -1,19 +1,27 @@
 """Writing segments of the index: whole, sorted, durable before they have their names.
 
-Called by the writer for what it stored, and by the sweep for what is left of others.
+Called by the writer for what it stored, and by the sweep for what is left of others. Invariant: the
+caller hears of the name before anything else can fail. From then on others may count on what the
+segment says, so nothing that it names is ever taken back.
 """
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
 from msgspec import Struct
 
-from virtbackup_async.images.durable import storage_error, sync_file, temporary_path
+from virtbackup_async.images.durable import storage_error, sync_names, temporary_path
 from virtbackup_async.repository import index_format as wire
-from virtbackup_async.repository.layout import Repository, create_file, sync, write_all
+from virtbackup_async.repository.layout import (
+    Repository,
+    close,
+    create_file,
+    sync,
+    write_all,
+)
 from virtbackup_async.repository.segments import Location
 
 _PLACES_AT_ONCE: Final = 1 << 16
@@ -49,13 +57,17 @@ def content_of(places: Iterable[tuple[bytes, Location]]) -> Content:
     return Content(list(numbers), blocks, len(ordered))
 
 
-def write_segment(repository: Repository, path: Path, content: Content) -> None:
+def write_segment(
+    repository: Repository, path: Path, content: Content, on_named: Callable[[], None]
+) -> None:
     """Write a segment, durably. Blocks.
 
     Args:
         repository: whose.
         path: its name, which is free.
         content: what it holds.
+        on_named: called as soon as the segment has its name, or may have it; that may be followed
+            by an error, and the segment stays all the same.
 
     Raises:
         StorageError: the target is full or not writable.
@@ -67,15 +79,39 @@ def write_segment(repository: Repository, path: Path, content: Content) -> None:
             _write_segment(fd, part, repository, content)
             sync(fd, part)
         finally:
-            os.close(fd)
-        try:
-            part.rename(path)
-            sync_file(repository.index)
-        except OSError as error:
-            raise storage_error("write", path, error) from error
+            close(fd)
+        _give_name(part, path, on_named)
     except BaseException:
-        part.unlink(missing_ok=True)
+        # What is left of it, the sweep removes.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
+    sync_names(repository.index)
+
+
+def nothing_follows() -> None:
+    """Be the ``on_named`` of who takes nothing back anyway."""
+
+
+def _give_name(part: Path, path: Path, on_named: Callable[[], None]) -> None:
+    try:
+        part.rename(path)
+    except OSError as error:
+        # A server may have done what its answer denies.
+        if not _is_surely_free(path):
+            on_named()
+        raise storage_error("write", path, error) from error
+    on_named()
+
+
+def _is_surely_free(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write_segment(fd: int, path: Path, repository: Repository, content: Content) -> None:

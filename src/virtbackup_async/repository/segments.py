@@ -20,6 +20,7 @@ from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.damage import mendable, reading
 from virtbackup_async.repository.layout import (
     Repository,
+    close,
     list_segments,
     open_file,
     read_exactly,
@@ -87,7 +88,7 @@ class Segment:
         return wire.decode_records(self._read_records(first, end - first))
 
     def close(self) -> None:
-        os.close(self._fd)
+        close(self._fd)
 
     def _location(self, record: wire.Record) -> Location:
         if record.pack >= len(self.packs):
@@ -127,7 +128,7 @@ def open_segment(path: Path, repository: Repository) -> Segment:
         try:
             return Segment(path, fd, repository.id)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
 
 

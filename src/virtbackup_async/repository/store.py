@@ -23,6 +23,7 @@ from virtbackup_async.repository.damage import REPAIR_HINT, mendable
 from virtbackup_async.repository.layout import (
     DIRECTORY,
     Repository,
+    close,
     create_file,
     list_packs,
     make_directory,
@@ -117,7 +118,7 @@ def _ids_in_packs(path: Path) -> Iterator[bytes]:
                 try:
                     head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
                 finally:
-                    os.close(fd)
+                    close(fd)
                 yield pack_format.repository_of(head, pack)
 
 
@@ -141,7 +142,7 @@ def _describe(path: Path) -> None:
             write_all(fd, sealed_json.dumps(value), part)
             sync(fd, part)
         finally:
-            os.close(fd)
+            close(fd)
         # A link takes a free name only: of two who make a repository, one is first.
         with suppress(FileExistsError):
             os.link(part, path / _FILE)
@@ -157,7 +158,7 @@ def _read(path: Path) -> bytes:
     try:
         return os.read(fd, sealed_json.MAX_BYTES)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _parse(data: bytes, path: Path) -> bytes:

@@ -49,7 +49,7 @@ from virtbackup_async.repository.marks import maps_of, mark_all
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.needed import NOTHING, Marks, Need
 from virtbackup_async.repository.rewriting import Place, Rewriting
-from virtbackup_async.repository.segment_writer import write_segment
+from virtbackup_async.repository.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
 
 REWRITE_BELOW: Final = 0.5
@@ -223,7 +223,7 @@ class _Sweep:
         if not old:
             return
         path = self._repository.segment_path(new_token(), 0)
-        write_segment(self._repository, path, merged(old, dead))
+        write_segment(self._repository, path, merged(old, dead), nothing_follows)
         index.segments.append(open_segment(path, self._repository))
         for segment in old:
             index.remove(segment)

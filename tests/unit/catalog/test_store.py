@@ -1,5 +1,6 @@
 """The store on a real directory: what a scan finds, in whatever state a target is."""
 
+import errno
 import json
 import os
 import stat
@@ -9,8 +10,9 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from fakes.failing_calls import failing
 from virtbackup_async.catalog import names
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.backup import (
     Definition,
@@ -298,3 +300,28 @@ async def test_one_domain_is_scanned_alone(catalog):
     assert [found.pending for found in scan.pending] == [PENDING]
     assert not scan.complete
     assert (await catalog.scan_domain("none")).pending == ()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+async def test_definition_that_cannot_be_synced_is_not_listed(catalog, code):
+    put_data(catalog)
+    with (
+        failing("fsync", lambda path: path.name == "web", code) as failed,
+        pytest.raises(StorageError) as raised,
+    ):
+        await catalog.write_definition(DEFINITION)
+    assert failed
+    assert not isinstance(raised.value, ListedError)
+    assert (await catalog.scan()).complete == ()
+
+
+async def test_definition_that_cannot_be_taken_back_is_told_as_listed(catalog):
+    put_data(catalog)
+    with (
+        failing("fsync", lambda path: path.name == "web", errno.EIO),
+        failing("unlink", lambda path: path.suffix == ".json", errno.EIO),
+        pytest.raises(ListedError),
+    ):
+        await catalog.write_definition(DEFINITION)
+    (found,) = (await catalog.scan()).complete
+    assert found.definition == DEFINITION

@@ -17,7 +17,7 @@ from virtbackup_async.repository.chunks import chunk_id
 from virtbackup_async.repository.id_batch import IdBatch, ids_of
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, are_missing, find_all
 from virtbackup_async.repository.map_format import ENTRY
-from virtbackup_async.repository.segment_writer import content_of, write_segment
+from virtbackup_async.repository.segment_writer import content_of, nothing_follows, write_segment
 from virtbackup_async.repository.segments import Location, open_index
 from virtbackup_async.repository.store import make_repository
 
@@ -40,7 +40,7 @@ SEGMENTS = st.lists(st.lists(PLACES, min_size=1, max_size=60), max_size=3)
 def write(repository, number, places):
     places = [(id_, Location(pack, 64, 100)) for id_, pack in places]
     path = repository.segment_path("00" * 12, number)
-    write_segment(repository, path, content_of(places))
+    write_segment(repository, path, content_of(places), nothing_follows)
 
 
 def field_of(ids):

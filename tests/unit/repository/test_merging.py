@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from virtbackup_async.repository import merging
 from virtbackup_async.repository.merging import merged, worth_merging
-from virtbackup_async.repository.segment_writer import content_of, write_segment
+from virtbackup_async.repository.segment_writer import content_of, nothing_follows, write_segment
 from virtbackup_async.repository.segments import Location, open_segment
 from virtbackup_async.repository.store import make_repository
 
@@ -60,7 +60,7 @@ def test_all_places_come_in_order_and_once(segments, gone, part):
 
 def write(repository, number, content):
     path = repository.segment_path("00" * 12, number)
-    write_segment(repository, path, content)
+    write_segment(repository, path, content, nothing_follows)
     return open_segment(path, repository)
 
 

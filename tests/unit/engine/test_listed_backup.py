@@ -1,0 +1,58 @@
+"""A definition that has its name is counted on: the data of its backup stays, whatever fails."""
+
+import errno
+
+import pytest
+import yaml
+
+from fakes.failing_calls import failing
+from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.verified_site import NOW
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.session import run_backup
+from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "target").mkdir()
+
+    def config(packager):
+        group = {"target": str(tmp_path / "target"), "packager": packager, "autostart": True}
+        path = tmp_path / "config.yml"
+        path.write_text(yaml.safe_dump({"groups": {"main": {**group, "hosts": ["fake"]}}}))
+        return load_config(path)
+
+    return config
+
+
+@pytest.mark.parametrize("packager", ["directory", "tar", "zstd", "repository"])
+@pytest.mark.parametrize("is_removable", [True, False], ids=["taken back", "stays"])
+async def test_a_definition_that_cannot_be_synced(config, tmp_path, packager, is_removable):
+    image = tmp_path / "fake.raw"
+    image.write_bytes(b"x" * 65536)
+    events = []
+    domain = DescribedDomain({"vda": image}, active=False)
+    directory = tmp_path / "target" / "fake"
+
+    def is_after_the_definition(path):
+        return path == directory and any(directory.glob("*.json"))
+
+    def stays(path):
+        return not is_removable and path.suffix == ".json"
+
+    with (
+        failing("fsync", is_after_the_definition, errno.EIO) as failed,
+        failing("unlink", stays, errno.EIO),
+    ):
+        await run_backup(config(packager), [], FakeHypervisor(domain), events.append)
+    assert failed
+    assert [event for event in events if isinstance(event, BackupFailed)]
+    scan = await Catalog(tmp_path / "target").scan()
+    assert (len(scan.complete), scan.pending) == (0 if is_removable else 1, ())
+    found = scan.complete
+    await run_verify(config(packager), VerifyRequest(), NOW, events.append)
+    assert len([event for event in events if isinstance(event, VerifyDone)]) == len(found)
+    assert not [event for event in events if isinstance(event, VerifyFailed)]
