@@ -6,6 +6,7 @@ Each backup is an outcome of its own, said by an event: one that cannot be undon
 no other. Safe to run twice, to interrupt anywhere, and beside running backups and restores.
 """
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -123,8 +124,26 @@ async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBack
 
 
 async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
-    for verdict in plan_clean(target, scan, cleaning.now):
+    drop_damaged = cleaning.request.drop_damaged
+    verdicts = list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
+    for warning in _of_damage(verdicts):
+        cleaning.emit(warning)
+    for verdict in verdicts:
         await _carry_out(cleaning, target, verdict)
+
+
+def _of_damage(verdicts: Iterable[Verdict]) -> Iterator[Warned]:
+    """Warn of each domain that has damaged backups, and say where none is left that counts."""
+    by_domain: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_domain.setdefault(verdict.found.definition.domain_name, []).append(verdict)
+    for domain, judged in by_domain.items():
+        damaged = sum(verdict.found.definition.is_damaged for verdict in judged)
+        if damaged:
+            whole = len(judged) - damaged
+            message = f"{damaged} of its {len(judged)} backups were found damaged by verify"
+            left = "and count for no rule" if whole else "and NONE IS GOOD"
+            yield Warned(f"{message}, {left}", domain)
 
 
 async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) -> None:
@@ -141,6 +160,7 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) 
             definition=str(found.path),
             keep=verdict.keep,
             reasons=verdict.reasons,
+            damaged=definition.is_damaged,
             occupied_bytes=await _occupied_bytes(found),
         )
     )

@@ -66,7 +66,12 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
 
 
 def plan_clean(
-    target: CleanTarget, scan: Scan, now: datetime, zone: tzinfo | None = None
+    target: CleanTarget,
+    scan: Scan,
+    now: datetime,
+    zone: tzinfo | None = None,
+    *,
+    drop_damaged: bool = False,
 ) -> Iterator[Verdict]:
     """Give a verdict for each complete backup of the domains that are cleaned, by domain.
 
@@ -75,6 +80,7 @@ def plan_clean(
         scan: what it holds.
         now: an aware time.
         zone: whose calendar the periods are of; None for the local one.
+        drop_damaged: whether damaged backups go that are older than a good one.
     """
     unclear = _Unclear(target, scan)
     by_domain: dict[str, list[FoundBackup]] = {}
@@ -89,7 +95,8 @@ def plan_clean(
                 clear.append(found)
             else:
                 yield Verdict(found, keep=True, reasons=(f"not understood: {reason}",))
-        yield from judge(clear, target.policies(domain), now, zone)
+        policies = target.policies(domain)
+        yield from judge(clear, policies, now, zone, drop_damaged=drop_damaged)
 
 
 class _Unclear:

@@ -21,6 +21,7 @@ class CleanRequest(Struct, frozen=True):
         complete: remove complete ones that no rule keeps.
         dry_run: only say what would be done.
         wait_s: how long to wait for a domain that somebody works on.
+        drop_damaged: remove complete ones too that are damaged and older than a good one.
     """
 
     group_names: Sequence[str] = ()
@@ -28,6 +29,7 @@ class CleanRequest(Struct, frozen=True):
     complete: bool = True
     dry_run: bool = False
     wait_s: float = 0
+    drop_damaged: bool = False
 
 
 class Cleaning(Struct, frozen=True):

@@ -7,8 +7,10 @@ the first backup of each of the last N periods that have one::
                               ^ first               ^ first     ^ the newest, always kept
 
 Periods are those of the local calendar: weeks are ISO weeks of the ISO year, and an hour that
-comes twice when summer time ends is two hours. Invariant: the newest backup stays, so do pinned
-ones, and what is dated in the future neither goes nor counts.
+comes twice when summer time ends is two hours. Invariants: the newest good backup stays, so do
+pinned ones; what is dated in the future, or was found damaged, neither goes nor counts: a damaged
+backup that took the place of a good one in a rule would cost the good one. ``drop_damaged`` lets
+damaged ones go, each only if a good one is newer. Good is what is not known to be damaged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +26,8 @@ from virtbackup_async.config.schema import Retention
 T = TypeVar("T")
 
 EXPIRED = "no rule keeps it"
+DAMAGED = "damaged, does not count"
+DROPPED = "damaged, and a newer one is good"
 
 
 def _iso_week(moment: datetime) -> str:
@@ -54,6 +58,8 @@ def judge(
     policies: Sequence[Retention],
     now: datetime,
     zone: tzinfo | None = None,
+    *,
+    drop_damaged: bool = False,
 ) -> list[Verdict]:
     """Return a verdict for each backup of one domain, oldest first.
 
@@ -62,47 +68,62 @@ def judge(
         policies: of every group that the domain is in; what any of them keeps stays.
         now: an aware time; backups dated later are kept, and no rule counts them.
         zone: whose calendar the periods are of; None for the local one.
+        drop_damaged: whether damaged ones go that are older than a good one.
     """
     ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
     past = [found for found in ordered if found.definition.date <= now.timestamp()]
+    good = [found for found in past if not found.definition.is_damaged]
+    dropped = set(_older_and_damaged(past, good)) if drop_damaged else frozenset[Path]()
     kept: dict[Path, list[str]] = {found.path: [] for found in ordered}
-    for found, reason in _reasons(ordered, past, policies, zone):
-        if reason not in kept[found.path]:
+    for found, reason in _reasons(ordered, good, policies, zone):
+        if reason not in kept[found.path] and not (reason == DAMAGED and found.path in dropped):
             kept[found.path].append(reason)
     return [
-        Verdict(found, bool(kept[found.path]), tuple(kept[found.path]) or (EXPIRED,))
+        Verdict(found, bool(kept[found.path]), tuple(kept[found.path]) or (_why_it_goes(found),))
         for found in ordered
     ]
 
 
+def _older_and_damaged(past: Sequence[FoundBackup], good: Sequence[FoundBackup]) -> Iterator[Path]:
+    if good:
+        before = past[: past.index(good[-1])]
+        yield from (found.path for found in before if found.definition.is_damaged)
+
+
+def _why_it_goes(found: FoundBackup) -> str:
+    return DROPPED if found.definition.is_damaged else EXPIRED
+
+
 def _reasons(
     ordered: Sequence[FoundBackup],
-    past: Sequence[FoundBackup],
+    good: Sequence[FoundBackup],
     policies: Sequence[Retention],
     zone: tzinfo | None,
 ) -> Iterator[tuple[FoundBackup, str]]:
-    """Give each reason to keep a backup, the strongest first."""
+    """Give each reason to keep a backup, the strongest first; only ``good`` ones count."""
+    counted = frozenset(found.path for found in good)
     for found in ordered:
         if found.definition.pinned:
             yield found, "pinned"
-    for found in ordered[len(past) :]:
-        yield found, "dated in the future"
-    for found in past[-1:]:
+    for found in ordered:
+        if found.path not in counted:
+            yield found, DAMAGED if found.definition.is_damaged else "dated in the future"
+    for found in good[-1:]:
         yield found, "newest"
     for policy in policies:
-        for found in _last(past, policy.keep_last):
+        for found in _last(good, policy.keep_last):
             yield found, "one of the newest"
         for rule, (noun, label_of) in _PERIODS.items():
-            for label, found in _last(_firsts(past, label_of, zone), getattr(policy, rule)):
+            for label, found in _last(_firsts(good, label_of, zone), getattr(policy, rule)):
                 yield found, f"first of {noun} {label}"
 
 
 def _firsts(
-    past: Sequence[FoundBackup], label_of: Callable[[datetime], str], zone: tzinfo | None
+    good: Sequence[FoundBackup], label_of: Callable[[datetime], str], zone: tzinfo | None
 ) -> list[tuple[str, FoundBackup]]:
     """Return the oldest backup of each period that has one, in order."""
     firsts: dict[str, FoundBackup] = {}
-    for found in past:
+    for found in good:
         moment = datetime.fromtimestamp(found.definition.date, UTC).astimezone(zone)
         firsts.setdefault(label_of(moment), found)
     return list(firsts.items())

@@ -17,6 +17,7 @@ class CleanVerdict(Struct, frozen=True):
     keep: bool
     reasons: tuple[str, ...]
     occupied_bytes: int
+    damaged: bool = False
 
 
 class BackupRemoved(Struct, frozen=True):

@@ -117,6 +117,11 @@ class Definition(Struct, frozen=True, gc=False):
     state_files: tuple[StateRecord, ...] = ()
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether ``verify`` found it damaged when it last read it."""
+        return self.verified is not None and not self.verified.ok
+
+    @property
     def images(self) -> tuple[ImageRecord, ...]:
         """All that is recorded of the package's files; nothing in backups of virt-backup."""
         return (

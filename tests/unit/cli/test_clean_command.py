@@ -84,6 +84,20 @@ def test_a_dry_run_is_a_table_with_reasons(command, web):
     assert len(list(web.iterdir())) == 6
 
 
+def test_damaged_backups_are_in_the_last_line(command, web):
+    put(web, 3, verified={"date": 1782874800, "ok": False, "digests": True})
+    ended = command("clean")
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of its 3 backups were found damaged by verify" in ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith("freed, 1 DAMAGED and not counted")
+    assert len(list(web.glob("*.json"))) == 2
+    put(web, 4)
+    assert "damaged, and a newer one is good" in command("clean", "--drop-d", "--dry-run").stdout
+    assert command("clean", "--drop-damaged").returncode == 0
+    assert [path.stem for path in web.glob("*.json")] == ["20260704-030000_3_web"]
+    assert command("clean", "-b", "--drop-damaged").returncode == 2
+
+
 def test_json_has_a_verdict_for_each_backup_and_what_was_removed(command, web):
     ended = command("clean", "--json")
     verdicts = events(ended, "clean_verdict")

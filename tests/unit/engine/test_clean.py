@@ -446,3 +446,47 @@ async def test_a_removal_that_was_begun_is_ended_by_any_clean(place):
     await place.clean(complete=False)
     assert place.of(BackupRemoved, "backup") == [name]
     assert place.files() == []
+
+
+def verdict_of(day, *, ok):
+    return {"verified": {"date": DATE + day * DAY, "ok": ok, "digests": True, "error": None}}
+
+
+async def test_damaged_backups_cost_no_good_one(place):
+    """Seven backups, of which `verify` found the newest two and an old one damaged."""
+    place.groups["all"] |= {"daily": 2, "monthly": 1}
+    names = [
+        place.put(day=day, **({} if day == 3 else verdict_of(day, ok=day not in {0, 5, 6})))
+        for day in range(7)
+    ]
+    await place.clean()
+    assert await place.listed() == [names[0], names[1], *names[3:]]
+    assert [event.backup for event in place.of(CleanVerdict) if event.damaged] == [
+        names[0], names[5], names[6],
+    ]  # fmt: skip
+    message = "3 of its 7 backups were found damaged by verify, and count for no rule"
+    assert place.of(Warned) == [Warned(message, "web")]
+    await place.clean(drop_damaged=True)
+    assert await place.listed() == [names[1], *names[3:]]
+    await place.clean(drop_damaged=True)
+    assert await place.listed() == [names[1], *names[3:]], "no good one is newer than the last two"
+
+
+async def test_where_no_backup_is_good_nothing_goes_and_it_is_said_loudly(place):
+    names = [place.put(day=day, **verdict_of(day, ok=False)) for day in range(2)]
+    await place.clean(drop_damaged=True)
+    assert await place.listed() == names
+    message = "2 of its 2 backups were found damaged by verify, and NONE IS GOOD"
+    assert place.of(Warned) == [Warned(message, "web")]
+
+
+async def test_backup_with_a_damaged_definition_neither_counts_nor_goes(place):
+    older, newer = (place.put(day=day) for day in (0, 1))
+    path = place.target / "web" / f"{newer}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": "1.1.0"}))
+    before = place.files()
+    await place.clean(drop_damaged=True)
+    assert place.files() == before
+    assert await place.listed() == [older]
+    (warning,) = place.of(Warned)
+    assert warning.message.startswith(f"left alone: {path}: is damaged")

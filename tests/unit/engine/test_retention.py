@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
-from virtbackup_async.engine.retention import EXPIRED, judge
-from virtbackup_async.model.backup import Definition, Packager
+from virtbackup_async.engine.retention import DAMAGED, DROPPED, EXPIRED, judge
+from virtbackup_async.model.backup import Definition, Packager, Verification
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NONE = Retention(0, 0, 0, 0, 0)
@@ -20,10 +20,11 @@ DOC = (Path(__file__).parents[3] / "docs/clean.md").read_text()
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def backup(date, *, pinned=False, name="web"):
+def backup(date, *, pinned=False, damaged=None, name="web"):
     definition = Definition(
         name=f"{date}_{name}", domain_id=1, domain_name="web", domain_xml="", disks={},
         version="1.0.0", date=date, packager=Packager("directory"), pinned=pinned,
+        verified=None if damaged is None else Verification(date, ok=not damaged, digests=True),
     )  # fmt: skip
     return FoundBackup(definition, Path(f"/t/web/{date:011}_{name}.json"))
 
@@ -162,6 +163,43 @@ def test_a_date_in_the_future_neither_goes_nor_counts():
     ]
 
 
+def test_a_damaged_backup_counts_for_no_rule():
+    """The newest two and an old one were found damaged: the good ones must not go for them."""
+    days = [(1, 5), (2, 3), (2, 20), (3, 1), (3, 2), (3, 3), (3, 4)]
+    backups = [
+        backup(
+            int(datetime(2026, *day, tzinfo=UTC).timestamp()), damaged=day in days[:1] + days[5:]
+        )
+        for day in days
+    ]
+    assert reasons(backups, rule(daily=2, monthly=1)) == [
+        (DAMAGED,),
+        (EXPIRED,),
+        (EXPIRED,),
+        ("first of day 2026-03-01", "first of month 2026-03"),
+        ("newest", "first of day 2026-03-02"),
+        (DAMAGED,),
+        (DAMAGED,),
+    ]
+    dropped = judge(backups, [rule(daily=2, monthly=1)], NOW, UTC, drop_damaged=True)
+    assert [(verdict.keep, verdict.reasons[0]) for verdict in dropped] == [
+        (False, DROPPED),
+        (False, EXPIRED),
+        (False, EXPIRED),
+        (True, "first of day 2026-03-01"),
+        (True, "newest"),
+        (True, DAMAGED),
+        (True, DAMAGED),
+    ]
+
+
+def test_where_none_is_good_all_stay():
+    backups = [backup(date, damaged=True) for date in (1000, 2000)]
+    for drop_damaged in (False, True):
+        verdicts = judge(backups, [NONE], NOW, UTC, drop_damaged=drop_damaged)
+        assert [verdict.keep for verdict in verdicts] == [True, True]
+
+
 COUNTS = st.none() | st.integers(0, 6)
 POLICIES = st.builds(Retention, *[COUNTS for _ in fields(Retention)])
 # A few years, dense enough that periods are shared.
@@ -236,3 +274,28 @@ def test_the_order_does_not_matter_and_all_are_judged_once(dates, policy, zone, 
     verdicts = judge(map(backup, shuffled), [policy], NOW, zone)
     assert verdicts == judge(map(backup, dates), [policy], NOW, zone)
     assert sorted(verdict.found.definition.date for verdict in verdicts) == sorted(dates)
+
+
+MARKS = st.lists(st.tuples(st.booleans(), st.sampled_from([None, False, True])), min_size=30)
+
+
+@given(DATES, POLICIES, ZONES, MARKS, st.booleans())
+def test_damage_costs_no_good_backup(dates, policy, zone, marks, drop_damaged):
+    """Whatever is pinned or damaged: good ones are judged as if the damaged were not there."""
+    backups = [
+        backup(date, pinned=pinned, damaged=damaged)
+        for date, (pinned, damaged) in zip(dates, marks, strict=False)
+    ]
+    good = [found for found in backups if not found.definition.is_damaged]
+    verdicts = judge(backups, [policy], NOW, zone, drop_damaged=drop_damaged)
+    of_good = [verdict for verdict in verdicts if not verdict.found.definition.is_damaged]
+    assert of_good == judge(good, [policy], NOW, zone)
+    newest = max((found.definition.date for found in good), default=0)
+    assert not good or any(
+        verdict.keep and verdict.found.definition.date == newest for verdict in of_good
+    )
+    for verdict in verdicts:
+        definition = verdict.found.definition
+        if definition.is_damaged:
+            may_go = drop_damaged and not definition.pinned and definition.date < newest
+            assert verdict.keep != may_go

@@ -26,6 +26,11 @@ from virtbackup_async.hypervisor.connection import open_hypervisor
 )
 @click.option("-B", "--no-broken", is_flag=True, help="Leave backups that were killed alone.")
 @click.option("--dry-run", is_flag=True, help="Show what would stay or go, and why; do nothing.")
+@click.option(
+    "--drop-damaged",
+    is_flag=True,
+    help='Also remove what "verify" found damaged, if a newer backup of the domain is good.',
+)
 @wait_option
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
@@ -35,17 +40,25 @@ def command(  # noqa: PLR0913 -- one for each option
     broken_only: bool,
     no_broken: bool,
     dry_run: bool,
+    drop_damaged: bool,
     wait_s: float,
 ) -> None:
     """Remove the backups that no retention rule keeps, and undo those that were killed.
 
-    Without a GROUP, of all groups in the configuration. The newest backup of a domain and pinned
-    ones always stay.
+    Without a GROUP, of all groups in the configuration. The newest good backup of a domain and
+    pinned ones always stay. What "verify" found damaged counts for no rule.
     """
     if broken_only and no_broken:
         raise click.UsageError("-b and -B exclude each other")
+    if broken_only and drop_damaged:
+        raise click.UsageError("-b and --drop-damaged exclude each other")
     request = CleanRequest(
-        groups, broken=not no_broken, complete=not broken_only, dry_run=dry_run, wait_s=wait_s
+        groups,
+        broken=not no_broken,
+        complete=not broken_only,
+        dry_run=dry_run,
+        wait_s=wait_s,
+        drop_damaged=drop_damaged,
     )
     job = configured(settings.config_path, partial(_clean, request), told="clean")
     report = partial(reports.cleaned, dry_run=dry_run)

@@ -103,7 +103,9 @@ class Cleaned(Struct):
             words += [f"{undone} broken undone"] if undone else []
             freed_bytes = sum(done.freed_bytes for done in self.removed)
             freed_bytes += sum(done.freed_bytes - done.rewritten_bytes for done in self.swept)
-        return ", ".join([*words, f"{size(freed_bytes)} freed"])
+        damaged = sum(verdict.damaged and verdict.keep for verdict in self.verdicts)
+        last = [f"{damaged} DAMAGED and not counted"] if damaged else []
+        return ", ".join([*words, f"{size(freed_bytes)} freed", *last])
 
 
 class Pins(Struct):
