@@ -19,7 +19,7 @@ def failing(name: str, is_meant: Callable[[Path], bool], code: int) -> Iterator[
     failed: list[Path] = []
 
     def wrapped(*args: object, **options: object) -> object:
-        path = _about(args)
+        path = _about(args, options)
         if is_meant(path):
             failed.append(path)
             raise OSError(code, os.strerror(code), str(path))
@@ -32,8 +32,10 @@ def failing(name: str, is_meant: Callable[[Path], bool], code: int) -> Iterator[
         setattr(os, name, real)
 
 
-def _about(args: tuple[object, ...]) -> Path:
+def _about(args: tuple[object, ...], options: dict[str, object]) -> Path:
     if isinstance(args[0], int):
         return Path(f"/proc/self/fd/{args[0]}").readlink()
     paths = [arg for arg in args if isinstance(arg, str | Path)]
-    return Path(paths[-1])
+    directory = options.get("dst_dir_fd", options.get("dir_fd"))
+    beside = Path() if directory is None else Path(f"/proc/self/fd/{directory}").readlink()
+    return beside / paths[-1]

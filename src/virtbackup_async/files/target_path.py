@@ -28,6 +28,9 @@ from virtbackup_async.files.refusals import storage_error
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
+NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What a link to a file gives where the file system has none."""
+
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe would wait for its other end for ever.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -198,19 +201,38 @@ class TargetPath(Struct, frozen=True):
             raise storage_error("read", self.path, error) from error
 
     def make_directory(self) -> None:
-        """Make a private directory, durably, if there is nothing of that name.
+        """Make a private directory, durably, if it is not there.
 
         Raises:
-            StorageError: its parent is missing or not writable.
+            StorageError: its parent is missing or not writable, or it is no directory.
         """
         try:
             with self.parent.entered() as directory:
                 os.mkdir(self.name, DIRECTORY_MODE, dir_fd=directory)
         except FileExistsError:
+            self.check_directory()
             return
         except OSError as error:
             raise storage_error("create", self.path, error) from error
-        self.parent.sync_names()
+        try:
+            self.parent.sync_names()
+        except StorageError:
+            # Whoever finds it would take its name for durable.
+            with suppress(OSError), self.parent.entered() as directory:
+                os.rmdir(self.name, dir_fd=directory)
+            raise
+
+    def check_directory(self) -> None:
+        """See that it is a directory.
+
+        Raises:
+            StorageError: it is something else, or gone.
+        """
+        try:
+            with self.entered():
+                pass
+        except OSError as error:
+            raise storage_error("use", self.path, error) from error
 
     def unlink(self) -> None:
         """Remove the file; nothing is synced.
@@ -256,7 +278,7 @@ class TargetPath(Struct, frozen=True):
         """
         new = self.parent / name
         with self.parent.entered() as directory:
-            os.replace(self.name, new.name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(self.name, new.name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def link(self, name: str) -> None:
         """Give the file a second name, which must be free; nothing is synced.
@@ -274,6 +296,24 @@ class TargetPath(Struct, frozen=True):
                 dst_dir_fd=directory,
                 follow_symlinks=False,
             )
+
+    def rename_exclusively(self, name: str) -> None:
+        """Give the file another name, which must be free; nothing is synced.
+
+        Raises:
+            StorageError: the name is taken, or the directory is not writable.
+        """
+        # A hard link takes a free name in one step: who is killed leaves the whole file, or none.
+        new = self.parent / name
+        try:
+            self.link(name)
+            self.unlink()
+        except FileExistsError as error:
+            raise storage_error("create", new.path, error) from error
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise storage_error("rename", self.path, error) from error
+            self._rename_over_claim(new)
 
     def sync_names(self) -> None:
         """Make the names in this directory durable.
@@ -308,7 +348,7 @@ class TargetPath(Struct, frozen=True):
                 part.write_new(data, self if keep_owner else None)
                 part.rename(self.name)
             except BaseException:
-                with suppress(OSError):  # the first failure tells more; `clean` removes it
+                with suppress(OSError):  # it is found by `clean`, and the first failure tells more
                     part.unlink()
                 raise
         except OSError as error:
@@ -329,6 +369,16 @@ class TargetPath(Struct, frozen=True):
             file.write(data)
             file.flush()
             os.fsync(fd)
+
+    def _rename_over_claim(self, new: "TargetPath") -> None:
+        # Without hard links an empty file takes the name: only a file of ours is ever replaced.
+        os.close(new.create())
+        try:
+            self.rename(new.name)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink()
+            raise storage_error("rename", self.path, error) from error
 
     def _step(self, above: int, step: str, count: int) -> int:
         try:
@@ -353,16 +403,15 @@ def _give_owner(fd: int, owner: os.stat_result) -> None:
 
 
 def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError:
-    """Say in plain words what stood in the way, where the system speaks of loops and devices."""
-    if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-        return error
-    with suppress(OSError):
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-        if stat.S_ISLNK(mode):
-            return OSError(errno.ELOOP, "a symlink, not followed", str(path))
-        if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-            return _not_regular(path)
-    return error
+    """Name the whole path, and say in plain words what stood in the way of it."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        with suppress(OSError):
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                return OSError(errno.ELOOP, "a symlink, not followed", str(path))
+    if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+        return _not_regular(path)
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def _not_regular(path: Path) -> OSError:

@@ -6,7 +6,6 @@ be replaced has its old content, or all of its new one, which may not be on disk
 one hop to a worker thread, so a cancellation comes before the whole of it or after the whole of it.
 """
 
-import errno
 import os
 import stat
 from contextlib import suppress
@@ -18,7 +17,7 @@ from virtbackup_async.files import refusals, target_path
 
 FILE_MODE = target_path.FILE_MODE
 storage_error = refusals.storage_error
-_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_NO_HARD_LINKS = target_path.NO_HARD_LINKS
 
 
 def temporary_path(directory: Path) -> Path:

@@ -30,7 +30,7 @@ from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.id_batch import Ids
-from virtbackup_async.repository.layout import Repository, close, open_file, read_exactly
+from virtbackup_async.repository.layout import Repository, close, pack_file, read_exactly
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.pack_look import look_at_pack
 from virtbackup_async.repository.places import Run, places_of, runs_of
@@ -289,7 +289,7 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
 
 def _read_run(path: Path, run: Run) -> bytes:
     """Read a run; what was not in the page cache before, does not stay there."""
-    fd = open_file(path)
+    fd = pack_file(path).open_file()
     try:
         first = run.start // PAGE_BYTES * PAGE_BYTES
         was_cached = is_cached(fd, first, run.end - first)
@@ -302,7 +302,7 @@ def _read_run(path: Path, run: Run) -> bytes:
 
 
 def _read_alone(path: Path, offset: int, length: int) -> bytes:
-    fd = open_file(path)
+    fd = pack_file(path).open_file()
     try:
         return read_exactly(fd, length, offset)
     finally:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from anyio import to_thread
 from blake3 import blake3
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.digest import ImageDigest
-from virtbackup_async.images.durable import rename_exclusively, temporary_path
 from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository import map_format as wire
@@ -26,8 +26,7 @@ from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
     Repository,
     close,
-    create_file,
-    open_file,
+    map_file,
     read_exactly,
     sync,
     write_all,
@@ -52,11 +51,11 @@ class MapWriter:
         self.data_bytes = 0
         self.digest = ImageDigest(head.size_bytes)
         self._head = head
-        self._part = temporary_path(path.parent)
+        self._part = map_file(path).parent.temporary()
         self._digest = blake3()
         self._waiting = bytearray(wire.encode_head(head))
         self.length_bytes = len(self._waiting)
-        self._fd: int | None = create_file(self._part)
+        self._fd: int | None = self._part.create()
 
     def add(self, entries: wire.Entries) -> None:
         """Append entries, at least one; numbers ascend. Blocks at times."""
@@ -73,26 +72,26 @@ class MapWriter:
         self._write()
         if self._fd is None:
             return
-        write_all(self._fd, self._digest.digest(), self._part)
+        write_all(self._fd, self._digest.digest(), self._part.path)
         self.length_bytes += wire.TAIL_BYTES
-        sync(self._fd, self._part)
+        sync(self._fd, self._part.path)
         self._close()
 
     async def publish(self) -> None:
         """Give it its name, which must be free; the directory is not synced."""
-        await rename_exclusively(self._part, self.path)
+        await to_thread.run_sync(self._part.rename_exclusively, self.path.name)
 
     def discard(self) -> None:
         """Remove it, if it has no name yet. Blocks; may be called again."""
         self._close()
         # What stays has no name that counts, and is found by `clean`.
         with suppress(OSError):
-            self._part.unlink(missing_ok=True)
+            self._part.unlink()
 
     def _write(self) -> None:
         if self._fd is not None:
             self._digest.update(self._waiting)
-            write_all(self._fd, self._waiting, self._part)
+            write_all(self._fd, self._waiting, self._part.path)
             self._waiting.clear()
 
     def _close(self) -> None:
@@ -201,7 +200,7 @@ def open_map(path: Path) -> ChunkMap:
         CorruptError: it is damaged at its ends, or cannot be read; ``entries`` checks the rest.
     """
     with reading("package", path):
-        fd = open_file(path)
+        fd = map_file(path).open_file()
         try:
             return ChunkMap(path, fd)
         except BaseException:

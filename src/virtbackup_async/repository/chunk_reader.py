@@ -14,7 +14,7 @@ from typing import Final
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import REPAIR_HINT, reading
-from virtbackup_async.repository.layout import Repository, close, open_file, read_exactly
+from virtbackup_async.repository.layout import Repository, close, read_exactly
 from virtbackup_async.repository.segments import Location, open_readable_index
 
 MAX_OPEN_PACKS: Final = 16
@@ -106,7 +106,7 @@ class ChunkReader:
         if pack in self._packs:
             self._packs.move_to_end(pack)
             return self._packs[pack]
-        fd = open_file(self._repository.pack_path(pack))
+        fd = self._repository.pack(pack).open_file()
         try:
             head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
             if pack_format.is_whole_head(head):

@@ -12,10 +12,9 @@ sees the writer, and waits for it. ``waiting_for`` are the writers that the swee
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, replace_file
 from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
-from virtbackup_async.repository.layout import Repository, read_small
+from virtbackup_async.repository.layout import Repository
 
 
 class Condemned(Struct, frozen=True):
@@ -33,7 +32,7 @@ def read_condemned(repository: Repository) -> Condemned:
         StorageError: it cannot be read.
     """
     path = repository.condemned
-    data = read_small(path, sealed_json.MAX_BYTES)
+    data = repository.inside(path).read(sealed_json.MAX_BYTES)
     if data is None:
         return Condemned()
     try:
@@ -58,9 +57,9 @@ def write_condemned(repository: Repository, condemned: Condemned) -> None:
         "packs": sorted(pack.hex() for pack in condemned.packs),
         "waiting_for": None if waiting_for is None else sorted(waiting_for),
     }
-    replace_file(repository.condemned, sealed_json.dumps(value))
+    repository.inside(repository.condemned).replace(sealed_json.dumps(value))
 
 
 def remove_note(repository: Repository) -> None:
     """Remove the note, durably. Blocks."""
-    remove_file(repository.condemned)
+    repository.inside(repository.condemned).remove()

@@ -21,11 +21,10 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, replace_file
 from virtbackup_async.repository import map_format, sealed_json
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.id_batch import IdField
-from virtbackup_async.repository.layout import Repository, open_file, read_small
+from virtbackup_async.repository.layout import Repository, map_file
 
 _PIECE_BYTES = map_format.ENTRY_BYTES << 14
 
@@ -93,7 +92,7 @@ def readable_ids(path: Path) -> IdField:
 
 
 def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
-    with reading("package", path), os.fdopen(open_file(path), "rb") as file:
+    with reading("package", path), os.fdopen(map_file(path).open_file(), "rb") as file:
         file.seek(offset)
         while piece := file.read(_PIECE_BYTES):
             yield piece
@@ -106,7 +105,7 @@ def read_known_damage(repository: Repository) -> KnownDamage:
         StorageError: it cannot be read.
     """
     path = repository.damaged
-    data = read_small(path, sealed_json.MAX_BYTES)
+    data = repository.inside(path).read(sealed_json.MAX_BYTES)
     if data is None:
         return KnownDamage()
     try:
@@ -123,7 +122,7 @@ def write_known_damage(repository: Repository, known: KnownDamage) -> None:
         StorageError: the target is full or not writable.
     """
     if not known.maps:
-        remove_file(repository.damaged)
+        repository.inside(repository.damaged).remove()
         return
     maps = {name: asdict(damage) for name, damage in sorted(known.maps.items())}
-    replace_file(repository.damaged, sealed_json.dumps({"maps": maps}))
+    repository.inside(repository.damaged).replace(sealed_json.dumps({"maps": maps}))

@@ -10,30 +10,32 @@
     |-- index/1f...-7.index          where they are, a segment for some of them
     `-- leases/1f...                 a writer that lives, or the sweeper
 
-All modules of this layer take their paths here. Names that begin with a dot are temporary.
+All modules of this layer take their paths here, and reach what is there without following a link
+(``files``). Names that begin with a dot are temporary.
 """
 
 import os
+import re
 import secrets
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.images.durable import (
-    FILE_MODE,
-    storage_error,
-    sync_names,
-)
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 
 DIRECTORY: Final = ".virtbackup-repository"
 TOKEN_BYTES: Final = 12
 _PACK_SUFFIX: Final = ".pack"
 _INDEX_SUFFIX: Final = ".index"
-_DIRECTORY_MODE: Final = 0o700
+_PREFIX: Final = re.compile("[0-9a-f]{2}")
+_PACK: Final = re.compile(r"[0-9a-f]{32}\.pack")
 
 
 class Repository(Struct, frozen=True):
@@ -41,6 +43,10 @@ class Repository(Struct, frozen=True):
 
     path: Path
     id: bytes
+
+    @property
+    def root(self) -> TargetPath:
+        return TargetPath.of(self.path, 1)
 
     @property
     def packs(self) -> Path:
@@ -62,10 +68,21 @@ class Repository(Struct, frozen=True):
     def damaged(self) -> Path:
         return self.path / "damaged"
 
+    def inside(self, path: Path) -> TargetPath:
+        """Return one of its paths as what is reached without following a link."""
+        place = self.root
+        for step in path.relative_to(self.path).parts:
+            place /= step
+        return place
+
+    def pack(self, pack: bytes) -> TargetPath:
+        """Return where a pack is."""
+        name = pack.hex()
+        return self.root / "packs" / name[:2] / (name + _PACK_SUFFIX)
+
     def pack_path(self, pack: bytes) -> Path:
         """Return the path of a pack."""
-        name = pack.hex()
-        return self.packs / name[:2] / (name + _PACK_SUFFIX)
+        return self.pack(pack).path
 
     def segment_path(self, token: str, number: int) -> Path:
         """Return the path of a writer's segment of the index."""
@@ -93,90 +110,75 @@ def segment_token(path: Path) -> str:
 
 
 def list_packs(repository: Repository) -> Iterator[bytes]:
-    """Give the names of all packs that are there; none if their directory is lost. Blocks."""
-    for directory in _entries(repository.packs):
-        for path in sorted(directory.iterdir()):
-            with suppress(ValueError):
-                pack = bytes.fromhex(path.name.removesuffix(_PACK_SUFFIX))
-                if repository.pack_path(pack) == path:
-                    yield pack
+    """Give the names of all packs that are there; none if their directory is lost. Blocks.
+
+    Raises:
+        StorageError: a directory cannot be read.
+    """
+    directory = repository.root / "packs"
+    for prefix in filter(_PREFIX.fullmatch, _names(directory, TargetPath.directory_names)):
+        for name in _names(directory / prefix, TargetPath.file_names):
+            if name.startswith(prefix) and _PACK.fullmatch(name):
+                yield bytes.fromhex(name.removesuffix(_PACK_SUFFIX))
 
 
 def pack_sizes(repository: Repository, packs: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the lengths in bytes of those packs that are there. Blocks."""
+    """Return the lengths in bytes of those packs that are there. Blocks.
+
+    Raises:
+        StorageError: a directory cannot be read.
+    """
     sizes = {}
-    for pack in packs:
-        with suppress(FileNotFoundError):  # swept this moment
-            sizes[pack] = repository.pack_path(pack).lstat().st_size
+    for _, group in groupby(sorted(packs), key=lambda pack: pack[:1]):
+        together = list(group)
+        directory = repository.pack(together[0]).parent
+        try:
+            with directory.entered() as fd:
+                for pack in together:
+                    with suppress(FileNotFoundError):  # swept this moment
+                        name = repository.pack(pack).name
+                        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                        if stat.S_ISREG(status.st_mode):
+                            sizes[pack] = status.st_size
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise storage_error("read", directory.path, error) from error
     return sizes
 
 
 def list_segments(repository: Repository) -> list[Path]:
-    """Return the paths of all segments of the index; none if it is lost. Blocks."""
-    paths = _entries(repository.index)
-    return [path for path in paths if path.suffix == _INDEX_SUFFIX and path.name[0] != "."]
+    """Return the paths of all segments of the index; none if it is lost. Blocks.
+
+    Raises:
+        StorageError: the directory cannot be read.
+    """
+    # Whatever else has such a name is told as a damaged one when it is opened.
+    names = _names(repository.root / "index", lambda directory: directory.names(_is_segment))
+    return [repository.index / name for name in names]
 
 
-def _entries(directory: Path) -> list[Path]:
+def _is_segment(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(_INDEX_SUFFIX) and entry.name[0] != "."
+
+
+def _names(directory: TargetPath, list_names: Callable[[TargetPath], list[str]]) -> list[str]:
     try:
-        return sorted(directory.iterdir())
+        return list_names(directory)
     except FileNotFoundError:
         return []
-
-
-def make_directory(path: Path) -> None:
-    """Make a private directory, durably, if it is not there. Blocks.
-
-    Raises:
-        StorageError: its parent is missing or not writable.
-    """
-    try:
-        path.mkdir(mode=_DIRECTORY_MODE)
-    except FileExistsError:
-        return
     except OSError as error:
-        raise storage_error("create", path, error) from error
-    try:
-        sync_names(path.parent)
-    except StorageError:
-        # Whoever finds it would take its name for durable.
-        with suppress(OSError):
-            path.rmdir()
-        raise
+        raise storage_error("read", directory.path, error) from error
 
 
-def create_file(path: Path) -> int:
-    """Return the descriptor of a new private file, open for reading and writing. Blocks."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, FILE_MODE)
-    except OSError as error:
-        raise storage_error("create", path, error) from error
+def map_file(path: Path) -> TargetPath:
+    """Return a map, which lies in the directory of a domain, as what is reached without links."""
+    return TargetPath.of(path, 2)
 
 
-def open_file(path: Path) -> int:
-    """Return the descriptor of a regular file, open for reading; links are not followed. Blocks.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        OSError: it cannot be opened.
-    """
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def read_small(path: Path, max_bytes: int) -> bytes | None:
-    """Return the content of a small file; None if it is not there. Blocks.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    try:
-        with os.fdopen(open_file(path), "rb") as file:
-            return file.read(max_bytes)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error("read", path, error) from error
+def pack_file(path: Path) -> TargetPath:
+    """Return a pack as what is reached without following a link."""
+    return TargetPath.of(path, 4)
 
 
 def read_exactly(fd: int, length_bytes: int, offset: int) -> bytes:

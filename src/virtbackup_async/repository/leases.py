@@ -14,8 +14,9 @@ file system. Invariant: a holder whose lease was broken finds it gone, and publi
 
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,28 +24,26 @@ from typing import Final
 from anyio import sleep, to_thread
 
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
-from virtbackup_async.images.durable import remove_file, storage_error, sync_file, sync_names
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import sealed_json
-from virtbackup_async.repository.layout import (
-    Repository,
-    close,
-    create_file,
-    open_file,
-    sync,
-    write_all,
-)
+from virtbackup_async.repository.layout import Repository, close, sync, write_all
 
 REFRESH_S: Final = 60
 EXPIRY_S: Final = 3600
 SWEEPER: Final = "sweep"
 _NOTE_MAX_BYTES: Final = 4096
+_LEASE: Final = re.compile(f"[0-9a-f]{{24}}|{SWEEPER}")
+# A lease that has no name yet, or a small file.
+_DEBRIS: Final = re.compile(r"\.[0-9a-f]{16}|\.virtbackup-[0-9a-f]{16}\.tmp")
 
 
 class Lease:
     """A lease that is held; ``release`` it."""
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
+    def __init__(self, place: TargetPath, fd: int) -> None:
+        self.path = place.path
+        self._place = place
         self._fd = fd
 
     def refresh(self) -> None:
@@ -59,7 +58,7 @@ class Lease:
             LockHeldError: somebody has.
         """
         try:
-            if os.path.samestat(self.path.lstat(), os.fstat(self._fd)):
+            if os.path.samestat(self._place.status(), os.fstat(self._fd)):
                 return
         except OSError:
             pass
@@ -72,7 +71,7 @@ class Lease:
         """Give it up. Blocks."""
         with suppress(OSError, LockHeldError):
             self.check()
-            self.path.unlink()
+            self._place.unlink()
         close(self._fd)
 
 
@@ -90,36 +89,37 @@ def take_lease(directory: Path, token: str) -> Lease:
         LockHeldError: somebody holds it.
         StorageError: it cannot be written.
     """
-    part = directory / f".{secrets.token_hex(8)}"
-    fd = create_file(part)
+    place = _in_repository(directory) / token
+    part = place.parent / f".{secrets.token_hex(8)}"
+    fd = part.create()
     try:
-        write_all(fd, sealed_json.dumps({"host": _host(), "pid": os.getpid()}), part)
+        write_all(fd, sealed_json.dumps({"host": _host(), "pid": os.getpid()}), part.path)
         with suppress(OSError):  # a file system without locks: the touch alone tells
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        sync(fd, part)
-        _give_name(part, directory / token)
+        sync(fd, part.path)
+        _give_name(part, place)
     except BaseException:
         close(fd)
         raise
     finally:
         # A second name of the lease by now, or nothing: the sweep finds what stays.
         with suppress(OSError):
-            part.unlink(missing_ok=True)
-    return Lease(directory / token, fd)
+            part.unlink()
+    return Lease(place, fd)
 
 
-def _give_name(part: Path, path: Path) -> None:
+def _give_name(part: TargetPath, place: TargetPath) -> None:
     try:
-        os.link(part, path)
+        part.link(place.name)
     except FileExistsError as error:
-        raise LockHeldError(f"another process holds {path}") from error
+        raise LockHeldError(f"another process holds {place}") from error
     except OSError as error:
-        raise storage_error("write", path, error) from error
+        raise storage_error("write", place.path, error) from error
     try:
-        sync_names(path.parent)
+        place.parent.sync_names()
     except StorageError:
         with suppress(OSError):
-            path.unlink()
+            place.unlink()
         raise
 
 
@@ -152,26 +152,33 @@ def living_holders(directory: Path) -> frozenset[str]:
     Raises:
         StorageError: the leases cannot be read.
     """
+    leases = _in_repository(directory)
     try:
-        now_s = _clock_of(directory)
-        paths = [path for path in directory.iterdir() if path.name[0] != "."]
-        return frozenset(path.name for path in paths if _lives(path, now_s))
+        now_s = _clock_of(leases)
+        names = [name for name in leases.file_names() if _LEASE.fullmatch(name)]
+        return frozenset(name for name in names if _lives(leases / name, now_s))
     except OSError as error:
         raise storage_error("read", directory, error) from error
 
 
-def _lives(path: Path, now_s: float) -> bool:
+def _in_repository(directory: Path) -> TargetPath:
+    return TargetPath.of(directory, 2)
+
+
+def _lives(lease: TargetPath, now_s: float) -> bool:
     """Tell whether the holder of a lease lives; remove it if not."""
     try:
-        fd = open_file(path)
+        fd = lease.open_file()
     except FileNotFoundError:
         return False
     try:
         if _is_alive(fd, now_s):
             return True
-        with suppress(FileNotFoundError):
-            path.unlink()
-            sync_file(path.parent)
+        # What only has the name of a writer's lease is let be; that of the sweep has to be free.
+        if lease.name == SWEEPER or _note_in(fd) is not None:
+            with suppress(FileNotFoundError):
+                lease.unlink()
+                lease.parent.sync_names()
         return False
     finally:
         close(fd)
@@ -190,8 +197,13 @@ def _is_alive(fd: int, now_s: float) -> bool:
 
 
 def _holder_host(fd: int) -> object:
+    note = _note_in(fd)
+    return None if note is None else note.get("host")
+
+
+def _note_in(fd: int) -> Mapping[str, object] | None:
     try:
-        return sealed_json.loads(os.pread(fd, _NOTE_MAX_BYTES, 0), "lease").get("host")
+        return sealed_json.loads(os.pread(fd, _NOTE_MAX_BYTES, 0), Path("lease"))
     except CorruptError:
         return None
 
@@ -209,21 +221,22 @@ def remove_debris(repository: Repository) -> None:
     Raises:
         StorageError: a directory is not readable or not writable.
     """
+    root = repository.root
     try:
-        now_s = _clock_of(repository.leases)
-        for directory in (repository.path, repository.index, repository.leases):
-            for path in directory.glob(".*"):
+        now_s = _clock_of(root / "leases")
+        for directory in (root, root / "index", root / "leases"):
+            for name in filter(_DEBRIS.fullmatch, directory.file_names()):
                 with suppress(FileNotFoundError):
-                    if now_s - path.lstat().st_mtime > EXPIRY_S:
-                        remove_file(path)
+                    if now_s - (directory / name).status().st_mtime > EXPIRY_S:
+                        (directory / name).remove()
     except OSError as error:
         raise storage_error("read", repository.path, error) from error
 
 
-def _clock_of(directory: Path) -> float:
+def _clock_of(directory: TargetPath) -> float:
     """Return what time it is where the files are: hosts may differ."""
     probe = directory / f".{secrets.token_hex(8)}"
-    fd = create_file(probe)
+    fd = probe.create()
     try:
         return os.fstat(fd).st_mtime
     finally:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import storage_error
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository.chunk_maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
 from virtbackup_async.repository.id_batch import IDS_AT_ONCE, IdBatch
@@ -65,21 +66,28 @@ def maps_of(target: Path) -> Iterable[Path]:
     Raises:
         StorageError: a directory cannot be read.
     """
+    top = TargetPath(target)
     try:
-        with os.scandir(target) as entries:
-            names = sorted(
-                entry.name
-                for entry in entries
-                if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)
-            )
-        return [
-            path
-            for name in names
-            for path in sorted((target / name).iterdir(), key=disk_and_date)
-            if path.suffix == MAP_SUFFIX
-        ]
+        return [path for name in top.names(_may_hold_maps) for path in _maps_of_domain(top / name)]
     except OSError as error:
         raise storage_error("read", target, error) from error
+
+
+def _may_hold_maps(entry: os.DirEntry[str]) -> bool:
+    """Tell of what is in a target whether there are maps in it, seen or not."""
+    is_link = entry.is_symlink() and not entry.is_file()
+    return entry.name[0] != "." and (entry.is_dir(follow_symlinks=False) or is_link)
+
+
+def _maps_of_domain(directory: TargetPath) -> list[Path]:
+    try:
+        names = directory.names(lambda entry: entry.name.endswith(MAP_SUFFIX))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        # What its maps need must not go only because they cannot be seen.
+        raise storage_error("read", directory.path, error) from error
+    return sorted((directory.path / name for name in names), key=disk_and_date)
 
 
 def disk_and_date(path: Path) -> tuple[str, str]:

@@ -12,7 +12,12 @@ from typing import Final
 from msgspec import Struct
 
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, list_packs, pack_sizes
+from virtbackup_async.repository.layout import (
+    Repository,
+    list_packs,
+    map_file,
+    pack_sizes,
+)
 from virtbackup_async.repository.map_format import entry_count
 from virtbackup_async.repository.marks import maps_of
 from virtbackup_async.repository.segments import Segment, open_index
@@ -60,7 +65,7 @@ def measure(target: Path, repository: Repository, on_step: Callable[[], None]) -
 def _entries(path: Path) -> int:
     # Its backup may be removed this moment.
     with suppress(FileNotFoundError), reading("package", path):
-        return entry_count(path.lstat().st_size)
+        return entry_count(map_file(path).status().st_size)
     return 0
 
 

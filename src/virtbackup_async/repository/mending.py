@@ -23,8 +23,8 @@ from typing import Final
 
 import numpy as np
 
-from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, storage_error
+from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository import index_format, pack_format
 from virtbackup_async.repository.checking import Checking, Flags, OnStep
 from virtbackup_async.repository.condemned import read_condemned, remove_note
@@ -87,7 +87,7 @@ def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
         if segment.error.hint:
             raise segment.error
         if segment_token(segment.path) not in living:
-            remove_file(segment.path)
+            repository.inside(segment.path).remove()
             removed += 1
     return count, removed
 
@@ -105,8 +105,9 @@ def mend_heads(repository: Repository, checking: Checking) -> int:
     for pack in checking.damaged_heads:
         path = repository.pack_path(pack)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = repository.pack(pack).open_file(os.O_WRONLY)
             try:
+                _refuse_shared(fd, path)
                 os.pwrite(fd, pack_format.encode_head(repository.id, pack), 0)
                 os.fsync(fd)
             finally:
@@ -115,6 +116,15 @@ def mend_heads(repository: Repository, checking: Checking) -> int:
             raise storage_error("write", path, error) from error
         mended += 1
     return mended
+
+
+def _refuse_shared(fd: int, path: Path) -> None:
+    """See that a file has no other name, by which it would be changed, too."""
+    if os.fstat(fd).st_nlink > 1:
+        raise StorageError(
+            f"cannot write {path}: it is a hard link, the file has other names",
+            hint="Put a copy of the file in its place, then run 'virtbackup repair' again.",
+        )
 
 
 def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
@@ -131,14 +141,14 @@ def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
     for segment, bad in checking.bad_segments():
         count = int(np.count_nonzero(bad))
         # Its writer may have merged it with others of its own since.
-        if segment_token(segment.path) in living or not segment.path.exists():
+        if segment_token(segment.path) in living or not repository.inside(segment.path).exists():
             left += count
             continue
         path = repository.segment_path(new_token(), 0)
         content = _without(segment, bad)
         if content.at_most:
             write_segment(repository, path, content, nothing_follows)
-        remove_file(segment.path)
+        repository.inside(segment.path).remove()
         taken += count
     return taken, left
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, close, open_file
+from virtbackup_async.repository.layout import Repository, close
 
 
 class PackLook(Struct, frozen=True):
@@ -43,7 +43,7 @@ def look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> PackL
 
 
 def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> PackLook:
-    fd = open_file(path)
+    fd = repository.pack(pack).open_file()
     try:
         length_bytes = os.fstat(fd).st_size
         head = os.pread(fd, pack_format.HEAD_BYTES, 0)

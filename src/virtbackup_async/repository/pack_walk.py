@@ -16,7 +16,7 @@ from pathlib import Path
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import close, open_file, read_exactly
+from virtbackup_async.repository.layout import close, pack_file, read_exactly
 from virtbackup_async.repository.segments import Location
 
 _WINDOW_BYTES = 1 << 20
@@ -30,7 +30,7 @@ def chunks_of_pack(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
         FileNotFoundError: it is gone.
     """
     with reading("pack", path):
-        fd = open_file(path)
+        fd = pack_file(path).open_file()
         try:
             end = os.fstat(fd).st_size
             offset = pack_format.HEAD_BYTES

@@ -7,17 +7,15 @@ taken back.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.images.durable import storage_error, sync_names
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.layout import (
     Repository,
     close,
-    create_file,
-    make_directory,
     pack_name,
     write_all,
 )
@@ -27,11 +25,12 @@ from virtbackup_async.repository.segments import Location
 class _OpenPack:
     """The pack that is being filled."""
 
-    def __init__(self, name: bytes, path: Path) -> None:
+    def __init__(self, name: bytes, place: TargetPath) -> None:
         self.name = name
-        self.path = path
+        self.place = place
+        self.path = place.path
         self.length_bytes = 0
-        self._fd = create_file(path)
+        self._fd = place.create()
         self._behind = WriteBehind(self._fd)
 
     def append(self, data: bytes) -> None:
@@ -72,7 +71,7 @@ class PackWriter:
         self._numbers = numbers
         self._failure: StorageError | None = None
         self._open: _OpenPack | None = None
-        self._unpublished: list[Path] = []
+        self._unpublished: list[TargetPath] = []
 
     def append(self, blob: bytes) -> Location:
         """Append a blob, which is a head and a payload. Blocks.
@@ -99,8 +98,8 @@ class PackWriter:
             if pack is not None:
                 pack.finish()
                 # The directory, too, may be new, and its maker gone before it was durable.
-                sync_names(pack.path.parent)
-                sync_names(self._repository.packs)
+                pack.place.parent.sync_names()
+                pack.place.parent.parent.sync_names()
 
     def note_published(self) -> None:
         """Forget the packs: the index names them now, or may. They are never taken back."""
@@ -112,11 +111,7 @@ class PackWriter:
         if pack is not None:
             pack.close()
         while self._unpublished:
-            path = self._unpublished[-1]
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise storage_error("remove", path, error) from error
+            self._unpublished[-1].drop()
             self._unpublished.pop()
 
     @contextmanager
@@ -131,9 +126,9 @@ class PackWriter:
 
     def _begin(self) -> _OpenPack:
         name = pack_name(self._token, next(self._numbers))
-        path = self._repository.pack_path(name)
-        make_directory(path.parent)
-        self._unpublished.append(path)
-        self._open = _OpenPack(name, path)
+        place = self._repository.pack(name)
+        place.parent.make_directory()
+        self._unpublished.append(place)
+        self._open = _OpenPack(name, place)
         self._open.append(pack_format.encode_head(self._repository.id, name))
         return self._open

@@ -13,12 +13,12 @@ from typing import Final
 from blake3 import blake3
 from msgspec import Struct
 
-from virtbackup_async.images.durable import storage_error, sync_names, temporary_path
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.layout import (
     Repository,
     close,
-    create_file,
     sync,
     write_all,
 )
@@ -72,46 +72,44 @@ def write_segment(
     Raises:
         StorageError: the target is full or not writable.
     """
-    part = temporary_path(repository.index)
-    fd = create_file(part)
+    place = repository.inside(path)
+    part = place.parent.temporary()
+    fd = part.create()
     try:
         try:
-            _write_segment(fd, part, repository, content)
-            sync(fd, part)
+            _write_segment(fd, part.path, repository, content)
+            sync(fd, part.path)
         finally:
             close(fd)
-        _give_name(part, path, on_named)
+        _give_name(part, place, on_named)
     except BaseException:
         # What is left of it, the sweep removes.
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            part.unlink()
         raise
-    sync_names(repository.index)
+    place.parent.sync_names()
 
 
 def nothing_follows() -> None:
     """Be the ``on_named`` of who takes nothing back anyway."""
 
 
-def _give_name(part: Path, path: Path, on_named: Callable[[], None]) -> None:
+def _give_name(part: TargetPath, place: TargetPath, on_named: Callable[[], None]) -> None:
     try:
-        part.rename(path)
+        part.rename(place.name)
     except OSError as error:
         # A server may have done what its answer denies.
-        if not _is_surely_free(path):
+        if not _is_surely_free(place):
             on_named()
-        raise storage_error("write", path, error) from error
+        raise storage_error("write", place.path, error) from error
     on_named()
 
 
-def _is_surely_free(path: Path) -> bool:
+def _is_surely_free(place: TargetPath) -> bool:
     try:
-        path.lstat()
-    except FileNotFoundError:
-        return True
+        return not place.exists()
     except OSError:
         return False
-    return False
 
 
 def _write_segment(fd: int, path: Path, repository: Repository, content: Content) -> None:

@@ -15,14 +15,14 @@ from blake3 import blake3
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.images.durable import remove_file, storage_error
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.damage import mendable, reading
 from virtbackup_async.repository.layout import (
     Repository,
     close,
     list_segments,
-    open_file,
     read_exactly,
 )
 
@@ -124,7 +124,7 @@ def open_segment(path: Path, repository: Repository) -> Segment:
         FileNotFoundError: it was replaced by another one.
     """
     with reading("index", path):
-        fd = open_file(path)
+        fd = repository.inside(path).open_file()
         try:
             return Segment(path, fd, repository.id)
         except BaseException:
@@ -155,7 +155,7 @@ class Index:
         """Forget a segment whose chunks another one has, and remove its file."""
         self.segments.remove(segment)
         segment.close()
-        remove_file(segment.path)
+        TargetPath.of(segment.path, 3).remove()
 
     def close(self) -> None:
         while self.segments:

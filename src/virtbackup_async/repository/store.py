@@ -3,7 +3,6 @@
 The file ``repository`` is the last that is made, and never changes: who sees it sees a repository.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,12 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.images.durable import (
-    replace_file,
-    storage_error,
-    sync_file,
-    temporary_path,
-)
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import pack_format, sealed_json
 from virtbackup_async.repository.chunks import CHUNK_BYTES
 from virtbackup_async.repository.damage import REPAIR_HINT, mendable
@@ -24,13 +19,8 @@ from virtbackup_async.repository.layout import (
     DIRECTORY,
     Repository,
     close,
-    create_file,
     list_packs,
-    make_directory,
-    open_file,
     read_exactly,
-    sync,
-    write_all,
 )
 
 VERSION: Final = 1
@@ -45,14 +35,9 @@ def find_repository(target: Path) -> Repository | None:
         CorruptError: it is damaged, or of a newer program.
         StorageError: it cannot be read.
     """
-    path = target / DIRECTORY
-    try:
-        data = _read(path / _FILE)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error("read", path / _FILE, error) from error
-    return Repository(path, _parse(data, path / _FILE))
+    file = _file(target)
+    data = file.read(sealed_json.MAX_BYTES)
+    return None if data is None else Repository(file.parent.path, _parse(data, file.path))
 
 
 def make_repository(target: Path) -> Repository:
@@ -62,16 +47,18 @@ def make_repository(target: Path) -> Repository:
         StorageError: the target is missing, full or not writable.
         CorruptError: it is damaged.
     """
-    path = target / DIRECTORY
-    _make_directories(path)
-    if not (path / _FILE).exists():
-        if next(list_packs(Repository(path, b"")), None) is not None:
-            # Another id would make all that is there belong to nobody.
-            raise CorruptError(f"missing: {path / _FILE}", hint=REPAIR_HINT)
-        _describe(path)
+    file = _file(target)
+    _make_directories(file.parent)
+    found = find_repository(target)
+    if found is not None:
+        return found
+    if next(list_packs(Repository(file.parent.path, b"")), None) is not None:
+        # Another id would make all that is there belong to nobody.
+        raise CorruptError(f"missing: {file}", hint=REPAIR_HINT)
+    _describe(file)
     found = find_repository(target)
     if found is None:
-        raise StorageError(f"repository {path} was removed this moment")
+        raise StorageError(f"repository {file.parent} was removed this moment")
     return found
 
 
@@ -84,29 +71,30 @@ def mend_repository(target: Path) -> Repository | None:
         CorruptError: the packs do not tell, or it is of a newer program.
         StorageError: it cannot be read or written.
     """
-    path = target / DIRECTORY
-    file = path / _FILE
+    file = _file(target)
+    if not file.parent.exists():
+        return None
     try:
-        sealed_json.loads(_read(file), file)
-    except (FileNotFoundError, CorruptError):
-        if not path.is_dir():
-            return None
-        ids = set(_ids_in_packs(path))
+        sealed_json.loads(file.read(sealed_json.MAX_BYTES) or b"", file.path)
+    except CorruptError:
+        ids = set(_ids_in_packs(file.parent.path))
         if len(ids) != 1:
             raise CorruptError(
                 f"damaged: {file}, and the packs do not say what its id was",
                 hint="Bring the file back from a copy of the target.",
             ) from None
-        replace_file(file, sealed_json.dumps(_description(ids.pop())))
-    except OSError as error:
-        raise storage_error("read", file, error) from error
-    _make_directories(path)
+        file.replace(sealed_json.dumps(_description(ids.pop())))
+    _make_directories(file.parent)
     return find_repository(target)
 
 
-def _make_directories(path: Path) -> None:
-    for directory in (path, path / "packs", path / "index", path / "leases"):
-        make_directory(directory)
+def _file(target: Path) -> TargetPath:
+    return TargetPath(target) / DIRECTORY / _FILE
+
+
+def _make_directories(root: TargetPath) -> None:
+    for directory in (root, root / "packs", root / "index", root / "leases"):
+        directory.make_directory()
 
 
 def _ids_in_packs(path: Path) -> Iterator[bytes]:
@@ -114,7 +102,7 @@ def _ids_in_packs(path: Path) -> Iterator[bytes]:
     with suppress(FileNotFoundError):
         for pack in list_packs(repository):
             with suppress(OSError, CorruptError):
-                fd = open_file(repository.pack_path(pack))
+                fd = repository.pack(pack).open_file()
                 try:
                     head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
                 finally:
@@ -133,32 +121,19 @@ def _description(id_: bytes) -> dict[str, object]:
     }
 
 
-def _describe(path: Path) -> None:
-    value = _description(secrets.token_bytes(_ID_BYTES))
-    part = temporary_path(path)
-    fd = create_file(part)
+def _describe(file: TargetPath) -> None:
+    part = file.parent.temporary()
     try:
         try:
-            write_all(fd, sealed_json.dumps(value), part)
-            sync(fd, part)
+            part.write_new(sealed_json.dumps(_description(secrets.token_bytes(_ID_BYTES))))
+            # A link takes a free name only: of two who make a repository, one is first.
+            with suppress(FileExistsError):
+                part.link(file.name)
         finally:
-            close(fd)
-        # A link takes a free name only: of two who make a repository, one is first.
-        with suppress(FileExistsError):
-            os.link(part, path / _FILE)
-        sync_file(path)
+            part.drop()
     except OSError as error:
-        raise storage_error("write", path / _FILE, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> bytes:
-    fd = open_file(path)
-    try:
-        return os.read(fd, sealed_json.MAX_BYTES)
-    finally:
-        close(fd)
+        raise storage_error("write", file.path, error) from error
+    file.parent.sync_names()
 
 
 def _parse(data: bytes, path: Path) -> bytes:

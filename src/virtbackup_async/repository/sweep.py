@@ -23,7 +23,6 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.images.durable import remove_file
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.condemned import (
     Condemned,
@@ -35,6 +34,7 @@ from virtbackup_async.repository.known_damage import read_known_damage
 from virtbackup_async.repository.layout import (
     Repository,
     list_packs,
+    map_file,
     new_token,
     pack_sizes,
     segment_token,
@@ -202,7 +202,7 @@ class _Sweep:
         found = []
         for path in maps_of(self._target):
             with suppress(FileNotFoundError):
-                status = path.lstat()
+                status = map_file(path).status()
                 found.append(_Map(path, status.st_ino, status.st_mtime_ns))
         return found
 
@@ -230,7 +230,7 @@ class _Sweep:
 
     def _remove(self, packs: Iterable[bytes]) -> None:
         for pack, size_bytes in pack_sizes(self._repository, packs).items():
-            remove_file(self._repository.pack_path(pack))
+            self._repository.pack(pack).remove()
             freed_bytes = self._swept.freed_bytes + size_bytes
             self._swept = replace(self._swept, freed_bytes=freed_bytes)
 

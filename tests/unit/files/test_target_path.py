@@ -73,11 +73,13 @@ CALLS = {
     "claim": lambda file: (file.parent / "new").claim(),
     "read": lambda file: file.read(100),
     "make_directory": lambda file: (file.parent / "new").make_directory(),
+    "check_directory": lambda file: file.parent.check_directory(),
     "unlink": lambda file: file.unlink(),
     "drop": lambda file: file.drop(),
     "remove": lambda file: file.remove(),
     "rename": lambda file: file.rename("new"),
     "link": lambda file: file.link("new"),
+    "rename_exclusively": lambda file: file.rename_exclusively("new"),
     "sync_names": lambda file: file.parent.sync_names(),
     "replace": lambda file: file.replace(b"new"),
     "replace, owner kept": lambda file: file.replace(b"new", True),
@@ -214,6 +216,8 @@ def test_a_name_that_is_taken_stays(site):
     (site.deep / "other").write_new(b"other")
     with pytest.raises(FileExistsError):
         site.file.link("other")
+    with pytest.raises(StorageError, match="cannot create"):
+        site.file.rename_exclusively("other")
     (site.target / "web" / "deep").joinpath("other").chmod(0o640)
     (site.deep / "other").replace(b"newer", True)
     assert (site.deep / "other").read(10) == b"newer"
@@ -224,6 +228,29 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(site):
     with pytest.raises(StorageError, match="cannot write"):
         (TargetPath(site.target) / "web" / "deep").replace(b"new")
     assert list((site.target / "web").iterdir()) == [site.target / "web" / "deep"]
+
+
+@pytest.mark.parametrize("oddity", ODDITIES[:5])
+def test_a_directory_that_is_something_else_is_not_made_do(site, oddity, monkeypatch):
+    monkeypatch.chdir(site.target)
+    path = site.target / "web" / "odd"
+    oddity(path, site)
+    with pytest.raises(StorageError, match=r"symlink|Not a directory"):
+        TargetPath.of(path, 2).make_directory()
+
+
+def test_a_name_is_taken_without_hard_links_too(site, monkeypatch):
+    def refuse(*_args, **_options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    site.file.rename_exclusively("new")
+    assert (site.deep / "new").read(10) == b"inside"
+    assert not site.file.exists()
+    (site.deep / "file").write_new(b"again")
+    with pytest.raises(StorageError, match="cannot create"):
+        site.file.rename_exclusively("new")
+    assert (site.deep / "new").read(10) == b"inside"
 
 
 def test_what_is_missing_is_told_as_such(site):

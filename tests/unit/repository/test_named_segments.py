@@ -146,9 +146,9 @@ def test_nothing_is_named_before_the_caller_knows(place, monkeypatch):
         order.append("name")
         rename(path, new, **options)
 
-    monkeypatch.setattr(segment_writer, "sync_names", lambda _: order.append("sync"))
-    monkeypatch.setattr(os, "rename", note_rename)
     repository = make_repository(place.target)
+    monkeypatch.setattr(os, "fsync", lambda _: order.append("sync"))
+    monkeypatch.setattr(os, "rename", note_rename)
     path = repository.segment_path("00" * 12, 0)
     segment_writer.write_segment(
         repository, path, segment_writer.content_of([]), lambda: order.append("told")
