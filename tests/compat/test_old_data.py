@@ -68,6 +68,12 @@ def test_old_pending_file_is_read(path):
     assert disk.target == "20191001-003401_3_test-domain_vda.qcow2"
 
 
+def test_why_a_guest_was_not_frozen_is_read():
+    path = DATA / "not-quiesced" / "20261129-210000_3_paused.json"
+    definition = definition_file.loads(path.read_bytes(), path)
+    assert (definition.quiesced, definition.not_quiesced) == (False, "guest is paused")
+
+
 async def test_target_of_0_5_6_is_found():
     scan = await Catalog(DATA / "0.5.6" / "target").scan()
     assert scan.problems == ()

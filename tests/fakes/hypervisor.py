@@ -28,6 +28,7 @@ class FakeDomain:
         self.jobs: frozenset[str] = frozenset()
         self.job: PullJob | None = None
         self.halted = False
+        self.thaws = True
         self.calls: list[str] = []
         self.before: dict[str, list[Act]] = {}
 
@@ -73,7 +74,7 @@ class FakeDomain:
 
     async def thaw(self) -> bool:
         self._called("thaw")
-        return True
+        return self.thaws
 
     async def prepare_backup(self) -> None:
         self._called("prepare_backup")

@@ -32,7 +32,9 @@ def started(domain: str = "web", *disks: str) -> BackupStarted:
     return BackupStarted("main", domain, f"20260701-030000_1_{domain}", disks or ("vda",))
 
 
-def done(domain: str = "web", *, quiesced: bool | None = True) -> BackupDone:
+def done(
+    domain: str = "web", *, quiesced: bool | None = True, not_quiesced: str | None = None
+) -> BackupDone:
     backup = f"20260701-030000_1_{domain}"
     return BackupDone(
         "main",
@@ -45,6 +47,7 @@ def done(domain: str = "web", *, quiesced: bool | None = True) -> BackupDone:
         GIB,
         52.0,
         read_bytes=4 * GIB,
+        not_quiesced=not_quiesced,
     )
 
 

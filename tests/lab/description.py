@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from lab.disks import DiskSpec, disk_xml
 from lab.guest import Guest
 
-_AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+_AGENT = "<channel type='unix'>{}<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
 _TPM = "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"
 _FIRMWARE = (Path("/usr/share/seabios/bios-256k.bin"), Path("/usr/share/qemu/bios-256k.bin"))
 _SCSI = "<controller type='scsi' model='virtio-scsi'/>"
@@ -21,6 +21,7 @@ def domain_xml(
     console: Path,
     *,
     agent: bool = True,
+    agent_socket: Path | None = None,
     writer: str | None = None,
     uuid: str | None = None,
     bus: str = "virtio",
@@ -37,6 +38,8 @@ def domain_xml(
         guest: kernel and initramfs.
         console: the file that the serial console goes to.
         agent: whether there is a guest agent, channel and program.
+        agent_socket: where somebody else listens, and answers libvirt in place of the guest's
+            agent; None lets QEMU listen.
         writer: the dev of an ext4 disk on which the guest keeps appending to ``writer.log``.
         uuid: the domain's identity; a new one by default.
         bus: of the disks, ``virtio`` or ``scsi`` (the devs are then ``sda`` …).
@@ -47,7 +50,7 @@ def domain_xml(
         tpm: an emulated TPM.
     """
     devices = [disk_xml(spec, image, bus) for spec, image in disks]
-    devices += [_SCSI] * (bus == "scsi") + [_AGENT] * agent + [_TPM] * tpm
+    devices += [_SCSI] * (bus == "scsi") + [_agent(agent_socket)] * agent + [_TPM] * tpm
     return f"""\
 <domain type='{hypervisor}'>
   <name>{escape(name)}</name>
@@ -69,6 +72,11 @@ def domain_xml(
     <memballoon model='none'/>
   </devices>
 </domain>"""
+
+
+def _agent(socket: Path | None) -> str:
+    source = "" if socket is None else f"<source mode='connect' path='{escape(str(socket))}'/>"
+    return _AGENT.format(source)
 
 
 def _flash(nvram: Path | None) -> str:

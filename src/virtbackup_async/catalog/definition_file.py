@@ -102,6 +102,7 @@ class DefinitionWire(msgspec.Struct):
     method: str | None = None
     quiesced: bool | None = None
     frozen_ms: Bytes | None = None
+    not_quiesced: str | None = None
     pinned: bool = False
     verified: VerifiedWire | None = None
     skipped: dict[str, str] = {}
@@ -139,6 +140,7 @@ def _wire(definition: Definition) -> DefinitionWire:
         method=definition.method,
         quiesced=definition.quiesced,
         frozen_ms=definition.frozen_ms,
+        not_quiesced=definition.not_quiesced,
         pinned=definition.pinned,
         verified=msgspec.convert(definition.verified, VerifiedWire | None, from_attributes=True),
         skipped=definition.skipped,
@@ -176,6 +178,7 @@ def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
         state=wire.state,
         method=wire.method,
         frozen_ms=wire.frozen_ms,
+        not_quiesced=wire.not_quiesced,
         pinned=wire.pinned,
         verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),

@@ -302,6 +302,7 @@ def _definition(
         state="running" if attempt.info.is_active else "shutoff",
         method=_method(attempt),
         frozen_ms=still.frozen_ms,
+        not_quiesced=still.not_quiesced,
         state_files=state.records,
     )
 
@@ -331,6 +332,7 @@ def _done(
         definition=str(path),
         quiesced=definition.quiesced,
         frozen_ms=definition.frozen_ms,
+        not_quiesced=definition.not_quiesced,
         data_bytes=sum(image.data_bytes for image in images),
         stored_bytes=sum(image.stored_bytes for image in images),
         duration_s=round(duration_s, 3),

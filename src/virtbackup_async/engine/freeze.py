@@ -35,6 +35,8 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracked
 
+NOT_QUIESCED = "not quiesced, the backup is only crash-consistent"
+MAYBE_FROZEN = "the guest's agent did not answer to the thaw: it may still be frozen"
 CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
 
 
@@ -64,6 +66,8 @@ class StillDisks(Protocol):
 
     quiesced: bool | None
     frozen_ms: int | None
+    not_quiesced: str | None
+    """Why the backup is only crash-consistent; None where it is not, or was not to be quiesced."""
 
     def tracked(self, disk: Disk) -> "TrackedDisk | None":
         """Return what is known of the disk's changes; None where they are not of interest."""
@@ -87,6 +91,7 @@ class Overlaid(Struct):
     note: NoteCommitted
     quiesced: bool | None = False
     frozen_ms: int | None = None
+    not_quiesced: str | None = None
 
     async def take(self, name: str, others: Sequence[str], *, quiesce: bool) -> None:
         """Take the snapshot; without freezing the guest if that is wanted and cannot be done.
@@ -113,7 +118,8 @@ class Overlaid(Struct):
             await self.domain.snapshot(name, overlays, others, quiesce=True)
         except QuiesceError as error:
             if began is None or not await self._thaw_after(error, overlays):
-                self._warn("not quiesced, the backup is only crash-consistent", error)
+                self.not_quiesced = reason_of(self.domain, error)
+                self._warn(NOT_QUIESCED, error)
                 return False
         except ConnectionLostError:
             await self._thaw_after_loss()
@@ -132,13 +138,16 @@ class Overlaid(Struct):
         """Thaw a guest that may still be frozen; True if the snapshot was taken before the error.
 
         libvirt gives the same error whether the freeze failed, and nothing was made, or the thaw
-        after a good snapshot.
+        after a good snapshot. It may be no error of the agent's at all: then the snapshot without
+        a freeze says so.
         """
-        await self.domain.thaw()
+        thawed = await self.domain.thaw()
         live = (await self.domain.sources()).live or {}
         taken = any(live.get(dev) == overlay for dev, overlay in overlays.items())
         if taken:
             self._warn("the guest may have stayed frozen for long", error)
+        if not thawed:
+            self.emit(Warned(MAYBE_FROZEN, self.domain.name))
         return taken
 
     def tracked(self, _disk: Disk) -> None:
@@ -179,8 +188,12 @@ class Overlaid(Struct):
             ) from failures[0]
 
     def _warn(self, message: str, error: QuiesceError) -> None:
-        reason = error.message.removeprefix(f"{self.domain.name}: ")
-        self.emit(Warned(f"{message}: {reason}", self.domain.name))
+        self.emit(Warned(f"{message}: {reason_of(self.domain, error)}", self.domain.name))
+
+
+def reason_of(domain: DomainPort, error: VirtBackupError) -> str:
+    """Return what an error says, without the name of the domain before it."""
+    return error.message.removeprefix(f"{domain.name}: ")
 
 
 @asynccontextmanager
@@ -217,6 +230,7 @@ class AtRest(Struct):
     signatures: dict[Path, tuple[int, ...]] = field(default_factory=dict)
     quiesced: bool | None = None
     frozen_ms: int | None = None
+    not_quiesced: str | None = None
 
     async def watch(self, disks: Sequence[Disk]) -> None:
         """Remember what each image looks like before it is read."""

@@ -235,4 +235,5 @@ def _listed(group: str, found: FoundBackup) -> ListedBackup:
         verified=verified.ok if verified else None,
         verified_date=time_of(verified.date).isoformat() if verified else None,
         pinned=definition.pinned,
+        not_quiesced=definition.not_quiesced,
     )

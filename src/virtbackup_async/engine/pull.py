@@ -23,7 +23,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
-from virtbackup_async.engine.freeze import CLEAN_HINT, TrackedDisk
+from virtbackup_async.engine.freeze import (
+    CLEAN_HINT,
+    MAYBE_FROZEN,
+    NOT_QUIESCED,
+    TrackedDisk,
+    reason_of,
+)
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import reconnect
 from virtbackup_async.engine.tracking import untracked
@@ -111,6 +117,7 @@ class Pulled(Struct):
     emit: Emit
     quiesced: bool | None = False
     frozen_ms: int | None = None
+    not_quiesced: str | None = None
     was_halted: bool = False
 
     async def begin(self, others: Sequence[str], *, quiesce: bool) -> None:
@@ -169,28 +176,26 @@ class Pulled(Struct):
         try:
             await self.domain.prepare_quiesce()
             began_s = anyio.current_time()
-            thawed = await self._begin_in_window(others)
+            await self._begin_in_window(others)
         except QuiesceError as error:
-            self._warn(f"not quiesced, the backup is only crash-consistent: {error.message}")
+            self.not_quiesced = reason_of(self.domain, error)
+            self._warn(f"{NOT_QUIESCED}: {self.not_quiesced}")
             return False
         self.frozen_ms = round((anyio.current_time() - began_s) * 1000)
         self.quiesced = True
-        if not thawed:
-            self._warn("the guest's agent did not answer to the thaw: it may still be frozen")
         return True
 
-    async def _begin_in_window(self, others: Sequence[str]) -> bool:
-        """Freeze, begin, thaw; whether the agent answered to the thaw.
+    async def _begin_in_window(self, others: Sequence[str]) -> None:
+        """Freeze, begin, thaw.
 
         The thaw comes whatever happened, also for a guest of which only a part may be frozen.
         """
-        thawed = False
         try:
             await self.domain.freeze()
             await self._begin(others)
         finally:
-            thawed = await self._thaw()
-        return thawed
+            if not await self._thaw():
+                self._warn(MAYBE_FROZEN)
 
     async def _begin(self, others: Sequence[str]) -> None:
         """Begin the job; without a checkpoint, all disks in full, if libvirt refuses that."""

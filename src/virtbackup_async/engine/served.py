@@ -36,6 +36,7 @@ class Served(Struct):
     tracking: Tracking
     quiesced: bool | None = None
     frozen_ms: int | None = None
+    not_quiesced: str | None = None
 
     def tracked(self, disk: Disk) -> TrackedDisk | None:
         before = self.tracking.disks.get(disk.dev)

@@ -83,7 +83,8 @@ class BackupDone(Struct, frozen=True):
     """The backup is complete: ``list`` shows it from now on.
 
     ``frozen_ms`` is how long the guest's file systems stood still, None if they were not frozen.
-    ``quiesced`` is None where the domain was shut off: there was nothing to freeze. ``read_bytes``
+    ``quiesced`` is None where the domain was shut off: there was nothing to freeze;
+    ``not_quiesced`` says why it could not be, where it was to be. ``read_bytes``
     is less than ``data_bytes`` where only changes were read; ``audit_failures`` counts the disks
     whose dirty bitmap was found to be wrong.
     """
@@ -100,6 +101,7 @@ class BackupDone(Struct, frozen=True):
     duration_s: float
     read_bytes: int
     audit_failures: int = 0
+    not_quiesced: str | None = None
 
 
 class BackupFailed(Struct, frozen=True):

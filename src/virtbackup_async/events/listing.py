@@ -22,6 +22,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     verified: bool | None = None
     verified_date: str | None = None
     pinned: bool = False
+    not_quiesced: str | None = None
 
 
 class ListedDomain(Struct, frozen=True):

@@ -19,6 +19,7 @@ import libvirt
 
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
 from virtbackup_async.hypervisor.block_jobs import BlockJobWatch
+from virtbackup_async.hypervisor.translation import code_of
 
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
@@ -54,7 +55,9 @@ async def commit_and_pivot(
     what = f"{domain.name()}: commit {dev}"
     with hypervisor.block_jobs.watch(domain.UUIDString(), dev) as watch:
         if not resume:
-            await hypervisor.call(what, domain.blockCommit, dev, None, None, 0, _COMMIT_FLAGS)
+            await hypervisor.call_running(
+                what, domain, domain.blockCommit, dev, None, None, 0, _COMMIT_FLAGS
+            )
         await _wait_until_ready(hypervisor, domain, dev, watch, what)
         await before_pivot()
         for _ in range(PIVOT_RETRIES):
@@ -71,9 +74,9 @@ async def _pivoted(
     """Pivot; False if QEMU says that the job is not ready after all."""
     flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
     try:
-        await hypervisor.call(what, domain.blockJobAbort, dev, flags)
+        await hypervisor.call_running(what, domain, domain.blockJobAbort, dev, flags)
     except HypervisorError as error:
-        if "not ready" in error.message:
+        if code_of(error) == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE:
             return False
         raise
     return True
@@ -91,7 +94,7 @@ async def _wait_until_ready(
         stall.deadline = anyio.current_time() + STALL_TIMEOUT_S
         while True:
             _raise_if_over(watch, what)
-            job = await hypervisor.call(what, domain.blockJobInfo, dev, 0)
+            job = await hypervisor.call_running(what, domain, domain.blockJobInfo, dev, 0)
             if not job:
                 _raise_if_over(watch, what)
                 raise BlockJobError(f"{what}: the job vanished before it was ready")

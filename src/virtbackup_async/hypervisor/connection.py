@@ -13,7 +13,13 @@ import anyio
 import libvirt
 from anyio.to_thread import run_sync
 
-from virtbackup_async.errors import ConnectionFailedError, ConnectionLostError
+from virtbackup_async.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    DomainGoneError,
+    DomainNotFoundError,
+    HypervisorError,
+)
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.event_loop import register_event_impl
@@ -55,6 +61,30 @@ class Hypervisor:
             return await run_sync(function, *args, limiter=self._limiter)
         except libvirt.libvirtError as error:
             raise translate(error, what) from error
+        except (SystemError, UnicodeError) as error:
+            # The binding breaks on an error whose text is not UTF-8, as a guest's agent may say it.
+            raise HypervisorError(f"{what}: libvirt's error cannot be read") from error
+
+    async def call_running(
+        self, what: str, domain: libvirt.virDomain, function: Callable[..., T], *args: object
+    ) -> T:
+        """Run a call that needs a running domain.
+
+        libvirt says in many ways that a domain does not run (any more): it is asked for that.
+
+        Raises:
+            DomainGoneError: the call failed, and the domain does not run.
+            HypervisorError: as :meth:`call`.
+        """
+        try:
+            return await self.call(what, function, *args)
+        except (ConnectionLostError, DomainNotFoundError):
+            raise
+        except HypervisorError as error:
+            with suppress(DomainNotFoundError):
+                if await self.call(what, domain.isActive):
+                    raise
+            raise DomainGoneError(error.message) from error.__cause__
 
     async def versions(self) -> HostVersions:
         """Return the versions of libvirt and of the hypervisor that serve the domains."""

@@ -5,14 +5,14 @@ and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import libvirt
 
-from virtbackup_async.errors import HypervisorError, QuiesceError, SnapshotError
+from virtbackup_async.errors import HypervisorError, SnapshotError
+from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, recall
 from virtbackup_async.hypervisor.commit import commit_and_pivot
@@ -25,11 +25,6 @@ from virtbackup_async.model.pull import PullJob
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
 
-AGENT_TIMEOUT_S = 30
-"""How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
-
-AGENT_CONNECT_TIMEOUT_S = 5
-AGENT_POLL_INTERVAL_S = 0.2
 END_TIMEOUT_S = 60
 END_INTERVALS_S = (0.002, 0.05)
 """Of the polls for a job's end: it takes moments, or seconds where a bitmap has to be merged."""
@@ -91,7 +86,8 @@ class Domain:
         call, so that a guest does not stay frozen when this process dies in between.
 
         Raises:
-            QuiesceError: the guest could not be frozen; nothing was made.
+            QuiesceError: with ``quiesce``, it failed: libvirt says alike that the guest did not
+                freeze, that it did not thaw, and that there is no snapshot of a frozen guest.
             SnapshotError: libvirt refused; nothing was made.
         """
         handle = await self._handle()
@@ -100,10 +96,11 @@ class Domain:
             flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
         xml = snapshot_xml(name, overlays, others)
         what = f"{self.name}: snapshot"
+        if quiesce:
+            await agent.call(self._hypervisor, handle, what, handle.snapshotCreateXML, xml, flags)
+            return
         try:
-            await self._hypervisor.call(what, handle.snapshotCreateXML, xml, flags)
-        except QuiesceError:
-            raise
+            await self._hypervisor.call_running(what, handle, handle.snapshotCreateXML, xml, flags)
         except HypervisorError as error:
             if type(error) is HypervisorError:
                 raise SnapshotError(error.message, hint=error.hint) from error
@@ -139,13 +136,13 @@ class Domain:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
         what = f"{self.name}: begin backup"
-        await self._hypervisor.call(what, handle.backupBegin, xml, checkpoint, 0)
+        await self._hypervisor.call_running(what, handle, handle.backupBegin, xml, checkpoint, 0)
 
     async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
         """Return the disks whose changes since a checkpoint QEMU still knows; see ``recall``."""
         handle = await self._handle()
         what = f"{self.name}: look for checkpoint {name}"
-        return await self._hypervisor.call(what, recall, handle, name, date, devs)
+        return await self._hypervisor.call_running(what, handle, recall, handle, name, date, devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         """Remove a checkpoint of ours; False if bitmaps of it may be left; see ``delete``."""
@@ -184,55 +181,16 @@ class Domain:
             await self._hypervisor.call(f"{self.name}: resume", handle.resume)
 
     async def prepare_quiesce(self) -> None:
-        """Make sure that the guest agent answers, and that libvirt will not wait for it for ever.
-
-        A daemon that has just started, and the embedded driver, find a running guest's agent only
-        a moment later: it gets ``AGENT_CONNECT_TIMEOUT_S``.
-
-        Raises:
-            QuiesceError: there is no agent, or it does not answer.
-        """
-        handle = await self._handle()
-        what = f"{self.name}: ask the guest agent"
-        await self._hypervisor.call(what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
-        if not domain_xml.has_agent_channel((await self.info()).xml):
-            raise QuiesceError(f"{self.name}: the domain has no channel for the guest agent")
-        await self._ask_agent(what, handle.getTime, 0)
+        """Make sure that the guest agent answers in time; see ``agent``."""
+        await agent.prepare(self._hypervisor, await self._handle())
 
     async def freeze(self) -> None:
-        """Freeze the guest's file systems until :meth:`thaw`; after :meth:`prepare_quiesce`.
-
-        Raises:
-            QuiesceError: the guest did not freeze; a part of it may have, so thaw it.
-        """
-        handle = await self._handle()
-        await self._hypervisor.call(f"{self.name}: freeze", handle.fsFreeze, None, 0)
+        """Freeze the guest's file systems until :meth:`thaw`; see ``agent``."""
+        await agent.freeze(self._hypervisor, await self._handle())
 
     async def thaw(self) -> bool:
-        """Ask the guest to thaw, whether it is frozen or not; False where no agent answers.
-
-        Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
-        agent only a moment later, see :meth:`prepare_quiesce`.
-        """
-        handle = await self._handle()
-        if domain_xml.has_agent_channel((await self.info()).xml):
-            with suppress(QuiesceError):
-                await self._ask_agent(f"{self.name}: thaw", handle.fsThaw, None, 0)
-                return True
-        return False
-
-    async def _ask_agent(self, what: str, function: Callable[..., object], *args: object) -> None:
-        """Make a call that needs the agent, with ``AGENT_CONNECT_TIMEOUT_S`` for it to be found."""
-        deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
-        while True:
-            try:
-                await self._hypervisor.call(what, function, *args)
-            except QuiesceError:
-                if anyio.current_time() > deadline:
-                    raise
-            else:
-                return
-            await anyio.sleep(AGENT_POLL_INTERVAL_S)
+        """Ask the guest to thaw, whether it is frozen or not; see ``agent``."""
+        return await agent.thaw(self._hypervisor, await self._handle())
 
     async def commit(
         self, dev: str, before_pivot: Callable[[], Awaitable[None]], *, resume: bool = False

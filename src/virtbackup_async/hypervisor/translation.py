@@ -1,51 +1,62 @@
-"""libvirt's errors into ours, at the one place where they cross into this program."""
+"""libvirt's errors into ours, at the one place where they cross into this program.
+
+Only an error's code and its domain, the part of libvirt that it is from, say what it is. Its text
+may hold what a guest's agent said, so it is shown, and nothing is read in it.
+"""
 
 import libvirt
 
 from virtbackup_async.errors import (
     ConnectionLostError,
-    DomainGoneError,
     DomainNotFoundError,
     HypervisorError,
     QuiesceError,
 )
 
-_AGENT_CODES = frozenset(
+_AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
+# libvirt has no code of its own for a broken connection. These domains are the client's transport:
+# no driver, and so no guest, speaks in their name.
+_TRANSPORTS = frozenset(
     {
-        libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
-        libvirt.VIR_ERR_AGENT_UNSYNCED,
+        libvirt.VIR_FROM_RPC,
+        libvirt.VIR_FROM_REMOTE,
+        libvirt.VIR_FROM_SSH,
+        libvirt.VIR_FROM_LIBSSH,
     }
 )
-# libvirt has no code of its own for a broken connection: these texts of its RPC client are stable.
-_LOST_TEXTS = (
-    "client socket is closed",
-    "connection closed",
-    "cannot recv data",
-    "cannot write data",
-    "end of file while reading data",
-    "broken pipe",
-    "connection reset",
+_TRANSPORT_CODES = frozenset(
+    {
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_GNUTLS_ERROR,
+        libvirt.VIR_ERR_SSH,
+        libvirt.VIR_ERR_LIBSSH,
+    }
 )
-_NOT_RUNNING_TEXTS = ("domain is not running", "domain is no longer running", "domain not running")
+MAX_TEXT = 400
 
 
 def translate(error: libvirt.libvirtError, what: str) -> HypervisorError:
     """Give the most specific error of ours; ``what`` is what was tried, to lead the message."""
-    text = one_line(error)
-    message = f"{what}: {text}"
-    lowered = text.lower()
+    message = f"{what}: {one_line(error)}"
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_NO_DOMAIN:
         return DomainNotFoundError(message)
-    if any(lost in lowered for lost in _LOST_TEXTS):
+    if error.get_error_domain() in _TRANSPORTS and code in _TRANSPORT_CODES:
         return ConnectionLostError(message, hint="Check that libvirt's daemon runs.")
-    if any(stopped in lowered for stopped in _NOT_RUNNING_TEXTS):
-        return DomainGoneError(message)
-    if code in _AGENT_CODES or "guest agent" in lowered:
+    if code in _AGENT_CODES:
         return QuiesceError(message)
     return HypervisorError(message)
 
 
+def code_of(error: HypervisorError) -> int | None:
+    """Return libvirt's code of an error that :func:`translate` made; None for other errors."""
+    cause = error.__cause__
+    return cause.get_error_code() if isinstance(cause, libvirt.libvirtError) else None
+
+
 def one_line(error: libvirt.libvirtError) -> str:
-    """Return libvirt's message on one line, without the final period."""
-    return " ".join((error.get_error_message() or str(error)).split()).rstrip(".")
+    """Return libvirt's message on one line, cut where it is long, without the final period."""
+    said = (error.get_error_message() or str(error))[: 4 * MAX_TEXT]
+    text = " ".join(said.split())
+    return f"{text[:MAX_TEXT]}…" if len(text) > MAX_TEXT else text.rstrip(".")

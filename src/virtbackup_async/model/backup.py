@@ -112,6 +112,7 @@ class Definition(Struct, frozen=True, gc=False):
     state: str | None = None
     method: str | None = None
     frozen_ms: int | None = None
+    not_quiesced: str | None = None
     pinned: bool = False
     verified: Verification | None = None
     state_files: tuple[StateRecord, ...] = ()

@@ -44,6 +44,13 @@ def test_result_gives_up_the_long_name_in_a_narrow_terminal():
     assert lines[1] == "web     1      4.0 GiB  1.0 GiB  52 s      shut off"
 
 
+def test_result_says_in_a_word_why_a_guest_was_not_frozen():
+    paused = done(quiesced=False, not_quiesced="guest is paused")
+    assert report_of(Result(), started(), paused)[1].endswith("no (guest is paused)")
+    refused = done(quiesced=False, not_quiesced="freeze: " + "a long story " * 20)
+    assert report_of(Result(), started(), refused)[1].endswith("52 s      no")
+
+
 def test_what_was_cancelled_is_not_counted_as_failed():
     lines = report_of(Result(), failed("a", cancelled=True), failed("b"))
     assert lines[0] == "cancelled: a: the snapshot was refused"

@@ -73,6 +73,7 @@ async def test_an_agent_that_does_not_answer_costs_consistency_and_a_warning(dom
         assert still.quiesced is False
         assert still.frozen_ms is None
     assert "agent is silent" in warnings(events)[0]
+    assert still.not_quiesced == "agent is silent"
     assert domain.calls.count("snapshot") == 1
 
 
@@ -83,6 +84,15 @@ async def test_a_freeze_that_fails_is_thawed_and_tried_without(domain, held):
         assert still.quiesced is False
     assert domain.calls[:4] == ["prepare_quiesce", "snapshot", "thaw", "sources"]
     assert "only crash-consistent" in warnings(events)[0]
+
+
+async def test_a_guest_that_may_still_be_frozen_is_told(domain, held):
+    events = []
+    domain.before["snapshot"] = [failing(QuiesceError("nonsense"))]
+    domain.thaws = False
+    async with take(domain, held, events) as still:
+        assert still.quiesced is False
+    assert "it may still be frozen" in warnings(events)[0]
 
 
 async def test_a_guest_that_libvirt_froze_before_it_died_is_thawed(domain, held):

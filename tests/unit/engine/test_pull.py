@@ -96,6 +96,18 @@ async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job,
     assert ("thaw" in domain.calls) == (method == "freeze")
     (warned,) = [event.message for event in events if isinstance(event, Warned)]
     assert warned == "not quiesced, the backup is only crash-consistent: agent is silent"
+    assert still.not_quiesced == "agent is silent"
+
+
+async def test_a_guest_that_may_still_be_frozen_is_told(domain, job):
+    domain.before["freeze"] = [failing(QuiesceError("fake: nonsense"))]
+    domain.thaws = False
+    events = []
+    async with pull(domain, job, events):
+        pass
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert warned[0] == "the guest's agent did not answer to the thaw: it may still be frozen"
+    assert "not quiesced" in warned[1]
 
 
 async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):

@@ -53,7 +53,7 @@ class Connection:
         self.block_jobs = BlockJobEvents()
         self.event = event
 
-    async def call(self, what, function, *args):
+    async def call_running(self, what, domain, function, *args):
         await anyio.lowlevel.checkpoint()
         if function.__name__ == "blockJobInfo" and self.event is not None:
             event, self.event = self.event, None
@@ -134,8 +134,25 @@ async def test_a_domain_that_stops_is_said():
         await commit_and_pivot(Connection(stop), ScriptedDomain((1, 9)), "vda", before_pivot)
 
 
+def refusal(code, text="block copy still active"):
+    """What translation makes of a refusal of libvirt's."""
+    said = libvirt.libvirtError("pivot")
+    said.err = (code, libvirt.VIR_FROM_QEMU, text, 2, None, None, None, 0, 0)
+    error = HypervisorError(text)
+    error.__cause__ = said
+    return error
+
+
+async def test_another_refusal_that_speaks_of_readiness_is_not_tried_again():
+    no = refusal(libvirt.VIR_ERR_INTERNAL_ERROR, "disk 'not ready for pivot yet' is in use")
+    domain = ScriptedDomain((9, 9), pivots=[no, None])
+    with pytest.raises(HypervisorError, match="in use"):
+        await commit_and_pivot(Connection(), domain, "vda", before_pivot)
+    assert domain.calls == ["commit", "pivot"]
+
+
 async def test_a_pivot_too_early_is_tried_again():
-    not_ready = HypervisorError("block copy still active: job not ready for pivot yet")
+    not_ready = refusal(libvirt.VIR_ERR_BLOCK_COPY_ACTIVE)
     domain = ScriptedDomain((9, 9), pivots=[not_ready, not_ready, None])
     await commit_and_pivot(Connection(), domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot", "pivot", "pivot"]
@@ -143,6 +160,6 @@ async def test_a_pivot_too_early_is_tried_again():
 
 async def test_a_pivot_that_never_works_is_given_up(monkeypatch):
     monkeypatch.setattr(commit_module, "PIVOT_RETRIES", 3)
-    domain = ScriptedDomain((9, 9), pivots=[HypervisorError("not ready")] * 9)
+    domain = ScriptedDomain((9, 9), pivots=[refusal(libvirt.VIR_ERR_BLOCK_COPY_ACTIVE)] * 9)
     with pytest.raises(BlockJobError, match="could not be pivoted"):
         await commit_and_pivot(Connection(), domain, "vda", before_pivot)

@@ -29,6 +29,7 @@ from virtbackup_async.events import (
     Summary,
 )
 
+_MAX_REASON = 30
 _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
 _GAP = 2
 
@@ -105,7 +106,7 @@ class Result(Struct):
             size(done.data_bytes),
             size(done.stored_bytes),
             duration(done.duration_s),
-            quiesced(done.quiesced),
+            _quiesced(done),
         )
 
     def _totals(self) -> Text:
@@ -121,6 +122,12 @@ class Result(Struct):
 def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word
     """Whether the guest was frozen, in a word; None is a domain that was shut off."""
     return {True: "yes", False: "no", None: "shut off"}[answer]
+
+
+def _quiesced(done: BackupDone) -> str:
+    """The same, with the reason in brackets where it is short; a warning has told any other."""
+    reason, word = printable(done.not_quiesced or ""), quiesced(done.quiesced)
+    return f"{word} ({reason})" if 0 < len(reason) <= _MAX_REASON else word
 
 
 def _disk(skipped: DiskSkipped) -> str:

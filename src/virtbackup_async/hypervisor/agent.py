@@ -1,0 +1,132 @@
+"""The guest's agent: asked whether it is there, to freeze, to thaw. Called by ``domain``.
+
+An agent is a program of the guest's, and may fail in any way: be missing, silent, slow, refuse,
+talk nonsense, lie. All of that is a ``QuiesceError``, whatever it says, for none of it is a reason
+to have no backup. Only what is not the agent's is another error: a broken connection to libvirt, a
+domain that is gone.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import libvirt
+
+from virtbackup_async.errors import (
+    ConnectionLostError,
+    DomainGoneError,
+    DomainNotFoundError,
+    HypervisorError,
+    QuiesceError,
+)
+from virtbackup_async.hypervisor.translation import code_of
+from virtbackup_async.model import domain_xml
+
+if TYPE_CHECKING:
+    from virtbackup_async.hypervisor.connection import Hypervisor
+
+AGENT_TIMEOUT_S = 30
+"""How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
+
+AGENT_CONNECT_TIMEOUT_S = 5
+AGENT_POLL_INTERVAL_S = 0.2
+
+_NOT_THE_AGENT = (ConnectionLostError, DomainGoneError, DomainNotFoundError, QuiesceError)
+_STANDING_STILL = {
+    libvirt.VIR_DOMAIN_PAUSED: "guest is paused",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "guest is suspended",
+    libvirt.VIR_DOMAIN_CRASHED: "guest has crashed",
+}
+
+
+async def prepare(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
+    """Make sure that the agent answers, and that libvirt will not wait for it for ever.
+
+    A daemon that has just started, and the embedded driver, find a running guest's agent only
+    a moment later: it gets ``AGENT_CONNECT_TIMEOUT_S``.
+
+    Raises:
+        QuiesceError: there is no agent, it does not answer, or the guest stands still.
+    """
+    name = handle.name()
+    what = f"{name}: ask the guest agent"
+    state, _reason = await hypervisor.call(f"{name}: read its state", handle.state)
+    if state in _STANDING_STILL:
+        # An agent that does not run cannot answer, and what does not run writes nothing.
+        raise QuiesceError(f"{name}: {_STANDING_STILL[state]}")
+    await call(hypervisor, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
+    if not await _has_channel(hypervisor, handle):
+        raise QuiesceError(f"{name}: the domain has no channel for the guest agent")
+    await _call_patiently(hypervisor, handle, what, handle.getTime, 0)
+
+
+async def freeze(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
+    """Freeze the guest's file systems until :func:`thaw`; after :func:`prepare`.
+
+    Raises:
+        QuiesceError: the guest did not freeze; a part of it may have, so thaw it.
+    """
+    await call(hypervisor, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
+
+
+async def thaw(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
+    """Ask the guest to thaw, whether it is frozen or not; False where no agent does.
+
+    Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
+    agent only a moment later, see :func:`prepare`.
+    """
+    if await _has_channel(hypervisor, handle):
+        with suppress(QuiesceError):
+            what = f"{handle.name()}: thaw"
+            await _call_patiently(hypervisor, handle, what, handle.fsThaw, None, 0)
+            return True
+    return False
+
+
+async def call(
+    hypervisor: "Hypervisor",
+    handle: libvirt.virDomain,
+    what: str,
+    function: Callable[..., object],
+    *args: object,
+) -> None:
+    """Make a call that an agent has part in: where it fails, the agent did, whatever is said.
+
+    Raises:
+        QuiesceError: it failed.
+        DomainGoneError: the domain does not run any more.
+        ConnectionLostError: libvirt is gone.
+    """
+    try:
+        await hypervisor.call_running(what, handle, function, *args)
+    except _NOT_THE_AGENT:
+        raise
+    except HypervisorError as error:
+        raise QuiesceError(error.message) from error.__cause__
+
+
+async def _call_patiently(
+    hypervisor: "Hypervisor",
+    handle: libvirt.virDomain,
+    what: str,
+    function: Callable[..., object],
+    *args: object,
+) -> None:
+    """Make a call, with ``AGENT_CONNECT_TIMEOUT_S`` for the agent to be found."""
+    deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
+    while True:
+        try:
+            await call(hypervisor, handle, what, function, *args)
+        except QuiesceError as error:
+            is_absent = code_of(error) == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+            if not is_absent or anyio.current_time() > deadline:
+                raise
+        else:
+            return
+        await anyio.sleep(AGENT_POLL_INTERVAL_S)
+
+
+async def _has_channel(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
+    xml = await hypervisor.call(f"{handle.name()}: read", handle.XMLDesc, 0)
+    return domain_xml.has_agent_channel(xml)
