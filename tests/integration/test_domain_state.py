@@ -147,7 +147,8 @@ def test_twin_gets_copies_of_its_own(site):
     done = site.restore(site.restored, "--name", "twin", "--json")
     try:
         (defined,) = [event for event in events(done.stdout) if event["event"] == "domain_defined"]
-        assert not [event for event in events(done.stdout) if event["event"] == "warning"]
+        (warned,) = [event for event in events(done.stdout) if event["event"] == "warning"]
+        assert str(site.domain.console) in warned["message"]
         twin = LabDomain(site.daemon, "twin", site.domain.console, agent=False)
         assert site.nvram_of(twin) == site.restored / site.nvram.name
         assert site.nvram_of(twin).read_bytes() == nvram
@@ -189,6 +190,46 @@ def test_state_that_cannot_be_had_is_said(site, monkeypatch):
     assert definition["state_files"] == []
     assert str(site.nvram) in definition["skipped"]["nvram"]
     assert site.uuid in definition["skipped"]["tpm"]
+
+
+NVDIMM = """<memory model='nvdimm' access='shared'><source><path>{}</path></source>
+<target><size unit='MiB'>32</size><node>0</node></target></memory>"""
+SERIAL = "<serial type='file'><source path='{}'/><log file='{}'/></serial>"
+NUMA = """<maxMemory slots='4' unit='MiB'>512</maxMemory>
+<cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"""
+
+
+def test_persistent_memory_is_named_and_no_twin_shares_it(daemon, make_domain, tmp_path):
+    memory = daemon.images / "nvdimm"
+    memory.write_bytes(bytes(32 << 20))
+    log, other_log = tmp_path / "serial", tmp_path / "log"
+    domain = make_domain(
+        DiskSpec("vda", fs=None), agent=False, boot=False, memory=NUMA,
+        devices=NVDIMM.format(memory) + SERIAL.format(log, other_log),
+    )  # fmt: skip
+    config = write_config(tmp_path, daemon.uri, [domain.name], packager="directory")
+    domain.start_paused()
+    done = virtbackup("-c", config, "backup")
+    assert done.returncode == 0, done.stderr
+    assert f"nvdimm0: persistent memory in {memory}" in " ".join(done.stdout.split())
+    (definition,) = (tmp_path / "target" / domain.name).glob("*.json")
+    assert "persistent memory" in json.loads(definition.read_text())["skipped"]["nvdimm0"]
+    examined = virtbackup("-c", config, "doctor")
+    assert "nvdimm0 is not backed up" in " ".join(examined.stdout.split())
+
+    restored = tmp_path / "restored"
+    words = ("restore", "all", domain.name, restored, "--name", "twin", "--start")
+    done = virtbackup("-c", config, *words)
+    try:
+        assert done.returncode == 0, done.stderr
+        for path in (memory, log, other_log):
+            assert f"{path}" in "".join(done.stderr.split())
+            assert str(path) not in daemon.virsh("dumpxml", "twin")
+        assert LabDomain(daemon, "twin", domain.console, agent=False).state() == "running"
+    finally:
+        daemon.virsh("destroy", "twin")
+        daemon.virsh("undefine", "twin")
+    assert domain.state() == "paused"
 
 
 @pytest.mark.parametrize("packager", PACKAGERS)

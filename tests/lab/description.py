@@ -29,6 +29,8 @@ def domain_xml(
     memory_mib: int = 128,
     nvram: Path | None = None,
     tpm: bool = False,
+    devices: str = "",
+    memory: str = "",
 ) -> str:
     """libvirt's description of a domain that boots the lab's guest.
 
@@ -48,14 +50,17 @@ def domain_xml(
         nvram: flash memory of its own, a file whose size is a power of two; the firmware is flash
             too then. ``domains.py`` makes one where there is none.
         tpm: an emulated TPM.
+        devices: elements of libvirt's, put beside the others.
+        memory: elements that stand before ``<vcpu>``, such as ``<maxMemory>``.
     """
-    devices = [disk_xml(spec, image, bus) for spec, image in disks]
-    devices += [_SCSI] * (bus == "scsi") + [_agent(agent_socket)] * agent + [_TPM] * tpm
+    elements = [disk_xml(spec, image, bus) for spec, image in disks]
+    elements += [devices]
+    elements += [_SCSI] * (bus == "scsi") + [_agent(agent_socket)] * agent + [_TPM] * tpm
     return f"""\
 <domain type='{hypervisor}'>
   <name>{escape(name)}</name>
   <uuid>{uuid or uuids.uuid4()}</uuid>
-  <memory unit='MiB'>{memory_mib}</memory>
+  <memory unit='MiB'>{memory_mib}</memory>{memory}
   <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>{_flash(nvram)}
@@ -65,7 +70,7 @@ def domain_xml(
   </os>
   <features><acpi/></features>
   <devices>
-    {"".join(devices)}
+    {"".join(elements)}
     <serial type='file'><source path='{escape(str(console))}'/></serial>
     <controller type='usb' model='none'/>
     <video><model type='none'/></video>

@@ -28,8 +28,8 @@ NAME_MAX_BYTES = 106
 _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
 _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
-# As long as a disk's name may be, without "tpm-".
-_STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES - 4
+# As long as a disk's name may be.
+_STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
 # Counterpart: model/pull.py knows a scratch image of ours by it.
@@ -70,12 +70,12 @@ def state_file(name: str, kind: str, file: str) -> str:
 
     Args:
         name: the backup's.
-        kind: ``nvram``, of which there is one file, or ``tpm``.
+        kind: ``nvram``, of which there is one file, or another one of model/domain_state.py.
         file: what it is called where it lies.
     """
     if kind == NVRAM:
         return f"{name}_nvram.fd"
-    return f"{name}_{kind}-{path_component(file, _STATE_MAX_BYTES)}"
+    return f"{name}_{kind}-{path_component(file, _STATE_MAX_BYTES - len(kind) - 1)}"
 
 
 def overlay_path(image: Path, token: str) -> Path:

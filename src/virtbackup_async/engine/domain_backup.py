@@ -134,7 +134,7 @@ async def _open_try(
     if warning is not None:
         environment.emit(Warned(warning, domain.name))
     selection = await select_disks(info, planned.disks, pull=pull)
-    for skipped in selection.skipped:
+    for skipped in selection.left_out:
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
     for kind, reason in selection.state.missing.items():
         environment.emit(missing(domain.name, kind, reason))
@@ -285,7 +285,7 @@ def _definition(
     attempt: _Try, records: dict[str, DiskRecord], state: CopiedState, still: StillDisks
 ) -> Definition:
     pending = attempt.pending
-    skipped = {disk.dev: disk.reason for disk in attempt.selection.skipped}
+    skipped = {disk.dev: disk.reason for disk in attempt.selection.left_out}
     return Definition(
         name=pending.name,
         domain_id=pending.domain_id,

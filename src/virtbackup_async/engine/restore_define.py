@@ -25,7 +25,7 @@ from virtbackup_async.events import DomainDefined, Emit, Warned
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.model.domain_state import NVRAM
+from virtbackup_async.model.domain_state import UEFI_VARIABLES
 from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
 
 
@@ -51,12 +51,12 @@ class DefineRequest(Struct, frozen=True):
         plan = plan_restore(self.definition, self.disks)
         target = self.target.absolute()
         images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
-        nvram = [target / file.image.name for file in plan.state if file.kind == NVRAM]
+        variables = [target / file.image.name for file in plan.state if file.kind in UEFI_VARIABLES]
         return restored_xml(
             self.definition.domain_xml,
             images,
             new_name=self.new_name,
-            nvram=nvram[0] if nvram else None,
+            variables=variables[0] if variables else None,
         )
 
 
@@ -93,6 +93,8 @@ async def define_restored(
     for dev in wanted.left_out:
         message = f"{dev} is not in the backup, and the original's is not shared: left out"
         emit(Warned(message, wanted.name))
+    for what in wanted.unshared:
+        emit(Warned(f"not shared with the original: left out, {what}", wanted.name))
     plan = plan_restore(request.definition, request.disks)
     target = request.target.absolute()
     rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]

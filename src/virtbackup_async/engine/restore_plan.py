@@ -14,7 +14,7 @@ from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, p
 from virtbackup_async.errors import DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
-from virtbackup_async.model.domain_state import NVRAM
+from virtbackup_async.model.domain_state import UEFI_VARIABLES
 from virtbackup_async.model.domain_xml import disk_sources
 from virtbackup_async.model.pull import Method
 
@@ -139,7 +139,7 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
         source_name = PurePosixPath(record.image.source).name
         if not is_plain_name(source_name):
             source_name = record.image.file
-        shown = source_name if record.kind == NVRAM else f"{record.kind}-{source_name}"
+        shown = source_name if record.kind in UEFI_VARIABLES else f"{record.kind}-{source_name}"
         name = _free_name(taken, record.kind, shown, record.image.file)
         taken.add(name)
         image = RestoredImage(record.image.file, name, record.image)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
-from virtbackup_async.model import domain_xml
+from virtbackup_async.model import domain_xml, host_paths
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo, SkippedDisk
 from virtbackup_async.model.tracking import Tracking
 
@@ -22,10 +22,11 @@ NOT_WANTED = "not listed in `disks` of the configuration"
 
 
 class Selection(Struct, frozen=True):
-    """The disks to back up, those that are left out with a reason, and the domain's state.
+    """The disks to back up, what is left out with a reason, and the domain's state.
 
     With ``pull``, QEMU serves the disks; without, their images are read. ``chains`` are, by dev,
     the images of disks that are served, nearest first; of a running domain the first alone.
+    ``unsaved`` is what the guest stores in devices that are no disks.
     ``tracking`` is what is known of the disks' changes since earlier backups.
     """
 
@@ -35,6 +36,12 @@ class Selection(Struct, frozen=True):
     pull: bool = False
     chains: Mapping[str, tuple[BackingImage, ...]] = field(default_factory=dict)
     tracking: Tracking = Tracking()
+    unsaved: tuple[SkippedDisk, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[SkippedDisk, ...]:
+        """All that the backup does not hold."""
+        return (*self.skipped, *self.unsaved)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -70,7 +77,9 @@ async def select_disks(info: DomainInfo, wanted: Sequence[str], *, pull: bool = 
     if pull:
         chains = {disk.dev: (BackingImage(disk.path, disk.format), *disk.backing) for disk in disks}
         disks = tuple(replace(disk, format="raw", backing=()) for disk in disks)
-    return Selection(disks, (*skipped, *left_out), await find_state(info), pull, chains)
+    unsaved = host_paths.unsaved(info.xml)
+    state = await find_state(info)
+    return Selection(disks, (*skipped, *left_out), state, pull, chains, unsaved=unsaved)
 
 
 def _check_wanted(

@@ -26,7 +26,7 @@ from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import StateRecord
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.model.domain_state import NVRAM
+from virtbackup_async.model.domain_state import TPM
 from virtbackup_async.packagers.interface import PackageWriter
 
 MAX_TRIES = 3
@@ -92,7 +92,8 @@ async def _still_copy(
         copy = temporary_path(directory)
         try:
             before = await to_thread.run_sync(signature, file.path)
-            follow = file.kind == NVRAM
+            # In swtpm's directory links are not libvirt's; the others are an admin's paths.
+            follow = file.kind != TPM
             async with open_image_stream(file.path, buffers, follow=follow) as stream:
                 await write_sparse(stream, copy, _untold)
             if await to_thread.run_sync(signature, file.path) == before:

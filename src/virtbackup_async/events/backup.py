@@ -71,7 +71,7 @@ class DiskDone(Struct, frozen=True):
 
 
 class DiskSkipped(Struct, frozen=True):
-    """A disk of the domain is not in the backup, and why."""
+    """A disk, or what else a guest may store something in, is not in the backup, and why."""
 
     kind: ClassVar[str] = "disk_skipped"
     domain: str

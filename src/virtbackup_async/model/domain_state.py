@@ -1,9 +1,11 @@
-"""What a domain remembers outside of its disks: its UEFI variables and the state of its TPM.
+"""What a domain remembers outside of its disks: its UEFI variables, the state of its TPM, pstore.
 
 ::
 
     <os><nvram>/nvram/web.fd</nvram>                     one file
     <os><nvram type='file'><source file='...'/>          the same, as newer libvirt writes it
+    <os><varstore path='/nvram/web.json'/>               UEFI variables too, from libvirt 12.1 on
+    <pstore><path>/nvram/web.raw</path>                  what the guest's kernel said as it crashed
     <tpm><backend type='emulator'/>                      SWTPM/<uuid>/tpm2/, or tpm1.2/
     <tpm><backend type='emulator'><source type='dir'>    a directory of the admin's
     <tpm><backend type='emulator'><source type='file'>   one file
@@ -21,15 +23,23 @@ from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
 
 NVRAM = "nvram"
+VARSTORE = "varstore"
+PSTORE = "pstore"
 TPM = "tpm"
-LABELS = {NVRAM: "the UEFI variables (NVRAM)", TPM: "the state of the TPM"}
+LABELS = {
+    NVRAM: "the UEFI variables (NVRAM)",
+    VARSTORE: "the UEFI variables (varstore)",
+    PSTORE: "what the guest's kernel said as it crashed (pstore)",
+    TPM: "the state of the TPM",
+}
+UEFI_VARIABLES = (NVRAM, VARSTORE)
 
 
 class StatePlace(Struct, frozen=True):
     """Where a part of a domain's state lies.
 
     Attributes:
-        kind: ``NVRAM`` or ``TPM``.
+        kind: one of ``LABELS``.
         path: a file, or a directory whose files are the state; None where it cannot be reached.
         reason: why there is no path.
         format: of the file.
@@ -50,11 +60,13 @@ def state_places(info: DomainInfo) -> tuple[StatePlace, ...]:
     """
     root = domain_xml.parse(info.xml)
     nvram = [_nvram(element) for element in root.iterfind("os/nvram")]
+    varstore = [_file(VARSTORE, store.get("path")) for store in root.iterfind("os/varstore")]
+    pstore = [_file(PSTORE, store.findtext("path")) for store in root.iterfind("devices/pstore")]
     tpm = [_tpm(element, info) for element in root.iterfind("devices/tpm/backend")]
-    return (*nvram, *tpm)
+    return (*nvram, *varstore, *pstore, *tpm)
 
 
-def set_nvram(root: etree._Element, path: Path | None) -> None:
+def set_variables(root: etree._Element, path: Path | None) -> None:
     """Let a domain have its UEFI variables in ``path``; None lets libvirt make them anew.
 
     Without a path libvirt names one after the domain, and fills it from the firmware's template.
@@ -65,13 +77,21 @@ def set_nvram(root: etree._Element, path: Path | None) -> None:
         if "type" in element.attrib:
             del element.attrib["type"]
         element.text = None if path is None else str(path)
+    for element in root.findall("os/varstore"):
+        if path is not None:
+            element.set("path", str(path))
+        elif "path" in element.attrib:
+            del element.attrib["path"]
 
 
-def leave_tpm_to_libvirt(root: etree._Element) -> None:
-    """Let libvirt keep the state of an emulated TPM where it keeps it, by the domain's UUID."""
+def leave_to_libvirt(root: etree._Element) -> None:
+    """Let libvirt keep the state of an emulated TPM by the domain's UUID, pstore by its name."""
     for backend in root.findall("devices/tpm/backend[@type='emulator']"):
         for source in backend.findall("source"):
             backend.remove(source)
+    for pstore in root.findall("devices/pstore"):
+        for path in pstore.findall("path"):
+            pstore.remove(path)
 
 
 def _nvram(element: etree._Element) -> StatePlace:
@@ -80,9 +100,13 @@ def _nvram(element: etree._Element) -> StatePlace:
     path = (element.text if source is None else source.get("file")) or ""
     if kind != "file":
         return StatePlace(NVRAM, None, f"it is on {kind} storage, only files can be copied")
-    if not path.strip():
-        return StatePlace(NVRAM, None, "the domain's XML does not say where it is")
-    return StatePlace(NVRAM, Path(path.strip()), format=element.get("format", "raw"))
+    return _file(NVRAM, path, element.get("format", "raw"))
+
+
+def _file(kind: str, path: str | None, format: str = "raw") -> StatePlace:  # noqa: A002 -- QEMU's word
+    if not (path or "").strip():
+        return StatePlace(kind, None, "the domain's XML does not say where it is")
+    return StatePlace(kind, Path((path or "").strip()), format=format)
 
 
 def _tpm(backend: etree._Element, info: DomainInfo) -> StatePlace:

@@ -12,7 +12,7 @@ from lxml import etree
 from msgspec import Struct
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model import domain_state, domain_xml
+from virtbackup_async.model import domain_state, domain_xml, twin
 
 # What libvirt found out itself; it describes the images as they were.
 _FOUND_BY_LIBVIRT = ("backingStore", "mirror")
@@ -23,16 +23,22 @@ class RestoredXml(Struct, frozen=True):
 
     Attributes:
         left_out: disks of the original that a domain of another identity must not share.
+        unshared: what else of it it must not: a line each.
     """
 
     xml: str
     name: str
     uuid: str | None
     left_out: tuple[str, ...] = ()
+    unshared: tuple[str, ...] = ()
 
 
 def restored_xml(
-    xml: str, images: Mapping[str, Path], *, new_name: str | None = None, nvram: Path | None = None
+    xml: str,
+    images: Mapping[str, Path],
+    *,
+    new_name: str | None = None,
+    variables: Path | None = None,
 ) -> RestoredXml:
     """Put a domain on its restored images.
 
@@ -41,7 +47,7 @@ def restored_xml(
         images: dev to restored image.
         new_name: gives it an identity of its own: a new UUID and MAC addresses, which libvirt
             makes when they are missing, and no disk or state that it would share with the original.
-        nvram: where a domain with a new name has its UEFI variables; None for new ones.
+        variables: where a domain with a new name has its UEFI variables; None for new ones.
 
     Raises:
         DefinitionError: the XML cannot be read, is of no domain, or lacks one of the disks.
@@ -52,16 +58,18 @@ def restored_xml(
     _set_images(root, images)
     _renew_generation(root)
     left_out: tuple[str, ...] = ()
+    unshared: list[str] = []
     if new_name is not None:
         left_out = _leave_out_shared(root, images)
         _give_identity(root, new_name)
-        domain_state.set_nvram(root, nvram)
-        domain_state.leave_tpm_to_libvirt(root)
+        domain_state.set_variables(root, variables)
+        domain_state.leave_to_libvirt(root)
+        unshared = twin.share_nothing(root)
     name = root.findtext("name")
     if not name:
         raise DefinitionError("the backup's XML has no name of the domain")
     text = etree.tostring(root, encoding="unicode")
-    return RestoredXml(text, name, domain_xml.uuid(text), left_out)
+    return RestoredXml(text, name, domain_xml.uuid(text), left_out, tuple(unshared))
 
 
 def _set_images(root: etree._Element, images: Mapping[str, Path]) -> None:
@@ -90,8 +98,8 @@ def _renew_generation(root: etree._Element) -> None:
 def _leave_out_shared(root: etree._Element, images: Mapping[str, Path]) -> tuple[str, ...]:
     left_out = []
     for disk, dev in _disks(root):
-        is_shared = disk.find("readonly") is not None or disk.find("shareable") is not None
-        if disk.get("device", "disk") in {"disk", "lun"} and dev not in images and not is_shared:
+        is_read_only = disk.get("device") == "cdrom" or disk.find("readonly") is not None
+        if dev not in images and not is_read_only:
             parent = disk.getparent()
             if parent is not None:
                 parent.remove(disk)

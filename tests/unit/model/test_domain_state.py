@@ -7,7 +7,14 @@ from lxml import etree
 
 from virtbackup_async.model import domain_state
 from virtbackup_async.model.domain import DomainInfo
-from virtbackup_async.model.domain_state import NVRAM, TPM, StatePlace, state_places
+from virtbackup_async.model.domain_state import (
+    NVRAM,
+    PSTORE,
+    TPM,
+    VARSTORE,
+    StatePlace,
+    state_places,
+)
 
 UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
 SWTPM = Path("/var/lib/libvirt/swtpm")
@@ -43,6 +50,16 @@ def test_format_of_uefi_variables():
     assert place.format == "qcow2"
 
 
+def test_uefi_variables_in_a_varstore_are_one_file():
+    varstore = "<varstore template='/t.json' path='/n/web.json'/>"
+    assert places(f"<os>{varstore}</os>") == (StatePlace(VARSTORE, Path("/n/web.json")),)
+
+
+def test_what_a_crashed_kernel_said_is_one_file():
+    pstore = "<pstore backend='acpi-erst'><path>/n/web.raw</path><size>8</size></pstore>"
+    assert places(f"<devices>{pstore}</devices>") == (StatePlace(PSTORE, Path("/n/web.raw")),)
+
+
 @pytest.mark.parametrize(
     ("backend", "path"),
     [
@@ -66,6 +83,8 @@ def test_tpm_state_in_one_file():
     ("inside", "kind", "reason"),
     [
         ("<os><nvram/></os>", NVRAM, "does not say where"),
+        ("<os><varstore template='/t.json'/></os>", VARSTORE, "does not say where"),
+        ("<devices><pstore backend='acpi-erst'/></devices>", PSTORE, "does not say where"),
         ("<os><nvram type='network'><source protocol='iscsi'/></nvram></os>", NVRAM, "network"),
         ("<os><nvram type='block'><source dev='/dev/x'/></nvram></os>", NVRAM, "block"),
         (tpm("<backend type='passthrough'><device path='/dev/tpm0'/></backend>"), TPM, "passthr"),
@@ -88,10 +107,20 @@ def test_libvirt_that_tells_no_place_of_tpms():
 def test_nvram_is_set_whatever_it_was():
     nvram = "<nvram template='/t' type='file'><source file='/n/web.fd'/></nvram>"
     root = etree.fromstring(f"<domain><os>{nvram}</os></domain>")
-    domain_state.set_nvram(root, Path("/r/web & co.fd"))
+    domain_state.set_variables(root, Path("/r/web & co.fd"))
     assert etree.tostring(root[0][0]) == b'<nvram template="/t">/r/web &amp; co.fd</nvram>'
-    domain_state.set_nvram(root, None)
+    domain_state.set_variables(root, None)
     assert etree.tostring(root[0][0]) == b'<nvram template="/t"/>'
+
+
+def test_varstore_is_set_and_left_to_libvirt():
+    root = etree.fromstring(
+        "<domain><os><varstore template='/t' path='/n/web.json'/></os></domain>"
+    )
+    domain_state.set_variables(root, Path("/r/web.json"))
+    assert dict(root[0][0].attrib) == {"template": "/t", "path": "/r/web.json"}
+    domain_state.set_variables(root, None)
+    assert dict(root[0][0].attrib) == {"template": "/t"}
 
 
 def test_only_the_emulators_tpm_is_left_to_libvirt():
@@ -99,6 +128,6 @@ def test_only_the_emulators_tpm_is_left_to_libvirt():
     emulated = tpm(f"<backend type='emulator'>{source}</backend>")
     external = tpm("<backend type='external'><source/></backend>")
     root = etree.fromstring(f"<domain>{emulated}{external}</domain>")
-    domain_state.leave_tpm_to_libvirt(root)
+    domain_state.leave_to_libvirt(root)
     children = [[child.tag for child in backend] for backend in root.iter("backend")]
     assert children == [["encryption"], ["source"]]

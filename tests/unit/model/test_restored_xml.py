@@ -59,12 +59,30 @@ def test_other_domain_shares_nothing_with_the_original():
 def test_other_domain_has_its_own_copy_of_the_state():
     tpm = "<tpm><backend type='emulator'><source type='dir' path='/t/web'/></backend></tpm>"
     xml = XML.replace("<devices>", f"<devices>{tpm}")
-    twin = etree.fromstring(restored_xml(xml, IMAGES, new_name="twin", nvram=Path("/r/web.fd")).xml)
+    twin = etree.fromstring(
+        restored_xml(xml, IMAGES, new_name="twin", variables=Path("/r/web.fd")).xml
+    )
     assert twin.findtext("os/nvram") == "/r/web.fd"
     assert twin.find("devices/tpm/backend/source") is None
-    same = etree.fromstring(restored_xml(xml, IMAGES, nvram=Path("/r/web.fd")).xml)
+    same = etree.fromstring(restored_xml(xml, IMAGES, variables=Path("/r/web.fd")).xml)
     assert same.findtext("os/nvram") == "/nvram/web.fd"
     assert same.find("devices/tpm/backend/source").get("path") == "/t/web"
+
+
+@pytest.mark.parametrize(
+    ("disk", "kept"),
+    [
+        ("<disk device='cdrom'><source file='/x'/><target dev='sdb'/><readonly/></disk>", True),
+        ("<disk device='disk'><source file='/x'/><target dev='sdb'/><readonly/></disk>", True),
+        ("<disk device='floppy'><source file='/x'/><target dev='fda'/></disk>", False),
+        ("<disk device='disk'><source file='/x'/><target dev='sdb'/><shareable/></disk>", False),
+        ("<disk device='disk'><source file='/x'/><target dev='sdb'/><transient/></disk>", False),
+        ("<disk device='lun'><source dev='/x'/><target dev='sdb'/></disk>", False),
+    ],
+)
+def test_other_domain_has_no_disk_of_the_original_that_it_could_write_to(disk, kept):
+    xml = XML.replace("<devices>", f"<devices>{disk}")
+    assert ("/x" in restored_xml(xml, IMAGES, new_name="twin").xml) == kept
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,16 @@ from virtbackup_async.engine.tracking import why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
+from virtbackup_async.model import host_paths
 from virtbackup_async.model.domain import Disk, DomainInfo
 
 CHECK = "disk"
-USUAL_SKIPS = ("a cdrom", "a floppy", NOT_WANTED)
+USUAL_SKIPS = (
+    "a cdrom",
+    "a floppy",
+    NOT_WANTED,
+    *(f"a {kind} device of the host" for kind in ("pci", "usb", "mdev")),
+)
 _ANY_NAME = "0" * 8
 OVERLAY_LEAST_BYTES = 256 * MIB
 OVERLAY_USUAL_BYTES = GIB
@@ -40,7 +46,7 @@ async def check_disks(
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
-    findings = [*_left_out(info, selection), *_missing_state(info, selection)]
+    findings = [*_left_out(info, selection), *_missing_state(info, selection), *_needed(info)]
     if warning is not None:
         findings.append(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
@@ -89,7 +95,7 @@ def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Fi
 
 
 def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
-    for disk in selection.skipped:
+    for disk in selection.left_out:
         message = f"{disk.dev} is not backed up: {disk.reason}"
         if disk.reason in USUAL_SKIPS:
             yield Finding(Level.INFO, CHECK, info.name, message)
@@ -103,6 +109,13 @@ def _missing_state(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
         message = missing(info.name, kind, reason).message
         advice = "Without it the restored guest may not start: save it by other means."
         yield Finding(Level.WARNING, "state", info.name, message, advice)
+
+
+def _needed(info: DomainInfo) -> Iterator[Finding]:
+    paths = host_paths.needed(info.xml)
+    if paths:
+        message = f"it needs files of the host that no backup holds: {', '.join(paths)}"
+        yield Finding(Level.INFO, "state", info.name, message)
 
 
 async def _check_chain(info: DomainInfo, disk: Disk) -> Finding:
