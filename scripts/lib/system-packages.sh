@@ -6,16 +6,18 @@ set -euo pipefail
 
 # What is looked for: programs, a pkg-config module, and the daemon's QEMU driver.
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd virsh pkg-config gcc mkfs.ext4 cpio unshare
-    swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs)
+    swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
     libvirt-daemon-driver-qemu libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
-    swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs
-    xfsprogs)
+    swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs xfsprogs
+    util-linux util-linux-extra xz-utils bzip2 zstd groff-base systemd)
 readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
     libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux swtpm swtpm-tools
-    kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs)
+    kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs
+    xz bzip2 zstd groff-base systemd)
 readonly ARCH=(qemu-system-x86 qemu-img libvirt pkgconf gcc python e2fsprogs cpio swtpm
-    linux busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs)
+    linux busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs util-linux xz bzip2 zstd
+    groff systemd)
 
 missing() { # what is not here, one a line; nothing when all is
     # /usr/sbin is not on every user's path.

@@ -7,7 +7,7 @@ set -euo pipefail
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly PROJECT
 readonly VENV=${VIRTBACKUP_VENV:-$PROJECT/.venv}
-readonly CANDIDATES=(python3.13 python3.12 python3.11 python3 /usr/bin/python3)
+readonly CANDIDATES=(python3.14 python3.13 python3.12 python3.11 python3 /usr/bin/python3)
 
 pick_python() { # the first that runs (a version manager's stub may not) and is new enough
     local python

@@ -55,7 +55,7 @@ def _from_packages(workspace: Path) -> Ingredients:
     for archive in sorted(workspace.glob("*.deb")):
         run("dpkg-deb", "-x", archive, root)
     return Ingredients(
-        kernel=_one(root / "boot", "vmlinuz-*"),
+        kernel=_kernel(root),
         modules=_modules(root),
         busybox=_first(root / "bin/busybox", root / "usr/bin/busybox"),
         agent=_first(root / "usr/sbin/qemu-ga", root / "usr/bin/qemu-ga"),
@@ -80,8 +80,11 @@ def _versioned(meta: str) -> list[str]:
     if not images:
         return []
     image = images[0]
-    modules = re.findall(r"Depends: (linux-modules-\S*\d\S*)", run("apt-cache", "depends", image))
-    return [image, *modules]
+    # Ubuntu has the modules in a package of their own, Debian 14 the kernel itself as well.
+    parts = re.findall(
+        r"Depends: (linux-(?:base|binary|modules)-\d\S*)", run("apt-cache", "depends", image)
+    )
+    return [image, *parts]
 
 
 def _from_host() -> Ingredients:
@@ -102,11 +105,11 @@ def _modules(root: Path) -> Path:
     raise LabError(f"no kernel modules below {root}")
 
 
-def _one(directory: Path, pattern: str) -> Path:
-    found = sorted(directory.glob(pattern))
-    if not found:
-        raise LabError(f"no {pattern} in {directory}")
-    return found[0]
+def _kernel(root: Path) -> Path:
+    for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"):
+        for kernel in sorted(root.glob(pattern)):
+            return kernel
+    raise LabError(f"no kernel below {root}")
 
 
 def _first(*candidates: Path) -> Path:

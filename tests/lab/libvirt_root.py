@@ -9,12 +9,13 @@ short root (see ``roots.py``).
     open_embedded()   qemu:///embed?root=ROOT                                     one at a time
 
 libvirtd as root is always the system daemon, with fixed paths. So a root user's daemon runs in a
-user namespace that shows root as uid 1000: the files stay root's, and the daemon takes the paths
-of a session, which are ours to say. Its guests are in that namespace too.
+user namespace that shows root as another user: the files stay root's, and the daemon takes the
+paths of a session, which are ours to say. Its guests are in that namespace too.
 """
 
 import contextlib
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -43,8 +44,14 @@ _DAEMON_CONF = 'auth_unix_rw = "none"\nlog_filters = "1:qemu.qemu_monitor 3:*"\n
 
 
 def as_ordinary_user() -> list[str]:
-    """What shows root to a command as uid 1000, in a user namespace; nothing for another user."""
-    return ["unshare", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+    """What shows root to a command as nobody, in a user namespace; nothing for another user.
+
+    libvirt looks its user up: it has to be one that every system has.
+    """
+    if os.geteuid() != 0:
+        return []
+    nobody = pwd.getpwnam("nobody")
+    return ["unshare", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}"]
 
 
 class LibvirtRoot:

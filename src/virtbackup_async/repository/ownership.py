@@ -80,7 +80,8 @@ class Ownership:
                 on_step()
                 end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
                 lengths = segment.read_records(first, end)["length"]
-                sums = np.bincount(known[first:end], lengths, len(total))
+                whose = known[first:end].astype(np.intp)
+                sums = np.bincount(whose, lengths, len(total))
                 total += sums.astype(np.int64)
         nobody, *own, several = total.tolist()
         return Shares(tuple(own), several, nobody)
