@@ -14,6 +14,7 @@ from virtbackup_async import __version__
 from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
 
 _COMMANDS = {
@@ -85,10 +86,13 @@ def run_and_end() -> NoReturn:
     Everything has been closed in order by then; to take modules and objects apart one by one would
     only keep the admin waiting.
     """
+    open_closed()
     try:
         main()
     except SystemExit as end:
-        sys.stderr.flush()
+        # A log on a full disk: what the run came to is still its exit code.
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 0)
 
 
@@ -119,7 +123,8 @@ def main() -> NoReturn:
 def _refuse(error: click.UsageError) -> NoReturn:
     """One line, also as JSON if that was asked for; a command line never ran."""
     path = error.ctx.command_path if error.ctx else "virtbackup"
-    said = _whole_options(error).format_message().rstrip(".")
+    # click breaks a list of choices into lines.
+    said = " ".join(_whole_options(error).format_message().split()).rstrip(".")
     end = "" if said.endswith("?") else "."
     message = f"{said[:1].lower()}{said[1:]}{end} Run '{path} --help' to see what there is."
     if _wants_json(sys.argv[1:]):

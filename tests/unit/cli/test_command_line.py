@@ -86,6 +86,13 @@ def test_version():
             f"no such option '--confg'. Did you mean '--config'? {SEE_HELP}",
         ),
         (("--nope",), f"no such option '--nope'. {SEE_HELP}"),
+        (
+            ("completion",),
+            (
+                "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish."
+                " Run 'virtbackup completion --help' to see what there is."
+            ),
+        ),
     ],
 )
 def test_a_usage_error_is_one_line_and_2(arguments, said):

@@ -14,6 +14,7 @@ from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.standard_streams import stdout_was_closed
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.export import FORMATS, ExportRequest, export_disk
@@ -65,6 +66,8 @@ def _check_stdout(settings: Settings) -> None:
     """Refuse what would mix with the image, before anything is done."""
     if settings.json:
         raise click.UsageError("--json writes where the image would go: give OUTPUT a name")
+    if stdout_was_closed():
+        raise click.UsageError("standard output is closed: give OUTPUT a name")
     if sys.stdout.isatty():
         raise click.UsageError("an image is nothing for a terminal: give OUTPUT a name, or a pipe")
 
