@@ -1,28 +1,39 @@
 """Programs that run beside this one: started, fed, listened to, ended. Nothing else starts any.
 
 ``images`` runs ``qemu-img`` through it, ``engine`` the admin's hooks. Invariant: when a call has
-returned or raised, the program has ended; where it was killed, its children were killed as well.
+returned or raised, the program itself has ended. Where it was killed, its process group was killed
+as well. What it left running when it ended by itself runs on, and nobody waits for it, though it
+may hold the streams of the program that started it.
 """
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from subprocess import DEVNULL, PIPE  # noqa: TID251 -- processes start through anyio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 
 import anyio
-from anyio.abc import ByteReceiveStream, Process
+from anyio import current_time
+from anyio.abc import Process
 from msgspec import Struct
 
 KEEP_BYTES = 64 * 1024 * 1024
+# More than a pipe holds: one read takes all that is there.
+_READ_BYTES = 1024 * 1024
+# How long a program that has ended is still listened to, if others hold its streams.
+_LINGER_S = 1.0
 
 
 class Ended(Struct, frozen=True):
-    """How a program ended, and what it wrote: the first ``keep_bytes`` of each stream."""
+    """How a program ended, and what it wrote: the first ``keep_bytes`` of each stream.
+
+    Attributes:
+        left_running: something that it started goes on, and holds one of its streams.
+    """
 
     returncode: int
     stdout: bytes
     stderr: bytes
+    left_running: bool = False
 
     @property
     def last_words(self) -> str:
@@ -38,7 +49,7 @@ async def run_program(
     environment: Mapping[str, str] | None = None,
     keep_bytes: int = KEEP_BYTES,
 ) -> Ended:
-    """Run a program to its end; a cancellation kills it, and what it started.
+    """Run a program to its end; a cancellation kills it, and its process group.
 
     Args:
         argv: the program and its arguments; no shell looks at them.
@@ -49,45 +60,107 @@ async def run_program(
     Raises:
         OSError: it cannot be started.
     """
-    with anyio.CancelScope(shield=True):
-        # Cancelled half-way, it would run already and nobody would know it. A session of its own:
-        # Ctrl-C is for us to hear, and the whole of it can be killed.
-        process = await anyio.open_process(
-            argv,
-            stdin=DEVNULL if stdin is None else PIPE,
-            env=environment,
-            start_new_session=True,
-        )
-    async with process:
+    # Pipes of our own: those of asyncio are waited for as long as anybody holds them.
+    with ExitStack() as ends:
+        output, errors = _Output(keep_bytes, ends), _Output(keep_bytes, ends)
+        feed = _Input(stdin or b"", ends)
+        with anyio.CancelScope(shield=True):
+            # Cancelled half-way, it would run already and nobody would know it. A session of its
+            # own: Ctrl-C is for us to hear, and the whole of it can be killed.
+            process = await anyio.open_process(
+                argv,
+                stdin=feed.theirs,
+                stdout=output.theirs,
+                stderr=errors.theirs,
+                env=environment,
+                start_new_session=True,
+            )
         try:
-            return await _talk(process, stdin, keep_bytes)
+            for end in (feed, output, errors):
+                end.close_theirs()
+            is_left = await _talk(process, feed, output, errors)
+            return Ended(await process.wait(), bytes(output.kept), bytes(errors.kept), is_left)
         finally:
-            # A process that was waited for has given its number back: it may be another's now.
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            await _kill(process)
 
 
-async def _talk(process: Process, stdin: bytes | None, keep_bytes: int) -> Ended:
-    kept: dict[str, bytes] = {}
+async def _kill(process: Process) -> None:
+    """End it, unless it has ended; a process that was waited for has given its number back."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with anyio.CancelScope(shield=True):
+            await process.wait()
 
-    async def listen(name: str, stream: ByteReceiveStream | None) -> None:
-        kept[name] = b"" if stream is None else await _read(stream, keep_bytes)
 
+async def _talk(process: Process, feed: "_Input", *outputs: "_Output") -> bool:
+    """Feed and hear it until it has ended; return whether others still hold its streams."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen, "stdout", process.stdout, name="read stdout")
-        tasks.start_soon(listen, "stderr", process.stderr, name="read stderr")
-        if process.stdin is not None:
-            # A program that does not care for its input may end without reading it.
-            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await process.stdin.send(stdin or b"")
-            await process.stdin.aclose()
+        for task in (feed.write, *(output.read for output in outputs)):
+            tasks.start_soon(task, name=task.__qualname__)
         await process.wait()
-    return Ended(await process.wait(), kept["stdout"], kept["stderr"])
+        # It has ended, and that counts, even if it is too late for who waits for it.
+        tasks.cancel_scope.shield = True
+        tasks.cancel_scope.deadline = current_time() + _LINGER_S
+    for output in outputs:
+        output.take()
+    return any(not output.at_end for output in outputs)
 
 
-async def _read(stream: ByteReceiveStream, keep_bytes: int) -> bytes:
-    kept = bytearray()
-    async for chunk in stream:
-        kept += chunk[: keep_bytes - len(kept)]
-    return bytes(kept)
+class _End:
+    """A pipe, of which one end is the program's until that has started."""
+
+    def __init__(self, ours: int, theirs: int, ends: ExitStack) -> None:
+        self.ours = ours
+        self.theirs = theirs
+        os.set_blocking(ours, False)
+        self._close_ours = _once(ours, ends)
+        self.close_theirs = _once(theirs, ends)
+
+
+class _Output(_End):
+    """What the program writes to one stream."""
+
+    def __init__(self, keep_bytes: int, ends: ExitStack) -> None:
+        super().__init__(*os.pipe(), ends)
+        self.kept = bytearray()
+        self.at_end = False
+        self._keep_bytes = keep_bytes
+
+    async def read(self) -> None:
+        """Take all of it, until nobody can write any more."""
+        while not self.at_end:
+            await anyio.wait_readable(self.ours)
+            self.take()
+
+    def take(self) -> None:
+        """Take what is there."""
+        with suppress(BlockingIOError):
+            chunk = os.read(self.ours, _READ_BYTES)
+            self.at_end = not chunk
+            self.kept += chunk[: self._keep_bytes - len(self.kept)]
+
+
+class _Input(_End):
+    """What the program reads."""
+
+    def __init__(self, data: bytes, ends: ExitStack) -> None:
+        theirs, ours = os.pipe()
+        super().__init__(ours, theirs, ends)
+        self._data = memoryview(data)
+
+    async def write(self) -> None:
+        """Hand it over; a program that does not care for its input may end without reading it."""
+        with suppress(BrokenPipeError):
+            while self._data:
+                await anyio.wait_writable(self.ours)
+                with suppress(BlockingIOError):
+                    self._data = self._data[os.write(self.ours, self._data) :]
+        self._close_ours()
+
+
+def _once(fd: int, ends: ExitStack) -> Callable[[], None]:
+    """Return what closes a descriptor, now or at the end of ``ends``, and not twice."""
+    closing = ends.enter_context(ExitStack())
+    closing.callback(os.close, fd)
+    return closing.close

@@ -6,8 +6,9 @@
         the backups
     of each group, then of the run: on_failure if a backup failed, after in any case
 
-A hook that runs longer than its timeout is killed. ``after`` and ``on_failure`` run also when the
-run was cancelled: what ``before`` did has to be undone.
+A hook that runs longer than its timeout is killed, and its process group with it. One that has
+ended has ended, whatever it left running: nobody waits for that, or kills it. ``after`` and
+``on_failure`` run also when the run was cancelled: what ``before`` did has to be undone.
 """
 
 import json
@@ -158,3 +159,5 @@ def _tell(what: str, ended: Ended) -> None:
     level = logging.WARNING if ended.returncode else logging.INFO
     for line in (ended.stdout + ended.stderr).decode(errors="replace").splitlines():
         _log.log(level, "%s: %s", what, line)
+    if ended.left_running:
+        _log.info("%s: left a program running that still holds its output", what)

@@ -1,6 +1,7 @@
 """Hooks around a real run: what they are told, what stops a backup, what only makes it fail."""
 
 import json
+import os
 
 import anyio
 import pytest
@@ -108,6 +109,25 @@ async def test_a_hook_that_hangs_is_killed(run):
     events, last = await run({"after": "sleep 1000", "timeout_s": 1})
     assert kinds(events) == ["backup_done", "hook_failed"]
     assert "killed after 1 s" in last.error
+
+
+async def test_a_hook_may_leave_something_running(run, tmp_path, caplog):
+    """As ``ssh -f`` and ``gocryptfs`` do: it is not waited for, and the backup is made."""
+    caplog.set_level("INFO")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    fd = os.open(fifo, os.O_RDWR)
+    child = f"sh -c 'read line <{fifo}' & echo hi"
+    with anyio.fail_after(20):
+        events, last = await run({"before": child, "after": child}, before=child, after=child)
+    os.write(fd, b"\n" * 4)
+    os.close(fd)
+    assert (kinds(events), last.exit_code) == (["backup_done"], 0)
+    said = [record.getMessage() for record in caplog.records if "hook" in record.name]
+    assert said[:2] == [
+        "hook before: hi",
+        "hook before: left a program running that still holds its output",
+    ]
 
 
 async def test_on_failure_runs_only_then(run, tmp_path):
