@@ -1,32 +1,17 @@
 """Killed at every file operation of a repair: nothing good is lost, and the next one ends it."""
 
-from functools import partial
-
 import anyio
 import pytest
-import yaml
 
+from fakes.repaired import repair
 from fakes.shared_site import flip
 from fakes.small_repository import content, each_death
-from fakes.verified_site import NOW
-from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.repair import run_repair
-from virtbackup_async.events import RepositoryRepaired
 from virtbackup_async.repository.layout import list_segments
 from virtbackup_async.repository.store import find_repository
 from virtbackup_async.repository.sweep import sweep
 
 GOOD = content([1, 2, 3])
 BAD = content([4, 5])
-
-
-def repair(place):
-    path = place.target.parent / "config.yml"
-    group = {"hosts": ["r:.*"], "target": str(place.target)}
-    path.write_text(yaml.safe_dump({"groups": {"all": group}}))
-    events = []
-    anyio.run(partial(run_repair, load_config(path), (), NOW, events.append, quick=False))
-    return [event for event in events if isinstance(event, RepositoryRepaired)]
 
 
 def damage(place):

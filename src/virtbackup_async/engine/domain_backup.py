@@ -59,8 +59,9 @@ from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Pending
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.pull import Method, PullJob
-from virtbackup_async.packagers.interface import PackageWriter
+from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.repository.damage import REPAIR_HINT
 
 MAX_TRIES = 3
 UNDO_TIMEOUT_S = 60
@@ -178,6 +179,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
     async with open_writer(
         pending.packager, attempt.directory, pending.name, environment.cpu
     ) as package:
+        _tell_problem(environment, attempt, package)
         async with _still_disks(environment, attempt) as still:
             environment.emit(PhaseChanged(attempt.domain.name, Phase.COPYING))
             state = await copy_state(environment, _state_job(attempt), package)
@@ -198,6 +200,17 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
     if attempt.job is not None and attempt.job.tracking.disks:
         await _drop_checkpoints(environment, attempt)
     return definition, path
+
+
+def _tell_problem(environment: Environment, attempt: _Try, package: PackageWriter) -> None:
+    if isinstance(package, IncrementalWriter) and (problem := package.take_problem()):
+        environment.emit(
+            Warned(
+                f"{problem}: older backups are damaged until what this one finds on the disks is "
+                f"stored again. {REPAIR_HINT}",
+                attempt.domain.name,
+            )
+        )
 
 
 async def _drop_checkpoints(environment: Environment, attempt: _Try) -> None:

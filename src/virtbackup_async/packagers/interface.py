@@ -88,6 +88,10 @@ class BaseImage(Protocol):
 class IncrementalWriter(PackageWriter, Protocol):
     """A package that can take over what earlier packages of its target have."""
 
+    def take_problem(self) -> str | None:
+        """Return what of these turned out to be damaged, in words; told to one of all writers."""
+        ...
+
     def open_base(self, file: str) -> AbstractAsyncContextManager[BaseImage]:
         """Open the image of an earlier package.
 

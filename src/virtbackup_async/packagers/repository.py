@@ -70,6 +70,9 @@ class RepositoryWriter:
         self._maps: list[MapWriter] = []
         self._published: list[Path] = []
 
+    def take_problem(self) -> str | None:
+        return self._chunks.take_problem()
+
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         image, stored_bytes = await self._take_in(file, stream, None, on_progress)
         await to_thread.run_sync(image.finish)

@@ -113,6 +113,10 @@ class ChunkWriter:
         self._own: list[Segment] = []
         self._turn = Lock()
 
+    def take_problem(self) -> str | None:
+        """Return which packs do not fit the index, and so count as not there; told once."""
+        return self._known.take_problem()
+
     def add(self, chunks: Mapping[bytes, memoryview]) -> int:
         """Store what is not there yet of some chunks: the three steps that follow. Blocks."""
         packed = self.pack(chunks)

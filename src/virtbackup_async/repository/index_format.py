@@ -107,6 +107,18 @@ def decode_records(data: bytes) -> Records:
     return np.frombuffer(data, dtype=RECORD_TYPE)
 
 
+def note_ends(ends: NDArray[np.int64], records: Records) -> None:
+    """Raise the ends of packs to those of the blobs that records name.
+
+    Raises:
+        CorruptError: one is in a pack that there is none of.
+    """
+    packs = records["pack"]
+    if len(records) and int(packs.max()) >= len(ends):
+        raise CorruptError("it names a pack that it has not")
+    np.maximum.at(ends, packs, records["offset"].astype(np.int64) + records["length"])
+
+
 def keys_of(records: Records) -> NDArray[np.uint64]:
     """Return the first 8 bytes of their ids: as good as the ids, but for very few."""
     return records["id"][:, 0].astype(np.uint64)

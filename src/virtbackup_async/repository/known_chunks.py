@@ -8,7 +8,8 @@ r"""Which chunks need not be stored: those in the index, and those that this pro
 
 One for each repository of a process, shared by the writers of ``chunk_writer.py``, so that disks
 with equal data which are backed up at once store it once. Invariants: the lease is there before the
-index is looked at, and packs that the sweep has condemned by then do not count as there; whoever
+index is looked at; packs that the sweep has condemned by then do not count as there, nor do those
+that are missing or cut off; whoever
 takes a chunk of another writer for present has that writer put it into the index. Memory: the
 chunks that are not in the index yet, some ten thousand a writer.
 """
@@ -27,6 +28,7 @@ from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.layout import Repository, new_token
 from virtbackup_async.repository.leases import Lease, take_lease
 from virtbackup_async.repository.lookup import are_missing
+from virtbackup_async.repository.presence import in_words, misfits
 from virtbackup_async.repository.segments import Index, Segment, open_index
 
 
@@ -74,11 +76,24 @@ class KnownChunks:
         self.segment_numbers = count()
         self.users = 0
         self.left: list[Storer] = []
-        self._condemned = read_condemned(repository).packs
+        condemned = read_condemned(repository).packs
         self._index = open_index(repository)
+        try:
+            absent = misfits(repository, self._index, condemned)
+        except BaseException:
+            self._index.close()
+            raise
+        self._problem = in_words(absent) if absent else None
+        self._condemned = condemned | absent.keys()
         self._coming: dict[bytes, Storer | None] = {}
         self._turn = Condition()
         self._keeping_open = Lock()
+
+    def take_problem(self) -> str | None:
+        """Return what is wrong with the packs, to who asks first."""
+        with self._turn:
+            problem, self._problem = self._problem, None
+            return problem
 
     def claim(self, ids: Iterable[bytes], storer: Storer) -> Claim:
         """Claim those of some chunks, each named once, that are not there.

@@ -2,8 +2,8 @@
 
 ::
 
-    put back      packs that no segment names are read: good chunks into new segments,
-                  then the segments that cannot be read are removed
+    put back      packs of which the index does not know all are read: good chunks into new
+                  segments, then the segments that cannot be read are removed
     head          a pack's head follows from its name: written anew in its place
     take out      each segment that names bad places: one without them, then the old one goes
     note          maps that are damaged, or still miss chunks                    known_damage.py
@@ -33,18 +33,20 @@ from virtbackup_async.repository.layout import (
     close,
     list_packs,
     new_token,
+    pack_sizes,
     segment_token,
     token_of,
 )
 from virtbackup_async.repository.leases import living_writers
 from virtbackup_async.repository.pack_walk import chunks_of_pack
+from virtbackup_async.repository.presence import unknown_packs
 from virtbackup_async.repository.segment_writer import (
     Content,
     content_of,
     nothing_follows,
     write_segment,
 )
-from virtbackup_async.repository.segments import Location, Segment, open_readable_index
+from virtbackup_async.repository.segments import Index, Location, Segment, open_readable_index
 
 CHUNKS_A_SEGMENT: Final = 65536
 _RECORDS_AT_ONCE: Final = 1 << 18
@@ -75,13 +77,13 @@ def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
         CorruptError: a segment is not damaged, but of a newer program or another repository.
     """
     # In this order: a writer that has ended by now has its packs in the index.
-    packs = list(list_packs(repository))
+    sizes = pack_sizes(repository, list_packs(repository))
     living = living_writers(repository)
     index, damaged = open_readable_index(repository)
     with closing(index):
-        named = {pack for segment in index.segments for pack in segment.packs}
-    nameless = [pack for pack in packs if pack not in named and token_of(pack) not in living]
-    count = _index_packs(repository, nameless, on_step)
+        unknown = unknown_packs(index, sizes)
+        packs = sorted(pack for pack in unknown if token_of(pack) not in living)
+        count = _index_packs(repository, index, packs, on_step)
     removed = 0
     for segment in damaged:
         if segment.error.hint:
@@ -153,7 +155,7 @@ def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
     return taken, left
 
 
-def _index_packs(repository: Repository, packs: list[bytes], on_step: OnStep) -> int:
+def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_step: OnStep) -> int:
     token, count, segments = new_token(), 0, 0
     found: list[tuple[bytes, Location]] = []
 
@@ -169,8 +171,9 @@ def _index_packs(repository: Repository, packs: list[bytes], on_step: OnStep) ->
     for pack in packs:
         for place in _chunks_of(repository.pack_path(pack), pack):
             on_step()
-            found.append(place)
-        # A pack is never in two segments: one of them could be lost without anybody noticing.
+            id_, location = place
+            if location not in index.places(id_):
+                found.append(place)
         if len(found) >= CHUNKS_A_SEGMENT:
             publish()
     publish()

@@ -63,19 +63,6 @@ class Marks:
                 )
         return needs
 
-    def indexed_bytes(self) -> dict[bytes, int]:
-        """Return how much of each pack the index knows, needed or not."""
-        known: dict[bytes, int] = {}
-        for segment in self._index.segments:
-            for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
-                end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
-                records = segment.read_records(first, end)
-                lengths = np.bincount(records["pack"], records["length"], len(segment.packs))
-                for number in np.flatnonzero(lengths):
-                    pack = segment.packs[number]
-                    known[pack] = known.get(pack, 0) + int(lengths[number])
-        return known
-
     def places(self, packs: frozenset[bytes]) -> Iterator[tuple[bytes, Location]]:
         """Give what is needed of some packs, as it lies there; all of it is in memory at once."""
         places = []

@@ -27,6 +27,7 @@ from virtbackup_async.repository.layout import (
 )
 
 _PIECE_BYTES: Final = 1 << 20
+_RECORDS_A_PIECE: Final = _PIECE_BYTES // wire.RECORD_BYTES
 _TRIES: Final = 10
 
 
@@ -39,7 +40,13 @@ class Location(NamedTuple):
 
 
 class Segment:
-    """An open segment; ``close`` it."""
+    """An open segment; ``close`` it.
+
+    Attributes:
+        shape: how many of each it has.
+        packs: names of the packs.
+        ends: up to where there are chunks in each of them, in bytes.
+    """
 
     def __init__(self, path: Path, fd: int, repository_id: bytes) -> None:
         self.path = path
@@ -49,6 +56,7 @@ class Segment:
         tail = read_exactly(fd, tail_bytes, file_bytes - tail_bytes)
         self.shape = wire.decode_tail(tail, file_bytes)
         wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
+        self.ends = np.zeros(self.shape.packs, dtype=np.int64)
         self._check_content(file_bytes)
         fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
         self._bounds = wire.decode_fan_out(fan_out, self.shape)
@@ -101,9 +109,15 @@ class Segment:
             return read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
 
     def _check_content(self, file_bytes: int) -> None:
-        digest = blake3()
+        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        for first in range(0, self.shape.records, _RECORDS_A_PIECE):
+            count = min(_RECORDS_A_PIECE, self.shape.records - first)
+            offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
+            data = read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+            digest.update(data)
+            wire.note_ends(self.ends, wire.decode_records(data))
         end = file_bytes - wire.CHECKSUM_BYTES
-        for at in range(0, end, _PIECE_BYTES):
+        for at in range(self.shape.fan_out_offset, end, _PIECE_BYTES):
             digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
         if digest.digest() != read_exactly(self._fd, wire.CHECKSUM_BYTES, end):
             raise CorruptError("its checksum differs")

@@ -23,7 +23,6 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.condemned import (
     Condemned,
     read_condemned,
@@ -48,6 +47,7 @@ from virtbackup_async.repository.leases import (
 from virtbackup_async.repository.marks import maps_of, mark_all
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.needed import NOTHING, Marks, Need
+from virtbackup_async.repository.presence import refuse_misfits, unknown_packs
 from virtbackup_async.repository.rewriting import Place, Rewriting
 from virtbackup_async.repository.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
@@ -128,10 +128,11 @@ class _Sweep:
         living = self._writers()
         maps = self._maps()
         with closing(open_index(self._repository)) as index:
+            refuse_misfits(self._repository, index, frozenset())
             marks = Marks(index)
             self._mark(marks, maps)
             needed = marks.needed()
-            held = self._held(marks, sizes)
+            held = self._held(index, sizes)
             going = frozenset(
                 pack
                 for pack, size_bytes in sizes.items()
@@ -149,16 +150,11 @@ class _Sweep:
         self._marked = frozenset(maps)
         return note
 
-    def _held(self, marks: Marks, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+    def _held(self, index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
         """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
         if not read_known_damage(self._repository).maps:
             return frozenset()
-        indexed = marks.indexed_bytes()
-        return frozenset(
-            pack
-            for pack, size_bytes in sizes.items()
-            if indexed.get(pack, 0) != size_bytes - pack_format.HEAD_BYTES
-        )
+        return unknown_packs(index, sizes)
 
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
         """Copy what is needed of packs that are going; return those that must stay."""
@@ -187,9 +183,13 @@ class _Sweep:
             return False
         maps = self._maps()
         with closing(open_index(self._repository)) as index:
+            refuse_misfits(self._repository, index, note.packs)
             marks = Marks(index, going=note.packs)
             self._mark(marks, [each for each in maps if each not in self._marked])
-            dead = note.packs - marks.needed().keys()
+            needed = marks.needed()
+            sizes = pack_sizes(self._repository, note.packs)
+            refuse_misfits(self._repository, index, note.packs - needed.keys())
+            dead = note.packs - needed.keys() - self._held(index, sizes)
             affected = [segment for segment in index.segments if dead & set(segment.packs)]
             self._replace(index, affected, dead)
             self._merge(index, living)

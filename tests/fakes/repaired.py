@@ -1,0 +1,24 @@
+"""The ``repair`` command on a small repository."""
+
+from functools import partial
+
+import yaml
+from anyio.from_thread import start_blocking_portal
+
+from fakes.small_repository import SmallRepository
+from fakes.verified_site import NOW
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.events import Event, RepositoryRepaired
+
+
+def repair(place: SmallRepository, *, quick: bool = False) -> list[RepositoryRepaired]:
+    """Repair the repository, and return what came of it."""
+    path = place.target.parent / "config.yml"
+    group = {"hosts": ["r:.*"], "target": str(place.target)}
+    path.write_text(yaml.safe_dump({"groups": {"all": group}}))
+    events: list[Event] = []
+    run = partial(run_repair, load_config(path), (), NOW, events.append, quick=quick)
+    with start_blocking_portal() as portal:
+        portal.call(run)
+    return [event for event in events if isinstance(event, RepositoryRepaired)]
