@@ -8,7 +8,7 @@ The gravest of what happened decides the exit code::
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from virtbackup_async.errors import (
     BackupsFailedError,
@@ -64,6 +64,7 @@ class Tally:
         self._restoring: str | None = None
         self._problems = 0
         self._hooks: list[HookFailed] = []
+        self._lacking: list[BackupDone] = []
 
     def emit(self, event: Event) -> None:
         """Count an event and hand it on."""
@@ -73,6 +74,8 @@ class Tally:
             case BackupDone():
                 self._end(event.domain)
                 self._done.append(event.domain)
+                if event.missing:
+                    self._lacking.append(event)
             case BackupFailed():
                 self._end(event.domain)
                 self._failed.append(event)
@@ -166,22 +169,31 @@ class Tally:
 
     def _failures(self) -> tuple[int, str | None]:
         """The verdict on a run that went to its end."""
+        return next(self._of_damage(), None) or next(self._of_failures(), (0, None))
+
+    def _of_damage(self) -> Iterator[tuple[int, str]]:
         if self._damaged:
             total = len(self._damaged) + len(self._verified)
             codes = [event.exit_code for event in self._damaged]
             code = CorruptError.exit_code if CorruptError.exit_code in codes else codes[0]
-            return code, f"{len(self._damaged)} of {total} backups could not be verified"
+            yield code, f"{len(self._damaged)} of {total} backups could not be verified"
         if self._damaged_files:
-            return CorruptError.exit_code, f"a repository is damaged. {REPAIR_HINT}"
+            yield CorruptError.exit_code, f"a repository is damaged. {REPAIR_HINT}"
+
+    def _of_failures(self) -> Iterator[tuple[int, str]]:
+        """Give what the code of runs that did not do all of it stands for, the gravest first."""
+        code = BackupsFailedError.exit_code
         if self._failed:
             total = len(self._failed) + len(self._done)
-            return BackupsFailedError.exit_code, f"{len(self._failed)} of {total} backups failed"
+            yield code, f"{len(self._failed)} of {total} backups failed"
+        if self._lacking:
+            whose = (f"{done.domain} ({', '.join(done.missing)})" for done in self._lacking)
+            yield code, f"disks missing that the backup before has: {', '.join(whose)}"
         if self._problems:
             found = "1 problem" if self._problems == 1 else f"{self._problems} problems"
-            return BackupsFailedError.exit_code, f"{found} found"
+            yield code, f"{found} found"
         if self._hooks:
-            return BackupsFailedError.exit_code, "; ".join(hook.error for hook in self._hooks)
-        return 0, None
+            yield code, "; ".join(hook.error for hook in self._hooks)
 
     def _left(self, pending: Sequence[str], errors: Sequence[BaseException]) -> str:
         words = (

@@ -1,18 +1,61 @@
-"""Which backup of a domain an admin means by a date; ``listing`` asks for ``restore``."""
+"""What an admin means by a date: one rule for all commands that take one.
+
+A date stands for the whole unit that it names, and of the backups in it the last is meant::
+
+    2026-03             the month          2026-03-01 02:15      the minute
+    2026-03-01          the day            2026-03-01 02:15:00   the second
+    2026-03-01T02       the hour           20260301-021500       the second, as in a backup's name
+
+Without an offset it is local time; a minute or a second that has no backup may be one of UTC.
+"""
 
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime, time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
 from datetime import date as Day  # noqa: N812 -- `date` is what the admin typed
+from typing import Final, Protocol, TypeVar
 
-from virtbackup_async.catalog.scanning import FoundBackup, Problem
-from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
+from msgspec import Struct
+
+from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Definition
 
-_NEAREST_SHOWN = 3
+CLOCK_SLACK_S: Final = 300
+"""How far in the future a backup may be dated before somebody is told."""
+
+_STAMP = "%Y%m%d-%H%M%S"
 _STAMP_LENGTH = len("20260301-021500")
-_ANOTHER = "Name the date of another backup to restore that."
-_DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
+_NAME = re.compile(r"\d{8}-\d{6}_.+")
+_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_WITH_TIME = re.compile(r"(\d{4}-?\d\d-?\d\d|\d{4}-?W\d\d-?\d)\D(\d\d)(:?\d\d)?(:?\d\d)?.*")
+# By how many of hour, minute and second are given.
+_UNITS_S = (3600, 60, 1)
+_HOUR_S = _UNITS_S[0]
+
+
+class Dated(Protocol):
+    """A backup, whole or not."""
+
+    @property
+    def date(self) -> int:
+        """Seconds since the epoch."""
+
+    @property
+    def name(self) -> str:
+        """The backup's name."""
+
+
+T = TypeVar("T", bound=Dated)
+
+
+class Span(Struct, frozen=True):
+    """The moments from ``first`` on and before ``end``, in seconds since the epoch."""
+
+    first: int
+    end: int
+
+    def __contains__(self, moment: int) -> bool:
+        return self.first <= moment < self.end
 
 
 def local_time(definition: Definition) -> datetime:
@@ -25,148 +68,127 @@ def time_of(date: int) -> datetime:
     return datetime.fromtimestamp(date, UTC).astimezone()
 
 
-def at_date(backups: Sequence[FoundBackup], date: str) -> FoundBackup:
-    """Return the backup that ``date`` means, the first way of reading it that fits one.
+def at_date(backups: Sequence[T], date: str) -> T | None:
+    """Return the backup that ``date`` means: that of the name, or the last one in its unit.
 
     Args:
-        backups: all of one domain, at least one.
-        date: ISO 8601 (without an offset: local time, or else UTC), ``YYYYmmdd-HHMMSS`` in local
-            time, or the backup's name.
+        backups: all of one domain, oldest first.
+        date: a date as above, ISO 8601, or the backup's name.
 
     Raises:
-        NotFoundError: none is of that date; the nearest are named.
         ConfigError: the date cannot be understood.
     """
-    moments = [] if _named(backups, date) else _moments(date)
-    found = _exactly_at(backups, date, moments)
-    if found is None:
-        raise _not_found(backups, date, moments[0])
-    return found
+    named = [backup for backup in backups if _is_named(backup.name, date)]
+    if named:
+        return named[-1]
+    for span in spans_of(date):
+        inside = [backup for backup in backups if backup.date in span]
+        if inside:
+            return inside[-1]
+    return None
 
 
-def at_or_before_date(
-    problems: Sequence[Problem], backups: Sequence[FoundBackup], date: str
-) -> FoundBackup:
-    """Return the backup that ``date`` means, or the last one before it.
-
-    A day without a time stands for its end.
-
-    Args:
-        problems: those in the directory of the domain.
-        backups: all of one domain, oldest first, at least one.
-        date: as for :func:`at_date`.
+def before_date(backups: Sequence[T], date: str) -> T | None:
+    """Return the last backup before the end of the unit that ``date`` names.
 
     Raises:
-        DefinitionError: there is a later one that is meant, and it is damaged.
-        NotFoundError: all are later.
         ConfigError: the date cannot be understood.
     """
-    moments = [] if _named(backups, date) else _moments(date)
-    exact = _exactly_at(backups, date, moments)
-    if exact is not None:
-        return exact
-    until = _end_of_day(date) or moments[0]
-    before = [found for found in backups if found.definition.date <= until]
-    if not before:
-        raise _not_found(backups, date, until)
-    stamp = time_of(until).strftime("%Y%m%d-%H%M%S")
-    for problem in problems:
-        file = problem.path.name
-        if _DEFINITION_NAME.fullmatch(file) and before[-1].path.name < file[: len(stamp)] <= stamp:
-            raise DefinitionError(problem.message, hint=_ANOTHER)
-    return before[-1]
+    end = spans_of(date)[0].end
+    before = [backup for backup in backups if backup.date < end]
+    return before[-1] if before else None
+
+
+def nearest(backups: Sequence[T], date: str, count: int) -> list[T]:
+    """Return the backups nearest to a date that can be understood, the nearest first."""
+    moment = spans_of(date)[0].first
+    return sorted(backups, key=lambda backup: abs(backup.date - moment))[:count]
 
 
 def start_of(date: str) -> int:
-    """Return the moment of a date, in seconds since the epoch; of a day, its start.
+    """Return the first moment of the unit that a date names, in seconds since the epoch.
 
     Raises:
         ConfigError: the date cannot be understood.
     """
-    return _moments(date)[0]
+    return spans_of(date)[0].first
 
 
-def is_exact(found: FoundBackup, date: str) -> bool:
-    """Tell whether ``date`` names this backup, or is its moment."""
-    named = _is_named(found.definition.name, date)
-    return named or found.definition.date in _moments(date)
+def date_of_name(name: str) -> int | None:
+    """Return the moment that a backup's name tells, in seconds since the epoch; None if none."""
+    try:
+        moment = datetime.strptime(name[:_STAMP_LENGTH], _STAMP)  # noqa: DTZ007 -- local time
+        return int(moment.timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
-def _named(backups: Sequence[FoundBackup], date: str) -> FoundBackup | None:
-    named = (found for found in backups if _is_named(found.definition.name, date))
-    return next(named, None)
+def spans_of(date: str) -> list[Span]:
+    """Return what ``date`` may mean, the most likely first; at least one.
 
-
-def _exactly_at(
-    backups: Sequence[FoundBackup], date: str, moments: Sequence[int]
-) -> FoundBackup | None:
-    by_date = {found.definition.date: found for found in backups}
-    at_moments = (by_date[moment] for moment in moments if moment in by_date)
-    return _named(backups, date) or next(at_moments, None)
-
-
-def _not_found(backups: Sequence[FoundBackup], date: str, moment: int) -> NotFoundError:
-    nearest = sorted(backups, key=lambda found: abs(found.definition.date - moment))
-    dates = ", ".join(
-        local_time(found.definition).isoformat() for found in nearest[:_NEAREST_SHOWN]
-    )
-    domain = backups[0].definition.domain_name
-    return NotFoundError(f"no backup of {domain} at {date}", hint=f"The nearest are of {dates}.")
-
-
-def refuse_damaged(
-    problems: Sequence[Problem], backups: Sequence[FoundBackup], date: str | None
-) -> None:
-    """Raise DefinitionError if the backup that is meant is there, and damaged.
-
-    An older one must not be restored in place of the newest without a word.
-
-    Args:
-        problems: those in the directory of the domain.
-        backups: all whole ones of the domain, oldest first.
-        date: as for :func:`at_date`; None for the newest.
+    Raises:
+        ConfigError: it cannot be understood.
     """
-    newest = backups[-1].path.name if backups else ""
-    for problem in problems:
-        file = problem.path.name
-        is_meant = file > newest if date is None else _is_named(problem.path.stem, date)
-        if is_meant and _DEFINITION_NAME.fullmatch(file):
-            hint = _ANOTHER if backups else None
-            raise DefinitionError(problem.message, hint=hint)
+    try:
+        return list(_spans_of(date.strip()))
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(
+            f"date {date!r} cannot be understood",
+            hint="Write it as 2026-03-01T02:15:00, 2026-03-01 or 2026-03, as 20260301-021500, or "
+            "give the backup's name.",
+        ) from error
+
+
+def _spans_of(date: str) -> Iterator[Span]:
+    if _NAME.fullmatch(date):
+        # Of a backup that is not there any more.
+        date = date[:_STAMP_LENGTH]
+    month = _MONTH.fullmatch(date)
+    if month is not None:
+        first = Day(int(month[1]), int(month[2]), 1)
+        yield _days(first, (first + timedelta(days=31)).replace(day=1))
+        return
+    with_time = _WITH_TIME.fullmatch(date)
+    if with_time is None:
+        day = Day.fromisoformat(date)
+        yield _days(day, day + timedelta(days=1))
+        return
+    given = sum(part is not None for part in with_time.groups()[1:])
+    yield from _within_a_day(_moment(date), _UNITS_S[given - 1])
+
+
+def _within_a_day(moment: datetime, unit_s: int) -> Iterator[Span]:
+    if moment.tzinfo is not None:
+        yield _span(moment, unit_s)
+        return
+    # An hour comes twice when summer ends; one that is left out in spring has no moments.
+    first, second = (int(moment.replace(fold=fold).timestamp()) for fold in (0, 1))
+    if unit_s == _HOUR_S:
+        yield Span(first, second + unit_s if second >= first else first)
+        return
+    yield _span(moment, unit_s)
+    yield _span(moment.replace(fold=1), unit_s)
+    yield _span(moment.replace(tzinfo=UTC), unit_s)
+
+
+def _span(moment: datetime, unit_s: int) -> Span:
+    first = int(moment.timestamp())
+    return Span(first, first + unit_s)
+
+
+def _days(first: Day, end: Day) -> Span:
+    """Return the days from ``first`` on and before ``end``; one may have 23 or 25 hours."""
+    begins = (datetime.combine(day, time.min) for day in (first, end))
+    return Span(*(int(moment.timestamp()) for moment in begins))
+
+
+def _moment(date: str) -> datetime:
+    try:
+        return datetime.fromisoformat(date)
+    except ValueError:
+        return datetime.strptime(date, _STAMP)  # noqa: DTZ007 -- local time is meant
 
 
 def _is_named(name: str, date: str) -> bool:
     """Tell whether ``date`` is a backup's name, or the stamp that it starts with."""
     return date == name or (len(date) == _STAMP_LENGTH and name.startswith(f"{date}_"))
-
-
-def _moments(date: str) -> list[int]:
-    """Return the seconds since the epoch that ``date`` may mean, most likely first."""
-    try:
-        moment = _parsed(date)
-        if moment.tzinfo is not None:
-            return [int(moment.timestamp())]
-        # An hour comes twice when summer ends: both are tried.
-        readings = (moment, moment.replace(fold=1), moment.replace(tzinfo=UTC))
-        return [int(reading.timestamp()) for reading in readings]
-    except (ValueError, OverflowError, OSError) as error:
-        raise ConfigError(
-            f"date {date!r} cannot be understood",
-            hint="Write it as 2026-03-01T02:15:00, as 20260301-021500, or give the backup's name.",
-        ) from error
-
-
-def _end_of_day(date: str) -> int | None:
-    """Return the last second of a day given without a time; None for all other dates."""
-    try:
-        day = datetime.combine(Day.fromisoformat(date), time.max)
-        return int(day.timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _parsed(date: str) -> datetime:
-    try:
-        return datetime.fromisoformat(date)
-    except ValueError:
-        return datetime.strptime(date, "%Y%m%d-%H%M%S")  # noqa: DTZ007 -- local time is meant

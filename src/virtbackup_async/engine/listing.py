@@ -1,4 +1,4 @@
-"""What backups there are, and which one an admin means: ``list``, and the start of ``restore``."""
+"""What backups there are: ``list``, and the start of what works on all backups of groups."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,18 +9,10 @@ from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import HostPattern, PatternError, any_includes, parse_pattern
 from virtbackup_async.config.schema import Config, Group
-from virtbackup_async.config.suggestion import did_you_mean
-from virtbackup_async.engine.dates import (
-    at_date,
-    at_or_before_date,
-    is_exact,
-    local_time,
-    refuse_damaged,
-    time_of,
-)
-from virtbackup_async.engine.plan import find_group, select_groups, target_of
-from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
-from virtbackup_async.events import Emit, ListedBackup, Warned
+from virtbackup_async.engine.dates import local_time, time_of
+from virtbackup_async.engine.plan import select_groups, target_of
+from virtbackup_async.errors import ConfigError, StorageError
+from virtbackup_async.events import ListedBackup
 
 
 class GroupListing(Struct, frozen=True):
@@ -98,61 +90,6 @@ async def choose_backups(
         shown = _Shown(group, groups, patterns)
         chosen.append(_group_backups(shown, target, scans[target]))
     return chosen
-
-
-async def find_backup(
-    config: Config, group_name: str, domain: str, date: str | None
-) -> FoundBackup:
-    """Return the newest backup of a domain in a group's target, or the one of a date.
-
-    Args:
-        config: the configuration.
-        group_name: says which target to look into.
-        domain: its exact name; whether the group still means it does not matter.
-        date: ISO 8601 (without an offset: local time, or else UTC), ``YYYYmmdd-HHMMSS`` or the
-            backup's name; None for the newest.
-
-    Raises:
-        NotFoundError: no such group, no backup of the domain, or none of that date.
-        ConfigError: the date cannot be understood, or the group has no target.
-        DefinitionError: the one that is meant is there, and damaged.
-        StorageError: the target cannot be read.
-    """
-    backups, _ = await _backups_of(config, group_name, domain, date)
-    return backups[-1] if date is None else at_date(backups, date)
-
-
-async def find_backup_or_before(
-    config: Config, group_name: str, domain: str, date: str, emit: Emit
-) -> FoundBackup:
-    """Return the backup of a date as :func:`find_backup` does, or the last one before; say so.
-
-    Raises:
-        NotFoundError: no such group, no backup of the domain, or all are later.
-    """
-    backups, damaged = await _backups_of(config, group_name, domain, date)
-    found = at_or_before_date(damaged, backups, date)
-    if not is_exact(found, date):
-        moment = local_time(found.definition).isoformat()
-        emit(Warned(f"no backup at {date}: taking the last one before it, of {moment}", domain))
-    return found
-
-
-async def _backups_of(
-    config: Config, group_name: str, domain: str, date: str | None
-) -> tuple[list[FoundBackup], list[Problem]]:
-    """Return a domain's backups, oldest first and at least one, and what is damaged."""
-    catalog = Catalog(target_of(find_group(config, group_name)))
-    scan = await catalog.scan()
-    backups = [found for found in scan.complete if found.definition.domain_name == domain]
-    directory = catalog.domain_directory(domain).name
-    damaged = [problem for problem in scan.problems if problem.domain_directory == directory]
-    refuse_damaged(damaged, backups, date)
-    if not backups:
-        names = {found.definition.domain_name for found in scan.complete}
-        meant = did_you_mean(domain, names)
-        raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
-    return backups, damaged
 
 
 class _Shown(Struct, frozen=True):
@@ -236,4 +173,5 @@ def _listed(group: str, found: FoundBackup) -> ListedBackup:
         verified_date=time_of(verified.date).isoformat() if verified else None,
         pinned=definition.pinned,
         not_quiesced=definition.not_quiesced,
+        lacks=tuple(definition.lacks),
     )

@@ -2,7 +2,7 @@
 
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import find_backup
+from virtbackup_async.engine.chosen_backup import find_backup
 from virtbackup_async.events import PinChanged
 
 

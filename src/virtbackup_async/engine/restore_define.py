@@ -20,12 +20,13 @@ from msgspec import Struct
 from virtbackup_async.engine.ports import DefiningPort, DomainPort
 from virtbackup_async.engine.restore_plan import RestoredDisk, plan_restore
 from virtbackup_async.engine.restore_state import give_state
-from virtbackup_async.errors import DomainNotFoundError, HypervisorError
+from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
 from virtbackup_async.events import DomainDefined, Emit, Warned
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_state import UEFI_VARIABLES
+from virtbackup_async.model.domain_xml import writable_devs
 from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
 
 
@@ -38,6 +39,7 @@ class DefineRequest(Struct, frozen=True):
         disks: the devs that are restored; empty for all.
         new_name: gives the domain an identity of its own.
         start: whether it is started.
+        allow_missing: start it although disks are missing from the backup.
     """
 
     definition: Definition
@@ -45,6 +47,17 @@ class DefineRequest(Struct, frozen=True):
     disks: tuple[str, ...] = ()
     new_name: str | None = None
     start: bool = False
+    allow_missing: bool = False
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the disks of the domain that will not be on restored images, and hold data."""
+        restored = plan_restore(self.definition, self.disks).devs
+        devs = writable_devs(self.definition.domain_xml)
+        return tuple(dev for dev in devs if dev not in restored)
+
+    def unwanted(self) -> tuple[str, ...]:
+        """Return those of them that nobody has left out on purpose."""
+        return () if self.disks else self.missing()
 
     def xml(self) -> RestoredXml:
         """Return the domain's XML on the images as they will be restored."""
@@ -66,8 +79,16 @@ async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> N
     Raises:
         HypervisorError: a domain of that name or UUID is there.
         DefinitionError: the backup's XML cannot be used.
+        NotFoundError: it is to be started, and disks of it would not be of the backup.
     """
     wanted = request.xml()
+    missing = request.unwanted()
+    if request.start and missing and not request.allow_missing:
+        # Old disks beside those of today, or beside none: what a guest makes of that is unknown.
+        raise NotFoundError(
+            f"the backup lacks disks of the domain, so it is not started: {', '.join(missing)}",
+            hint="Take a backup that has them, leave --start out, or give --allow-missing.",
+        )
     taken = await _is_taken(hypervisor.domain(wanted.name))
     if not taken and wanted.uuid is not None:
         taken = await _is_taken(hypervisor.domain_by_uuid(wanted.uuid))
@@ -95,6 +116,9 @@ async def define_restored(
         emit(Warned(message, wanted.name))
     for what in wanted.unshared:
         emit(Warned(f"not shared with the original: left out, {what}", wanted.name))
+    for dev in request.missing() if request.new_name is None else ():
+        message = f"{dev} is not restored: the domain is on its image of today there"
+        emit(Warned(message, wanted.name))
     plan = plan_restore(request.definition, request.disks)
     target = request.target.absolute()
     rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]

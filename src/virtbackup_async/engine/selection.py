@@ -15,10 +15,8 @@ from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import domain_xml, host_paths
-from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo, SkippedDisk
+from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo, SkippedDisk
 from virtbackup_async.model.tracking import Tracking
-
-NOT_WANTED = "not listed in `disks` of the configuration"
 
 
 class Selection(Struct, frozen=True):

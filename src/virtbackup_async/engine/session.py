@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 import anyio
 from anyio import to_thread
+from msgspec.structs import replace
 
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.domain_backup import back_up_domain
 from virtbackup_async.engine.environment import Environment, build_environment
 from virtbackup_async.engine.hooks import OpenHooks, open_hooks
-from virtbackup_async.engine.plan import PlannedBackup, plan_backups
+from virtbackup_async.engine.lacking import missing_since_last
+from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
 from virtbackup_async.events import (
@@ -96,6 +99,8 @@ async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedB
     try:
         hooks.check(planned)
         done = await back_up_domain(environment, planned)
+        catalog = Catalog(target_of(planned.group))
+        missing = await missing_since_last(catalog, planned.domain, done.backup)
     except VirtBackupError as error:
         left = isinstance(error, RollbackError)
         end(_failed(planned, str(error), error.exit_code, left_pending=left))
@@ -107,7 +112,7 @@ async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedB
         message = f"unexpected: {type(error).__name__}: {error}"
         end(_failed(planned, message, VirtBackupError.exit_code))
     else:
-        end(done)
+        end(replace(done, missing=missing))
 
 
 def _failed(

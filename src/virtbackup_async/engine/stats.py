@@ -1,6 +1,6 @@
 """How much the backups hold and take: ``stats``."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -77,6 +77,8 @@ def _of_group(chosen: GroupBackups) -> Iterator[Event]:
     by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
     for domain, sums in by_domain.items():
         yield DomainStats(chosen.group, domain, **asdict(sums))
+    for domain, lacking in _lacking(chosen.backups).items():
+        yield Warned(f"{lacking} of its {by_domain[domain].backups} backups lack disks", domain)
     unknown = sum(not found.definition.images for found in chosen.backups)
     if unknown:
         yield Warned(
@@ -85,6 +87,10 @@ def _of_group(chosen: GroupBackups) -> Iterator[Event]:
     yield GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
     for day, sums in _sums_by(chosen.backups, _day).items():
         yield DayStats(chosen.group, day, **asdict(sums))
+
+
+def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
+    return Counter(found.definition.domain_name for found in backups if found.definition.lacks)
 
 
 async def _say_of_each(

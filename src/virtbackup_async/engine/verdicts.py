@@ -63,6 +63,7 @@ class Verdicts(Struct, frozen=True):
                 data_bytes=data_bytes,
                 duration_s=round(duration_s, 3),
                 quick=self.quick,
+                lacks=tuple(chosen.found.definition.lacks),
             )
         )
 

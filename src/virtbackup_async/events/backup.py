@@ -86,7 +86,8 @@ class BackupDone(Struct, frozen=True):
     ``quiesced`` is None where the domain was shut off: there was nothing to freeze;
     ``not_quiesced`` says why it could not be, where it was to be. ``read_bytes``
     is less than ``data_bytes`` where only changes were read; ``audit_failures`` counts the disks
-    whose dirty bitmap was found to be wrong.
+    whose dirty bitmap was found to be wrong. ``missing`` are disks that the backup before it
+    has, and that nobody took out of the configuration since.
     """
 
     kind: ClassVar[str] = "backup_done"
@@ -102,6 +103,7 @@ class BackupDone(Struct, frozen=True):
     read_bytes: int
     audit_failures: int = 0
     not_quiesced: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 class BackupFailed(Struct, frozen=True):

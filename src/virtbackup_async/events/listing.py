@@ -23,6 +23,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     verified_date: str | None = None
     pinned: bool = False
     not_quiesced: str | None = None
+    lacks: tuple[str, ...] = ()
 
 
 class ListedDomain(Struct, frozen=True):

@@ -20,6 +20,7 @@ class VerifyDone(Struct, frozen=True):
 
     ``digests`` is False where it carries none (virt-backup wrote it): it could only be read.
     ``quick`` is True where it was not read: all of it is there, and as long as it should be.
+    ``lacks`` are disks and state of the domain that were left out of it: good is what is there.
     """
 
     kind: ClassVar[str] = "verify_done"
@@ -31,6 +32,7 @@ class VerifyDone(Struct, frozen=True):
     data_bytes: int
     duration_s: float
     quick: bool = False
+    lacks: tuple[str, ...] = ()
 
 
 class VerifyFailed(Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from virtbackup_async.model.domain import NOTHING_TO_MISS
 from virtbackup_async.model.pull import PullJob
 from virtbackup_async.model.tracking import Reading
 
@@ -121,6 +122,13 @@ class Definition(Struct, frozen=True, gc=False):
     def is_damaged(self) -> bool:
         """Whether ``verify`` found it damaged when it last read it."""
         return self.verified is not None and not self.verified.ok
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """What was left out of it that holds data, and why; more is known by ``lacking``."""
+        return {
+            what: reason for what, reason in self.skipped.items() if reason not in NOTHING_TO_MISS
+        }
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:

@@ -1,8 +1,21 @@
 """A domain as the backup needs it: its identity, its state and its disks."""
 
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
+
+NOT_WANTED: Final = "not listed in `disks` of the configuration"
+NOTHING_TO_MISS: Final = frozenset(
+    {
+        "a cdrom",
+        "a floppy",
+        "has no image",
+        "read-only",
+        *(f"a {kind} device of the host" for kind in ("pci", "usb", "mdev")),
+    }
+)
+"""Reasons to leave a disk out of a backup that cost nothing of the domain's own data."""
 
 
 class Disk(Struct, frozen=True):

@@ -89,6 +89,21 @@ def disk_sources(xml: str) -> dict[str, Path]:
     return found
 
 
+def writable_devs(xml: str) -> tuple[str, ...]:
+    """Return the devs of the disks that hold data of the domain's own, in order.
+
+    A drive for CDs or floppies, a disk that is read-only and one that is on nothing hold none.
+    """
+    return tuple(
+        dev
+        for element in parse(xml).iterfind("devices/disk")
+        if element.get("device", "disk") in {"disk", "lun"}
+        and element.find("source") is not None
+        and element.find("readonly") is None
+        and (dev := _attribute(element, "target", "dev"))
+    )
+
+
 def devs_with_block_job(xml: str) -> frozenset[str]:
     """Return the disks that a block job works on; only a running domain's XML says so."""
     return frozenset(

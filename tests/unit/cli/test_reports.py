@@ -1,3 +1,4 @@
+import time
 from io import StringIO
 
 from msgspec.structs import replace
@@ -186,3 +187,37 @@ def test_list_measures_wide_characters(monkeypatch):
     lines = report_of(Listing(), listed("\u5bb6", 1), listed("ab", 1), width=120)
     assert lines[2].startswith("ab      2026")
     assert lines[3].startswith("\u5bb6      2026")
+
+
+def test_list_prints_dates_that_mean_one_backup(monkeypatch):
+    """Without seconds only where no other backup of the domain is of that minute."""
+    monkeypatch.setenv("TZ", "UTC")
+    first = listed("database", 1)
+    other = replace(first, date=first.date.replace(":00+", ":45+"))
+    assert "2026-07-01 12:00:45" in report_of(Listing(), first, other, width=60)[4]
+    twin = replace(other, domain="web")
+    assert "12:00:45" not in "".join(report_of(Listing(), first, twin, width=60))
+
+
+def test_list_prints_the_offset_in_an_hour_that_comes_twice(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        hours = [replace(listed("web", 1), date=f"2026-10-25T0{hour}:30:00+00:00") for hour in "01"]
+        lines = report_of(Listing(), *hours, width=50)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert "2026-10-25 02:30:00+01:00" in lines[4]
+    assert "2026-10-25 02:30:00+02:00" in lines[5]
+
+
+def test_what_a_backup_lacks_is_in_its_line():
+    lacking = replace(listed("web", 1), disks=("vdb",), lacks=("vda", "tpm"))
+    assert "vdb, NOT vda, NOT tpm" in report_of(Listing(), lacking, width=120)[2]
+    assert report_of(Listing(detailed=True), lacking)[2].endswith(".json  lacks vda, tpm")
+    good = VerifyDone("main", "web", "w", "/t", True, GIB, 4, lacks=("vda",))
+    assert report_of(Verified(), good) == [
+        "web: w: good, LACKS vda",
+        "1 backup verified: 1 good, 1 LACK disks or state",
+    ]

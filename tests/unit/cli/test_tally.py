@@ -1,6 +1,7 @@
 import signal
 
 import pytest
+from msgspec.structs import replace
 
 from fakes.recorded_run import done, failed, started
 from virtbackup_async.cli.tally import Tally
@@ -37,6 +38,7 @@ def tally_of(*events):
         ([], [], None, 0),
         ([done()], [], None, 0),
         ([done(), failed()], [], None, 3),
+        ([replace(done(), missing=("vda",)), done("db")], [], None, 3),
         ([failed()], [], None, 3),
         ([], [ValueError("odd")], None, 1),
         ([], [ConfigError("no groups")], None, 2),
@@ -112,3 +114,9 @@ def test_an_export_is_done_when_its_image_is():
     assert tally_of(started).summary([], None).failed == ("web",)
     summary = tally_of(started, exported).summary([], None)
     assert (summary.done, summary.failed) == (("web",), ())
+
+
+def test_a_backup_without_disks_that_the_one_before_has_is_done_and_told():
+    told = tally_of(replace(done(), missing=("vda", "vdb"))).summary([], None)
+    assert (told.ok, told.done) == (False, ("web",))
+    assert told.error == "disks missing that the backup before has: web (vda, vdb)"

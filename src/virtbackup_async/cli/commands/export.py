@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import click
 
+from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
@@ -16,10 +17,10 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import stdout_was_closed
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.chosen_backup import find_backup_to_read
 from virtbackup_async.engine.environment import MIB
 from virtbackup_async.engine.export import FORMATS, ExportRequest, export_disk
 from virtbackup_async.engine.export_target import STDOUT
-from virtbackup_async.engine.listing import find_backup
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
 
@@ -29,7 +30,12 @@ from virtbackup_async.images.buffers import BufferPool
 @click.argument("domain", shell_complete=domain_names)
 @click.argument("disk")
 @click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
+@click.option(
+    "--date",
+    metavar="DATE",
+    help="The last backup of this month, day, hour, minute or second, or else the last one before "
+    "it, or the one of this name; without it, the last one.",
+)
 @click.option(
     "--format",
     "image_format",
@@ -37,6 +43,9 @@ from virtbackup_async.images.buffers import BufferPool
     default="qcow2",
     show_default=True,
     help="The format of the image.",
+)
+@click.option(
+    TRUST_OPTION, "trusted", is_flag=True, help="Go by a definition whose checksum is wrong."
 )
 @shared_options
 def command(  # noqa: PLR0913 -- one for each argument
@@ -48,6 +57,7 @@ def command(  # noqa: PLR0913 -- one for each argument
     *,
     date: str | None,
     image_format: str,
+    trusted: bool,
 ) -> None:
     """Write one disk of a backup as one image, without others below it.
 
@@ -57,7 +67,7 @@ def command(  # noqa: PLR0913 -- one for each argument
     """
     if output == STDOUT:
         _check_stdout(settings)
-    work = partial(_export, (group, domain, date), disk, output, image_format)
+    work = partial(_export, (group, domain, date), disk, output, image_format, trusted=trusted)
     is_quiet = settings.quiet or output == STDOUT
     run(settings, configured(settings.config_path, work), None if is_quiet else reports.result)
 
@@ -79,8 +89,10 @@ async def _export(  # noqa: PLR0913, PLR0917 -- the command's own
     image_format: str,
     config: Config,
     emit: Emit,
+    *,
+    trusted: bool,
 ) -> None:
-    found = await find_backup(config, *backup)
+    found = await find_backup_to_read(config, *backup, emit, disks=(disk,), trusted=trusted)
     request = ExportRequest(found.definition, found.path.parent, disk, output, image_format)
     buffers = BufferPool(config.buffers_mib * MIB)
     cpu = anyio.CapacityLimiter(os.cpu_count() or 1)

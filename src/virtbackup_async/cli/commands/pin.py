@@ -16,7 +16,12 @@ from virtbackup_async.events import Emit
 @click.command("pin", cls=Command, epilog=EXIT_STATUSES)
 @click.argument("group", shell_complete=group_names)
 @click.argument("domain", shell_complete=domain_names)
-@click.option("--date", metavar="DATE", help="The backup of this date; without it, the last one.")
+@click.option(
+    "--date",
+    metavar="DATE",
+    help="The last backup of this month, day, hour, minute or second, or the one of this name; "
+    "without it, the last one.",
+)
 @shared_options
 def command(settings: Settings, group: str, domain: str, date: str | None) -> None:
     """Keep a backup of DOMAIN in GROUP from being cleaned, whatever its age.

@@ -8,6 +8,7 @@ import anyio
 import click
 from msgspec import Struct
 
+from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
@@ -16,8 +17,8 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.chosen_backup import find_backup_to_read
 from virtbackup_async.engine.environment import MIB
-from virtbackup_async.engine.listing import find_backup, find_backup_or_before
 from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
@@ -34,7 +35,8 @@ from virtbackup_async.images.buffers import BufferPool
 @click.option(
     "--date",
     metavar="DATE",
-    help="The backup of this date or name, or the last one before it; without it, the last one.",
+    help="The last backup of this month, day, hour, minute or second, or else the last one before "
+    "it, or the one of this name; without it, the last one.",
 )
 @click.option(
     "--disk",
@@ -53,6 +55,15 @@ from virtbackup_async.images.buffers import BufferPool
     is_flag=True,
     help="Replace the disks of the domain, which must be shut off; without TARGET_DIR.",
 )
+@click.option(
+    "--allow-missing", is_flag=True, help="Start it although the backup lacks disks of it."
+)
+@click.option(
+    TRUST_OPTION,
+    "trusted",
+    is_flag=True,
+    help="Go by a definition whose checksum is wrong; into TARGET_DIR alone.",
+)
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
     settings: Settings,
@@ -66,6 +77,8 @@ def command(  # noqa: PLR0913 -- one for each option
     name: str | None,
     start: bool,
     in_place: bool,
+    allow_missing: bool,
+    trusted: bool,
 ) -> None:
     """Restore the disks of one backup.
 
@@ -78,7 +91,12 @@ def command(  # noqa: PLR0913 -- one for each option
         raise click.UsageError("--in-place takes neither --define nor --name nor --start")
     if start and not (define or name):
         raise click.UsageError("--start needs --define or --name")
-    wanted = _Wanted(group, domain, date, disks, name, start)
+    if trusted and (in_place or define or name):
+        # The XML, and what a disk is called, may be what a flipped bit made of them.
+        raise click.UsageError(f"{TRUST_OPTION} takes neither --in-place nor --define nor --name")
+    wanted = _Wanted(
+        group, domain, date, disks, name, start, allow_missing=allow_missing, trusted=trusted
+    )
     if target_dir is None:
         work = partial(_in_place, wanted)
     elif define or name:
@@ -99,11 +117,19 @@ class _Wanted(Struct, frozen=True):
     disks: tuple[str, ...]
     new_name: str | None
     start: bool
+    allow_missing: bool
+    trusted: bool
 
     async def find(self, config: Config, emit: Emit) -> FoundBackup:
-        if self.date is None:
-            return await find_backup(config, self.group, self.domain, None)
-        return await find_backup_or_before(config, self.group, self.domain, self.date, emit)
+        return await find_backup_to_read(
+            config,
+            self.group,
+            self.domain,
+            self.date,
+            emit,
+            disks=self.disks,
+            trusted=self.trusted,
+        )
 
 
 async def _restore(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
@@ -116,7 +142,14 @@ async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> 
     found = await wanted.find(config, emit)
     definition, disks = found.definition, wanted.disks
     files = RestoreRequest(definition, found.path.parent, target, disks, for_domain=True)
-    request = DefineRequest(definition, target, disks, wanted.new_name, wanted.start)
+    request = DefineRequest(
+        definition,
+        target,
+        disks,
+        wanted.new_name,
+        wanted.start,
+        allow_missing=wanted.allow_missing,
+    )
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:

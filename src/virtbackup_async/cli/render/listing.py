@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
@@ -19,9 +20,11 @@ from virtbackup_async.cli.render.result import quiesced
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
 
+_MINUTE = len("2026-07-01 03:00")
+_SECOND = len("2026-07-01 03:00:00")
 _COLUMNS = (
     Column("domain"),
-    Column("date", short=lambda date: date[: len("2026-07-01 03:00")]),
+    Column("date", short=lambda date: date[:_MINUTE] if len(date) <= _SECOND else date),
     Column("disks"),
     Column("packager"),
     Column("size"),
@@ -66,7 +69,7 @@ class Listing(Struct):
             if self.detailed:
                 self._print_details(console, domains)
             elif not self.short:
-                print_columns(console, _COLUMNS, list(_rows(domains)))
+                print_columns(console, _columns(domains), list(_rows(domains)))
 
     def _domain(self, group: str, domain: str) -> list[ListedBackup]:
         return self._groups.setdefault(group, {}).setdefault(domain, [])
@@ -77,7 +80,8 @@ class Listing(Struct):
             console.print(_line(head), soft_wrap=True)
             for backup in [] if self.short else _newest_first(backups):
                 pin = "  pinned" if backup.pinned else ""
-                path = f"    {_local(backup.date)}  {backup.definition}{pin}"
+                lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
+                path = f"    {_local(backup.date)}  {backup.definition}{pin}{lacks}"
                 console.print(_line(path), soft_wrap=True)
 
 
@@ -86,11 +90,19 @@ def _totals(domains: _Domains) -> str:
     return f"{count(len(domains), 'domain')}, {count(backups, 'backup')}"
 
 
+def _columns(domains: _Domains) -> tuple[Column, ...]:
+    """Return the columns; seconds go only where a date without them means the same backup."""
+    minutes = [(b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups]
+    if len(set(minutes)) == len(minutes):
+        return _COLUMNS
+    return tuple(replace(column, short=None) for column in _COLUMNS)
+
+
 def _row(backup: ListedBackup) -> Row:
     return {
         "domain": backup.domain,
         "date": _local(backup.date),
-        "disks": ", ".join(backup.disks),
+        "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
         "size": _size(backup.size_bytes),
         "stored": _size(backup.stored_bytes),
@@ -120,7 +132,11 @@ def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:
 
 
 def _local(date: str) -> str:
-    return f"{datetime.fromisoformat(date).astimezone():%Y-%m-%d %H:%M:%S}"
+    """Return a date as ``--date`` takes it: with an offset only in an hour that comes twice."""
+    moment = datetime.fromisoformat(date).astimezone()
+    naive = moment.replace(tzinfo=None)
+    first, second = (naive.replace(fold=fold).astimezone().utcoffset() for fold in (0, 1))
+    return moment.isoformat(" ") if first != second else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _size(length_bytes: int | None) -> str:

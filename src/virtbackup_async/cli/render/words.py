@@ -131,9 +131,10 @@ def _swept_in_words(swept: RepositorySwept) -> str:
 
 def found_good(done: VerifyDone) -> str:
     """What is known of a backup that was read back."""
+    lacks = f", LACKS {', '.join(done.lacks)}" if done.lacks else ""
     if done.quick:
-        return "complete, not read"
-    return "good" if done.digests else "readable, no digest"
+        return f"complete, not read{lacks}"
+    return f"good{lacks}" if done.digests else f"readable, no digest{lacks}"
 
 
 def _ranges(damaged: DiskDamaged) -> str:

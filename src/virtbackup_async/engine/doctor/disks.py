@@ -12,14 +12,14 @@ from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.pull import plan_pull
-from virtbackup_async.engine.selection import NOT_WANTED, Selection, select_disks
+from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import host_paths
-from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.domain import NOT_WANTED, Disk, DomainInfo
 
 CHECK = "disk"
 USUAL_SKIPS = (
