@@ -18,7 +18,7 @@ import yaml
 from virtbackup_async.compat import config as compat
 from virtbackup_async.config.operations import read_operations
 from virtbackup_async.config.patterns import PatternError, resolve
-from virtbackup_async.config.problems import Problems
+from virtbackup_async.config.problems import Problems, is_secret
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.config.sections import (
     TOP_KEYS,
@@ -27,7 +27,8 @@ from virtbackup_async.config.sections import (
     read_group_section,
     read_section,
 )
-from virtbackup_async.config.yaml_file import FILE_MAX_BYTES, YamlFile, parse_yaml
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.config.yaml_file import FILE_MAX_BYTES, YamlFile, odd_number, parse_yaml
 from virtbackup_async.errors import ConfigError
 
 FILE_NAME = "config.yml"
@@ -53,8 +54,8 @@ def examine(path: Path) -> tuple[Config, Problems]:
     """
     data, mode = read_file(path)
     config, problems = examine_text(data, path)
-    for key, is_secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
-        if is_secret and mode & stat.S_IROTH:
+    for key, secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
+        if secret and mode & stat.S_IROTH:
             problems.warn((key,), "every user can read it: chmod o-r the file")
     return config, problems
 
@@ -68,7 +69,9 @@ def examine_text(data: bytes, path: Path) -> tuple[Config, Problems]:
     raw, changes = compat.upgrade(file.value)
     for change in changes:
         _tell(change, file, problems)
-    return _build(raw, path, problems), problems
+    config = _build(raw, path, problems)
+    _tell_odd_numbers(file, problems)
+    return config, problems
 
 
 def search_paths() -> tuple[Path, Path]:
@@ -119,6 +122,15 @@ def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
         problems.warn(where, f"{' and '.join(change.old)} of an old version", instead)
 
 
+def _tell_odd_numbers(file: YamlFile, problems: Problems) -> None:
+    """Say which numbers YAML takes for others: octal ones, and hours and minutes."""
+    for key_path, written in file.written.items():
+        value = odd_number(written)
+        if value is not None and not is_secret(key_path) and not problems.has_error(key_path):
+            message = f"{written} is {value} in YAML: write {value}, if you mean it"
+            problems.warn(key_path, message)
+
+
 def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
     top = read_section(raw, TOP_KEYS, (), problems)
     top |= read_operations(top, problems)
@@ -135,8 +147,8 @@ def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
 def _groups(sections: dict[Any, Any], default: Section, problems: Problems) -> dict[str, Group]:
     groups = {}
     for name, section in sections.items():
-        if not isinstance(name, str):
-            problems.wrong(("groups", str(name)), name, "a group's name, in quotes")
+        if not name:
+            problems.error(("groups", name), "a group has no name")
         elif section is not None and not isinstance(section, dict):
             problems.wrong(("groups", name), section, "a mapping")
         else:
@@ -151,8 +163,14 @@ def _resolved(group: Group, groups: dict[str, Group], problems: Problems) -> Gro
     }
     entries: list[HostEntry] = []
     for entry in group.hosts:
+        where = ("groups", group.name, "hosts")
         try:
-            entries.append(replace(entry, pattern=resolve(entry.pattern, patterns)))
+            pattern = resolve(entry.pattern, patterns)
         except PatternError as error:
-            problems.error(("groups", group.name, "hosts"), str(error))
+            problems.error(where, str(error))
+            continue
+        if pattern.is_lost:
+            meant = did_you_mean(pattern.value, groups)
+            problems.warn(where, f"{pattern.text!r} means no domain: no such group{meant}")
+        entries.append(replace(entry, pattern=pattern))
     return replace(group, hosts=tuple(entries))

@@ -37,6 +37,7 @@ class HostPattern:
         value: the name, the regex or the group's name.
         excludes: matching domains are taken out.
         members: the patterns of the group that a ``g:`` pattern names, see :func:`resolve`.
+        is_lost: there is no group of the name in a ``g:`` pattern, so it means no domain.
     """
 
     text: str
@@ -44,6 +45,7 @@ class HostPattern:
     value: str
     excludes: bool
     members: tuple["HostPattern", ...] = ()
+    is_lost: bool = False
 
     def matches(self, domain: str) -> bool:
         """Tell whether the pattern speaks of ``domain``, to take it in or out."""
@@ -87,18 +89,20 @@ def resolve(
 ) -> HostPattern:
     """Return ``pattern``; if it is a ``g:`` pattern, with the members of that group filled in.
 
+    A group that is not there has none. virt-backup passes over it as well.
+
     Args:
         pattern: as parsed.
         groups: the parsed patterns of all groups by name.
         way: the groups that led here, to notice a circle.
 
     Raises:
-        PatternError: a group is unknown, or they refer to each other in a circle.
+        PatternError: groups refer to each other in a circle.
     """
     if pattern.kind is not PatternKind.GROUP:
         return pattern
     if pattern.value not in groups:
-        raise PatternError(f"found {pattern.text!r}, expected the name of a group")
+        return replace(pattern, is_lost=True)
     if pattern.value in way:
         circle = " -> ".join((*way, pattern.value))
         raise PatternError(f"groups refer to each other in a circle: {circle}")

@@ -69,7 +69,7 @@ class Problems:
 
     def wrong(self, key_path: KeyPath, found: object, expected: str) -> None:
         """Note a value of the wrong kind; a secret is not repeated."""
-        shown = "something else" if key_path[-1] in _SECRETS else show(found)
+        shown = "something else" if is_secret(key_path) else self._show(key_path, found)
         self.error(key_path, f"found {shown}, expected {expected}")
 
     def raise_errors(self) -> None:
@@ -78,9 +78,22 @@ class Problems:
             hint = "'virtbackup config check' lists them." if len(self._errors) > 1 else None
             raise ConfigError("\n".join(map(str, self._errors)), hint=hint)
 
+    def _show(self, key_path: KeyPath, found: object) -> str:
+        """Show what was written, where that is not what YAML made of it."""
+        shown, written = show(found), self._file.written.get(key_path)
+        if found is None or written in {None, shown}:
+            return shown
+        kind = shown if isinstance(found, bool | int | float) else f"a {type(found).__name__}"
+        return f"{written:.60}, which YAML reads as {kind}"
+
     def _remark(self, key_path: KeyPath, message: str, instead: str | None = None) -> Remark:
         said = f"{dotted(key_path)}: {message}" if key_path else message
         return Remark(self._file.path, self._file.line_of(key_path), said, instead)
+
+
+def is_secret(key_path: KeyPath) -> bool:
+    """Tell whether what stands there must not be repeated."""
+    return any(part in _SECRETS for part in key_path)
 
 
 def show(value: object) -> str:

@@ -4,8 +4,10 @@
 are merged, so that an error names the place where the value stands.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from virtbackup_async.config import values
@@ -20,6 +22,7 @@ from virtbackup_async.model.packager_rules import check_packager, clean_options,
 from virtbackup_async.model.pull import Method
 
 Section = dict[str, Any]
+_VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})")
 
 RETENTION_KEYS = tuple(rule.name for rule in fields(Retention))
 
@@ -90,7 +93,15 @@ def read_section(
                 read[key] = keys[key](value)
             except WrongValueError as error:
                 problems.wrong(where, value, str(error))
+            else:
+                _tell_variables(where, read[key], problems)
     return read
+
+
+def _tell_variables(key_path: KeyPath, value: object, problems: Problems) -> None:
+    """Say that a path is taken as it stands: a directory may be called ``$HOST``, but seldom is."""
+    if isinstance(value, Path) and (found := _VARIABLE.search(str(value))):
+        problems.warn(key_path, f"{found[0]} is a part of the path: variables are not expanded")
 
 
 def read_group_section(

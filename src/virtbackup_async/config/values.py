@@ -20,6 +20,7 @@ MAX_COUNT: Final = 1_000_000
 _ALL: Final = 100
 _RATE: Final = r"^([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*(?:([KMGT])(i?B)?|B)?(?:/s)?$"
 _NO_NUL: Final = r"^[^\x00]+$"
+_PATH: Final = r"^[^\x00~$][^\x00]*$"
 _TEXT: Final = {"type": "string", "minLength": 1}
 _COMMAND: Final = {
     "anyOf": [
@@ -129,11 +130,13 @@ def percent(value: object) -> float:
     return float(value)
 
 
-@_takes({"type": "string", "pattern": _NO_NUL})
+@_takes({"type": "string", "pattern": _PATH})
 def directory(value: object) -> Path:
     """Return a directory's path, whether it exists or not."""
     if "\0" in text(value):
         raise WrongValueError("the path of a directory")
+    if text(value)[0] in "~$":
+        raise WrongValueError("a path from the root on: neither ~ nor $VARIABLE is expanded")
     return Path(text(value))
 
 

@@ -1,8 +1,12 @@
 """Reads the YAML file, and remembers the line of every key.
 
 ``loading`` is the caller. Invariant: the tree that comes out is finite, small and without doubled
-keys; what is wrong is told with file, line and column, and never with the text found there, since
-that may be the passphrase.
+keys, and its keys are the text that was written; what is wrong is told with file, line and column,
+and never with the text found there, since that may be the passphrase.
+
+YAML 1.1 takes ``on`` and ``no`` for truth values, ``010`` for 8 and ``1:30`` for 90. Of keys that
+is undone. Of values it is not: virt-backup reads them so, and a file is to go on meaning what it
+meant. ``written`` has them, for who is to be told.
 """
 
 import re
@@ -19,15 +23,24 @@ VALUES_MAX = 50_000
 DEPTH_MAX = 50
 
 KeyPath = tuple[str | int, ...]
+# 0644 and -07 are octal, 1:30 and 20:30:40.5 count by sixty.
+_ODD_NUMBER = re.compile(r"^[-+]?(?:0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$")
+_TEXT = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """A parsed file; ``lines`` has the line (from 1) of each key and list item by its path."""
+    """A parsed file.
+
+    Attributes:
+        lines: the line (from 1) of each key and list item by its path.
+        written: the text of each value that YAML takes for something other than text.
+    """
 
     path: Path
     value: object = field(repr=False)
     lines: dict[KeyPath, int]
+    written: dict[KeyPath, str] = field(repr=False)
 
     def line_of(self, key_path: KeyPath) -> int:
         """Return the line of a key, or that of the nearest one above it."""
@@ -51,7 +64,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
             raise ConfigError(f"{path}: is empty", hint="Start from the example config.yml.")
         lines = _Lines(path)
         lines.visit(node, ())
-        return YamlFile(path, loader.construct_document(node), lines.found)
+        return YamlFile(path, loader.construct_document(node), lines.found, lines.written)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text, at byte {error.start}") from None
     except yaml.YAMLError as error:
@@ -69,6 +82,7 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: dict[KeyPath, int] = {}
+        self.written: dict[KeyPath, str] = {}
         self._visited = 0
 
     def visit(self, node: yaml.Node, key_path: KeyPath) -> None:
@@ -81,6 +95,8 @@ class _Lines:
             for index, item in enumerate(node.value):
                 self._note((*key_path, index), item)
                 self.visit(item, (*key_path, index))
+        elif node.tag != _TEXT:
+            self.written.setdefault(key_path, node.value)
 
     def _visit_mapping(self, node: yaml.MappingNode, key_path: KeyPath) -> None:
         seen: dict[str, int] = {}
@@ -93,12 +109,25 @@ class _Lines:
                 raise ConfigError(f"{where}: found twice, first in line {seen[key.value]}")
             seen[key.value] = line
             is_merge = key.tag == "tag:yaml.org,2002:merge"
+            if not is_merge:
+                key.tag = _TEXT
             below = key_path if is_merge else (*key_path, key.value)
             self._note(below, key)
             self.visit(value, below)
 
     def _note(self, key_path: KeyPath, node: yaml.Node) -> None:
         self.found.setdefault(key_path, node.start_mark.line + 1)
+
+
+def odd_number(written: str) -> int | float | None:
+    """Return the number that YAML 1.1 takes a text for, where a person would read another one."""
+    if not _ODD_NUMBER.match(written):
+        return None
+    value = yaml.safe_load(written)
+    is_read_alike = not isinstance(value, int | float) or (
+        ":" not in written and value == int(written.replace("_", ""))
+    )
+    return None if is_read_alike else value
 
 
 def dotted(key_path: KeyPath) -> str:

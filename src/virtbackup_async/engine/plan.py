@@ -34,10 +34,11 @@ class PlannedBackup(Struct, frozen=True):
 
 
 class PlannedMissing(Struct, frozen=True):
-    """A domain that a group names, and that the hypervisor does not know."""
+    """A domain that a group names, and that is not there; or a group that is not."""
 
     group: str
     pattern: str
+    reason: str = "libvirt knows no such domain"
 
 
 class Plan(Struct, frozen=True):
@@ -130,11 +131,17 @@ def _missing(group: Group, domain_names: Sequence[str]) -> list[PlannedMissing]:
     known = frozenset(domain_names)
     patterns = [entry.pattern for entry in group.hosts]
     excluded = {pattern.value for pattern in patterns if pattern.excludes}
-    return [
+    domains = [
         PlannedMissing(group.name, pattern.text)
         for pattern in patterns
         if pattern.kind is PatternKind.NAME and pattern.value not in known | excluded
     ]
+    lost = [
+        PlannedMissing(group.name, pattern.text, "there is no such group")
+        for pattern in patterns
+        if pattern.is_lost and not pattern.excludes
+    ]
+    return domains + lost
 
 
 def _backups(group: Group, domain_names: Sequence[str]) -> Iterable[PlannedBackup]:

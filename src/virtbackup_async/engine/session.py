@@ -65,7 +65,7 @@ async def run_backup(
         # Meanwhile libvirt is asked for much, and waited for.
         loading.start_soon(to_thread.run_sync, load_ahead, types, name="load packagers")
         for missing in plan.missing:
-            error = DomainNotFoundError(f"{missing.pattern}: libvirt knows no such domain")
+            error = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
             failed = BackupFailed(missing.group, missing.pattern, str(error), error.exit_code)
             hooks.note([missing.group], failed)
             emit(failed)

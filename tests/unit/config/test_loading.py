@@ -202,7 +202,7 @@ def test_threads_0_is_the_number_of_cpus(load):
         ("uri: [x]", "1: uri: found a list, expected text"),
         ("groups: [a]", "1: groups: found a list, expected a mapping"),
         ("groups:\n  g: text", "2: groups.g: found 'text', expected a mapping"),
-        ("groups:\n  1: {}", "2: groups.1: found 1, expected a group's name, in quotes"),
+        ("groups:\n  '': {}", "2: groups.: a group has no name"),
         ("default:\n  hourly: '5'", "2: default.hourly: found '5', expected a whole number"),
         ("groups:\n  g:\n    daily: -2", "3: groups.g.daily: found -2, expected a whole number"),
         ("groups: {g: {target: 5}}", "1: groups.g.target: found 5, expected text"),
@@ -231,9 +231,19 @@ def test_threads_0_is_the_number_of_cpus(load):
         ),
         ("groups: {g: {hosts: ['!']}}", "1: groups.g.hosts[0]: found '!', expected a name"),
         (
-            "groups: {g: {hosts: ['g:x']}}",
-            "1: groups.g.hosts: found 'g:x', expected the name of a group",
+            "groups: {g: {target: ~/backups}}",
+            (
+                "1: groups.g.target: found '~/backups', expected a path from the root on:"
+                " neither ~ nor $VARIABLE is expanded"
+            ),
         ),
+        (
+            "groups: {g: {target: $HOME/b}}",
+            "1: groups.g.target: found '$HOME/b', expected a path from the root on: neither ~",
+        ),
+        ('log: {file: "${LOGS}/l"}', "1: log.file: found '${LOGS}/l', expected a path from"),
+        ("metrics_textfile: ~root/m", "1: metrics_textfile: found '~root/m', expected a path"),
+        ("groups: {g: {scratch: ~/s}}", "1: groups.g.scratch: found '~/s', expected a path from"),
         (
             "groups: {a: {hosts: ['g:b']}, b: {hosts: ['!g:a']}}",
             "1: groups.a.hosts: groups refer to each other in a circle: b -> a -> b",
@@ -397,3 +407,28 @@ def test_paths_are_virt_backups(monkeypatch):
         Path.home() / ".config/virt-backup/config.yml",
         Path("/etc/virt-backup/config.yml"),
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "variable"), [("/srv/$HOST/b", "$HOST"), ("'/srv/${HOST}'", "${HOST}")]
+)
+def test_a_variable_in_a_path_is_told_to_be_none(warnings, path, variable):
+    for key in ("target", "scratch"):
+        assert warnings(
+            f"groups: {{g: {{target: /t, {key}: {path}}}}}".replace("target: /t, target", "target")
+        ) == [f"1: groups.g.{key}: {variable} is a part of the path: variables are not expanded"]
+
+
+def test_a_dollar_that_begins_no_variable_is_a_letter(warnings):
+    assert warnings("groups: {g: {target: '/srv/a$/b$-c'}}") == []
+
+
+@pytest.mark.parametrize("entry", ["g:stabel", "!g:stabel"])
+def test_a_group_that_is_not_there_is_a_warning(load, warnings, entry):
+    """As in virt-backup: it means no domain, and the other groups are none the worse for it."""
+    text = f"groups: {{stable: {{target: /t}}, g: {{target: /t, hosts: [a, '{entry}']}}}}"
+    assert warnings(text) == [
+        f"1: groups.g.hosts: '{entry}' means no domain: no such group, did you mean 'stable'?"
+    ]
+    group = load(text).groups["g"]
+    assert (group.includes("a"), group.includes("b")) == (True, False)

@@ -90,6 +90,8 @@ def test_circle_of_groups_is_refused(others):
         resolve(parse_pattern("g:b"), others)
 
 
-def test_group_that_does_not_exist_is_refused():
-    with pytest.raises(PatternError, match="expected the name of a group"):
-        resolve(parse_pattern("!g:x"), groups(b=[]))
+@pytest.mark.parametrize("text", ["g:x", "!g:x"])
+def test_group_that_does_not_exist_means_no_domain(text):
+    pattern = resolve(parse_pattern(text), groups(b=[]))
+    assert pattern.is_lost
+    assert not pattern.matches("x")

@@ -90,6 +90,13 @@ def test_named_domain_that_does_not_exist_is_missing(plan):
     assert found.warnings == ()
 
 
+def test_group_that_means_a_group_that_is_not_there_fails_alone(plan):
+    groups = {"a": {"hosts": ["web", "g:gone", "!g:lost"]}, "b": {"hosts": ["db"]}}
+    found = plan(groups, "a", "b")
+    assert found.missing == (PlannedMissing("a", "g:gone", "there is no such group"),)
+    assert planned(found) == [("a", "web"), ("b", "db")]
+
+
 def test_group_that_matches_nothing_is_warned_of(plan):
     found = plan({"a": {"hosts": ["r:^nothing"]}, "b": {}}, "a", "b")
     assert found.warnings == ("group a matches no domain", "group b matches no domain")
