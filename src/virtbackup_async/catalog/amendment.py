@@ -20,7 +20,8 @@ from anyio import to_thread
 from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
-from virtbackup_async.images.durable import storage_error, write_atomically
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 
 LOCK_TIMEOUT_S: Final = 10.0
 _POLL_INTERVAL_S: Final = 0.05
@@ -63,12 +64,12 @@ async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
         if checksum.is_sealed(raw):
             raw[checksum.KEY] = checksum.checksum_of(raw)
         data = msgspec.json.format(msgspec.json.encode(raw), indent=4) + b"\n"
-        await write_atomically(path, data, keep_owner=True)
+        await to_thread.run_sync(TargetPath.in_domain(path).replace, data, True)  # noqa: FBT003 -- no keywords there
 
 
 def _open(directory: Path) -> int:
     try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return TargetPath.of(directory, 1).open_directory()
     except OSError as error:
         raise storage_error("open", directory, error) from error
 

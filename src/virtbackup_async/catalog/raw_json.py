@@ -16,6 +16,7 @@ import msgspec
 from virtbackup_async.catalog.names import is_plain_name
 from virtbackup_async.compat.steps import Raw
 from virtbackup_async.errors import DefinitionError
+from virtbackup_async.files.target_path import TargetPath
 
 FILE_MAX_BYTES: Final = 16 * 1024 * 1024
 # The last day that datetime can show in every time zone.
@@ -31,8 +32,8 @@ def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
     """Return the content of a regular file.
 
     Args:
-        path: for messages; with ``dir_fd`` only its last component is opened, inside of that.
-        dir_fd: its directory, opened.
+        path: in a domain's directory; with ``dir_fd`` its last step is opened, inside of that.
+        dir_fd: that directory, opened; None to open it from the target on.
 
     Raises:
         DefinitionError: it is a symlink, not a regular file, or larger than 16 MiB.
@@ -40,7 +41,10 @@ def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
     """
     # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(path if dir_fd is None else path.name, flags, dir_fd=dir_fd)
+    if dir_fd is None:
+        with TargetPath.in_domain(path).parent.entered() as directory:
+            return read_bytes(path, dir_fd=directory)
+    fd = os.open(path.name, flags, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

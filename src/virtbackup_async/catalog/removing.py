@@ -10,18 +10,13 @@ A note is the definition under another name, ``<name>.json.removed``, which virt
 over; the next ``clean`` finds it by reading the directory, and goes on. Called by the engine.
 """
 
-import os
 from pathlib import Path
 
 from anyio import to_thread
 
 from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, removal_note
-from virtbackup_async.images.durable import (
-    remove_durably,
-    rename_durably,
-    storage_error,
-    temporary_path,
-)
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 
 
 async def begin_removal(path: Path) -> Path:
@@ -32,13 +27,13 @@ async def begin_removal(path: Path) -> Path:
     if path.name.endswith(REMOVED_SUFFIX):
         return path
     note = removal_note(path)
-    await rename_durably(path, note)
+    await to_thread.run_sync(TargetPath.in_domain(path).rename_durably, note.name)
     return note
 
 
 async def end_removal(note: Path) -> None:
     """Forget a backup, its package being gone."""
-    await remove_durably(note)
+    await to_thread.run_sync(TargetPath.in_domain(note).remove)
 
 
 async def remove_claim(path: Path) -> bool:
@@ -48,12 +43,12 @@ async def remove_claim(path: Path) -> bool:
 
 def _remove_claim(path: Path) -> bool:
     # Moved aside first: what its owner may write now is another file, and stays.
-    aside = temporary_path(path.parent)
+    place = TargetPath.in_domain(path)
+    aside = place.parent.temporary()
     try:
-        path.rename(aside)
-        if aside.stat().st_size > 0:
-            os.link(aside, path)
-            aside.unlink()
+        place.rename(aside.name)
+        if aside.status().st_size > 0:
+            aside.rename_exclusively(place.name)
             return False
         aside.unlink()
     except FileNotFoundError:

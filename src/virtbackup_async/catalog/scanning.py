@@ -18,7 +18,7 @@ from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.package_files import missing_files, package_files
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.images.durable import storage_error
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"

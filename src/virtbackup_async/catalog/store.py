@@ -34,12 +34,8 @@ from virtbackup_async.catalog.scanning import (
     scan_target,
 )
 from virtbackup_async.errors import StorageError
-from virtbackup_async.images.durable import (
-    remove_durably,
-    storage_error,
-    sync_directory,
-    write_atomically,
-)
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending
 
 T = TypeVar("T")
@@ -65,19 +61,18 @@ class Catalog:
         """
         path = self.pending_path(pending)
         await to_thread.run_sync(_make_directory, path.parent)
-        await sync_directory(self.target)
         await to_thread.run_sync(_claim, path)
         try:
             return await self.write_pending(pending)
         except BaseException:
             with CancelScope(shield=True):
-                await remove_durably(path)
+                await _remove(path)
             raise
 
     async def write_pending(self, pending: Pending) -> Path:
         """Put ``pending`` in place of what :meth:`create_pending` wrote, and return its path."""
         path = self.pending_path(pending)
-        await write_atomically(path, pending_file.dumps(pending))
+        await _write(path, pending_file.dumps(pending))
         return path
 
     async def note_committed(self, path: Path, dev: str) -> None:
@@ -93,7 +88,7 @@ class Catalog:
             if pending is not None and is_ours(pending.version):
                 disk = replace(pending.disks[dev], committed=True)
                 noted = replace(pending, disks={**pending.disks, dev: disk})
-                await write_atomically(path, pending_file.dumps(noted))
+                await _write(path, pending_file.dumps(noted))
 
     async def write_definition(self, definition: Definition) -> Path:
         """Make a backup complete, its data being durable already, and return the file's path.
@@ -105,19 +100,23 @@ class Catalog:
         path = self.definition_path(definition)
         with CancelScope(shield=True):
             try:
-                await write_atomically(path, definition_file.dumps(definition))
+                await _write(path, definition_file.dumps(definition))
             except StorageError as error:
                 try:
-                    await remove_durably(path)
+                    await _remove(path)
                 except StorageError:
-                    if await to_thread.run_sync(os.path.lexists, path):
+                    if await to_thread.run_sync(may_be_there, path):
                         raise ListedError(error.message, hint=error.hint) from error
                 raise
         return path
 
+    async def remove_definition(self, path: Path) -> None:
+        """Let a backup be listed no more, durably. One that is gone already is fine."""
+        await _remove(path)
+
     async def remove_pending(self, path: Path) -> None:
         """Forget an intent: all is done, or undone. One that is gone already is fine."""
-        await remove_durably(path)
+        await _remove(path)
 
     async def read_definition(self, path: Path) -> Definition | None:
         """Read one definition, or the note of its removal, as it is now; None if it is gone."""
@@ -161,6 +160,22 @@ def _read(path: Path, loads: Callable[[bytes, Path], T], named: Path) -> T | Non
         raise storage_error("read", path, error) from error
 
 
+async def _write(path: Path, data: bytes) -> None:
+    await to_thread.run_sync(TargetPath.in_domain(path).replace, data)
+
+
+async def _remove(path: Path) -> None:
+    await to_thread.run_sync(TargetPath.in_domain(path).remove)
+
+
+def may_be_there(path: Path) -> bool:
+    """Tell whether a file of a domain's directory is there, or cannot be looked at. Blocks."""
+    try:
+        return TargetPath.in_domain(path).exists()
+    except OSError:
+        return True
+
+
 def _make_directory(directory: Path) -> None:
     # The target itself is never made: a missing one is most likely a disk that is not mounted.
     if not directory.parent.is_dir():
@@ -168,25 +183,24 @@ def _make_directory(directory: Path) -> None:
             f"target {directory.parent} is not a directory",
             hint="Create it, or mount the file system that holds it.",
         )
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise storage_error("create", directory, error) from error
-    if directory.is_symlink():
-        raise StorageError(f"{directory} is a symlink, which is not followed")
+    place = TargetPath.of(directory, 1)
+    place.make_directory()
+    # Whoever made it may have been killed before it was durable.
+    place.parent.sync_names()
 
 
 def _claim(path: Path) -> None:
     """Create an empty file at ``path``, which only one of several can do."""
+    place = TargetPath.in_domain(path)
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(place.claim())
     except FileExistsError:
         raise
     except OSError as error:
         raise storage_error("write", path, error) from error
     # Looked at last: who finishes a backup of this name gives up the pending file after it.
     for taken in (definition_path(path), removal_note(path)):
-        if os.path.lexists(taken):
+        if may_be_there(taken):
             with suppress(OSError):  # an empty one, which `clean` removes
-                path.unlink(missing_ok=True)
+                place.unlink()
             raise FileExistsError(taken)

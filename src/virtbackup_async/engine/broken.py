@@ -12,12 +12,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import anyio
+from anyio import to_thread
 
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundPending, definition_path
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.checkpoints import drop_checkpoint
 from virtbackup_async.engine.foreign_owner import refuse_while_virt_backup_runs
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
@@ -26,7 +26,6 @@ from virtbackup_async.engine.put_back import OverlaidDisk, put_back
 from virtbackup_async.engine.whereabouts import uuid_of
 from virtbackup_async.errors import HypervisorError, RollbackError, VirtBackupError
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.packagers.registry import remove_package
 
@@ -56,9 +55,9 @@ async def undo_pending(
             hint="Mend the cause, then run `virtbackup clean -b` again.",
         )
     definition = definition_path(found.path)
-    if not (is_ours(pending.version) and await anyio.Path(definition).exists()):
+    if not (is_ours(pending.version) and await to_thread.run_sync(may_be_there, definition)):
         # virt-backup writes its definition first: beside its pending file it proves nothing.
-        await remove_durably(definition)
+        await catalog.remove_definition(definition)
         await remove_package(
             pending.packager, found.path.parent, pending.name, packed_files(pending)
         )

@@ -13,7 +13,7 @@ import anyio
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog.scanning import definition_path
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.freeze import CLEAN_HINT
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import reconnect
@@ -70,7 +70,7 @@ async def drop_checkpoint(
         HypervisorError: libvirt is gone, or does not remove it.
         ImageError: an image of a domain that is shut off cannot be written.
     """
-    if pending.checkpoint is None or await anyio.Path(definition_path(path)).exists():
+    if pending.checkpoint is None or await to_thread.run_sync(may_be_there, definition_path(path)):
         return
     try:
         await _drop(domain, pending.checkpoint, pending.tracked_images)

@@ -8,6 +8,7 @@
     any other                        told, never removed
 """
 
+import stat
 from pathlib import Path
 
 from anyio import to_thread
@@ -19,7 +20,7 @@ from virtbackup_async.engine.clean_plan import CleanTarget
 from virtbackup_async.engine.cleaning import Cleaning
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import PendingFound, PendingLeft, PendingUndone, Warned
-from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.files.target_path import TargetPath
 
 CLAIM_MAX_AGE_S = 60
 TEMPORARY_MAX_AGE_S = 3600
@@ -67,12 +68,14 @@ async def _clean_stray(cleaning: Cleaning, path: Path) -> None:
         return
     age_s, _ = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())
     if age_s > TEMPORARY_MAX_AGE_S and not cleaning.request.dry_run:
-        await remove_durably(path)
+        await to_thread.run_sync(TargetPath.in_domain(path).remove)
 
 
 def _age_and_size(path: Path, now_s: float) -> tuple[float, int]:
     try:
-        status = path.lstat()
+        status = TargetPath.in_domain(path).status()
     except OSError:
         return 0, 0  # gone: as good as new
+    if not stat.S_ISREG(status.st_mode):
+        return 0, 1  # nothing of ours
     return now_s - status.st_mtime, status.st_size

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -55,6 +56,8 @@ from virtbackup_async.events import (
     PhaseChanged,
     Warned,
 )
+from virtbackup_async.files.held import Held
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Pending
 from virtbackup_async.model.domain import Disk, DomainInfo
@@ -78,6 +81,7 @@ class _Try(Struct, frozen=True):
     pending: Pending
     pending_path: Path
     job: PullJob | None
+    held: Held
 
     @property
     def directory(self) -> Path:
@@ -147,8 +151,11 @@ async def _open_try(
     pending, job, path = await write_intent(environment, catalog, planned, info, selection)
     left = False
     try:
-        async with checkpoint_of(environment.hypervisor, domain, pending, path):
-            yield _Try(planned, domain, info, selection, catalog, pending, path, job)
+        async with (
+            _held(path.parent) as held,
+            checkpoint_of(environment.hypervisor, domain, pending, path),
+        ):
+            yield _Try(planned, domain, info, selection, catalog, pending, path, job, held)
     except BaseException as error:
         left = _leaves_something(error)
         raise
@@ -156,6 +163,16 @@ async def _open_try(
         if not left:
             with anyio.CancelScope(shield=True):
                 await catalog.remove_pending(path)
+
+
+@asynccontextmanager
+async def _held(directory: Path) -> AsyncGenerator[Held]:
+    """Notice if something else gets into the place of the domain's directory."""
+    held = await to_thread.run_sync(Held, [TargetPath.of(directory, 1)])
+    try:
+        yield held
+    finally:
+        held.close()
 
 
 def _leaves_something(error: BaseException) -> bool:
@@ -191,6 +208,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
         with anyio.CancelScope(shield=True):
             # A cancellation between the two would discard the data of a complete backup.
             await package.finish()
+            await to_thread.run_sync(attempt.held.check)
             try:
                 await attempt.catalog.write_definition(definition)
             except ListedError as error:

@@ -20,6 +20,7 @@ from anyio import current_time, sleep, to_thread
 from msgspec import Struct
 
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.files.target_path import TargetPath
 
 T = TypeVar("T")
 
@@ -27,7 +28,6 @@ _SHARED_DIRECTORY = Path("/run/lock")
 _KERNEL_LOCKS = Path("/proc/locks")
 _MODE = 0o666
 _MAX_NOTE_BYTES = 4096
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK_HINT = "Wait for it, with --wait, or stop it."
 POLL_INTERVAL_S = 0.5
 
@@ -118,10 +118,10 @@ async def _acquired(acquire: Callable[[], T], patience: Patience) -> T:
 
 def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # noqa: FBT001 -- for a thread
     # NFS wants a file that is to be locked exclusively to be open for writing.
-    flags = (os.O_RDWR if exclusive else os.O_RDONLY) | _FLAGS
+    flags = os.O_RDWR if exclusive else os.O_RDONLY
     for path in paths:
         try:
-            descriptor = os.open(path, flags)
+            descriptor = TargetPath.in_domain(path).open_file(flags)
         except OSError:
             continue  # missing, or nothing that can be read: its reader will tell
         try:

@@ -11,6 +11,7 @@ from anyio import to_thread
 from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.registry import package_paths
 
@@ -34,7 +35,7 @@ def _look(definition: Definition, directory: Path) -> None:
     paths = package_paths(definition.packager, directory, definition.name, files)
     for path, least_bytes in zip(paths, _least_bytes(definition, files), strict=True):
         try:
-            status = path.lstat()
+            status = TargetPath.in_domain(path).status()
         except OSError as error:
             raise CorruptError(f"package is missing: {path}: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode):

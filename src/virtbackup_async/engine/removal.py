@@ -17,7 +17,7 @@ from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.locks import Patience, hold_package
-from virtbackup_async.images.durable import remove_durably
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.packagers.registry import package_paths
 
 _BLOCK_BYTES = 512
@@ -43,7 +43,7 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, patience: Patience
                 return None
             note = await begin_removal(found.path)
         for path in paths:
-            await remove_durably(path)
+            await to_thread.run_sync(TargetPath.in_domain(path).remove)
         await end_removal(note)
     return freed_bytes
 
@@ -67,6 +67,6 @@ async def occupied_bytes(paths: Iterable[Path]) -> int:
 def occupied_by(path: Path) -> int:
     """Return what a file takes; 0 if it is gone. Blocks."""
     try:
-        return path.lstat().st_blocks * _BLOCK_BYTES
+        return TargetPath.in_domain(path).status().st_blocks * _BLOCK_BYTES
     except OSError:
         return 0  # gone already

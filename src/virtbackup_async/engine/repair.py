@@ -132,6 +132,7 @@ async def _open_lease(repository: Repository) -> AsyncIterator[None]:
         async with open_background() as tasks:
             tasks.start_soon(keep_fresh, lease.refresh, name=f"refresh {lease.path}")
             yield
+            await to_thread.run_sync(lease.check)
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(lease.release)

@@ -19,8 +19,8 @@ from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, signature
 from virtbackup_async.engine.state_files import DomainState, StateFile, missing
 from virtbackup_async.errors import ImageError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.durable import remove_durably, temporary_path
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
@@ -86,10 +86,10 @@ async def _pack(
 @asynccontextmanager
 async def _still_copy(
     file: StateFile, directory: Path, buffers: BufferPool
-) -> AsyncGenerator[Path]:
+) -> AsyncGenerator[TargetPath]:
     """Copy a file aside, for the time of the block, as it was at one moment."""
     for _ in range(MAX_TRIES):
-        copy = temporary_path(directory)
+        copy = TargetPath.of(directory, 1).temporary()
         try:
             before = await to_thread.run_sync(signature, file.path)
             # In swtpm's directory links are not libvirt's; the others are an admin's paths.
@@ -101,7 +101,7 @@ async def _still_copy(
                 return
         finally:
             with CancelScope(shield=True):
-                await remove_durably(copy)
+                await to_thread.run_sync(copy.remove)
     raise ChangedMeanwhileError(f"{file.path} changed each time it was read")
 
 

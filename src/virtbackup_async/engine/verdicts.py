@@ -7,12 +7,13 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-import anyio
+from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.catalog.store import may_be_there
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, VerifyDone, VerifyFailed, Warned
 from virtbackup_async.model.backup import Verification
@@ -75,7 +76,7 @@ class Verdicts(Struct, frozen=True):
             message = f"unexpected: {type(error).__name__}: {error}"
             self._fail(chosen, message, VirtBackupError.exit_code)
             return
-        if not await anyio.Path(chosen.found.path).exists():
+        if not await to_thread.run_sync(may_be_there, chosen.found.path):
             self.emit(Warned(f"{chosen.name} was removed while it was read", chosen.domain))
             return
         if isinstance(error, CorruptError):

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -26,13 +27,12 @@ class Held:
         """Take note of what is there. Blocks.
 
         Raises:
-            OSError: one is not there, or it or one above is a link.
+            StorageError: one is not there, or it or one above is a link.
         """
         self._held: list[tuple[TargetPath, int]] = []
         try:
             for directory in directories:
-                with directory.entered() as fd:
-                    self._held.append((directory, os.open(".", _FLAGS, dir_fd=fd)))
+                self._hold(directory)
         except BaseException:
             self.close()
             raise
@@ -59,3 +59,10 @@ class Held:
         while self._held:
             _, fd = self._held.pop()
             os.close(fd)
+
+    def _hold(self, directory: TargetPath) -> None:
+        try:
+            with directory.entered() as fd:
+                self._held.append((directory, os.open(".", _FLAGS, dir_fd=fd)))
+        except OSError as error:
+            raise storage_error("use", directory.path, error) from error

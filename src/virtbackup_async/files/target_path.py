@@ -16,14 +16,11 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Final
 
-from msgspec import Struct
-
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.reached_path import ReachedPath
 from virtbackup_async.files.refusals import storage_error
 
 FILE_MODE: Final = 0o600
@@ -31,143 +28,13 @@ DIRECTORY_MODE: Final = 0o700
 NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What a link to a file gives where the file system has none."""
 
-_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: opening a named pipe would wait for its other end for ever.
-_FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-
-class TargetPath(Struct, frozen=True):
-    """A directory or a file in a target; the target itself, with no steps.
-
-    Attributes:
-        target: the target, a path that may lead over links.
-        steps: from there on, each a plain name.
-    """
-
-    target: Path
-    steps: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, path: Path, depth: int) -> "TargetPath":
-        """Return a path of which the last ``depth`` steps are in the target.
-
-        Raises:
-            StorageError: one of them is no plain name.
-        """
-        if len(path.parts) < depth:
-            raise StorageError(f"not in a target: {path}")
-        found = cls(path.parents[depth - 1] if depth else path)
-        for step in path.parts[len(path.parts) - depth :]:
-            found /= step
-        return found
-
-    def __truediv__(self, name: str) -> "TargetPath":
-        if name in {"", ".", ".."} or "/" in name or "\0" in name:
-            raise StorageError(f"not a plain file name in {self}: {name!r:.300}")
-        return TargetPath(self.target, (*self.steps, name))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    @property
-    def path(self) -> Path:
-        """The whole path: to be shown, or to be opened by others at their own risk."""
-        return self.target.joinpath(*self.steps)
-
-    @property
-    def name(self) -> str:
-        return self.steps[-1]
-
-    @property
-    def parent(self) -> "TargetPath":
-        return TargetPath(self.target, self.steps[:-1])
+class TargetPath(ReachedPath, frozen=True):
+    """A directory or a file in a target; the target itself, with no steps."""
 
     def temporary(self) -> "TargetPath":
         """Return a new path in this directory, for a file that lives for moments."""
         return self / temporary_name()
-
-    @contextmanager
-    def entered(self) -> Iterator[int]:
-        """Give a descriptor of this directory, in which names can be looked up: ``dir_fd``.
-
-        Raises:
-            OSError: it is not there, or it or one above is a link.
-        """
-        fd = os.open(self.target, _STEP)
-        try:
-            for count, step in enumerate(self.steps, 1):
-                above, fd = fd, -1
-                try:
-                    fd = self._step(above, step, count)
-                finally:
-                    os.close(above)
-            yield fd
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def open_directory(self) -> int:
-        """Return a descriptor of this directory, for its names, its lock or its sync.
-
-        Raises:
-            OSError: it is not there, cannot be read, or it or one above is a link.
-        """
-        with self.entered() as fd:
-            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-
-    def names(self, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-        """Return the names in this directory that are wanted, sorted.
-
-        Raises:
-            OSError: it is not there, cannot be read, or it or one above is a link.
-        """
-        fd = self.open_directory()
-        try:
-            with os.scandir(fd) as entries:
-                return sorted(entry.name for entry in entries if is_wanted(entry))
-        finally:
-            os.close(fd)
-
-    def file_names(self) -> list[str]:
-        """Return the names of the regular files in this directory, sorted; errors as ``names``."""
-        return self.names(lambda entry: entry.is_file(follow_symlinks=False))
-
-    def directory_names(self) -> list[str]:
-        """Return the names of the directories in this one, sorted; errors as ``names``."""
-        return self.names(lambda entry: entry.is_dir(follow_symlinks=False))
-
-    def status(self) -> os.stat_result:
-        """Return what is there: of a link, the link's own.
-
-        Raises:
-            OSError: it is not there, or one above is a link.
-        """
-        with self.parent.entered() as directory:
-            return os.stat(self.name, dir_fd=directory, follow_symlinks=False)
-
-    def exists(self) -> bool:
-        """Tell whether there is anything of that name; an error as ``status``."""
-        with suppress(FileNotFoundError):
-            self.status()
-            return True
-        return False
-
-    def open_file(self, flags: int = os.O_RDONLY) -> int:
-        """Return a descriptor of this file.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            OSError: it is no regular file, or cannot be opened; or one above is a link.
-        """
-        with self.parent.entered() as directory:
-            try:
-                fd = os.open(self.name, flags | _FILE, dir_fd=directory)
-            except OSError as error:
-                raise _explained(error, self.name, directory, self.path) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise _not_regular(self.path)
-        return fd
 
     def create(self, access: int = os.O_RDWR) -> int:
         """Return a descriptor of a new private file of this name.
@@ -185,20 +52,6 @@ class TargetPath(Struct, frozen=True):
         with self.parent.entered() as directory:
             flags = access | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             return os.open(self.name, flags, FILE_MODE, dir_fd=directory)
-
-    def read(self, max_bytes: int) -> bytes | None:
-        """Return the content of a small file, up to a length; None if it is not there.
-
-        Raises:
-            StorageError: it cannot be read.
-        """
-        try:
-            with os.fdopen(self.open_file(), "rb") as file:
-                return file.read(max_bytes)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error("read", self.path, error) from error
 
     def make_directory(self) -> None:
         """Make a private directory, durably, if it is not there.
@@ -270,6 +123,18 @@ class TargetPath(Struct, frozen=True):
             raise storage_error("remove", self.path, error) from error
         self.parent.sync_names()
 
+    def rename_durably(self, name: str) -> None:
+        """Give the file another name, durably, in place of what had it.
+
+        Raises:
+            StorageError: it is gone, or the directory is not writable.
+        """
+        try:
+            self.rename(name)
+        except OSError as error:
+            raise storage_error("rename", self.path, error) from error
+        self.parent.sync_names()
+
     def rename(self, name: str) -> None:
         """Give the file another name, in place of what had it; nothing is synced.
 
@@ -307,13 +172,19 @@ class TargetPath(Struct, frozen=True):
         new = self.parent / name
         try:
             self.link(name)
-            self.unlink()
         except FileExistsError as error:
             raise storage_error("create", new.path, error) from error
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise storage_error("rename", self.path, error) from error
             self._rename_over_claim(new)
+            return
+        try:
+            self.unlink()
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink()
+            raise storage_error("rename", self.path, error) from error
 
     def sync_names(self) -> None:
         """Make the names in this directory durable.
@@ -380,13 +251,6 @@ class TargetPath(Struct, frozen=True):
                 new.unlink()
             raise storage_error("rename", self.path, error) from error
 
-    def _step(self, above: int, step: str, count: int) -> int:
-        try:
-            return os.open(step, _STEP | os.O_NOFOLLOW, dir_fd=above)
-        except OSError as error:
-            path = self.target.joinpath(*self.steps[:count])
-            raise _explained(error, step, above, path) from error
-
 
 def temporary_name() -> str:
     """Return a name for a file that lives for moments; what a crash leaves, ``clean`` finds."""
@@ -400,19 +264,3 @@ def _give_owner(fd: int, owner: os.stat_result) -> None:
             os.fchown(fd, uid, gid)
             break
     os.fchmod(fd, stat.S_IMODE(owner.st_mode))
-
-
-def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError:
-    """Name the whole path, and say in plain words what stood in the way of it."""
-    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-        with suppress(OSError):
-            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-            if stat.S_ISLNK(mode):
-                return OSError(errno.ELOOP, "a symlink, not followed", str(path))
-    if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
-        return _not_regular(path)
-    return OSError(error.errno, error.strerror, str(path))
-
-
-def _not_regular(path: Path) -> OSError:
-    return OSError(errno.EINVAL, "not a regular file", str(path))

@@ -17,6 +17,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.errors import ImageError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.direct_io import aligned_bytes, open_direct
@@ -28,12 +29,16 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 
 @asynccontextmanager
 async def open_image_stream(
-    path: Path, buffers: BufferPool, *, follow: bool = True, limits: Sequence[RateLimit] = ()
+    path: Path | TargetPath,
+    buffers: BufferPool,
+    *,
+    follow: bool = True,
+    limits: Sequence[RateLimit] = (),
 ) -> AsyncIterator[DiskStream]:
     """Stream the image at ``path``.
 
     Args:
-        path: a regular file or a block device.
+        path: a regular file or a block device; in a target, a regular file.
         buffers: the process's pool.
         follow: whether a symbolic link is followed: a domain's disk may be one, a file of a
             package may not.
@@ -108,11 +113,13 @@ class ImageFile:
             os.close(direct)
 
 
-def _open_image(path: Path, follow: bool) -> ImageFile:  # noqa: FBT001 -- run_sync passes no keywords
+def _open_image(place: Path | TargetPath, follow: bool) -> ImageFile:  # noqa: FBT001 -- run_sync passes no keywords
+    path = place if isinstance(place, Path) else place.path
     try:
         # Without O_NONBLOCK a pipe in the place of an image would hang the thread for ever.
         nofollow = 0 if follow else os.O_NOFOLLOW
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow
+        fd = os.open(path, flags) if isinstance(place, Path) else place.open_file()
         try:
             return _checked_image(path, fd)
         except BaseException:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.durable import FILE_MODE, storage_error
 from virtbackup_async.images.placed_data import DataFile, write_data
 from virtbackup_async.images.reflink import clone
@@ -19,7 +20,9 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.images.write_behind import WriteBehind
 
 
-async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[int], None]) -> int:
+async def write_sparse(
+    stream: DiskStream, path: Path | TargetPath, on_progress: Callable[[int], None]
+) -> int:
     """Write ``stream`` to ``path``, which must not exist. The directory is not synced.
 
     Args:
@@ -53,11 +56,12 @@ async def write_sparse(stream: DiskStream, path: Path, on_progress: Callable[[in
 class _SparseFile:
     """The blocking side, for worker threads."""
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
-        self._path = path
-        self._fd = _create(path, size_bytes)
+    def __init__(self, place: Path | TargetPath, size_bytes: int) -> None:
+        self._place = place
+        self._path = place if isinstance(place, Path) else place.path
+        self._fd = _create(place, size_bytes)
         self._behind = WriteBehind(self._fd)
-        self.data = DataFile(self._fd, path, self._behind)
+        self.data = DataFile(self._fd, self._path, self._behind)
 
     def clone(self, stream: DiskStream) -> bool:
         """Share the blocks of the stream's image; the stream need only be read for its digest."""
@@ -83,29 +87,39 @@ class _SparseFile:
 
     def drop(self) -> None:
         self.close()
-        _remove(self._path)
+        _remove(self._place)
 
 
 def _where_it_is(offset: int) -> int:
     return offset
 
 
-def _create(path: Path, size_bytes: int) -> int:
+def _create(place: Path | TargetPath, size_bytes: int) -> int:
+    path = place if isinstance(place, Path) else place.path
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        fd = _open_new(place)
         try:
             os.ftruncate(fd, size_bytes)
         except BaseException:
             os.close(fd)
-            _remove(path)
+            _remove(place)
             raise
     except OSError as error:
         raise storage_error("create", path, error) from error
     return fd
 
 
-def _remove(path: Path) -> None:
+def _open_new(place: Path | TargetPath) -> int:
+    if isinstance(place, TargetPath):
+        return place.claim(os.O_WRONLY)
+    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+
+
+def _remove(place: Path | TargetPath) -> None:
+    if isinstance(place, TargetPath):
+        place.drop()
+        return
     try:
-        path.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
     except OSError as error:
-        raise storage_error("remove", path, error) from error
+        raise storage_error("remove", place, error) from error

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from zstandard import ZstdError
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.target_path import TargetPath
 
 # Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
 _DAMAGE = (
@@ -40,8 +41,7 @@ def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:
         OSError: it cannot be opened.
     """
     # Neither a link nor a pipe in the place of a package may lead us on.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    return os.fdopen(fd, "rb", buffer_bytes)
+    return os.fdopen(TargetPath.in_domain(path).open_file(), "rb", buffer_bytes)
 
 
 def file_names(directory: Path) -> list[str]:
@@ -51,4 +51,4 @@ def file_names(directory: Path) -> list[str]:
         CorruptError: it is missing or cannot be read.
     """
     with reading(directory):
-        return [path.name for path in directory.iterdir() if path.is_file()]
+        return TargetPath.of(directory, 1).file_names()

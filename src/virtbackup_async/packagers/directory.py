@@ -10,8 +10,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
@@ -31,16 +31,16 @@ class DirectoryWriter:
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         path = directory_path(self._directory, file)
-        stored_bytes = await write_sparse(stream, path, on_progress)
+        stored_bytes = await write_sparse(stream, TargetPath.in_domain(path), on_progress)
         self._written.append(path)
         return stored_bytes
 
     async def finish(self) -> None:
-        await sync_directory(self._directory)
+        await to_thread.run_sync(TargetPath.of(self._directory, 1).sync_names)
 
     async def discard(self) -> None:
         while self._written:
-            await remove_durably(self._written[-1])
+            await to_thread.run_sync(TargetPath.in_domain(self._written[-1]).remove)
             self._written.pop()
 
 
@@ -56,7 +56,8 @@ class DirectoryReader:
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
         path = directory_path(self._directory, file)
         try:
-            async with open_image_stream(path, self._buffers, follow=False) as stream:
+            image = TargetPath.in_domain(path)
+            async with open_image_stream(image, self._buffers) as stream:
                 yield stream
         except ImageError as error:
             raise CorruptError(error.message, hint=error.hint) from error

@@ -15,7 +15,8 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.images.durable import FILE_MODE, remove_durably, storage_error
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.placed_data import DataFile, Place, write_data
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.images.write_behind import WriteBehind
@@ -28,13 +29,13 @@ _BUFFER_BYTES: Final = 64 * 1024
 
 @asynccontextmanager
 async def open_output(path: Path) -> AsyncIterator["OutputFile"]:
-    """Create ``path``; when the block fails, or is left without ``finish``, remove it again.
+    """Create a file of a package; unless the block ends well, with ``finish``, remove it again.
 
     Raises:
         StorageError: it exists, or the target is full or not writable.
     """
     with CancelScope(shield=True):
-        output = await _create(path)
+        output = await _create(TargetPath.in_domain(path))
     try:
         yield output
     finally:
@@ -45,8 +46,9 @@ async def open_output(path: Path) -> AsyncIterator["OutputFile"]:
 class OutputFile:
     """Write, then ``finish``."""
 
-    def __init__(self, path: Path, file: AsyncBufferedIOBase, created_s: int) -> None:
-        self.path = path
+    def __init__(self, place: TargetPath, file: AsyncBufferedIOBase, created_s: int) -> None:
+        self.place = place
+        self.path = place.path
         self.length_bytes = 0
         self.created_s = created_s
         self._file = file
@@ -115,7 +117,7 @@ class OutputFile:
     async def discard(self) -> None:
         """Remove the file, finished or not; once."""
         if not self._is_discarded:
-            await remove_durably(self.path)
+            await to_thread.run_sync(self.place.remove)
             self._is_discarded = True
 
     async def aclose(self) -> None:
@@ -141,14 +143,12 @@ class OutputFile:
                 raise storage_error("close", self.path, error) from error
 
 
-async def _create(path: Path) -> "OutputFile":
+async def _create(place: TargetPath) -> "OutputFile":
     try:
-        opened = await aiofiles.open(path, "xb", _BUFFER_BYTES, opener=_open_private)
+        opened = await aiofiles.open(
+            place.path, "xb", _BUFFER_BYTES, opener=lambda _path, _flags: place.claim(os.O_WRONLY)
+        )
     except OSError as error:
-        raise storage_error("create", path, error) from error
+        raise storage_error("create", place.path, error) from error
     file = cast("AsyncBufferedIOBase", opened)  # the type stubs know few sizes of buffers
-    return OutputFile(path, file, int(os.fstat(file.fileno()).st_mtime))
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)
+    return OutputFile(place, file, int(os.fstat(file.fileno()).st_mtime))

@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from anyio import fail_after
+from anyio import fail_after, to_thread
 
 from virtbackup_async.errors import DefinitionError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
@@ -99,7 +99,7 @@ async def remove_package(
 ) -> None:
     """Remove a package, whole or half-made, by its names alone; what is gone already is fine."""
     for path in package_paths(packager, directory, name, files):
-        await remove_durably(path)
+        await to_thread.run_sync(TargetPath.in_domain(path).remove)
 
 
 def package_paths(

@@ -13,8 +13,8 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.background import open_background
-from virtbackup_async.images.durable import remove_durably, sync_directory
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
@@ -105,12 +105,12 @@ class RepositoryWriter:
         for image in self._maps:
             await image.publish()
             self._published.append(image.path)
-        await sync_directory(self._directory)
+        await to_thread.run_sync(TargetPath.of(self._directory, 1).sync_names)
         await to_thread.run_sync(self._chunks.check)
 
     async def discard(self) -> None:
         while self._published:
-            await remove_durably(self._published[-1])
+            await to_thread.run_sync(TargetPath.in_domain(self._published[-1]).remove)
             self._published.pop()
         await to_thread.run_sync(self._chunks.discard)
 

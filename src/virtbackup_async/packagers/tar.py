@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from anyio import Lock
+from anyio import Lock, to_thread
 
 from virtbackup_async.images.chunks import Chunk
-from virtbackup_async.images.durable import sync_directory
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
@@ -69,7 +68,7 @@ class TarWriter:
         await self._sink.write([end_of_archive(self._archive_bytes)])
         await self._sink.flush()
         await self._output.finish()
-        await sync_directory(self._output.path.parent)
+        await to_thread.run_sync(self._output.place.parent.sync_names)
 
     async def discard(self) -> None:
         await self._output.discard()

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.images.durable import remove_durably, sync_directory
+from anyio import to_thread
+
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
@@ -52,11 +54,11 @@ class ZstdWriter:
         return output.length_bytes
 
     async def finish(self) -> None:
-        await sync_directory(self._directory)
+        await to_thread.run_sync(TargetPath.of(self._directory, 1).sync_names)
 
     async def discard(self) -> None:
         while self._written:
-            await remove_durably(self._written[-1])
+            await to_thread.run_sync(TargetPath.in_domain(self._written[-1]).remove)
             self._written.pop()
 
     async def _write_frame(

@@ -21,7 +21,7 @@ import zstandard
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from virtbackup_async.errors import LockHeldError
+from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.repository.id_batch import IdField
 from virtbackup_async.repository.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.layout import Repository
@@ -82,7 +82,7 @@ def _is_held(known: KnownChunks) -> bool:
     """Tell whether more writers may come: not if a sweep took this process for dead."""
     try:
         known.lease.check()
-    except LockHeldError:
+    except (LockHeldError, StorageError):
         return False
     return True
 
@@ -218,8 +218,10 @@ class ChunkWriter:
 
         Raises:
             LockHeldError: one has; the backup must not be published.
+            StorageError: neither must it: what was stored is not where it was put.
         """
         self._known.lease.check()
+        self._packs.check()
 
     def refresh(self) -> None:
         """Tell the sweep, on whatever host, that we live. Blocks."""

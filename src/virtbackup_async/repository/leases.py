@@ -24,6 +24,7 @@ from typing import Final
 from anyio import sleep, to_thread
 
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
+from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import sealed_json
@@ -45,6 +46,7 @@ class Lease:
         self.path = place.path
         self._place = place
         self._fd = fd
+        self._held = Held(_worked_in(place.parent))
 
     def refresh(self) -> None:
         """Say that the holder lives. Blocks."""
@@ -52,11 +54,13 @@ class Lease:
             os.utime(self._fd)
 
     def check(self) -> None:
-        """See that nobody has taken the holder for dead. Blocks.
+        """See that nobody has taken the holder for dead, or another repository's place. Blocks.
 
         Raises:
-            LockHeldError: somebody has.
+            LockHeldError: the lease was broken.
+            StorageError: a directory of the repository was exchanged.
         """
+        self._held.check()
         try:
             if os.path.samestat(self._place.status(), os.fstat(self._fd)):
                 return
@@ -69,10 +73,18 @@ class Lease:
 
     def release(self) -> None:
         """Give it up. Blocks."""
-        with suppress(OSError, LockHeldError):
+        with suppress(OSError, LockHeldError, StorageError):
             self.check()
             self._place.unlink()
+        self._held.close()
         close(self._fd)
+
+
+def _worked_in(leases: TargetPath) -> list[TargetPath]:
+    """Return the directories in which the holder of a lease works, as far as they are there."""
+    root = leases.parent
+    others = [root / name for name in ("packs", "index")]
+    return [root, leases, *(directory for directory in others if directory.exists())]
 
 
 async def keep_fresh(refresh: Callable[[], None]) -> None:
@@ -98,6 +110,7 @@ def take_lease(directory: Path, token: str) -> Lease:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync(fd, part.path)
         _give_name(part, place)
+        return Lease(place, fd)
     except BaseException:
         close(fd)
         raise
@@ -105,7 +118,6 @@ def take_lease(directory: Path, token: str) -> Lease:
         # A second name of the lease by now, or nothing: the sweep finds what stays.
         with suppress(OSError):
             part.unlink()
-    return Lease(place, fd)
 
 
 def _give_name(part: TargetPath, place: TargetPath) -> None:

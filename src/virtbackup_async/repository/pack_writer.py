@@ -17,6 +17,7 @@ from virtbackup_async.repository.layout import (
     Repository,
     close,
     pack_name,
+    pack_sizes,
     write_all,
 )
 from virtbackup_async.repository.segments import Location
@@ -72,6 +73,7 @@ class PackWriter:
         self._failure: StorageError | None = None
         self._open: _OpenPack | None = None
         self._unpublished: list[TargetPath] = []
+        self._sealed: list[bytes] = []
 
     def append(self, blob: bytes) -> Location:
         """Append a blob, which is a head and a payload. Blocks.
@@ -100,6 +102,21 @@ class PackWriter:
                 # The directory, too, may be new, and its maker gone before it was durable.
                 pack.place.parent.sync_names()
                 pack.place.parent.parent.sync_names()
+                self._sealed.append(pack.name)
+
+    def check(self) -> None:
+        """See that all that is durable is where it was put. Blocks.
+
+        Raises:
+            StorageError: it is not.
+        """
+        there = pack_sizes(self._repository, self._sealed)
+        gone = next((pack for pack in self._sealed if pack not in there), None)
+        if gone is not None:
+            raise StorageError(
+                f"pack {self._repository.pack_path(gone)} was taken away during the run",
+                hint="See who else can write to the target, then run the command again.",
+            )
 
     def note_published(self) -> None:
         """Forget the packs: the index names them now, or may. They are never taken back."""

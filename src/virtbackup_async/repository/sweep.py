@@ -89,7 +89,9 @@ def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> 
     """
     lease = take_sweep_lease(repository)
     try:
-        return _Sweep(target, repository, on_step).run()
+        swept = _Sweep(target, repository, on_step).run()
+        lease.check()
+        return swept
     finally:
         lease.release()
 

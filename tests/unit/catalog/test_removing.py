@@ -42,8 +42,8 @@ async def test_what_its_owner_writes_meanwhile_stays(tmp_path, monkeypatch):
     claim.touch()
     real = os.rename
 
-    def rename(source, target):
-        real(source, target)
+    def rename(source, target, **directories):
+        real(source, target, **directories)
         claim.write_text("{}")
 
     monkeypatch.setattr(os, "rename", rename)

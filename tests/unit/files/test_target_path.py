@@ -10,6 +10,7 @@ import pytest
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.held import Held
+from virtbackup_async.files.reached_path import ReachedPath
 from virtbackup_async.files.target_path import TargetPath
 
 OUTSIDE = b"outside"
@@ -79,6 +80,7 @@ CALLS = {
     "remove": lambda file: file.remove(),
     "rename": lambda file: file.rename("new"),
     "link": lambda file: file.link("new"),
+    "rename_durably": lambda file: file.rename_durably("new"),
     "rename_exclusively": lambda file: file.rename_exclusively("new"),
     "sync_names": lambda file: file.parent.sync_names(),
     "replace": lambda file: file.replace(b"new"),
@@ -104,8 +106,8 @@ def test_every_call_works_without_one(site, call):
 
 
 def test_every_method_has_its_call():
-    own = {name for name in vars(TargetPath) if not name.startswith("_")}
-    values = {"of", "path", "name", "parent", "temporary", "target", "steps"}
+    own = {name for name in {*vars(TargetPath), *vars(ReachedPath)} if not name.startswith("_")}
+    values = {"of", "in_domain", "path", "name", "parent", "temporary", "target", "steps"}
     assert own - values <= {call.partition(" ")[0].rstrip(",") for call in CALLS}
 
 

@@ -1,0 +1,198 @@
+"""Finding and opening what is in a target, of which nothing but the target itself may be a link.
+
+The half of ``target_path.py`` that changes nothing.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+from msgspec import Struct
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.files.refusals import storage_error
+
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: opening a named pipe would wait for its other end for ever.
+_FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class ReachedPath(Struct, frozen=True):
+    """A directory or a file in a target; the target itself, with no steps.
+
+    Attributes:
+        target: the target, a path that may lead over links.
+        steps: from there on, each a plain name.
+    """
+
+    target: Path
+    steps: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, depth: int) -> Self:
+        """Return a path of which the last ``depth`` steps are in the target.
+
+        Raises:
+            StorageError: one of them is no plain name.
+        """
+        if len(path.parts) < depth:
+            raise StorageError(f"not in a target: {path}")
+        found = cls(path.parents[depth - 1] if depth else path)
+        for step in path.parts[len(path.parts) - depth :]:
+            found /= step
+        return found
+
+    @classmethod
+    def in_domain(cls, path: Path) -> Self:
+        """Return a file in the directory of a domain: a definition, a part of a package; as ``of``.
+
+        ::
+
+            TARGET/web/20260301-021500_3_web.json
+        """
+        return cls.of(path, 2)
+
+    def __truediv__(self, name: str) -> Self:
+        if name in {"", ".", ".."} or "/" in name or "\0" in name:
+            raise StorageError(f"not a plain file name in {self}: {name!r:.300}")
+        return type(self)(self.target, (*self.steps, name))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def path(self) -> Path:
+        """The whole path: to be shown, or to be opened by others at their own risk."""
+        return self.target.joinpath(*self.steps)
+
+    @property
+    def name(self) -> str:
+        return self.steps[-1]
+
+    @property
+    def parent(self) -> Self:
+        return type(self)(self.target, self.steps[:-1])
+
+    @contextmanager
+    def entered(self) -> Iterator[int]:
+        """Give a descriptor of this directory, in which names can be looked up: ``dir_fd``.
+
+        Raises:
+            OSError: it is not there, or it or one above is a link.
+        """
+        fd = os.open(self.target, _STEP)
+        try:
+            for count, step in enumerate(self.steps, 1):
+                above, fd = fd, -1
+                try:
+                    fd = self._step(above, step, count)
+                finally:
+                    os.close(above)
+            yield fd
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def open_directory(self) -> int:
+        """Return a descriptor of this directory, for its names, its lock or its sync.
+
+        Raises:
+            OSError: it is not there, cannot be read, or it or one above is a link.
+        """
+        with self.entered() as fd:
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+
+    def names(self, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+        """Return the names in this directory that are wanted, sorted.
+
+        Raises:
+            OSError: it is not there, cannot be read, or it or one above is a link.
+        """
+        fd = self.open_directory()
+        try:
+            with os.scandir(fd) as entries:
+                return sorted(entry.name for entry in entries if is_wanted(entry))
+        finally:
+            os.close(fd)
+
+    def file_names(self) -> list[str]:
+        """Return the names of the regular files in this directory, sorted; errors as ``names``."""
+        return self.names(lambda entry: entry.is_file(follow_symlinks=False))
+
+    def directory_names(self) -> list[str]:
+        """Return the names of the directories in this one, sorted; errors as ``names``."""
+        return self.names(lambda entry: entry.is_dir(follow_symlinks=False))
+
+    def status(self) -> os.stat_result:
+        """Return what is there: of a link, the link's own.
+
+        Raises:
+            OSError: it is not there, or one above is a link.
+        """
+        with self.parent.entered() as directory:
+            return os.stat(self.name, dir_fd=directory, follow_symlinks=False)
+
+    def exists(self) -> bool:
+        """Tell whether there is anything of that name; an error as ``status``."""
+        with suppress(FileNotFoundError):
+            self.status()
+            return True
+        return False
+
+    def open_file(self, flags: int = os.O_RDONLY) -> int:
+        """Return a descriptor of this file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            OSError: it is no regular file, or cannot be opened; or one above is a link.
+        """
+        with self.parent.entered() as directory:
+            try:
+                fd = os.open(self.name, flags | _FILE, dir_fd=directory)
+            except OSError as error:
+                raise _explained(error, self.name, directory, self.path) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise _not_regular(self.path)
+        return fd
+
+    def read(self, max_bytes: int) -> bytes | None:
+        """Return the content of a small file, up to a length; None if it is not there.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        try:
+            with os.fdopen(self.open_file(), "rb") as file:
+                return file.read(max_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error("read", self.path, error) from error
+
+    def _step(self, above: int, step: str, count: int) -> int:
+        try:
+            return os.open(step, _STEP | os.O_NOFOLLOW, dir_fd=above)
+        except OSError as error:
+            path = self.target.joinpath(*self.steps[:count])
+            raise _explained(error, step, above, path) from error
+
+
+def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError:
+    """Name the whole path, and say in plain words what stood in the way of it."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        with suppress(OSError):
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                return OSError(errno.ELOOP, "a symlink, not followed", str(path))
+    if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+        return _not_regular(path)
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file", str(path))
