@@ -26,6 +26,7 @@ from typing import Final
 from anyio import fail_after, to_thread
 
 from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, path_component
+from virtbackup_async.engine.made_directories import make_directories
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
 from virtbackup_async.images.durable import (
@@ -124,12 +125,9 @@ class RestoredFiles:
 
 def _make_target(target: Path, mode: int) -> bool:
     try:
-        if target.is_dir():
-            return False
-        target.mkdir(mode=mode, parents=True)
+        return make_directories(target, mode)
     except OSError as error:
         raise storage_error("create", target, error) from error
-    return True
 
 
 def _share(target: Path) -> int:

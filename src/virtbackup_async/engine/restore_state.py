@@ -17,6 +17,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog.names import beside
+from virtbackup_async.engine.made_directories import make_directory
 from virtbackup_async.engine.restore_plan import RestoredState, RestorePlan
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images.durable import (
@@ -134,7 +135,7 @@ def _make_directory(files: Sequence[RestoredState], target: Path, path: Path) ->
     try:
         for parent in (path.parent.parent, path.parent):
             with suppress(FileExistsError):
-                parent.mkdir(mode=_REACHABLE)
+                make_directory(parent, _REACHABLE)
         part.mkdir(mode=_PRIVATE)
         for file in files:
             _copy(target / file.image.name, part / file.source_name, file.owner)
