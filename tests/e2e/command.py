@@ -21,6 +21,7 @@ def write_config(directory: Path, uri: str, hosts: list, **group: object) -> Pat
     settings = {"target": str(target), "autostart": True, "hosts": hosts, **group}
     path = directory / "config.yml"
     path.write_text(yaml.safe_dump({"uri": uri, "threads": 2, "groups": {"all": settings}}))
+    path.chmod(0o600)
     return path
 
 

@@ -28,6 +28,7 @@ from virtbackup_async.config.sections import (
     read_section,
 )
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.config.trust import distrust
 from virtbackup_async.config.yaml_file import FILE_MAX_BYTES, YamlFile, odd_number, parse_yaml
 from virtbackup_async.errors import ConfigError
 
@@ -52,10 +53,14 @@ def examine(path: Path) -> tuple[Config, Problems]:
     Raises:
         ConfigError: it cannot be read, or is no YAML with keys at its top.
     """
-    data, mode = read_file(path)
+    data, opened = _read(path)
     config, problems = examine_text(data, path)
+    if _has_hooks(config) and (found := distrust(path, opened)):
+        message = f"hooks are refused, and the backups behind them: {found.message}. {found.hint}"
+        problems.warn((), message)
+        config = replace(config, distrust=found)
     for key, secret in (("passphrase", config.passphrase), ("notify", config.notify.urls)):
-        if secret and mode & stat.S_IROTH:
+        if secret and opened.st_mode & stat.S_IROTH:
             problems.warn((key,), "every user can read it: chmod o-r the file")
     return config, problems
 
@@ -72,6 +77,11 @@ def examine_text(data: bytes, path: Path) -> tuple[Config, Problems]:
     config = _build(raw, path, problems)
     _tell_odd_numbers(file, problems)
     return config, problems
+
+
+def _has_hooks(config: Config) -> bool:
+    of_groups = (group.hooks for group in config.groups.values())
+    return any(hooks.commands for hooks in (config.hooks, *of_groups))
 
 
 def search_paths() -> tuple[Path, Path]:
@@ -96,15 +106,19 @@ def find_config() -> Path:
     )
 
 
-def read_file(path: Path) -> tuple[bytes, int]:
-    """Return the file's content, one byte more than allowed at most, and its mode.
+def read_file(path: Path) -> bytes:
+    """Return the file's content, one byte more than allowed at most.
 
     Raises:
         ConfigError: it cannot be read.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         with path.open("rb") as file:
-            return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
+            return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from virtbackup_async.config.patterns import HostPattern, any_includes
+from virtbackup_async.config.trust import Distrust
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.pull import Method
 
@@ -39,6 +40,12 @@ class Hooks:
     after: Command | None = None
     on_failure: Command | None = None
     timeout_s: int = 600
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """All that there are."""
+        named = (self.before, self.after, self.on_failure)
+        return tuple(command for command in named if command is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ class Config:
         hooks: those around the whole run; each group has its own.
         metrics_textfile: for Prometheus's node exporter; None: none is written.
         warnings: what the admin should change, ready to be shown.
+        distrust: why the hooks must not be run; None: there are none, or they may be.
     """
 
     path: Path
@@ -135,3 +143,4 @@ class Config:
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()
+    distrust: Distrust | None = None

@@ -39,7 +39,7 @@ class _Circle(Struct):
     group: Group | None
     hooks: Hooks
     results: list[Result] = field(default_factory=list)
-    refusal: str | None = None
+    refusal: HookError | None = None
 
     @property
     def place(self) -> str:
@@ -66,7 +66,7 @@ class OpenHooks:
         """
         for circle in (self._run, *(self._groups[name] for name in _groups(planned))):
             if circle.refusal is not None:
-                raise HookError(circle.refusal, hint="Its output is in the log (-v).")
+                raise HookError(circle.refusal.message, hint=circle.refusal.hint)
 
     def note(self, groups: Iterable[str], result: Result) -> None:
         """Remember what became of a backup that these groups wanted."""
@@ -79,7 +79,7 @@ class OpenHooks:
         """Run ``before`` of the run, then of each group."""
         for circle in (self._run, *self._groups.values()):
             if self._run.refusal is None:
-                circle.refusal = await self._call("before", circle)
+                circle.refusal = self._distrusted(circle) or await self._begin(circle)
 
     async def after(self) -> None:
         """Run ``on_failure`` where a backup failed, and ``after``, from the inside out."""
@@ -88,9 +88,22 @@ class OpenHooks:
                 await self._call("on_failure", circle)
             await self._call("after", circle)
 
+    def _distrusted(self, circle: _Circle) -> HookError | None:
+        """Refuse hooks that somebody else may have written."""
+        found = self._config.distrust
+        if found is None or not circle.hooks.commands:
+            return None
+        message = f"hooks{circle.place} are refused: {found.message}"
+        self._failed("before", circle, message)
+        return HookError(message, hint=found.hint)
+
+    async def _begin(self, circle: _Circle) -> HookError | None:
+        message = await self._call("before", circle)
+        return HookError(message, hint="Its output is in the log (-v).") if message else None
+
     async def _call(self, name: str, circle: _Circle) -> str | None:
         argv: tuple[str, ...] | None = getattr(circle.hooks, name)
-        if argv is None:
+        if argv is None or self._config.distrust:
             return None
         what = f"hook {name}{circle.place}"
         try:

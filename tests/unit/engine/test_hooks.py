@@ -25,11 +25,12 @@ def domain(tmp_path):
 def run(tmp_path, domain):
     (tmp_path / "target").mkdir()
 
-    async def run(group_hooks=None, *, hosts=("fake",), **hooks):
+    async def run(group_hooks=None, *, hosts=("fake",), mode=0o600, **hooks):
         group = {"target": str(tmp_path / "target"), "packager": "directory", "autostart": True}
         group |= {"hosts": list(hosts), "hooks": group_hooks or {}}
         path = tmp_path / "config.yml"
         path.write_text(yaml.safe_dump({"hooks": hooks, "groups": {"main": group}}))
+        path.chmod(mode)
         events = []
         tally = Tally(events.append)
         await run_backup(load_config(path), [], FakeHypervisor(domain), tally.emit)
@@ -109,6 +110,24 @@ async def test_a_hook_that_hangs_is_killed(run):
     events, last = await run({"after": "sleep 1000", "timeout_s": 1})
     assert kinds(events) == ["backup_done", "hook_failed"]
     assert "killed after 1 s" in last.error
+
+
+@pytest.mark.parametrize("where", ["run", "group"])
+async def test_hooks_that_others_can_write_are_refused(run, tmp_path, domain, where):
+    """Whoever may write the file would be us: none of them runs, and nothing is touched."""
+    hooks = {name: note(tmp_path, name) for name in ("before", "after", "on_failure")}
+    group, around = (None, hooks) if where == "run" else (hooks, {})
+    events, last = await run(group, mode=0o666, **around)
+    assert kinds(events) == ["hook_failed", "backup_failed"]
+    said = f"others can write to {tmp_path}/config.yml (mode 0666)"
+    assert said in events[-1].error or said in last.error
+    assert (last.exit_code, (tmp_path / "order").exists()) == (3, False)
+    assert not [*(tmp_path / "target").iterdir()]
+
+
+async def test_without_hooks_anybody_may_write_the_file(run):
+    events, _ = await run(mode=0o666)
+    assert kinds(events) == ["backup_done"]
 
 
 async def test_a_hook_may_leave_something_running(run, tmp_path, caplog):

@@ -47,7 +47,7 @@ def command(settings: Settings, output: Path | None, *, in_place: bool) -> None:
 
 async def _migrate(path: Path | None, output: Path | None, emit: Emit, *, in_place: bool) -> None:
     path = path or find_config()
-    data, _ = read_file(path)
+    data = read_file(path)
     migration = migrate(data, path)
     if output:
         await write_exclusively(output, migration.data)
