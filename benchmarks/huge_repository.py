@@ -172,7 +172,7 @@ def plan(target: Path, repository: Repository) -> str:
         closing(ChunkWriters().open(repository, 0)) as writer,
         closing(open_map(target / _WHOLE)) as chunk_map,
     ):
-        parts = BaseMap(chunk_map).choose([], writer.are_missing)
+        parts = BaseMap(chunk_map).choose([], [], writer.are_missing)
         return f"{sum(part.length for part in parts)} of {chunk_map.head.size_bytes} bytes"
 
 

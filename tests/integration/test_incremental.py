@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import run
-from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
+from recording import Recorder, assert_at_home, back_up, configure, restore
 from virtbackup_async.catalog.checksum import checksum_of
-from virtbackup_async.events import BackupStarted, DiskDone, Phase, PhaseChanged, Warned
-
-MIB = 1 << 20
+from virtbackup_async.events import BackupStarted, Phase, PhaseChanged, Warned
 
 
 @pytest.fixture
@@ -24,105 +23,6 @@ def site(daemon, make_domain, tmp_path, monkeypatch):
     # Without an agent's channel the job's socket goes where the daemon has a directory for QEMU.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
     return Site(daemon, make_domain, tmp_path)
-
-
-class Site:
-    """A domain that never runs: its disks are written to as its guest would."""
-
-    def __init__(self, daemon, make_domain, tmp_path):
-        disks = [
-            DiskSpec("vda", fs=None),
-            DiskSpec("vdb", fs=None),
-            DiskSpec("vdc", "raw", fs=None),
-        ]
-        self.daemon = daemon
-        self.domain = make_domain(*disks, agent=False, boot=False)
-        self.name = self.domain.name
-        self.path = tmp_path
-        self.config = self.configured()
-        self.domain.start_paused()
-        self.backups = {}
-
-    def configured(self, **options):
-        options = {"packager": "repository", "audit_percent": 0, **options}
-        return configure(self.path, self.daemon.uri, [self.name], **options)
-
-    def write(self, dev, *commands):
-        for command in commands:
-            self.domain.qemu_io(dev, command)
-        self.domain.qemu_io(dev, "flush")
-
-    async def back_up(self):
-        """Back up; return by dev how each disk was read, and remember what was on them."""
-        recorder = await back_up(self.config, Recorder(self.path / "frozen"))
-        name = recorder.done.backup
-        reference = self.path / "references" / name
-        reference.mkdir(parents=True)
-        for dev, image in self.domain.images().items():
-            kind = "raw" if image.suffix == ".raw" else "qcow2"
-            run("qemu-img", "convert", "-U", "-f", kind, "-O", "raw", image, reference / dev)
-        self.backups[name] = reference
-        assert leftovers(self.path) == []
-        return Read(recorder, {event.disk: event for event in recorder.of(DiskDone)})
-
-    async def check(self):
-        """Restore every backup, and compare it with what was on the disks then."""
-        for name, reference in self.backups.items():
-            place = self.path / "restored" / name
-            restored = await restore(self.config, self.name, place, date=name)
-            assert restored.verified
-            for expected in reference.iterdir():
-                (found,) = place.glob(f"*-{expected.name}*raw")
-                assert filecmp.cmp(expected, found, shallow=False), f"{name} {expected.name}"
-            for path in place.iterdir():
-                path.unlink()
-
-    def monitor(self, command, **arguments):
-        request = json.dumps({"execute": command, "arguments": arguments})
-        said = json.loads(self.daemon.virsh("qemu-monitor-command", self.name, request))
-        return said["return"]
-
-    def nodes(self):
-        """What QEMU says of the nodes that have bitmaps, in the order of the disks."""
-        nodes = self.monitor("query-named-block-nodes", flat=True)
-        found = [node for node in nodes if node.get("dirty-bitmaps")]
-        return sorted(found, key=lambda node: node["image"]["filename"])
-
-    def node(self, dev):
-        (found,) = [node for node in self.nodes() if f"-{dev}." in node["image"]["filename"]]
-        return found["node-name"]
-
-    def bitmaps(self):
-        return {bitmap["name"] for node in self.nodes() for bitmap in node["dirty-bitmaps"]}
-
-    def lose_bitmap(self, dev, name):
-        self.monitor("block-dirty-bitmap-remove", node=self.node(dev), name=name)
-
-    def clear_bitmap(self, dev, name):
-        """Make it forget all changes."""
-        self.monitor("block-dirty-bitmap-clear", node=self.node(dev), name=name)
-
-    def stored_bitmaps(self, dev):
-        image = self.domain.images(inactive=True)[dev]
-        info = json.loads(run("qemu-img", "info", "--output=json", image))
-        return {bitmap["name"] for bitmap in info["format-specific"]["data"].get("bitmaps", [])}
-
-    def checkpoints(self):
-        return self.daemon.virsh("checkpoint-list", self.name, "--name").split()
-
-
-class Read:
-    """How the disks were read."""
-
-    def __init__(self, recorder, disks):
-        self.recorder = recorder
-        self.disks = disks
-
-    def is_full(self, dev):
-        return self.disks[dev].base is None
-
-    def reason(self, dev):
-        return self.disks[dev].reason
 
 
 async def test_each_backup_holds_what_was_on_the_disks(site):

@@ -61,6 +61,9 @@ class ReadingWire(msgspec.Struct):
     audited_bytes: Bytes = 0
     audit_failed: bool = False
     image_id: str | None = None
+    checkpoint_of: str | None = None
+    changed: list[tuple[Bytes, Bytes]] | None = None
+    below: list[str] | None = None
 
 
 class DiskWire(ImageWire):

@@ -69,6 +69,8 @@ class Group:
         scratch: where scratch images of pull jobs go; None: beside each disk's image.
         audit_percent: how much of what did not change an incremental backup reads all the same.
         full_every: how long a disk may go without being read in full; None: for ever.
+        track_with_snapshots: whether changes of images with internal snapshots are tracked, which
+            cannot be reverted to then.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
     """
 
@@ -82,6 +84,7 @@ class Group:
     scratch: Path | None = None
     audit_percent: float = 1.0
     full_every: timedelta | None = None
+    track_with_snapshots: bool = False
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()
     hooks: Hooks = Hooks()

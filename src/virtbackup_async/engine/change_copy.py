@@ -13,6 +13,7 @@ A bitmap can lie: a bug, an image that something else wrote to. So a part of wha
 read in each run, another one each time; a single difference makes the disk be read in full.
 """
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -23,18 +24,28 @@ from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import TrackedDisk
 from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Warned
+from virtbackup_async.images.extents import bounded
 from virtbackup_async.images.nbd_source import ChangedImage
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.tracking import Base, Reading
 from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter
 
-_RESIZED: Final = "its size changed"
+_MAX_RECORDED: Final = 1024
+"""Parts of a disk: beyond, those that are nearest to each other are taken for one."""
+
+Changed = tuple[tuple[int, int], ...]
 
 
 class UnfitBaseError(VirtBackupError):
-    """A disk has to be read in full after all; the message is the reason."""
+    """A disk has to be read in full after all; the message is the reason.
+
+    ``changed`` is what the bitmap told nevertheless, as in ``Reading``.
+    """
+
+    changed: Changed | None = None
 
 
 class AuditError(UnfitBaseError):
@@ -46,6 +57,7 @@ class DiskJob(Struct, frozen=True):
 
     Attributes:
         domain: the domain's name.
+        backup: the backup's name.
         disk: the disk.
         files: the names its images get inside the package.
         date: of the backup, in seconds since the epoch.
@@ -54,6 +66,7 @@ class DiskJob(Struct, frozen=True):
     """
 
     domain: str
+    backup: str
     disk: Disk
     files: tuple[str, ...]
     date: int
@@ -79,14 +92,19 @@ async def copy_changes(
         image = await stack.enter_async_context(
             tracked.open_changes(environment.buffers, job.limits)
         )
+        told = _told(tracked, base, image)
         try:
             base_image = await stack.enter_async_context(package.open_base(base.file))
-            if image.size_bytes != base_image.size_bytes:
-                raise UnfitBaseError(_RESIZED)
-            parts = await base_image.choose(image.changed)
+            _check_size(image, base_image)
+            parts = await base_image.choose(*_changes(base, image))
             audited_bytes = await _audit(environment, job, base, image, base_image)
+        except UnfitBaseError as error:
+            error.changed = told
+            raise
         except CorruptError as error:
-            raise UnfitBaseError(f"the backup to go on from is damaged: {error.message}") from error
+            unfit = UnfitBaseError(f"the backup to go on from is damaged: {error.message}")
+            unfit.changed = told
+            raise unfit from error
         meter = DiskMeter(environment.emit, job.domain, job.disk.dev, 0)
         async with image.open_parts(parts) as stream:
             # From here on the package has a part of it: no error is a reason to begin anew.
@@ -111,8 +129,42 @@ async def copy_changes(
         read_bytes=stream.data_bytes + audited_bytes,
         audited_bytes=audited_bytes,
         image_id=tracked.before.image_id,
+        checkpoint_of=checkpoint_of(job, tracked),
+        changed=told,
+        below=tracked.before.below,
     )
     return DiskRecord(record, reading=reading)
+
+
+def _check_size(image: ChangedImage, base: BaseImage) -> None:
+    if image.size_bytes != base.size_bytes:
+        raise UnfitBaseError("its size changed")
+
+
+def checkpoint_of(job: DiskJob, tracked: TrackedDisk) -> str | None:
+    """Return the backup at whose moment the disk's checkpoint was, or is, made."""
+    base = tracked.before.base
+    if base is not None and tracked.checkpoint == base.checkpoint:
+        return base.checkpoint_of
+    return job.backup if tracked.checkpoint is not None else None
+
+
+def _told(tracked: TrackedDisk, base: Base, image: ChangedImage) -> Changed | None:
+    """Return what is to be recorded of a bitmap that the next backup goes on with; else None."""
+    if tracked.checkpoint != base.checkpoint:
+        return None
+    return tuple((part.start, part.length) for part in bounded(image.changed, _MAX_RECORDED))
+
+
+def _changes(base: Base, image: ChangedImage) -> tuple[Sequence[Extent], Sequence[Extent]]:
+    """Return what may differ from the base, and what of the rest is not taken for zeros.
+
+    Both differ from the backup that made the checkpoint only in what they tell. Where one of them
+    lost its end by resizing, and the other did not, that is neither: it is told by zeros.
+    """
+    if base.backup == base.checkpoint_of:
+        return image.changed, ()
+    return (*image.changed, *base.changed), image.data_extents or ()
 
 
 async def _audit(

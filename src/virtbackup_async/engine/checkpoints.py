@@ -5,7 +5,7 @@ Foreign checkpoints are left alone. A domain that is shut off has no QEMU that c
 there it is done in the images.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import Catalog, may_be_there
+from virtbackup_async.engine.bases import find_candidates
 from virtbackup_async.engine.freeze import CLEAN_HINT
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import reconnect
-from virtbackup_async.engine.tracking import newest_checkpoints
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainNotFoundError,
@@ -79,8 +79,16 @@ async def drop_checkpoint(
         await _drop(domain, pending.checkpoint, pending.tracked_images)
 
 
-async def drop_unneeded_checkpoints(catalog: Catalog, domain: DomainPort, info: DomainInfo) -> None:
+async def drop_unneeded_checkpoints(
+    catalog: Catalog, domain: DomainPort, info: DomainInfo, untracked: Collection[str] = ()
+) -> None:
     """Remove those of a running domain's checkpoints for a target that nothing goes on from.
+
+    Args:
+        catalog: of the target.
+        domain: running.
+        info: what libvirt says of it.
+        untracked: disks that no checkpoint is made of any more.
 
     Raises:
         HypervisorError: libvirt does not list or remove them.
@@ -89,7 +97,8 @@ async def drop_unneeded_checkpoints(catalog: Catalog, domain: DomainPort, info: 
     repository = await to_thread.run_sync(find_repository, catalog.target)
     if repository is None:
         return
-    needed = {former.checkpoint for former in (await newest_checkpoints(catalog, info)).values()}
+    candidates = await find_candidates(catalog, info)
+    needed = {found.checkpoint for dev, found in candidates.items() if dev not in untracked}
     for name in await domain.checkpoint_names():
         if is_checkpoint_of(name, repository.id) and name not in needed:
             await domain.delete_checkpoint(name, ())

@@ -10,7 +10,13 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
-from virtbackup_async.engine.change_copy import AuditError, DiskJob, UnfitBaseError, copy_changes
+from virtbackup_async.engine.change_copy import (
+    AuditError,
+    DiskJob,
+    UnfitBaseError,
+    checkpoint_of,
+    copy_changes,
+)
 from virtbackup_async.engine.disk_meter import DiskMeter, data_bytes_of
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import ChangedMeanwhileError, StillDisks, TrackedDisk, signature
@@ -101,6 +107,9 @@ def _full_reading(
         read_bytes=record.image.data_bytes,
         audit_failed=isinstance(unfit, AuditError),
         image_id=tracked.before.image_id,
+        checkpoint_of=checkpoint_of(job, tracked),
+        changed=unfit.changed if unfit is not None else None,
+        below=tracked.before.below,
     )
 
 

@@ -144,9 +144,16 @@ async def _open_try(
     for kind, reason in selection.state.missing.items():
         environment.emit(missing(domain.name, kind, reason))
     if pull and planned.group.packager.type == "repository":
-        full_every = planned.group.full_every
-        full_since = (environment.now() - full_every).timestamp() if full_every else 0
-        tracking = await track(catalog, domain, info, selection, full_since)
+        group = planned.group
+        full_since = (environment.now() - group.full_every).timestamp() if group.full_every else 0
+        tracking = await track(
+            catalog,
+            domain,
+            info,
+            selection,
+            full_since,
+            with_snapshots=group.track_with_snapshots,
+        )
         selection = replace(selection, tracking=tracking)
     pending, job, path = await write_intent(environment, catalog, planned, info, selection)
     left = False
@@ -234,7 +241,9 @@ def _tell_problem(environment: Environment, attempt: _Try, package: PackageWrite
 async def _drop_checkpoints(environment: Environment, attempt: _Try) -> None:
     """Remove those that were gone on from; if that fails, the next backup does it."""
     try:
-        await drop_unneeded_checkpoints(attempt.catalog, attempt.domain, attempt.info)
+        tracked = attempt.selection.tracking.disks
+        untracked = {dev for dev, disk in tracked.items() if not disk.checkpoint}
+        await drop_unneeded_checkpoints(attempt.catalog, attempt.domain, attempt.info, untracked)
     except VirtBackupError as error:
         message = f"old checkpoints could not be removed: {error.message}"
         environment.emit(Warned(message, attempt.domain.name))
@@ -292,6 +301,7 @@ async def _copy_disks(
         files = image_files(attempt.pending.name, disk)
         job = DiskJob(
             attempt.domain.name,
+            attempt.pending.name,
             disk,
             files,
             attempt.pending.date,

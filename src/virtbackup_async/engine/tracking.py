@@ -3,7 +3,9 @@
 ::
 
     newest backup that names a checkpoint for the disk   --none--> read in full
-    same image, not read in full too long ago            --no----> read in full
+    same image, nothing written below it                 --no----> read in full
+    a backup that the bitmap tells changes since, good,
+    not read in full too long ago (``bases.py``)         --none--> read in full
     libvirt and QEMU still know its changes since        --no----> read in full
     all of it                                            --------> only what changed is read
 
@@ -13,41 +15,47 @@ are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
+from typing import Final
 
 from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.bases import Candidates, Former, find_candidates
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.selection import Selection
+from virtbackup_async.errors import ImageError
 from virtbackup_async.images import qemu_img
-from virtbackup_async.images.qcow2 import HEAD_BYTES, keeps_bitmaps
-from virtbackup_async.model.backup import Definition, DiskRecord
+from virtbackup_async.images.identity import (
+    backing_id,
+    image_id,
+    is_same_backing,
+    is_same_image,
+)
+from virtbackup_async.images.qcow2 import HEAD_BYTES, Qcow2Head, read_head
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
     Base,
-    Reading,
     Tracked,
     Tracking,
     checkpoint_name,
-    image_id,
+    is_checkpoint_of_ours,
 )
 from virtbackup_async.repository.store import make_repository
 
-
-class Former(Struct, frozen=True):
-    """The newest backup of a disk that names a checkpoint."""
-
-    definition: Definition
-    record: DiskRecord
-    reading: Reading
-    checkpoint: str
+_WITH_BITMAPS: Final = 3
 
 
-async def track(
-    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection, full_since: float
+async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
+    catalog: Catalog,
+    domain: DomainPort,
+    info: DomainInfo,
+    selection: Selection,
+    full_since: float,
+    *,
+    with_snapshots: bool = False,
 ) -> Tracking:
     """Find out what of each disk has to be read.
 
@@ -57,6 +65,7 @@ async def track(
         info: what libvirt says of it.
         selection: what is about to be backed up.
         full_since: what was last read in full before is read in full; seconds since the epoch.
+        with_snapshots: whether images with internal snapshots get checkpoints.
 
     Raises:
         HypervisorError: libvirt cannot be asked.
@@ -64,25 +73,24 @@ async def track(
         StorageError: the target cannot be read.
     """
     repository = await to_thread.run_sync(make_repository, catalog.target)
-    formers = await newest_checkpoints(catalog, info)
+    candidates = await find_candidates(catalog, info)
     if info.is_active:
-        known = await _known(domain, formers)
+        known = await _known(domain, candidates)
     else:
-        known = await _stored(formers, selection.chains)
+        known = await _stored(candidates, selection.chains)
     tracked = {}
     for disk in selection.disks:
-        image = replace(disk, format=selection.chains[disk.dev][0].format)
-        identity = await to_thread.run_sync(image_id, disk.path) if disk.kind == "file" else None
-        unfit = await to_thread.run_sync(why_untrackable, info, image)
-        former = formers.get(disk.dev)
-        reason = (
-            unfit
-            or _why_another(disk, identity, former)
-            or _why_again(former, full_since)
-            or _why_unknown(disk.dev, former, known)
-        )
-        base = _base(former) if former and not reason else None
-        tracked[disk.dev] = Tracked(base, reason, unfit is None, identity)
+        chain = selection.chains[disk.dev]
+        image = replace(disk, format=chain[0].format)
+        head = await to_thread.run_sync(read_image_head, image)
+        seen = await _look_at(image, head, chain[1:])
+        unfit = why_untrackable(info, image, head, with_snapshots=with_snapshots)
+        found = candidates.get(disk.dev)
+        base, reason = (None, unfit) if unfit else _base(disk, seen, found, full_since)
+        if base is not None and (base.checkpoint, disk.dev) not in known:
+            reason = f"libvirt or QEMU lost the dirty bitmap of checkpoint {base.checkpoint}"
+            base = None
+        tracked[disk.dev] = Tracked(base, reason, unfit is None, seen.image_id, seen.below)
     is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
     return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
 
@@ -96,42 +104,56 @@ def untracked(tracking: Tracking, reason: str) -> Tracking:
     return Tracking(disks)
 
 
-async def newest_checkpoints(catalog: Catalog, info: DomainInfo) -> Mapping[str, Former]:
-    """Return by dev the newest backup of a domain that names a checkpoint for the disk.
+class _Seen(Struct, frozen=True):
+    """What tells the images of a disk from others, as in ``Reading``."""
 
-    Raises:
-        StorageError: the target cannot be read.
-    """
-    formers: dict[str, Former] = {}
-    complete = (await catalog.scan_domain(info.name)).complete
-    for found in sorted(complete, key=lambda found: found.definition.date):
-        if found.definition.domain_uuid == info.uuid:
-            for dev, record in found.definition.records.items():
-                reading = record.reading
-                if reading is not None and reading.checkpoint is not None:
-                    former = Former(found.definition, record, reading, reading.checkpoint)
-                    formers[dev] = former
-    return formers
+    image_id: str | None
+    below: tuple[str, ...] | None
 
 
-async def _known(domain: DomainPort, formers: Mapping[str, Former]) -> frozenset[tuple[str, str]]:
+async def _look_at(image: Disk, head: Qcow2Head | None, below: Sequence[BackingImage]) -> _Seen:
+    identity = await to_thread.run_sync(image_id, image.path) if image.kind == "file" else None
+    if not below and head is not None and head.has_backing:
+        try:
+            below = await qemu_img.backing_chain(image.path, image.format)
+        except ImageError:  # of a running domain it need not be a file
+            return _Seen(identity, None)
+    return _Seen(identity, tuple([await _backing_id(one) for one in below]))
+
+
+async def _backing_id(image: BackingImage) -> str:
+    """Return what an image below keeps; one that we write to, to remove a bitmap, less."""
+    bitmaps: frozenset[str] = frozenset()
+    if image.format == "qcow2":
+        bitmaps = (await qemu_img.image_info(image.path, image.format)).bitmaps
+    with_times = not any(map(is_checkpoint_of_ours, bitmaps))
+    return await to_thread.run_sync(partial(backing_id, image, with_times=with_times))
+
+
+async def _known(
+    domain: DomainPort, candidates: Mapping[str, Candidates]
+) -> frozenset[tuple[str, str]]:
     """Return (checkpoint, dev) for all disks whose changes libvirt and QEMU still know."""
+    devs: dict[str, set[str]] = {}
+    dates: dict[str, int] = {}
+    for dev, found in candidates.items():
+        devs.setdefault(found.checkpoint, set()).add(dev)
+        for one in found.with_checkpoint:
+            devs[found.checkpoint] |= {
+                other
+                for other, record in one.definition.records.items()
+                if record.reading is not None and record.reading.checkpoint == found.checkpoint
+            }
+        dates[found.checkpoint] = found.with_checkpoint[0].definition.date
     known: set[tuple[str, str]] = set()
-    for checkpoint, definition in {
-        former.checkpoint: former.definition for former in formers.values()
-    }.items():
-        devs = [
-            dev
-            for dev, record in definition.records.items()
-            if record.reading is not None and record.reading.checkpoint == checkpoint
-        ]
-        good = await domain.recall_checkpoint(checkpoint, definition.date, devs)
+    for checkpoint, of_it in devs.items():
+        good = await domain.recall_checkpoint(checkpoint, dates[checkpoint], sorted(of_it))
         known.update((checkpoint, dev) for dev in good)
     return frozenset(known)
 
 
 async def _stored(
-    formers: Mapping[str, Former], chains: Mapping[str, Sequence[BackingImage]]
+    candidates: Mapping[str, Candidates], chains: Mapping[str, Sequence[BackingImage]]
 ) -> frozenset[tuple[str, str]]:
     """Return (checkpoint, dev) for all disks whose image alone has all changes, in its bitmap.
 
@@ -140,7 +162,7 @@ async def _stored(
     """
     known = set()
     for dev, chain in chains.items():
-        checkpoint = formers[dev].checkpoint if dev in formers else None
+        checkpoint = candidates[dev].checkpoint if dev in candidates else None
         with_it = [
             image
             for image in chain
@@ -152,64 +174,79 @@ async def _stored(
     return frozenset(known)
 
 
-def why_untrackable(info: DomainInfo, image: Disk) -> str | None:
-    """Say why no checkpoint can be made of a disk; None if one can. Blocks.
+def read_image_head(image: Disk) -> Qcow2Head | None:
+    """Read the header of a disk's image; None where it cannot be read, or is no qcow2. Blocks."""
+    if image.format != "qcow2" or image.kind == "network":
+        return None
+    try:
+        with image.path.open("rb") as file:
+            return read_head(file.read(HEAD_BYTES))
+    except OSError:
+        return None  # QEMU may be able to read it, and will say
+
+
+def why_untrackable(
+    info: DomainInfo, image: Disk, head: Qcow2Head | None, *, with_snapshots: bool
+) -> str | None:
+    """Say why no checkpoint is made of a disk; None if one is.
 
     Args:
         info: the domain.
         image: the disk, with the format of its image.
+        head: what the image's header says.
+        with_snapshots: whether internal snapshots may become ones that cannot be reverted to.
     """
     if not info.is_persistent:
         return "libvirt keeps no checkpoints of a transient domain"
     if image.format != "qcow2":
         return f"a {image.format} image cannot keep a dirty bitmap, only qcow2 can"
-    if not _keeps_bitmaps(image.path):
+    return _why_no_bitmap(head, with_snapshots=with_snapshots) if head is not None else None
+
+
+def _why_no_bitmap(head: Qcow2Head, *, with_snapshots: bool) -> str | None:
+    if head.version < _WITH_BITMAPS:
         return "its qcow2 version cannot keep a dirty bitmap: see `qemu-img amend -o compat=1.1`"
+    if head.data_file is not None:
+        return "its data is in another file, which can be put back without the dirty bitmap"
+    if head.snapshots and not with_snapshots:
+        return (
+            "it holds internal snapshots, which cannot be reverted to beside a dirty bitmap: "
+            "see `track_with_snapshots`"
+        )
     return None
 
 
-def _keeps_bitmaps(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return keeps_bitmaps(file.read(HEAD_BYTES))
-    except OSError:
-        return True  # QEMU may be able to read it, and will say
+def _base(
+    disk: Disk, seen: _Seen, candidates: Candidates | None, full_since: float
+) -> tuple[Base, None] | tuple[None, str]:
+    """Return the backup to go on from; without one, why the disk is read in full."""
+    if candidates is None:
+        return None, "no earlier backup of it has a checkpoint"
+    another = _why_another(disk, seen, candidates.newest)
+    if another is not None:
+        return None, another
+    former = candidates.choose()
+    if isinstance(former, str):
+        return None, former
+    if former.reading.full_date <= full_since:
+        return None, "it was last read in full as long ago as `full_every` says"
+    return former.base(), None
 
 
-def _why_another(disk: Disk, identity: str | None, former: Former | None) -> str | None:
-    """Say why it is not the image that was backed up; None if it is."""
-    if former is None:
-        return "no earlier backup of it has a checkpoint"
+def _why_another(disk: Disk, seen: _Seen, former: Former) -> str | None:
+    """Say why it is not the image that was backed up; None if it may be."""
+    was = former.reading
     if former.record.image.source != str(disk.path):
         return f"it was on {former.record.image.source} at the last backup"
-    if former.reading.image_id != identity:
+    if not is_same_image(was.image_id, seen.image_id):
         return "its image was replaced since the last backup"
+    if not _are_same(was.below, seen.below):
+        return "an image below it was changed, or is another one, since the last backup"
     return None
 
 
-def _why_again(former: Former | None, full_since: float) -> str | None:
-    """Say why it is time to read all of a disk again; None if it is not."""
-    if former is None:
-        return None
-    verified = former.definition.verified
-    if verified is not None and not verified.ok:
-        return f"the backup to go on from, {former.definition.name}, is damaged"
-    if former.reading.full_date <= full_since:
-        return "it was last read in full as long ago as `full_every` says"
-    return None
-
-
-def _why_unknown(dev: str, former: Former | None, known: frozenset[tuple[str, str]]) -> str | None:
-    """Say why nobody knows what changed of a disk; None if it is known."""
-    if former is None or (former.checkpoint, dev) in known:
-        return None
-    return f"libvirt or QEMU lost the dirty bitmap of checkpoint {former.checkpoint}"
-
-
-def _base(former: Former) -> Base:
-    return Base(
-        former.definition.name,
-        former.record.image.file,
-        former.checkpoint,
-        former.reading.full_date,
-    )
+def _are_same(recorded: tuple[str, ...] | None, now: tuple[str, ...] | None) -> bool:
+    """Tell whether nothing is known against the images below being what they were."""
+    if recorded is None or now is None:
+        return True
+    return len(recorded) == len(now) and all(map(is_same_backing, recorded, now))

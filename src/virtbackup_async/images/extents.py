@@ -46,17 +46,18 @@ def scan_data(fd: int, size_bytes: int) -> tuple[Extent, ...]:
     return bounded(_seek_data(fd, size_bytes))
 
 
-def bounded(extents: Iterable[Extent]) -> tuple[Extent, ...]:
+def bounded(extents: Iterable[Extent], most: int | None = None) -> tuple[Extent, ...]:
     """Join extents that touch each other, and do not let them be too many.
 
-    A badly fragmented file would cost memory without end: beyond ``MAX_EXTENTS`` the smallest
-    holes are taken for data.
+    A badly fragmented file would cost memory without end: beyond ``most``, or
+    ``MAX_EXTENTS``, the smallest holes are
+    taken for data.
     """
     found: list[Extent] = []
     smallest_hole = 1
     for extent in extents:
         _append(found, extent, smallest_hole)
-        while len(found) > MAX_EXTENTS:
+        while len(found) > (most or MAX_EXTENTS):
             smallest_hole = max(4096, smallest_hole * 2)
             found = _merge(found, smallest_hole)
     return tuple(found)

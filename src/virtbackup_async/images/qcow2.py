@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
 
+from msgspec import Struct
+
 from virtbackup_async.model.extent import Extent
 
 HEAD_BYTES: Final = 64 * 1024
@@ -102,11 +104,29 @@ class Qcow2Layout:
         return _big_endian(table).ljust(self._l1_clusters * _CLUSTER, b"\0")
 
 
-def keeps_bitmaps(head: bytes) -> bool:
-    """Tell whether an image with this header can hold dirty bitmaps: ``compat=0.10`` cannot."""
+class Qcow2Head(Struct, frozen=True):
+    """What an image's header says that matters to dirty bitmaps.
+
+    Attributes:
+        version: 2, which ``qemu-img`` calls ``compat=0.10`` and keeps no bitmaps, or 3.
+        has_backing: whether there is an image below it.
+        snapshots: how many internal snapshots it holds.
+        data_file: the file that its data is in; None: itself.
+    """
+
+    version: int
+    has_backing: bool
+    snapshots: int
+    data_file: str | None
+
+
+def read_head(head: bytes) -> Qcow2Head | None:
+    """Return what the first ``HEAD_BYTES`` of an image say; None if it is no qcow2 image."""
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
-        return False
-    return bool(_HEADER.unpack_from(head)[1] >= _VERSION)
+        return None
+    _, version, backing_offset, _, _, _, _, _, _, _, _, snapshots, *_ = _HEADER.unpack_from(head)
+    data_file = file_beside(head, may_have_backing=True)
+    return Qcow2Head(version, bool(backing_offset), snapshots, data_file)
 
 
 def file_beside(head: bytes, *, may_have_backing: bool) -> str | None:

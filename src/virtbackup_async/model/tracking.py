@@ -13,9 +13,10 @@ when a newer backup of the disks it is for has one, or when its backup was never
 import re
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 from msgspec import Struct, field
+
+from virtbackup_async.model.extent import Extent
 
 _PREFIX = "virtbackup"
 _NAME = re.compile(rf"{_PREFIX}-[0-9a-f]{{8}}-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
@@ -27,6 +28,9 @@ class Reading(Struct, frozen=True):
 
     Attributes:
         checkpoint: whose bitmap knows all changes since this backup; None: there is none.
+        checkpoint_of: the backup at whose moment it was made; None in earlier versions' backups.
+        changed: start and length of what its bitmap, or more, told of when this backup was made, if
+            the checkpoint is an earlier backup's; else None.
         base: the backup whose unchanged chunks were taken over; None: the disk was read in full.
         reason: why it was read in full; None where it was not.
         full_date: when the disk was last read in full, in seconds since the epoch.
@@ -34,6 +38,8 @@ class Reading(Struct, frozen=True):
         audited_bytes: how much of what had not changed was read and compared all the same.
         audit_failed: whether what was audited was not as it had been.
         image_id: what tells the image from a copy of it; None where nothing does.
+        below: what tells the images below it, nearest first, from what they may be later; None
+            where that was not looked at.
     """
 
     checkpoint: str | None
@@ -44,6 +50,9 @@ class Reading(Struct, frozen=True):
     audited_bytes: int = 0
     audit_failed: bool = False
     image_id: str | None = None
+    checkpoint_of: str | None = None
+    changed: tuple[tuple[int, int], ...] | None = None
+    below: tuple[str, ...] | None = None
 
 
 class Base(Struct, frozen=True):
@@ -54,12 +63,16 @@ class Base(Struct, frozen=True):
         file: the disk's file in its package.
         checkpoint: whose bitmap tells what changed since.
         full_date: when the disk was last read in full.
+        checkpoint_of: the backup at whose moment the checkpoint was made: this one, mostly.
+        changed: in what, at the most, the image of this backup differs from that one's.
     """
 
     backup: str
     file: str
     checkpoint: str
     full_date: int
+    checkpoint_of: str = ""
+    changed: tuple[Extent, ...] = ()
 
 
 class Tracked(Struct, frozen=True):
@@ -72,6 +85,7 @@ class Tracked(Struct, frozen=True):
     reason: str | None
     checkpoint: bool
     image_id: str | None
+    below: tuple[str, ...] | None = None
 
 
 class Tracking(Struct, frozen=True):
@@ -104,15 +118,6 @@ def is_checkpoint_of(name: str, repository_id: bytes) -> bool:
 def is_checkpoint_of_ours(name: str) -> bool:
     """Tell whether it is one that was made for any repository."""
     return _NAME.fullmatch(name) is not None
-
-
-def image_id(path: Path) -> str | None:
-    """Return what a file keeps while it is written to, and a copy of it does not have. Blocks."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return f"inode {status.st_ino}" if status.st_ino else None
 
 
 def _of(repository_id: bytes) -> str:

@@ -71,12 +71,20 @@ class BaseImage(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
-    async def choose(self, changed: Sequence[Extent]) -> tuple[Extent, ...]:
-        """Say which parts have to be read, once: what changed, and what is not there any more."""
+    async def choose(
+        self, changed: Sequence[Extent], doubtful: Sequence[Extent] = ()
+    ) -> tuple[Extent, ...]:
+        """Say which parts have to be read, once: what changed, and what is not there any more.
+
+        Of ``doubtful``, what was zeros is read as well.
+        """
         ...
 
     async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
-        """Draw some of the other parts, of which ``data`` is not zeros by now."""
+        """Draw some of the other parts, of which ``data`` is not zeros by now.
+
+        Where that alone shows that they may have changed, they are drawn at any ``percent``.
+        """
         ...
 
     async def is_as_it_was(self, parts: Sequence[Extent], stream: DiskStream) -> bool:

@@ -147,8 +147,11 @@ class TakenOver:
         self.size_bytes = base.size_bytes
         self._chunks = chunks
 
-    async def choose(self, changed: Sequence[Extent]) -> tuple[Extent, ...]:
-        return await to_thread.run_sync(self.map.choose, changed, self._chunks.are_missing)
+    async def choose(
+        self, changed: Sequence[Extent], doubtful: Sequence[Extent] = ()
+    ) -> tuple[Extent, ...]:
+        are_missing = self._chunks.are_missing
+        return await to_thread.run_sync(self.map.choose, changed, doubtful, are_missing)
 
     async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
         return await to_thread.run_sync(self.map.sample, percent, data)

@@ -47,12 +47,14 @@ class BaseMap:
     def choose(
         self,
         changed: Sequence[Extent],
+        doubtful: Sequence[Extent],
         are_missing: Callable[[Iterator[IdField]], NDArray[np.bool_]],
     ) -> tuple[Extent, ...]:
         """Find what has to be read, whole chunks; all else is taken over. Blocks.
 
         Args:
             changed: parts of the image that are not, or may not be, what they were.
+            doubtful: parts that are not taken for zeros only because they were zeros.
             are_missing: tells of each of many ids whether it is not in the repository.
 
         Raises:
@@ -61,6 +63,9 @@ class BaseMap:
         for extent in changed:
             self._is_read[extent.start // CHUNK_BYTES : -(-extent.end // CHUNK_BYTES)] = True
         is_missing = are_missing(self._ids())
+        for extent in doubtful:
+            chunks = slice(extent.start // CHUNK_BYTES, -(-extent.end // CHUNK_BYTES))
+            self._is_read[chunks] |= ~self._has_entry[chunks]
         self._is_read[self._has_entry] |= is_missing
         parts = bounded(_parts(self._is_read, self.size_bytes))
         for part in parts:  # those between very many small ones are read as well
@@ -71,24 +76,35 @@ class BaseMap:
     def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
         """Draw some of the chunks that are to be taken over, to see that they are as they were.
 
+        A disk that shrank and grew again has lost its end, and no bitmap tells: what has become
+        zeros, and the last chunk of all if a part of it is zeros, is drawn whatever ``percent`` is.
+
         Args:
-            percent: how many; at least ``_LEAST_AUDITED``, or all.
+            percent: how many; above 0 at least ``_LEAST_AUDITED``, or all.
             data: what of the image is not zeros by now. Of what was zeros and is so still nothing
                 need be drawn.
         """
-        if percent == 0:
-            return ()
         is_data = np.full(len(self._is_read), data is None)
         for extent in data or ():
             is_data[extent.start // CHUNK_BYTES : -(-extent.end // CHUNK_BYTES)] = True
         is_kept = ~self._is_read
-        numbers = np.flatnonzero(is_kept & (self._has_entry | is_data))
-        count = min(len(numbers), max(_LEAST_AUDITED, math.ceil(len(numbers) * percent / 100)))
         drawn = np.zeros(len(self._is_read), dtype=np.bool_)
-        drawn[np.random.default_rng().choice(numbers, count, replace=False)] = True
-        # What has become zeros although it has not changed needs no luck to be found.
+        numbers = np.flatnonzero(is_kept & (self._has_entry | is_data))
+        if percent > 0:
+            count = min(len(numbers), max(_LEAST_AUDITED, math.ceil(len(numbers) * percent / 100)))
+            drawn[np.random.default_rng().choice(numbers, count, replace=False)] = True
         drawn[np.flatnonzero(is_kept & self._has_entry & ~is_data)[:_LEAST_AUDITED]] = True
+        last = np.flatnonzero(is_kept & self._has_entry)[-1:]
+        if not all(self._is_whole(number, data) for number in last.tolist()):
+            drawn[last] = True
         return tuple(_parts(drawn, self.size_bytes))
+
+    def _is_whole(self, number: int, data: Sequence[Extent] | None) -> bool:
+        """Tell whether no part of a chunk is zeros, as far as that is known."""
+        start = number * CHUNK_BYTES
+        end = start + length_of(number, self.size_bytes)
+        lengths = (min(end, extent.end) - max(start, extent.start) for extent in data or ())
+        return sum(length for length in lengths if length > 0) == end - start
 
     def leaves(self, parts: Sequence[Extent]) -> Iterator[tuple[int, bytes]]:
         """Give number and id of the chunks in some parts; of those of zeros nothing. Blocks."""

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from virtbackup_async.engine.change_copy import DiskJob, UnfitBaseError, copy_changes
+from virtbackup_async.engine.freeze import TrackedDisk
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.tracking import Base, Tracked
 
 SIZE_BYTES = 1 << 20
 
@@ -41,7 +43,7 @@ class Package:
         self.reach("open")
         yield self
 
-    async def choose(self, changed):
+    async def choose(self, changed, doubtful=()):
         self.reach("choose")
         return ()
 
@@ -72,9 +74,9 @@ async def test_a_disk_is_begun_anew_only_before_its_first_change(step, error):
         yield Image()
 
     environment = SimpleNamespace(emit=lambda event: None, buffers=None)
-    before = SimpleNamespace(base=SimpleNamespace(file="vda", backup="former"))
-    tracked = SimpleNamespace(before=before, open_changes=open_changes)
-    job = DiskJob("vm", Disk("vda", Path("/vda"), "qcow2"), ("vda",), 0)
+    before = Tracked(Base("former", "vda", "C", 0, "former"), None, True, None)
+    tracked = TrackedDisk(before, None, open_changes)
+    job = DiskJob("vm", "new", Disk("vda", Path("/vda"), "qcow2"), ("vda",), 0)
     with pytest.raises(error, match="is not what it was") as raised:
         await copy_changes(environment, job, Package(step), tracked)
     assert type(raised.value) is error

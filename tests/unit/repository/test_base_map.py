@@ -100,6 +100,48 @@ async def test_an_audit_of_all_finds_any_lie(tmp_path, lie):
     assert not other[2]
 
 
+async def drawn_without_luck(directory, data):
+    place = SmallRepository(directory)
+    await place.back_up("old", content([1, 2, 0]))
+    async with (
+        open_writer(PACKAGER, place.directory, "new", CpuShares(1)) as package,
+        package.open_base("old_vda.raw") as image,
+    ):
+        await image.choose([])
+        return await image.sample(0, data)
+
+
+PAIR = Extent(0, 2 * CHUNK_BYTES)
+FIRST, SECOND = Extent(0, CHUNK_BYTES), Extent(CHUNK_BYTES, CHUNK_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("data", "drawn"),
+    [
+        ([PAIR], ()),
+        ([FIRST], (SECOND,)),
+        ([Extent(0, 2 * CHUNK_BYTES - 512)], (SECOND,)),
+        ([SECOND], (FIRST,)),
+        (None, (SECOND,)),
+    ],
+)
+async def test_an_end_that_was_lost_by_resizing_is_looked_at_without_an_audit(
+    tmp_path, data, drawn
+):
+    assert await drawn_without_luck(tmp_path / "target", data) == drawn
+
+
+async def test_what_was_zeros_is_read_where_that_is_in_doubt(tmp_path):
+    place = SmallRepository(tmp_path / "target")
+    await place.back_up("old", content([1, 0, 0]))
+    async with (
+        open_writer(PACKAGER, place.directory, "new", CpuShares(1)) as package,
+        package.open_base("old_vda.raw") as image,
+    ):
+        parts = await image.choose([], [Extent(0, 2 * CHUNK_BYTES)])
+    assert parts == (Extent(CHUNK_BYTES, CHUNK_BYTES),)
+
+
 async def test_a_base_of_another_repository_is_refused(tmp_path):
     place, other = SmallRepository(tmp_path / "target"), SmallRepository(tmp_path / "other")
     await place.back_up("old", content([1]))

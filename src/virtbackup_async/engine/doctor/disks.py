@@ -14,7 +14,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.pull import plan_pull
 from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.state_files import missing
-from virtbackup_async.engine.tracking import why_untrackable
+from virtbackup_async.engine.tracking import read_image_head, why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
@@ -52,7 +52,7 @@ async def check_disks(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
         )
     if pull and planned.group.packager.type == "repository":
-        findings += await to_thread.run_sync(_untrackable, info, selection)
+        findings += await to_thread.run_sync(_untrackable, info, selection, planned.group)
     if pull and info.is_active:
         return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
@@ -62,14 +62,21 @@ async def check_disks(
     return findings
 
 
-def _untrackable(info: DomainInfo, selection: Selection) -> list[Finding]:
-    """Tell which disks are read in full each time."""
+def _untrackable(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:
+    """Tell which disks are read in full each time, and which snapshots cannot be reverted to."""
     found = []
     for dev, chain in selection.chains.items():
-        reason = why_untrackable(info, Disk(dev, chain[0].path, chain[0].format))
+        image = Disk(dev, chain[0].path, chain[0].format)
+        head = read_image_head(image)
+        with_snapshots = group.track_with_snapshots
+        reason = why_untrackable(info, image, head, with_snapshots=with_snapshots)
         if reason is not None:
             message = f"{dev} is read in full by each backup: {reason}"
             found.append(Finding(Level.INFO, CHECK, info.name, message))
+        elif head is not None and head.snapshots:
+            message = f"{dev} holds internal snapshots, which a dirty bitmap keeps from reverting"
+            advice = "Before `virsh snapshot-revert`, remove the checkpoint: see incremental.md."
+            found.append(Finding(Level.WARNING, CHECK, info.name, message, advice))
     return found
 
 
