@@ -1,15 +1,18 @@
 """Programs that run beside this one: started, fed, listened to, ended. Nothing else starts any.
 
-``images`` runs ``qemu-img`` through it, ``engine`` the admin's hooks. Invariant: when a call has
-returned or raised, the program itself has ended. Where it was killed, its process group was killed
-as well. What it left running when it ended by itself runs on, and nobody waits for it, though it
-may hold the streams of the program that started it.
+``images`` runs ``qemu-img`` through it, ``engine`` the admin's hooks, ``hypervisor`` the guard of a
+frozen guest. Invariant: when a call or a block has ended, the program itself has ended. Where it
+was killed, its process group was killed as well. What it left running when it ended by itself runs
+on, and nobody waits for it, though it may hold the streams of the program that started it.
 """
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from subprocess import DEVNULL, PIPE  # noqa: TID251 -- processes start through anyio
 
 import anyio
 from anyio import current_time
@@ -17,6 +20,7 @@ from anyio.abc import Process
 from msgspec import Struct
 
 KEEP_BYTES = 64 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024
 # More than a pipe holds: one read takes all that is there.
 _READ_BYTES = 1024 * 1024
 # How long a program that has ended is still listened to, if others hold its streams.
@@ -91,6 +95,76 @@ async def _kill(process: Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         with anyio.CancelScope(shield=True):
             await process.wait()
+
+
+class Companion:
+    """A program that runs beside us for a while, spoken to by its stdin and stdout."""
+
+    def __init__(self, process: Process) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._heard = b""
+
+    async def say(self, words: bytes) -> None:
+        """Write to its stdin.
+
+        Raises:
+            BrokenResourceError: it has ended.
+        """
+        if self._process.stdin is not None:
+            await self._process.stdin.send(words)
+
+    async def hear(self) -> bytes:
+        """Return its next line; what there was of one, or nothing, where it has ended."""
+        try:
+            while b"\n" not in self._heard and self._process.stdout is not None:
+                self._heard += await self._process.stdout.receive(MAX_LINE_BYTES)
+                if len(self._heard) > MAX_LINE_BYTES:
+                    break
+        except anyio.EndOfStream:
+            pass
+        line, end, self._heard = self._heard.partition(b"\n")
+        return line + end
+
+    async def end(self, timeout_s: float) -> None:
+        """Close its stdin, by which it knows, and wait for its end; kill it where it does not."""
+        if self._process.stdin is not None:
+            with suppress(OSError, anyio.BrokenResourceError):
+                await self._process.stdin.aclose()
+        with anyio.move_on_after(timeout_s):
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def open_companion(argv: Sequence[str], *, end_timeout_s: float) -> AsyncGenerator[Companion]:
+    """Start a program that ends when its stdin does.
+
+    It has a session of its own: no signal of our terminal reaches it.
+
+    Args:
+        argv: the program and its arguments.
+        end_timeout_s: how long its end is waited for before it is killed.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        )
+    companion = Companion(process)
+    try:
+        yield companion
+    finally:
+        with anyio.CancelScope(shield=True):
+            await companion.end(end_timeout_s)
+            await _kill(process)
+            await process.aclose()
+
+
+def python_program(path: Path, *arguments: str) -> list[str]:
+    """Return how a Python file is run as a program that imports the standard library alone."""
+    return [sys.executable, "-I", "-S", str(path), *arguments]
 
 
 async def _talk(process: Process, feed: "_Input", *outputs: "_Output") -> bool:

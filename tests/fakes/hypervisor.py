@@ -4,7 +4,8 @@ tests/integration runs the same engine on real QEMU; this one is for the orders 
 cannot be had there on demand.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from virtbackup_async.engine.ports import BeforePivot
@@ -14,6 +15,23 @@ from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import PullJob
 
 Act = Callable[[], None]
+
+
+class FakeGuard:
+    """The guard of a domain's freeze; ``in_time`` of the domain is its verdict."""
+
+    def __init__(self, domain: "FakeDomain") -> None:
+        self._domain = domain
+
+    async def ready(self) -> None:
+        self._domain.guard_stands_by()
+
+    async def freeze(self) -> None:
+        self._domain.froze()
+
+    async def release(self) -> bool:
+        self._domain.calls.append("release")
+        return self._domain.in_time
 
 
 class FakeDomain:
@@ -29,6 +47,7 @@ class FakeDomain:
         self.job: PullJob | None = None
         self.halted = False
         self.thaws = True
+        self.in_time = True
         self.calls: list[str] = []
         self.before: dict[str, list[Act]] = {}
 
@@ -69,7 +88,19 @@ class FakeDomain:
             if side is not None:
                 side.update(overlays)
 
-    async def freeze(self) -> None:
+    @asynccontextmanager
+    async def guarded(self) -> AsyncIterator["FakeGuard"]:
+        self._called("guarded")
+        yield FakeGuard(self)
+
+    async def is_frozen(self) -> bool:
+        self._called("is_frozen")
+        return False
+
+    def guard_stands_by(self) -> None:
+        self._called("ready")
+
+    def froze(self) -> None:
         self._called("freeze")
 
     async def thaw(self) -> bool:

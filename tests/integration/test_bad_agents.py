@@ -7,7 +7,6 @@ import pytest
 
 from fakes.guest_agent import (
     FREEZE,
-    SYNC,
     THAW,
     TIME,
     always,
@@ -43,7 +42,6 @@ SLOW = {
     "it never answers": always(None),
     "it never freezes": instead(None, FREEZE),
     "it never thaws": instead(None, THAW),
-    "it answers no sync": instead(None, *SYNC),
 }
 FROZEN_ALL_THE_SAME = {"it does not thaw", "it never thaws"}
 

@@ -41,6 +41,20 @@ async def test_a_guest_that_answers_is_frozen_on_demand(daemon, examine):
     assert "1 below it" in messages(found, "disk")[0]
 
 
+async def test_a_guest_that_was_left_frozen_is_a_problem(daemon, examine):
+    with running(daemon, "forgotten", [DiskSpec("vda")]) as domain:
+        await to_thread.run_sync(daemon.virsh, "domfsfreeze", "forgotten")
+        found = await examine(daemon, ["forgotten"], quiesce=True)
+        await to_thread.run_sync(daemon.virsh, "domfsthaw", "forgotten")
+        healthy = await examine(daemon, ["forgotten"], quiesce=True)
+        assert domain.state() == "running"
+    (problem,) = [one for one in found if one.check == "agent"]
+    assert problem.level is Level.PROBLEM
+    assert "are frozen" in problem.message
+    assert problem.advice == "Thaw it: virsh domfsthaw forgotten"
+    assert messages(healthy, "agent") == ["the guest agent answers"]
+
+
 async def test_a_running_domain_without_an_agent(daemon, examine):
     domain = define(daemon, "silent", [DiskSpec("vda", "raw", fs=None)], agent=False)
     domain.start()

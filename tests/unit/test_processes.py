@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from virtbackup_async import processes
-from virtbackup_async.processes import run_program
+from virtbackup_async.processes import MAX_LINE_BYTES, open_companion, run_program
 
 
 async def test_a_program_is_fed_and_heard():
@@ -134,3 +134,34 @@ async def test_no_descriptor_is_left_open():
     with anyio.move_on_after(0.1):
         await run_program(("sleep", "1000"))
     assert _descriptors() == before
+
+
+async def test_a_companion_is_spoken_to_and_ends_with_the_block():
+    async with open_companion(("cat",), end_timeout_s=30) as companion:
+        await companion.say(b"one\ntwo\nthr")
+        assert [await companion.hear(), await companion.hear()] == [b"one\n", b"two\n"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(companion.pid, 0)
+
+
+async def test_a_companion_that_has_ended_says_nothing_more():
+    async with open_companion(("sh", "-c", "printf half"), end_timeout_s=30) as companion:
+        assert [await companion.hear(), await companion.hear()] == [b"half", b""]
+
+
+async def test_a_companion_that_talks_without_a_break_is_cut_off():
+    async with open_companion(("cat", "/dev/zero"), end_timeout_s=0) as companion:
+        assert MAX_LINE_BYTES < len(await companion.hear()) <= 2 * MAX_LINE_BYTES
+
+
+async def test_a_companion_that_does_not_end_is_killed():
+    async with open_companion(("sleep", "600"), end_timeout_s=0) as companion:
+        pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(companion.pid, 0)
+
+
+async def test_a_companion_that_is_not_there():
+    with pytest.raises(FileNotFoundError):
+        async with open_companion(("/nonexistent/program",), end_timeout_s=1):
+            pass

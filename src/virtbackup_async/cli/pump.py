@@ -82,6 +82,8 @@ class Pump:
         self._clock = clock
         self._line = _Line()
         self._closing = False
+        self._pausing = False
+        self._paused = threading.Event()
         self._changed = threading.Condition()
         # A daemon: a reader that never reads must not keep a finished process alive.
         self._thread = threading.Thread(target=self._run, name="renderer", daemon=True)
@@ -96,6 +98,23 @@ class Pump:
         """Hand over a log line; dropped when the line is full of them."""
         with self._changed:
             self._line.add_log(line, self._clock())
+            self._changed.notify()
+
+    def pause(self, timeout_s: float) -> bool:
+        """Render what waits, and leave the terminal as it was found until ``resume``.
+
+        False if that was not done in time: somebody does not read.
+        """
+        with self._changed:
+            self._pausing = True
+            self._changed.notify()
+        return self._paused.wait(timeout_s)
+
+    def resume(self) -> None:
+        """Go on where ``pause`` has stopped."""
+        with self._changed:
+            self._pausing = False
+            self._paused.clear()
             self._changed.notify()
 
     def close(self, timeout_s: float | None = None) -> bool:
@@ -122,11 +141,21 @@ class Pump:
         closing = False
         while not closing:
             with self._changed:
-                if not self._line.queue and not self._closing:
+                if not (self._line.queue or self._closing or self._pausing):
                     self._changed.wait(_TICK_S)
-                taken, closing = self._line.take_all(), self._closing
+                taken, closing, pausing = self._line.take_all(), self._closing, self._pausing
             self._guarded(partial(self._render, taken))
+            if pausing and not closing:
+                self._stand_still()
         self._guarded(self._renderer.close)
+
+    def _stand_still(self) -> None:
+        self._guarded(self._renderer.pause)
+        with self._changed:
+            if self._pausing:
+                self._paused.set()
+            while self._pausing and not self._closing:
+                self._changed.wait()
 
     def _render(self, taken: deque[_Waiting]) -> None:
         for waiting in taken:

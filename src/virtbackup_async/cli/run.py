@@ -7,7 +7,8 @@
       +--errors, signal--+--> Summary, the error's line on stderr, the exit code
 
 The first SIGINT, SIGTERM or SIGHUP cancels the work, which puts the domains back before it ends.
-The second one leaves at once and says what stays pending.
+The second one leaves at once and says what stays pending. SIGTSTP (Ctrl-Z) stops the process, but
+never while it holds a guest frozen (``stopping.py``).
 """
 
 import os
@@ -30,6 +31,7 @@ from virtbackup_async.cli.render.beside import Beside
 from virtbackup_async.cli.render.event_log import EventLog
 from virtbackup_async.cli.render.interface import MakeReport, Moment
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.stopping import Stopper
 from virtbackup_async.cli.tally import Tally
 from virtbackup_async.cli.view import choose_renderer
 from virtbackup_async.errors import ConfigError
@@ -104,7 +106,8 @@ async def _supervise(job: Job, outcome: _Outcome, tally: Tally, pump: Pump) -> N
     """Run the work beside a task that watches for signals; errors end up in ``outcome``."""
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_watch_signals, scope, outcome, tally, pump, name="signals")
+        stopper = Stopper(tally, pump, tasks)
+        await tasks.start(_watch_signals, scope, outcome, stopper, name="signals")
         try:
             with scope:
                 await job.work(tally.emit)
@@ -137,20 +140,25 @@ def _leaves(error: BaseException) -> list[BaseException]:
 async def _watch_signals(
     scope: anyio.CancelScope,
     outcome: _Outcome,
-    tally: Tally,
-    pump: Pump,
+    stopper: Stopper,
     *,
     task_status: TaskStatus[None],
 ) -> None:
     # nohup and a shell's background jobs ignore some signals on purpose: leave those ignored.
-    watched = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    signals = (*_SIGNALS, signal.SIGTSTP)
+    watched = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     with anyio.open_signal_receiver(*watched) as received:
         task_status.started()
         async for signum in received:
+            if signum == signal.SIGTSTP:
+                stopper.stop()
+                continue
             if scope.cancel_called:
-                _leave_at_once(tally, pump, signum)
+                _leave_at_once(stopper.tally, stopper.pump, signum)
             outcome.signum = signum
-            tally.emit(Warned(f"{signum.name}: stopping and undoing; once more to leave at once"))
+            stopper.tally.emit(
+                Warned(f"{signum.name}: stopping and undoing; once more to leave at once")
+            )
             scope.cancel()
 
 

@@ -5,6 +5,7 @@ each call does and raises.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,16 @@ from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import PullJob
 
 BeforePivot = Callable[[], Awaitable[None]]
+
+
+class ThawGuardPort(Protocol):
+    """What freezes a guest, and sees to it that it is thawed whatever becomes of this process."""
+
+    async def ready(self) -> None: ...
+
+    async def freeze(self) -> None: ...
+
+    async def release(self) -> bool: ...
 
 
 class ImageUser(Protocol):
@@ -62,7 +73,9 @@ class DomainPort(ImageUser, Protocol):
         self, name: str, date: int, devs: Sequence[str]
     ) -> frozenset[str]: ...
 
-    async def freeze(self) -> None: ...
+    async def is_frozen(self) -> bool: ...
+
+    def guarded(self) -> AbstractAsyncContextManager[ThawGuardPort]: ...
 
     async def is_halted(self) -> bool: ...
 

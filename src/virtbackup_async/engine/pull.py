@@ -30,7 +30,7 @@ from virtbackup_async.engine.freeze import (
     TrackedDisk,
     reason_of,
 )
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser, ThawGuardPort
 from virtbackup_async.engine.put_back import reconnect
 from virtbackup_async.engine.tracking import untracked
 from virtbackup_async.errors import (
@@ -174,28 +174,40 @@ class Pulled(Struct):
     async def _begin_frozen(self, others: Sequence[str]) -> bool:
         """Begin the job with the guest frozen; False if it could not be frozen, nor was begun."""
         try:
-            await self.domain.prepare_quiesce()
-            began_s = anyio.current_time()
-            await self._begin_in_window(others)
+            async with self.domain.guarded() as guard:
+                await self.domain.prepare_quiesce()
+                await guard.ready()
+                self.frozen_ms = await self._begin_in_window(guard, others)
         except QuiesceError as error:
-            self.not_quiesced = reason_of(self.domain, error)
-            self._warn(f"{NOT_QUIESCED}: {self.not_quiesced}")
+            self._not_quiesced(reason_of(self.domain, error))
             return False
-        self.frozen_ms = round((anyio.current_time() - began_s) * 1000)
-        self.quiesced = True
+        self.quiesced = self.frozen_ms is not None
+        if not self.quiesced:
+            self._not_quiesced("this process stood still, and the guest was thawed meanwhile")
         return True
 
-    async def _begin_in_window(self, others: Sequence[str]) -> None:
-        """Freeze, begin, thaw.
+    async def _begin_in_window(self, guard: ThawGuardPort, others: Sequence[str]) -> int | None:
+        """Freeze, begin, thaw; for how many ms the guest was frozen, None if not for all of it.
 
         The thaw comes whatever happened, also for a guest of which only a part may be frozen.
         """
+        began_s = ended_s = anyio.current_time()
+        in_time = False
         try:
-            await self.domain.freeze()
+            await guard.freeze()
             await self._begin(others)
         finally:
-            if not await self._thaw():
-                self._warn(MAYBE_FROZEN)
+            with CancelScope(shield=True), suppress(HypervisorError):
+                # Where libvirt is gone, the guard is not released: it tries on.
+                if not await self._thaw():
+                    self._warn(MAYBE_FROZEN)
+                ended_s = anyio.current_time()
+                in_time = await guard.release()
+        return round((ended_s - began_s) * 1000) if in_time else None
+
+    def _not_quiesced(self, reason: str) -> None:
+        self.not_quiesced = reason
+        self._warn(f"{NOT_QUIESCED}: {reason}")
 
     async def _begin(self, others: Sequence[str]) -> None:
         """Begin the job; without a checkpoint, all disks in full, if libvirt refuses that."""
@@ -218,14 +230,11 @@ class Pulled(Struct):
 
     async def _thaw(self) -> bool:
         """Thaw the guest, through a restart of libvirt too; whether its agent answered."""
-        thawed = False
-        with CancelScope(shield=True), suppress(HypervisorError):
-            try:
-                thawed = await self.domain.thaw()
-            except ConnectionLostError:
-                await reconnect(self.hypervisor)
-                thawed = await self.domain.thaw()
-        return thawed
+        try:
+            return await self.domain.thaw()
+        except ConnectionLostError:
+            await reconnect(self.hypervisor)
+            return await self.domain.thaw()
 
     def _warn(self, message: str) -> None:
         self.emit(Warned(message.replace(f"{self.domain.name}: ", ""), self.domain.name))

@@ -6,12 +6,14 @@ to have no backup. Only what is not the agent's is another error: a broken conne
 domain that is gone.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import libvirt
+import libvirt_qemu
 
 from virtbackup_async.errors import (
     ConnectionLostError,
@@ -32,6 +34,7 @@ AGENT_TIMEOUT_S = 30
 AGENT_CONNECT_TIMEOUT_S = 5
 AGENT_POLL_INTERVAL_S = 0.2
 
+_STATUS = '{"execute": "guest-fsfreeze-status"}'
 _NOT_THE_AGENT = (ConnectionLostError, DomainGoneError, DomainNotFoundError, QuiesceError)
 _STANDING_STILL = {
     libvirt.VIR_DOMAIN_PAUSED: "guest is paused",
@@ -81,6 +84,16 @@ async def thaw(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
             what = f"{handle.name()}: thaw"
             await _call_patiently(hypervisor, handle, what, handle.fsThaw, None, 0)
             return True
+    return False
+
+
+async def is_frozen(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
+    """Return whether the agent says that the guest is frozen; False where it does not answer."""
+    what, wait_s = f"{handle.name()}: ask whether it is frozen", AGENT_CONNECT_TIMEOUT_S
+    ask = libvirt_qemu.qemuAgentCommand
+    with suppress(HypervisorError, ValueError, RecursionError):
+        said = await hypervisor.call(what, ask, handle, _STATUS, wait_s, 0)
+        return bool(json.loads(said) == {"return": "frozen"})
     return False
 
 

@@ -23,6 +23,7 @@ from virtbackup_async.errors import (
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.event_loop import register_event_impl
+from virtbackup_async.hypervisor.guard import Credentials
 from virtbackup_async.hypervisor.translation import one_line, translate
 from virtbackup_async.model.host import HostVersions, Version
 
@@ -37,8 +38,14 @@ CLOSE_TIMEOUT_S = 10
 class Hypervisor:
     """An open connection. Made by ``open_hypervisor``."""
 
-    def __init__(self, uri: str | None, open_connection: Callable[[], libvirt.virConnect]) -> None:
+    def __init__(
+        self,
+        uri: str | None,
+        open_connection: Callable[[], libvirt.virConnect],
+        credentials: Credentials = (None, None),
+    ) -> None:
         self.uri = uri
+        self.credentials = credentials
         self.block_jobs = BlockJobEvents()
         self._open_connection = open_connection
         self._limiter = anyio.CapacityLimiter(PARALLEL_CALLS)
@@ -225,7 +232,8 @@ async def open_hypervisor(
     """
     register_event_impl()
     silence_libvirt()
-    hypervisor = Hypervisor(uri, _opener(uri, username, passphrase))
+    credentials = (username, passphrase)
+    hypervisor = Hypervisor(uri, _opener(uri, username, passphrase), credentials)
     await hypervisor._open()  # noqa: SLF001 -- this function is the class's constructor
     try:
         yield hypervisor

@@ -5,6 +5,7 @@ and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, recall
 from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.directories import libvirt_directories
+from virtbackup_async.hypervisor.guard import ThawGuard, guarded
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
@@ -187,6 +189,14 @@ class Domain:
     async def freeze(self) -> None:
         """Freeze the guest's file systems until :meth:`thaw`; see ``agent``."""
         await agent.freeze(self._hypervisor, await self._handle())
+
+    async def is_frozen(self) -> bool:
+        """Return whether the guest's agent says that its file systems are frozen."""
+        return await agent.is_frozen(self._hypervisor, await self._handle())
+
+    def guarded(self) -> AbstractAsyncContextManager[ThawGuard]:
+        """Start a guard that thaws the guest where this process cannot; see ``guard``."""
+        return guarded(self, self._hypervisor.uri, self._hypervisor.credentials)
 
     async def thaw(self) -> bool:
         """Ask the guest to thaw, whether it is frozen or not; see ``agent``."""

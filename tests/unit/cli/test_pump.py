@@ -30,6 +30,9 @@ class Recorder:
     def tick(self, at):
         pass
 
+    def pause(self):
+        self.shown.append("paused")
+
     def close(self):
         self.closed += 1
 
@@ -54,7 +57,39 @@ def test_events_arrive_in_order_and_the_renderer_is_closed_once():
     assert pump.failure is None
 
 
-def test_a_stuck_renderer_holds_up_nobody_and_only_costs_progress():
+def test_what_waits_is_shown_before_the_pause_and_nothing_until_its_end():
+    recorder = Recorder()
+    recorder.may_go_on.set()
+    with Pump(recorder, lambda: at(0)) as pump:
+        pump.emit(started())
+        assert pump.pause(CLOSE_S)
+        pump.emit(disk_done())
+        assert recorder.shown == [started(), "paused"]
+        pump.resume()
+        pump.emit(summary())
+    assert recorder.shown == [started(), "paused", disk_done(), summary()]
+
+
+def test_a_pause_ends_with_the_pump():
+    recorder = Recorder()
+    recorder.may_go_on.set()
+    with Pump(recorder, lambda: at(0)) as pump:
+        assert pump.pause(CLOSE_S)
+        pump.emit(summary())
+    assert recorder.shown == ["paused", summary()]
+    assert recorder.closed == 1
+
+
+def test_a_stuck_renderer_does_not_hold_up_a_pause():
+    recorder = Recorder()
+    pump = held_pump(recorder)
+    assert not pump.pause(0.01)
+    pump.resume()
+    recorder.may_go_on.set()
+    assert pump.close(CLOSE_S)
+
+
+def test_a_stuck_renderer_holds_holds_up_nobody_and_only_costs_progress():
     recorder = Recorder()
     pump = held_pump(recorder)
     for gib in range(100):

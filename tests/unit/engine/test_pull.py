@@ -68,10 +68,13 @@ async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
         expected = [
             "prepare_backup",
             "is_halted",
+            "guarded",
             "prepare_quiesce",
+            "ready",
             "freeze",
             "begin_backup",
             "thaw",
+            "release",
         ]
         assert domain.calls == expected
         assert domain.job == job
@@ -86,7 +89,7 @@ async def test_without_quiesce_nobody_asks_the_agent(domain, job):
     assert domain.calls == ["prepare_backup", "is_halted", "begin_backup", "end_backup", "go_on"]
 
 
-@pytest.mark.parametrize("method", ["prepare_quiesce", "freeze"])
+@pytest.mark.parametrize("method", ["guarded", "prepare_quiesce", "ready", "freeze"])
 async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job, method):
     domain.before[method] = [failing(QuiesceError("fake: agent is silent"))]
     events = []
@@ -115,7 +118,28 @@ async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):
     with pytest.raises(HypervisorError, match="no space"):
         async with pull(domain, job, []):
             pass
-    assert domain.calls[-4:] == ["begin_backup", "thaw", "end_backup", "go_on"]
+    assert domain.calls[-5:] == ["begin_backup", "thaw", "release", "end_backup", "go_on"]
+
+
+async def test_a_guest_that_its_guard_thawed_was_not_frozen_for_the_backup(domain, job):
+    domain.in_time = False
+    events = []
+    async with pull(domain, job, events) as still:
+        assert still.quiesced is False
+        assert still.frozen_ms is None
+        assert domain.job == job
+    assert domain.calls.count("begin_backup") == 1
+    assert "stood still" in still.not_quiesced
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "only crash-consistent" in warned
+
+
+async def test_a_guest_that_libvirt_left_frozen_is_left_to_its_guard(domain, job):
+    lost = ConnectionLostError("client socket is closed")
+    domain.before["thaw"] = [failing(lost), failing(lost)]
+    async with pull(domain, job, []) as still:
+        assert still.quiesced is False
+    assert "release" not in domain.calls
 
 
 async def test_a_guest_is_thawed_through_a_restart_of_libvirt(domain, job):
@@ -238,8 +262,9 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, t
     async with pull(domain, tracked, events) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
     assert domain.calls == [
-        "prepare_backup", "is_halted", "prepare_quiesce", "freeze", "begin_backup",
-        "delete_checkpoint", "begin_backup", "thaw", "end_backup", "go_on",
+        "prepare_backup", "is_halted", "guarded", "prepare_quiesce", "ready", "freeze",
+        "begin_backup", "delete_checkpoint", "begin_backup", "thaw", "release", "end_backup",
+        "go_on",
     ]  # fmt: skip
     assert known.checkpoint is None
     assert known.before.base is None

@@ -32,6 +32,9 @@ class Beside:
     def tick(self, at: Moment) -> None:
         self._renderer.tick(at)
 
+    def pause(self) -> None:
+        self._renderer.pause()
+
     def close(self) -> None:
         log, self.event_log = self.event_log, None
         if log is not None:

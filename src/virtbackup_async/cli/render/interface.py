@@ -42,6 +42,9 @@ class Renderer(Protocol):
     def tick(self, at: Moment) -> None:
         """Redraw what moves; called about ten times a second, also when nothing happened."""
 
+    def pause(self) -> None:
+        """Leave the terminal as it was found; the next ``tick`` goes on."""
+
     def close(self) -> None:
         """Leave the terminal as it was found. May be called twice."""
 

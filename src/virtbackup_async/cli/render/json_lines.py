@@ -45,5 +45,8 @@ class JsonLines:
     def tick(self, at: Moment) -> None:
         """Nothing moves between two lines."""
 
+    def pause(self) -> None:
+        """Do nothing: it holds nothing of the terminal's."""
+
     def close(self) -> None:
         """Nothing to put back."""

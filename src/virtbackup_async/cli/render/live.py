@@ -50,6 +50,7 @@ class LiveView:
         self._report = report
         self._board = Board()
         self._glyphs = glyphs_for(screen)
+        self._goes_on = False
         self._live = Live(
             console=screen,
             auto_refresh=False,
@@ -74,6 +75,9 @@ class LiveView:
         self._print(Text(f"{level_name(line.level)}: {printable(line.text)}", style=style), at)
 
     def tick(self, at: Moment) -> None:
+        if self._goes_on:
+            self._goes_on = False
+            self._live.start()
         if self._live.is_started:
             size = self._screen.size
             lines = Drawing(size.width, size.height, self._glyphs).lines(
@@ -81,7 +85,12 @@ class LiveView:
             )
             self._live.update(Group(*lines), refresh=True)
 
+    def pause(self) -> None:
+        self._goes_on = self._live.is_started
+        self._live.stop()
+
     def close(self) -> None:
+        self._goes_on = False
         self._live.stop()
 
     def _mark(self, event: Event) -> tuple[str, str] | None:

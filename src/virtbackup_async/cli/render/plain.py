@@ -63,6 +63,9 @@ class Plain:
     def tick(self, at: Moment) -> None:
         """Nothing moves between two lines."""
 
+    def pause(self) -> None:
+        """Do nothing: it holds nothing of the terminal's."""
+
     def close(self) -> None:
         """Nothing to put back."""
 
@@ -110,6 +113,9 @@ class Quiet:
 
     def tick(self, at: Moment) -> None:
         """Nothing moves."""
+
+    def pause(self) -> None:
+        """Do nothing: it holds nothing of the terminal's."""
 
     def close(self) -> None:
         """Nothing to put back."""

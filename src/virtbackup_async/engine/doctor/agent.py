@@ -36,10 +36,19 @@ async def check_agent(
     try:
         await domain.prepare_quiesce()
     except HypervisorError as error:
+        # An agent that has frozen its guest answers to little else.
+        if await domain.is_frozen():
+            return [_frozen(domain)]
         return [_silent(domain, error)]
     if freeze_locks is None:
         return [Finding(Level.OK, CHECK, domain.name, "the guest agent answers")]
     return [await _freeze(domain, freeze_locks)]
+
+
+def _frozen(domain: DomainPort) -> Finding:
+    message = "the guest's file systems are frozen: its programs stand still as soon as they write"
+    advice = f"Thaw it: virsh domfsthaw {domain.name}"
+    return Finding(Level.PROBLEM, CHECK, domain.name, message, advice)
 
 
 def _silent(domain: DomainPort, error: HypervisorError) -> Finding:
@@ -65,11 +74,15 @@ async def _freeze(domain: DomainPort, locks: Path) -> Finding:
 
 
 async def _frozen_ms(domain: DomainPort) -> int:
-    began_s = anyio.current_time()
-    try:
-        await domain.freeze()
-    finally:
-        # Also when the freeze failed, or was cancelled: half of the guest may stand still.
-        with anyio.fail_after(THAW_TIMEOUT_S, shield=True):
-            await domain.thaw()
-    return round((anyio.current_time() - began_s) * 1000)
+    async with domain.guarded() as guard:
+        await guard.ready()
+        began_s = ended_s = anyio.current_time()
+        try:
+            await guard.freeze()
+        finally:
+            # Also when the freeze failed, or was cancelled: half of the guest may stand still.
+            with anyio.fail_after(THAW_TIMEOUT_S, shield=True):
+                await domain.thaw()
+                ended_s = anyio.current_time()
+                await guard.release()
+        return round((ended_s - began_s) * 1000)

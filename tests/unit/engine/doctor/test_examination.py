@@ -227,7 +227,7 @@ async def test_the_agent_is_asked_only_where_quiesce_is_wanted(examine, domain):
 async def test_a_guest_is_frozen_on_demand_and_always_thawed(examine, domain):
     found = await examine(quiesce=True, freeze=True)
     assert "froze and thawed in" in of(found, "agent", Level.OK)[0]
-    assert domain.calls[-2:] == ["freeze", "thaw"]
+    assert domain.calls[-3:] == ["freeze", "thaw", "release"]
 
     def refuse():
         raise QuiesceError("fake: half of it is frozen")
@@ -235,7 +235,7 @@ async def test_a_guest_is_frozen_on_demand_and_always_thawed(examine, domain):
     domain.before["freeze"] = [refuse]
     found = await examine(quiesce=True, freeze=True)
     assert "half of it is frozen" in of(found, "agent", Level.WARNING)[0]
-    assert domain.calls[-2:] == ["freeze", "thaw"]
+    assert domain.calls[-3:] == ["freeze", "thaw", "release"]
 
 
 async def test_a_domain_that_is_shut_off_is_not_asked(examine, domain):

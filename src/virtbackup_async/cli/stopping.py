@@ -1,0 +1,52 @@
+"""Ctrl-Z: stops the process as any other, but not while it holds a guest frozen.
+
+::
+
+    SIGTSTP ──> no guest frozen? ──> the terminal as it was found ──> SIGSTOP ... SIGCONT ──> on
+
+The wait is short: a guest is frozen for moments. A second SIGTSTP meanwhile changes nothing, and a
+SIGTERM is heard as ever. Nothing waits between the last look and the stop, so that no freeze can
+begin there. SIGSTOP cannot be caught: against that, each freeze has its guard.
+"""
+
+import os
+import signal
+
+from anyio.abc import TaskGroup
+from msgspec import Struct
+
+from virtbackup_async.cli.pump import Pump
+from virtbackup_async.cli.tally import Tally
+from virtbackup_async.events import Warned
+from virtbackup_async.hypervisor.guard import FROZEN
+
+# A reader that never reads must not keep the process from stopping.
+_LET_GO_S = 1.0
+
+
+class Stopper(Struct):
+    """Stops the process on demand; ``tasks`` wait for the guests meanwhile."""
+
+    tally: Tally
+    pump: Pump
+    tasks: TaskGroup
+    is_waiting: bool = False
+
+    def stop(self) -> None:
+        """Stop as soon as no guest is frozen; returns at once."""
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.tasks.start_soon(self._stop, name="stop")
+
+    async def _stop(self) -> None:
+        await FROZEN.wait_for_none()
+        self.is_waiting = False
+        at_work = len(self.tally.in_flight)
+        if at_work:
+            guests = "1 guest runs" if at_work == 1 else f"{at_work} guests run"
+            message = f"stopped: meanwhile {guests} on, with an overlay or a backup job that grows"
+            self.tally.emit(Warned(message))
+        self.pump.pause(_LET_GO_S)
+        # Not SIGTSTP: the kernel drops that for a process group without a shell above it.
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.pump.resume()

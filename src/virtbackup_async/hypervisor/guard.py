@@ -1,0 +1,183 @@
+"""A guard beside each freeze: a small program that thaws the guest where this process cannot.
+
+::
+
+    start the guard ── ready? ── arm ── freeze ── … ── thaw ── release
+                                  └─ until here, whatever becomes of us, the guest is thawed ─┘
+
+Stopped (SIGSTOP), killed or out of memory between freeze and thaw, this process would leave the
+guest frozen until somebody notices. The guard notices at once that we are gone, by the end of its
+stdin, and after ``LIMIT_S`` that we do nothing. While the agent is still freezing, which may
+rightly take longer, we arm it again and again.
+
+Trusted: nothing. A guard that cannot be started, that does not find the domain or is late leaves
+the guest unfrozen: a backup that is only crash-consistent is better than a guest that stands still.
+One that dies later costs nothing but its protection; then the time alone tells whether the guest
+may have been thawed too early.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import libvirt
+from anyio import CancelScope
+
+from virtbackup_async.errors import QuiesceError
+from virtbackup_async.hypervisor import thaw_guard
+from virtbackup_async.hypervisor.translation import MAX_TEXT
+from virtbackup_async.images.background import open_background
+from virtbackup_async.processes import Companion, open_companion, python_program
+
+if TYPE_CHECKING:
+    from virtbackup_async.hypervisor.domain import Domain
+
+LIMIT_S = 10
+"""How long a guest stays frozen at most while we do nothing."""
+
+START_TIMEOUT_S = 5
+BEAT_INTERVAL_S = 1
+VERDICT_TIMEOUT_S = 2
+THAW_FOR_S = 60
+
+Credentials = tuple[str | None, str | None]
+
+
+class FrozenGuests:
+    """How many guests this process holds frozen now: who wants to stand still waits for none."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = anyio.Event()
+
+    def add(self) -> None:
+        """One more is about to be frozen."""
+        self._count += 1
+
+    def remove(self) -> None:
+        """One is thawed."""
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def wait_for_none(self) -> None:
+        """Return when none is frozen; no freeze begins before the caller waits for something."""
+        while self._count:
+            self._none = anyio.Event()
+            await self._none.wait()
+
+
+FROZEN = FrozenGuests()
+"""Of this process, whatever connections it has: a signal stops all of it."""
+
+
+class ThawGuard:
+    """A guard that was started; see ``guarded``."""
+
+    def __init__(self, domain: "Domain", companion: Companion) -> None:
+        self._domain = domain
+        self._companion = companion
+        self._armed_s: float | None = None
+        self._is_counted = False
+
+    async def ready(self) -> None:
+        """Wait until the guard stands by; nothing is frozen before.
+
+        Raises:
+            QuiesceError: there is no guard.
+        """
+        heard = b""
+        with anyio.move_on_after(START_TIMEOUT_S):
+            heard = await self._companion.hear()
+        if heard != b"ready\n":
+            said = heard[:MAX_TEXT].decode(errors="replace").removeprefix("no ").strip()
+            why = said or "it is late, or has ended"
+            raise QuiesceError(f"{self._domain.name}: no guard to thaw the guest: {why}")
+
+    async def freeze(self) -> None:
+        """Freeze the guest; from here on until :meth:`release` the guard thaws it if we do not.
+
+        Raises:
+            QuiesceError: it did not freeze; a part of it may have, so thaw it and release.
+        """
+        self._is_counted = True
+        FROZEN.add()
+        await self._arm()
+        async with open_background() as tasks:
+            tasks.start_soon(self._beat, name=f"guard {self._domain.name}")
+            await self._domain.freeze()
+        await self._arm()
+
+    async def release(self) -> bool:
+        """Say that the guest is thawed; whether it has stayed frozen until now."""
+        self.leave()
+        if self._armed_s is None:
+            return True
+        in_time = anyio.current_time() - self._armed_s < LIMIT_S
+        with CancelScope(shield=True), suppress(OSError, anyio.BrokenResourceError):
+            with anyio.move_on_after(VERDICT_TIMEOUT_S):
+                await self._companion.say(thaw_guard.RELEASE)
+                self._armed_s = None
+                verdict = await self._companion.hear()
+                return verdict == b"kept\n" or (not verdict and in_time)
+        return in_time
+
+    def leave(self) -> None:
+        """Do not count as frozen any more."""
+        if self._is_counted:
+            self._is_counted = False
+            FROZEN.remove()
+
+    async def _arm(self) -> None:
+        try:
+            await self._companion.say(thaw_guard.ARM)
+        except (OSError, anyio.BrokenResourceError) as error:
+            if self._armed_s is None:
+                why = "no guard to thaw the guest: it has ended"
+                raise QuiesceError(f"{self._domain.name}: {why}") from error
+        self._armed_s = anyio.current_time()
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(BEAT_INTERVAL_S)
+            await self._arm()
+
+
+@asynccontextmanager
+async def guarded(
+    domain: "Domain", uri: str | None, credentials: Credentials
+) -> AsyncGenerator[ThawGuard]:
+    """Start a guard for a domain's guest, without waiting for it; it ends with the block.
+
+    A guest that was not released by then is thawed by the guard, for which is waited.
+
+    Raises:
+        QuiesceError: it cannot be started.
+    """
+    username, passphrase = credentials
+    request = {
+        "uri": uri,
+        "username": username,
+        "passphrase": passphrase,
+        "uuid": domain.uuid,
+        "limit_s": LIMIT_S,
+        "thaw_for_s": THAW_FOR_S,
+    }
+    argv = python_program(Path(thaw_guard.__file__), str(Path(libvirt.__file__).parent))
+    async with AsyncExitStack() as stack:
+        opening = open_companion(argv, end_timeout_s=THAW_FOR_S + LIMIT_S)
+        try:
+            companion = await stack.enter_async_context(opening)
+        except OSError as error:
+            reason = f"no guard to thaw the guest: {error.strerror}"
+            raise QuiesceError(f"{domain.name}: {reason}") from error
+        with suppress(OSError, anyio.BrokenResourceError):
+            await companion.say(json.dumps(request).encode() + b"\n")
+        guard = ThawGuard(domain, companion)
+        try:
+            yield guard
+        finally:
+            guard.leave()
