@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.cli.render.words import clean_in_words
 from virtbackup_async.events import (
@@ -31,6 +32,8 @@ from virtbackup_async.events import (
     Summary,
 )
 
+_GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
+_STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}
 _PLANNED = ("domain", "backup", "verdict", "occupies", "why")
 _REMOVED = ("domain", "backup", "freed")
 
@@ -69,20 +72,21 @@ class Cleaned(Struct):
             rows = [(done.domain, done.backup, size(done.freed_bytes)) for done in self.removed]
             console.print(_table(_REMOVED, rows))
         for event in (*self.others, *self.swept):
-            console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
+            style = BAD if isinstance(event, PendingLeft | RemovalFailed) else ""
+            console.print(Text(printable(clean_in_words(event) or ""), style), soft_wrap=True)
         if summary.ok or self.removed or self.others:
             console.print(Text(self._totals()), soft_wrap=True)
 
     def _print_plan(self, console: Console) -> None:
         rows = [
-            (found.domain, found.backup, "undone", "", "was started and not finished")
+            (found.domain, found.backup, _UNDONE, "", "was started and not finished")
             for found in self.found
         ]
         rows += [
             (
                 verdict.domain,
                 verdict.backup,
-                "stays" if verdict.keep else "goes",
+                _verdict(verdict),
                 size(verdict.occupied_bytes),
                 ", ".join(verdict.reasons),
             )
@@ -124,10 +128,14 @@ class Pins(Struct):
             console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
 
 
+def _verdict(verdict: CleanVerdict) -> str:
+    return _STAYS if verdict.keep else _GOES
+
+
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell), _STYLES.get(cell, "")) for cell in row))
     return table

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 from rich.cells import cell_len
+from rich.color import ColorSystem
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from virtbackup_async.cli.render.text import printable
 
 Row = Mapping[str, str]
 Cells = list[str]
+Paint = Callable[[str, str], str]
 
 _GAP = "  "
 
@@ -31,11 +34,13 @@ class Column(Struct, frozen=True):
     Attributes:
         short: makes a cell shorter where room is scarce.
         may_go: left out where room is scarce.
+        style: of a cell, by its text.
     """
 
     head: str
     short: Callable[[str], str] | None = None
     may_go: bool = False
+    style: Callable[[str], str] | None = None
 
 
 def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -49,12 +54,18 @@ def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Ro
     if _width(table) > console.width:
         table = [(column, cells) for column, cells in table if not column.may_go]
     if _width(table) > console.width:
-        head, *lines = _indented(table)
+        head, *lines = _indented(table, _paint_for(console))
     else:
-        head, *lines = _lines(table)
+        head, *lines = _lines(table, _paint_for(console))
     console.print(Text(head, style="bold"), soft_wrap=True)
     # Not by rich, for which each line would be a text to be measured.
     console.file.write("".join(f"{line}\n" for line in lines))
+
+
+def _paint_for(console: Console) -> Paint:
+    if console.color_system is None or console.no_color:
+        return lambda _, text: text
+    return lambda style, text: Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
 
 
 def _cells(column: Column, rows: Sequence[Row]) -> Cells:
@@ -75,19 +86,31 @@ def _cells_width(column: Column, cells: Cells) -> int:
     return max(map(measure, (column.head, *cells)))
 
 
-def _lines(table: Sequence[tuple[Column, Cells]]) -> Iterator[str]:
+def _lines(table: Sequence[tuple[Column, Cells]], paint: Paint) -> Iterator[str]:
     """Give the heads, then the rows."""
-    padded = [
-        _padded([column.head, *cells], _cells_width(column, cells)) for column, cells in table
+    padded = []
+    for column, cells in table:
+        width = _cells_width(column, cells)
+        heads, plain = _padded([column.head], width), _padded(cells, width)
+        padded.append([*heads, *_painted(column, cells, plain, paint)])
+    for line in zip(*padded, strict=True):
+        yield _GAP.join(line).rstrip()
+
+
+def _painted(column: Column, cells: Cells, padded: Cells, paint: Paint) -> Cells:
+    """Colour the text of the cells, and not what fills them up."""
+    if column.style is None:
+        return padded
+    return [
+        paint(style, cell) + full[len(cell) :] if (style := column.style(cell)) else full
+        for cell, full in zip(cells, padded, strict=True)
     ]
-    for cells in zip(*padded, strict=True):
-        yield _GAP.join(cells).rstrip()
 
 
-def _indented(table: Sequence[tuple[Column, Cells]]) -> Iterator[str]:
+def _indented(table: Sequence[tuple[Column, Cells]], paint: Paint) -> Iterator[str]:
     """Give the heads, then the rows below a line for what they have in the first column."""
     (first, names), *others = table
-    head, *lines = _lines(others)
+    head, *lines = _lines(others, paint)
     yield f"{first.head}\n{_GAP}{head}"
     above = None
     for name, line in zip(names, lines, strict=True):

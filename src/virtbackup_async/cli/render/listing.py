@@ -16,21 +16,29 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.result import quiesced
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
 
 _MINUTE = len("2026-07-01 03:00")
 _SECOND = len("2026-07-01 03:00:00")
+_NO_BACKUP = "no backup"
+_FAILED, _NEVER = "FAILED", "never"
+_VERDICTS = {_FAILED: BAD, _NEVER: LOOK, "": ""}
 _COLUMNS = (
     Column("domain"),
-    Column("date", short=lambda date: date[:_MINUTE] if len(date) <= _SECOND else date),
-    Column("disks"),
+    Column(
+        "date",
+        short=lambda date: date[:_MINUTE] if len(date) <= _SECOND else date,
+        style=lambda date: LOOK if date == _NO_BACKUP else "",
+    ),
+    Column("disks", style=lambda disks: LOOK if "NOT " in disks else ""),
     Column("packager"),
     Column("size"),
     Column("stored", may_go=True),
     Column("quiesced"),
-    Column("verified"),
+    Column("verified", style=lambda found: _VERDICTS.get(found.partition(" ")[0], GOOD)),
     Column(""),
 )
 
@@ -116,15 +124,15 @@ def _rows(domains: _Domains) -> Iterator[Row]:
     for domain, backups in domains.items():
         yield from map(_row, _newest_first(backups))
         if not backups:
-            yield {"domain": domain, "date": "no backup"}
+            yield {"domain": domain, "date": _NO_BACKUP}
 
 
 def _verified(backup: ListedBackup) -> str:
     """When it was found good, ``never``, or in capitals that it was not."""
     if backup.verified is None or backup.verified_date is None:
-        return "never"
+        return _NEVER
     day = f"{datetime.fromisoformat(backup.verified_date).astimezone():%Y-%m-%d}"
-    return day if backup.verified else f"FAILED {day}"
+    return day if backup.verified else f"{_FAILED} {day}"
 
 
 def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
 from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
+from virtbackup_async.cli.render.palette import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.text import level_name, printable
 from virtbackup_async.cli.render.words import in_words
 from virtbackup_async.events import (
@@ -71,7 +72,7 @@ class LiveView:
         report_event(self._report, self._out, event)
 
     def log(self, line: LogLine, at: Moment) -> None:
-        style = "yellow" if line.level >= logging.WARNING else "dim"
+        style = LOOK if line.level >= logging.WARNING else FACT
         self._print(Text(f"{level_name(line.level)}: {printable(line.text)}", style=style), at)
 
     def tick(self, at: Moment) -> None:
@@ -97,18 +98,19 @@ class LiveView:
         """The sign and colour of an event that is printed above the region."""
         match event:
             case _ if isinstance(event, _GOOD_ENDS):
-                return self._glyphs.done, "green"
+                return self._glyphs.done, GOOD
             case BackupFailed() | VerifyFailed() | RepositoryDamaged() | HookFailed():
-                return self._glyphs.failed, "red"
+                return self._glyphs.failed, BAD
             case PendingLeft() | RemovalFailed():
-                return self._glyphs.failed, "red"
+                return self._glyphs.failed, BAD
             case Warned():
-                return self._glyphs.warning, "yellow"
+                return self._glyphs.warning, LOOK
             case DiskSkipped():
                 # Every night the same for a cdrom: to be read, not to be alarmed by.
-                return " ", "dim"
+                return " ", FACT
             case _:
                 return None
 
     def _print(self, text: Text, at: Moment) -> None:
-        self._screen.print(Text(f"{at.wall:%H:%M:%S} ", style="dim").append_text(text))
+        # Put together: what is appended to a dim text becomes dim, whatever its own style.
+        self._screen.print(Text.assemble((f"{at.wall:%H:%M:%S} ", FACT), text))

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async.cli.render.palette import BAD, FACT, LOOK
 from virtbackup_async.cli.render.text import count, duration, printable, size
 from virtbackup_async.cli.render.words import reason
 from virtbackup_async.events import (
@@ -76,10 +77,11 @@ class Result(Struct):
         for exported in self.exported:
             console.print(_exported(exported), soft_wrap=True)
         for skipped in self.skipped:
-            console.print(_line("skipped", _disk(skipped), skipped.reason), soft_wrap=True)
+            console.print(_line("skipped", _disk(skipped), skipped.reason, FACT), soft_wrap=True)
         for failed in self.failed:
             word = "cancelled" if failed.cancelled else "failed"
-            console.print(_line(word, failed.domain, reason(failed)), soft_wrap=True)
+            style = LOOK if failed.cancelled else BAD
+            console.print(_line(word, failed.domain, reason(failed), style), soft_wrap=True)
         if self.done or self.failed:
             console.print(self._totals(), soft_wrap=True)
 
@@ -134,8 +136,8 @@ def _disk(skipped: DiskSkipped) -> str:
     return f"{skipped.domain} {skipped.disk}"
 
 
-def _line(word: str, what: str, why: str) -> Text:
-    return Text(f"{word}: {printable(what)}: {printable(why)}")
+def _line(word: str, what: str, why: str, style: str) -> Text:
+    return Text(f"{word}: {printable(what)}: {printable(why)}", style)
 
 
 def _exported(done: DiskExported) -> Text:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.text import count, printable, size
 from virtbackup_async.cli.render.words import found_good, in_words
 from virtbackup_async.events import (
@@ -65,15 +66,18 @@ class Verified(Struct):
     def print(self, console: Console, summary: Summary) -> None:  # noqa: ARG002 -- the protocol's
         """Write a line for each backup, what is lost of the bad ones, and the counts."""
         for good in sorted(self.done, key=lambda event: (event.domain, event.backup)):
-            _print(console, f"{good.domain}: {good.backup}: {found_good(good)}")
+            style = LOOK if good.lacks else GOOD
+            _print(console, f"{good.domain}: {good.backup}: {found_good(good)}", style)
         for bad in self.failed:
-            _print(console, f"{bad.domain}: {bad.backup}: FAILED: {bad.error}")
+            _print(console, f"{bad.domain}: {bad.backup}: FAILED: {bad.error}", BAD)
         if self.disks:
             console.print(lost_table(self.disks))
         for event in self.repositories:
-            _print(console, in_words(event) or "")
+            _print(
+                console, in_words(event) or "", BAD if isinstance(event, RepositoryDamaged) else ""
+            )
         if self.done or self.failed:
-            _print(console, self._totals())
+            _print(console, self._totals(), BAD if self.failed else "")
 
     def _totals(self) -> str:
         quick = sum(event.quick for event in self.done)
@@ -109,5 +113,5 @@ def _rows(disk: DiskDamaged) -> Iterator[tuple[str, ...]]:
         yield "", "", "", "", f"and {more} more", ""
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(Text(printable(text)), soft_wrap=True)
+def _print(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(printable(text), style), soft_wrap=True)
