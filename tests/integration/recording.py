@@ -16,7 +16,7 @@ from lab.domains import LabDomain
 from lab.process import run
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import find_backup
+from virtbackup_async.engine.chosen_backup import find_backup
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.session import run_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
