@@ -36,6 +36,7 @@ class _Examination(Struct):
         scans: by target, of those that can be read.
         domain_names: what libvirt knows; None where it does not answer.
         images: by domain, of all disks that have one.
+        at_work: the images of domains that somebody works on.
     """
 
     config: Config
@@ -46,6 +47,7 @@ class _Examination(Struct):
     scans: dict[Path, Scan] = field(default_factory=dict)
     domain_names: tuple[str, ...] | None = None
     images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    at_work: frozenset[Path] = frozenset()
 
     def tell(self, findings: Iterable[Finding]) -> None:
         # The same may be found by way of two groups.
@@ -121,6 +123,8 @@ async def _examine_domains(work: _Examination, connect: Connect) -> None:
             for group in work.groups:
                 work.tell(patterns.check_group(group, work.domain_names))
             await _examine_planned(work, hypervisor, work.domain_names)
+            names = work.domain_names
+            work.at_work = await leftovers.images_at_work(hypervisor, names, work.locks)
     except HypervisorError as error:
         advice = error.hint or "The domains could not be examined: start libvirt, and run again."
         work.tell([Finding(Level.PROBLEM, "libvirt", host.SUBJECT, error.message, advice)])
@@ -183,7 +187,7 @@ async def _look_at(
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await leftovers.check_overlays(everything, work.scans.values())
+    findings = await leftovers.check_overlays(everything, work.scans.values(), work.at_work)
     for path in work.scans:
         domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
         if domains:

@@ -1,6 +1,7 @@
 """What killed backups and other programs left: pending files, overlays, snapshots, block jobs."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -8,10 +9,11 @@ from anyio import to_thread
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.locks import is_held
-from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.selection import is_overlay_of_ours
-from virtbackup_async.errors import HypervisorError
+from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.model import domain_xml
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 CHECK = "leftover"
@@ -70,8 +72,31 @@ async def _metadata(domain: DomainPort) -> list[tuple[str, Sequence[str]]]:
     return found
 
 
-async def check_overlays(images: Iterable[Path], scans: Iterable[Scan]) -> list[Finding]:
-    """Look beside the images for overlays that no pending file names."""
+async def images_at_work(
+    hypervisor: HypervisorPort, names: Iterable[str], lock_directory: Path
+) -> frozenset[Path]:
+    """Return the images of all domains that somebody works on now, by whatever configuration.
+
+    A backup's overlays are beside them, and in a pending file of a target that we do not know.
+    """
+    found: set[Path] = set()
+    for name in names:
+        with suppress(VirtBackupError):
+            domain = await hypervisor.domain(name)
+            if await to_thread.run_sync(is_held, lock_directory, domain.uuid):
+                sources = domain_xml.disk_sources((await domain.info()).xml)
+                found.update(map(_below_overlay, sources.values()))
+    return frozenset(found)
+
+
+def _below_overlay(path: Path) -> Path:
+    return path.with_name(path.name.rpartition(".vbk-")[0]) if is_overlay_of_ours(path) else path
+
+
+async def check_overlays(
+    images: Iterable[Path], scans: Iterable[Scan], at_work: frozenset[Path]
+) -> list[Finding]:
+    """Look beside the images for overlays that no pending file names, and that nobody works on."""
     known = {
         Path(disk.snapshot)
         for scan in scans
@@ -80,17 +105,19 @@ async def check_overlays(images: Iterable[Path], scans: Iterable[Scan]) -> list[
         if disk.snapshot
     }
     directories = sorted({image.parent for image in images})
-    return await to_thread.run_sync(lambda: list(_strays(directories, known)))
+    return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))
 
 
-def _strays(directories: Sequence[Path], known: set[Path]) -> Iterator[Finding]:
+def _strays(
+    directories: Sequence[Path], known: set[Path], at_work: frozenset[Path]
+) -> Iterator[Finding]:
     for directory in directories:
         try:
             paths = sorted(path for path in directory.iterdir() if is_overlay_of_ours(path))
         except OSError:
             continue  # told already, where its image was looked at
         for path in paths:
-            if path not in known:
+            if path not in known and _below_overlay(path) not in at_work:
                 yield Finding(
                     Level.PROBLEM,
                     CHECK,

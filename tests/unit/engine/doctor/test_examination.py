@@ -15,7 +15,7 @@ from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor import leftovers
 from virtbackup_async.engine.doctor.examination import run_doctor
-from virtbackup_async.engine.locks import is_held
+from virtbackup_async.engine.locks import default_lock_directory, hold_domain, is_held
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
@@ -69,7 +69,12 @@ def domain(image):
 
 
 @pytest.fixture
-def examine(tmp_path, domain):
+def hypervisor(domain):
+    return FakeHypervisor(domain)
+
+
+@pytest.fixture
+def examine(tmp_path, hypervisor):
     (tmp_path / "target").mkdir(mode=0o700)
 
     async def examine(*names, freeze=False, connects=True, hosts=("fake",), **group):
@@ -81,7 +86,7 @@ def examine(tmp_path, domain):
         async def connect():
             if not connects:
                 raise ConnectionFailedError("libvirt does not answer")
-            yield FakeHypervisor(domain)
+            yield hypervisor
 
         found = []
         await run_doctor(load_config(path), names, connect, found.append, freeze=freeze)
@@ -212,6 +217,24 @@ async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
         os.close(descriptor)
     assert not is_held(tmp_path, domain.uuid)
     assert (await leftovers.judge_pending(judged, tmp_path)).level is Level.PROBLEM
+
+
+async def test_overlays_of_a_backup_of_another_configuration_are_no_problem(
+    examine, hypervisor, image, tmp_path
+):
+    """Its pending file is in a target that this configuration does not name."""
+    other = Domain({"vda": image.with_name("other.raw")})
+    other.name, other.uuid = "other", "5b7ab4c7-6f0a-4a55-b1a1-7d0a5c1f1f01"
+    hypervisor.domains[other.name] = other
+    overlays = [image.with_name(f"other.{kind}.vbk-0a0b0c0d") for kind in ("raw", "img")]
+    for overlay in overlays:
+        overlay.touch()
+    async with hold_domain(default_lock_directory(), "other", other.uuid, "backup"):
+        found = [one for one in await examine() if one.check == "leftover"]
+    problems = [one.subject for one in found if one.level is Level.PROBLEM]
+    assert problems == [str(overlays[1])]
+    found = [one for one in await examine() if one.check == "leftover"]
+    assert {str(path) for path in overlays} <= {one.subject for one in found}
 
 
 async def test_the_agent_is_asked_only_where_quiesce_is_wanted(examine, domain):
