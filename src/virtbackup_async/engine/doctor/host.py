@@ -31,6 +31,23 @@ _NEEDS = (
 )
 
 
+class _Defect(NamedTuple):
+    """What is wrong in libvirt from one version on, and mended in another."""
+
+    since: Version
+    mended: Version
+    what: str
+
+
+# Source: libvirt's news of the versions that mend them.
+_DEFECTS = (
+    _Defect((9, 0, 0), (9, 1, 0), "may not take note of the end of a block job"),
+    _Defect(
+        (7, 6, 0), (10, 8, 0), "may crash when a domain is monitored while `method: pull` reads it"
+    ),
+)
+
+
 def check_versions(versions: HostVersions) -> Iterator[Finding]:
     """Say which versions there are, and what is too old for them to do."""
     if versions.driver != "QEMU":
@@ -44,13 +61,22 @@ def check_versions(versions: HostVersions) -> Iterator[Finding]:
         return
     for program, version in (("libvirt", versions.libvirt), ("QEMU", versions.hypervisor)):
         yield _judge(program, version)
+    for defect in _DEFECTS:
+        if defect.since <= versions.libvirt < defect.mended:
+            message = f"libvirt {_dotted(versions.libvirt)} {defect.what}"
+            advice = f"The backup goes on or is undone. libvirt {_dotted(defect.mended)} mends it."
+            yield Finding(Level.INFO, "versions", SUBJECT, message, advice)
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
 
 
 def _judge(program: str, version: Version) -> Finding:
-    text = f"{program} {'.'.join(map(str, version))}"
+    text = f"{program} {_dotted(version)}"
     for need in _NEEDS:
         if need.program == program and version < need.below:
-            wanted = ".".join(map(str, need.below))
+            wanted = _dotted(need.below)
             message = f"{text} is older than {wanted}: {need.lost}"
             if need.level is Level.WARNING:
                 message = f"{text} is older than {wanted} and lacks {need.lost}"

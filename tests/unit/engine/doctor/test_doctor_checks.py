@@ -27,7 +27,11 @@ nonsense
 @pytest.mark.parametrize(
     ("libvirt", "qemu", "levels"),
     [
-        ((9, 0, 0), (7, 2, 0), [Level.OK, Level.OK]),
+        ((12, 8, 0), (11, 1, 0), [Level.OK, Level.OK]),
+        ((10, 8, 0), (9, 0, 0), [Level.OK, Level.OK]),
+        ((10, 7, 9), (9, 0, 0), [Level.OK, Level.OK, Level.INFO]),
+        ((9, 1, 0), (7, 2, 0), [Level.OK, Level.OK, Level.INFO]),
+        ((9, 0, 0), (7, 2, 0), [Level.OK, Level.OK, Level.INFO, Level.INFO]),
         ((6, 0, 0), (4, 2, 0), [Level.OK, Level.OK]),
         ((5, 10, 0), (4, 1, 9), [Level.WARNING, Level.WARNING]),
         ((5, 9, 9), (7, 2, 0), [Level.PROBLEM, Level.OK]),
