@@ -12,7 +12,7 @@ from virtbackup_async.cli.main import virtbackup
 
 UNITS = Path(__file__).parents[3] / "contrib" / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
-COMMAND = re.compile(r"^Exec\w+=/usr/bin/virtbackup (\w+)(.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^Exec\w+=virtbackup (\w+)(.*)$", re.MULTILINE)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
@@ -21,7 +21,7 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path):
     shutil.copytree(UNITS, installed)
     program = str(Path(sys.executable).with_name("virtbackup"))
     for service in installed.glob("*.service"):
-        service.write_text(service.read_text().replace("/usr/bin/virtbackup", program))
+        service.write_text(service.read_text().replace("=virtbackup ", f"={program} "))
     units = sorted(path for path in installed.iterdir() if path.is_file())
     argv = ["systemd-analyze", "verify", "--man=no", *map(str, units)]
     said = subprocess.run(argv, capture_output=True, text=True, timeout=50, check=False)
