@@ -3,7 +3,7 @@
 Called by the ``doctor`` command. It works on as far as it can where libvirt does not answer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +87,7 @@ async def run_doctor(
         freeze=freeze,
     )
     work.tell(_without_target(group) for group in groups if not group.target)
+    work.tell(_refused_hooks(config))
     work.tell(await host.check_clock())
     await _examine_targets(work)
     await _examine_domains(work, connect)
@@ -95,6 +96,13 @@ async def run_doctor(
         if group.target in work.scans:
             scan = work.scans[group.target]
             work.tell(history.check_history(group, scan, work.domain_names, now))
+
+
+def _refused_hooks(config: Config) -> Iterator[Finding]:
+    if config.distrust is not None:
+        message = f"hooks are refused, and the backups behind them: {config.distrust.message}"
+        advice = config.distrust.hint
+        yield Finding(Level.PROBLEM, "hooks", str(config.path), message, advice)
 
 
 def _without_target(group: Group) -> Finding:

@@ -108,6 +108,16 @@ async def test_a_host_in_order_has_no_problem(examine):
     assert "before-upgrade" in of(found, "leftover", Level.INFO)[0]
 
 
+async def test_hooks_that_others_can_write_are_a_problem(examine, tmp_path):
+    """``config.yml`` is written anew in its place, and keeps its mode."""
+    hooks = {"before": "true"}
+    assert of(await examine(hooks=hooks), "hooks") == []
+    (tmp_path / "config.yml").chmod(0o666)
+    (problem,) = of(await examine(hooks=hooks), "hooks", Level.PROBLEM)
+    assert problem.endswith(f"others can write to {tmp_path}/config.yml (mode 0666)")
+    assert of(await examine(), "hooks") == []
+
+
 async def test_without_libvirt_the_rest_is_still_examined(examine):
     found = await examine(connects=False)
     assert of(found, "libvirt", Level.PROBLEM) == ["libvirt does not answer"]
