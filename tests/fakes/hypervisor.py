@@ -4,6 +4,7 @@ tests/integration runs the same engine on real QEMU; this one is for the orders 
 cannot be had there on demand.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,12 +35,16 @@ class FakeGuard:
         return self._domain.in_time
 
 
+# Of this process alone: locks on domains are the host's, and tests run side by side.
+UUID = f"00000000-0000-4000-8000-{os.getpid():012x}"
+
+
 class FakeDomain:
     """One domain with images; ``before`` holds what shall happen at the next call of a method."""
 
     def __init__(self, images: Mapping[str, Path], *, active: bool = True) -> None:
         self.name = "fake"
-        self.uuid = "00000000-0000-4000-8000-000000000000"
+        self.uuid = UUID
         self.live: dict[str, Path] | None = dict(images) if active else None
         self.persistent: dict[str, Path] | None = dict(images)
         self.own = dict(images)

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 import yaml
 
-from fakes.hypervisor import FakeHypervisor
+from fakes.hypervisor import UUID, FakeHypervisor
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean import run_clean
@@ -32,7 +32,6 @@ from virtbackup_async.events import (
 
 DAY = 86400
 DATE = 1772331300  # 2026-03-01T02:15:00Z, a Sunday
-UUID = "00000000-0000-4000-8000-000000000000"
 NOTHING = {"hourly": 0, "daily": 0, "weekly": 0, "monthly": 0, "yearly": 0}
 
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.hypervisor import FakeDomain, FakeHypervisor
+from fakes.hypervisor import UUID, FakeDomain, FakeHypervisor
 from virtbackup_async.engine.whereabouts import GoneDomain, find_domain, lock_name
 from virtbackup_async.errors import RollbackError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
 IMAGE, OVERLAY = Path("/i/vda.raw"), Path("/i/vda.raw.vbk-1")
-UUID = "00000000-0000-4000-8000-000000000000"
 XML = f"<domain><uuid>{UUID}</uuid></domain>"
 
 
