@@ -31,6 +31,8 @@ for name in http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_DEFAULT_TIMEOUT; d
 done
 [ ! -f /run/certificates.crt ] || proxies+=(PIP_CERT=/run/certificates.crt)
 cd /project
-exec env --ignore-environment HOME=/root LANG=C.UTF-8 "TERM=${TERM:-dumb}" "${proxies[@]}" \
+# Not exec: the first process of a namespace is the parent of all orphans, and has to take note of
+# their ends, as this shell does. libvirt waits for a killed guest until somebody has.
+env --ignore-environment HOME=/root LANG=C.UTF-8 "TERM=${TERM:-dumb}" "${proxies[@]}" \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     VIRTBACKUP_VENV=/var/lib/virtbackup-venv "$@"
