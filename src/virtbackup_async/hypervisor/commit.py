@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
 
 POLL_INTERVAL_S = 0.5
+EVENT_DELAY_S = 2
 STALL_TIMEOUT_S = 300
 PIVOT_RETRIES = 20
 
@@ -96,6 +97,10 @@ async def _wait_until_ready(
             _raise_if_over(watch, what)
             job = await hypervisor.call_running(what, domain, domain.blockJobInfo, dev, 0)
             if not job:
+                # How it ended is told by an event alone, which may be behind.
+                with anyio.move_on_after(EVENT_DELAY_S):
+                    while not (watch.ended or watch.domain_stopped):
+                        await watch.wait(EVENT_DELAY_S)
                 _raise_if_over(watch, what)
                 raise BlockJobError(f"{what}: the job vanished before it was ready")
             position = (job["cur"], job["end"])

@@ -1,5 +1,7 @@
 """The wait for a block job, with a libvirt that answers what the test wants."""
 
+import asyncio
+
 import anyio
 import libvirt
 import pytest
@@ -70,6 +72,7 @@ def block_job(status, dev="vda", uuid=UUID):
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     monkeypatch.setattr(commit_module, "POLL_INTERVAL_S", 0.001)
+    monkeypatch.setattr(commit_module, "EVENT_DELAY_S", 0.001)
 
 
 async def test_readiness_is_found_by_polling_alone():
@@ -83,6 +86,15 @@ async def test_readiness_is_found_by_the_event_alone():
     connection = Connection(block_job(libvirt.VIR_DOMAIN_BLOCK_JOB_READY))
     await commit_and_pivot(connection, domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot"]
+
+
+async def test_how_a_vanished_job_ended_is_told_by_an_event_that_is_behind(monkeypatch):
+    monkeypatch.setattr(commit_module, "EVENT_DELAY_S", 20)
+    failed = block_job(libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED)
+    loop = asyncio.get_running_loop()
+    connection = Connection(lambda events: loop.call_soon(failed, events))
+    with anyio.fail_after(10), pytest.raises(BlockJobError, match="the block job failed"):
+        await commit_and_pivot(connection, ScriptedDomain(None), "vda", before_pivot)
 
 
 async def test_events_of_other_disks_and_domains_are_not_taken():
