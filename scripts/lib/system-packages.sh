@@ -35,7 +35,7 @@ missing() { # what is not here, one a line; nothing when all is
 
 python_headers() { # of the Python that scripts/lib/venv.sh picks: libvirt-python is compiled
     local python
-    python=$("$(dirname "${BASH_SOURCE[0]}")/venv.sh" --python) || return 1
+    python=$("$(dirname "${BASH_SOURCE[0]}")/venv.sh" --python 2>/dev/null) || return 1
     "$python" - 2>/dev/null <<'PYTHON'
 import ensurepip, pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())

@@ -30,6 +30,8 @@ from lab.process import LabError, run
 _HERE = Path(__file__).parent
 _RECIPE = ("guest.py", "ingredients.py", "modules.py", "guest_init.sh", "guest_shutdown.sh")
 
+_failures: list[LabError] = []
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -48,9 +50,21 @@ def cache_root() -> Path:
 def build() -> Guest:
     """Return the guest, built if this machine has not built it before (a few seconds).
 
+    What failed once fails at once in the same process: each try fetches packages.
+
     Raises:
         LabError: a package or a tool is missing.
     """
+    for failure in _failures:
+        raise failure
+    try:
+        return _built()
+    except LabError as error:
+        _failures.append(error)
+        raise
+
+
+def _built() -> Guest:
     root = cache_root()
     place = root / f"guest-{_key()}"
     if not place.exists():
