@@ -30,6 +30,7 @@ from virtbackup_async.processes import Ended, run_program
 _log = logging.getLogger(__name__)
 
 KEEP_BYTES = 64 * 1024
+_SHOWN = 200
 Result = BackupDone | BackupFailed
 
 
@@ -120,7 +121,8 @@ class OpenHooks:
         except OSError as error:
             return self._failed(name, circle, f"{what}: cannot run {argv[0]}: {error.strerror}")
         if ended.returncode != 0:
-            return self._failed(name, circle, f"{what} exited with {ended.returncode}")
+            why = f": {ended.last_words:.{_SHOWN}}" if ended.stderr.strip() else ""
+            return self._failed(name, circle, f"{what} exited with {ended.returncode}{why}")
         return None
 
     def _failed(self, name: str, circle: _Circle, message: str) -> str:

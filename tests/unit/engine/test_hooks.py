@@ -161,6 +161,16 @@ async def test_after_runs_when_the_run_is_cancelled(run, tmp_path):
     assert (tmp_path / "order").read_text() == "after-main\nafter-\n"
 
 
+async def test_a_failure_is_told_in_the_words_of_the_hook(run):
+    say = "echo first >&2; echo the backup disk is not mounted >&2; exit 4"
+    events, _ = await run({"before": say})
+    said = "hook before of group main exited with 4: the backup disk is not mounted"
+    assert [event.error for event in events if event.kind == "hook_failed"] == [said]
+    _, last = await run({"after": "echo to stdout; exit 4"})
+    assert "hook after of group main exited with 4" in last.error
+    assert "to stdout" not in last.error
+
+
 async def test_output_goes_to_the_log(run, caplog):
     caplog.set_level("INFO")
     await run({"before": "echo to stdout; echo to stderr >&2"})
