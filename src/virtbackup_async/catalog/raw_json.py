@@ -64,10 +64,9 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
         DefinitionError: it is not JSON, not of that shape, or of a newer version.
     """
     if not data:
-        raise DefinitionError(
-            f"{path}: is empty",
-            hint="See that the domain is on its own image, then remove the file.",
-        )
+        hint = "See that the domain is on its own image, then remove the file."
+        is_pending = path.name.endswith(".pending")
+        raise DefinitionError(f"{path}: is empty", hint=hint if is_pending else None)
     try:
         return msgspec.convert(upgrade(_OBJECT.decode(data)), wire)
     except DefinitionError as error:

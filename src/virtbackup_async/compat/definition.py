@@ -12,6 +12,9 @@ from virtbackup_async.compat import steps
 from virtbackup_async.compat.steps import Raw, Step
 
 _ARCHIVE_SUFFIX = re.compile(r"\.tar(\.[a-z0-9]+)?$")
+_NUMBER = re.compile(r"-?[0-9]{1,15}")
+SHUT_OFF = -1
+"""What libvirt gives for the id of a domain that does not run."""
 _OLD_KEYS = frozenset({"compression", "compression_lvl", "tar"})
 
 
@@ -21,7 +24,21 @@ def upgrade(raw: Raw) -> Raw:
     Raises:
         DefinitionError: its version cannot be read.
     """
-    return steps.upgrade(raw, (TO_0_4, Step((1, 0, 0), dict)))
+    return steps.upgrade(_with_numbers(raw), (TO_0_4, Step((1, 0, 0), dict)))
+
+
+def _with_numbers(raw: Raw) -> Raw:
+    """Take numbers in quotes for numbers, and do without an id that is none.
+
+    libvirt's id of the domain meant something only while the backup ran: it hides no backup.
+    """
+    known = dict(raw)
+    for key in ("domain_id", "date"):
+        if isinstance(text := raw.get(key), str) and _NUMBER.fullmatch(text):
+            known[key] = int(text)
+    if type(known.get("domain_id")) is not int:
+        known["domain_id"] = SHUT_OFF
+    return known
 
 
 def _to_0_4(raw: Raw) -> Raw:

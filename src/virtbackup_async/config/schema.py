@@ -147,3 +147,8 @@ class Config:
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()
     distrust: Distrust | None = None
+
+    @property
+    def groups_without_autostart(self) -> tuple[str, ...]:
+        """The groups that do not say whether a run without names is for them."""
+        return tuple(name for name, group in self.groups.items() if not group.autostart_given)

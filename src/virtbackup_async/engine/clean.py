@@ -24,6 +24,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.removal import backup_paths, occupied_bytes, remove_backup
 from virtbackup_async.engine.retention import Verdict
 from virtbackup_async.engine.sweeping import sweep_target
+from virtbackup_async.engine.unclaimed import unclaimed_backups
 from virtbackup_async.errors import (
     CorruptError,
     DefinitionError,
@@ -72,7 +73,11 @@ async def run_clean(
     failures: list[StorageError | CorruptError] = []
     for target in await to_thread.run_sync(clean_targets, config, request.group_names):
         try:
-            await _clean_target(cleaning, target)
+            scan = await target.catalog.scan()
+            left = await to_thread.run_sync(unclaimed_backups, config, target.catalog.target, scan)
+            if left is not None:
+                emit(left)
+            await _clean_target(cleaning, target, scan)
         except (StorageError, CorruptError) as error:
             failures.append(error)
     for failure in failures[1:]:
@@ -81,8 +86,7 @@ async def run_clean(
         raise failures[0]
 
 
-async def _clean_target(cleaning: Cleaning, target: CleanTarget) -> None:
-    scan = await target.catalog.scan()
+async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
     await clean_debris(cleaning, target, scan)
     if cleaning.request.broken:
         await _undo_all(cleaning, target, scan)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
-from virtbackup_async.engine.plan import select_groups, target_of
+from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.engine.removal import backup_paths
 from virtbackup_async.engine.retention import Verdict, judge
 from virtbackup_async.errors import DefinitionError
@@ -49,8 +49,7 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
         NotFoundError: a named group does not exist.
         ConfigError: it has no target.
     """
-    groups = select_groups(config, group_names)
-    groups = groups or [group for group in config.groups.values() if group.target]
+    groups = groups_with_target(config, group_names)
     by_target: dict[Path, list[Group]] = {}
     for group in groups:
         by_target.setdefault(target_of(group).resolve(), []).append(group)

@@ -20,7 +20,7 @@ from msgspec import Struct
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Definition
 
-CLOCK_SLACK_S: Final = 300
+CLOCK_SLACK_S: Final = 60
 """How far in the future a backup may be dated before somebody is told."""
 
 _STAMP = "%Y%m%d-%H%M%S"

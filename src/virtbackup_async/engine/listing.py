@@ -1,18 +1,36 @@
 """What backups there are: ``list``, and the start of what works on all backups of groups."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async.catalog import definition_file
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.patterns import HostPattern, PatternError, any_includes, parse_pattern
+from virtbackup_async.config.patterns import (
+    HostPattern,
+    PatternError,
+    PatternKind,
+    any_includes,
+    parse_pattern,
+)
 from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.dates import local_time, time_of
-from virtbackup_async.engine.plan import select_groups, target_of
-from virtbackup_async.errors import ConfigError, StorageError
-from virtbackup_async.events import ListedBackup
+from virtbackup_async.engine.plan import groups_with_target, target_of
+from virtbackup_async.engine.unclaimed import unclaimed_backups
+from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
+from virtbackup_async.events import (
+    BrokenBackup,
+    Emit,
+    Event,
+    ListedBackup,
+    ListedDomain,
+    TargetUnreadable,
+    Warned,
+)
 
 
 class GroupListing(Struct, frozen=True):
@@ -21,12 +39,32 @@ class GroupListing(Struct, frozen=True):
     Attributes:
         backups_by_domain: sorted by domain, each domain's backups oldest first; domains without
             any are there only where known domains were asked for.
-        problems: lines about files of the group's domains that are no backup, and should be.
+        broken: what should be a backup of the group's domains, and cannot be read.
+        problems: lines about other files and directories that cannot be read.
+        error: why the target cannot be read; then there is nothing else.
+        target: the group's.
+        scan: all that it holds.
     """
 
     group: str
     backups_by_domain: dict[str, tuple[ListedBackup, ...]]
+    broken: tuple[BrokenBackup, ...] = ()
     problems: tuple[str, ...] = ()
+    error: StorageError | None = None
+    target: Path = Path()
+    scan: Scan | None = None
+
+    def events(self) -> Iterator[Event]:
+        """Say it; a target that cannot be read says nothing of any domain."""
+        for problem in self.problems:
+            yield Warned(problem)
+        for domain, backups in self.backups_by_domain.items():
+            yield from backups
+            if not backups and not any(broken.domain == domain for broken in self.broken):
+                yield ListedDomain(self.group, domain)
+        yield from self.broken
+        if self.error is not None:
+            yield TargetUnreadable(self.group, str(self.target), str(self.error))
 
 
 async def list_backups(
@@ -46,11 +84,47 @@ async def list_backups(
         known_domains: all domains of the hypervisor, to show those without a backup too.
 
     Raises:
-        NotFoundError: a named group does not exist.
-        ConfigError: a named group has no target, or one of ``domain_names`` is no pattern.
+        NotFoundError: a named group does not exist,
+            or nobody knows one of ``domain_names``.
+        ConfigError: a named group has no target, or no group has, or one of ``domain_names`` is
+            no pattern.
     """
-    chosen = await choose_backups(config, group_names, domain_names)
-    return [_listing(backups, known_domains or ()) for backups in chosen]
+    known = tuple(known_domains or ())
+    chosen = await choose_backups(config, group_names, domain_names, known_domains=known)
+    # A domain that was asked for is shown also where there is nothing to show of it.
+    asked = tuple(p.value for p in map(_pattern, domain_names) if p.kind is PatternKind.NAME)
+    return [_listing(backups, (*known, *asked)) for backups in chosen]
+
+
+async def show_backups(
+    config: Config,
+    group_names: Sequence[str],
+    domain_names: Sequence[str],
+    emit: Emit,
+    *,
+    known_domains: Sequence[str] | None,
+) -> None:
+    """Say what :func:`list_backups` returns, and then what of it could not be seen.
+
+    Raises:
+        StorageError: a target cannot be read.
+        CorruptError: of some domain there are broken backups alone.
+    """
+    listings = await list_backups(config, group_names, domain_names, known_domains=known_domains)
+    for listing in listings:
+        for event in listing.events():
+            emit(event)
+    # Who asks for some domains is not told of others.
+    scans = {} if domain_names else {one.target: one.scan for one in listings if one.scan}
+    for target, scan in scans.items():
+        left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
+        if left is not None:
+            emit(left)
+    refuse_what_was_not_seen(
+        (listing.error for listing in listings),
+        (broken for listing in listings for broken in listing.broken),
+        {domain for one in listings for domain, found in one.backups_by_domain.items() if found},
+    )
 
 
 class GroupBackups(Struct, frozen=True):
@@ -75,12 +149,15 @@ class GroupBackups(Struct, frozen=True):
 
 
 async def choose_backups(
-    config: Config, group_names: Sequence[str], domain_names: Sequence[str]
+    config: Config,
+    group_names: Sequence[str],
+    domain_names: Sequence[str],
+    *,
+    known_domains: Sequence[str] = (),
 ) -> list[GroupBackups]:
     """Return the backups of groups; arguments and errors are those of :func:`list_backups`."""
     patterns = tuple(map(_pattern, domain_names))
-    groups = select_groups(config, group_names)
-    groups = groups or [group for group in config.groups.values() if group.target]
+    groups = groups_with_target(config, group_names)
     scans: dict[Path, Scan | StorageError] = {}
     chosen = []
     for group in groups:
@@ -89,7 +166,35 @@ async def choose_backups(
             scans[target] = await _scan(target)
         shown = _Shown(group, groups, patterns)
         chosen.append(_group_backups(shown, target, scans[target]))
+    _refuse_unknown(patterns, groups, chosen, known_domains)
     return chosen
+
+
+def _refuse_unknown(
+    patterns: Iterable[HostPattern],
+    groups: Iterable[Group],
+    chosen: Sequence[GroupBackups],
+    known_domains: Iterable[str],
+) -> None:
+    """Raise NotFoundError for a pattern that means no domain; a typo must not look like no backup.
+
+    Where a target cannot be read, it cannot be told.
+    """
+    if any(one.scan is None for one in chosen):
+        return
+    known = {name for group in groups for name in _named_hosts(group)} | set(known_domains)
+    for scan in (one.scan for one in chosen if one.scan is not None):
+        known |= {found.definition.domain_name for found in scan.complete}
+        known |= {problem.domain_directory for problem in scan.problems}
+    for pattern in patterns:
+        if not pattern.excludes and not any(map(pattern.matches, known)):
+            meant = did_you_mean(pattern.value, known)
+            raise NotFoundError(f"no backup of {pattern.text}, and no group names it{meant}")
+
+
+def _named_hosts(group: Group) -> Iterator[str]:
+    patterns = [entry.pattern for entry in group.hosts]
+    return (p.value for p in patterns if p.kind is PatternKind.NAME and not p.excludes)
 
 
 class _Shown(Struct, frozen=True):
@@ -139,18 +244,62 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
     )
 
 
+def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
+    """Return what should be backups of a group and cannot be read."""
+    return tuple(
+        BrokenBackup(
+            chosen.group,
+            problem.domain_directory,
+            problem.path.stem,
+            str(problem.path),
+            problem.message.removeprefix(f"{problem.path}: "),
+        )
+        for problem in chosen.problems
+        if problem.path.name.endswith(definition_file.SUFFIX)
+    )
+
+
+def refuse_what_was_not_seen(
+    errors: Iterable[StorageError | None], broken: Iterable[BrokenBackup], whole: Container[str]
+) -> None:
+    """End a command that has shown all it saw, and has not seen what it was asked for.
+
+    Args:
+        errors: of the targets.
+        broken: what was shown as such.
+        whole: the domains of which it has shown a backup.
+
+    Raises:
+        StorageError: a target cannot be read.
+        CorruptError: of some domain there are broken backups alone.
+    """
+    for error in errors:
+        if error is not None:
+            raise error
+    lost = dict.fromkeys(one.domain for one in broken if one.domain not in whole)
+    if lost:
+        raise CorruptError(f"no backup can be read of {', '.join(lost)}, all are broken")
+
+
 def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing:
+    if chosen.error is not None:
+        return GroupListing(chosen.group, {}, error=chosen.error, target=chosen.target)
     backups: dict[str, list[ListedBackup]] = {
         domain: [] for domain in known_domains if chosen.shows(domain)
     }
     for found in chosen.backups:
         listed = _listed(chosen.group, found)
         backups.setdefault(listed.domain, []).append(listed)
-    problems = (str(chosen.error),) if chosen.error else ()
+    broken = broken_backups(chosen)
+    as_broken = {one.definition for one in broken}
+    others = (one.message for one in chosen.problems if str(one.path) not in as_broken)
     return GroupListing(
         chosen.group,
         {domain: tuple(backups[domain]) for domain in sorted(backups)},
-        (*problems, *(problem.message for problem in chosen.problems)),
+        broken,
+        tuple(others),
+        target=chosen.target,
+        scan=chosen.scan,
     )
 
 

@@ -48,6 +48,17 @@ class Plan(Struct, frozen=True):
     missing: tuple[PlannedMissing, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be backed up, and nothing is missed either."""
+        return not self.backups and not self.missing
+
+    @property
+    def emptiness(self) -> str:
+        """Why nothing is to be backed up."""
+        reasons = "; ".join(self.warnings) or "the configuration has no groups"
+        return f"nothing was backed up: {reasons}"
+
 
 def plan_backups(config: Config, group_names: Sequence[str], domain_names: Sequence[str]) -> Plan:
     """Return the work of a run.
@@ -87,6 +98,24 @@ def select_groups(config: Config, group_names: Iterable[str]) -> list[Group]:
     return [find_group(config, name) for name in dict.fromkeys(group_names)]
 
 
+def groups_with_target(config: Config, group_names: Iterable[str]) -> list[Group]:
+    """Return the groups of these names, or without a name all that have a target.
+
+    Raises:
+        NotFoundError: there is no such group.
+        ConfigError: no group has a target, so there is nothing to look at.
+    """
+    groups = select_groups(config, group_names)
+    groups = groups or [group for group in config.groups.values() if group.target]
+    if not groups:
+        what = "no group of it has a target" if config.groups else "it has no groups"
+        raise ConfigError(
+            f"{config.path}: {what}",
+            hint="Write target: and a directory in a group, or in default.",
+        )
+    return groups
+
+
 def find_group(config: Config, name: str) -> Group:
     """Return the group of that name.
 
@@ -115,7 +144,7 @@ def target_of(group: Group) -> Path:
 
 
 def _autostarted(config: Config, warnings: list[str]) -> list[Group]:
-    silent = [group.name for group in config.groups.values() if not group.autostart_given]
+    silent = config.groups_without_autostart
     if silent:
         warnings.append(
             f"passed over without an autostart key: {', '.join(silent)}; virt-backup 0.5.6 would "

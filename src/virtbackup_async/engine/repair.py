@@ -25,7 +25,7 @@ from virtbackup_async.engine.chunk_check import open_check
 from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets
 from virtbackup_async.engine.verdicts import Chosen, Verdicts
 from virtbackup_async.engine.verify_repository import verify_opened
-from virtbackup_async.errors import CorruptError, VirtBackupError
+from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
 from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.layout import Repository
@@ -51,7 +51,7 @@ async def run_repair(
         quick: take for good what is there, without reading it.
 
     Raises:
-        NotFoundError: a named group does not exist.
+        NotFoundError: a named group does not exist, or there is no repository.
         LockHeldError: a sweep or another repair is under way.
         CorruptError: something cannot be mended, and nothing may be done before somebody decided.
         StorageError: a target cannot be read or written. The others were repaired all the same.
@@ -59,15 +59,19 @@ async def run_repair(
     targets = await to_thread.run_sync(clean_targets, config, group_names)
     emit(RunStarted("repair", ()))
     failures: list[VirtBackupError] = []
+    found = False
     for target in targets:
         try:
-            await _Repair(target, Verdicts(now, quick, emit)).run()
+            found |= await _Repair(target, Verdicts(now, quick, emit)).run()
         except VirtBackupError as error:
             failures.append(error)
     for failure in failures[1:]:
         emit(Warned(str(failure)))
     if failures:
         raise failures[0]
+    if not found:
+        where = ", ".join(str(target.catalog.target) for target in targets)
+        raise NotFoundError(f"there is no repository to repair: {where}")
 
 
 class _Repair:
@@ -79,12 +83,16 @@ class _Repair:
         self._verdicts = verdicts
         self._emit = verdicts.emit
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """Repair it; tell whether there was something to repair."""
         repository = await to_thread.run_sync(mend_repository, self._path)
         if repository is None:
-            return
+            # Nothing is there, or the target itself is not.
+            await self._target.catalog.scan()
+            return False
         async with _open_lease(repository):
             await self._mend(repository)
+        return True
 
     async def _mend(self, repository: Repository) -> None:
         await to_thread.run_sync(drop_damaged_note, repository)

@@ -110,7 +110,8 @@ def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> Restor
 
     Raises:
         NotFoundError: a wanted disk is not in the backup.
-        DefinitionError: a file's name in the definition is no plain name, or comes twice.
+        DefinitionError: a file's name in the definition is no plain name, or comes twice, or it
+            has no disks: nothing must not pass for a backup.
     """
     for dev in wanted:
         if dev not in definition.disks:
@@ -118,6 +119,8 @@ def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> Restor
             raise NotFoundError(
                 f"no disk {dev} in backup {definition.name}", hint=f"Its disks are: {has}."
             )
+    if not definition.disks:
+        raise DefinitionError(f"backup {definition.name} holds no disk")
     xml_name = path_component(definition.domain_name, COMPONENT_MAX_BYTES - 4) + ".xml"
     taken = {xml_name}
     sources = {} if definition.records else _sources(definition)

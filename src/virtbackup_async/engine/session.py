@@ -19,7 +19,12 @@ from virtbackup_async.engine.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.lacking import missing_since_last
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
 from virtbackup_async.engine.ports import HypervisorPort
-from virtbackup_async.errors import DomainNotFoundError, RollbackError, VirtBackupError
+from virtbackup_async.errors import (
+    BackupsFailedError,
+    DomainNotFoundError,
+    RollbackError,
+    VirtBackupError,
+)
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -32,16 +37,19 @@ from virtbackup_async.events import (
 from virtbackup_async.images.background import open_background
 from virtbackup_async.packagers.registry import load_ahead
 
+ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
+
 _log = logging.getLogger(__name__)
 
 
-async def run_backup(
+async def run_backup(  # noqa: PLR0913 -- what a run may be told
     config: Config,
     group_names: Sequence[str],
     hypervisor: HypervisorPort,
     emit: Emit,
     *,
     wait_s: float = 0,
+    allow_empty: bool = False,
 ) -> None:
     """Back up the domains of the named groups, or of all with ``autostart``.
 
@@ -49,6 +57,8 @@ async def run_backup(
     by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
 
     Raises:
+        BackupsFailedError: nothing was to be backed up, and that is not allowed. A line that was
+            lost in an edit of the configuration must not look like a good night for ever.
         NotFoundError: a named group is not in the configuration.
         HypervisorError: the domains cannot be listed.
     """
@@ -65,11 +75,16 @@ async def run_backup(
         # Meanwhile libvirt is asked for much, and waited for.
         loading.start_soon(to_thread.run_sync, load_ahead, types, name="load packagers")
         for missing in plan.missing:
-            error = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
-            failed = BackupFailed(missing.group, missing.pattern, str(error), error.exit_code)
+            unknown = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
+            failed = BackupFailed(missing.group, missing.pattern, str(unknown), unknown.exit_code)
             hooks.note([missing.group], failed)
             emit(failed)
         await _back_up_all(environment, hooks, by_domain, anyio.CapacityLimiter(config.threads))
+        if plan.is_empty and not allow_empty:
+            error = BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
+            # So that ``on_failure`` is called: of no domain, for none was found.
+            hooks.note((), BackupFailed("", "", error.message, error.exit_code))
+            raise error
 
 
 async def _back_up_all(

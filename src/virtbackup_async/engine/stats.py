@@ -12,7 +12,13 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.dates import local_time
 from virtbackup_async.engine.freed import freed_by_each
-from virtbackup_async.engine.listing import GroupBackups, choose_backups
+from virtbackup_async.engine.listing import (
+    GroupBackups,
+    broken_backups,
+    choose_backups,
+    refuse_what_was_not_seen,
+)
+from virtbackup_async.engine.unclaimed import unclaimed_backups
 from virtbackup_async.events import (
     BackupStats,
     DayStats,
@@ -21,6 +27,7 @@ from virtbackup_async.events import (
     Event,
     GroupStats,
     RepositoryStats,
+    TargetUnreadable,
     Warned,
 )
 from virtbackup_async.repository.chunks import CHUNK_BYTES
@@ -52,8 +59,8 @@ async def run_stats(
     Raises:
         NotFoundError: a named group does not exist.
         ConfigError: a named group has no target.
-        CorruptError: a repository is damaged.
-        StorageError: a repository cannot be read.
+        CorruptError: a repository is damaged, or of some domain there are broken backups alone.
+        StorageError: a target or a repository cannot be read; the others are told all the same.
     """
     scans: dict[Path, Scan] = {}
     groups = await choose_backups(config, group_names, ())
@@ -68,12 +75,21 @@ async def run_stats(
         measured = await to_thread.run_sync(_measure, target)
         if measured is not None:
             emit(_of_repository(target, scan, measured))
+        left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
+        if left is not None:
+            emit(left)
+    refuse_what_was_not_seen(
+        (chosen.error for chosen in groups),
+        (broken for chosen in groups for broken in broken_backups(chosen)),
+        {found.definition.domain_name for chosen in groups for found in chosen.backups},
+    )
 
 
 def _of_group(chosen: GroupBackups) -> Iterator[Event]:
     if chosen.error is not None:
-        yield Warned(str(chosen.error))
+        yield TargetUnreadable(chosen.group, str(chosen.target), str(chosen.error))
         return
+    yield from broken_backups(chosen)
     by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
     for domain, sums in by_domain.items():
         yield DomainStats(chosen.group, domain, **asdict(sums))

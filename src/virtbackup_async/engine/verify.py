@@ -25,7 +25,7 @@ from virtbackup_async.engine.quick_look import look_at_package
 from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.verdicts import Chosen, Verdicts, joined
-from virtbackup_async.errors import CorruptError, VirtBackupError
+from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, Event, RunStarted, VerifyFailed, VerifyStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
@@ -60,7 +60,8 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
     """Verify backups; a ``VerifyDone`` or a ``VerifyFailed`` for each of them.
 
     Raises:
-        NotFoundError: a named group does not exist.
+        NotFoundError: a named group does not exist, nobody knows a named domain, or there is no
+            backup at all.
         ConfigError: an age, a date, the sample or a pattern cannot be understood.
         StorageError: a target cannot be read; the others are verified all the same.
     """
@@ -89,6 +90,8 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
             tasks.start_soon(verify, work, name=f"verify {domain}")
     for error in {id(group.error): group.error for group in groups if group.error}.values():
         raise error
+    if not any(group.backups or group.problems for group in groups):
+        raise NotFoundError("there is no backup to verify", hint="Make one: virtbackup backup.")
 
 
 async def _verify_repository(target: Path, backups: list[Chosen], verdicts: Verdicts) -> None:
@@ -188,13 +191,28 @@ class _Reader(Struct, frozen=True):
         if self.verdicts.quick:
             data_bytes = await look_at_package(chosen.found)
         else:
-            data_bytes = await self._read_all(chosen, plan)
+            data_bytes = await self._look_and_read(chosen, plan)
         await self.verdicts.good(
             chosen,
             digests=plan.is_verifiable,
             data_bytes=data_bytes,
             duration_s=current_time() - began_s,
         )
+
+    async def _look_and_read(self, chosen: Chosen, plan: RestorePlan) -> int:
+        """Find what ``--quick`` finds, and read all: a package that was altered is not good.
+
+        A verdict that changes with the way of looking would be none, be all data there or not.
+        """
+        altered: list[VirtBackupError] = []
+        try:
+            await look_at_package(chosen.found)
+        except VirtBackupError as error:
+            altered.append(error)
+        data_bytes = await self._read_all(chosen, plan)
+        if altered:
+            raise altered[0]
+        return data_bytes
 
     async def _read_all(self, chosen: Chosen, plan: RestorePlan) -> int:
         """Read every disk, the others also when one is damaged; what is wrong with all of them."""

@@ -31,9 +31,12 @@ from virtbackup_async.events.finding import (
     Level,
 )
 from virtbackup_async.events.listing import (
+    BrokenBackup,
     ListedBackup,
     ListedDomain,
     PinChanged,
+    TargetUnreadable,
+    UnclaimedBackups,
 )
 from virtbackup_async.events.restore import (
     DiskExported,
@@ -71,6 +74,7 @@ __all__ = [
     "BackupRemoved",
     "BackupStarted",
     "BackupStats",
+    "BrokenBackup",
     "CleanVerdict",
     "DayStats",
     "DiskDamaged",
@@ -105,6 +109,8 @@ __all__ = [
     "RestoreStarted",
     "RunStarted",
     "Summary",
+    "TargetUnreadable",
+    "UnclaimedBackups",
     "VerifyDone",
     "VerifyFailed",
     "VerifyStarted",
@@ -135,6 +141,9 @@ Event = (
     | RepositoryRepaired
     | ListedBackup
     | ListedDomain
+    | BrokenBackup
+    | TargetUnreadable
+    | UnclaimedBackups
     | DomainStats
     | GroupStats
     | DayStats

@@ -34,6 +34,35 @@ class ListedDomain(Struct, frozen=True):
     domain: str
 
 
+class BrokenBackup(Struct, frozen=True):
+    """What should be a backup and cannot be read: its definition is damaged, or data is missing."""
+
+    kind: ClassVar[str] = "broken_backup"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    error: str
+
+
+class TargetUnreadable(Struct, frozen=True):
+    """A group's target cannot be read: which backups it holds is not known."""
+
+    kind: ClassVar[str] = "target_unreadable"
+    group: str
+    target: str
+    error: str
+
+
+class UnclaimedBackups(Struct, frozen=True):
+    """A target holds backups of domains that no group means: no command looks after them."""
+
+    kind: ClassVar[str] = "unclaimed_backups"
+    target: str
+    domains: tuple[str, ...]
+    backups: int
+
+
 class PinChanged(Struct, frozen=True):
     """A backup is pinned now, so that `clean` never removes it, or is not any more."""
 

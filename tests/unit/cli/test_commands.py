@@ -51,7 +51,10 @@ def test_list_shows_what_is_there(command, name):
 def test_list_options_of_virt_backup(command):
     assert command("ls", "-s", "main").stdout == "main: 1 domain, 1 backup\n"
     assert f"{DEFINITION['name']}.json" in command("list", "--dom", "web").stdout
-    assert command("list", "-D", "db").stdout == "no backups\n"
+    assert command("list", "-D", "db").stdout == "main: 1 domain, 0 backups\n  db: 0 backups\n"
+    unknown = command("list", "-D", "wep")
+    assert (unknown.returncode, unknown.stdout) == (12, "")
+    assert "did you mean 'web'" in unknown.stderr
 
 
 def test_list_json_is_an_object_a_backup_and_the_summary(command):

@@ -11,12 +11,12 @@ import yaml
 from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).resolve().parents[3]
-OLD = "# old\ngroups:\n  a:\n    target: /x\n    compression: gz  # small\n"
+OLD = "# old\ngroups:\n  a:\n    autostart: true\n    target: /x\n    compression: gz  # small\n"
 NEW = (
-    "# old\ngroups:\n  a:\n    target: /x\n    packager: tar    # small\n"
+    "# old\ngroups:\n  a:\n    autostart: true\n    target: /x\n    packager: tar    # small\n"
     "    packager_opts:\n      compression: gz\n"
 )
-WRONG = "threads: many\nthread: 1\ngroups: {a: {hourly: x}}\n"
+WRONG = "threads: many\nthread: 1\ngroups: {a: {hourly: x, autostart: true}}\n"
 
 
 @pytest.fixture
@@ -41,9 +41,20 @@ def findings(output):
 
 
 def test_check_says_that_all_is_well(command):
-    ended = command("check", text="groups: {a: {target: /x}}")
+    ended = command("check", text="groups: {a: {target: /x, autostart: false}}")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.split()[:2] == ["ok", str(command.path)]
+
+
+def test_check_tells_of_groups_that_no_run_starts_by_itself(command):
+    """virt-backup 0.5.6 backed them up; a file of its must not be green and do nothing."""
+    ended = command(
+        "check", "--json", text="groups:\n  a: {target: /x, autostart: no}\n  b: {target: /x}\n"
+    )
+    ((level, subject, message, _),) = findings(ended.stdout)
+    assert (ended.returncode, level, subject) == (0, "warning", f"{command.path}:3")
+    assert message.startswith("groups.b: has no autostart key")
+    assert command("check", "--strict", text="groups: {b: {target: /x}}").returncode == 2
 
 
 def test_check_lists_problems_first_each_with_its_place(command):
@@ -71,7 +82,7 @@ def test_check_json_is_a_finding_each(command):
     assert findings(ended.stdout) == [
         (
             "warning",
-            f"{command.path}:5",
+            f"{command.path}:6",
             "groups.a.compression: compression of an old version",
             "Write instead:\npackager: tar\npackager_opts:\n  compression: gz",
         )
@@ -97,7 +108,7 @@ def test_check_of_no_file(command):
 
 
 def test_check_quiet_says_nothing_of_what_is_well(command):
-    ended = command("check", "-q", text="groups: {a: {target: /x}}")
+    ended = command("check", "-q", text="groups: {a: {target: /x, autostart: false}}")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 

@@ -7,13 +7,17 @@ from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summ
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.listing import Listing
 from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render.stats import Stats
 from virtbackup_async.cli.render.verified import Verified
 from virtbackup_async.events import (
+    BrokenBackup,
     DiskDamaged,
     ListedDomain,
     RepositoryChecked,
     RepositoryDamaged,
     RestoreDone,
+    TargetUnreadable,
+    UnclaimedBackups,
     VerifyDone,
     VerifyFailed,
 )
@@ -221,3 +225,25 @@ def test_what_a_backup_lacks_is_in_its_line():
         "web: w: good, LACKS vda",
         "1 backup verified: 1 good, 1 LACK disks or state",
     ]
+
+
+def test_what_could_not_be_seen_stands_below_the_table():
+    broken = BrokenBackup("main", "web", "b", "/t/web/b.json", "data missing: vdb\x1b[2J")
+    events = (
+        listed("db", 1),
+        broken,
+        TargetUnreadable("far", "/mnt/far", "target /mnt/far is not a directory"),
+        UnclaimedBackups("/t", tuple(f"gone{number}" for number in range(10)), 12),
+    )
+    lines = report_of(Listing(), *events, width=120)
+    assert lines[0] == "main: 1 domain, 1 backup, 1 BROKEN"
+    assert lines[3:] == [
+        r"web  b  BROKEN: data missing: vdb\x1b[2J",
+        "far: TARGET NOT READABLE: target /mnt/far is not a directory",
+        (
+            "/t: no group means gone0, gone1, gone2, gone3, gone4, gone5, gone6, gone7 and 2 more: "
+            "12 backups left alone"
+        ),
+    ]
+    assert report_of(Listing(short=True), *events)[0] == "main: 1 domain, 1 backup, 1 BROKEN"
+    assert report_of(Stats(), *events)[-3:] == lines[3:]

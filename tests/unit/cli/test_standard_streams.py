@@ -27,7 +27,7 @@ COMMANDS = {
     ("export", "main", "web", "vda", "{place}/exported"): 0,
     ("list",): 0,
     ("pin", "main", "web"): 0,
-    ("repair",): 0,
+    ("repair",): 12,
     ("restore", "main", "web", "{place}/restored"): 0,
     ("stats",): 0,
     ("verify",): 0,

@@ -1,5 +1,6 @@
 """A definition that has its name is counted on: the data of its backup stays, whatever fails."""
 
+import contextlib
 import errno
 
 import pytest
@@ -12,6 +13,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.session import run_backup
 from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
 
 
@@ -53,6 +55,7 @@ async def test_a_definition_that_cannot_be_synced(config, tmp_path, packager, is
     scan = await Catalog(tmp_path / "target").scan()
     assert (len(scan.complete), scan.pending) == (0 if is_removable else 1, ())
     found = scan.complete
-    await run_verify(config(packager), VerifyRequest(), NOW, events.append)
+    with contextlib.nullcontext() if found else pytest.raises(NotFoundError, match="no backup"):
+        await run_verify(config(packager), VerifyRequest(), NOW, events.append)
     assert len([event for event in events if isinstance(event, VerifyDone)]) == len(found)
     assert not [event for event in events if isinstance(event, VerifyFailed)]

@@ -4,8 +4,15 @@ import pytest
 
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.chosen_backup import find_backup
-from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.engine.listing import list_backups, show_backups
+from virtbackup_async.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+    VirtBackupError,
+)
+from virtbackup_async.events import BrokenBackup, ListedDomain, UnclaimedBackups
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
 
@@ -85,35 +92,108 @@ async def test_sizes_count_backing_images(configure, put):
     assert (backup.size_bytes, backup.stored_bytes) == (20, 6)
 
 
-async def test_problem_is_told_by_the_group_of_its_domain(configure, put, tmp_path):
+async def shown(config, *domains, groups=(), known=None):
+    """What `list` says; the last is the error that it ends with, None if it ends well."""
+    events = []
+    try:
+        await show_backups(config, groups, domains, events.append, known_domains=known)
+    except VirtBackupError as error:
+        return [*events, type(error)]
+    return [*events, None]
+
+
+async def test_broken_backup_is_told_by_the_group_of_its_domain(configure, put, tmp_path):
     put("web")
-    bad = tmp_path / "t" / "web" / "bad.json"
-    bad.write_text("{")
+    broken = put("web", DATE + 60)
+    path = tmp_path / "t" / "web" / f"{broken}.json"
+    path.write_text("{")
+    (tmp_path / "t" / "web" / "x.json.pending").write_text("{")
     config = configure(a={"hosts": ["web"]}, b={"hosts": ["db"]})
     first, second = await list_backups(config, (), (), known_domains=None)
-    assert len(first.problems) == 1
-    assert str(bad) in first.problems[0]
-    assert second.problems == ()
+    (event,) = first.broken
+    assert (event.group, event.domain, event.backup) == ("a", "web", broken)
+    assert (event.definition, event.error) == (str(path), "input data was truncated")
+    assert "x.json.pending" in first.problems[0]
+    assert (second.broken, second.problems) == ((), ())
     assert len(first.backups_by_domain["web"]) == 1
 
 
-async def test_target_that_is_missing_hides_no_other(configure, put, tmp_path):
+async def test_missing_target_says_nothing_of_domains_and_hides_no_other(configure, put, tmp_path):
     put("web")
-    hosts = ["web"]
-    config = configure(a={"target": str(tmp_path / "gone"), "hosts": hosts}, b={"hosts": hosts})
-    first, second = await list_backups(config, (), (), known_domains=["web"])
-    assert first.backups_by_domain == {"web": ()}
-    assert "gone" in first.problems[0]
-    assert len(second.backups_by_domain["web"]) == 1
+    gone = str(tmp_path / "gone")
+    config = configure(a={"target": gone, "hosts": ["web"]}, b={"hosts": ["web"]})
+    unreadable, listed_backup, error = await shown(config, known=["web"])
+    assert (listed_backup.domain, listed_backup.group, error) == ("web", "b", StorageError)
+    assert (unreadable.group, unreadable.target) == ("a", gone)
+    assert not [event for event in await shown(config) if isinstance(event, ListedDomain)]
 
 
-async def test_group_without_a_target_is_passed_over_unless_named(configure, tmp_path):
-    config = configure(a={"hosts": ["web"]})
-    (tmp_path / "config.yml").write_text("groups: {a: {hosts: [web]}}")
+async def test_broken_backups_alone_are_not_no_backups(configure, put, tmp_path):
+    for seconds in range(50):
+        name = put("web", DATE + seconds)
+        (tmp_path / "t" / "web" / f"{name}.json").write_text("{")
+    put("db")
+    config = configure(a={"hosts": ["web", "db"]})
+    *events, error = await shown(config, known=["web", "db"])
+    assert error is CorruptError
+    assert sum(isinstance(event, BrokenBackup) for event in events) == 50
+    assert not [event for event in events if isinstance(event, ListedDomain)]
+    put("web", DATE + 100)
+    assert (await shown(config))[-1] is None, "one of its backups can be read"
+
+
+@pytest.mark.parametrize("domain_id", ["7", "", None, 7.5, True, "9" * 30])
+async def test_domain_id_that_is_no_number_hides_no_backup(configure, put, domain_id):
+    name = put("web", domain_id=3)
+    put_again = {"name": name, "disks": {"vda": f"{name}_vda.qcow2"}}
+    put("web", domain_id=domain_id, **put_again)
+    assert (await listed(configure(a={"hosts": ["web"]})))["a"]["web"] >= 1
+
+
+async def test_domain_that_nobody_knows_is_not_found(configure, put, tmp_path):
+    put("web")
+    put("retired")
+    config = configure(a={"hosts": ["web", "new"]}, b={"hosts": ["r:.*"]})
+    for name in ("wbe", "r:^x", "nobody"):
+        with pytest.raises(NotFoundError, match="no group names it"):
+            await listed(config, domains=["web", name])
+    with pytest.raises(NotFoundError, match="did you mean 'web'"):
+        await listed(config, domains=["weeb"])
+    assert await listed(config, domains=["retired"]) == {"a": {}, "b": {"retired": 1}}
+    assert await listed(config, domains=["new"]) == {"a": {"new": 0}, "b": {"new": 0}}
+    assert (await listed(config, domains=["libvirt"], known=["libvirt"]))["b"] == {"libvirt": 0}
+    broken = configure(c={"target": str(tmp_path / "gone"), "hosts": ["x"]})
+    assert (await shown(broken, "nobody"))[-1] is StorageError, "what is there is not known"
+
+
+async def test_backups_that_no_group_means_are_told(configure, put, tmp_path):
+    put("web")
+    for domain in ("gone", "gone2", "other"):
+        put(domain)
+    put("gone", DATE + 60)
+    config = configure(a={"hosts": ["web"]}, b={"hosts": ["other"]})
+    told = UnclaimedBackups(str(tmp_path / "t"), ("gone", "gone2"), 3)
+    for groups in ((), ("a",)):
+        assert (await shown(config, groups=groups))[-2:] == [told, None]
+    assert told not in await shown(config, "web")
+
+
+async def test_group_without_a_target_is_passed_over_unless_named(configure, put, tmp_path):
+    put("web")
+    (tmp_path / "config.yml").write_text(
+        f"groups: {{a: {{hosts: [web]}}, b: {{hosts: [web], target: {tmp_path}/t}}}}"
+    )
     config = load_config(tmp_path / "config.yml")
-    assert await listed(config) == {}
+    assert await listed(config) == {"b": {"web": 1}}
     with pytest.raises(ConfigError, match="no target"):
         await listed(config, ["a"])
+
+
+@pytest.mark.parametrize("text", ["groups: {a: {hosts: [web]}}", "groups: {}"])
+async def test_where_there_is_nothing_to_look_at_no_backups_are_not_the_answer(tmp_path, text):
+    (tmp_path / "config.yml").write_text(text)
+    with pytest.raises(ConfigError, match="no group"):
+        await listed(load_config(tmp_path / "config.yml"))
 
 
 async def test_unknown_group_is_not_found(configure):

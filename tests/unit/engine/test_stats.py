@@ -10,14 +10,15 @@ from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
 from virtbackup_async.catalog import definition_file
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.stats import run_stats
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.events import (
     BackupStats,
     DayStats,
     DomainStats,
     GroupStats,
     RepositoryStats,
-    Warned,
+    TargetUnreadable,
+    UnclaimedBackups,
 )
 from virtbackup_async.model.backup import Packager
 
@@ -38,10 +39,10 @@ def make(tmp_path, target):
     return make
 
 
-async def said(tmp_path, *, each_backup=False, **groups):
+async def said(tmp_path, events=None, *, each_backup=False, **groups):
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump({"groups": groups}))
-    events = []
+    events = [] if events is None else events
     await run_stats(load_config(path), list(groups), events.append, each_backup=each_backup)
     return events
 
@@ -69,6 +70,7 @@ async def test_domains_groups_and_days_are_summed_up(tmp_path, target, make):
         GroupStats("main", 2, 3, **three),
         DayStats("main", day(DATE), 2, **two),
         DayStats("main", day(DATE + DAY_S), 1, **one),
+        UnclaimedBackups(str(target), ("other",), 1),
     ]
 
 
@@ -111,8 +113,11 @@ async def test_of_each_backup_it_is_told_what_would_be_free_without_it(tmp_path,
 async def test_a_target_that_cannot_be_read_does_not_hide_the_others(tmp_path, target, make):
     await make("directory")
     gone = {"target": str(tmp_path / "gone"), "hosts": ["web"]}
-    events = await said(tmp_path, a=gone, b={"target": str(target), "hosts": ["web"]})
-    assert isinstance(events[0], Warned)
+    events = []
+    with pytest.raises(StorageError, match="gone"):
+        await said(tmp_path, events, a=gone, b={"target": str(target), "hosts": ["web"]})
+    assert isinstance(events[0], TargetUnreadable)
+    assert (events[0].group, events[0].target) == ("a", str(tmp_path / "gone"))
     assert [event.group for event in of(events, GroupStats)] == ["b"]
 
 

@@ -1,6 +1,7 @@
 """engine/verify.py with real packages: every damage is found, and kept where list shows it."""
 
 import json
+import os
 from datetime import datetime
 
 import pytest
@@ -228,3 +229,41 @@ async def test_symlink_in_the_place_of_a_package_is_damage(site):
     stored.package.symlink_to(site.root / "image.raw")
     assert await site.verify() == []
     assert site.of(VerifyFailed)[0].exit_code == 13
+
+
+@pytest.mark.parametrize("packager", [Packager("zstd"), Packager("tar", {"compression": "gz"})])
+async def test_verdict_does_not_change_with_the_way_of_looking(site, packager):
+    """What stands behind the last byte of data is cut off: all of it can still be read."""
+    stored = await site.store(packager)
+    size = stored.package.stat().st_size
+    os.truncate(stored.package, size - 4)
+    verdicts = [await site.verify(quick=quick) for quick in (True, False, True, False)]
+    assert all(verdict == verdicts[0] for verdict in verdicts)
+    if packager.type == "zstd":
+        assert verdicts[0] == [], "as long as was recorded is what --quick looks at"
+
+
+async def test_nothing_to_verify_is_not_all_is_good(site):
+    with pytest.raises(NotFoundError, match="no backup to verify"):
+        await site.verify()
+    stored = await site.store()
+    with pytest.raises(NotFoundError, match=r"no backup of wbe.*did you mean 'web'"):
+        await site.verify(domains=("wbe",))
+    assert await site.verify(newer_than="1d") == [], "none was chosen, as was asked for"
+    assert await site.verify() == [stored.name]
+
+
+async def test_backup_without_disks_is_none(site):
+    stored = await site.store()
+    raw = json.loads(stored.path.read_text())
+    stored.rewrite(json.dumps(raw | {"disks": {}, "images": {}}))
+    assert await site.verify() == []
+    assert "holds no disk" in site.of(VerifyFailed)[0].error
+
+
+async def test_verify_tells_what_a_backup_lacks(site):
+    stored = await site.store()
+    raw = json.loads(stored.path.read_text())
+    stored.rewrite(json.dumps(raw | {"skipped": {"vdb": "a block disk", "sda": "a cdrom"}}))
+    assert await site.verify() == [stored.name]
+    assert site.of(VerifyDone)[0].lacks == ("vdb",)

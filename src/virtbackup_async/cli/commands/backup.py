@@ -19,19 +19,27 @@ from virtbackup_async.hypervisor.connection import open_hypervisor
 
 @click.command("backup", cls=Command, epilog=EXIT_STATUSES)
 @click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@click.option(
+    "--allow-empty", is_flag=True, help="End with 0 also if there was nothing to back up."
+)
 @wait_option
 @shared_options
-def command(settings: Settings, groups: tuple[str, ...], *, wait_s: float) -> None:
+def command(
+    settings: Settings, groups: tuple[str, ...], *, allow_empty: bool, wait_s: float
+) -> None:
     """Back up the domains of groups.
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    job = configured(settings.config_path, partial(_back_up, groups, wait_s), told="backup")
+    work = partial(_back_up, groups, wait_s, allow_empty=allow_empty)
+    job = configured(settings.config_path, work, told="backup")
     run(settings, job, None if settings.quiet else reports.result)
 
 
-async def _back_up(groups: tuple[str, ...], wait_s: float, config: Config, emit: Emit) -> None:
+async def _back_up(
+    groups: tuple[str, ...], wait_s: float, config: Config, emit: Emit, *, allow_empty: bool
+) -> None:
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:
-        await run_backup(config, groups, hypervisor, emit, wait_s=wait_s)
+        await run_backup(config, groups, hypervisor, emit, wait_s=wait_s, allow_empty=allow_empty)

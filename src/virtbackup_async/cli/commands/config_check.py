@@ -17,6 +17,10 @@ from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Finding, Level
 
 CHECK = "configuration"
+AUTOSTART = (
+    "has no autostart key: `virtbackup backup` without its name passes over it, and virt-backup "
+    "0.5.6 would back it up: write autostart: true or false"
+)
 
 
 @click.command("check", cls=Command, epilog=EXIT_STATUSES)
@@ -44,12 +48,14 @@ async def _check(path: Path | None, emit: Emit, *, strict: bool) -> None:
 
 def _findings(path: Path) -> Iterator[Finding]:
     try:
-        _, problems = examine(path)
+        config, problems = examine(path)
     except ConfigError as error:
         # It cannot be read at all; the message begins with the file, and perhaps line and column.
         place, _, said = error.message.removeprefix(str(path)).partition(": ")
         yield Finding(Level.PROBLEM, CHECK, f"{path}{place}", said, error.hint)
         return
+    for name in config.groups_without_autostart:
+        problems.warn(("groups", name), AUTOSTART)
     yield from _of_level(Level.PROBLEM, problems.errors)
     yield from _of_level(Level.WARNING, problems.warnings)
 

@@ -1,6 +1,5 @@
 """``virtbackup list``: show the backups of groups."""
 
-from collections.abc import Iterator
 from functools import partial
 
 import click
@@ -12,8 +11,8 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import GroupListing, list_backups
-from virtbackup_async.events import Emit, Event, ListedDomain, Warned
+from virtbackup_async.engine.listing import show_backups
+from virtbackup_async.events import Emit
 
 
 @click.command("list", cls=Command, epilog=EXIT_STATUSES)
@@ -51,19 +50,7 @@ async def _list(
     groups: tuple[str, ...], domains: tuple[str, ...], config: Config, emit: Emit, *, show_all: bool
 ) -> None:
     known = await _known_domains(config) if show_all else None
-    for listing in await list_backups(config, groups, domains, known_domains=known):
-        for event in _events(listing):
-            emit(event)
-
-
-def _events(listing: GroupListing) -> Iterator[Event]:
-    for problem in listing.problems:
-        yield Warned(problem)
-    for domain, backups in listing.backups_by_domain.items():
-        if backups:
-            yield from backups
-        else:
-            yield ListedDomain(listing.group, domain)
+    await show_backups(config, groups, domains, emit, known_domains=known)
 
 
 async def _known_domains(config: Config) -> tuple[str, ...]:

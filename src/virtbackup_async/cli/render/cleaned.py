@@ -18,7 +18,7 @@ from rich.text import Text
 
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.cli.render.words import clean_in_words
+from virtbackup_async.cli.render.words import clean_in_words, unclaimed_in_words
 from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
@@ -30,6 +30,7 @@ from virtbackup_async.events import (
     RemovalFailed,
     RepositorySwept,
     Summary,
+    UnclaimedBackups,
 )
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
@@ -47,6 +48,7 @@ class Cleaned(Struct):
     found: list[PendingFound] = field(default_factory=list)
     others: list[PendingUndone | PendingLeft | RemovalFailed] = field(default_factory=list)
     swept: list[RepositorySwept] = field(default_factory=list)
+    unclaimed: list[UnclaimedBackups] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Remember the events that belong to the result; the others pass."""
@@ -61,6 +63,8 @@ class Cleaned(Struct):
                 self.others.append(event)
             case RepositorySwept():
                 self.swept.append(event)
+            case UnclaimedBackups():
+                self.unclaimed.append(event)
             case _:
                 pass
 
@@ -74,6 +78,8 @@ class Cleaned(Struct):
         for event in (*self.others, *self.swept):
             style = BAD if isinstance(event, PendingLeft | RemovalFailed) else ""
             console.print(Text(printable(clean_in_words(event) or ""), style), soft_wrap=True)
+        for left in self.unclaimed:
+            console.print(Text(printable(unclaimed_in_words(left)), LOOK), soft_wrap=True)
         if summary.ok or self.removed or self.others:
             console.print(Text(self._totals()), soft_wrap=True)
 

@@ -19,7 +19,16 @@ from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.result import quiesced
 from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.events import Event, ListedBackup, ListedDomain, Summary
+from virtbackup_async.cli.render.words import not_counted_in_words
+from virtbackup_async.events import (
+    BrokenBackup,
+    Event,
+    ListedBackup,
+    ListedDomain,
+    Summary,
+    TargetUnreadable,
+    UnclaimedBackups,
+)
 
 _MINUTE = len("2026-07-01 03:00")
 _SECOND = len("2026-07-01 03:00:00")
@@ -56,6 +65,8 @@ class Listing(Struct):
     short: bool = False
     detailed: bool = False
     _groups: dict[str, dict[str, list[ListedBackup]]] = field(default_factory=dict)
+    _broken: dict[str, list[BrokenBackup]] = field(default_factory=dict)
+    _others: list[TargetUnreadable | UnclaimedBackups] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         """Remember a listed backup, or a domain without one; the other events pass."""
@@ -64,6 +75,11 @@ class Listing(Struct):
                 self._domain(event.group, event.domain).append(event)
             case ListedDomain():
                 self._domain(event.group, event.domain)
+            case BrokenBackup():
+                self._groups.setdefault(event.group, {})
+                self._broken.setdefault(event.group, []).append(event)
+            case TargetUnreadable() | UnclaimedBackups():
+                self._others.append(event)
             case _:
                 pass
 
@@ -73,11 +89,18 @@ class Listing(Struct):
             console.print(Text("no backups"))
         for group, unsorted in self._groups.items():
             domains = dict(sorted(unsorted.items()))
-            console.print(_line(f"{group}: {_totals(domains)}", "bold"), soft_wrap=True)
+            broken = self._broken.get(group, [])
+            bad = f", {len(broken)} BROKEN" if broken else ""
+            console.print(_line(f"{group}: {_totals(domains)}{bad}", "bold"), soft_wrap=True)
             if self.detailed:
                 self._print_details(console, domains)
             elif not self.short:
                 print_columns(console, _columns(domains), list(_rows(domains)))
+            for one in [] if self.short else broken:
+                console.print(_line(not_counted_in_words(one), BAD), soft_wrap=True)
+        for event in self._others:
+            style = BAD if isinstance(event, TargetUnreadable) else LOOK
+            console.print(_line(not_counted_in_words(event), style), soft_wrap=True)
 
     def _domain(self, group: str, domain: str) -> list[ListedBackup]:
         return self._groups.setdefault(group, {}).setdefault(domain, [])

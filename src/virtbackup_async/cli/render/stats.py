@@ -24,15 +24,20 @@ from rich.text import Text
 
 from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.palette import BAD, LOOK
 from virtbackup_async.cli.render.text import count, printable, size
+from virtbackup_async.cli.render.words import not_counted_in_words
 from virtbackup_async.events import (
     BackupStats,
+    BrokenBackup,
     DayStats,
     DomainStats,
     Event,
     GroupStats,
     RepositoryStats,
     Summary,
+    TargetUnreadable,
+    UnclaimedBackups,
 )
 
 _BACKUP_COLUMNS = (
@@ -54,6 +59,9 @@ class Stats(Struct):
     days: dict[str, dict[str, int]] = field(default_factory=dict)
     backups: list[BackupStats] = field(default_factory=list)
     repositories: list[RepositoryStats] = field(default_factory=list)
+    not_counted: list[BrokenBackup | TargetUnreadable | UnclaimedBackups] = field(
+        default_factory=list
+    )
 
     def add(self, event: Event) -> None:
         """Remember figures; the other events pass."""
@@ -68,6 +76,8 @@ class Stats(Struct):
                 self.backups.append(event)
             case RepositoryStats():
                 self.repositories.append(event)
+            case BrokenBackup() | TargetUnreadable() | UnclaimedBackups():
+                self.not_counted.append(event)
             case _:
                 pass
 
@@ -87,6 +97,9 @@ class Stats(Struct):
             console.print()
             console.print(Text(printable(_line(store))), soft_wrap=True)
             console.print(Text(_chunks_line(store)), soft_wrap=True)
+        for event in self.not_counted:
+            style = LOOK if isinstance(event, UnclaimedBackups) else BAD
+            console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
 
 
 def _row(amounts: DomainStats | GroupStats) -> Row:

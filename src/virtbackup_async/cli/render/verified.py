@@ -63,7 +63,7 @@ class Verified(Struct):
             case _:
                 pass
 
-    def print(self, console: Console, summary: Summary) -> None:  # noqa: ARG002 -- the protocol's
+    def print(self, console: Console, summary: Summary) -> None:
         """Write a line for each backup, what is lost of the bad ones, and the counts."""
         for good in sorted(self.done, key=lambda event: (event.domain, event.backup)):
             style = LOOK if good.lacks else GOOD
@@ -76,7 +76,7 @@ class Verified(Struct):
             _print(
                 console, in_words(event) or "", BAD if isinstance(event, RepositoryDamaged) else ""
             )
-        if self.done or self.failed:
+        if self.done or self.failed or summary.ok:
             _print(console, self._totals(), BAD if self.failed else "")
 
     def _totals(self) -> str:
@@ -89,7 +89,7 @@ class Verified(Struct):
         lacking = sum(bool(event.lacks) for event in self.done)
         words += [f"{lacking} LACK disks or state"] if lacking else []
         total = count(len(self.done) + len(self.failed), "backup")
-        return f"{total} verified: {', '.join(words)}"
+        return f"{total} verified: {', '.join(words) or 'none was chosen'}"
 
 
 def lost_table(disks: list[DiskDamaged]) -> Table:

@@ -6,6 +6,7 @@ from virtbackup_async.events import (
     BackupFailed,
     BackupRemoved,
     BackupStarted,
+    BrokenBackup,
     DiskDamaged,
     DiskDone,
     DiskExported,
@@ -25,11 +26,15 @@ from virtbackup_async.events import (
     RestoreDone,
     RestoreStarted,
     RunStarted,
+    TargetUnreadable,
+    UnclaimedBackups,
     VerifyDone,
     VerifyFailed,
     VerifyStarted,
     Warned,
 )
+
+NAMES_SHOWN = 8
 
 
 def in_words(event: Event) -> str | None:  # noqa: PLR0911 -- one return a kind of event
@@ -189,3 +194,22 @@ def _amount(done: BackupDone) -> str:
     )
     frozen = "" if done.frozen_ms is None else f", frozen for {done.frozen_ms} ms"
     return moved + frozen
+
+
+def unclaimed_in_words(event: UnclaimedBackups) -> str:
+    """Backups of domains that no group means, in a line."""
+    names = ", ".join(event.domains[:NAMES_SHOWN])
+    more = len(event.domains) - NAMES_SHOWN
+    whose = f"{names} and {more} more" if more > 0 else names
+    return f"{event.target}: no group means {whose}: {count(event.backups, 'backup')} left alone"
+
+
+def not_counted_in_words(event: BrokenBackup | TargetUnreadable | UnclaimedBackups) -> str:
+    """What is there, or may be, and is not among the backups that are shown."""
+    match event:
+        case BrokenBackup():
+            return f"{event.domain}  {event.backup}  BROKEN: {event.error}"
+        case TargetUnreadable():
+            return f"{event.group}: TARGET NOT READABLE: {event.error}"
+        case UnclaimedBackups():
+            return unclaimed_in_words(event)

@@ -86,6 +86,7 @@ async def run_doctor(
         locks=default_lock_directory(),
         freeze=freeze,
     )
+    work.tell(patterns.check_autostart(config))
     work.tell(_without_target(group) for group in groups if not group.target)
     work.tell(_refused_hooks(config))
     work.tell(await host.check_clock())
@@ -120,6 +121,7 @@ async def _examine_targets(work: _Examination) -> None:
             continue  # told by ``check_target``
         work.tell(await target.check_room(path, groups, scan))
         work.tell(history.check_damage(groups, scan))
+        work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.locks))
 
 

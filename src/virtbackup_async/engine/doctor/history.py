@@ -1,24 +1,28 @@
-"""What the target's backups tell: how old the last one of each domain is, and what is damaged."""
+"""What the target's backups tell: how old the last of each domain is, and which are not good.
+
+A backup that ``verify`` found damaged is none, however new it is; one that is dated in the future
+hides how old the newest really is.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.config.schema import Group
+from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.engine.dates import CLOCK_SLACK_S, local_time, time_of
 from virtbackup_async.engine.doctor.amounts import DAY_S, span
-from virtbackup_async.engine.doctor.target import last_backups
+from virtbackup_async.engine.unclaimed import unclaimed_backups
 from virtbackup_async.events import Finding, Level
 
 CHECK = "backups"
 STALE_AFTER_S = 8 * DAY_S
 """More than a week: the longest interval that is usual, and a day of patience."""
-CLOCK_SLACK_S = 60
 
 
 def check_history(
     group: Group, scan: Scan, domain_names: Sequence[str] | None, now: datetime
 ) -> Iterator[Finding]:
-    """Look at the last backup of each domain of a group.
+    """Look at the backups of each domain of a group.
 
     Args:
         group: whose domains.
@@ -26,29 +30,78 @@ def check_history(
         domain_names: all that libvirt knows; None where it does not answer.
         now: an aware time.
     """
-    last = last_backups([group], scan)
-    wanted = last if domain_names is None else filter(group.includes, domain_names)
+    by_domain: dict[str, list[FoundBackup]] = {}
+    for found in scan.complete:
+        if group.includes(found.definition.domain_name):
+            by_domain.setdefault(found.definition.domain_name, []).append(found)
+    wanted = by_domain if domain_names is None else filter(group.includes, domain_names)
     for domain in sorted(wanted):
-        if domain in last:
-            yield judge_last(domain, last[domain], now)
+        if domain in by_domain:
+            yield from judge_backups(group.name, domain, by_domain[domain], now)
         else:
             message = f"has no backup in group {group.name} yet"
             advice = f"Run `virtbackup backup {group.name}`."
             yield Finding(Level.WARNING, CHECK, domain, message, advice)
 
 
-def judge_last(domain: str, found: FoundBackup, now: datetime) -> Finding:
-    """Judge the age of a domain's newest backup."""
-    age_s = now.timestamp() - found.definition.date
-    if age_s < -CLOCK_SLACK_S:
-        message = f"{found.path}: is dated {span(-age_s)} in the future"
-        advice = "Set the clock; `virtbackup clean` does not count such a backup."
-        return Finding(Level.WARNING, CHECK, domain, message, advice)
-    message = f"the last backup is {span(max(0, age_s))} old"
+def judge_backups(
+    group: str, domain: str, backups: Sequence[FoundBackup], now: datetime
+) -> Iterator[Finding]:
+    """Judge the backups of a domain, oldest first and at least one."""
+    latest_s = now.timestamp() + CLOCK_SLACK_S
+    past = [found for found in backups if found.definition.date <= latest_s]
+    good = [found for found in past if not found.definition.is_damaged]
+    if len(past) < len(backups):
+        yield _in_the_future(domain, backups[len(past) :], now)
+    if past and past[-1].definition.is_damaged:
+        yield _newest_is_damaged(group, domain, past[-1], good, now)
+    elif len(good) < len(past):
+        message = f"{len(past) - len(good)} older backups were found damaged by verify"
+        advice = "`virtbackup clean` does not count them, with --drop-damaged it removes them."
+        yield Finding(Level.WARNING, CHECK, domain, message, advice)
+    # What a damaged newest one leaves, its own finding says.
+    if good and good[-1] is past[-1]:
+        yield judge_age(domain, good[-1], now)
+
+
+def judge_age(domain: str, found: FoundBackup, now: datetime) -> Finding:
+    """Judge the age of a domain's newest good backup."""
+    age_s = max(0, now.timestamp() - found.definition.date)
+    message = f"the last backup is {span(age_s)} old"
     if age_s > STALE_AFTER_S:
         advice = "See that the timer is on: systemctl list-timers 'virtbackup*'."
         return Finding(Level.WARNING, CHECK, domain, message, advice)
     return Finding(Level.OK, CHECK, domain, message)
+
+
+def _in_the_future(domain: str, future: Sequence[FoundBackup], now: datetime) -> Finding:
+    ahead = span(future[-1].definition.date - now.timestamp())
+    message = f"{future[-1].path}: is dated {ahead} in the future"
+    if len(future) > 1:
+        message = f"{len(future)} backups are dated in the future, {message}"
+    advice = (
+        "Set the clock. `virtbackup clean` does not count such a backup, and until then it stays "
+        "the newest: restore with --date."
+    )
+    return Finding(Level.WARNING, CHECK, domain, message, advice)
+
+
+def _newest_is_damaged(
+    group: str, domain: str, newest: FoundBackup, good: Sequence[FoundBackup], now: datetime
+) -> Finding:
+    verified = newest.definition.verified
+    when = f" {time_of(verified.date):%Y-%m-%d %H:%M}" if verified else ""
+    message = (
+        f"the newest backup, of {local_time(newest.definition):%Y-%m-%d %H:%M:%S}, was found "
+        f"damaged by verify{when}"
+    )
+    if not good:
+        advice = f"None of its backups is good: run `virtbackup backup {group}` now."
+        return Finding(Level.PROBLEM, CHECK, domain, f"{message}; NONE IS GOOD", advice)
+    last = good[-1].definition
+    message = f"{message}; the newest good one is {span(now.timestamp() - last.date)} old"
+    advice = f"virtbackup restore {group} {domain} DIRECTORY --date {last.name}"
+    return Finding(Level.PROBLEM, CHECK, domain, message, advice)
 
 
 def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
@@ -62,3 +115,13 @@ def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
                 problem.message,
                 "It cannot be restored: remove it, or bring its files back.",
             )
+
+
+def check_unclaimed(config: Config, group: Group, scan: Scan) -> list[Finding]:
+    """Say which domains of a group's target no group means any more. Blocks."""
+    left = unclaimed_backups(config, group.target, scan) if group.target is not None else None
+    if left is None:
+        return []
+    message = f"no group means {', '.join(left.domains)}: {left.backups} backups left alone"
+    advice = "Remove them by hand, or name the domains in `hosts` of a group."
+    return [Finding(Level.INFO, CHECK, left.target, message, advice)]

@@ -3,9 +3,23 @@
 from collections.abc import Iterator, Sequence
 
 from virtbackup_async.config.patterns import HostPattern, PatternKind
-from virtbackup_async.config.schema import Group
+from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.events import Finding, Level
+
+AUTOSTART = "autostart"
+
+
+def check_autostart(config: Config) -> Iterator[Finding]:
+    """Say which groups a run without a name passes over, though nobody said that it shall."""
+    if not config.groups:
+        advice = "Write `groups`: as it is, nothing is backed up."
+        yield Finding(Level.PROBLEM, AUTOSTART, str(config.path), "has no groups", advice)
+        return
+    for name in config.groups_without_autostart:
+        advice = "Write autostart: true or false; virt-backup 0.5.6 would back it up."
+        message = "has no autostart key: `virtbackup backup` without its name passes over it"
+        yield Finding(Level.WARNING, AUTOSTART, f"group {name}", message, advice)
 
 
 def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:

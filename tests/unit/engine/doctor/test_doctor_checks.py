@@ -7,12 +7,12 @@ import pytest
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.patterns import parse_pattern
-from virtbackup_async.config.schema import Group, HostEntry
+from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.engine.doctor import disks, history, host, patterns, target
 from virtbackup_async.engine.doctor.amounts import DAY_S, GIB, MIB, gib, span
 from virtbackup_async.engine.doctor.mounts import Mount, mount_of
 from virtbackup_async.events import Level
-from virtbackup_async.model.backup import Definition, Packager
+from virtbackup_async.model.backup import Definition, Packager, Verification
 from virtbackup_async.model.host import HostVersions
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -126,9 +126,57 @@ def test_room_for_the_overlay(free_bytes, level):
 def test_the_age_of_the_last_backup(age, level, said):
     date = int((NOW - age).timestamp())
     definition = Definition("n", 1, "web", "", {}, "1.0.0", date, Packager("tar"))
-    found = history.judge_last("web", FoundBackup(definition, Path("/t/n.json")), NOW)
+    backups = [FoundBackup(definition, Path("/t/n.json"))]
+    (found,) = history.judge_backups("main", "web", backups, NOW)
     assert found.level is level
     assert said in found.message
+
+
+def dated(days, *, ok=None):
+    date = int((NOW - timedelta(days=days)).timestamp())
+    verified = None if ok is None else Verification(date, ok=ok, digests=True, error="flipped")
+    name = f"backup-{days}"
+    definition = Definition(
+        name, 1, "web", "", {}, "1.0.0", date, Packager("tar"), verified=verified
+    )
+    return FoundBackup(definition, Path(f"/t/{name}.json"))
+
+
+def test_a_damaged_newest_backup_is_a_problem_that_names_the_newest_good_one():
+    backups = [dated(4), dated(3, ok=True), dated(2, ok=False), dated(1, ok=False)]
+    (found,) = history.judge_backups("main", "web", backups, NOW)
+    assert found.level is Level.PROBLEM
+    assert "the newest backup, of " in found.message
+    assert found.message.endswith("the newest good one is 3 days old")
+    assert found.advice == "virtbackup restore main web DIRECTORY --date backup-3"
+    (found,) = history.judge_backups("main", "web", backups[2:], NOW)
+    assert found.message.endswith("NONE IS GOOD")
+    assert found.level is Level.PROBLEM
+
+
+def test_a_damaged_older_backup_is_a_warning():
+    backups = [dated(4), dated(3, ok=False), dated(1)]
+    damaged, age = history.judge_backups("main", "web", backups, NOW)
+    assert (damaged.level, age.level) == (Level.WARNING, Level.OK)
+    assert "1 older backups were found damaged" in damaged.message
+
+
+def test_backups_dated_in_the_future_do_not_hide_how_old_the_newest_is():
+    future, age = history.judge_backups("main", "web", [dated(9), dated(-1), dated(-2)], NOW)
+    assert (future.level, age.level) == (Level.WARNING, Level.WARNING)
+    assert future.message.startswith("2 backups are dated in the future, /t/backup--2.json")
+    assert age.message == "the last backup is 9 days old"
+
+
+def test_groups_that_no_run_starts_by_itself_are_told():
+    groups = {
+        name: Group(name, Path("/t"), autostart_given=given)
+        for name, given in (("a", True), ("b", False))
+    }
+    (found,) = patterns.check_autostart(Config(Path("/c.yml"), groups=groups))
+    assert (found.level, found.subject) == (Level.WARNING, "group b")
+    (found,) = patterns.check_autostart(Config(Path("/c.yml")))
+    assert (found.level, found.message) == (Level.PROBLEM, "has no groups")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -65,7 +66,10 @@ def image(tmp_path):
 
 @pytest.fixture
 def domain(image):
-    return Domain({"vda": image})
+    domain = Domain({"vda": image})
+    # Locks are the host's: another run of the tests must not hold this one up.
+    domain.uuid = str(uuid4())
+    return domain
 
 
 @pytest.fixture
