@@ -67,6 +67,15 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            # Only this rare path needs it; the help should not wait for it.
+            from virtbackup_async.config.suggestion import did_you_mean  # noqa: PLC0415 -- see above
+
+            names = [
+                word for known, entry in self.entries.items() for word in (known, *entry.aliases)
+            ]
+            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)}")
         _, stub, rest = super().resolve_command(ctx, args)
         if stub is None or stub.name is None:
             return None, None, rest

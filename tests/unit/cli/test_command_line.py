@@ -81,6 +81,8 @@ def test_version():
     ("arguments", "said"),
     [
         (("nope",), f"no such command 'nope'. {SEE_HELP}"),
+        (("bakup",), f"no such command 'bakup', did you mean 'backup'? {SEE_HELP}"),
+        (("backups",), f"no such command 'backups', did you mean 'backup'? {SEE_HELP}"),
         (
             ("--confg",),
             f"no such option '--confg'. Did you mean '--config'? {SEE_HELP}",
