@@ -10,7 +10,7 @@ from virtbackup_async.cli.render.text import printable
 
 def say(message: str) -> None:
     """Write ``virtbackup: <message>.`` to stderr."""
-    end = "" if message.endswith(".") else "."
+    end = "" if message.endswith((".", "?")) else "."
     _write(f"virtbackup: {printable(message)}{end}\n")
 
 

@@ -54,7 +54,7 @@ def test_list_options_of_virt_backup(command):
     assert command("list", "-D", "db").stdout == "main: 1 domain, 0 backups\n  db: 0 backups\n"
     unknown = command("list", "-D", "wep")
     assert (unknown.returncode, unknown.stdout) == (12, "")
-    assert "did you mean 'web'" in unknown.stderr
+    assert unknown.stderr.rstrip().endswith("did you mean 'web'?")
 
 
 def test_list_json_is_an_object_a_backup_and_the_summary(command):
