@@ -12,6 +12,7 @@ from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.images.durable import storage_error
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.registry import package_paths
 
@@ -25,6 +26,7 @@ async def look_at_package(found: FoundBackup) -> int:
     Raises:
         CorruptError: a file is missing, no regular file, or too short.
         DefinitionError: the packager is not known.
+        StorageError: a file cannot be looked at now.
     """
     await to_thread.run_sync(_look, found.definition, found.path.parent)
     return sum(image.data_bytes for image in found.definition.images)
@@ -36,8 +38,11 @@ def _look(definition: Definition, directory: Path) -> None:
     for path, least_bytes in zip(paths, _least_bytes(definition, files), strict=True):
         try:
             status = TargetPath.in_domain(path).status()
+        except FileNotFoundError as error:
+            raise CorruptError(f"package is missing: {path}") from error
         except OSError as error:
-            raise CorruptError(f"package is missing: {path}: {error.strerror}") from error
+            # It may be whole: what cannot be looked at now must not be noted as damaged.
+            raise storage_error("read", path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise CorruptError(f"package is no regular file: {path}")
         if status.st_size < least_bytes:

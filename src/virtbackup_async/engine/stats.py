@@ -94,7 +94,9 @@ def _of_group(chosen: GroupBackups) -> Iterator[Event]:
     for domain, sums in by_domain.items():
         yield DomainStats(chosen.group, domain, **asdict(sums))
     for domain, lacking in _lacking(chosen.backups).items():
-        yield Warned(f"{lacking} of its {by_domain[domain].backups} backups lack disks", domain)
+        yield Warned(
+            f"{lacking} of its {by_domain[domain].backups} backups lack disks or state", domain
+        )
     unknown = sum(not found.definition.images for found in chosen.backups)
     if unknown:
         yield Warned(

@@ -1,5 +1,6 @@
 """Packages that may be damaged or hostile: opened safely, and their errors said as one of ours."""
 
+import errno
 import lzma
 import os
 import struct
@@ -14,6 +15,7 @@ from zstandard import ZstdError
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.images.durable import storage_error
 
 # Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
 _DAMAGE = (
@@ -21,17 +23,39 @@ _DAMAGE = (
     tarfile.TarError, zlib.error, lzma.LZMAError, ZstdError,
 )  # fmt: skip
 
+# Of the host or the way to the file, not of what is in it: it may well be whole.
+_NOT_NOW = frozenset(
+    {
+        errno.EACCES, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+        errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
+        errno.ENOTCONN, errno.ENXIO, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in the block into a ``CorruptError`` that names the package."""
+    """Turn what goes wrong in the block into a ``CorruptError`` that names the package.
+
+    Raises:
+        CorruptError: it is missing or damaged.
+        StorageError: it cannot be read now, which says nothing of the package: ``verify`` notes
+            damage, and ``clean`` goes by that.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise CorruptError(f"package is missing: {path}") from error
     except _DAMAGE as error:
+        if isinstance(error, OSError) and is_of_the_host(error):
+            raise storage_error("read", path, error) from error
         why = str(error) or type(error).__name__
         raise CorruptError(f"package is damaged: {path}: {why}") from error
+
+
+def is_of_the_host(error: BaseException | None) -> bool:
+    """Tell whether an error is one of the host, or of the way to a file, and not of the file."""
+    return isinstance(error, OSError) and error.errno in _NOT_NOW
 
 
 def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:

@@ -1,5 +1,6 @@
 """engine/verify.py with real packages: every damage is found, and kept where list shows it."""
 
+import errno
 import json
 import os
 from datetime import datetime
@@ -7,8 +8,9 @@ from datetime import datetime
 import pytest
 from msgspec.structs import replace
 
+from fakes.failing_calls import failing
 from fakes.stored_backup import DATA_BYTES, DATE, MIB
-from fakes.verified_site import DAY_S, NOW, Site
+from fakes.verified_site import DAY_S, DIRECTORY, NOW, Site
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.listing import list_backups
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
@@ -267,3 +269,18 @@ async def test_verify_tells_what_a_backup_lacks(site):
     stored.rewrite(json.dumps(raw | {"skipped": {"vdb": "a block disk", "sda": "a cdrom"}}))
     assert await site.verify() == [stored.name]
     assert site.of(VerifyDone)[0].lacks == ("vdb",)
+
+
+@pytest.mark.parametrize("packager", [DIRECTORY, Packager("tar"), Packager("zstd")])
+@pytest.mark.parametrize(("name", "ways"), [("stat", (True, False)), ("open", (False,))])
+async def test_what_cannot_be_read_now_is_not_noted_as_damaged(site, packager, name, ways):
+    """`clean` counts no damaged backup: an error of the network must not make one."""
+    stored = await site.store(packager)
+    for quick in ways:
+        with failing(name, lambda path: path == stored.package, errno.ESTALE) as failed:
+            assert await site.verify(quick=quick) == []
+        assert failed
+        (refused,) = site.of(VerifyFailed)
+        assert refused.exit_code == StorageError.exit_code
+        assert stored.read().verified is None
+    assert await site.verify() == [stored.name]

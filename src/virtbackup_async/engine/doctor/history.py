@@ -4,6 +4,7 @@ A backup that ``verify`` found damaged is none, however new it is; one that is d
 hides how old the newest really is.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -100,7 +101,8 @@ def _newest_is_damaged(
         return Finding(Level.PROBLEM, CHECK, domain, f"{message}; NONE IS GOOD", advice)
     last = good[-1].definition
     message = f"{message}; the newest good one is {span(now.timestamp() - last.date)} old"
-    advice = f"virtbackup restore {group} {domain} DIRECTORY --date {last.name}"
+    words = ["virtbackup", "restore", "--date", last.name, "--", group, domain, "DIRECTORY"]
+    advice = shlex.join(words)
     return Finding(Level.PROBLEM, CHECK, domain, message, advice)
 
 
@@ -113,7 +115,7 @@ def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
                 CHECK,
                 problem.domain_directory,
                 problem.message,
-                "It cannot be restored: remove it, or bring its files back.",
+                "It is no backup as it is: bring its files back, or remove it.",
             )
 
 

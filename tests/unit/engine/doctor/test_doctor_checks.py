@@ -148,7 +148,7 @@ def test_a_damaged_newest_backup_is_a_problem_that_names_the_newest_good_one():
     assert found.level is Level.PROBLEM
     assert "the newest backup, of " in found.message
     assert found.message.endswith("the newest good one is 3 days old")
-    assert found.advice == "virtbackup restore main web DIRECTORY --date backup-3"
+    assert found.advice == "virtbackup restore --date backup-3 -- main web DIRECTORY"
     (found,) = history.judge_backups("main", "web", backups[2:], NOW)
     assert found.message.endswith("NONE IS GOOD")
     assert found.level is Level.PROBLEM
