@@ -1,12 +1,29 @@
 """What holds for every test, wherever the run was started from."""
 
+import os
 import signal
+import tempfile
+
+import pytest
+
+STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 
 
-def pytest_configure():
+def pytest_configure(config):
+    # What a test's backups are noted in is never this host's own directory, whoever starts them.
+    state = tempfile.TemporaryDirectory(prefix="virtbackup-state-")
+    config.add_cleanup(state.cleanup)
+    os.environ[STATE_VARIABLE] = state.name
     # A shell's background job and nohup ignore signals, children inherit it, and the program
     # respects it: tests that send these signals need them as a terminal gives them.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def state_directory(tmp_path, monkeypatch):
+    """A state directory of the test's own: what one test leaves is no other's business."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state-of-the-host"))
+    return tmp_path / "state-of-the-host"

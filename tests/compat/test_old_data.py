@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.catalog import definition_file, pending_file
+from virtbackup_async.catalog import definition_file, host_notes, pending_file
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.compat import config as compat_config
 from virtbackup_async.compat import definition as compat_definition
@@ -48,6 +48,16 @@ def test_old_definition_is_read(path):
     assert definition.domain_name == "test-domain"
     assert definition.version == json.loads(path.read_text())["version"]
     assert definition.records == {}
+
+
+def test_a_note_of_this_host_is_read():
+    (path,) = (DATA / "1.1.0").glob("*.note")
+    note = host_notes.loads(path.read_bytes(), path)
+    disk = note.pending.disks["vda"]
+    assert note.pending_path == Path("/mnt/backups/web/20260304-021500_3_web.json.pending")
+    assert disk.snapshot == "/var/lib/libvirt/images/web.qcow2.vbk-5e5f7a1d"
+    assert disk.committed
+    assert note.pending.quiesce
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])

@@ -84,6 +84,8 @@ def _command(parent: Connection, said: list[Path], words: list[str]) -> None:
     from virtbackup_async.cli.main import main  # noqa: PLC0415 -- only here it is used
 
     os.setsid()
+    # The configuration of each fault names one of its own.
+    os.environ.pop("VIRTBACKUP_STATE_DIRECTORY", None)
     for descriptor, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     sys.stdout = os.fdopen(1, "w", closefd=False)

@@ -47,6 +47,7 @@ _ONCE = ("getTime", "blockJobInfo", "abortJob", "read ")
 _DEV = re.compile(r"(?:[-_])(?P<dev>vd[a-z]|nvram)\.")
 _ROLES = (
     (re.compile(r"\.json\.pending$"), "pending"),
+    (re.compile(r"\.note$"), "note"),
     (re.compile(r"^\.virtbackup-.*\.tmp$"), "temporary file"),
     (re.compile(r"\.json$"), "definition"),
     (re.compile(r"\.part$"), "part"),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from faults.command import Ended, Process, run_between
 from faults.deaths import DEATHS, FILLER, SCRATCH_FULL, kill
 from faults.references import References
-from faults.world import World, configure, let_hours_pass
+from faults.world import STATE, World, configure, let_hours_pass
 from lab.domains import LabDomain
 from virtbackup_async.repository.layout import DIRECTORY
 
@@ -135,7 +135,8 @@ class Fault:
         """Return the backups that are there after the undo; all of them are good."""
         self.world.daemon.ensure_started()
         self.references.let_go()
-        let_hours_pass(self.target)
+        for place in (self.target, self.directory / STATE):
+            let_hours_pass(place)
         self._succeed(*UNDO)
         self.world.assert_at_home(self.domain)
         backups = self._listed()
@@ -174,6 +175,8 @@ class Fault:
             if path.is_file() and not (DIRECTORY in path.parts and is_kept):
                 assert path.name.startswith(names), f"left: {path.relative_to(self.target)}"
                 assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
+        notes = [path.name for path in (self.directory / STATE).rglob("*") if path.is_file()]
+        assert notes == [], "left: notes of this host"
 
     def _check_restored(self, backup: str) -> None:
         place = self.directory / f"of-{backup}"

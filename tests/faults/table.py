@@ -62,11 +62,11 @@ _ONLY_AT = {
 _IN_TURN = ("backup, no agent", "backup, incremental", "backup, pull, no agent")
 _QUICK = {
     "backup, running": (
-        "rename pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
-        "|remove overlay vda|rename definition|remove pending"
+        "rename note|link pending|snapshotCreateXML|read image vda|blockCommit vda|pivot vd."
+        "|remove overlay vda|rename definition|remove pending|remove note"
     ),
     "backup, running, tar.gz": "create package|sync package|rename definition",
-    "backup, shut off": "rename pending|create package vda|read image vda",
+    "backup, shut off": "rename note|link pending|create package vda|read image vda",
     "backup, shut off, tar.gz": "create package",
     "backup, no agent": ".*",
     "backup, pull": "fsFreeze|backupBegin|fsThaw|read export|abortJob|rename definition",
@@ -74,9 +74,9 @@ _QUICK = {
         "backupBegin|read export|abortJob|rename index|link map vdb|rename definition"
         "|delete checkpoint"
     ),
-    "backup, pull, no agent": "rename pending|backupBegin|read export|abortJob|sync package vda",
+    "backup, pull, no agent": "link pending|backupBegin|read export|abortJob|sync package vda",
     "backup, flash memory": "read image nvram|create package nvram",
-    "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending",
+    "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending|remove note",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
     "restore": "create part vda|sync part vdb|(link|rename) image vda|create domain XML",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from virtbackup_async.catalog import definition_file, names, pending_file
+from virtbackup_async.catalog import definition_file, host_notes, names, pending_file
 
 TEXT = (Path(__file__).parents[2] / "docs/formats.md").read_text()
 
@@ -48,6 +48,23 @@ def test_pending_table_has_all_keys():
     described = keys(pending_file.PendingWire) - {"disks"}
     assert described - {"quiesce", "socket", "checkpoint"} <= keys(definition_file.DefinitionWire)
     assert all(f"`{key}`" in section("Pending") for key in described)
+
+
+def test_the_note_is_what_we_write():
+    path = Path("/s/undo/20260304-021500_3_web.5e5f7a1d.note")
+    assert host_notes.dumps(host_notes.loads(example("note"), path)) == example("note")
+    assert documented("Note") == keys(host_notes.NoteWire)
+
+
+@pytest.mark.parametrize("page", ["formats.md", "security.md"])
+def test_each_test_that_a_promise_names_is_there(page):
+    root = Path(__file__).parents[2]
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", (root / "docs" / page).read_text())
+    assert named
+    for file, function in named:
+        found = [path.read_text() for path in (root / "tests").rglob(file)]
+        assert found, file
+        assert any(f"def {function}(" in text for text in found) or not function, function
 
 
 def test_limits_are_those_of_the_code():

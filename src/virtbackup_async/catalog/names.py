@@ -35,6 +35,10 @@ _OVERLAY_MARK = ".vbk-"
 # Counterpart: model/pull.py knows a scratch image of ours by it.
 _SCRATCH_SUFFIX = ".scratch"
 
+_TOKEN = re.compile(r"[0-9a-f]{8}")
+_TOKEN_DIGITS = 8
+_SNAPSHOT_TIME = re.compile(r"[0-9]{9,11}")
+
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ESCAPE_LOOKALIKE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
 
@@ -104,6 +108,22 @@ def is_overlay_of(overlay: Path, image: Path) -> bool:
     """
     named_alike = overlay.name.startswith(f"{image.stem}.") or _OVERLAY_MARK in overlay.name
     return overlay.parent == image.parent and overlay != image and named_alike
+
+
+def is_overlay_of_ours(overlay: Path, image: Path) -> bool:
+    """Tell whether it is a name that ``overlay_path`` gives to an overlay of ``image``."""
+    token = overlay.name[-_TOKEN_DIGITS:]
+    return _TOKEN.fullmatch(token) is not None and overlay == overlay_path(image, token)
+
+
+def is_overlay_of_virt_backup(overlay: Path, image: Path) -> bool:
+    """Tell whether it is a name that libvirt gives to an overlay where it is not told one.
+
+    It puts the snapshot's name in place of the image's suffix, and the time, in seconds since the
+    epoch, is the name of a snapshot that is given none. virt-backup gives none.
+    """
+    time = overlay.name.removeprefix(f"{image.stem}.")
+    return overlay.parent == image.parent and _SNAPSHOT_TIME.fullmatch(time) is not None
 
 
 def is_plain_name(name: str) -> bool:

@@ -55,22 +55,25 @@ class PendingWire(msgspec.Struct):
 
 def dumps(pending: Pending) -> bytes:
     """Return the content of a pending file."""
-    return raw_json.dump(
-        PendingWire(
-            name=pending.name,
-            domain_id=pending.domain_id,
-            domain_name=pending.domain_name,
-            version=pending.version,
-            date=pending.date,
-            packager=PackagerWire(pending.packager.type, pending.packager.opts),
-            domain_xml=pending.domain_xml,
-            disks=msgspec.convert(msgspec.to_builtins(pending.disks), dict[str, DiskWire]),
-            uuid=pending.domain_uuid,
-            quiesce=pending.quiesce,
-            state_files=pending.state_files,
-            socket=pending.socket,
-            checkpoint=pending.checkpoint,
-        )
+    return raw_json.dump(to_wire(pending))
+
+
+def to_wire(pending: Pending) -> PendingWire:
+    """Return a pending backup in the shape of its file."""
+    return PendingWire(
+        name=pending.name,
+        domain_id=pending.domain_id,
+        domain_name=pending.domain_name,
+        version=pending.version,
+        date=pending.date,
+        packager=PackagerWire(pending.packager.type, pending.packager.opts),
+        domain_xml=pending.domain_xml,
+        disks=msgspec.convert(msgspec.to_builtins(pending.disks), dict[str, DiskWire]),
+        uuid=pending.domain_uuid,
+        quiesce=pending.quiesce,
+        state_files=pending.state_files,
+        socket=pending.socket,
+        checkpoint=pending.checkpoint,
     )
 
 
@@ -88,7 +91,15 @@ def loads(data: bytes, path: Path) -> Pending:
         named = {**raw, "name": raw.get("name") or path.name.removesuffix(SUFFIX)}
         return {**compat.upgrade(named), "version": raw.get("version")}
 
-    wire = raw_json.parse(data, path, upgrade, PendingWire)
+    return from_wire(raw_json.parse(data, path, upgrade, PendingWire), path)
+
+
+def from_wire(wire: PendingWire, path: Path) -> Pending:
+    """Return the pending backup that a file's shape holds; ``path`` says whose file it is.
+
+    Raises:
+        DefinitionError: a name in it is not one that such a file may hold.
+    """
     _check(wire, path)
     return Pending(
         name=wire.name,
@@ -113,7 +124,7 @@ def _check(wire: PendingWire, path: Path) -> None:
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
     for dev, disk in wire.disks.items():
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
-            # Undoing removes the overlay: what is written here must not name any other file.
+            # It is told early here; what an undo believes is decided in engine/evidence.py.
             raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
         if disk.scratch is not None and not is_scratch_of_ours(Path(disk.scratch)):
             raise DefinitionError(f"{path}: disks.{dev}.scratch is not a scratch image's name")

@@ -3,9 +3,8 @@
 The engine writes through a :class:`Catalog` in this order; a crash behind a step leaves what the
 right column says::
 
-    create_pending      all that will be made is named in the file: clean can undo it
+    create_pending      all that will be made is named in the file, and in this host's own note
       ... the data is copied and made durable ...
-    note_committed      of a disk: its overlay may be removed, whatever is in it
     write_definition    the backup is complete and listed; clean puts the domain in order
     remove_pending      nothing is left to do
 
@@ -14,17 +13,14 @@ How a backup goes again is told in ``removing``.
 Invariant: nothing outside the target is written; directories are 0700, files 0600.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import CancelScope, Lock, to_thread
-from msgspec.structs import replace
+from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog import definition_file, names, pending_file
-from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import (
     Scan,
@@ -50,7 +46,6 @@ class Catalog:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self._noting = Lock()
 
     async def create_pending(self, pending: Pending) -> Path:
         """Write the intent of a new backup and return the file's path.
@@ -61,34 +56,8 @@ class Catalog:
         """
         path = self.pending_path(pending)
         await to_thread.run_sync(_make_directory, path.parent)
-        await to_thread.run_sync(_claim, path)
-        try:
-            return await self.write_pending(pending)
-        except BaseException:
-            with CancelScope(shield=True):
-                await _remove(path)
-            raise
-
-    async def write_pending(self, pending: Pending) -> Path:
-        """Put ``pending`` in place of what :meth:`create_pending` wrote, and return its path."""
-        path = self.pending_path(pending)
-        await _write(path, pending_file.dumps(pending))
+        await to_thread.run_sync(_create, path, pending_file.dumps(pending))
         return path
-
-    async def note_committed(self, path: Path, dev: str) -> None:
-        """Note in a pending file of ours that the image of ``dev`` has all its overlay holds.
-
-        Raises:
-            StorageError: it cannot be written.
-            DefinitionError: it is damaged.
-        """
-        async with self._noting:
-            pending = await self.read_pending(path)
-            # virt-backup would not understand what we make of its file.
-            if pending is not None and is_ours(pending.version):
-                disk = replace(pending.disks[dev], committed=True)
-                noted = replace(pending, disks={**pending.disks, dev: disk})
-                await _write(path, pending_file.dumps(noted))
 
     async def write_definition(self, definition: Definition) -> Path:
         """Make a backup complete, its data being durable already, and return the file's path.
@@ -189,18 +158,18 @@ def _make_directory(directory: Path) -> None:
     place.parent.sync_names()
 
 
-def _claim(path: Path) -> None:
-    """Create an empty file at ``path``, which only one of several can do."""
+def _create(path: Path, data: bytes) -> None:
+    """Make a pending file, with its content, durably; only one of several can do it."""
     place = TargetPath.in_domain(path)
-    try:
-        os.close(place.claim())
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise storage_error("write", path, error) from error
+    place.create_whole(data)
     # Looked at last: who finishes a backup of this name gives up the pending file after it.
     for taken in (definition_path(path), removal_note(path)):
         if may_be_there(taken):
-            with suppress(OSError):  # an empty one, which `clean` removes
-                place.unlink()
+            place.remove()
             raise FileExistsError(taken)
+    try:
+        place.parent.sync_names()
+    except StorageError:
+        with suppress(StorageError):
+            place.drop()
+        raise

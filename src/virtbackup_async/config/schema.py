@@ -126,6 +126,7 @@ class Config:
         rate_limit: bytes a second that a backup reads images at, all together; None: no limit.
         hooks: those around the whole run; each group has its own.
         metrics_textfile: for Prometheus's node exporter; None: none is written.
+        state_directory: where this host keeps what it notes for itself; None: the usual place.
         warnings: what the admin should change, ready to be shown.
         distrust: why the hooks must not be run; None: there are none, or they may be.
     """
@@ -143,6 +144,7 @@ class Config:
     rate_limit: int | None = None
     hooks: Hooks = Hooks()
     metrics_textfile: Path | None = None
+    state_directory: Path | None = None
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ TOP_KEYS: Mapping[str, Check] = {
     "username": values.optional_text,
     "passphrase": values.optional_text,
     "metrics_textfile": values.file,
+    "state_directory": values.file,
     "hooks": values.mapping,
     "notify": values.mapping,
     "log": values.mapping,

@@ -12,13 +12,17 @@ from pathlib import Path
 
 from anyio import CapacityLimiter, create_task_group, to_thread
 
-from virtbackup_async.catalog.scanning import FoundBackup, FoundPending, Scan
+from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean_broken import Undoing, undo_broken
+from virtbackup_async.engine.broken import read_notes
+from virtbackup_async.engine.clean_broken import undo_forgotten, undo_told
 from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.cleaning import Cleaning, CleanRequest
 from virtbackup_async.engine.dates import local_time
 from virtbackup_async.engine.debris import clean_debris
+from virtbackup_async.engine.evidence import DeadBackup, dead_backup
+from virtbackup_async.engine.host import this_host
 from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.removal import backup_paths, occupied_bytes, remove_backup
@@ -36,7 +40,6 @@ from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
     Emit,
-    PendingFound,
     RemovalFailed,
     Warned,
 )
@@ -69,7 +72,9 @@ async def run_clean(
     slots = CapacityLimiter(config.threads)
     locks = lock_directory or default_lock_directory()
     now = datetime.now().astimezone()
-    cleaning = Cleaning(request, hypervisor, emit, now, locks, slots)
+    host = this_host(config)
+    notes = await read_notes(host, emit) if request.broken else Notes(())
+    cleaning = Cleaning(request, hypervisor, emit, now, locks, slots, host, notes)
     failures: list[StorageError | CorruptError] = []
     for target in await to_thread.run_sync(clean_targets, config, request.group_names):
         try:
@@ -80,6 +85,7 @@ async def run_clean(
             await _clean_target(cleaning, target, scan)
         except (StorageError, CorruptError) as error:
             failures.append(error)
+    await undo_forgotten(cleaning, config)
     for failure in failures[1:]:
         emit(Warned(str(failure)))
     if failures:
@@ -101,19 +107,16 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
     """Undo the pending backups, domains side by side, those of one domain one after the other."""
-    by_domain: dict[str, list[FoundPending]] = {}
+    by_domain: dict[str, list[DeadBackup]] = {}
     for found in scan.pending:
-        by_domain.setdefault(found.pending.domain_name, []).append(found)
+        dead = await dead_backup(cleaning.notes, found)
+        by_domain.setdefault(dead.pending.domain_name, []).append(dead)
 
     async def undo(domain: str, group: str) -> None:
         async with cleaning.slots:
-            for found in by_domain[domain]:
-                pending = found.pending
-                cleaning.emit(PendingFound(group, domain, pending.name, str(found.path)))
-                if not cleaning.request.dry_run:
-                    await undo_broken(undoing, group, found, cleaning.patience(domain))
+            for dead in by_domain[domain]:
+                await undo_told(cleaning, target.catalog, group, dead)
 
-    undoing = Undoing(cleaning.hypervisor, target.catalog, cleaning.lock_directory, cleaning.emit)
     async with create_task_group() as domains:
         for domain in by_domain:
             group = target.group_of(domain)

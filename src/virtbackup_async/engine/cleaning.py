@@ -7,6 +7,8 @@ from pathlib import Path
 from anyio import CapacityLimiter
 from msgspec import Struct
 
+from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.engine.host import Host
 from virtbackup_async.engine.locks import Patience
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit, Warned
@@ -33,7 +35,10 @@ class CleanRequest(Struct, frozen=True):
 
 
 class Cleaning(Struct, frozen=True):
-    """One run of the command: what all of its steps share."""
+    """One run of the command: what all of its steps share.
+
+    ``notes`` are those that this host had when it began; none where nothing is to be undone.
+    """
 
     request: CleanRequest
     hypervisor: HypervisorPort
@@ -41,6 +46,8 @@ class Cleaning(Struct, frozen=True):
     now: datetime
     lock_directory: Path
     slots: CapacityLimiter
+    host: Host
+    notes: Notes
 
     def patience(self, domain: str) -> Patience:
         """Return how long to wait for somebody who works on the domain."""

@@ -11,6 +11,7 @@
 import stat
 from pathlib import Path
 
+from anyio import Path as AsyncPath
 from anyio import to_thread
 
 from virtbackup_async.catalog import pending_file
@@ -31,7 +32,7 @@ async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> N
     for problem in scan.problems:
         # A domain's directory has its name, but for the rare one that had to be escaped.
         group = target.group_of(problem.domain_directory)
-        if group is None:
+        if group is None or await _is_noted(cleaning, problem.path):
             continue
         if not problem.path.name.endswith(pending_file.SUFFIX):
             cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
@@ -40,6 +41,12 @@ async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> N
     for path in scan.strays:
         if target.group_of(path.parent.name) is not None:
             await _clean_stray(cleaning, path)
+
+
+async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
+    """Tell whether this host's own note says what a file that cannot be read should."""
+    real = Path(await AsyncPath(path).resolve())
+    return any(note.pending_path == real for note in cleaning.notes.notes)
 
 
 async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) -> None:

@@ -4,7 +4,7 @@
 
     lock the domain's UUID
     │ look at its disks, check images and target                        nothing touched yet
-    │ pending file                             ── undone by: remove it, last of all
+    │ note of this host, pending file          ── undone by: remove them, last of all
     │ │ (checkpoint, with a pull job)          ── undone by: remove it
     │ │ │ package                              ── undone by: remove it
     │ │ │ │ snapshot or pull job, if it runs   ── undone by: commit each overlay; end the job
@@ -34,7 +34,7 @@ from virtbackup_async.engine.checkpoints import checkpoint_of, drop_unneeded_che
 from virtbackup_async.engine.disk_copy import copy_disk, image_files
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
-from virtbackup_async.engine.intent import write_intent
+from virtbackup_async.engine.intent import Intent, forget_intent, write_intent
 from virtbackup_async.engine.locks import Patience, hold_domain
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.outcome import gravest
@@ -78,14 +78,20 @@ class _Try(Struct, frozen=True):
     info: DomainInfo
     selection: Selection
     catalog: Catalog
-    pending: Pending
-    pending_path: Path
-    job: PullJob | None
+    intent: Intent
     held: Held
 
     @property
+    def pending(self) -> Pending:
+        return self.intent.pending
+
+    @property
+    def job(self) -> PullJob | None:
+        return self.intent.job
+
+    @property
     def directory(self) -> Path:
-        return self.pending_path.parent
+        return self.intent.path.parent
 
 
 async def back_up_domain(environment: Environment, planned: PlannedBackup) -> BackupDone:
@@ -104,7 +110,9 @@ async def back_up_domain(environment: Environment, planned: PlannedBackup) -> Ba
     )
     lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup", patience)
     async with lock:
-        await undo_dead_backups(environment.hypervisor, domain, catalog, environment.emit)
+        await undo_dead_backups(
+            environment.hypervisor, domain, catalog, environment.host, environment.emit
+        )
         for _ in range(MAX_TRIES - 1):
             try:
                 return await _try(environment, planned, domain, catalog)
@@ -138,7 +146,7 @@ async def _open_try(
     pull, warning = await is_pulled(environment.hypervisor, planned.group, info, planned.disks)
     if warning is not None:
         environment.emit(Warned(warning, domain.name))
-    selection = await select_disks(info, planned.disks, pull=pull)
+    selection = await select_disks(info, planned.disks, environment.host, pull=pull)
     for skipped in selection.left_out:
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
     for kind, reason in selection.state.missing.items():
@@ -155,21 +163,21 @@ async def _open_try(
             with_snapshots=group.track_with_snapshots,
         )
         selection = replace(selection, tracking=tracking)
-    pending, job, path = await write_intent(environment, catalog, planned, info, selection)
+    intent = await write_intent(environment, catalog, planned, info, selection)
     left = False
     try:
         async with (
-            _held(path.parent) as held,
-            checkpoint_of(environment.hypervisor, domain, pending, path),
+            _held(intent.path.parent) as held,
+            checkpoint_of(environment.hypervisor, domain, intent.pending, intent.path),
         ):
-            yield _Try(planned, domain, info, selection, catalog, pending, path, job, held)
+            yield _Try(planned, domain, info, selection, catalog, intent, held)
     except BaseException as error:
         left = _leaves_something(error)
         raise
     finally:
         if not left:
             with anyio.CancelScope(shield=True):
-                await catalog.remove_pending(path)
+                await forget_intent(environment, catalog, intent)
 
 
 @asynccontextmanager
@@ -268,7 +276,9 @@ def _still_disks(
             quiesce=attempt.planned.quiesce,
         )
     held = {
-        dev: OverlaidDisk(dev, Path(disk.src), disk.type, Path(disk.snapshot or ""))
+        dev: OverlaidDisk(
+            dev, Path(disk.src), disk.type, Path(disk.snapshot or ""), of_this_run=True
+        )
         for dev, disk in attempt.pending.disks.items()
     }
     return overlaid(
@@ -277,7 +287,7 @@ def _still_disks(
         held,
         attempt.selection.others,
         environment.emit,
-        partial(attempt.catalog.note_committed, attempt.pending_path),
+        partial(environment.host.notes.note_committed, attempt.intent.note.path),
         name=attempt.pending.name,
         quiesce=attempt.planned.quiesce,
     )

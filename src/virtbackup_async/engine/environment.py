@@ -7,6 +7,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.host import Host, this_host
 from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit
@@ -22,6 +23,7 @@ class Environment(Struct, frozen=True):
 
     Attributes:
         hypervisor: the connection to libvirt.
+        host: what this host knows by itself.
         emit: where events go.
         now: the wall clock, aware, in local time.
         buffers: the memory that disk data passes through.
@@ -34,6 +36,7 @@ class Environment(Struct, frozen=True):
     """
 
     hypervisor: HypervisorPort
+    host: Host
     emit: Emit
     now: Callable[[], datetime]
     buffers: BufferPool
@@ -56,6 +59,7 @@ def build_environment(
     """Make what a run shares, by the limits of the configuration and of the machine."""
     return Environment(
         hypervisor=hypervisor,
+        host=this_host(config),
         emit=emit,
         now=lambda: datetime.now().astimezone(),
         buffers=BufferPool(config.buffers_mib * MIB),

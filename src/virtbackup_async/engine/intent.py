@@ -1,18 +1,21 @@
-"""The intent of a backup: the pending file, which names all that is about to be made.
+"""The intent of a backup: this host's note and the pending file, which name all that will be made.
 
-Called by ``domain_backup`` before anything is touched; ``broken`` undoes a backup from it alone.
+Called by ``domain_backup`` before anything is touched; ``broken`` undoes a backup by them. The note
+comes first and goes last, so that no pending file of this host's is ever without one: an undo
+believes a pending file without a note only what libvirt and the images bear out.
 """
 
 import secrets
 from pathlib import Path
 
 import anyio
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async import __version__
 from virtbackup_async.catalog import names
+from virtbackup_async.catalog.host_notes import Note
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.disk_copy import image_files
 from virtbackup_async.engine.environment import Environment
@@ -56,18 +59,34 @@ class _Making(Struct, frozen=True):
         )
 
 
+class Intent(Struct, frozen=True):
+    """What a backup is about to make, and where it says so.
+
+    Attributes:
+        pending: what it makes.
+        job: the pull job; None for other methods.
+        path: of the pending file.
+        note: of this host.
+    """
+
+    pending: Pending
+    job: PullJob | None
+    path: Path
+    note: Note
+
+
 async def write_intent(
     environment: Environment,
     catalog: Catalog,
     planned: PlannedBackup,
     info: DomainInfo,
     selection: Selection,
-) -> tuple[Pending, PullJob | None, Path]:
-    """Make the pending file durable; return what is in it, the job it tells of, and its path.
+) -> Intent:
+    """Make the note of this host and the pending file durable.
 
     Raises:
         HypervisorError: a backup job has no place for its socket or for a scratch image.
-        StorageError: the target is not there, not writable or full.
+        StorageError: the target or this host's own directory is not there, not writable or full.
     """
     token = secrets.token_hex(TOKEN_BYTES)
     job = None
@@ -78,11 +97,24 @@ async def write_intent(
     making = _Making(token, job, info.is_active)
     while True:
         pending = _intent(environment, planned, info, selection, making)
+        note = await environment.host.note(pending, catalog.pending_path(pending))
         try:
-            return pending, job, await catalog.create_pending(pending)
-        except FileExistsError:
-            # A name holds seconds; two backups of a domain in one second need two of them.
-            await anyio.sleep(NAME_RETRY_S)
+            path = await catalog.create_pending(pending)
+        except BaseException as error:
+            with CancelScope(shield=True):
+                await environment.host.notes.remove(note.path)
+            if not isinstance(error, FileExistsError):
+                raise
+        else:
+            return Intent(pending, job, path, note)
+        # A name holds seconds; two backups of a domain in one second need two of them.
+        await anyio.sleep(NAME_RETRY_S)
+
+
+async def forget_intent(environment: Environment, catalog: Catalog, intent: Intent) -> None:
+    """Remove the pending file and then the note: nothing is left to be undone."""
+    await catalog.remove_pending(intent.path)
+    await environment.host.notes.remove(intent.note.path)
 
 
 def _intent(

@@ -283,16 +283,21 @@ async def end_pull(hypervisor: HypervisorPort, domain: ImageUser, job: PullJob) 
     """
     try:
         try:
-            await _end_job(domain, job)
+            await end_job(domain, job)
         except ConnectionLostError:
             await reconnect(hypervisor)
-            await _end_job(domain, job)
+            await end_job(domain, job)
     except (DomainGoneError, DomainNotFoundError):
         pass  # the job went with it
     await _remove_files(job.scratch, job.socket)
 
 
-async def _end_job(domain: ImageUser, job: PullJob) -> None:
+async def end_job(domain: ImageUser, job: PullJob) -> None:
+    """End the job if it runs and is this one; a guest that it has halted goes on.
+
+    Raises:
+        HypervisorError: libvirt is gone, or the job does not end.
+    """
     await domain.end_backup(job.socket)
     await domain.go_on()
 

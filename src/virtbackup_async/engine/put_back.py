@@ -10,16 +10,19 @@ trusts no memory, only what the domain's XML says now::
     its own image               the overlay              set the definition to the image
     its own image               its own image, or none   remove the overlay
     (shut off)                  the overlay              qemu-img commit, set the definition
-    (undefined)                                          qemu-img commit, remove the overlay
+    (undefined)                                          qemu-img commit, remove the overlay, in the
+                                                         run that made it; else leave it to a person
     (shut off)                  its own image            remove the overlay if it holds no data, or
                                                          none that is not in the image
     something else                                       leave everything alone, say so
 
 A running domain that the disk was detached from counts as shut off: nothing has its images open.
-The overlay is removed only when no side of the domain names it any more. A pivot leaves the data in
-it, and the image may be newer since: that all of it was committed is noted before each pivot.
+Nothing is ever committed into another image than the one that the overlay's header names. The
+overlay is removed only when no side of the domain names it any more. A pivot leaves the data in it,
+and the image may be newer since: that all of it was committed is noted before each pivot.
 """
 
+import shlex
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,10 +40,11 @@ from virtbackup_async.errors import (
     DomainNotFoundError,
     HypervisorError,
     ImageError,
+    RollbackError,
     StorageError,
 )
 from virtbackup_async.images import durable, qemu_img
-from virtbackup_async.model.domain import Sources
+from virtbackup_async.model.domain import BackingImage, Sources
 
 RECONNECT_TIMEOUT_S = 30
 RECONNECT_INTERVAL_S = 1
@@ -50,13 +54,24 @@ NoteCommitted = Callable[[str], Awaitable[None]]
 
 
 class OverlaidDisk(Struct, frozen=True):
-    """A disk that a snapshot has put, or was about to put, on an overlay."""
+    """A disk that a snapshot has put, or was about to put, on an overlay.
+
+    Attributes:
+        is_committed: all that the overlay holds is in the image.
+        of_this_run: this very run made the overlay, and has held the domain's lock since: so it is
+            known what is in it, also where libvirt does not know the domain any more.
+    """
 
     dev: str
     image: Path
     format: str
     overlay: Path
     is_committed: bool = False
+    of_this_run: bool = False
+
+    @property
+    def below(self) -> BackingImage:
+        return BackingImage(self.image, self.format)
 
 
 async def put_back(
@@ -94,7 +109,7 @@ async def _step(
 ) -> bool:
     """Take one step of the table; True when there is nothing more to do."""
     try:
-        sources = await _sources(domain)
+        sources = await sources_of(domain)
         if disk.dev in (sources.live or {}):
             return await _step_running(domain, disk, sources, before_pivot)
         return await _step_shut_off(domain, disk, sources)
@@ -106,7 +121,8 @@ async def _step(
     return False
 
 
-async def _sources(domain: ImageUser) -> Sources:
+async def sources_of(domain: ImageUser) -> Sources:
+    """Return what the domain is on; no side at all of one that libvirt does not know."""
     try:
         return await domain.sources()
     except DomainNotFoundError:
@@ -135,7 +151,9 @@ async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources
     if sources.persistent is None:
         # Nobody names the images any more; what the guest wrote last is in the overlay.
         if exists:
-            await qemu_img.commit(disk.overlay)
+            if not disk.of_this_run:
+                raise gone_error(domain.name, disk)
+            await qemu_img.commit(disk.overlay, disk.below)
             await durable.remove_durably(disk.overlay)
         return True
     persistent = sources.persistent.get(disk.dev)
@@ -154,12 +172,24 @@ async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources
 
 async def _commit_shut_off(domain: ImageUser, disk: OverlaidDisk) -> None:
     try:
-        await qemu_img.commit(disk.overlay)
+        await qemu_img.commit(disk.overlay, disk.below)
     except ImageError as error:
         # QEMU's own lock on the image: the domain was started this very moment.
-        if (await _sources(domain)).live is not None:
+        if (await sources_of(domain)).live is not None:
             raise DomainGoneError(error.message) from error
         raise
+
+
+def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
+    """Say that a person has to decide what becomes of an overlay, and how it is done."""
+    overlay = shlex.quote(str(disk.overlay))
+    return RollbackError(
+        f"{domain}: {disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "
+        "its guest wrote last",
+        hint=f"If no other domain uses {disk.image}, keep that with "
+        f"`qemu-img commit -f qcow2 {overlay} && rm {overlay}`, or give it up with "
+        f"`rm {overlay}`.",
+    )
 
 
 async def reconnect(hypervisor: HypervisorPort) -> None:

@@ -11,6 +11,7 @@ from anyio import to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from virtbackup_async.engine.host import Host
 from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import DiskNotFoundError, ImageError, RollbackError
 from virtbackup_async.images import qemu_img
@@ -47,17 +48,20 @@ class Selection(Struct, frozen=True):
         return tuple(disk.dev for disk in self.skipped)
 
 
-async def select_disks(info: DomainInfo, wanted: Sequence[str], *, pull: bool = False) -> Selection:
+async def select_disks(
+    info: DomainInfo, wanted: Sequence[str], host: Host, *, pull: bool = False
+) -> Selection:
     """Choose the disks of a domain, find the images below them, and the domain's state.
 
     Args:
         info: the domain, with its XML.
         wanted: disk targets; empty for all that can be backed up.
+        host: says where targets are: no image lies there.
         pull: whether QEMU will serve them, as raw images with nothing below them.
 
     Raises:
         DiskNotFoundError: a wanted disk does not exist or cannot be backed up; or none can.
-        ImageError: an image is missing or unreadable.
+        ImageError: an image is missing or unreadable, or lies in a target.
         RollbackError: the domain still runs on the overlay of a backup that was killed.
     """
     possible, skipped = domain_xml.disks(info.xml, pull=pull and info.is_active)
@@ -67,11 +71,18 @@ async def select_disks(info: DomainInfo, wanted: Sequence[str], *, pull: bool = 
         reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
         raise DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
     left_out = tuple(SkippedDisk(disk.dev, NOT_WANTED) for disk in possible if disk not in chosen)
+    for disk in chosen:
+        if disk.path.is_absolute():
+            what = f"{info.name}: {disk.dev}"
+            await to_thread.run_sync(host.refuse_in_target, what, [disk.path])
     chains: dict[str, tuple[BackingImage, ...]] = {}
     if pull and info.is_active:
         disks = tuple(_not_on_ours(info, disk) for disk in chosen)
     else:
         disks = tuple([await _with_chain(info, disk) for disk in chosen])
+    for disk in disks:
+        below = [image.path for image in disk.backing]
+        await to_thread.run_sync(host.refuse_in_target, f"{info.name}: {disk.dev}", below)
     if pull:
         chains = {disk.dev: (BackingImage(disk.path, disk.format), *disk.backing) for disk in disks}
         disks = tuple(replace(disk, format="raw", backing=()) for disk in disks)

@@ -5,8 +5,8 @@ with another UUID since; the images must never be given to the wrong one. In thi
 
 1. the domain with the UUID of the pending file, or of the XML in it (virt-backup writes no UUID);
 2. without a UUID, the domain of that name;
-3. whichever domain names one of the overlays now;
-4. none: nobody uses the images any more, and what the guest wrote last goes into them.
+3. whichever domain names one of the overlays now, if this host noted the backup itself;
+4. none: a person decides what becomes of what the guest wrote last.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import NoReturn
 
+from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.engine.ports import BeforePivot, DomainPort, HypervisorPort
 from virtbackup_async.errors import DomainNotFoundError, RollbackError
 from virtbackup_async.model.backup import Pending
@@ -32,8 +33,13 @@ def lock_name(pending: Pending) -> str:
     return uuid_of(pending) or f"name-{blake2s(name, digest_size=16).hexdigest()}"
 
 
-async def find_domain(hypervisor: HypervisorPort, pending: Pending) -> "DomainPort | GoneDomain":
+async def find_domain(
+    hypervisor: HypervisorPort, pending: Pending, *, is_noted: bool
+) -> "DomainPort | GoneDomain":
     """Return the domain to put back; one that is nowhere defined where there is none.
+
+    Without a note of this host the file may name the images of any domain: then it is the one of
+    its UUID, or none. Only virt-backup's files may do without a UUID.
 
     Raises:
         RollbackError: the images are in use by another domain: a person has to look at it.
@@ -43,9 +49,13 @@ async def find_domain(hypervisor: HypervisorPort, pending: Pending) -> "DomainPo
     try:
         if wanted is not None:
             return await hypervisor.domain_by_uuid(wanted)
-        return await hypervisor.domain(pending.domain_name)
+        if not is_ours(pending.version):
+            return await hypervisor.domain(pending.domain_name)
     except DomainNotFoundError:
-        return await _user_of_images(hypervisor, pending) or GoneDomain(pending.domain_name)
+        if is_noted:
+            user = await _user_of_images(hypervisor, pending)
+            return user or GoneDomain(pending.domain_name)
+    return GoneDomain(pending.domain_name)
 
 
 async def _user_of_images(hypervisor: HypervisorPort, pending: Pending) -> DomainPort | None:
@@ -83,6 +93,9 @@ class GoneDomain:
         self.name = name
 
     async def sources(self) -> Sources:
+        self._say()
+
+    async def snapshot_names(self) -> tuple[str, ...]:
         self._say()
 
     async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:

@@ -241,6 +241,28 @@ class TargetPath(ReachedPath, frozen=True):
             file.flush()
             os.fsync(fd)
 
+    def create_whole(self, data: bytes) -> None:
+        """Make the file, its content with it, in one step; its name is not synced.
+
+        Where there are no hard links it is there for a moment without its content.
+
+        Raises:
+            FileExistsError: the name is taken.
+            StorageError: the directory is missing, not writable or full.
+        """
+        part = self.parent.temporary()
+        try:
+            try:
+                part.write_new(data)
+                _give_free_name(part, self)
+            finally:
+                with suppress(OSError):  # gone, or it is found by `clean`
+                    part.unlink()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise storage_error("write", self.path, error) from error
+
     def _rename_over_claim(self, new: "TargetPath") -> None:
         # Without hard links an empty file takes the name: only a file of ours is ever replaced.
         os.close(new.create())
@@ -255,6 +277,21 @@ class TargetPath(ReachedPath, frozen=True):
 def temporary_name() -> str:
     """Return a name for a file that lives for moments; what a crash leaves, ``clean`` finds."""
     return f".virtbackup-{secrets.token_hex(8)}.tmp"
+
+
+def _give_free_name(part: TargetPath, new: TargetPath) -> None:
+    try:
+        part.link(new.name)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        os.close(new.claim())
+        try:
+            part.rename(new.name)
+        except OSError:
+            with suppress(OSError):
+                new.unlink()
+            raise
 
 
 def _give_owner(fd: int, owner: os.stat_result) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
+from virtbackup_async.images.overlay_header import check_backing, is_file_name
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.processes import Ended, run_program
 
@@ -100,19 +101,22 @@ async def backing_chain(path: Path, format: str) -> tuple[BackingImage, ...]:  #
     return tuple(chain)
 
 
-async def commit(overlay: Path) -> None:
-    """Write what the qcow2 ``overlay`` holds into the image below it.
+async def commit(overlay: Path, image: BackingImage) -> None:
+    """Write what the qcow2 ``overlay`` holds into ``image``, which must be the one below it.
 
     Nobody may have either of them open: QEMU's own locks see to that. The overlay is emptied when
     all is written below, not before: so it can be run again after it was interrupted, and an
     overlay that ``holds_data`` has not been committed.
 
     Raises:
-        ImageError: there is no image below it, its format is not recorded, or QEMU failed.
+        ImageError: its header names another image below it, or one of another format; or QEMU
+            failed.
     """
-    name = (await _backing_info(BackingImage(overlay, "qcow2"))).backing_filename_format
-    if name is None:
-        raise ImageError(f"no backing file, or none with a format, is recorded in {overlay}")
+    info = await _backing_info(BackingImage(overlay, "qcow2"))
+    await to_thread.run_sync(check_backing, overlay, info.backing_filename, image.path)
+    if info.backing_filename_format != image.format:
+        recorded = info.backing_filename_format or "no format"
+        raise ImageError(f"{overlay} takes {image.path} for {recorded}, not for {image.format}")
     await _run("commit", "-q", "-f", "qcow2", _name_of(overlay))
 
 
@@ -174,8 +178,7 @@ async def _backing_info(image: BackingImage) -> ImageInfo:
     info = await image_info(image.path, image.format)
     if info.data_file is not None:
         raise ImageError(f"image keeps its data in another file: {image.path}: {info.data_file}")
-    # QEMU takes what stands before a colon for a protocol, unless a slash comes first.
-    if ":" in (info.backing_filename or "").partition("/")[0]:
+    if not is_file_name(info.backing_filename or ""):
         raise ImageError(f"backing of {image.path} is not a file: {info.backing_filename}")
     return info
 

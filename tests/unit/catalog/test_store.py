@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.failing_calls import failing
-from virtbackup_async.catalog import names
+from virtbackup_async.catalog import names, pending_file
 from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.backup import (
@@ -133,11 +133,52 @@ async def test_finished_backup_of_the_same_second_is_not_replaced(catalog):
     assert not scan.problems
 
 
-async def test_pending_is_rewritten_in_place(catalog):
+async def test_a_pending_file_is_never_there_without_its_content(catalog, monkeypatch):
+    """Whoever is killed at any moment leaves the whole file, or none."""
+    path, seen = catalog.pending_path(PENDING), []
+
+    def watched(name):
+        real = getattr(os, name)
+
+        def call(*args, **options):
+            result = real(*args, **options)
+            seen.append(path.read_bytes() if path.exists() else None)
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("open", "write", "link", "rename", "unlink", "fsync", "close"):
+        watched(name)
     await catalog.create_pending(PENDING)
-    changed = replace(PENDING, disks={})
-    await catalog.write_pending(changed)
-    assert [found.pending for found in (await catalog.scan()).pending] == [changed]
+    whole = pending_file.dumps(PENDING)
+    assert {*seen} == {None, whole}
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_without_hard_links_a_pending_file_is_made_in_two_steps(catalog, monkeypatch):
+    def refuse(*_args, **_options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = await catalog.create_pending(PENDING)
+    assert [found.pending for found in (await catalog.scan()).pending] == [PENDING]
+    with pytest.raises(FileExistsError):
+        await catalog.create_pending(PENDING)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["link", "fsync"])
+async def test_a_pending_file_that_cannot_be_made_durable_is_none(catalog, monkeypatch, name):
+    path = catalog.pending_path(PENDING)
+    path.parent.mkdir()
+
+    def fail(*_args, **_options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, name, fail)
+    with pytest.raises(StorageError, match="Input/output error"):
+        await catalog.create_pending(PENDING)
+    assert not path.exists()
 
 
 async def test_missing_target_is_not_made(tmp_path):

@@ -1,5 +1,6 @@
 """The table of put_back.py, row by row, on real images under a domain that does what it is told."""
 
+import re
 import subprocess
 
 import pytest
@@ -13,6 +14,8 @@ from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
     HypervisorError,
+    ImageError,
+    RollbackError,
     StorageError,
 )
 
@@ -86,12 +89,47 @@ async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
     assert not disk.overlay.exists()
 
 
-async def test_an_undefined_domain_keeps_what_it_wrote(disk, domain):
+async def test_a_domain_undefined_while_it_is_backed_up_keeps_what_it_wrote(disk, domain):
     domain.shut_off()
     domain.undefine()
-    await put_back(FakeHypervisor(), domain, disk, note)
+    await put_back(FakeHypervisor(), domain, replace(disk, of_this_run=True), note)
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
+
+
+async def test_a_domain_that_is_gone_is_left_to_a_person(disk, domain):
+    domain.shut_off()
+    domain.undefine()
+    with pytest.raises(RollbackError, match="does not know the domain") as raised:
+        await put_back(FakeHypervisor(), domain, disk, note)
+    commands = re.findall("`(.*?)`", raised.value.hint)
+    assert disk.overlay.exists()
+    assert starts_with(disk.image, 1)
+    # What the person is told to do is what helps.
+    subprocess.run(commands[0], shell=True, check=True)  # noqa: S602 -- as it is pasted
+    assert starts_with(disk.image, 2)
+    await put_back(FakeHypervisor(), domain, disk, note)
+
+
+async def test_nothing_is_committed_into_an_image_that_the_header_does_not_name(
+    disk, domain, tmp_path
+):
+    other = tmp_path / "other.img"
+    other.write_bytes(b"\x09" * MIB)
+    qemu("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", other, disk.overlay)
+    domain.shut_off()
+    with pytest.raises(ImageError, match=f"lies on {other}, not on {disk.image}"):
+        await put_back(FakeHypervisor(), domain, disk, note)
+    assert starts_with(other, 9)
+    assert disk.overlay.exists()
+
+
+async def test_nor_as_another_format(disk, domain):
+    """A guest may write a header of qcow2 into its raw image."""
+    domain.shut_off()
+    with pytest.raises(ImageError, match="raw, not for qcow2"):
+        await put_back(FakeHypervisor(), domain, replace(disk, format="qcow2"), note)
+    assert starts_with(disk.image, 1)
 
 
 async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, domain):

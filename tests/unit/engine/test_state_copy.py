@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from fakes.hypervisor import FakeHypervisor
+from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.engine import state_copy
 from virtbackup_async.engine.environment import Environment
+from virtbackup_async.engine.host import Host
 from virtbackup_async.engine.state_copy import MAX_TRIES, StateJob, copy_state
 from virtbackup_async.engine.state_files import find_state
 from virtbackup_async.errors import ImageError, StorageError
@@ -44,6 +46,7 @@ class Site:
         self.events = []
         self.environment = Environment(
             hypervisor=FakeHypervisor(),
+            host=Host(HostNotes(root / "state"), (self.target,)),
             emit=self.events.append,
             now=lambda: datetime.now(UTC),
             buffers=BufferPool(),

@@ -86,6 +86,7 @@ CALLS = {
     "replace": lambda file: file.replace(b"new"),
     "replace, owner kept": lambda file: file.replace(b"new", True),
     "write_new": lambda file: (file.parent / "new").write_new(b"new"),
+    "create_whole": lambda file: (file.parent / "new").create_whole(b"new"),
     "held": lambda file: Held([file.parent]),
 }
 

@@ -120,7 +120,7 @@ async def test_commit_writes_the_overlay_into_its_base(tmp_path, create):
     base.write_bytes(b"\1" * (1 << 20))
     create("-b", base, "-F", "raw", overlay, "1M")
     write(overlay, 7, 65536, 65536)
-    await qemu_img.commit(overlay)
+    await qemu_img.commit(overlay, BackingImage(base, "raw"))
     expected = bytearray(b"\1" * (1 << 20))
     expected[65536:131072] = b"\7" * 65536
     assert base.read_bytes() == expected
@@ -128,8 +128,30 @@ async def test_commit_writes_the_overlay_into_its_base(tmp_path, create):
 
 async def test_commit_refuses_what_has_no_base(tmp_path, create):
     create("a", "1M")
-    with pytest.raises(ImageError, match="no backing file"):
-        await qemu_img.commit(tmp_path / "a")
+    with pytest.raises(ImageError, match="names no file as the image below it: None"):
+        await qemu_img.commit(tmp_path / "a", BackingImage(tmp_path / "b", "raw"))
+
+
+@pytest.mark.parametrize("name", ["base.raw", "./base.raw", "link"])
+async def test_commit_finds_the_base_by_any_of_its_names(tmp_path, create, name):
+    base = tmp_path / "base.raw"
+    base.write_bytes(b"\1" * (1 << 20))
+    (tmp_path / "link").symlink_to(base)
+    create("-b", name, "-F", "raw", "overlay", "1M")
+    write(tmp_path / "overlay", 7, 0, 65536)
+    await qemu_img.commit(tmp_path / "overlay", BackingImage(base, "raw"))
+    assert base.read_bytes()[:1] == b"\7"
+
+
+@pytest.mark.parametrize(("base", "base_format"), [("other.raw", "raw"), ("base.raw", "qcow2")])
+async def test_commit_refuses_any_other_base(tmp_path, create, base, base_format):
+    for name in ("base.raw", "other.raw"):
+        (tmp_path / name).write_bytes(b"\1" * (1 << 20))
+    create("-b", "base.raw", "-F", "raw", "overlay", "1M")
+    write(tmp_path / "overlay", 7, 0, 65536)
+    with pytest.raises(ImageError, match=r"lies on base.raw, not on|for raw, not for qcow2"):
+        await qemu_img.commit(tmp_path / "overlay", BackingImage(tmp_path / base, base_format))
+    assert (tmp_path / "base.raw").read_bytes()[:1] == b"\1"
 
 
 async def test_overlay_holds_data_once_it_was_written_even_without_its_base(tmp_path, create):

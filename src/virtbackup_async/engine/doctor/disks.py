@@ -8,6 +8,7 @@ from anyio import to_thread
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.doctor.amounts import GIB, MIB, gib
 from virtbackup_async.engine.doctor.target import free_bytes_at
+from virtbackup_async.engine.host import Host
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.ports import HypervisorPort
@@ -34,7 +35,7 @@ OVERLAY_USUAL_BYTES = GIB
 
 
 async def check_disks(
-    hypervisor: HypervisorPort, info: DomainInfo, planned: PlannedBackup
+    hypervisor: HypervisorPort, info: DomainInfo, planned: PlannedBackup, host: Host
 ) -> list[Finding]:
     """Choose the disks as a backup would, and open each image of their chains.
 
@@ -42,7 +43,7 @@ async def check_disks(
     """
     try:
         pull, warning = await is_pulled(hypervisor, planned.group, info, planned.disks)
-        selection = await select_disks(info, planned.disks, pull=pull)
+        selection = await select_disks(info, planned.disks, host, pull=pull)
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]

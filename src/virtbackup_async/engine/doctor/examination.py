@@ -12,10 +12,21 @@ import anyio
 from anyio import to_thread
 from msgspec import Struct, field
 
+from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
-from virtbackup_async.engine.doctor import agent, disks, history, host, leftovers, patterns, target
+from virtbackup_async.engine.doctor import (
+    agent,
+    disks,
+    history,
+    host,
+    leftovers,
+    notes,
+    patterns,
+    target,
+)
+from virtbackup_async.engine.host import Host, this_host
 from virtbackup_async.engine.locks import default_lock_directory, is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
@@ -43,11 +54,13 @@ class _Examination(Struct):
     groups: Sequence[Group]
     emit: Emit
     locks: Path
+    host: Host
     freeze: bool
     scans: dict[Path, Scan] = field(default_factory=dict)
     domain_names: tuple[str, ...] | None = None
     images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     at_work: frozenset[Path] = frozenset()
+    notes: Notes = Notes(())
 
     def tell(self, findings: Iterable[Finding]) -> None:
         # The same may be found by way of two groups.
@@ -84,6 +97,7 @@ async def run_doctor(
         groups=[group for group in groups if group.target],
         emit=emit,
         locks=default_lock_directory(),
+        host=this_host(config),
         freeze=freeze,
     )
     work.tell(patterns.check_autostart(config))
@@ -123,6 +137,8 @@ async def _examine_targets(work: _Examination) -> None:
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.locks))
+    work.notes, found = await notes.check_notes(work.host, work.locks)
+    work.tell(found)
 
 
 async def _examine_domains(work: _Examination, connect: Connect) -> None:
@@ -183,7 +199,7 @@ async def _look_at(
     work.images[domain.name] = tuple(domain_xml.disk_sources(info.xml).values())
     findings = []
     for planned in backups:
-        findings += await disks.check_disks(hypervisor, info, planned)
+        findings += await disks.check_disks(hypervisor, info, planned, work.host)
     findings += await leftovers.check_domain(domain)
     findings += await agent.check_agent(
         domain,
@@ -197,7 +213,9 @@ async def _look_at(
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await leftovers.check_overlays(everything, work.scans.values(), work.at_work)
+    findings = await leftovers.check_overlays(
+        everything, work.scans.values(), work.notes, work.at_work
+    )
     for path in work.scans:
         domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
         if domains:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.locks import is_held
@@ -94,15 +95,16 @@ def _below_overlay(path: Path) -> Path:
 
 
 async def check_overlays(
-    images: Iterable[Path], scans: Iterable[Scan], at_work: frozenset[Path]
+    images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
 ) -> list[Finding]:
-    """Look beside the images for overlays that no pending file names, and that nobody works on."""
+    """Look beside the images for overlays that neither a pending file nor a note names.
+
+    Nor may anybody work on them.
+    """
+    told = [found.pending for scan in scans for found in scan.pending]
+    told += [note.pending for note in notes.notes]
     known = {
-        Path(disk.snapshot)
-        for scan in scans
-        for found in scan.pending
-        for disk in found.pending.disks.values()
-        if disk.snapshot
+        Path(disk.snapshot) for pending in told for disk in pending.disks.values() if disk.snapshot
     }
     directories = sorted({image.parent for image in images})
     return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))

@@ -1,0 +1,225 @@
+"""What this host notes for itself of each backup it begins: the facts that an undo goes by.
+
+A target may be written to by others, and so its pending files may say anything. A note lies in a
+directory of this host that nobody else can write to, so what it says was so::
+
+    STATE/undo/<backup>.<8 hexadecimal digits>.note
+
+    create          before the pending file: none of this host's is ever without a note
+      ... the backup ...
+    note_committed  of a disk: its overlay may be removed, whatever is in it
+    remove          after the pending file
+
+A crash between the two leaves a note whose pending file is gone; ``clean`` deals with it.
+docs/formats.md ("Note") is the reference.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from anyio import Lock, to_thread
+from msgspec import Struct
+from msgspec.structs import replace
+
+from virtbackup_async.catalog import pending_file, raw_json
+from virtbackup_async.catalog.pending_file import PendingWire
+from virtbackup_async.catalog.scanning import is_temporary
+from virtbackup_async.compat import pending as compat
+from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.images.durable import (
+    remove_durably,
+    remove_file,
+    storage_error,
+    write_atomically,
+)
+from virtbackup_async.images.private_directory import check_private, make_private
+from virtbackup_async.model.backup import Pending
+
+SUFFIX = ".note"
+_DIRECTORY = "undo"
+_TOKEN_BYTES = 4
+
+
+class NoteWire(msgspec.Struct):
+    """The whole file: where the pending file is, and what it holds without the domain's XML."""
+
+    pending_path: str
+    pending: PendingWire
+
+
+class Note(Struct, frozen=True):
+    """What this host knows of a backup it began.
+
+    Attributes:
+        pending: the facts; ``domain_xml`` is empty.
+        pending_path: its pending file, every link in the path resolved.
+        path: of the note.
+    """
+
+    pending: Pending
+    pending_path: Path
+    path: Path
+
+
+class Notes(Struct, frozen=True):
+    """All notes of this host, and what is wrong with those that cannot be read."""
+
+    notes: tuple[Note, ...]
+    problems: tuple[str, ...] = ()
+
+    def of(self, pending: Pending, path: Path) -> Note | None:
+        """Return the note of a pending backup that was found at ``path``; None if there is none.
+
+        The one of that very file, whatever is in the file now. Or one of a file that is gone, and
+        that said the same in everything: where a target is mounted may change. Blocks.
+        """
+        real = path.resolve()
+        for note in self.notes:
+            if note.pending_path == real:
+                return note
+        alike = [note for note in self.notes if _facts(note.pending) == _facts(pending)]
+        return next((note for note in alike if not os.path.lexists(note.pending_path)), None)
+
+
+class HostNotes:
+    """The notes below this host's own directory."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self.state_directory = state_directory
+        self._directory = state_directory / _DIRECTORY
+        self._noting = Lock()
+
+    async def create(self, pending: Pending, pending_path: Path) -> Note:
+        """Make a note durable of a backup that is about to begin.
+
+        Raises:
+            StorageError: it cannot be written, or the directory is not ours alone.
+        """
+        await to_thread.run_sync(self._make_directory)
+        name = f"{pending.name}.{secrets.token_hex(_TOKEN_BYTES)}{SUFFIX}"
+        real = await to_thread.run_sync(pending_path.resolve)
+        note = Note(replace(pending, domain_xml=""), real, self._directory / name)
+        await write_atomically(note.path, dumps(note))
+        return note
+
+    async def note_committed(self, path: Path, dev: str) -> None:
+        """Note that the image of ``dev`` has all that its overlay holds.
+
+        Raises:
+            StorageError: it cannot be written.
+            DefinitionError: it is damaged.
+        """
+        async with self._noting:
+            note = await to_thread.run_sync(_read, path)
+            if note is not None:
+                disk = replace(note.pending.disks[dev], committed=True)
+                disks = {**note.pending.disks, dev: disk}
+                noted = replace(note, pending=replace(note.pending, disks=disks))
+                await write_atomically(path, dumps(noted))
+
+    async def read(self, path: Path) -> Note | None:
+        """Read one note as it is now; None if it is gone.
+
+        Raises:
+            StorageError: it cannot be read.
+            DefinitionError: it is damaged.
+        """
+        return await to_thread.run_sync(_read, path)
+
+    async def remove(self, path: Path) -> None:
+        """Forget a backup: nothing of it is to be undone. One that is gone already is fine.
+
+        Raises:
+            StorageError: the directory is not writable.
+        """
+        await remove_durably(path)
+
+    async def scan(self) -> Notes:
+        """Read all notes, the oldest first; none where this host never made any.
+
+        Raises:
+            StorageError: the directory is not ours alone, or cannot be read.
+        """
+        return await to_thread.run_sync(self._scan)
+
+    async def remove_debris(self, before_s: float) -> None:
+        """Remove what a death left of a note that was being written before that time.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        await to_thread.run_sync(self._remove_debris, before_s)
+
+    def _remove_debris(self, before_s: float) -> None:
+        for path in self._directory.glob(".*"):
+            with suppress(FileNotFoundError):
+                if is_temporary(path) and path.lstat().st_mtime < before_s:
+                    remove_file(path)
+
+    def _make_directory(self) -> None:
+        make_private(self.state_directory)
+        make_private(self._directory)
+
+    def _scan(self) -> Notes:
+        if not (check_private(self.state_directory) and check_private(self._directory)):
+            return Notes(())
+        notes, problems = [], []
+        try:
+            paths = sorted(self._directory.glob(f"*{SUFFIX}"))
+        except OSError as error:
+            raise storage_error("read", self._directory, error) from error
+        for path in paths:
+            try:
+                note = _read(path)
+            except (DefinitionError, StorageError) as error:
+                problems.append(error.message)
+                continue
+            if note is not None:
+                notes.append(note)
+        return Notes(tuple(notes), tuple(problems))
+
+
+def dumps(note: Note) -> bytes:
+    """Return the content of a note."""
+    return raw_json.dump(NoteWire(str(note.pending_path), pending_file.to_wire(note.pending)))
+
+
+def loads(data: bytes, path: Path) -> Note:
+    """Return the note in ``data``.
+
+    Raises:
+        DefinitionError: it is damaged, or from a newer version.
+    """
+
+    def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+        pending = raw.get("pending")
+        if not isinstance(pending, Mapping):
+            raise DefinitionError("pending is not an object")
+        version = pending.get("version")
+        return {**raw, "pending": {**compat.upgrade(dict(pending)), "version": version}}
+
+    wire = raw_json.parse(data, path, upgrade, NoteWire)
+    pending_path = Path(wire.pending_path)
+    if not pending_path.is_absolute():
+        raise DefinitionError(f"{path}: pending_path is not an absolute path")
+    return Note(pending_file.from_wire(wire.pending, pending_path), pending_path, path)
+
+
+def _read(path: Path) -> Note | None:
+    try:
+        return loads(raw_json.read_bytes(path), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
+def _facts(pending: Pending) -> Pending:
+    """Return what must be alike in a note and in its pending file."""
+    disks = {dev: replace(disk, committed=False) for dev, disk in pending.disks.items()}
+    return replace(pending, domain_xml="", disks=disks)

@@ -1,0 +1,118 @@
+"""What this host knows by itself, whatever the files of a target say.
+
+Its notes of backups that it began, in a directory of its own; and where the targets of its
+configuration are, so that nothing inside of them is ever taken for an image.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+from anyio import to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
+from virtbackup_async.config.schema import Config
+from virtbackup_async.errors import ConfigError, ImageError, StorageError
+from virtbackup_async.model.backup import Pending
+
+STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
+SYSTEM_STATE_DIRECTORY = Path("/var/lib/virtbackup")
+_NAME = "virtbackup"
+
+
+class Host(Struct, frozen=True):
+    """This host: its notes, and the targets as the configuration names them."""
+
+    notes: HostNotes
+    targets: tuple[Path, ...]
+
+    async def note(self, pending: Pending, pending_path: Path) -> Note:
+        """Make a note durable of a backup that is about to begin.
+
+        Raises:
+            StorageError: it cannot be written, or could be forged.
+        """
+        await to_thread.run_sync(self._check_state_directory)
+        return await self.notes.create(pending, pending_path)
+
+    async def read_notes(self) -> Notes:
+        """Return all notes.
+
+        Raises:
+            StorageError: they cannot be read, or could be forged.
+        """
+        await to_thread.run_sync(self._check_state_directory)
+        return await self.notes.scan()
+
+    def target_around(self, path: Path) -> Path | None:
+        """Return the target that a file lies in, by its name or by where links lead; None if none.
+
+        Blocks.
+        """
+        places = _names_of(path)
+        return next((target for target in self.targets if _is_around(target, places)), None)
+
+    def refuse_in_target(self, what: str, paths: Iterable[Path]) -> None:
+        """Make sure that none of the images lies in a target. Blocks.
+
+        Raises:
+            ImageError: one does: whoever writes to the target decides what it is.
+        """
+        for path in paths:
+            target = self.target_around(path)
+            if target is not None:
+                raise ImageError(
+                    f"{what}: {path} lies in the target {target}, where no image is looked for",
+                    hint="Move the image out of the target, or the target to another directory: "
+                    "who may write to a target could make an image read or write any file.",
+                )
+
+    def _check_state_directory(self) -> None:
+        state = self.notes.state_directory
+        target = self.target_around(state)
+        if target is not None:
+            raise StorageError(
+                f"the state directory {state} lies in the target {target}",
+                hint="Set `state_directory` to one that only its own user can write to.",
+            )
+
+
+def this_host(config: Config) -> Host:
+    """Return what this host knows, as the configuration says where to look.
+
+    Raises:
+        ConfigError: the environment names no absolute path for the state directory.
+    """
+    targets = dict.fromkeys(group.target for group in config.groups.values() if group.target)
+    return Host(HostNotes(state_directory(config)), tuple(targets))
+
+
+def state_directory(config: Config) -> Path:
+    """Return where this host keeps what it notes for itself.
+
+    The environment's ``VIRTBACKUP_STATE_DIRECTORY``, the configuration's ``state_directory``; else
+    ``/var/lib/virtbackup`` for root, and for others a directory below ``XDG_STATE_HOME``.
+
+    Raises:
+        ConfigError: the environment names no absolute path.
+    """
+    named = os.environ.get(STATE_VARIABLE)
+    if named:
+        if not Path(named).is_absolute():
+            raise ConfigError(f"{STATE_VARIABLE} is {named!r}, no absolute path")
+        return Path(named)
+    if config.state_directory is not None:
+        return config.state_directory
+    if os.geteuid() == 0:
+        return SYSTEM_STATE_DIRECTORY
+    return platformdirs.user_state_path(_NAME)
+
+
+def _names_of(path: Path) -> tuple[Path, Path]:
+    return Path(os.path.normpath(path.absolute())), Path(os.path.realpath(path))
+
+
+def _is_around(target: Path, places: Iterable[Path]) -> bool:
+    return any(at == place or at in place.parents for at in _names_of(target) for place in places)

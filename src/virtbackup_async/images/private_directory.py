@@ -1,0 +1,69 @@
+"""A directory that nobody but its owner can have put anything into.
+
+What this host notes for itself lies in one, and so do its locks: what is found there is believed.
+So the directory is ours, no link, and neither group nor others may write to it. All of it blocks.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.images.durable import storage_error, sync_names
+
+MODE = 0o700
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def make_private(path: Path) -> None:
+    """Make the directory, durably and with those above it, if it is not there; check it.
+
+    Raises:
+        StorageError: it cannot be made, or is not ours alone.
+    """
+    missing = [path]
+    while not os.path.lexists(missing[-1].parent):
+        missing.append(missing[-1].parent)
+    try:
+        for directory in reversed(missing):
+            directory.mkdir(mode=MODE, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create", path, error) from error
+    for directory in missing:
+        sync_names(directory.parent)
+    check_private(path)
+
+
+def check_private(path: Path) -> bool:
+    """Tell whether the directory is there; a mode that lets others read it is taken back.
+
+    Raises:
+        StorageError: it is not ours alone: a link, another user's, or others may write to it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _refused(path, "is a link, or no directory", error) from error
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            raise _refused(path, f"belongs to user {status.st_uid}")
+        if status.st_mode & _OTHERS_WRITE:
+            raise _refused(path, "can be written to by others")
+        if stat.S_IMODE(status.st_mode) != MODE:
+            os.fchmod(fd, MODE)
+    except OSError as error:
+        raise storage_error("change the mode of", path, error) from error
+    finally:
+        os.close(fd)
+    return True
+
+
+def _refused(path: Path, why: str, error: OSError | None = None) -> StorageError:
+    said = f": {error.strerror}" if error else ""
+    return StorageError(
+        f"{path} {why}, so what is in it cannot be trusted{said}",
+        hint="See who made it so, and move it away: the next run makes another.",
+    )
