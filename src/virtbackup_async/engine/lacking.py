@@ -6,7 +6,7 @@ backups. Invariant: a disk that holds nothing of the domain's own (a CD, a read-
 without a medium) is not missed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from anyio import CancelScope
 from msgspec import Struct
@@ -14,7 +14,7 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.dates import local_time
-from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import NOT_WANTED
@@ -62,6 +62,28 @@ def find_lacks(definition: Definition, backups: Iterable[FoundBackup]) -> Iterat
     for what, reason in lacks_of(definition).items():
         having = [found for found in earlier if _has(found.definition, what)]
         yield Lack(what, reason, having[-1] if having else None)
+
+
+def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
+    """Refuse to put old disks beside those of today, where nobody asked for just that.
+
+    Args:
+        definition: the backup that is about to replace images of its domain.
+        disks: the devs that were named; none for all.
+
+    Raises:
+        NotFoundError: the backup lacks disks that the configuration wanted.
+        DefinitionError: the XML in it cannot be read.
+    """
+    lacks = lacks_of(definition)
+    own = domain_xml.writable_devs(definition.domain_xml) if lacks else ()
+    devs = [dev for dev in own if dev in lacks and lacks[dev] != NOT_WANTED]
+    if devs and not disks:
+        raise NotFoundError(
+            f"the backup lacks disks, which would stay as they are: {', '.join(devs)}",
+            hint="Take a backup that has them, name the disks with --disk, or give "
+            "--allow-missing.",
+        )
 
 
 async def missing_since_last(catalog: Catalog, domain: str, backup: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``restore --define`` of a backup that lacks disks: what is refused before anything is touched."""
+"""Backups that lack disks of their domain: what is refused before anything is touched."""
 
 from pathlib import Path
 
@@ -6,9 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.hypervisor import FakeHypervisor
+from virtbackup_async.engine.lacking import refuse_mixture
 from virtbackup_async.engine.restore_define import DefineRequest, check_definable
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.model.backup import Definition, Packager
+from virtbackup_async.model.domain import NOT_WANTED
 
 NAME = "20260301-021500_3_web"
 XML = """<domain><name>web</name><devices>
@@ -47,3 +49,12 @@ async def test_domain_with_old_disks_beside_those_of_today_is_not_started():
 )
 async def test_what_is_whole_or_wanted_so_is_defined(wanted):
     await check_definable(wanted, FakeHypervisor())
+
+
+def test_images_are_not_replaced_beside_disks_that_stay():
+    with pytest.raises(NotFoundError, match="which would stay as they are: vda"):
+        refuse_mixture(LACKING, ())
+    refuse_mixture(LACKING, ("vdb",))
+    refuse_mixture(WHOLE, ())
+    refuse_mixture(replace(LACKING, skipped={"vda": NOT_WANTED}), ())
+    refuse_mixture(replace(WHOLE, skipped={"tpm": "no file can be read"}), ())

@@ -19,6 +19,7 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.chosen_backup import find_backup_to_read
 from virtbackup_async.engine.environment import MIB
+from virtbackup_async.engine.lacking import refuse_mixture
 from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
@@ -56,7 +57,9 @@ from virtbackup_async.images.buffers import BufferPool
     help="Replace the disks of the domain, which must be shut off; without TARGET_DIR.",
 )
 @click.option(
-    "--allow-missing", is_flag=True, help="Start it although the backup lacks disks of it."
+    "--allow-missing",
+    is_flag=True,
+    help="Start the domain, or restore in place, although the backup lacks disks of it.",
 )
 @click.option(
     TRUST_OPTION,
@@ -160,6 +163,8 @@ async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> 
 
 async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
     found = await wanted.find(config, emit)
+    if not wanted.allow_missing:
+        refuse_mixture(found.definition, wanted.disks)
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:
