@@ -12,3 +12,15 @@ def pytest_addoption(parser):
         action="store_true",
         help="back up guests whose agents make libvirt wait, half a minute and longer, as well",
     )
+    parser.addoption(
+        "--roll-backs",
+        type=int,
+        default=2,
+        help="how many random walks of images through time, of some twelve seconds each",
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "roll_back_seed" in metafunc.fixturenames:
+        walks = metafunc.config.getoption("--roll-backs", default=2)
+        metafunc.parametrize("roll_back_seed", range(1, walks + 1))

@@ -48,9 +48,10 @@ class Site:
         assert leftovers(self.path) == []
         return Read(recorder, {event.disk: event for event in recorder.of(DiskDone)})
 
-    async def check(self):
-        """Restore every backup, and compare it with what was on the disks then."""
-        for name, reference in self.backups.items():
+    async def check(self, names=None):
+        """Restore every backup, or some, and compare it with what was on the disks then."""
+        for name in names or self.backups:
+            reference = self.backups[name]
             place = self.path / "restored" / name
             restored = await restore(self.config, self.name, place, date=name)
             assert restored.verified

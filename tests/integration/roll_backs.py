@@ -1,0 +1,227 @@
+"""A random walk of a domain without a guest, whose images go back and forth in time.
+
+What a backup must restore is what QEMU itself reads of the images at that moment. Nothing else has
+to be known: whatever was done to an image, it is what it is.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from incremental_site import Site
+from lab.disks import DiskSpec
+from lab.process import LabError, run
+
+KIB = 1 << 10
+SIZES = (6 << 20, (6 << 20) - 200 * KIB, (4 << 20) + 64 * KIB, (8 << 20) + 512)
+DISKS = tuple(DiskSpec(dev, size_bytes=SIZES[0], fs=None) for dev in ("vda", "vdb"))
+MAX_BACKUPS = 5
+MAX_SAVED = 3
+
+
+@dataclass
+class RollBacks:
+    """One walk: the site, what was put aside, and what was done."""
+
+    site: Site
+    seed: int
+    said: list[str] = field(default_factory=list)
+    saved: list[tuple[str, Path]] = field(default_factory=list)
+    full: int = 0
+    by_changes: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.runs = True
+
+    async def go(self, steps: int) -> None:
+        """Take so many steps; every backup restores what the images held."""
+        actions = list(ACTIONS)
+        try:
+            for action in self.random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
+                self.said.append(action.__name__)
+                await asyncio.to_thread(action, self)
+                if action is RollBacks.put_back or self.random.random() < 0.35:
+                    await self.back_up()
+            await self.back_up()
+            await self.site.check()
+        except BaseException as error:
+            error.add_note(f"seed {self.seed}: {' | '.join(self.said)}")
+            raise
+
+    async def back_up(self) -> None:
+        """Back up; now and then an old one is removed, and was right to the last."""
+        self.said.append("back up")
+        read = await self.site.back_up()
+        for dev, disk in read.disks.items():
+            self.said[-1] += f" {dev}: {disk.reason or disk.base}"
+            self.full += disk.base is None
+            self.by_changes += disk.base is not None
+        while len(self.site.backups) > MAX_BACKUPS or self.random.random() < 0.2:
+            if not self.site.backups:
+                break
+            name = self.random.choice(sorted(self.site.backups))
+            self.said.append(f"remove {name}")
+            await self.site.check([name])
+            self.site.remove(name)
+
+    def write(self) -> None:
+        """Write, zero or discard, by whatever QEMU has the image open."""
+        dev = self._dev()
+        offset = self.random.randrange(SIZES[2] // 512) * 512
+        length = self.random.choice((512, 64 * KIB, 256 * KIB, 700 * KIB))
+        verb = self.random.choice((f"write -P {self.random.randrange(1, 256)}", "write -z"))
+        if self.random.random() < 0.2:
+            verb, offset = "discard", offset // (64 * KIB) * 64 * KIB
+        self._do(dev, f"{verb} {offset} {min(length, SIZES[2] - offset)}")
+
+    def write_at_the_end(self) -> None:
+        """Write where resizing takes away."""
+        self._do(self._dev(), f"write -P {self.random.randrange(1, 256)} {SIZES[2] - 512} 900k")
+
+    def start_or_stop(self) -> None:
+        """Let QEMU keep its bitmaps in the images, and read them again."""
+        if self.runs:
+            self.site.domain.destroy()
+        else:
+            self.site.domain.start_paused()
+        self.runs = not self.runs
+
+    def lose_power(self) -> None:
+        """Kill QEMU: its bitmaps are left in use."""
+        if self.runs:
+            os.kill(self.site.daemon.guest_pids()[self.site.name], signal.SIGKILL)
+            self.site.domain.wait_shut_off()
+            self.runs = False
+
+    def save(self) -> None:
+        """Copy an image as a storage snapshot would, also of one that QEMU has open."""
+        dev = self._dev()
+        path = self.site.path / f"saved-{len(self.said)}"
+        self.said[-1] += f" {dev} as {path.name}, {'on' if self.runs else 'off'}"
+        self.saved.append((dev, shutil.copyfile(self._image(dev), path)))
+        if len(self.saved) > MAX_SAVED:
+            self.saved.pop(self.random.randrange(MAX_SAVED))[1].unlink()
+
+    def put_back(self) -> None:
+        """Put a copy back: one disk of two, as the same file or another, on or off afterwards."""
+        if not self.saved:
+            return
+        if self.runs:
+            self.start_or_stop()
+        dev, copy = self.random.choice(self.saved)
+        self.said[-1] += f" {dev} {copy.name}"
+        image = self._image(dev)
+        if self.random.random() < 0.2:
+            self.said[-1] += " as another file"
+            image.unlink()
+        shutil.copyfile(copy, image)
+        if self.random.random() < 0.5:
+            self.start_or_stop()
+            self.said[-1] += ", on"
+
+    def snapshot(self) -> None:
+        """Make an internal snapshot, or revert to one; QEMU refuses beside bitmaps."""
+        if self.runs:
+            self.start_or_stop()
+        dev = self._dev()
+        image = self._image(dev)
+        if self.random.random() < 0.4:
+            self.said[-1] += f" {dev} made"
+            run("qemu-img", "snapshot", "-c", f"s{len(self.said)}", image)
+            return
+        names = [line.split()[1] for line in run("qemu-img", "snapshot", "-l", image).splitlines()]
+        names = [name for name in names if name.startswith("s")]
+        if not names:
+            return
+        if self.random.random() < 0.5:
+            for bitmap in self.site.stored_bitmaps(dev):
+                run("qemu-img", "bitmap", "--remove", image, bitmap)
+        name = self.random.choice(names)
+        try:
+            run("qemu-img", "snapshot", "-a", name, image)
+        except LabError as refused:
+            self.said[-1] += f" {dev} {name} {str(refused)[-40:]}"
+        else:
+            self.said[-1] += f" {dev} reverted to {name}"
+
+    def forget_snapshots(self) -> None:
+        """Remove all internal snapshots: the image is tracked again."""
+        if self.runs:
+            self.start_or_stop()
+        for dev in ("vda", "vdb"):
+            image = self._image(dev)
+            for line in run("qemu-img", "snapshot", "-l", image).splitlines():
+                words = line.split()
+                if words[1:] and words[1].startswith("s"):
+                    run("qemu-img", "snapshot", "-d", words[1], image)
+
+    def resize(self) -> None:
+        """Shrink or grow, mostly back to a length that it had."""
+        dev, size_bytes = self._dev(), self.random.choice(SIZES)
+        self.said[-1] += f" {dev} {size_bytes}"
+        try:
+            if self.runs:
+                self.site.daemon.virsh("blockresize", self.site.name, dev, f"{size_bytes}B")
+            else:
+                run("qemu-img", "resize", "-q", "--shrink", self._image(dev), str(size_bytes))
+        except LabError as refused:
+            self.said[-1] += f" refused: {str(refused)[-60:]}"
+
+    def shrink_and_grow(self) -> None:
+        """Lose the end without a trace in the length."""
+        dev = self._dev()
+        image = self._image(dev)
+        if self.runs:
+            self.start_or_stop()
+        shrunk = self.random.randrange(1 << 20, SIZES[2]) // 512 * 512
+        length = _length(image)
+        self.said[-1] += f" {dev} to {shrunk} and back to {length}"
+        try:
+            run("qemu-img", "resize", "-q", "--shrink", image, str(shrunk))
+            run("qemu-img", "resize", "-q", image, str(length))
+        except LabError as refused:
+            self.said[-1] += f" refused: {str(refused)[-60:]}"
+
+    def forget_checkpoint(self) -> None:
+        """Let libvirt forget a checkpoint whose bitmap stays."""
+        for name in self.site.checkpoints()[:1]:
+            self.site.daemon.virsh("checkpoint-delete", self.site.name, name, "--metadata")
+
+    def _do(self, dev: str, command: str) -> None:
+        self.said[-1] += f" {dev} {command}"
+        if self.runs:
+            self.site.write(dev, command)
+        elif self.random.random() < 0.5:
+            run("qemu-io", "-f", "qcow2", "-d", "unmap", "-c", command, self._image(dev))
+
+    def _dev(self) -> str:
+        return self.random.choice(("vda", "vdb"))
+
+    def _image(self, dev: str) -> Path:
+        return self.site.domain.image(dev, inactive=True)
+
+
+def _length(image: Path) -> int:
+    return int.from_bytes(image.read_bytes()[24:32], "big")
+
+
+ACTIONS: dict[Callable[[RollBacks], None], int] = {
+    RollBacks.write: 8,
+    RollBacks.write_at_the_end: 2,
+    RollBacks.start_or_stop: 4,
+    RollBacks.lose_power: 1,
+    RollBacks.save: 4,
+    RollBacks.put_back: 6,
+    RollBacks.snapshot: 2,
+    RollBacks.forget_snapshots: 2,
+    RollBacks.resize: 1,
+    RollBacks.shrink_and_grow: 1,
+    RollBacks.forget_checkpoint: 1,
+}
+"""What may happen at a step, and how often beside the others."""
