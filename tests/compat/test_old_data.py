@@ -13,7 +13,8 @@ from virtbackup_async.compat import definition as compat_definition
 from virtbackup_async.compat import pending as compat_pending
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.backup import Original, Packager
+from virtbackup_async.model.qcow2_options import Qcow2Options
 
 DATA = Path(__file__).parent / "data"
 DEFINITIONS = sorted(DATA.glob("*/definition*.json"))
@@ -195,3 +196,13 @@ def test_new_key_wins_over_its_old_name():
 @pytest.mark.parametrize("raw", [{}, {"groups": None}, {"groups": []}, {"default": 3}])
 def test_configuration_of_any_shape_is_passed_on(raw):
     assert compat_config.upgrade(raw) == (raw, [])
+
+
+def test_what_the_images_of_pulled_disks_were_is_read():
+    (path,) = (DATA / "original-1").iterdir()
+    definition = definition_file.loads(path.read_bytes(), path)
+    disk = definition.records["vda"]
+    assert disk.original == Original("qcow2", Qcow2Options(3, 12, lazy_refcounts=True))
+    assert disk.reading is not None
+    assert disk.reading.changed == ((0, 65536), (1048576, 131072))
+    assert definition_file.dumps(definition) == path.read_bytes()

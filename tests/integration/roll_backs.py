@@ -43,10 +43,11 @@ class RollBacks:
         """Take so many steps; every backup restores what the images held."""
         actions = list(ACTIONS)
         try:
+            await self.back_up()
             for action in self.random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
                 self.said.append(action.__name__)
                 await asyncio.to_thread(action, self)
-                if action is RollBacks.put_back or self.random.random() < 0.35:
+                if action is RollBacks.put_back or self.random.random() < 0.4:
                     await self.back_up()
             await self.back_up()
             await self.site.check()
@@ -62,7 +63,7 @@ class RollBacks:
             self.said[-1] += f" {dev}: {disk.reason or disk.base}"
             self.full += disk.base is None
             self.by_changes += disk.base is not None
-        while len(self.site.backups) > MAX_BACKUPS or self.random.random() < 0.2:
+        while len(self.site.backups) > MAX_BACKUPS or self.random.random() < 0.15:
             if not self.site.backups:
                 break
             name = self.random.choice(sorted(self.site.backups))
@@ -101,6 +102,8 @@ class RollBacks:
 
     def save(self) -> None:
         """Copy an image as a storage snapshot would, also of one that QEMU has open."""
+        if self.runs and self.random.random() < 0.7:
+            self.start_or_stop()
         dev = self._dev()
         path = self.site.path / f"saved-{len(self.said)}"
         self.said[-1] += f" {dev} as {path.name}, {'on' if self.runs else 'off'}"
@@ -117,7 +120,7 @@ class RollBacks:
         dev, copy = self.random.choice(self.saved)
         self.said[-1] += f" {dev} {copy.name}"
         image = self._image(dev)
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.1:
             self.said[-1] += " as another file"
             image.unlink()
         shutil.copyfile(copy, image)
@@ -211,17 +214,17 @@ def _length(image: Path) -> int:
     return int.from_bytes(image.read_bytes()[24:32], "big")
 
 
-ACTIONS: dict[Callable[[RollBacks], None], int] = {
+ACTIONS: dict[Callable[[RollBacks], None], float] = {
     RollBacks.write: 8,
     RollBacks.write_at_the_end: 2,
-    RollBacks.start_or_stop: 4,
-    RollBacks.lose_power: 1,
-    RollBacks.save: 4,
+    RollBacks.start_or_stop: 5,
+    RollBacks.lose_power: 0.5,
+    RollBacks.save: 5,
     RollBacks.put_back: 6,
-    RollBacks.snapshot: 2,
+    RollBacks.snapshot: 0.7,
     RollBacks.forget_snapshots: 2,
-    RollBacks.resize: 1,
-    RollBacks.shrink_and_grow: 1,
+    RollBacks.resize: 0.4,
+    RollBacks.shrink_and_grow: 0.7,
     RollBacks.forget_checkpoint: 1,
 }
 """What may happen at a step, and how often beside the others."""

@@ -3,11 +3,16 @@
 import json
 import shutil
 
+import anyio
 import pytest
 
 from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import LabError, run
+from virtbackup_async.engine.chosen_backup import find_backup
+from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.hypervisor import open_hypervisor
+from virtbackup_async.images.buffers import BufferPool
 
 
 @pytest.fixture
@@ -201,5 +206,41 @@ async def test_an_image_with_its_data_elsewhere_is_read_in_full(site):
     site.write("vda", "write -P 2 1M 64k")
     again = await site.back_up()
     assert again.is_full("vda")
+    assert not again.is_full("vdb")
+    await site.check()
+
+
+async def in_place(site):
+    async with open_hypervisor(site.config.uri) as hypervisor:
+        found = await find_backup(site.config, "all", site.name, None)
+        return await restore_in_place(
+            InPlaceRequest(found.definition, found.path.parent, ("vda", "vdb")),
+            await hypervisor.domain(site.name),
+            lock_directory=site.path,
+            buffers=BufferPool(),
+            cpu=anyio.CapacityLimiter(2),
+            emit=lambda _event: None,
+        )
+
+
+async def test_a_disk_that_was_restored_in_place_is_incremental_again(site):
+    site.write("vda", "write -P 1 0 8M", "write -P 2 63M 1M")
+    done = (await site.back_up()).recorder.done
+    held = site.backups[done.backup]
+    site.write("vda", "write -P 9 1M 40M")
+    site.domain.destroy()
+    restored = await in_place(site)
+    image = site.domain.images(inactive=True)["vda"]
+    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", held / "vda", image)
+    assert {found.disk: found.format for found in restored.formats} == {
+        "vda": "qcow2",
+        "vdb": "qcow2",
+    }
+    assert len(restored.kept) == 2
+    site.domain.start_paused()
+    assert "replaced" in (await site.back_up()).reason("vda")
+    site.write("vda", "write -P 7 5M 64k")
+    again = await site.back_up()
+    assert not again.is_full("vda")
     assert not again.is_full("vdb")
     await site.check()

@@ -20,6 +20,7 @@ from virtbackup_async.model.backup import (
     Definition,
     DiskRecord,
     ImageRecord,
+    Original,
     Packager,
     StateRecord,
     Verification,
@@ -66,11 +67,28 @@ class ReadingWire(msgspec.Struct):
     below: list[str] | None = None
 
 
+class LayoutWire(msgspec.Struct):
+    """How a qcow2 image is laid out."""
+
+    version: int
+    cluster_bits: int
+    lazy_refcounts: bool = False
+    extended_l2: bool = False
+
+
+class OriginalWire(msgspec.Struct):
+    """The image that a pulled disk was on."""
+
+    format: str
+    layout: LayoutWire | None = None
+
+
 class DiskWire(ImageWire):
     """A disk: its own image, and those below it, nearest first."""
 
     backing: list[ImageWire] = []
     reading: ReadingWire | None = None
+    original: OriginalWire | None = None
 
 
 class StateWire(ImageWire):
@@ -234,12 +252,15 @@ def _disk_wire(record: DiskRecord) -> DiskWire:
     wire = msgspec.convert(msgspec.to_builtins(record.image), DiskWire)
     wire.backing = msgspec.convert(msgspec.to_builtins(record.backing), list[ImageWire])
     wire.reading = msgspec.convert(record.reading, ReadingWire | None, from_attributes=True)
+    wire.original = msgspec.convert(record.original, OriginalWire | None, from_attributes=True)
     return wire
 
 
 def _disk_record(disk: DiskWire) -> DiskRecord:
     reading = msgspec.convert(disk.reading, Reading | None, from_attributes=True)
-    return DiskRecord(_image_record(disk), tuple(map(_image_record, disk.backing)), reading)
+    original = msgspec.convert(disk.original, Original | None, from_attributes=True)
+    backing = tuple(map(_image_record, disk.backing))
+    return DiskRecord(_image_record(disk), backing, reading, original)
 
 
 def _state_wire(record: StateRecord) -> StateWire:

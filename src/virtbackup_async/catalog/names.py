@@ -32,6 +32,7 @@ _FORMAT_MAX_BYTES = 14
 _STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
+_KEPT_MARK = ".before-restore-"
 # Counterpart: model/pull.py knows a scratch image of ours by it.
 _SCRATCH_SUFFIX = ".scratch"
 
@@ -92,6 +93,17 @@ def beside(image: Path, token: str) -> Path:
     suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)
+
+
+def kept_path(image: Path, date: str) -> Path:
+    """Return where the image is kept that a restore in place has replaced; it is the admin's."""
+    suffix = f"{_KEPT_MARK}{date}"
+    return image.with_name(_shortened(image.name, COMPONENT_MAX_BYTES - len(suffix)) + suffix)
+
+
+def is_kept(name: str) -> bool:
+    """Tell whether a file's name is one that ``kept_path`` gives."""
+    return _KEPT_MARK in name
 
 
 def scratch_path(directory: Path, image: str, token: str) -> Path:

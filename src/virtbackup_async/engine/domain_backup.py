@@ -37,6 +37,7 @@ from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillD
 from virtbackup_async.engine.intent import Intent, forget_intent, write_intent
 from virtbackup_async.engine.locks import Patience, hold_domain
 from virtbackup_async.engine.method import is_pulled
+from virtbackup_async.engine.originals import with_originals
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
@@ -217,6 +218,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             state = await copy_state(environment, _state_job(attempt), package)
             records = await _copy_disks(environment, attempt, package, still)
         environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
+        records = await with_originals(records, attempt.selection)
         definition = _definition(attempt, records, state, still)
         path = attempt.catalog.definition_path(definition)
         listed: ListedError | None = None

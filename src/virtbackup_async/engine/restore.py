@@ -5,7 +5,7 @@ gets its name when all of them are whole and have the digests that were recorded
 existing file is ever touched; after a failure or a cancellation nothing of the restore is left.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,8 @@ from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.engine.read_back import read_back, read_back_state, rebase_hints
 from virtbackup_async.engine.restore_files import open_restored_files
-from virtbackup_async.engine.restore_plan import RestoredDisk, RestorePlan, plan_restore
-from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted
+from virtbackup_async.engine.restore_plan import Formats, RestoredDisk, RestorePlan, plan_restore
+from virtbackup_async.events import DiskDone, Emit, FileFormat, RestoreDone, RestoreStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
 
@@ -37,6 +37,7 @@ class RestoreRequest(Struct, frozen=True):
         for_domain: a domain will be defined on the images: QEMU, which mostly runs as another
             user, must reach them in a directory that is made here, and their chains will be put
             together.
+        formats: what the disks become.
     """
 
     definition: Definition
@@ -44,6 +45,7 @@ class RestoreRequest(Struct, frozen=True):
     target: Path
     disks: tuple[str, ...] = ()
     for_domain: bool = False
+    formats: Formats = Formats()
 
 
 async def restore_backup(
@@ -65,7 +67,7 @@ async def restore_backup(
     began_s = current_time()
     definition, target = request.definition, request.target
     domain = definition.domain_name
-    plan = plan_restore(definition, request.disks)
+    plan = plan_restore(definition, request.disks, request.formats)
     async with open_restored_files(
         target, plan, _REACHABLE if request.for_domain else _PRIVATE
     ) as files:
@@ -88,7 +90,16 @@ async def restore_backup(
         verified=plan.is_verifiable,
         data_bytes=data_bytes,
         duration_s=current_time() - began_s,
+        formats=tuple(_file_formats(plan)),
     )
+
+
+def _file_formats(plan: RestorePlan) -> Iterator[FileFormat]:
+    for disk in plan.disks:
+        image = disk.images[0]
+        if image.format is not None and image.record is not None:
+            size_bytes = image.record.size_bytes
+            yield FileFormat(image.name, disk.dev, image.format, size_bytes, image.original_format)
 
 
 async def restore_disks(

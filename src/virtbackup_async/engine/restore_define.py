@@ -18,7 +18,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from virtbackup_async.engine.ports import DefiningPort, DomainPort
-from virtbackup_async.engine.restore_plan import RestoredDisk, plan_restore
+from virtbackup_async.engine.restore_plan import (
+    AS_THEY_WERE,
+    QCOW2,
+    Formats,
+    RestoredDisk,
+    RestorePlan,
+    plan_restore,
+)
 from virtbackup_async.engine.restore_state import give_state
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
 from virtbackup_async.events import DomainDefined, Emit, Warned
@@ -40,6 +47,7 @@ class DefineRequest(Struct, frozen=True):
         new_name: gives the domain an identity of its own.
         start: whether it is started.
         allow_missing: start it although disks are missing from the backup.
+        formats: what the disks become.
     """
 
     definition: Definition
@@ -48,10 +56,15 @@ class DefineRequest(Struct, frozen=True):
     new_name: str | None = None
     start: bool = False
     allow_missing: bool = False
+    formats: Formats = AS_THEY_WERE
+
+    def plan(self) -> RestorePlan:
+        """Return what is restored for it."""
+        return plan_restore(self.definition, self.disks, self.formats)
 
     def missing(self) -> tuple[str, ...]:
         """Return the disks of the domain that will not be on restored images, and hold data."""
-        restored = plan_restore(self.definition, self.disks).devs
+        restored = self.plan().devs
         devs = writable_devs(self.definition.domain_xml)
         return tuple(dev for dev in devs if dev not in restored)
 
@@ -61,13 +74,14 @@ class DefineRequest(Struct, frozen=True):
 
     def xml(self) -> RestoredXml:
         """Return the domain's XML on the images as they will be restored."""
-        plan = plan_restore(self.definition, self.disks)
+        plan = self.plan()
         target = self.target.absolute()
         images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
         variables = [target / file.image.name for file in plan.state if file.kind in UEFI_VARIABLES]
         return restored_xml(
             self.definition.domain_xml,
             images,
+            formats={disk.dev: QCOW2 for disk in plan.disks if disk.images[0].wrapped},
             new_name=self.new_name,
             variables=variables[0] if variables else None,
         )
@@ -119,7 +133,7 @@ async def define_restored(
     for dev in request.missing() if request.new_name is None else ():
         message = f"{dev} is not restored: the domain is on its image of today there"
         emit(Warned(message, wanted.name))
-    plan = plan_restore(request.definition, request.disks)
+    plan = request.plan()
     target = request.target.absolute()
     rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]
     try:

@@ -36,6 +36,8 @@ from virtbackup_async.images.durable import (
     sync_directory,
     write_exclusively,
 )
+from virtbackup_async.images.front_to_back import write_qcow2
+from virtbackup_async.images.outlet import create_outlet
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import Progress
@@ -90,7 +92,11 @@ class RestoredFiles:
     async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
         """Write a stream into what will be the file of an image."""
         part = self._part(image.name)
-        await write_sparse(stream, part, on_progress)
+        if image.wrapped:
+            with create_outlet(part) as outlet:
+                await write_qcow2(stream, outlet, on_progress, image.layout)
+        else:
+            await write_sparse(stream, part, on_progress)
         self._parts[part] = self._target / image.name
 
     async def publish(self, xml_name: str, domain_xml: bytes) -> None:

@@ -3,13 +3,15 @@
 Called by the command line. The domain is locked all the time, and looked at again before each
 swap: one that was started meanwhile gets its images back. Invariants: an image is replaced in one
 step, by one that is whole and checked (``swap.py``); after a failure or a cancellation every image
-is what it was. Images below are never written: other domains may stand on them.
+is what it was; after a success the old one is kept beside it, unless that is not wanted. Images
+below are never written: other domains may stand on them.
 """
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -41,13 +43,23 @@ from virtbackup_async.errors import (
     StorageError,
     VirtBackupError,
 )
-from virtbackup_async.events import DiskDone, Emit, RestoreDone, RestoreStarted, Warned
+from virtbackup_async.events import (
+    DiskDone,
+    Emit,
+    FileFormat,
+    RestoreDone,
+    RestoreStarted,
+    Warned,
+)
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably, storage_error
+from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import PackageReader, Progress
 
 UNDO_TIMEOUT_S: Final = 60.0
@@ -55,11 +67,15 @@ _TOKEN_BYTES: Final = 4
 
 
 class InPlaceRequest(Struct, frozen=True):
-    """What to restore: a backup, its package's directory, the devs wanted; empty for all."""
+    """What to restore: a backup, its package's directory, the devs wanted; empty for all.
+
+    With ``discard_old``, what was replaced is not kept.
+    """
 
     definition: Definition
     directory: Path
     disks: tuple[str, ...] = ()
+    discard_old: bool = False
 
 
 class _Work(Struct, frozen=True):
@@ -120,7 +136,7 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
                     if state.image.name in work.swaps:
                         data_bytes += await read_back_state(state, package, work.fill)
             await _swap_all(work)
-        await _forget_old(work)
+        kept = await _settle_old(work)
     return RestoreDone(
         domain=domain.name,
         backup=definition.name,
@@ -129,7 +145,19 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
         verified=work.plan.is_verifiable,
         data_bytes=data_bytes,
         duration_s=current_time() - began_s,
+        kept=kept,
+        formats=tuple(_formats(work)),
     )
+
+
+def _formats(work: _Work) -> Iterator[FileFormat]:
+    for disk in work.plan.disks:
+        image = disk.images[0]
+        swap = work.swaps[image.name]
+        if image.record is not None:
+            now = "qcow2" if swap.wrap is not None else image.record.format
+            size_bytes = image.record.size_bytes
+            yield FileFormat(str(swap.image), disk.dev, now, size_bytes, image.original_format)
 
 
 async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _Work:
@@ -143,10 +171,13 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
         )
     await _check_shut_off(domain)
     token = secrets.token_hex(_TOKEN_BYTES)
-    paths = await _paths(domain, plan)
-    paths |= await to_thread.run_sync(state_paths, plan, await domain.info(), emit)
+    info = await domain.info()
+    places = await _places(domain, plan)
+    state = await to_thread.run_sync(state_paths, plan, info, emit)
+    places |= {name: (path, None) for name, path in state.items()}
     swaps = {
-        name: await to_thread.run_sync(prepare_swap, path, token) for name, path in paths.items()
+        name: await to_thread.run_sync(prepare_swap, path, token, wrap)
+        for name, (path, wrap) in places.items()
     }
     images = [swap.image for swap in swaps.values()]
     if len(set(images)) < len(images):
@@ -167,10 +198,16 @@ async def _check_shut_off(domain: DomainPort) -> None:
         )
 
 
-async def _paths(domain: DomainPort, plan: RestorePlan) -> dict[str, Path]:
-    """Return the image that each disk of the backup has in the domain now, by restored name."""
-    there = {disk.dev: disk for disk in domain_xml.disks((await domain.info()).xml)[0]}
-    paths = {}
+async def _places(
+    domain: DomainPort, plan: RestorePlan
+) -> dict[str, tuple[Path, Qcow2Options | None]]:
+    """Return by restored name each disk's image in the domain now, and how it is to be laid out.
+
+    What was pulled is raw. Where the domain has it on qcow2, it becomes such an image again.
+    """
+    xml = (await domain.info()).xml
+    there = {disk.dev: disk for disk in domain_xml.disks(xml)[0]}
+    places = {}
     for disk in plan.disks:
         now = there.get(disk.dev)
         if now is None:
@@ -179,19 +216,34 @@ async def _paths(domain: DomainPort, plan: RestorePlan) -> dict[str, Path]:
                 f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
                 hint="Name the disks to restore with --disk, or restore into a directory.",
             )
-        record = disk.images[0].record
-        if record is not None and record.format != now.format:
-            raise DiskNotFoundError(
-                f"{domain.name}: {disk.dev} is {now.format} now, the backup has {record.format}",
-                hint="Restore into a directory.",
-            )
         if is_overlay_of_ours(now.path):
             raise RollbackError(
                 f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
                 hint="Run `virtbackup clean -b` first.",
             )
-        paths[disk.images[0].name] = now.path
-    return paths
+        wrap = None
+        record = disk.images[0].record
+        if record is not None and record.format != now.format:
+            _check_convertible(domain.name, disk, now, xml)
+            wrap = await to_thread.run_sync(layout_of, now.path) or disk.images[0].layout
+        places[disk.images[0].name] = (now.path, wrap)
+    return places
+
+
+def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> None:
+    record = disk.images[0].record
+    if record is None or (record.format, now.format) != ("raw", "qcow2"):
+        has = record.format if record else "another format"
+        raise DiskNotFoundError(
+            f"{domain}: {disk.dev} is {now.format} now, the backup has {has}",
+            hint="Restore into a directory.",
+        )
+    if domain_xml.names_backing(xml, disk.dev):
+        # QEMU would put that image below the new one, which is whole without it.
+        raise DiskNotFoundError(
+            f"{domain}: its XML puts an image below {disk.dev}, the backup holds both in one",
+            hint="Take <backingStore> out of it by `virsh edit`, or restore into a directory.",
+        )
 
 
 async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
@@ -200,7 +252,7 @@ async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
         if path.name.startswith(beside(image, NEW).name):
             await remove_durably(path)
         else:
-            message = f"{path} is older than a killed restore: remove it"
+            message = f"{path} is what a killed restore replaced: remove it if nobody needs it"
             emit(Warned(message, domain))
 
 
@@ -277,10 +329,19 @@ async def _swap_all(work: _Work) -> None:
     await _check_shut_off(work.domain)
 
 
-async def _forget_old(work: _Work) -> None:
-    """Remove the old images; one that stays takes space and harms nothing."""
+async def _settle_old(work: _Work) -> tuple[str, ...]:
+    """Give the old images names to stay by, or remove them.
+
+    One that stays by its other name takes space and harms nothing.
+    """
+    date = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    kept = []
     for swap in work.swaps.values():
         try:
-            await to_thread.run_sync(swap.forget_old)
+            if work.request.discard_old:
+                await to_thread.run_sync(swap.forget_old)
+            elif path := await to_thread.run_sync(swap.keep_old, date):
+                kept.append(str(path))
         except VirtBackupError as error:
             work.emit(Warned(f"the old image stays: {error.message}", work.domain.name))
+    return tuple(kept)

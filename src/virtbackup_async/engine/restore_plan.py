@@ -7,16 +7,22 @@ plain and differ from each other, whatever the definition claims.
 
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
+from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
-from virtbackup_async.errors import DefinitionError, NotFoundError
+from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_state import UEFI_VARIABLES
 from virtbackup_async.model.domain_xml import disk_sources
 from virtbackup_async.model.pull import Method
+from virtbackup_async.model.qcow2_options import Qcow2Options
+
+QCOW2: Final = "qcow2"
+RAW: Final = "raw"
 
 
 class RestoredImage(Struct, frozen=True):
@@ -26,11 +32,24 @@ class RestoredImage(Struct, frozen=True):
         file: its name inside the package.
         name: its name in the restore's target.
         record: what is known of it; None in backups of virt-backup.
+        original_format: of the image that the domain was on; None where nobody knows.
+        layout: how a qcow2 image of it is laid out best.
+        wrapped: whether the raw disk that it is becomes such a qcow2 image.
     """
 
     file: str
     name: str
     record: ImageRecord | None
+    original_format: str | None = None
+    layout: Qcow2Options = Qcow2Options()
+    wrapped: bool = False
+
+    @property
+    def format(self) -> str | None:
+        """What the file becomes, None where nobody knows."""
+        if self.wrapped:
+            return QCOW2
+        return self.record.format if self.record else None
 
     @property
     def expected_digest(self) -> str | None:
@@ -101,14 +120,49 @@ class RestorePlan(Struct, frozen=True):
         return all(image.expected_digest is not None for image in self.images)
 
 
-def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> RestorePlan:
+class Formats(Struct, frozen=True):
+    """In which format disks are restored: ``wanted``, None for what is in the package.
+
+    With ``as_they_were``, what was pulled from qcow2 becomes qcow2 if nothing is wanted.
+    """
+
+    wanted: str | None = None
+    as_they_were: bool = False
+
+    def wrap(self, image: ImageRecord, original: str | None) -> bool:
+        """Tell whether a disk's own image is to become qcow2.
+
+        Raises:
+            ConfigError: it is qcow2, and raw is wanted.
+        """
+        if self.wanted == RAW and image.format != RAW:
+            raise ConfigError(
+                f"{image.file} is {image.format} in the backup",
+                hint="`virtbackup export --format raw` takes it apart.",
+            )
+        if image.format != RAW:
+            return False
+        if self.wanted is not None:
+            return self.wanted == QCOW2
+        return self.as_they_were and original == QCOW2
+
+
+_AS_PACKED: Final = Formats()
+AS_THEY_WERE: Final = Formats(as_they_were=True)
+
+
+def plan_restore(
+    definition: Definition, wanted: Collection[str] = (), formats: Formats = _AS_PACKED
+) -> RestorePlan:
     """Name the files; a disk's are named the same whether others are restored or not.
 
     Args:
         definition: the backup.
         wanted: the disks to restore, alone; empty for all, and the domain's state.
+        formats: what the disks become.
 
     Raises:
+        ConfigError: a disk cannot be had in the format that is wanted.
         NotFoundError: a wanted disk is not in the backup.
         DefinitionError: a file's name in the definition is no plain name, or comes twice, or it
             has no disks: nothing must not pass for a backup.
@@ -127,10 +181,10 @@ def plan_restore(definition: Definition, wanted: Collection[str] = ()) -> Restor
     disks = []
     for dev, file in definition.disks.items():
         images = []
-        for image_file, source, record in _images(definition, dev, file, sources.get(dev, "")):
-            name = _free_name(taken, dev, source, image_file)
+        for image in _images(definition, dev, file, sources.get(dev, ""), formats):
+            name = _free_name(taken, dev, image.name, image.file)
             taken.add(name)
-            images.append(RestoredImage(image_file, name, record))
+            images.append(replace(image, name=name))
         if not wanted or dev in wanted:
             disks.append(RestoredDisk(dev, tuple(images)))
     state = () if wanted else tuple(_state(definition, taken))
@@ -150,22 +204,42 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
 
 
 def _images(
-    definition: Definition, dev: str, file: str, source: str
-) -> Iterator[tuple[str, str, ImageRecord | None]]:
-    record = definition.records.get(dev)
-    if record is None:
-        yield file, source, None
+    definition: Definition, dev: str, file: str, source: str, formats: Formats
+) -> Iterator[RestoredImage]:
+    """Give a disk's images, each with the name that it would like."""
+    disk = definition.records.get(dev)
+    if disk is None:
+        if formats.wanted is not None:
+            raise ConfigError(
+                f"nobody recorded what {file} is", hint="Use `virtbackup export` in place of it."
+            )
+        yield RestoredImage(file, source, None)
         return
-    for image in (record.image, *record.backing):
-        source = _as_raw(image.source) if definition.method == Method.PULL else image.source
-        yield image.file, source, image
+    was = disk.original_format if definition.method == Method.PULL else disk.image.format
+    layout = disk.original.layout if disk.original else None
+    if layout is None or not layout.can_be_written:
+        layout = Qcow2Options()
+    wrapped = formats.wrap(disk.image, was)
+    name = _named_as(disk.image.source, definition.method, wrapped=wrapped)
+    yield RestoredImage(disk.image.file, name, disk.image, was, layout, wrapped)
+    for image in disk.backing:
+        name = _named_as(image.source, definition.method, wrapped=False)
+        yield RestoredImage(image.file, name, image)
 
 
-def _as_raw(source: str) -> str:
-    """Return a name that says what was pulled from a disk: raw, whatever the disk is."""
-    if source.endswith((".raw", ".img")):
+def _named_as(source: str, method: str | None, *, wrapped: bool) -> str:
+    """Return a name that says what a file is, whatever the disk is that it was taken from."""
+    if wrapped:
+        return _without_suffix(source) + ".qcow2"
+    if method != Method.PULL or source.endswith((".raw", ".img")):
         return source
     return source.removesuffix(".qcow2") + ".raw"
+
+
+def _without_suffix(source: str) -> str:
+    for suffix in (".qcow2", ".raw", ".img"):
+        source = source.removesuffix(suffix)
+    return source
 
 
 def _free_name(taken: set[str], dev: str, source: str, file: str) -> str:

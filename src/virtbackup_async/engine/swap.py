@@ -5,7 +5,9 @@
     web.qcow2.vbk-restore-<token>     the new image, whole, checked and on disk
       link     web.qcow2.vbk-old-<token>  is the old image as well
       rename   web.qcow2                  is the new image: one step, there is no moment between
-      unlink   web.qcow2.vbk-old-<token>  when all disks of the domain are swapped
+    when all disks of the domain are swapped
+      link     web.qcow2.before-restore-<date>  is the old image as well
+      unlink   web.qcow2.vbk-old-<token>
 
 Whoever dies, whenever: ``web.qcow2`` is the old image or the new one, and whole. Undoing renames
 the old name back. Used by ``restore_in_place``; all of it blocks but ``fill``.
@@ -15,16 +17,20 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.names import beside
+from virtbackup_async.catalog.names import beside, kept_path
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.durable import give_owner, storage_error, sync_file
+from virtbackup_async.images.front_to_back import write_qcow2
+from virtbackup_async.images.outlet import create_outlet
 from virtbackup_async.images.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import Progress
 
 NEW = "restore-"
@@ -32,12 +38,17 @@ OLD = "old-"
 
 
 class Swap(Struct):
-    """One image that is replaced. ``image`` is the file itself, symlinks resolved."""
+    """One image that is replaced.
+
+    ``image`` is the file itself, symlinks resolved. With ``wrap``, what comes is a raw disk, and
+    the new image a qcow2 image of it.
+    """
 
     image: Path
     token: str
     existed: bool = False
     is_swapped: bool = False
+    wrap: Qcow2Options | None = None
 
     @property
     def new(self) -> Path:
@@ -49,7 +60,11 @@ class Swap(Struct):
 
     async def fill(self, stream: DiskStream, on_progress: Progress) -> None:
         """Write the new image beside the old one, with its owner, mode and SELinux label."""
-        await write_sparse(stream, self.new, on_progress)
+        if self.wrap is None:
+            await write_sparse(stream, self.new, on_progress)
+        else:
+            with create_outlet(self.new) as outlet:
+                await write_qcow2(stream, outlet, on_progress, self.wrap)
         await to_thread.run_sync(self._take_over)
 
     def swap(self) -> None:
@@ -77,6 +92,26 @@ class Swap(Struct):
         except OSError as error:
             raise storage_error("put back", self.image, error) from error
 
+    def keep_old(self, date: str) -> Path | None:
+        """Give the old image a name to stay by, and return it; None if there was none."""
+        if not self.existed:
+            return None
+        try:
+            kept = self._link_old(date)
+            self.old.unlink(missing_ok=True)
+            sync_file(self.image.parent)
+        except OSError as error:
+            raise storage_error("keep", self.old, error) from error
+        return kept
+
+    def _link_old(self, date: str) -> Path:
+        for number in count(1):
+            path = kept_path(self.image, date if number == 1 else f"{date}-{number}")
+            with suppress(FileExistsError):
+                os.link(self.old, path)
+                return path
+        raise AssertionError  # there is always a number more
+
     def forget_old(self) -> None:
         """Remove the old image."""
         try:
@@ -96,7 +131,7 @@ class Swap(Struct):
             raise storage_error("write", self.new, error) from error
 
 
-def prepare_swap(path: Path, token: str) -> Swap:
+def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> Swap:
     """Look at what is to be replaced. Blocks.
 
     Raises:
@@ -111,7 +146,7 @@ def prepare_swap(path: Path, token: str) -> Swap:
                 f"cannot restore {path} in place: its directory is missing",
                 hint="Mount it, or restore into a directory.",
             ) from None
-        return Swap(image, token)
+        return Swap(image, token, wrap=wrap)
     except OSError as error:
         raise storage_error("look at", path, error) from error
     if not stat.S_ISREG(mode):
@@ -119,7 +154,7 @@ def prepare_swap(path: Path, token: str) -> Swap:
             f"cannot restore {path} in place: not a regular file",
             hint="Restore into a directory and copy it from there.",
         )
-    return Swap(image, token, existed=True)
+    return Swap(image, token, existed=True, wrap=wrap)
 
 
 def leftovers(image: Path) -> Iterator[Path]:

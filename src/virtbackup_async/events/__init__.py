@@ -41,6 +41,7 @@ from virtbackup_async.events.listing import (
 from virtbackup_async.events.restore import (
     DiskExported,
     DomainDefined,
+    FileFormat,
     RestoreDone,
     RestoreStarted,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "DomainStats",
     "Emit",
     "Event",
+    "FileFormat",
     "Finding",
     "GroupStats",
     "HookFailed",

@@ -15,10 +15,26 @@ class RestoreStarted(Struct, frozen=True):
     disks: tuple[str, ...]
 
 
+class FileFormat(Struct, frozen=True):
+    """What a restored disk is: ``size_bytes`` as its guest sees it, or of the file where unknown.
+
+    ``was`` is the format of the image that the guest was on, None where that is not known: what was
+    pulled from it is raw.
+    """
+
+    file: str
+    disk: str
+    format: str
+    size_bytes: int
+    was: str | None
+
+
 class RestoreDone(Struct, frozen=True):
     """All disks are whole, on disk, and have the digest that was recorded.
 
-    ``verified`` is False where the backup carries no digest (virt-backup wrote it).
+    ``verified`` is False where the backup carries no digest (virt-backup wrote it). ``kept``
+    are the images that were replaced, by the names that they have now. ``formats`` are of the
+    disks, not of the images below them.
     """
 
     kind: ClassVar[str] = "restore_done"
@@ -29,6 +45,8 @@ class RestoreDone(Struct, frozen=True):
     verified: bool
     data_bytes: int
     duration_s: float
+    kept: tuple[str, ...] = ()
+    formats: tuple[FileFormat, ...] = ()
 
 
 class DiskExported(Struct, frozen=True):

@@ -19,8 +19,10 @@ from virtbackup_async.images.outlet import Outlet
 from virtbackup_async.images.qcow2 import Qcow2Layout
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.qcow2_options import Qcow2Options
 
 _NOWHERE: Final = Extent(0, 0)
+_USUAL: Final = Qcow2Options()
 
 
 async def write_raw(stream: DiskStream, outlet: Outlet, on_progress: Callable[[int], None]) -> None:
@@ -33,14 +35,22 @@ async def write_raw(stream: DiskStream, outlet: Outlet, on_progress: Callable[[i
 
 
 async def write_qcow2(
-    stream: DiskStream, outlet: Outlet, on_progress: Callable[[int], None]
+    stream: DiskStream,
+    outlet: Outlet,
+    on_progress: Callable[[int], None],
+    options: Qcow2Options = _USUAL,
 ) -> None:
-    """Write the raw image that the stream is as qcow2; its extents must be known.
+    """Write the raw image that the stream is as qcow2.
+
+    Where its extents are not known, all of it has a place, and zeros are holes of the file.
 
     Raises:
         StorageError: nobody reads any more, or the target is full or failed.
     """
-    layout = Qcow2Layout(stream.size_bytes, stream.data_extents or ())
+    data = stream.data_extents
+    if data is None:
+        data = (Extent(0, stream.size_bytes),) if stream.size_bytes else ()
+    layout = Qcow2Layout(stream.size_bytes, data, options)
     await _write(stream, outlet, layout.pieces(), on_progress)
 
 

@@ -7,7 +7,7 @@
 
 qemu-img can only write where it can go back. But where it is known before which parts of a disk are
 data, all tables are known, and can come first. Used by ``front_to_back.py``; pure. The format is
-that of QEMU's docs/interop/qcow2.txt, version 3, clusters of 64 KiB.
+that of QEMU's docs/interop/qcow2.txt.
 """
 
 import struct
@@ -15,118 +15,166 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.qcow2_options import Qcow2Options
 
 HEAD_BYTES: Final = 64 * 1024
 """How much of an image must be looked at to know what other files it needs."""
 
-_CLUSTER_BITS: Final = 16
-_CLUSTER: Final = 1 << _CLUSTER_BITS
-_TABLE_ENTRIES: Final = _CLUSTER // 8
-_TABLE_SPAN: Final = _TABLE_ENTRIES * _CLUSTER
-_COUNTS_A_BLOCK: Final = _CLUSTER // 2
 _COPIED: Final = 1 << 63
 _SECTOR: Final = 512
 _MAGIC: Final = b"QFI\xfb"
 _HEADER: Final = struct.Struct(">4sIQIIQIIQQIIQQQQII")
+_OLD_HEADER_BYTES: Final = 72
 _EXTENSION: Final = struct.Struct(">II")
 _DATA_FILE_NAME: Final = 0x44415441
 _DATA_FILE: Final = 4
+_EXTENDED_L2: Final = 16
+_LAZY_REFCOUNTS: Final = 1
 _VERSION: Final = 3
+_ALL_SUBCLUSTERS: Final = 0xFFFF_FFFF
 
 Run = tuple[int, int]
+
+
+_USUAL: Final = Qcow2Options()
 
 
 class Qcow2Layout:
     """Where everything is in a qcow2 image of a disk.
 
-    Args of the constructor: the disk's length, and what of it is data.
+    Args of the constructor: the disk's length, what of it is data, and how it is laid out.
     """
 
-    def __init__(self, size_bytes: int, data: Iterable[Extent]) -> None:
+    def __init__(
+        self, size_bytes: int, data: Iterable[Extent], options: Qcow2Options = _USUAL
+    ) -> None:
+        self._options = options
+        self._cluster = cluster = options.cluster
         self.size_bytes = _whole(size_bytes, _SECTOR) * _SECTOR
-        self._runs = list(_cluster_runs(data))
-        tables = {table for table, _, _ in _by_table(self._runs)}
+        self._runs = list(_cluster_runs(data, cluster))
+        tables = {table for table, _, _ in _by_table(self._runs, options.table_entries)}
         clusters = sum(behind - first for first, behind in self._runs)
-        l1_entries = _whole(self.size_bytes, _TABLE_SPAN)
+        l1_entries = _whole(self.size_bytes, options.table_entries * cluster)
         self._l1_entries = l1_entries
-        self._l1_clusters = _whole(8 * l1_entries, _CLUSTER)
+        self._l1_clusters = _whole(8 * l1_entries, cluster)
         fixed = 1 + self._l1_clusters + len(tables) + clusters
-        self._blocks, self._block_tables = _refcounts_for(fixed)
+        self._blocks, self._block_tables = _refcounts_for(fixed, options)
         self._clusters = fixed + self._blocks + self._block_tables
-        self._l1_offset = (1 + self._block_tables + self._blocks) * _CLUSTER
+        self._l1_offset = (1 + self._block_tables + self._blocks) * cluster
 
     def pieces(self) -> Iterator[bytes | Extent]:
         """Give what the file consists of, in order: tables, and which parts of the disk.
 
         The parts begin and end with clusters: the last one may reach over the disk's end.
         """
-        yield self._header().ljust(_CLUSTER, b"\0")
+        cluster = self._cluster
+        yield self._header().ljust(cluster, b"\0")
         yield from self._refcounts()
-        offset = self._l1_offset + self._l1_clusters * _CLUSTER
+        offset = self._l1_offset + self._l1_clusters * cluster
         yield self._l1_table(offset)
         for table, runs in self._tables():
-            offset += _CLUSTER
-            yield _l2_table(table, runs, offset)
+            offset += cluster
+            yield self._l2_table(table, runs, offset)
             for first, behind in runs:
-                yield Extent(first * _CLUSTER, (behind - first) * _CLUSTER)
-                offset += (behind - first) * _CLUSTER
+                yield Extent(first * cluster, (behind - first) * cluster)
+                offset += (behind - first) * cluster
 
     def _tables(self) -> Iterator[tuple[int, list[Run]]]:
-        for table, runs in groupby(_by_table(self._runs), key=lambda run: run[0]):
+        in_tables = _by_table(self._runs, self._options.table_entries)
+        for table, runs in groupby(in_tables, key=lambda run: run[0]):
             yield table, [(first, behind) for _, first, behind in runs]
 
     def _header(self) -> bytes:
         refcount_order = 4  # two bytes each
-        return _HEADER.pack(
-            _MAGIC, _VERSION, 0, 0, _CLUSTER_BITS, self.size_bytes, 0, self._l1_entries,
-            self._l1_offset, _CLUSTER, self._block_tables, 0, 0, 0, 0, 0, refcount_order,
-            _HEADER.size,
+        options = self._options
+        needed = _EXTENDED_L2 if options.extended_l2 else 0
+        known = _LAZY_REFCOUNTS if options.lazy_refcounts else 0
+        header = _HEADER.pack(
+            _MAGIC, options.version, 0, 0, options.cluster_bits, self.size_bytes, 0,
+            self._l1_entries, self._l1_offset, self._cluster, self._block_tables, 0, 0, needed,
+            known, 0, refcount_order, _HEADER.size,
         )  # fmt: skip
+        return header if options.version >= _VERSION else header[:_OLD_HEADER_BYTES]
 
     def _refcounts(self) -> Iterator[bytes]:
-        first = (1 + self._block_tables) * _CLUSTER
-        offsets = range(first, first + self._blocks * _CLUSTER, _CLUSTER)
-        yield _big_endian(offsets).ljust(self._block_tables * _CLUSTER, b"\0")
+        cluster, counts = self._cluster, self._options.counts_a_block
+        first = (1 + self._block_tables) * cluster
+        offsets = range(first, first + self._blocks * cluster, cluster)
+        yield _big_endian(offsets).ljust(self._block_tables * cluster, b"\0")
         for block in range(self._blocks):
-            used = min(_COUNTS_A_BLOCK, self._clusters - block * _COUNTS_A_BLOCK)
-            yield (b"\0\1" * used).ljust(_CLUSTER, b"\0")
+            used = min(counts, self._clusters - block * counts)
+            yield (b"\0\1" * used).ljust(cluster, b"\0")
 
     def _l1_table(self, offset: int) -> bytes:
         table = [0] * self._l1_entries
         for number, runs in self._tables():
             table[number] = offset | _COPIED
-            offset += (1 + sum(behind - first for first, behind in runs)) * _CLUSTER
-        return _big_endian(table).ljust(self._l1_clusters * _CLUSTER, b"\0")
+            offset += (1 + sum(behind - first for first, behind in runs)) * self._cluster
+        return _big_endian(table).ljust(self._l1_clusters * self._cluster, b"\0")
+
+    def _l2_table(self, number: int, runs: Iterable[Run], offset: int) -> bytes:
+        entries, cluster = self._options.table_entries, self._cluster
+        table = [0] * entries
+        for first, behind in runs:
+            length = behind - first
+            at = first - number * entries
+            start = offset | _COPIED
+            table[at : at + length] = range(start, start + length * cluster, cluster)
+            offset += length * cluster
+        if self._options.extended_l2:
+            table = [word for entry in table for word in (entry, _ALL_SUBCLUSTERS if entry else 0)]
+        return _big_endian(table)
 
 
 class Qcow2Head(Struct, frozen=True):
-    """What an image's header says that matters to dirty bitmaps.
+    """What an image's header says that matters to dirty bitmaps, and to an image like it.
 
     Attributes:
         version: 2, which ``qemu-img`` calls ``compat=0.10`` and keeps no bitmaps, or 3.
         has_backing: whether there is an image below it.
         snapshots: how many internal snapshots it holds.
         data_file: the file that its data is in; None: itself.
+        options: how it is laid out.
     """
 
     version: int
     has_backing: bool
     snapshots: int
     data_file: str | None
+    options: Qcow2Options
 
 
 def read_head(head: bytes) -> Qcow2Head | None:
     """Return what the first ``HEAD_BYTES`` of an image say; None if it is no qcow2 image."""
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
         return None
-    _, version, backing_offset, _, _, _, _, _, _, _, _, snapshots, *_ = _HEADER.unpack_from(head)
+    _, version, backing_offset, _, cluster_bits, *rest = _HEADER.unpack_from(head)
+    snapshots, needed, known = rest[6], rest[8], rest[9]
+    is_new = version >= _VERSION
+    options = Qcow2Options(
+        version,
+        cluster_bits,
+        lazy_refcounts=is_new and bool(known & _LAZY_REFCOUNTS),
+        extended_l2=is_new and bool(needed & _EXTENDED_L2),
+    )
     data_file = file_beside(head, may_have_backing=True)
-    return Qcow2Head(version, bool(backing_offset), snapshots, data_file)
+    return Qcow2Head(version, bool(backing_offset), snapshots, data_file, options)
+
+
+def layout_of(path: Path) -> Qcow2Options | None:
+    """Return how an image is laid out; None where that cannot be read. Blocks."""
+    try:
+        with path.open("rb") as file:
+            head = read_head(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+    return head.options if head is not None and head.options.can_be_written else None
 
 
 def file_beside(head: bytes, *, may_have_backing: bool) -> str | None:
@@ -159,11 +207,11 @@ def _data_file(head: bytes, offset: int) -> str:
     return "a file for its data"
 
 
-def _cluster_runs(data: Iterable[Extent]) -> Iterator[Run]:
+def _cluster_runs(data: Iterable[Extent], cluster: int) -> Iterator[Run]:
     """Give runs of clusters that hold data: first, and before which."""
     first = behind = 0
     for extent in data:
-        start, end = extent.start // _CLUSTER, _whole(extent.end, _CLUSTER)
+        start, end = extent.start // cluster, _whole(extent.end, cluster)
         if start > behind:
             if first < behind:
                 yield first, behind
@@ -173,34 +221,23 @@ def _cluster_runs(data: Iterable[Extent]) -> Iterator[Run]:
         yield first, behind
 
 
-def _by_table(runs: Iterable[Run]) -> Iterator[tuple[int, int, int]]:
+def _by_table(runs: Iterable[Run], entries: int) -> Iterator[tuple[int, int, int]]:
     """Cut runs so that each is in one L2 table; give the table's number with each."""
     for start, behind in runs:
         first = start
         while first < behind:
-            table = first // _TABLE_ENTRIES
-            end = min(behind, (table + 1) * _TABLE_ENTRIES)
+            table = first // entries
+            end = min(behind, (table + 1) * entries)
             yield table, first, end
             first = end
 
 
-def _l2_table(number: int, runs: Iterable[Run], offset: int) -> bytes:
-    table = [0] * _TABLE_ENTRIES
-    for first, behind in runs:
-        length = behind - first
-        at = first - number * _TABLE_ENTRIES
-        start = offset | _COPIED
-        table[at : at + length] = range(start, start + length * _CLUSTER, _CLUSTER)
-        offset += length * _CLUSTER
-    return _big_endian(table)
-
-
-def _refcounts_for(clusters: int) -> tuple[int, int]:
+def _refcounts_for(clusters: int, options: Qcow2Options) -> tuple[int, int]:
     """Return how many refcount blocks, and clusters of their table, count these and themselves."""
     blocks = tables = 0
     while True:
-        wanted = _whole(clusters + blocks + tables, _COUNTS_A_BLOCK)
-        wanted_tables = _whole(8 * wanted, _CLUSTER)
+        wanted = _whole(clusters + blocks + tables, options.counts_a_block)
+        wanted_tables = _whole(8 * wanted, options.cluster)
         if (wanted, wanted_tables) == (blocks, tables):
             return blocks, tables
         blocks, tables = wanted, wanted_tables

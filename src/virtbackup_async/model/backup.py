@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from virtbackup_async.model.domain import NOTHING_TO_MISS
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.model.tracking import Reading
 
 
@@ -46,15 +47,36 @@ class ImageRecord(Struct, frozen=True, gc=False):
     digest: str
 
 
+class Original(Struct, frozen=True, gc=False):
+    """The image that a domain wrote to, where the package holds what was pulled from it, raw.
+
+    ``layout`` is that of a qcow2 image; None where it could not be read.
+    """
+
+    format: str
+    layout: Qcow2Options | None = None
+
+
 class DiskRecord(Struct, frozen=True, gc=False):
     """A disk inside a backup: the image that the domain wrote to, and the chain below it.
 
     ``reading`` is None outside of repositories, and where QEMU did not serve the disk.
+    ``original`` is None where it was not pulled, and in backups of earlier versions.
     """
 
     image: ImageRecord
     backing: tuple[ImageRecord, ...] = ()
     reading: Reading | None = None
+    original: Original | None = None
+
+    @property
+    def original_format(self) -> str | None:
+        """The format of the image that a pulled disk was on; None where nobody knows."""
+        if self.original is not None:
+            return self.original.format
+        # Earlier versions did not record it, but only qcow2 can have a checkpoint.
+        is_tracked = self.reading is not None and self.reading.checkpoint is not None
+        return "qcow2" if is_tracked else None
 
 
 class StateRecord(Struct, frozen=True, gc=False):

@@ -142,6 +142,15 @@ def with_raw_disks(xml: str, devs: Collection[str]) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
+def names_backing(xml: str, dev: str) -> bool:
+    """Tell whether the XML of a domain that is shut off puts an image below that of a disk."""
+    return any(
+        _attribute(element, "target", "dev") == dev
+        and element.find("backingStore/source") is not None
+        for element in parse(xml).iterfind("devices/disk")
+    )
+
+
 def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
     """Return the XML of one disk, changed to name ``path`` as its image.
 

@@ -7,6 +7,7 @@ Pure. Source: libvirt's docs/formatdomain.html.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lxml import etree
 from msgspec import Struct
@@ -37,6 +38,7 @@ def restored_xml(
     xml: str,
     images: Mapping[str, Path],
     *,
+    formats: Mapping[str, str] = MappingProxyType({}),
     new_name: str | None = None,
     variables: Path | None = None,
 ) -> RestoredXml:
@@ -45,6 +47,7 @@ def restored_xml(
     Args:
         xml: as the backup has it.
         images: dev to restored image.
+        formats: dev to its format, of images that are not what the XML says.
         new_name: gives it an identity of its own: a new UUID and MAC addresses, which libvirt
             makes when they are missing, and no disk or state that it would share with the original.
         variables: where a domain with a new name has its UEFI variables; None for new ones.
@@ -55,7 +58,7 @@ def restored_xml(
     root = domain_xml.parse(xml)
     if root.tag != "domain":
         raise DefinitionError(f"the backup's XML is of a {root.tag!s:.40}, not of a domain")
-    _set_images(root, images)
+    _set_images(root, images, formats)
     _renew_generation(root)
     left_out: tuple[str, ...] = ()
     unshared: list[str] = []
@@ -72,7 +75,9 @@ def restored_xml(
     return RestoredXml(text, name, domain_xml.uuid(text), left_out, tuple(unshared))
 
 
-def _set_images(root: etree._Element, images: Mapping[str, Path]) -> None:
+def _set_images(
+    root: etree._Element, images: Mapping[str, Path], formats: Mapping[str, str]
+) -> None:
     missing = dict(images)
     for disk, dev in _disks(root):
         source = disk.find("source")
@@ -82,6 +87,10 @@ def _set_images(root: etree._Element, images: Mapping[str, Path]) -> None:
             # A device's or a server's name says nothing of a file.
             source.clear()
         disk.set("type", "file")
+        driver = disk.find("driver")
+        if dev in formats:
+            driver = etree.SubElement(disk, "driver", name="qemu") if driver is None else driver
+            driver.set("type", formats[dev])
         source.set("file", str(missing.pop(dev)))
         for found in _FOUND_BY_LIBVIRT:
             _remove_all(disk, found)

@@ -12,6 +12,7 @@ from virtbackup_async.cli.render.verified import Verified
 from virtbackup_async.events import (
     BrokenBackup,
     DiskDamaged,
+    FileFormat,
     ListedDomain,
     RepositoryChecked,
     RepositoryDamaged,
@@ -69,6 +70,25 @@ def test_a_restore_says_where_and_whether_it_was_checked():
     assert report_of(Result(), event) == [
         "b restored to /t: 1.0 GiB in 4.0 s, not verified: the backup carries no digest",
         "  vda.qcow2",
+    ]
+
+
+def test_a_restore_says_what_each_disk_is_and_what_is_kept():
+    formats = (
+        FileFormat("a.raw", "vda", "raw", GIB, "qcow2"),
+        FileFormat("b.raw", "vdb", "raw", GIB, "raw"),
+        FileFormat("c.raw", "vdc", "raw", GIB, None),
+    )
+    kept = "/t/a b.before-restore-1"
+    event = RestoreDone(
+        "web", "b", "/t", ("a.raw", "b.raw", "c.raw"), verified=True, data_bytes=GIB,
+        duration_s=4, kept=(kept,), formats=formats,
+    )  # fmt: skip
+    assert report_of(Result(), event)[1:] == [
+        "  a.raw  1.0 GiB, raw (was qcow2: what the guest saw)",
+        "  b.raw  1.0 GiB, raw",
+        "  c.raw  1.0 GiB, raw",
+        f"  kept as it was: {kept}. Without need of it: rm '{kept}'",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,29 @@ from anyio import CapacityLimiter, create_task_group
 from msgspec.structs import replace
 
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+from virtbackup_async.engine.restore_plan import Formats
 from virtbackup_async.errors import (
+    ConfigError,
     CorruptError,
     DefinitionError,
     DigestMismatchError,
     NotFoundError,
     StorageError,
 )
-from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
+from virtbackup_async.events import DiskDone, DiskProgress, FileFormat, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
+from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager, StateRecord
+from virtbackup_async.model.backup import (
+    Definition,
+    DiskRecord,
+    ImageRecord,
+    Original,
+    Packager,
+    StateRecord,
+)
+from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.model.tracking import Reading
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 
@@ -81,9 +94,10 @@ class Backup:
             state.append(StateRecord("tpm", replace(image, source=tpm)))
         return replace(self.definition, state_files=tuple(state))
 
-    async def restore(self, definition=None, emit=None, disks=()):
+    async def restore(self, definition=None, emit=None, disks=(), **options):
+        definition = definition or self.definition
         return await restore_backup(
-            RestoreRequest(definition or self.definition, self.directory, self.target, disks),
+            RestoreRequest(definition, self.directory, self.target, disks, **options),
             buffers=self.buffers,
             cpu=CapacityLimiter(2),
             emit=emit or self.events.append,
@@ -325,3 +339,59 @@ async def test_target_that_is_a_file_is_a_storage_error(backup):
     with pytest.raises(StorageError, match="cannot create"):
         await backup.restore()
     assert Path(backup.target).read_text() == "x"
+
+
+def pulled(backup, layout=None):
+    """Its second disk, raw in the package, as one that was on qcow2."""
+    record = backup.definition.records["vdb"]
+    image = replace(record.image, source=str(backup.images / "data.qcow2"))
+    disk = DiskRecord(image, original=Original("qcow2", layout))
+    return replace(
+        backup.definition, method="pull", disks={"vdb": image.file}, records={"vdb": disk}
+    )
+
+
+@pytest.mark.parametrize(
+    ("formats", "name", "image_format"),
+    [
+        (Formats(), "data.raw", "raw"),
+        (Formats("qcow2"), "data.qcow2", "qcow2"),
+        (Formats(as_they_were=True), "data.qcow2", "qcow2"),
+        (Formats("raw", as_they_were=True), "data.raw", "raw"),
+    ],
+)
+async def test_a_pulled_disk_becomes_what_is_wanted(backup, formats, name, image_format):
+    layout = Qcow2Options(cluster_bits=12)
+    done = await backup.restore(pulled(backup, layout), formats=formats)
+    restored = backup.target / name
+    (found,) = done.formats
+    expected = FileFormat(name, "vdb", image_format, 9 * MIB, "qcow2")
+    assert found == expected
+    assert done.files == (name, "web.xml")
+    compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", image_format]
+    subprocess.run([*compare, backup.images / "data.raw", restored], check=True)
+    if image_format == "qcow2":
+        assert layout_of(restored) == layout
+
+
+async def test_a_layout_that_no_image_has_is_not_believed(backup):
+    wild = Qcow2Options(version=9, cluster_bits=60)
+    await backup.restore(pulled(backup, wild), formats=Formats("qcow2"))
+    assert layout_of(backup.target / "data.qcow2") == Qcow2Options()
+
+
+async def test_qcow2_in_a_backup_is_not_taken_apart(backup):
+    with pytest.raises(ConfigError, match=r"vda.*is qcow2 in the backup.*export"):
+        await backup.restore(formats=Formats("raw"))
+    old = replace(backup.definition, records={})
+    with pytest.raises(ConfigError, match="nobody recorded"):
+        await backup.restore(old, formats=Formats("qcow2"))
+    assert not backup.target.exists()
+
+
+def test_earlier_versions_tell_qcow2_by_its_checkpoint():
+    image = ImageRecord("f", "/i", "raw", 1, 1, 1, "")
+    tracked, full = (Reading(name, None, None, 0, 0) for name in ("C", None))
+    assert DiskRecord(image, reading=tracked).original_format == "qcow2"
+    assert DiskRecord(image, reading=full).original_format is None
+    assert DiskRecord(image).original_format is None

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain
 from fakes.stored_backup import MIB, StoredBackup
+from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.errors import (
@@ -25,10 +26,13 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
 
 PROGRAM = Path(__file__).with_name("killed_restore.py")
+CALLS = {"link": 4, "replace": 2, "unlink": 2, "fsync": 4}
+"""How often each is called at least: twice for each disk, or once."""
 OLD = {"vda": b"old vda" * 1000, "vdb": b"old vdb" * 1000}
 
 
@@ -39,13 +43,14 @@ class ShutOff(FakeDomain):
         super().__init__(images, active=False)
         self.starts_at = None
         self.formats = dict.fromkeys(images, "raw")
+        self.below = ""
 
     async def info(self):
         await super().info()
         looks = self.calls.count("info")
         disks = "".join(
             f"<disk type='file'><driver type='{self.formats[dev]}'/>"
-            f"<source file='{path}'/><target dev='{dev}'/></disk>"
+            f"<source file='{path}'/><target dev='{dev}'/>{self.below}</disk>"
             for dev, path in self.own.items()
         )
         xml = f"<domain><devices>{disks}</devices></domain>"
@@ -87,10 +92,11 @@ class Site:
             path.chmod(0o640)
         self.domain = ShutOff(self.images)
 
-    async def restore(self, definition=None, disks=(), emit=None):
+    async def restore(self, definition=None, disks=(), emit=None, **options):
         self.events.clear()
+        definition = definition or self.definition
         return await restore_in_place(
-            InPlaceRequest(definition or self.definition, self.stored.directory, disks),
+            InPlaceRequest(definition, self.stored.directory, disks, **options),
             self.domain,
             lock_directory=self.root / "locks",
             buffers=BufferPool(),
@@ -128,13 +134,80 @@ async def test_images_are_replaced_with_owner_and_mode_kept(any_site):
     status = any_site.images["vda"].stat()
     assert (status.st_uid, status.st_gid) == (1234, 4321)
     assert status.st_blocks * 512 < MIB, "the hole is data now"
-    assert any_site.files() == ["vda.raw", "vdb.raw"]
+    kept = [Path(path) for path in done.kept]
+    assert [path.read_bytes() for path in kept] == list(OLD.values())
+    assert all(is_kept(path.name) for path in kept)
+    assert any_site.files() == sorted(["vda.raw", "vdb.raw", *(path.name for path in kept)])
     assert done.verified
     assert done.files == tuple(map(str, any_site.images.values()))
     (started,) = any_site.of(RestoreStarted)
     assert (started.target, started.disks) == (str(any_site.root / "images"), ("vda", "vdb"))
     assert {event.disk for event in any_site.of(DiskDone)} == {"vda", "vdb"}
     assert any_site.of(DiskProgress)
+
+
+async def test_what_was_replaced_is_discarded_where_that_is_wanted(site):
+    done = await site.restore(discard_old=True)
+    assert done.kept == ()
+    assert site.files() == ["vda.raw", "vdb.raw"]
+    assert site.images["vda"].read_bytes() == site.new
+
+
+async def test_what_is_kept_twice_in_a_second_has_two_names(site):
+    kept = [path for _ in range(3) for path in (await site.restore()).kept]
+    assert len(set(kept)) == 6
+    assert sorted(Path(path).read_bytes() for path in kept)[-2:] == sorted(OLD.values())
+
+
+async def test_an_old_image_that_cannot_be_named_anew_stays_and_is_told(site, monkeypatch):
+    link = os.link
+
+    def refusing(source, target):
+        if is_kept(Path(target).name):
+            raise OSError(28, "No space left on device")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", refusing)
+    assert (await site.restore()).kept == ()
+    assert len(site.of(Warned)) == 2
+    assert [site.images["vda"].read_bytes()] == [site.new]
+    assert len([name for name in site.files() if ".vbk-old-" in name]) == 2
+
+
+@pytest.mark.parametrize("options", ["", "cluster_size=4k,lazy_refcounts=on", "compat=0.10"])
+async def test_what_was_pulled_from_qcow2_becomes_such_an_image_again(site, options):
+    image = site.images["vdb"]
+    image.unlink()
+    run_qemu_img("create", "-q", "-f", "qcow2", *(["-o", options] if options else []), image, "3M")
+    before = layout_of(image)
+    site.domain.formats["vdb"] = "qcow2"
+    done = await site.restore()
+    assert layout_of(image) == before
+    run_qemu_img("check", "-q", "-f", "qcow2", image)
+    run_qemu_img("compare", "-q", "-f", "raw", "-F", "qcow2", site.root / "image.raw", image)
+    formats = {found.disk: found.format for found in done.formats}
+    assert formats == {"vda": "raw", "vdb": "qcow2"}
+    assert done.verified
+
+
+async def test_a_pulled_disk_whose_image_is_gone_becomes_qcow2(site):
+    site.images["vdb"].unlink()
+    site.domain.formats["vdb"] = "qcow2"
+    await site.restore()
+    image = site.images["vdb"]
+    run_qemu_img("compare", "-q", "-f", "raw", "-F", "qcow2", site.root / "image.raw", image)
+
+
+async def test_a_pulled_disk_is_not_put_above_an_image_that_the_xml_names(site):
+    site.domain.formats["vdb"] = "qcow2"
+    site.domain.below = "<backingStore type='file'><source file='/base'/></backingStore>"
+    with pytest.raises(DiskNotFoundError, match=r"its XML puts an image below vdb.*virsh edit"):
+        await site.restore()
+    site.assert_untouched()
+
+
+def run_qemu_img(*words):
+    subprocess.run(["qemu-img", *map(str, words)], check=True)
 
 
 async def test_wanted_disk_is_replaced_alone(site):
@@ -219,9 +292,11 @@ async def test_another_domain_of_the_same_name_is_left_alone(site):
 
 
 async def test_disks_that_do_not_fit_the_domain_are_refused(site):
-    site.domain.formats["vdb"] = "qcow2"
-    with pytest.raises(DiskNotFoundError, match="vdb is qcow2 now, the backup has raw"):
-        await site.restore()
+    image = site.definition.records["vdb"].image
+    packed = DiskRecord(replace(image, format="qcow2"))
+    other = replace(site.definition, records={**site.definition.records, "vdb": packed})
+    with pytest.raises(DiskNotFoundError, match="vdb is raw now, the backup has qcow2"):
+        await site.restore(other)
     del site.domain.own["vdb"]
     with pytest.raises(DiskNotFoundError, match="no disk vdb"):
         await site.restore()
@@ -267,7 +342,7 @@ async def test_images_below_are_compared_and_never_written(site):
     image = site.definition.records["vda"].image
     record = DiskRecord(image, (replace(image, source=str(backing)),))
     chained = replace(site.definition, records={**site.definition.records, "vda": record})
-    await site.restore(chained)
+    await site.restore(chained, discard_old=True)
     site.reset()
     backing.write_bytes(b"changed")
     with pytest.raises(CorruptError, match="below vda, is not what it was"):
@@ -276,9 +351,10 @@ async def test_images_below_are_compared_and_never_written(site):
     site.assert_untouched()
 
 
-@pytest.mark.parametrize("step", ["link", "replace", "unlink", "fsync"])
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("step", "number"), [(step, number) for step in CALLS for number in range(1, CALLS[step] + 1)]
+)
 async def test_killed_restore_leaves_old_or_new_images_and_can_be_repeated(
     site, step, when, number
 ):
@@ -291,5 +367,9 @@ async def test_killed_restore_leaves_old_or_new_images_and_can_be_repeated(
     for path in site.images.values():
         assert path.read_bytes() == site.new
     left = [name for name in site.files() if name not in {"vda.raw", "vdb.raw"}]
-    assert all(".vbk-old-" in name for name in left)
-    assert len(site.of(Warned)) == len(left)
+    kept = [name for name in left if is_kept(name)]
+    assert len(site.of(Warned)) == len(left) - len(kept)
+    assert all(".vbk-old-" in name for name in left if name not in kept)
+    # What was there before the killed one is there still, by some name.
+    contents = [(site.root / "images" / name).read_bytes() for name in left]
+    assert all(old in contents for old in OLD.values())

@@ -16,7 +16,13 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.front_to_back import write_qcow2, write_raw
 from virtbackup_async.images.outlet import Outlet, create_outlet
-from virtbackup_async.images.qcow2 import Qcow2Layout, file_beside
+from virtbackup_async.images.qcow2 import (
+    HEAD_BYTES,
+    Qcow2Layout,
+    Qcow2Options,
+    file_beside,
+    read_head,
+)
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.model.extent import Extent
 
@@ -236,3 +242,40 @@ def test_headers_that_name_a_file_beside(tmp_path):
     named = file_beside(outside.read_bytes(), may_have_backing=True)
     assert named == f"{tmp_path}/data"
     assert file_beside(outside.read_bytes()[:112], may_have_backing=True) == "a file for its data"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Qcow2Options(cluster_bits=9),
+        Qcow2Options(cluster_bits=12, lazy_refcounts=True),
+        Qcow2Options(cluster_bits=21),
+        Qcow2Options(version=2),
+        Qcow2Options(version=2, cluster_bits=10),
+        Qcow2Options(extended_l2=True),
+        Qcow2Options(cluster_bits=14, extended_l2=True, lazy_refcounts=True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["odd", "all-hole", "dense", "comb"])
+async def test_an_image_laid_out_like_another_one_is_the_disk(tmp_path, name, options):
+    image, written = make(tmp_path / "image", *IMAGES[name]), tmp_path / "written"
+    async with open_image_stream(image, BufferPool()) as stream:
+        with create_outlet(written) as outlet:
+            await write_qcow2(stream, outlet, lambda _: None, options)
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", written], check=True)
+    compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", image, written]
+    assert subprocess.run(compare, check=False).returncode == 0
+    head = read_head(written.read_bytes()[:HEAD_BYTES])
+    assert head is not None
+    assert head.options == options
+
+
+async def test_an_image_whose_holes_nobody_knows_is_the_disk(tmp_path):
+    image, written = make(tmp_path / "image", *IMAGES["comb"]), tmp_path / "written"
+    async with open_image_stream(image, BufferPool()) as stream:
+        stream.data_extents = None
+        with create_outlet(written) as outlet:
+            await write_qcow2(stream, outlet, lambda _: None)
+    compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", image, written]
+    assert subprocess.run(compare, check=False).returncode == 0

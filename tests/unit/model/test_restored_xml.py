@@ -30,6 +30,13 @@ XML = f"""<domain type='kvm' id='3'>
 IMAGES = {"vda": Path("/r/web & co.qcow2")}
 
 
+def test_a_driver_is_told_of_another_format():
+    images = {"vda": Path("/r/a"), "vdb": Path("/r/b")}
+    restored = restored_xml(XML, images, formats={"vda": "raw", "vdb": "qcow2"})
+    disks = etree.fromstring(restored.xml).findall("devices/disk")[:2]
+    assert [disk.find("driver").get("type") for disk in disks] == ["raw", "qcow2"]
+
+
 def test_same_domain_keeps_all_but_the_images():
     restored = restored_xml(XML, IMAGES)
     root = etree.fromstring(restored.xml)

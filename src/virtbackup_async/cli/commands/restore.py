@@ -1,12 +1,16 @@
 """``virtbackup restore``: bring the disks of one backup back, or the whole domain."""
 
 import os
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import anyio
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
@@ -14,8 +18,10 @@ from virtbackup_async.cli.completing import domain_names, group_names
 from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
+from virtbackup_async.cli.render.text import duration, printable
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.chosen_backup import find_backup_to_read
 from virtbackup_async.engine.environment import MIB
@@ -24,6 +30,8 @@ from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
 from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.restore_plan import Formats
+from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
@@ -57,6 +65,19 @@ from virtbackup_async.images.buffers import BufferPool
     help="Replace the disks of the domain, which must be shut off; without TARGET_DIR.",
 )
 @click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["raw", "qcow2"]),
+    help="What the disks become; without it, what they are in the backup, and with --define and "
+    "--name what they were in the domain.",
+)
+@click.option(
+    "--discard-old",
+    is_flag=True,
+    help="Remove the disks that --in-place replaces, which stay beside the new ones otherwise.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal before --in-place.")
+@click.option(
     "--allow-missing",
     is_flag=True,
     help="Start the domain, or restore in place, although the backup lacks disks of it.",
@@ -80,6 +101,9 @@ def command(  # noqa: PLR0913 -- one for each option
     name: str | None,
     start: bool,
     in_place: bool,
+    image_format: str | None,
+    discard_old: bool,
+    yes: bool,
     allow_missing: bool,
     trusted: bool,
 ) -> None:
@@ -92,14 +116,29 @@ def command(  # noqa: PLR0913 -- one for each option
         raise click.UsageError("Give either a TARGET_DIR or --in-place")
     if in_place and (define or name or start):
         raise click.UsageError("--in-place takes neither --define nor --name nor --start")
+    if in_place and image_format:
+        raise click.UsageError("--in-place leaves each disk the format that it has: no --format")
+    if discard_old and not in_place:
+        raise click.UsageError("--discard-old goes with --in-place")
     if start and not (define or name):
         raise click.UsageError("--start needs --define or --name")
     if trusted and (in_place or define or name):
         # The XML, and what a disk is called, may be what a flipped bit made of them.
         raise click.UsageError(f"{TRUST_OPTION} takes neither --in-place nor --define nor --name")
     wanted = _Wanted(
-        group, domain, date, disks, name, start, allow_missing=allow_missing, trusted=trusted
+        group,
+        domain,
+        date,
+        disks,
+        name,
+        start,
+        image_format,
+        discard_old=discard_old,
+        allow_missing=allow_missing,
+        trusted=trusted,
     )
+    if in_place and not (yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty():
+        wanted = _asked(wanted, settings)
     if target_dir is None:
         work = partial(_in_place, wanted)
     elif define or name:
@@ -120,6 +159,8 @@ class _Wanted(Struct, frozen=True):
     disks: tuple[str, ...]
     new_name: str | None
     start: bool
+    image_format: str | None
+    discard_old: bool
     allow_missing: bool
     trusted: bool
 
@@ -135,16 +176,50 @@ class _Wanted(Struct, frozen=True):
         )
 
 
+def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
+    """Ask before disks of today are replaced; return what was asked of, that very backup.
+
+    What cannot be found is not asked of: the run says what is wrong.
+    """
+    with suppress(VirtBackupError):
+        config = load_config(settings.config_path)
+        found = anyio.run(wanted.find, config, lambda _event: None)
+        click.confirm(_question(wanted, found), abort=True, err=True)
+        return replace(wanted, date=found.definition.name)
+    return wanted
+
+
+def _question(wanted: _Wanted, found: FoundBackup) -> str:
+    definition = found.definition
+    made = datetime.fromtimestamp(definition.date).astimezone()
+    age = duration((datetime.now(UTC) - made).total_seconds())
+    disks = ", ".join(wanted.disks or definition.disks)
+    old = "is lost" if wanted.discard_old else "is kept beside, as <image>.before-restore-<date>"
+    return printable(
+        f"{wanted.domain}: {disks} will be as on {made:%Y-%m-%d %H:%M:%S}, {age} ago. "
+        f"What is on them now {old}. Go on?"
+    )
+
+
 async def _restore(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
     found = await wanted.find(config, emit)
-    request = RestoreRequest(found.definition, found.path.parent, target, wanted.disks)
+    request = RestoreRequest(
+        found.definition,
+        found.path.parent,
+        target,
+        wanted.disks,
+        formats=Formats(wanted.image_format),
+    )
     await _write(request, config, emit)
 
 
 async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
     found = await wanted.find(config, emit)
     definition, disks = found.definition, wanted.disks
-    files = RestoreRequest(definition, found.path.parent, target, disks, for_domain=True)
+    formats = Formats(wanted.image_format, as_they_were=True)
+    files = RestoreRequest(
+        definition, found.path.parent, target, disks, for_domain=True, formats=formats
+    )
     request = DefineRequest(
         definition,
         target,
@@ -152,6 +227,7 @@ async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> 
         wanted.new_name,
         wanted.start,
         allow_missing=wanted.allow_missing,
+        formats=formats,
     )
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase
@@ -169,7 +245,12 @@ async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
         config.uri, username=config.username, passphrase=config.passphrase
     ) as hypervisor:
         done = await restore_in_place(
-            InPlaceRequest(found.definition, found.path.parent, wanted.disks),
+            InPlaceRequest(
+                found.definition,
+                found.path.parent,
+                wanted.disks,
+                discard_old=wanted.discard_old,
+            ),
             await hypervisor.domain(wanted.domain),
             lock_directory=default_lock_directory(),
             buffers=_buffers(config),

@@ -9,6 +9,8 @@
     skipped: web vdc: it is a host device
 """
 
+import shlex
+
 from msgspec import Struct, field
 from rich.cells import cell_len
 from rich.console import Console
@@ -26,6 +28,7 @@ from virtbackup_async.events import (
     DiskSkipped,
     DomainDefined,
     Event,
+    FileFormat,
     RestoreDone,
     Summary,
 )
@@ -152,8 +155,23 @@ def _checked(done: RestoreDone | DiskExported) -> str:
 def _restored(done: RestoreDone) -> Text:
     head = f"{done.backup} restored to {done.target}"
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
-    files = "".join(f"\n  {printable(name)}" for name in done.files)
-    return Text(f"{printable(head)}: {amount}, {_checked(done)}{files}")
+    formats = {found.file: found for found in done.formats}
+    lines = [f"  {printable(name)}{_format(formats.get(name))}" for name in done.files]
+    for path in done.kept:
+        remove = shlex.join(["rm", path])
+        lines.append(
+            f"  kept as it was: {printable(path)}. Without need of it: {printable(remove)}"
+        )
+    return Text("\n".join([f"{printable(head)}: {amount}, {_checked(done)}", *lines]))
+
+
+def _format(found: FileFormat | None) -> str:
+    if found is None:
+        return ""
+    what = f"  {size(found.size_bytes)}, {found.format}"
+    if found.was in {None, found.format}:
+        return what
+    return f"{what} (was {found.was}: what the guest saw)"
 
 
 def _defined(defined: DomainDefined) -> Text:
