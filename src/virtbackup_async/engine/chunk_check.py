@@ -10,6 +10,7 @@ from threading import Lock
 
 from anyio import CancelScope, create_task_group, from_thread, to_thread
 
+from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
 from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.checking import Checking
@@ -52,6 +53,9 @@ async def check_chunks(opened: OpenedCheck, *, quick: bool, emit: Emit) -> int:
 
     Returns:
         How many bytes of chunks there were.
+
+    Raises:
+        StorageError: packs cannot be read now: nothing is known of them.
     """
     checking, target = opened.checking, _target(opened.repository)
     total_bytes = await to_thread.run_sync(checking.look_at_packs, from_thread.check_cancelled)
@@ -75,9 +79,15 @@ class _Reading:
         self._emit = emit
 
     async def read(self) -> None:
-        async with create_task_group() as threads:
-            for number in range(os.cpu_count() or 1):
-                threads.start_soon(self._work, name=f"check {self._target} {number}")
+        try:
+            async with create_task_group() as threads:
+                for number in range(os.cpu_count() or 1):
+                    threads.start_soon(self._work, name=f"check {self._target} {number}")
+        except BaseExceptionGroup as group:
+            error = gravest(group)
+            if error is None:
+                raise
+            raise error from group
 
     async def _work(self) -> None:
         while (checked_bytes := await to_thread.run_sync(self._step)) is not None:

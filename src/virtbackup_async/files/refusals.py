@@ -5,6 +5,22 @@ from pathlib import Path
 
 from virtbackup_async.errors import StorageError
 
+_OF_THE_HOST = frozenset(
+    {
+        errno.EACCES, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+        errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
+        errno.ENOTCONN, errno.ENXIO, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
+    }
+)  # fmt: skip
+
+
+def is_of_the_host(error: BaseException | None) -> bool:
+    """Tell whether an error is one of the host, or of the way to a file, and not of the file.
+
+    Of what is in the file it says nothing: it may well be whole, and must not be noted as damaged.
+    """
+    return isinstance(error, OSError) and error.errno in _OF_THE_HOST
+
 
 def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
     """Say what the operating system refused, as an error of ours.

@@ -1,6 +1,5 @@
 """Packages that may be damaged or hostile: opened safely, and their errors said as one of ours."""
 
-import errno
 import lzma
 import os
 import struct
@@ -14,22 +13,13 @@ from typing import BinaryIO
 from zstandard import ZstdError
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import is_of_the_host, storage_error
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.durable import storage_error
 
 # Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
 _DAMAGE = (
     OSError, EOFError, ValueError, IndexError, OverflowError, MemoryError, struct.error,
     tarfile.TarError, zlib.error, lzma.LZMAError, ZstdError,
-)  # fmt: skip
-
-# Of the host or the way to the file, not of what is in it: it may well be whole.
-_NOT_NOW = frozenset(
-    {
-        errno.EACCES, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-        errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE, errno.ENODEV, errno.ENOMEM,
-        errno.ENOTCONN, errno.ENXIO, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT,
-    }
 )  # fmt: skip
 
 
@@ -51,11 +41,6 @@ def reading(path: Path) -> Iterator[None]:
             raise storage_error("read", path, error) from error
         why = str(error) or type(error).__name__
         raise CorruptError(f"package is damaged: {path}: {why}") from error
-
-
-def is_of_the_host(error: BaseException | None) -> bool:
-    """Tell whether an error is one of the host, or of the way to a file, and not of the file."""
-    return isinstance(error, OSError) and error.errno in _NOT_NOW
 
 
 def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:

@@ -278,11 +278,17 @@ def _overlaps(numbers: NDArray[np.uint32], packs: tuple[int, int]) -> bool:
 
 
 def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
-    """Tell whether a chunk is in a place, whole. Blocks."""
+    """Tell whether a chunk is in a place, whole. Blocks.
+
+    Raises:
+        StorageError: that cannot be told now.
+    """
+    path = repository.pack_path(location.pack)
     try:
-        blob = _read_alone(repository.pack_path(location.pack), location.offset, location.length)
-        pack_format.decode_blob(blob, id_)
-    except (OSError, CorruptError):
+        with reading("pack", path):
+            blob = _read_alone(path, location.offset, location.length)
+            pack_format.decode_blob(blob, id_)
+    except (FileNotFoundError, CorruptError):
         return False
     return True
 

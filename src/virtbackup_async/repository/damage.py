@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import is_of_the_host, storage_error
 
 REPAIR_HINT: Final = "Run 'virtbackup repair'."
 
@@ -21,6 +22,8 @@ def reading(what: str, path: Path) -> Iterator[None]:
 
     Raises:
         CorruptError: the file is damaged, or cannot be read.
+        StorageError: it cannot be read now, for an error that is not the file's: what is noted as
+            damaged, `repair` takes out of the index, and the sweep removes.
         FileNotFoundError: it is not there: the sweep may have put another in its place.
     """
     try:
@@ -31,4 +34,6 @@ def reading(what: str, path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if is_of_the_host(error):
+            raise storage_error("read", path, error) from error
         raise CorruptError(f"{what} cannot be read: {path}: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import is_of_the_host
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import close, pack_file, read_exactly
@@ -27,6 +28,7 @@ def chunks_of_pack(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
 
     Raises:
         CorruptError: it cannot be read.
+        StorageError: it cannot be read now.
         FileNotFoundError: it is gone.
     """
     with reading("pack", path):
@@ -58,7 +60,11 @@ def _is_good(fd: int, head: pack_format.BlobHead, offset: int) -> bool:
     try:
         payload = read_exactly(fd, head.stored_bytes, offset + pack_format.BLOB_HEAD_BYTES)
         pack_format.decode_chunk(head, payload)
-    except (OSError, CorruptError):
+    except OSError as error:
+        if is_of_the_host(error):
+            raise  # `reading` says so: it is not lost
+        return False
+    except CorruptError:
         return False
     return True
 

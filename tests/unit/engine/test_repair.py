@@ -1,14 +1,16 @@
 """repair: what can be mended is, what is lost is told, and the next backup heals what it can."""
 
+import errno
 import shutil
 
 import pytest
 
+from fakes.failing_calls import failing
 from fakes.shared_site import SharedSite, flip
 from fakes.small_repository import content
 from fakes.verified_site import NOW
 from virtbackup_async.engine.repair import run_repair
-from virtbackup_async.errors import CorruptError, LockHeldError
+from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.events import (
     DiskDamaged,
     RepositoryRepaired,
@@ -295,3 +297,27 @@ async def test_a_segment_of_somebody_else_is_for_a_person(site):
     with pytest.raises(CorruptError, match="another repository"):
         await site.repair()
     assert foreign.exists()
+
+
+@pytest.mark.parametrize("kind", [".pack", ".map", "segment"])
+async def test_what_cannot_be_read_now_is_not_taken_out(site, kind):
+    """What is out of the index, the next sweep removes: a stale handle must not cost a backup."""
+    stored = await site.back_up([1, 2, 0, 3])
+    index = {path.name: path.read_bytes() for path in site.segments}
+
+    directory = site.repository.index
+
+    def is_meant(path):
+        return path.parent == directory if kind == "segment" else path.suffix == kind
+
+    with failing("open", is_meant, errno.ESTALE) as failed:
+        with pytest.raises(StorageError, match="Stale file handle"):
+            await site.repair()
+        assert await site.verify() == []
+    assert failed
+    assert {event.exit_code for event in site.of(VerifyFailed)} == {StorageError.exit_code}
+    assert {path.name: path.read_bytes() for path in site.segments} == index
+    assert stored.read().verified is None
+    site.sweep()
+    assert await site.restored(stored) == content([1, 2, 0, 3])
+    assert await site.verify() == [stored.name]
