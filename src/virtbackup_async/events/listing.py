@@ -27,7 +27,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
 
 
 class ListedDomain(Struct, frozen=True):
-    """A domain that a group matches and that has no backup there, as ``list --all`` shows it."""
+    """A domain that a group matches and that has no backup there, as ``list`` shows it if asked."""
 
     kind: ClassVar[str] = "domain"
     group: str
