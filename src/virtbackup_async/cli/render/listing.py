@@ -7,8 +7,10 @@
     web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
 """
 
+import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -30,6 +32,8 @@ from virtbackup_async.events import (
     UnclaimedBackups,
 )
 
+_DAY = len("2026-07-01")
+_A_DAY = timedelta(days=1)
 _MINUTE = len("2026-07-01 03:00")
 _SECOND = len("2026-07-01 03:00:00")
 _NO_BACKUP = "no backup"
@@ -165,9 +169,22 @@ def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:
 def _local(date: str) -> str:
     """Return a date as ``--date`` takes it: with an offset only in an hour that comes twice."""
     moment = datetime.fromisoformat(date).astimezone()
+    text = moment.isoformat(" ")
+    is_twice = _changes_the_clock(text[:_DAY], time.tzname) and _comes_twice(moment)
+    return text if is_twice else text[:_SECOND]
+
+
+@cache
+def _changes_the_clock(day: str, _zone: tuple[str, str]) -> bool:
+    """Tell whether the local clock is changed on a day; a list has many backups of each."""
+    midnight = datetime.fromisoformat(day)
+    return midnight.astimezone().utcoffset() != (midnight + _A_DAY).astimezone().utcoffset()
+
+
+def _comes_twice(moment: datetime) -> bool:
     naive = moment.replace(tzinfo=None)
     first, second = (naive.replace(fold=fold).astimezone().utcoffset() for fold in (0, 1))
-    return moment.isoformat(" ") if first != second else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return first != second
 
 
 def _size(length_bytes: int | None) -> str:
