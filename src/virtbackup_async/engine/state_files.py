@@ -12,6 +12,7 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog import names
+from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.events import Warned
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
@@ -77,7 +78,7 @@ def _files(place: StatePlace) -> Iterator[StateFile]:
         return
     with os.scandir(place.path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            is_state = not entry.name.startswith((".", _HALF_WRITTEN))
+            is_state = not (entry.name.startswith((".", _HALF_WRITTEN)) or is_kept(entry.name))
             # What is a symlink there, libvirt did not make.
             if is_state and entry.is_file(follow_symlinks=False):
                 yield StateFile(place.kind, place.path / entry.name)

@@ -166,6 +166,11 @@ def leftovers(image: Path) -> Iterator[Path]:
                 yield image.with_name(entry.name)
 
 
+def is_of_restore(path: Path) -> bool:
+    """Tell whether a file is one that a restore has beside an image while it works."""
+    return any(f".vbk-{kind}" in path.name for kind in (NEW, OLD))
+
+
 def _copy_label(source: Path, target: Path) -> None:
     # Not every file system has labels, and not everybody may set them; libvirt labels at start.
     with suppress(OSError):

@@ -131,6 +131,7 @@ async def test_file_that_goes_away_is_left_out_and_said(site):
 async def test_only_what_the_emulator_keeps_is_taken(site):
     (site.tpm / "passwd").symlink_to("/etc/passwd")
     (site.tpm / "TMP2-00.permall").write_bytes(b"half")
+    (site.tpm / "tpm2-00.permall.before-restore-20260301-021500").write_bytes(b"kept")
     (site.tpm / "directory").mkdir()
     os.mkfifo(site.tpm / "pipe")
     (site.tpm / "tpm2-00.volatilestate").write_bytes(b"now")

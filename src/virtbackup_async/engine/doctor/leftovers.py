@@ -7,11 +7,13 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.selection import is_overlay_of_ours
+from virtbackup_async.engine.swap import is_of_restore
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import domain_xml
@@ -115,15 +117,24 @@ def _strays(
 ) -> Iterator[Finding]:
     for directory in directories:
         try:
-            paths = sorted(path for path in directory.iterdir() if is_overlay_of_ours(path))
+            paths = sorted(directory.iterdir())
         except OSError:
             continue  # told already, where its image was looked at
         for path in paths:
-            if path not in known and _below_overlay(path) not in at_work:
-                yield Finding(
-                    Level.PROBLEM,
-                    CHECK,
-                    str(path),
-                    "an overlay that no pending file of these targets names",
-                    "It may hold what a guest wrote: look with virsh domblklist who uses it.",
-                )
+            if is_kept(path.name):
+                yield _finding(Level.INFO, path, "kept by a restore in place, as it was before")
+            elif is_of_restore(path):
+                advice = "Run the restore again; then remove it, if nobody needs it."
+                yield _finding(Level.WARNING, path, "left by a restore in place", advice)
+            elif (
+                is_overlay_of_ours(path)
+                and path not in known
+                and _below_overlay(path) not in at_work
+            ):
+                message = "an overlay that no pending file of these targets names"
+                advice = "It may hold what a guest wrote: look with virsh domblklist who uses it."
+                yield _finding(Level.PROBLEM, path, message, advice)
+
+
+def _finding(level: Level, path: Path, message: str, advice: str | None = None) -> Finding:
+    return Finding(level, CHECK, str(path), message, advice)

@@ -207,6 +207,17 @@ def killed(tmp_path, domain, image):
     return kill
 
 
+async def test_what_a_restore_in_place_keeps_or_left_is_no_overlay(examine, image):
+    kept = image.with_name(f"{image.name}.before-restore-20260301-021500")
+    left = [image.with_name(f"{image.name}.vbk-{kind}-0a0b0c0d") for kind in ("old", "restore")]
+    for path in (kept, *left):
+        path.touch()
+    found = await examine()
+    assert of(found, "leftover", Level.PROBLEM) == []
+    assert of(found, "leftover", Level.WARNING) == ["left by a restore in place"] * 2
+    assert "kept by a restore in place, as it was before" in of(found, "leftover", Level.INFO)
+
+
 async def test_a_killed_backup_is_a_problem_and_its_overlay_not_another(examine, killed):
     assert of(await examine(), "leftover", Level.PROBLEM) == []
     path = killed()
