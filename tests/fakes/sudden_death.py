@@ -20,12 +20,13 @@ def killed_everywhere(work: Callable[[], None]) -> Iterator[int]:
     Gives the number of each that it died at, and ends when it lived to the end.
     """
     number = 0
-    while _dies(work, number):
+    while killed_before(number, work):
         yield number
         number += 1
 
 
-def _dies(work: Callable[[], None], number: int) -> bool:
+def killed_before(number: int, work: Callable[[], None]) -> bool:
+    """Run ``work`` in a child that dies before that file operation; False if it has fewer."""
     pid = os.fork()
     if pid == 0:
         status = _FAILED
