@@ -1,4 +1,4 @@
-"""What packs and maps hold, read by docs/repository-format.md alone, without the code under test."""
+"""What packs and maps hold, by docs/repository-format.md alone, without the code under test."""
 
 import struct
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def needed_ids(path: Path) -> set[bytes]:
 
 def _ids_in(pack: bytes) -> Iterator[bytes]:
     at = _PACK_HEAD
-    while pack[at : at + 4] == b"blob":
+    while len(pack) >= at + _BLOB_HEAD and pack[at : at + 4] == b"blob":
         method = pack[at + 4]
         _, stored = struct.unpack_from("<II", pack, at + 8)
         id_ = pack[at + 16 : at + 48]

@@ -7,7 +7,6 @@ both kept; a definition that is gone does not come back.
 """
 
 import fcntl
-import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from anyio import to_thread
 from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 
@@ -46,7 +46,7 @@ async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
             await anyio.sleep(_POLL_INTERVAL_S)
         yield
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from virtbackup_async.cli.notification import notify
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Event, Summary, Warned
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.durable import write_atomically
 
 # The node exporter is another user.
@@ -73,4 +74,4 @@ def _create(path: Path) -> None:
     try:
         os.fchmod(descriptor, METRICS_MODE)
     finally:
-        os.close(descriptor)
+        close(descriptor)

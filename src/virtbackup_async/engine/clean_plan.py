@@ -18,7 +18,7 @@ from virtbackup_async.config.schema import Config, Group, Retention
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.engine.removal import backup_paths
 from virtbackup_async.engine.retention import Verdict, judge
-from virtbackup_async.errors import DefinitionError
+from virtbackup_async.errors import DefinitionError, StorageError
 
 
 class CleanTarget(Struct, frozen=True):
@@ -48,20 +48,32 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
     Raises:
         NotFoundError: a named group does not exist.
         ConfigError: it has no target.
+        StorageError: it cannot be told where a target is.
     """
     groups = groups_with_target(config, group_names)
     by_target: dict[Path, list[Group]] = {}
     for group in groups:
-        by_target.setdefault(target_of(group).resolve(), []).append(group)
-    neighbours = [group for group in config.groups.values() if group.target]
+        by_target.setdefault(_place_of(group), []).append(group)
+    places = {g.name: _place_of(g) for g in config.groups.values() if g.target}
     return [
         CleanTarget(
             Catalog(target_of(members[0])),
             tuple(members),
-            tuple(group for group in neighbours if target_of(group).resolve() == target),
+            tuple(config.groups[name] for name, place in places.items() if place == target),
         )
         for target, members in by_target.items()
     ]
+
+
+def _place_of(group: Group) -> Path:
+    """Return where the target of a group really is; a neighbour overlooked would have no say."""
+    target = target_of(group)
+    try:
+        return target.resolve(strict=True)
+    except FileNotFoundError:
+        return target.absolute()
+    except (OSError, RuntimeError) as error:  # in a loop of links, by the version of Python
+        raise StorageError(f"cannot read {target}: {error}") from error
 
 
 def plan_clean(

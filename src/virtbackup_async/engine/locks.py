@@ -20,6 +20,7 @@ from anyio import current_time, sleep, to_thread
 from msgspec import Struct
 
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.target_path import TargetPath
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ async def hold_domain(
         yield
     finally:
         # Closing drops the lock. It does not wait for a disk: the file is never synced.
-        os.close(descriptor)
+        close(descriptor)
 
 
 @asynccontextmanager
@@ -97,7 +98,7 @@ async def hold_package(
         yield
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            close(descriptor)
 
 
 async def _acquired(acquire: Callable[[], T], patience: Patience) -> T:
@@ -127,7 +128,7 @@ def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # n
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(descriptor)
+            close(descriptor)
             doing = "reads or removes" if exclusive else "removes"
             raise LockHeldError(f"another process {doing} {path}", hint=_LOCK_HINT) from error
         except OSError:
@@ -165,10 +166,10 @@ def _acquire(path: Path, domain: str, doing: str) -> int:
         os.pwrite(descriptor, note, 0)
     except BlockingIOError as error:
         holder = _holder(descriptor)
-        os.close(descriptor)
+        close(descriptor)
         raise LockHeldError(f"{domain}: {holder} works on this domain", hint=_LOCK_HINT) from error
     except OSError as error:
-        os.close(descriptor)
+        close(descriptor)
         raise StorageError(f"cannot lock {path}: {error.strerror}") from error
     return descriptor
 

@@ -29,6 +29,7 @@ from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, path_component
 from virtbackup_async.engine.made_directories import make_directories
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.durable import (
     remove_durably,
     rename_exclusively,
@@ -77,7 +78,7 @@ async def _shared_directory(target: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 class RestoredFiles:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 
@@ -58,7 +59,7 @@ class Held:
     def close(self) -> None:
         while self._held:
             _, fd = self._held.pop()
-            os.close(fd)
+            close(fd)
 
     def _hold(self, directory: TargetPath) -> None:
         try:

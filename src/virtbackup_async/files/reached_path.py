@@ -14,6 +14,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -91,11 +92,11 @@ class ReachedPath(Struct, frozen=True):
                 try:
                     fd = self._step(above, step, count)
                 finally:
-                    os.close(above)
+                    close(above)
             yield fd
         finally:
             if fd >= 0:
-                os.close(fd)
+                close(fd)
 
     def open_directory(self) -> int:
         """Return a descriptor of this directory, for its names, its lock or its sync.
@@ -117,7 +118,7 @@ class ReachedPath(Struct, frozen=True):
             with os.scandir(fd) as entries:
                 return sorted(entry.name for entry in entries if is_wanted(entry))
         finally:
-            os.close(fd)
+            close(fd)
 
     def file_names(self) -> list[str]:
         """Return the names of the regular files in this directory, sorted; errors as ``names``."""
@@ -156,7 +157,7 @@ class ReachedPath(Struct, frozen=True):
             except OSError as error:
                 raise _explained(error, self.name, directory, self.path) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+            close(fd)
             raise _not_regular(self.path)
         return fd
 

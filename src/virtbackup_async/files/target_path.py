@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.reached_path import ReachedPath
 from virtbackup_async.files.refusals import storage_error
 
@@ -197,7 +198,7 @@ class TargetPath(ReachedPath, frozen=True):
             try:
                 os.fsync(fd)
             finally:
-                os.close(fd)
+                close(fd)
         except OSError as error:
             raise storage_error("sync", self.path, error) from error
 
@@ -265,7 +266,7 @@ class TargetPath(ReachedPath, frozen=True):
 
     def _rename_over_claim(self, new: "TargetPath") -> None:
         # Without hard links an empty file takes the name: only a file of ours is ever replaced.
-        os.close(new.create())
+        close(new.create())
         try:
             self.rename(new.name)
         except OSError as error:

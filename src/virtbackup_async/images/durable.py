@@ -14,6 +14,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.files import refusals, target_path
+from virtbackup_async.files.closing import close
 
 FILE_MODE = target_path.FILE_MODE
 storage_error = refusals.storage_error
@@ -110,7 +111,7 @@ def sync_file(path: Path) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def replace_file(path: Path, data: bytes, keep_owner: bool = False) -> None:  # noqa: FBT001, FBT002 -- run_sync passes no keywords
@@ -221,6 +222,6 @@ def sync_names(path: Path) -> None:
         try:
             os.fsync(fd)
         finally:
-            os.close(fd)
+            close(fd)
     except OSError as error:
         raise storage_error("sync", path, error) from error

@@ -24,13 +24,14 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.id_batch import Ids
-from virtbackup_async.repository.layout import Repository, close, pack_file, read_exactly
+from virtbackup_async.repository.layout import Repository, pack_file, read_exactly
 from virtbackup_async.repository.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.pack_look import look_at_pack
 from virtbackup_async.repository.places import Run, places_of, runs_of

@@ -17,6 +17,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
@@ -25,7 +26,6 @@ from virtbackup_async.repository.chunks import CHUNK_BYTES, extents_of
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import (
     Repository,
-    close,
     map_file,
     read_exactly,
     sync,

@@ -12,9 +12,10 @@ from threading import Lock
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import REPAIR_HINT, reading
-from virtbackup_async.repository.layout import Repository, close, read_exactly
+from virtbackup_async.repository.layout import Repository, read_exactly
 from virtbackup_async.repository.segments import Location, open_readable_index
 
 MAX_OPEN_PACKS: Final = 16

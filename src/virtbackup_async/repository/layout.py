@@ -214,12 +214,6 @@ def write_all(fd: int, data: bytes | bytearray, path: Path) -> None:
         raise storage_error("write", path, error) from error
 
 
-def close(fd: int) -> None:
-    """Close a descriptor. What counts was synced or read before: an error says nothing new."""
-    with suppress(OSError):
-        os.close(fd)
-
-
 def sync(fd: int, path: Path) -> None:
     """Make a file's content durable. Blocks."""
     try:

@@ -24,11 +24,12 @@ from typing import Final
 from anyio import sleep, to_thread
 
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import sealed_json
-from virtbackup_async.repository.layout import Repository, close, sync, write_all
+from virtbackup_async.repository.layout import Repository, sync, write_all
 
 REFRESH_S: Final = 60
 EXPIRY_S: Final = 3600
@@ -42,11 +43,11 @@ _DEBRIS: Final = re.compile(r"\.[0-9a-f]{16}|\.virtbackup-[0-9a-f]{16}\.tmp")
 class Lease:
     """A lease that is held; ``release`` it."""
 
-    def __init__(self, place: TargetPath, fd: int) -> None:
+    def __init__(self, place: TargetPath, fd: int, held: Held) -> None:
         self.path = place.path
         self._place = place
         self._fd = fd
-        self._held = Held(_worked_in(place.parent))
+        self._held = held
 
     def refresh(self) -> None:
         """Say that the holder lives. Blocks."""
@@ -80,11 +81,14 @@ class Lease:
         close(self._fd)
 
 
-def _worked_in(leases: TargetPath) -> list[TargetPath]:
-    """Return the directories in which the holder of a lease works, as far as they are there."""
+def _hold(leases: TargetPath) -> Held:
+    """Hold the directories in which the holder of a lease works, as far as they are there."""
     root = leases.parent
-    others = [root / name for name in ("packs", "index")]
-    return [root, leases, *(directory for directory in others if directory.exists())]
+    try:
+        others = [root / name for name in ("packs", "index")]
+        return Held([root, leases, *(directory for directory in others if directory.exists())])
+    except OSError as error:
+        raise storage_error("read", root.path, error) from error
 
 
 async def keep_fresh(refresh: Callable[[], None]) -> None:
@@ -109,8 +113,13 @@ def take_lease(directory: Path, token: str) -> Lease:
         with suppress(OSError):  # a file system without locks: the touch alone tells
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync(fd, part.path)
-        _give_name(part, place)
-        return Lease(place, fd)
+        held = _hold(place.parent)
+        try:
+            _give_name(part, place)
+        except BaseException:
+            held.close()
+            raise
+        return Lease(place, fd, held)
     except BaseException:
         close(fd)
         raise

@@ -24,13 +24,13 @@ from typing import Final
 import numpy as np
 
 from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository import index_format, pack_format
 from virtbackup_async.repository.checking import Checking, Flags, OnStep
 from virtbackup_async.repository.condemned import read_condemned, remove_note
 from virtbackup_async.repository.layout import (
     Repository,
-    close,
     list_packs,
     new_token,
     pack_sizes,

@@ -9,9 +9,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
-from virtbackup_async.repository.layout import Repository, close
+from virtbackup_async.repository.layout import Repository
 
 
 class PackLook(Struct, frozen=True):

@@ -13,12 +13,12 @@ from typing import Final
 from blake3 import blake3
 from msgspec import Struct
 
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.layout import (
     Repository,
-    close,
     sync,
     write_all,
 )

@@ -15,13 +15,13 @@ from blake3 import blake3
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import index_format as wire
 from virtbackup_async.repository.damage import mendable, reading
 from virtbackup_async.repository.layout import (
     Repository,
-    close,
     list_segments,
     read_exactly,
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import pack_format, sealed_json
@@ -18,7 +19,6 @@ from virtbackup_async.repository.damage import REPAIR_HINT, mendable
 from virtbackup_async.repository.layout import (
     DIRECTORY,
     Repository,
-    close,
     list_packs,
     read_exactly,
 )

@@ -1,0 +1,234 @@
+"""Lets each file operation of a command fail in turn, and proves the target after each.
+
+A process of its own, started with the library that fails (``failing_disk``): it forks a child for
+each fault, which runs the command line; nothing fails in the parent, which looks at what is left::
+
+    python -m faults.file_walk ROOT SCENE PACKAGER CODE once|from EVERY FIRST
+
+Writes a line of JSON for each fault that broke a promise, and one with the counts at the end.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import anyio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from faults.failing_disk import FailingDisk, Fault
+from faults.file_scenes import FIRST, SCENES, Scene, Stage, expected_of
+from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before all children
+    backup,
+    clean,
+    doctor,
+    export,
+    listing,
+    pin,
+    repair,
+    restore,
+    stats,
+    unpin,
+    verify,
+)  # fmt: skip
+from virtbackup_async.cli.main import main
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine import locks, session
+from virtbackup_async.engine.clean import run_clean
+from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.events import BackupFailed, RemovalFailed
+from virtbackup_async.hypervisor import connection
+from virtbackup_async.packagers import repository, repository_reader  # noqa: F401 -- slow to load
+
+TIMEOUT_S: Final = 60
+_UNEXPECTED: Final = 1
+_hours = count(50 * 24)
+
+
+class Broken(Exception):  # noqa: N818 -- a promise, not an error
+    """A promise that was not kept."""
+
+
+class Met(Struct, frozen=True):
+    """A fault that the command has met, where, and what promise was broken by it."""
+
+    fault: Fault
+    where: str
+    broken: str | None
+
+
+class Walk:
+    """One scene with one packager.
+
+    This process forks, and runs nothing that has threads: a fork beside one may never end.
+    """
+
+    def __init__(self, root: Path, scene: Scene, packager: str) -> None:
+        self.scene = scene
+        self.stage = Stage(root, packager)
+        self.said = root / "said"
+        self._runs = 0
+        _stand_in(self.stage)
+        problem = self._apart(partial(self.stage.make, scene.change))
+        if problem is not None:
+            raise RuntimeError(problem)
+        self.disk = FailingDisk(self.stage.root)
+
+    def faults(self, code: str, *, from_then: bool, every: int, first: int) -> Iterator[Met]:
+        """Give the faults that the command meets, and end behind the last one."""
+        for at in count(first, every):
+            fault = Fault(code, at, from_then)
+            self.stage.renew()
+            status = self._run(fault)
+            where = self.disk.failed
+            if where is None:
+                return
+            yield Met(fault, where, self._apart(partial(self._prove, status)))
+
+    def _run(self, fault: Fault) -> int:
+        self.disk.set(fault)
+        try:
+            return _ended(self._be_the_command)
+        finally:
+            self.disk.arm(armed=False)
+
+    def _apart(self, work: Callable[[], None]) -> str | None:
+        """Do something in a child; return what was wrong, None if nothing was."""
+        self._runs += 1
+        told = self.said.with_name("told")
+
+        def tell() -> None:
+            global _hours  # noqa: PLW0603 -- each child has a time of its own
+            _hours = count((100 + self._runs) * 24)
+            try:
+                work()
+            except Broken as error:
+                told.write_text(str(error))
+            except BaseException:  # noqa: BLE001 -- whatever it is, it is told
+                told.write_text(traceback.format_exc()[-2000:])
+            else:
+                os._exit(0)
+
+        status = _ended(tell)
+        return None if status == 0 else f"{status}: {told.read_text() if status > 0 else ''}"
+
+    def _be_the_command(self) -> None:
+        said = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        sys.argv = ["virtbackup", "-c", str(self.stage.config), *self.scene.words(self.stage)]
+        self.disk.arm()
+        try:
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code if isinstance(end.code, int) else 0)
+
+    def _prove(self, status: int) -> None:
+        said = self.said.read_text(errors="replace")
+        if status < 0:
+            raise Broken(f"ended by signal {-status}, {TIMEOUT_S} s is for those that stand still")
+        if status == _UNEXPECTED or "unexpected" in said or "Traceback" in said:
+            raise Broken(f"exit {status}: {said[-600:]}")
+        if status == 0 and not self.scene.is_done(self.stage):
+            raise Broken(f"exit 0, and nothing done: {said[-300:]}")
+        anyio.run(self._prove_target)
+
+    async def _prove_target(self) -> None:
+        if self.scene is SCENES["repair"]:
+            await self._go_on("repair", partial(run_repair, now=FIRST, quick=False))
+        else:
+            await self._prove_listed("afterwards")
+        await self._go_on("backup", self._back_up)
+        await self._prove_listed("after the next backup")
+        await self._go_on("clean", self._clean)
+        await self._prove_listed("after the next clean")
+
+    async def _go_on(self, what: str, run) -> None:
+        events = []
+        try:
+            await run(load_config(self.stage.config), (), emit=events.append)
+        except VirtBackupError as error:
+            raise Broken(f"the next {what} fails: {error}") from error
+        failed = [e for e in events if isinstance(e, BackupFailed | RemovalFailed)]
+        if failed:
+            raise Broken(f"the next {what} fails: {failed}")
+
+    async def _back_up(self, config, groups, emit) -> None:
+        async with self.stage.open_hypervisor() as hypervisor:
+            await session.run_backup(config, groups, hypervisor, emit)
+
+    async def _clean(self, config, groups, emit) -> None:
+        async with self.stage.open_hypervisor() as hypervisor:
+            await run_clean(config, CleanRequest(groups), hypervisor, emit)
+
+    async def _prove_listed(self, when: str) -> None:
+        listed = await self.stage.listed()
+        if not listed:
+            raise Broken(f"nothing is listed {when}")
+        for found in listed:
+            try:
+                data = await self.stage.content_of(found)
+            except VirtBackupError as error:
+                raise Broken(f"{found.definition.name} is lost {when}: {error}") from error
+            if data != expected_of(found):
+                raise Broken(f"{found.definition.name} is another image {when}")
+
+
+def _stand_in(stage: Stage) -> None:
+    """Put what the walk controls in the place of libvirt, of the host's locks and of the clock."""
+    for module in (backup, clean, doctor, restore, connection):
+        module.open_hypervisor = stage.open_hypervisor
+    locks._SHARED_DIRECTORY = stage.locks
+    build = session.build_environment
+
+    def build_with_clock(*args: object, **options: object):
+        return replace(build(*args, **options), now=_later)
+
+    session.build_environment = build_with_clock
+
+
+def _later():
+    """Each backup has a second of its own."""
+    return (FIRST + timedelta(hours=next(_hours))).astimezone()
+
+
+def _ended(work: Callable[[], None]) -> int:
+    """Do something in a child that is given a minute; return its exit code, or minus its signal."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(TIMEOUT_S)
+            work()
+        finally:
+            os._exit(_UNEXPECTED)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def walk(root: str, scene: str, packager: str, code: str, how: str, every: str, first: str) -> None:
+    one = Walk(Path(root), SCENES[scene], packager)
+    met = broken = 0
+    for each in one.faults(code, from_then=how == "from", every=int(every), first=int(first)):
+        met += 1
+        if each.broken is not None:
+            broken += 1
+            told = {"fault": str(each.fault), "where": each.where, "broken": each.broken}
+            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.flush()
+    counts = {"met": met, "broken": broken, "calls": one.disk.calls}
+    sys.stdout.write(json.dumps(counts) + "\n")
+
+
+if __name__ == "__main__":
+    walk(*sys.argv[1:])
