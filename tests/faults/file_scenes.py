@@ -77,6 +77,7 @@ class Stage:
             "packager": self.packager.type,
             "packager_opts": dict(self.packager.opts),
             "keep_last": 2,
+            **dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0),
         }
         self.config.write_text(yaml.safe_dump({"groups": {"g": group}}))
 
@@ -118,13 +119,12 @@ class Scene(Struct, frozen=True):
         command: its words; ``{date}`` and ``{out}`` stand for what the stage has.
         packagers: with which it is tried.
         change: what is different from the usual beginning.
-        is_done: tells whether what was asked for was done.
-        codes: exit codes that are an answer where nothing fails.
+        is_done: tells by the stage, and by what was said, whether what was asked for was done.
     """
 
     command: Sequence[str]
     packagers: Sequence[str]
-    is_done: Callable[[Stage], bool]
+    is_done: Callable[[Stage, str], bool]
     change: Callable[[Stage], None] | None = None
 
     def words(self, stage: Stage) -> list[str]:
@@ -135,36 +135,37 @@ def _listed(stage: Stage) -> list[FoundBackup]:
     return anyio.run(stage.listed)
 
 
-def _has_new_backup(stage: Stage) -> bool:
+def _has_new_backup(stage: Stage, _said: str) -> bool:
     return any(expected_of(found) == NOW for found in _listed(stage))
 
 
-def _is_cleaned(stage: Stage) -> bool:
-    return len(_listed(stage)) == len(IMAGES) - 1
+def _is_cleaned(stage: Stage, said: str) -> bool:
+    # What cannot be read is let be, and that is told.
+    return len(_listed(stage)) == len(IMAGES) - 1 or "left alone" in said
 
 
-def _is_restored(stage: Stage) -> bool:
+def _is_restored(stage: Stage, _said: str) -> bool:
     (path,) = (stage.out / "r").glob("*.raw")
     return path.read_bytes() == IMAGES[-1]
 
 
-def _is_exported(stage: Stage) -> bool:
+def _is_exported(stage: Stage, _said: str) -> bool:
     return (stage.out / "e.raw").read_bytes() == IMAGES[-1]
 
 
-def _is_in_place(stage: Stage) -> bool:
+def _is_in_place(stage: Stage, _said: str) -> bool:
     return stage.image.read_bytes() == IMAGES[-1]
 
 
-def _is_pinned(stage: Stage) -> bool:
+def _is_pinned(stage: Stage, _said: str) -> bool:
     return _listed(stage)[-1].definition.pinned
 
 
-def _is_unpinned(stage: Stage) -> bool:
+def _is_unpinned(stage: Stage, _said: str) -> bool:
     return not _listed(stage)[-1].definition.pinned
 
 
-def _is_said(_stage: Stage) -> bool:
+def _is_said(_stage: Stage, _said: str) -> bool:
     return True
 
 
@@ -190,7 +191,7 @@ def _break(stage: Stage) -> None:
     (repository / "repository").unlink()
 
 
-def _is_repaired(stage: Stage) -> bool:
+def _is_repaired(stage: Stage, _said: str) -> bool:
     return all(anyio.run(stage.content_of, found) == expected_of(found) for found in _listed(stage))
 
 

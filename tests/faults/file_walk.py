@@ -140,7 +140,7 @@ class Walk:
             raise Broken(f"ended by signal {-status}, {TIMEOUT_S} s is for those that stand still")
         if status == _UNEXPECTED or "unexpected" in said or "Traceback" in said:
             raise Broken(f"exit {status}: {said[-600:]}")
-        if status == 0 and not self.scene.is_done(self.stage):
+        if status == 0 and not self.scene.is_done(self.stage, said):
             raise Broken(f"exit 0, and nothing done: {said[-300:]}")
         anyio.run(self._prove_target)
 

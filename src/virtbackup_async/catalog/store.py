@@ -30,7 +30,6 @@ from virtbackup_async.catalog.scanning import (
     scan_target,
 )
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending

@@ -30,6 +30,7 @@ async def sweep_target(target: Path, emit: Emit) -> None:
                 rewritten_bytes=swept.rewritten_bytes,
                 waiting_bytes=swept.waiting_bytes,
                 stored_bytes=swept.stored_bytes,
+                unrewritten_bytes=swept.unrewritten_bytes,
             )
         )
 

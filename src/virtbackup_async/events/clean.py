@@ -50,6 +50,7 @@ class RepositorySwept(Struct, frozen=True):
     rewritten_bytes: int
     waiting_bytes: int
     stored_bytes: int
+    unrewritten_bytes: int = 0
 
 
 class PendingFound(Struct, frozen=True):

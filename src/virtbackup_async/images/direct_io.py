@@ -35,4 +35,7 @@ def lies_on_a_device(fd: int) -> bool:
     There, direct writes wait for the device alone. Elsewhere they may wait for a network, or be
     copied all the same, because they are summed up or compressed.
     """
-    return os.major(os.fstat(fd).st_dev) != 0
+    try:
+        return os.major(os.fstat(fd).st_dev) != 0
+    except OSError:
+        return False

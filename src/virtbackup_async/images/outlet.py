@@ -16,6 +16,7 @@ from typing import Final
 from anyio import from_thread
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.durable import FILE_MODE, storage_error
 from virtbackup_async.images.write_behind import WriteBehind
 
@@ -125,10 +126,16 @@ def create_outlet(path: Path) -> Iterator[Outlet]:
     try:
         yield Outlet(fd, path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        close(fd)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         raise
-    finally:
+    try:
         os.close(fd)
+    except OSError as error:  # some write only now
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise storage_error("write", path, error) from error
 
 
 def _own_stdout() -> int:

@@ -21,6 +21,7 @@ from typing import Final
 
 from anyio import Semaphore, to_thread
 
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.background import open_workers
 from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.direct_io import aligned_bytes, lies_on_a_device, open_direct
@@ -106,7 +107,7 @@ class DataFile:
     def close(self) -> None:
         """No more is written."""
         if self._direct_fd is not None:
-            os.close(self._direct_fd)
+            close(self._direct_fd)
 
     def _write(self, data: memoryview, offset: int) -> None:
         while data:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.durable import FILE_MODE, storage_error
 from virtbackup_async.images.placed_data import DataFile, write_data
@@ -83,7 +84,7 @@ class _SparseFile:
 
     def close(self) -> None:
         self.data.close()
-        os.close(self._fd)
+        close(self._fd)
 
     def drop(self) -> None:
         self.close()
@@ -101,7 +102,7 @@ def _create(place: Path | TargetPath, size_bytes: int) -> int:
         try:
             os.ftruncate(fd, size_bytes)
         except BaseException:
-            os.close(fd)
+            close(fd)
             _remove(place)
             raise
     except OSError as error:

@@ -30,6 +30,7 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository import sealed_json
 from virtbackup_async.repository.layout import Repository, sync, write_all
+from virtbackup_async.repository.reserve import is_full, release_reserve
 
 REFRESH_S: Final = 60
 EXPIRY_S: Final = 3600
@@ -152,10 +153,20 @@ def take_sweep_lease(repository: Repository) -> Lease:
         StorageError: it cannot be written.
     """
     with suppress(LockHeldError):
-        return take_lease(repository.leases, SWEEPER)
+        return _take_sweep_lease(repository)
     # Its holder may be dead: then this breaks it.
     living_holders(repository.leases)
-    return take_lease(repository.leases, SWEEPER)
+    return _take_sweep_lease(repository)
+
+
+def _take_sweep_lease(repository: Repository) -> Lease:
+    try:
+        return take_lease(repository.leases, SWEEPER)
+    except StorageError as error:
+        # On a target that is full there is room for this: for who gives room back.
+        if is_full(error) and release_reserve(repository):
+            return take_lease(repository.leases, SWEEPER)
+        raise
 
 
 def living_writers(repository: Repository) -> frozenset[str]:
@@ -256,11 +267,10 @@ def remove_debris(repository: Repository) -> None:
 
 def _clock_of(directory: TargetPath) -> float:
     """Return what time it is where the files are: hosts may differ."""
-    probe = directory / f".{secrets.token_hex(8)}"
-    fd = probe.create()
+    # The directory is touched: on a full target no file could be made for it.
+    fd = directory.open_directory()
     try:
+        os.utime(fd)
         return os.fstat(fd).st_mtime
     finally:
         close(fd)
-        with suppress(OSError):
-            probe.unlink()

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.refusals import is_of_the_host
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.refusals import is_of_the_host
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.damage import reading
 from virtbackup_async.repository.layout import pack_file, read_exactly

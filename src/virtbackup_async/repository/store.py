@@ -22,6 +22,7 @@ from virtbackup_async.repository.layout import (
     list_packs,
     read_exactly,
 )
+from virtbackup_async.repository.reserve import keep_reserve
 
 VERSION: Final = 1
 _FILE: Final = "repository"
@@ -50,8 +51,13 @@ def make_repository(target: Path) -> Repository:
     file = _file(target)
     _make_directories(file.parent)
     found = find_repository(target)
-    if found is not None:
-        return found
+    if found is None:
+        found = _make(file, target)
+    keep_reserve(found)
+    return found
+
+
+def _make(file: TargetPath, target: Path) -> Repository:
     if next(list_packs(Repository(file.parent.path, b"")), None) is not None:
         # Another id would make all that is there belong to nobody.
         raise CorruptError(f"missing: {file}", hint=REPAIR_HINT)

@@ -8,13 +8,18 @@
     wait      for the writers that may have counted on them before: if there are
               any, this sweep ends here, and the next one goes on
     mark      the maps that came since: those writers may have needed one after all
-    remove    the index forgets the packs, then the packs go, then the note
+    remove    the packs go, then the index forgets them, then the note goes
+    again     if there was no room for all that is to be packed anew: now there is more
+
+To remove a pack takes no room, to pack one anew does: so where room is short, dead packs go first,
+and then the packs of which the least is needed, as many as fit at a time.
 
 Called by ``clean``. One sweep at a time, under a lease. Readers are never held up: they find a
 chunk that has moved by opening the index again. A crash anywhere leaves what the next sweep goes on
 with; the index names no pack that is not there, unless the note names it too.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,6 +28,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async.errors import StorageError
 from virtbackup_async.repository.condemned import (
     Condemned,
     read_condemned,
@@ -48,7 +54,9 @@ from virtbackup_async.repository.marks import maps_of, mark_all
 from virtbackup_async.repository.merging import merged, worth_merging
 from virtbackup_async.repository.needed import NOTHING, Marks, Need
 from virtbackup_async.repository.presence import refuse_misfits, unknown_packs
+from virtbackup_async.repository.reserve import is_full, keep_reserve, release_reserve
 from virtbackup_async.repository.rewriting import Place, Rewriting
+from virtbackup_async.repository.room import fitting, free_bytes
 from virtbackup_async.repository.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.segments import Index, Segment, open_index, open_segment
 
@@ -65,12 +73,15 @@ class Swept(Struct, frozen=True):
         freed_bytes: length of the packs that are gone.
         rewritten_bytes: what of them was needed, and is in new packs now.
         waiting_bytes: length of the packs that go when some writers have ended.
+        unrewritten_bytes: length of the packs that stay, mostly dead: there is no room to pack
+            anew what is needed of them.
         stored_bytes: length of all packs that are left.
     """
 
     freed_bytes: int = 0
     rewritten_bytes: int = 0
     waiting_bytes: int = 0
+    unrewritten_bytes: int = 0
     stored_bytes: int = 0
 
 
@@ -111,16 +122,32 @@ class _Sweep:
         self._repository = repository
         self._swept = Swept()
         self._marked: frozenset[_Map] = frozenset()
+        self._is_short = False
+        self._most_packs = sys.maxsize
 
     def run(self) -> Swept:
         note = read_condemned(self._repository)
         if not note.packs or self._carry_out(note):
-            note = self._condemn()
-            if note.packs:
-                self._carry_out(note)
+            while self._take_a_round():
+                pass
         remove_debris(self._repository)
+        keep_reserve(self._repository)
         sizes = pack_sizes(self._repository, list_packs(self._repository))
         return replace(self._swept, stored_bytes=sum(sizes.values()))
+
+    def _take_a_round(self) -> bool:
+        """Remove what there is room to remove; return whether another round may do more."""
+        self._is_short = False
+        most_packs, before_bytes = self._most_packs, self._gained_bytes
+        note = self._condemn()
+        if note.packs and not self._carry_out(note):
+            return False
+        has_gained = self._gained_bytes > before_bytes
+        return self._is_short and (has_gained or 0 < self._most_packs < most_packs)
+
+    @property
+    def _gained_bytes(self) -> int:
+        return self._swept.freed_bytes - self._swept.rewritten_bytes
 
     def _condemn(self) -> Condemned:
         """Find packs that are dead, or mostly, and leave a note of them."""
@@ -143,14 +170,46 @@ class _Sweep:
                 and needed.get(pack, NOTHING).length_bytes <= size_bytes * REWRITE_BELOW
             )
             copied = {pack: need for pack, need in needed.items() if pack in going}
-            note = Condemned(going - self._rewrite(marks, copied))
+            dead = frozenset(sorted(going - copied.keys())[: self._most_packs])
+            chosen = self._choose(dead, copied)
+            note = Condemned(dead | (chosen.keys() - self._rewrite(marks, chosen)))
+            left = going - note.packs
+            self._swept = replace(
+                self._swept, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
+            )
             if not note.packs:
                 self._merge(index, living)
                 return note
-        write_condemned(self._repository, note)
         # What these need of the packs in the note has been copied.
         self._marked = frozenset(maps)
-        return note
+        return self._write(note, dead)
+
+    def _choose(self, dead: frozenset[bytes], copied: Mapping[bytes, Need]) -> dict[bytes, Need]:
+        """Return which of some packs are to be packed anew in this round."""
+        chosen = fitting(copied, free_bytes(self._repository), self._most_packs)
+        self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
+        # Those that are dead make room first.
+        is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
+        return {} if is_short and dead else chosen
+
+    def _write(self, note: Condemned, dead: frozenset[bytes]) -> Condemned:
+        """Leave a note: of what fits into it, if there is little room, the dead packs first."""
+        packs = sorted(note.packs, key=lambda pack: (pack not in dead, pack))
+        while True:
+            try:
+                write_condemned(self._repository, note)
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+                if release_reserve(self._repository):
+                    continue
+                if len(packs) == 1:
+                    raise
+                packs = packs[: len(packs) // 2]
+                note, self._is_short = Condemned(frozenset(packs)), True
+                self._most_packs = len(packs)
+            else:
+                return note
 
     def _held(self, index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
         """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
@@ -163,8 +222,17 @@ class _Sweep:
         if not needed:
             return frozenset()
         with closing(Rewriting(self._repository, new_token())) as rewriting:
-            damaged = rewriting.copy(self._places(marks, needed))
-            self._swept = replace(self._swept, rewritten_bytes=rewriting.copied_bytes)
+            try:
+                damaged = rewriting.copy(self._places(marks, needed))
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+                # Somebody else took the room, or there is less than the file system says.
+                self._is_short = True
+                self._most_packs = len(needed) // 2
+                return frozenset(needed)
+            rewritten_bytes = self._swept.rewritten_bytes + rewriting.copied_bytes
+            self._swept = replace(self._swept, rewritten_bytes=rewritten_bytes)
             return damaged
 
     def _places(self, marks: Marks, needed: Mapping[bytes, Need]) -> Iterator[Place]:
@@ -178,7 +246,8 @@ class _Sweep:
         living = self._writers()
         if note.waiting_for is None:
             note = Condemned(note.packs, living)
-            write_condemned(self._repository, note)
+            if living:
+                self._note_waiting(note)
         if living & (note.waiting_for or frozenset()):
             waiting = sum(pack_sizes(self._repository, note.packs).values())
             self._swept = replace(self._swept, waiting_bytes=waiting)
@@ -192,12 +261,19 @@ class _Sweep:
             sizes = pack_sizes(self._repository, note.packs)
             refuse_misfits(self._repository, index, note.packs - needed.keys())
             dead = note.packs - needed.keys() - self._held(index, sizes)
-            affected = [segment for segment in index.segments if dead & set(segment.packs)]
-            self._replace(index, affected, dead)
+            self._remove(dead)
+            self._forget(index, dead)
             self._merge(index, living)
-        self._remove(dead)
         remove_note(self._repository)
         return True
+
+    def _note_waiting(self, note: Condemned) -> None:
+        try:
+            write_condemned(self._repository, note)
+        except StorageError as error:
+            # Then the next sweep waits for those that live by then: later, and as safe.
+            if not is_full(error):
+                raise
 
     def _maps(self) -> list["_Map"]:
         """Return what maps there are: a name alone might come again."""
@@ -218,7 +294,19 @@ class _Sweep:
         """Put one segment in the place of many: each backup leaves one."""
         ended = [segment for segment in index.segments if segment_token(segment.path) not in living]
         if len(ended) > MAX_SEGMENTS:
-            self._replace(index, worth_merging(ended), frozenset())
+            try:
+                self._replace(index, worth_merging(ended), frozenset())
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+
+    def _forget(self, index: Index, dead: frozenset[bytes]) -> None:
+        """Take packs that are gone out of the index; the note says so until that is done."""
+        affected = [segment for segment in index.segments if dead & set(segment.packs)]
+        for segment in affected:
+            if dead.issuperset(segment.packs):
+                index.remove(segment)
+        self._replace(index, [each for each in affected if each in index.segments], dead)
 
     def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
         """Put one segment in the place of others, without what is in some packs."""

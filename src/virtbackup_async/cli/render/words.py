@@ -131,7 +131,11 @@ def _swept_in_words(swept: RepositorySwept) -> str:
     freed = f"{size(swept.freed_bytes)} freed"
     copied = f", {size(swept.rewritten_bytes)} packed anew" if swept.rewritten_bytes else ""
     later = f", {size(swept.waiting_bytes)} when running backups end" if swept.waiting_bytes else ""
-    return f"{swept.target}: repository: {freed}{copied}{later}, {size(swept.stored_bytes)} left"
+    short = (
+        f", no room to pack {size(swept.unrewritten_bytes)} anew" if swept.unrewritten_bytes else ""
+    )
+    left = f"{size(swept.stored_bytes)} left"
+    return f"{swept.target}: repository: {freed}{copied}{later}{short}, {left}"
 
 
 def found_good(done: VerifyDone) -> str:

@@ -1,0 +1,181 @@
+"""A target without a byte or an inode left: ``clean`` makes room, and the next backup is whole.
+
+On small file systems in memory that are filled by backups, and then by somebody else to the last
+byte, the last inode, or both; whatever the backups have in common.
+"""
+
+import os
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import anyio
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.verified_site import NOW
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine import session
+from virtbackup_async.engine.clean import run_clean
+from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
+from virtbackup_async.repository import pack_format
+from virtbackup_async.repository.chunks import CHUNK_BYTES
+
+MIB = 1 << 20
+LARGEST = 6
+IMAGES = st.lists(
+    st.lists(st.integers(1, 12), min_size=1, max_size=LARGEST), min_size=3, max_size=6
+)
+FILLED = st.sampled_from(["", "bytes", "inodes", "bytes and inodes"])
+SWEPT_LATER = st.booleans()
+PACKAGERS = ["directory", "tar", "zstd", "repository"]
+
+
+@contextmanager
+def small_file_system(mib: int, inodes: int) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        options = f"size={mib}m,nr_inodes={inodes}"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "none", directory]
+        subprocess.run(mount, check=True)
+        try:
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+def incompressible(numbers) -> bytes:
+    return b"".join(random.Random(number).randbytes(CHUNK_BYTES) for number in numbers)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A second of its own for each backup."""
+    build, seconds = session.build_environment, count()
+
+    def build_with_clock(*args, **options):
+        environment = build(*args, **options)
+        return replace(environment, now=lambda: NOW.replace(year=2025, second=next(seconds) % 60))
+
+    monkeypatch.setattr(session, "build_environment", build_with_clock)
+    return seconds
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("packager", PACKAGERS)
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(images=IMAGES, filled=FILLED, swept_later=SWEPT_LATER)
+@example(images=[[1, 2, 3, 4], [1, 5, 6], [7, 8, 9]], filled="bytes and inodes", swept_later=True)
+def test_clean_makes_room_on_a_full_target(
+    packager, images, filled, swept_later, clock, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(pack_format, "PACK_BYTES", MIB)
+    with small_file_system(12, 90) as target:
+        site = Site(tmp_path_factory.mktemp("site"), target, packager)
+        anyio.run(partial(live, site, images, filled, swept_later))
+
+
+async def live(site: "Site", images, filled, swept_later) -> None:
+    assert await site.fill(images) > 2
+    # Elsewhere there would be nothing left to make room with.
+    if swept_later and site.packager == "repository":
+        await site.forget_all_but_the_newest()
+    site.take_the_rest(filled)
+    await site.clean(keep_last=1)
+    await site.assert_good()
+    assert await site.back_up(images[0]), "there is no room after the clean"
+    await site.assert_good()
+
+
+class Site:
+    """One domain, and its target on a small file system."""
+
+    def __init__(self, root: Path, target: Path, packager: str) -> None:
+        self.root = root
+        self.target = target
+        self.packager = packager
+        self.image = root / "fake.raw"
+        self.locks = root / "locks"
+        self.locks.mkdir()
+
+    def config(self, keep_last: int = 99):
+        group = {"target": str(self.target), "hosts": ["fake"], "autostart": True}
+        group |= {"packager": self.packager, "keep_last": keep_last}
+        group |= dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+        path = self.root / "config.yml"
+        path.write_text(yaml.safe_dump({"groups": {"g": group}}))
+        return load_config(path)
+
+    @property
+    def hypervisor(self) -> FakeHypervisor:
+        return FakeHypervisor(DescribedDomain({"vda": self.image}, active=False))
+
+    async def back_up(self, numbers) -> bool:
+        self.image.write_bytes(incompressible(numbers))
+        events = []
+        await session.run_backup(self.config(), [], self.hypervisor, events.append)
+        assert [event for event in events if isinstance(event, BackupDone | BackupFailed)]
+        return not [event for event in events if isinstance(event, BackupFailed)]
+
+    async def fill(self, images) -> int:
+        """Back up until there is no room for the largest image, or it fails."""
+        for made in count():
+            # Some chunks of its own for each, so that it comes to an end.
+            if not await self.back_up([*images[made % len(images)], 100 + made]):
+                return made
+        raise AssertionError
+
+    async def forget_all_but_the_newest(self) -> None:
+        """As a clean that died before it had swept."""
+        *old, _ = (await Catalog(self.target).scan()).complete
+        for found in old:
+            for path in found.path.parent.glob(f"{found.definition.name}*"):
+                path.unlink()
+
+    def take_the_rest(self, filled: str) -> None:
+        others = self.target / "others"
+        with suppress(OSError):
+            others.mkdir()
+        if "bytes" in filled:
+            with suppress(OSError):
+                fill(others / "bytes")
+        if "inodes" in filled:
+            with suppress(OSError):
+                for number in count():
+                    (others / str(number)).touch()
+
+    async def clean(self, keep_last: int) -> None:
+        events = []
+        request = CleanRequest()
+        await run_clean(self.config(keep_last), request, self.hypervisor, events.append, self.locks)
+        assert not [event for event in events if isinstance(event, RemovalFailed)]
+        assert len((await Catalog(self.target).scan()).complete) == 1
+
+    async def assert_good(self) -> None:
+        events = []
+        await run_verify(self.config(), VerifyRequest(), NOW, events.append)
+        assert not [event for event in events if isinstance(event, VerifyFailed)]
+
+
+def fill(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        for length in (MIB, 4096, 1):
+            with suppress(OSError):
+                while os.write(fd, os.urandom(length)):
+                    pass
+    finally:
+        os.close(fd)
