@@ -85,7 +85,7 @@ async def test_qcow2_becomes_raw_by_a_copy_that_goes_again(exporting):
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, exporting.image], check=True)
     backup = await exporting.back_up("zstd")
     text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
-    backup.path.write_text(text)
+    backup.rewrite(text)
     status, out, err = exporting.run("--format", "raw")
     assert (status, out == whole) == (0, True), err
     assert str(exporting.work) in err, "it says where the copy is"
@@ -141,7 +141,7 @@ async def test_json_and_terminals_are_refused(exporting):
 async def test_a_directory_for_the_copy_that_is_not_there(exporting):
     backup = await exporting.back_up("directory")
     text = backup.path.read_text().replace('"format": "raw"', '"format": "qcow2"')
-    backup.path.write_text(text)
+    backup.rewrite(text)
     exporting.work.rmdir()
     process = exporting.start("--format", "raw", stdout=subprocess.PIPE)
     _, err = process.communicate(timeout=60)
