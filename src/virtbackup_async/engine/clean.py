@@ -148,9 +148,9 @@ def _of_damage(verdicts: Iterable[Verdict]) -> Iterator[Warned]:
         damaged = sum(verdict.found.definition.is_damaged for verdict in judged)
         if damaged:
             whole = len(judged) - damaged
-            message = f"{damaged} of its {len(judged)} backups were found damaged by verify"
-            left = "and count for no rule" if whole else "and NONE IS GOOD"
-            yield Warned(f"{message}, {left}", domain)
+            message = f"verify found {damaged} of its {len(judged)} backups damaged"
+            left = "no rule counts a damaged one" if whole else "NONE IS GOOD"
+            yield Warned(f"{message}; {left}", domain)
 
 
 async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) -> None:

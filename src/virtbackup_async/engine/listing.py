@@ -93,7 +93,7 @@ async def list_backups(
     chosen = await choose_backups(config, group_names, domain_names, known_domains=known)
     # A domain that was asked for is shown also where there is nothing to show of it.
     asked = tuple(p.value for p in map(_pattern, domain_names) if p.kind is PatternKind.NAME)
-    return [_listing(backups, (*known, *asked)) for backups in chosen]
+    return [_listing(backups, (*known, *filter(backups.includes, asked))) for backups in chosen]
 
 
 async def show_backups(
@@ -137,6 +137,7 @@ class GroupBackups(Struct, frozen=True):
         target: the group's, where other groups may have their backups as well.
         scan: all that the target holds; None if it cannot be read.
         shows: whether a domain is meant, with a backup or not.
+        includes: whether the group's hosts mean a domain.
     """
 
     group: str
@@ -144,6 +145,7 @@ class GroupBackups(Struct, frozen=True):
     problems: tuple[Problem, ...]
     error: StorageError | None
     shows: Callable[[str], bool]
+    includes: Callable[[str], bool]
     target: Path
     scan: Scan | None
 
@@ -231,7 +233,9 @@ async def _scan(target: Path) -> Scan | StorageError:
 
 def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> GroupBackups:
     if isinstance(scan, StorageError):
-        return GroupBackups(shown.group.name, (), (), scan, shown.shows, target, None)
+        return GroupBackups(
+            shown.group.name, (), (), scan, shown.shows, shown.group.includes, target, None
+        )
     return GroupBackups(
         shown.group.name,
         tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
@@ -239,6 +243,7 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
         tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
         None,
         shown.shows,
+        shown.group.includes,
         target,
         scan,
     )

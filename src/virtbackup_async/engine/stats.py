@@ -95,7 +95,8 @@ def _of_group(chosen: GroupBackups) -> Iterator[Event]:
         yield DomainStats(chosen.group, domain, **asdict(sums))
     for domain, lacking in _lacking(chosen.backups).items():
         yield Warned(
-            f"{lacking} of its {by_domain[domain].backups} backups lack disks or state", domain
+            f"disks or state were left out of {lacking} of its {by_domain[domain].backups} backups",
+            domain,
         )
     unknown = sum(not found.definition.images for found in chosen.backups)
     if unknown:

@@ -88,7 +88,7 @@ def test_damaged_backups_are_in_the_last_line(command, web):
     put(web, 3, verified={"date": 1782874800, "ok": False, "digests": True})
     ended = command("clean")
     assert ended.returncode == 0, ended.stderr
-    assert "1 of its 3 backups were found damaged by verify" in ended.stderr
+    assert "verify found 1 of its 3 backups damaged" in ended.stderr
     assert ended.stdout.splitlines()[-1].endswith("freed, 1 DAMAGED and not counted")
     assert len(list(web.glob("*.json"))) == 2
     put(web, 4)

@@ -243,7 +243,7 @@ def test_what_a_backup_lacks_is_in_its_line():
     good = VerifyDone("main", "web", "w", "/t", True, GIB, 4, lacks=("vda",))
     assert report_of(Verified(), good) == [
         "web: w: good, LACKS vda",
-        "1 backup verified: 1 good, 1 LACK disks or state",
+        "1 backup verified: 1 good, 1 LACKING disks or state",
     ]
 
 

@@ -463,7 +463,7 @@ async def test_damaged_backups_cost_no_good_one(place):
     assert [event.backup for event in place.of(CleanVerdict) if event.damaged] == [
         names[0], names[5], names[6],
     ]  # fmt: skip
-    message = "3 of its 7 backups were found damaged by verify, and count for no rule"
+    message = "verify found 3 of its 7 backups damaged; no rule counts a damaged one"
     assert place.of(Warned) == [Warned(message, "web")]
     await place.clean(drop_damaged=True)
     assert await place.listed() == [names[1], *names[3:]]
@@ -475,7 +475,7 @@ async def test_where_no_backup_is_good_nothing_goes_and_it_is_said_loudly(place)
     names = [place.put(day=day, **verdict_of(day, ok=False)) for day in range(2)]
     await place.clean(drop_damaged=True)
     assert await place.listed() == names
-    message = "2 of its 2 backups were found damaged by verify, and NONE IS GOOD"
+    message = "verify found 2 of its 2 backups damaged; NONE IS GOOD"
     assert place.of(Warned) == [Warned(message, "web")]
 
 
@@ -488,4 +488,4 @@ async def test_backup_with_a_damaged_definition_neither_counts_nor_goes(place):
     assert place.files() == before
     assert await place.listed() == [older]
     (warning,) = place.of(Warned)
-    assert warning.message.startswith(f"left alone: {path}: is damaged")
+    assert warning.message.startswith(f"left alone: {path}: damaged")

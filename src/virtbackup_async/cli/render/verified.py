@@ -87,7 +87,7 @@ class Verified(Struct):
         words += [f"{unproved} readable, no digest"] if unproved else []
         words += [f"{len(self.failed)} FAILED"] if self.failed else []
         lacking = sum(bool(event.lacks) for event in self.done)
-        words += [f"{lacking} LACK disks or state"] if lacking else []
+        words += [f"{lacking} LACKING disks or state"] if lacking else []
         total = count(len(self.done) + len(self.failed), "backup")
         return f"{total} verified: {', '.join(words) or 'none was chosen'}"
 

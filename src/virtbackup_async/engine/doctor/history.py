@@ -35,44 +35,54 @@ def check_history(
     for found in scan.complete:
         if group.includes(found.definition.domain_name):
             by_domain.setdefault(found.definition.domain_name, []).append(found)
-    wanted = by_domain if domain_names is None else filter(group.includes, domain_names)
-    for domain in sorted(wanted):
+    wanted = set(by_domain if domain_names is None else filter(group.includes, domain_names))
+    for domain in sorted(wanted | set(by_domain)):
         if domain in by_domain:
-            yield from judge_backups(group.name, domain, by_domain[domain], now)
+            yield from judge_damage(group.name, domain, by_domain[domain], now)
+            # How old the last backup of a domain is that libvirt does not know, says nothing.
+            yield from judge_age(domain, by_domain[domain], now) if domain in wanted else ()
         else:
             message = f"has no backup in group {group.name} yet"
             advice = f"Run `virtbackup backup {group.name}`."
             yield Finding(Level.WARNING, CHECK, domain, message, advice)
 
 
-def judge_backups(
+def judge_damage(
     group: str, domain: str, backups: Sequence[FoundBackup], now: datetime
 ) -> Iterator[Finding]:
-    """Judge the backups of a domain, oldest first and at least one."""
-    latest_s = now.timestamp() + CLOCK_SLACK_S
-    past = [found for found in backups if found.definition.date <= latest_s]
-    good = [found for found in past if not found.definition.is_damaged]
+    """Judge which backups of a domain, oldest first and at least one, are damaged or misdated."""
+    past, good = _counted(backups, now)
     if len(past) < len(backups):
         yield _in_the_future(domain, backups[len(past) :], now)
     if past and past[-1].definition.is_damaged:
         yield _newest_is_damaged(group, domain, past[-1], good, now)
     elif len(good) < len(past):
-        message = f"{len(past) - len(good)} older backups were found damaged by verify"
+        message = f"verify found {len(past) - len(good)} of its older backups damaged"
         advice = "`virtbackup clean` does not count them, with --drop-damaged it removes them."
         yield Finding(Level.WARNING, CHECK, domain, message, advice)
-    # What a damaged newest one leaves, its own finding says.
-    if good and good[-1] is past[-1]:
-        yield judge_age(domain, good[-1], now)
 
 
-def judge_age(domain: str, found: FoundBackup, now: datetime) -> Finding:
-    """Judge the age of a domain's newest good backup."""
-    age_s = max(0, now.timestamp() - found.definition.date)
+def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Iterator[Finding]:
+    """Judge the age of a domain's newest backup; of a damaged one, its own finding tells."""
+    past, good = _counted(backups, now)
+    if not good or good[-1] is not past[-1]:
+        return
+    age_s = max(0, now.timestamp() - good[-1].definition.date)
     message = f"the last backup is {span(age_s)} old"
     if age_s > STALE_AFTER_S:
         advice = "See that the timer is on: systemctl list-timers 'virtbackup*'."
-        return Finding(Level.WARNING, CHECK, domain, message, advice)
-    return Finding(Level.OK, CHECK, domain, message)
+        yield Finding(Level.WARNING, CHECK, domain, message, advice)
+    else:
+        yield Finding(Level.OK, CHECK, domain, message)
+
+
+def _counted(
+    backups: Sequence[FoundBackup], now: datetime
+) -> tuple[list[FoundBackup], list[FoundBackup]]:
+    """Return those that are not dated in the future, and those of them that are not damaged."""
+    latest_s = now.timestamp() + CLOCK_SLACK_S
+    past = [found for found in backups if found.definition.date <= latest_s]
+    return past, [found for found in past if not found.definition.is_damaged]
 
 
 def _in_the_future(domain: str, future: Sequence[FoundBackup], now: datetime) -> Finding:

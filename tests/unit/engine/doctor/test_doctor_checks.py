@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.engine.doctor import disks, history, host, patterns, target
@@ -127,9 +127,14 @@ def test_the_age_of_the_last_backup(age, level, said):
     date = int((NOW - age).timestamp())
     definition = Definition("n", 1, "web", "", {}, "1.0.0", date, Packager("tar"))
     backups = [FoundBackup(definition, Path("/t/n.json"))]
-    (found,) = history.judge_backups("main", "web", backups, NOW)
+    (found,) = judged(*backups)
     assert found.level is level
     assert said in found.message
+
+
+def judged(*backups):
+    damage = history.judge_damage("main", "web", backups, NOW)
+    return [*damage, *history.judge_age("web", backups, NOW)]
 
 
 def dated(days, *, ok=None):
@@ -144,25 +149,25 @@ def dated(days, *, ok=None):
 
 def test_a_damaged_newest_backup_is_a_problem_that_names_the_newest_good_one():
     backups = [dated(4), dated(3, ok=True), dated(2, ok=False), dated(1, ok=False)]
-    (found,) = history.judge_backups("main", "web", backups, NOW)
+    (found,) = judged(*backups)
     assert found.level is Level.PROBLEM
     assert "the newest backup, of " in found.message
     assert found.message.endswith("the newest good one is 3 days old")
     assert found.advice == "virtbackup restore --date backup-3 -- main web DIRECTORY"
-    (found,) = history.judge_backups("main", "web", backups[2:], NOW)
+    (found,) = judged(*backups[2:])
     assert found.message.endswith("NONE IS GOOD")
     assert found.level is Level.PROBLEM
 
 
 def test_a_damaged_older_backup_is_a_warning():
     backups = [dated(4), dated(3, ok=False), dated(1)]
-    damaged, age = history.judge_backups("main", "web", backups, NOW)
+    damaged, age = judged(*backups)
     assert (damaged.level, age.level) == (Level.WARNING, Level.OK)
-    assert "1 older backups were found damaged" in damaged.message
+    assert "verify found 1 of its older backups damaged" in damaged.message
 
 
 def test_backups_dated_in_the_future_do_not_hide_how_old_the_newest_is():
-    future, age = history.judge_backups("main", "web", [dated(9), dated(-1), dated(-2)], NOW)
+    future, age = judged(dated(9), dated(-1), dated(-2))
     assert (future.level, age.level) == (Level.WARNING, Level.WARNING)
     assert future.message.startswith("2 backups are dated in the future, /t/backup--2.json")
     assert age.message == "the last backup is 9 days old"
@@ -195,3 +200,15 @@ def test_spans_in_words(seconds, said):
 
 def test_sizes_in_words():
     assert (gib(GIB - MIB), gib(3 * GIB // 2)) == ("1023 MiB", "1.5 GiB")
+
+
+def test_what_is_damaged_is_told_of_a_domain_that_libvirt_does_not_know_any_more():
+    """Its backups are all that is left of it; how old they are is no news."""
+    group = Group("main", Path("/t"), hosts=(HostEntry(parse_pattern("web")),))
+    backups = (dated(20), dated(10, ok=False))
+    scan = Scan(backups, (), ())
+    (found,) = history.check_history(group, scan, ("db",), NOW)
+    assert found.level is Level.PROBLEM
+    assert list(history.check_history(group, Scan(backups[:1], (), ()), ("db",), NOW)) == []
+    (found,) = history.check_history(group, Scan(backups[:1], (), ()), ("web",), NOW)
+    assert (found.level, found.message) == (Level.WARNING, "the last backup is 20 days old")
