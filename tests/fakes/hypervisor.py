@@ -50,6 +50,7 @@ class FakeDomain:
         self.own = dict(images)
         self.jobs: frozenset[str] = frozenset()
         self.job: PullJob | None = None
+        self.saved: dict[str, Path] = {}
         self.halted = False
         self.thaws = True
         self.in_time = True
@@ -70,7 +71,8 @@ class FakeDomain:
 
     async def info(self) -> DomainInfo:
         self._called("info")
-        return DomainInfo(self.name, self.uuid, 1, self.live is not None, True, "<domain/>")
+        active, saved = self.live is not None, bool(self.saved)
+        return DomainInfo(self.name, self.uuid, 1, active, True, "<domain/>", is_saved=saved)
 
     async def sources(self) -> Sources:
         self._called("sources")
@@ -80,6 +82,7 @@ class FakeDomain:
             dict(self.live) if self.live is not None else None,
             dict(self.persistent) if self.persistent is not None else None,
             self.jobs,
+            dict(self.saved),
         )
 
     async def prepare_quiesce(self) -> None:
@@ -156,6 +159,14 @@ class FakeDomain:
             if side is not None:
                 side[dev] = self.own[dev]
 
+    async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
+        self._called("set_saved_source")
+        self.saved[dev] = path
+
+    async def remove_saved(self) -> None:
+        self._called("remove_saved")
+        self.saved = {}
+
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._called("set_persistent_source")
         if self.persistent is None:
@@ -176,7 +187,8 @@ class DescribedDomain(FakeDomain):
         disks += "<disk type='network'><target dev='vdz'/></disk>"
         xml = f"<domain><devices>{disks}</devices></domain>"
         domain_id = -1 if self.live is None else 1
-        return DomainInfo(self.name, self.uuid, domain_id, self.live is not None, True, xml)
+        active, saved = self.live is not None, bool(self.saved)
+        return DomainInfo(self.name, self.uuid, domain_id, active, True, xml, is_saved=saved)
 
 
 class FakeHypervisor:

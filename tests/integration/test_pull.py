@@ -23,7 +23,7 @@ from recording import (
     leftovers,
     restore,
 )
-from virtbackup_async.events import BackupStarted, Phase, PhaseChanged
+from virtbackup_async.events import BackupStarted, Phase, PhaseChanged, Warned
 
 PACKAGERS = {
     "directory": {"packager": "directory"},
@@ -186,19 +186,26 @@ async def test_a_network_disk_without_scratch_says_what_to_do(live, content, tmp
     assert leftovers(tmp_path) == []
 
 
-async def test_a_guest_that_stops_takes_its_job_along(live, tmp_path):
-    """The backup fails, and nothing of it is left."""
+async def test_a_domain_that_is_destroyed_is_read_from_its_disks_at_rest(live, tmp_path):
+    """The job went with it: the backup starts over, and nothing of the first try is left."""
     config = configure(tmp_path, live.root.uri, [live.name], method="pull", packager="directory")
     images = live.images()
 
     class Destroying(Recorder):
         def __call__(self, event):
             super().__call__(event)
-            if isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and not event.disk:
+            is_copying = isinstance(event, PhaseChanged) and event.phase is Phase.COPYING
+            if is_copying and not event.disk and live.state() == "running":
                 live.destroy()
 
-    failed = (await back_up(config, Destroying(tmp_path / "frozen"))).failed
-    assert failed.exit_code != 14
+    recorder = await back_up(config, Destroying(tmp_path / "frozen"))
+    assert recorder.done.quiesced is None
+    assert "it was shut off during its backup: starting over" in recorder.of(Warned)[0].message
     assert live.state() == "shut off"
     assert_at_home(live, images)
     assert leftovers(tmp_path) == []
+    expected = guest_visible(live, tmp_path / "expected")
+    await restore(config, live.name, tmp_path / "restored")
+    for dev in ("vda", "vdb", "vdc"):
+        (found,) = (tmp_path / "restored").glob(f"*{images[dev].stem}*.raw")
+        assert filecmp.cmp(expected[dev], found, shallow=False), dev

@@ -18,7 +18,7 @@ from recording import (
     leftovers,
     restore,
 )
-from virtbackup_async.events import DiskProgress
+from virtbackup_async.events import DiskProgress, Warned
 
 DISKS = [DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None)]
 
@@ -156,6 +156,18 @@ async def test_scratch_images_find_no_room(live, small, tmp_path):
     assert int(written) > 0
 
 
+async def test_scratch_images_find_no_room_from_the_start(live, small, tmp_path):
+    with suppress(OSError), (small / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    config = pull_of(live, tmp_path, scratch=str(small), quiesce=True)
+    failed = (await back_up(config, Recorder(tmp_path / "still"))).failed
+    assert f"no room for the scratch image {small}/" in failed.error
+    assert "Set `scratch`" in failed.error
+    assert live.agent("guest-fsfreeze-status") == "thawed"
+    assert leftovers(tmp_path) == []
+
+
 async def test_its_disks_cannot_be_changed_meanwhile(live, tmp_path):
     def change():
         for words in (
@@ -169,11 +181,19 @@ async def test_its_disks_cannot_be_changed_meanwhile(live, tmp_path):
 
 
 async def test_the_guest_powers_itself_off(live, tmp_path):
-    """The last test: the others need it running. libvirt 9.0 takes 30 s to take note of it."""
+    """The last test: the others need it running. libvirt 9.0 takes 30 s to take note of it.
+
+    From libvirt 11.10 on it stands by, paused, until its disks are read; before, the backup starts
+    over from its disks at rest.
+    """
 
     def shut_down():
         live.root.virsh("shutdown", live.name, "--mode", "acpi")
 
-    failed = (await disturbed(live, tmp_path, shut_down, rate_limit="1M")).failed
-    assert failed.exit_code == 20
+    recorder = await disturbed(live, tmp_path, shut_down, rate_limit="1M")
+    assert recorder.done
     live.wait_shut_off()
+    if recorder.done.quiesced is None:
+        assert "it was shut off during its backup" in recorder.of(Warned)[0].message
+        expected = guest_visible(live, tmp_path / "expected")
+        await assert_restores(live, tmp_path, expected)

@@ -32,13 +32,25 @@ from virtbackup_async.engine.broken import undo_dead_backups
 from virtbackup_async.engine.change_copy import DiskJob
 from virtbackup_async.engine.checkpoints import checkpoint_of, drop_unneeded_checkpoints
 from virtbackup_async.engine.disk_copy import copy_disk, image_files
+from virtbackup_async.engine.domain_states import (
+    SAVED,
+    check_free,
+    check_snapshot,
+    check_still_active,
+)
 from virtbackup_async.engine.environment import Environment
-from virtbackup_async.engine.freeze import AtRest, ChangedMeanwhileError, StillDisks, overlaid
+from virtbackup_async.engine.freeze import (
+    NOT_QUIESCED,
+    AtRest,
+    ChangedMeanwhileError,
+    StillDisks,
+    overlaid,
+)
 from virtbackup_async.engine.intent import Intent, forget_intent, write_intent
 from virtbackup_async.engine.locks import Patience, hold_domain
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.originals import with_originals
-from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.outcome import done_event, gravest
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.pull import pulled
@@ -48,7 +60,7 @@ from virtbackup_async.engine.served import served
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
 from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import track
-from virtbackup_async.errors import RollbackError, VirtBackupError
+from virtbackup_async.errors import HypervisorError, NbdError, RollbackError, VirtBackupError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
@@ -126,16 +138,19 @@ async def _try(
     environment: Environment, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
 ) -> BackupDone:
     began_s = anyio.current_time()
+    was_active = (await domain.info()).is_active
     try:
         async with _open_try(environment, planned, domain, catalog) as attempt:
             definition, path = await _copy(environment, attempt)
-    except BaseExceptionGroup as group:
-        error = gravest(group)
+    except (NbdError, HypervisorError, BaseExceptionGroup) as raised:
+        error = gravest(raised) if isinstance(raised, BaseExceptionGroup) else raised
         if error is None:
             raise
-        raise error from group
+        if was_active and isinstance(error, NbdError | HypervisorError):
+            await check_still_active(domain, error)
+        raise error from raised.__cause__ if error is raised else raised
     duration_s = anyio.current_time() - began_s
-    return _done(planned, definition, path, duration_s)
+    return done_event(planned, definition, path, duration_s)
 
 
 @asynccontextmanager
@@ -152,6 +167,12 @@ async def _open_try(
         environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
     for kind, reason in selection.state.missing.items():
         environment.emit(missing(domain.name, kind, reason))
+    if info.is_saved:
+        environment.emit(Warned(f"{NOT_QUIESCED}: {SAVED}", domain.name))
+    if info.is_active:
+        if not pull:
+            check_snapshot(info)
+        await check_free(domain, [disk.dev for disk in selection.disks])
     if pull and planned.group.packager.type == "repository":
         group = planned.group
         full_since = (environment.now() - group.full_every).timestamp() if group.full_every else 0
@@ -351,11 +372,11 @@ def _definition(
         domain_uuid=pending.domain_uuid,
         records=records,
         skipped={**skipped, **state.missing},
-        quiesced=still.quiesced,
+        quiesced=False if attempt.info.is_saved else still.quiesced,
         state="running" if attempt.info.is_active else "shutoff",
         method=_method(attempt),
         frozen_ms=still.frozen_ms,
-        not_quiesced=still.not_quiesced,
+        not_quiesced=SAVED if attempt.info.is_saved else still.not_quiesced,
         state_files=state.records,
     )
 
@@ -372,36 +393,3 @@ def _method(attempt: _Try) -> str:
     if attempt.selection.pull:
         return Method.PULL
     return Method.SNAPSHOT if attempt.info.is_active else "copy"
-
-
-def _done(
-    planned: PlannedBackup, definition: Definition, path: Path, duration_s: float
-) -> BackupDone:
-    images = definition.images
-    return BackupDone(
-        group=planned.group.name,
-        domain=definition.domain_name,
-        backup=definition.name,
-        definition=str(path),
-        quiesced=definition.quiesced,
-        frozen_ms=definition.frozen_ms,
-        not_quiesced=definition.not_quiesced,
-        data_bytes=sum(image.data_bytes for image in images),
-        stored_bytes=sum(image.stored_bytes for image in images),
-        duration_s=round(duration_s, 3),
-        read_bytes=_read_bytes(definition),
-        audit_failures=sum(
-            record.reading is not None and record.reading.audit_failed
-            for record in definition.records.values()
-        ),
-    )
-
-
-def _read_bytes(definition: Definition) -> int:
-    """Return what was read: all data of all images, but of disks whose changes were."""
-    saved_bytes = sum(
-        record.image.data_bytes - record.reading.read_bytes
-        for record in definition.records.values()
-        if record.reading is not None
-    )
-    return sum(image.data_bytes for image in definition.images) - saved_bytes

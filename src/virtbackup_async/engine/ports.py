@@ -49,6 +49,8 @@ class ImageUser(Protocol):
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
+    async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None: ...
+
 
 class DomainPort(ImageUser, Protocol):
     """One domain of a hypervisor."""
@@ -78,6 +80,8 @@ class DomainPort(ImageUser, Protocol):
     def guarded(self) -> AbstractAsyncContextManager[ThawGuardPort]: ...
 
     async def is_halted(self) -> bool: ...
+
+    async def remove_saved(self) -> None: ...
 
 
 class StartableDomain(DomainPort, Protocol):

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -55,6 +55,8 @@ from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, export_bitmap
 from virtbackup_async.nbd import UnixAddress
 
 WATCH_INTERVAL_S = 1
+EMPTY_SCRATCH_BYTES = 1 << 20
+"""More than a qcow2 without data takes."""
 
 
 def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
@@ -124,8 +126,12 @@ class Pulled(Struct):
         """Begin the job; without freezing the guest if that is wanted and cannot be done."""
         await self.domain.prepare_backup()
         self.was_halted = await self.domain.is_halted()
-        if not (quiesce and await self._begin_frozen(others)):
-            await self._begin(others)
+        try:
+            if not (quiesce and await self._begin_frozen(others)):
+                await self._begin(others)
+        except HypervisorError as error:
+            await to_thread.run_sync(_check_room, self.domain.name, self.job.scratch, error)
+            raise
 
     async def release(self, disk: Disk) -> None:
         """Do nothing: the job ends for all disks at once."""
@@ -238,6 +244,27 @@ class Pulled(Struct):
 
     def _warn(self, message: str) -> None:
         self.emit(Warned(message.replace(f"{self.domain.name}: ", ""), self.domain.name))
+
+
+def _check_room(name: str, scratch: Mapping[str, Path], error: HypervisorError) -> None:
+    """Say that a job was refused because a scratch image found no room, if that is so.
+
+    Raises:
+        HypervisorError: that is so.
+    """
+    for dev, path in scratch.items():
+        try:
+            room = os.statvfs(path.parent)
+        except OSError as reason:
+            why = f"no scratch image can be made at {path} for {dev}: {reason.strerror}"
+        else:
+            if room.f_bavail * room.f_frsize >= EMPTY_SCRATCH_BYTES:
+                continue
+            why = f"no room for the scratch image {path} of {dev}"
+        raise HypervisorError(
+            f"{name}: {why}",
+            hint="Set `scratch` to a directory with room for what the guest overwrites.",
+        ) from error
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ trusts no memory, only what the domain's XML says now::
     its own image               the overlay              set the definition to the image
     its own image               its own image, or none   remove the overlay
     (shut off)                  the overlay              qemu-img commit, set the definition
+    (saved, on the overlay)     anything                 the same, and set the saved state's image
     (undefined)                                          qemu-img commit, remove the overlay, in the
                                                          run that made it; else leave it to a person
     (shut off)                  its own image            remove the overlay if it holds no data, or
@@ -157,10 +158,14 @@ async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources
             await durable.remove_durably(disk.overlay)
         return True
     persistent = sources.persistent.get(disk.dev)
-    if persistent == disk.overlay:
+    is_saved_on_it = sources.saved.get(disk.dev) == disk.overlay
+    if persistent == disk.overlay or is_saved_on_it:
         if exists:
             await _commit_shut_off(domain, disk)
-        await domain.set_persistent_source(disk.dev, disk.image, disk.format)
+        if is_saved_on_it:
+            await domain.set_saved_source(disk.dev, disk.image, disk.format)
+        if persistent == disk.overlay:
+            await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
     if exists and not disk.is_committed and await qemu_img.holds_data(disk.overlay):
         raise HypervisorError(

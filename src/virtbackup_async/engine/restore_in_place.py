@@ -19,6 +19,7 @@ from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thr
 from msgspec import Struct
 
 from virtbackup_async.catalog.names import beside
+from virtbackup_async.engine.domain_states import check_replaceable
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.ports import DomainPort
@@ -70,12 +71,14 @@ class InPlaceRequest(Struct, frozen=True):
     """What to restore: a backup, its package's directory, the devs wanted; empty for all.
 
     With ``discard_old``, what was replaced is not kept.
+    ``remove_saved`` throws a managed save image of the domain away, its memory.
     """
 
     definition: Definition
     directory: Path
     disks: tuple[str, ...] = ()
     discard_old: bool = False
+    remove_saved: bool = False
 
 
 class _Work(Struct, frozen=True):
@@ -113,7 +116,8 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
     """Restore disks of a backup, and its state, over what its domain has now.
 
     Raises:
-        HypervisorError: the domain runs, was started meanwhile, or is another than the backup's.
+        HypervisorError: the domain runs or is saved, was started meanwhile, or is another than the
+            backup's.
         DiskNotFoundError: the domain has no such disk, or one of another format.
         ImageError: an image below is not what it was at the backup.
         StorageError: there is too little space, or an image cannot be replaced.
@@ -169,7 +173,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
             f"{domain.name} is another domain now: it is {domain.uuid}, the backup of {recorded}",
             hint="Restore into a directory, with --define and --name.",
         )
-    await _check_shut_off(domain)
+    await check_replaceable(domain, remove_saved=request.remove_saved)
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
     places = await _places(domain, plan)
@@ -188,14 +192,6 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
         await _clear_leftovers(image, domain.name, emit)
     await to_thread.run_sync(_check_space, plan, swaps)
     return _Work(request, domain, plan, swaps, emit)
-
-
-async def _check_shut_off(domain: DomainPort) -> None:
-    if (await domain.info()).is_active:
-        raise HypervisorError(
-            f"{domain.name} is running: its images cannot be replaced",
-            hint="Shut it down first, or restore into a directory.",
-        )
 
 
 async def _places(
@@ -321,12 +317,16 @@ async def _undo_all(swaps: Sequence[Swap]) -> None:
 
 
 async def _swap_all(work: _Work) -> None:
+    if work.request.remove_saved and (await work.domain.info()).is_saved:
+        # Not earlier, a failed restore leaves all as it was; and not later: a start in between
+        # would resume the old memory on new disks.
+        await work.domain.remove_saved()
     for swap in work.swaps.values():
-        await _check_shut_off(work.domain)
+        await check_replaceable(work.domain, remove_saved=False)
         with CancelScope(shield=True):
             await to_thread.run_sync(swap.swap)
     # Started in the moment between look and deed: it runs on the old images, so they come back.
-    await _check_shut_off(work.domain)
+    await check_replaceable(work.domain, remove_saved=False)
 
 
 async def _settle_old(work: _Work) -> tuple[str, ...]:

@@ -116,5 +116,8 @@ class GoneDomain:
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._say(dev, path, image_format)
 
+    async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
+        self._say(dev, path, image_format)
+
     def _say(self, *_: object) -> NoReturn:
         raise DomainNotFoundError(f"{self.name}: libvirt knows no such domain")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import libvirt
 from lxml import etree
 
+from virtbackup_async.errors import HypervisorError
 from virtbackup_async.model.domain_xml import parse
 
 _REDEFINE = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
@@ -24,6 +25,21 @@ def checkpoint_xml(name: str, devs: Iterable[str], others: Iterable[str]) -> str
     return etree.tostring(_description(name, devs, others), encoding="unicode")
 
 
+def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
+    """Touch no checkpoint while a job of the domain is on its way: libvirtd may not survive it.
+
+    Ours come one after the other, by the domain's lock; this is somebody else's.
+
+    Raises:
+        HypervisorError: a job runs.
+    """
+    if handle.isActive() and handle.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        raise HypervisorError(
+            f"{handle.name()}: checkpoint {name} is left alone while another job runs",
+            hint="Wait for it, or end it by `virsh domjobabort`.",
+        )
+
+
 def recall(handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
     """Tell libvirt of a checkpoint, again; return the disks that still have its bitmap, whole.
 
@@ -35,6 +51,7 @@ def recall(handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str])
         date: when it was made, in seconds since the epoch.
         devs: disks that it was made for; those that the domain has not any more do not matter.
     """
+    _refuse_during_job(handle, name)
     there = [dev for dev in devs if dev in _disks_of(handle)]
     if there and _redefine(handle, name, date, there, _REDEFINE_CHECKED):
         return frozenset(there)
@@ -59,6 +76,7 @@ def delete(handle: libvirt.virDomain, name: str, devs: Iterable[str]) -> bool:
         Whether the bitmaps are gone. They are not if the domain is shut off: QEMU has to remove
         them, and libvirt only forgets the checkpoint.
     """
+    _refuse_during_job(handle, name)
     checkpoint = _find(handle, name)
     if not handle.isActive():
         if checkpoint is not None:

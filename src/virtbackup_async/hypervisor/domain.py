@@ -19,6 +19,12 @@ from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, reca
 from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
+from virtbackup_async.hypervisor.save_image import (
+    is_saved,
+    remove_saved,
+    saved_sources,
+    set_saved_source,
+)
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
@@ -30,6 +36,11 @@ if TYPE_CHECKING:
 END_TIMEOUT_S = 60
 END_INTERVALS_S = (0.002, 0.05)
 """Of the polls for a job's end: it takes moments, or seconds where a bitmap has to be merged."""
+
+_PRESERVE_SHUTDOWN_DOMAIN = 2
+"""VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN: an older binding has no name for it."""
+
+_PRESERVES_SINCE = 11_010_000
 
 _SNAPSHOT_FLAGS = (
     libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
@@ -138,7 +149,10 @@ class Domain:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
         what = f"{self.name}: begin backup"
-        await self._hypervisor.call_running(what, handle, handle.backupBegin, xml, checkpoint, 0)
+        flags = await self._hypervisor.call(what, _begin_flags, handle)
+        await self._hypervisor.call_running(
+            what, handle, handle.backupBegin, xml, checkpoint, flags
+        )
 
     async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
         """Return the disks whose changes since a checkpoint QEMU still knows; see ``recall``."""
@@ -216,8 +230,28 @@ class Domain:
             f"{self.name}: set the image of {dev}", _set_source, handle, dev, path, image_format
         )
 
+    async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
+        """Let the domain's saved memory go on with ``path``, which holds the same."""
+        handle = await self._handle()
+        what = f"{self.name}: set the image of {dev} in its saved state"
+        await self._hypervisor.call(what, set_saved_source, handle, dev, path, image_format)
+
+    async def remove_saved(self) -> None:
+        """Remove the domain's managed save image."""
+        handle = await self._handle()
+        await self._hypervisor.call(f"{self.name}: remove its saved state", remove_saved, handle)
+
     async def _handle(self) -> libvirt.virDomain:
         return await self._hypervisor.lookup(self.uuid)
+
+
+def _begin_flags(handle: libvirt.virDomain) -> int:
+    """Let a guest that powers itself off stand by, paused, until its disks are read.
+
+    The daemon decides, not the library here, which may be another version.
+    """
+    knows_it = handle.connect().getLibVersion() >= _PRESERVES_SINCE
+    return _PRESERVE_SHUTDOWN_DOMAIN if knows_it else 0
 
 
 def _read_info(handle: libvirt.virDomain) -> DomainInfo:
@@ -231,6 +265,8 @@ def _read_info(handle: libvirt.virDomain) -> DomainInfo:
         xml=handle.XMLDesc(0),
         swtpm_directory=directories.swtpm if directories else None,
         running_directory=directories.running if directories else None,
+        is_saved=is_saved(handle),
+        is_suspended=handle.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED,
     )
 
 
@@ -241,7 +277,7 @@ def _read_sources(handle: libvirt.virDomain) -> Sources:
         inactive_xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         persistent = domain_xml.disk_sources(inactive_xml)
     if live_xml is None:
-        return Sources(None, persistent)
+        return Sources(None, persistent, saved=saved_sources(handle))
     return Sources(
         domain_xml.disk_sources(live_xml), persistent, domain_xml.devs_with_block_job(live_xml)
     )

@@ -1,5 +1,6 @@
 """A domain as the backup needs it: its identity, its state and its disks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,8 @@ class DomainInfo(Struct, frozen=True):
         xml: the XML of the running domain, or of its persistent definition when shut off.
         swtpm_directory: where libvirt keeps the state of emulated TPMs; None if that is not known.
         running_directory: where it has a directory for each running domain, ``domain-ID-NAME``.
+        is_saved: it is shut off, and its next start resumes a managed save image.
+        is_suspended: it runs, and its guest has suspended itself to memory.
     """
 
     name: str
@@ -69,6 +72,8 @@ class DomainInfo(Struct, frozen=True):
     xml: str
     swtpm_directory: Path | None = None
     running_directory: Path | None = None
+    is_saved: bool = False
+    is_suspended: bool = False
 
 
 class Sources(Struct, frozen=True):
@@ -77,8 +82,10 @@ class Sources(Struct, frozen=True):
     Attributes:
         live: by the running domain's XML; None when it is shut off.
         persistent: by its definition for the next start; None for a transient domain.
+        saved: by the managed save image that its next start resumes; empty without one.
     """
 
     live: dict[str, Path] | None
     persistent: dict[str, Path] | None
     devs_with_block_job: frozenset[str] = frozenset()
+    saved: Mapping[str, Path] = {}

@@ -157,7 +157,23 @@ def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
     Raises:
         DefinitionError: the XML has no such disk.
     """
-    for element in parse(xml).iterfind("devices/disk"):
+    disk = _set_source(parse(xml), dev, path, image_format)
+    return etree.tostring(disk, encoding="unicode")
+
+
+def with_disk_on(xml: str, dev: str, path: Path, image_format: str) -> str:
+    """Return the XML of a domain, one disk changed to name ``path`` as its image.
+
+    Raises:
+        DefinitionError: the XML has no such disk.
+    """
+    root = parse(xml)
+    _set_source(root, dev, path, image_format)
+    return etree.tostring(root, encoding="unicode")
+
+
+def _set_source(root: etree._Element, dev: str, path: Path, image_format: str) -> etree._Element:
+    for element in root.iterfind("devices/disk"):
         source, driver = element.find("source"), element.find("driver")
         if _attribute(element, "target", "dev") != dev or source is None:
             continue
@@ -168,7 +184,7 @@ def with_source(xml: str, dev: str, path: Path, image_format: str) -> str:
         if backing is not None:
             # It described the overlay's chain; libvirt finds the new one by itself.
             element.remove(backing)
-        return etree.tostring(element, encoding="unicode")
+        return element
     raise DefinitionError(f"the domain has no disk {dev}")
 
 

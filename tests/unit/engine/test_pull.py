@@ -162,6 +162,15 @@ async def test_another_job_is_found_before_the_guest_is_frozen(domain, job):
     assert "freeze" not in domain.calls
 
 
+async def test_a_job_for_which_there_is_no_room_says_where(domain, job, tmp_path):
+    domain.before["begin_backup"] = [failing(HypervisorError("fake: failed to format image"))]
+    gone = replace(job, scratch={"vda": tmp_path / "gone" / "a.scratch"})
+    with pytest.raises(HypervisorError, match=r"scratch image .*gone/a\.scratch for vda") as raised:
+        async with pull(domain, gone, [], quiesce=False):
+            pass
+    assert "Set `scratch`" in str(raised.value)
+
+
 async def test_a_guest_that_has_to_wait_for_room_goes_on_without_its_backup(
     domain, job, monkeypatch
 ):

@@ -73,6 +73,29 @@ async def test_a_job_that_a_killed_backup_left_is_taken_up_again(disk, domain):
     assert "commit" not in domain.calls
 
 
+@pytest.mark.parametrize("by_definition", [True, False])
+async def test_a_domain_that_was_saved_on_the_overlay_goes_on_from_its_image(
+    disk, domain, by_definition
+):
+    domain.shut_off()
+    domain.saved = {"vda": disk.overlay}
+    if not by_definition:
+        domain.persistent = {"vda": disk.image}
+    await put_back(FakeHypervisor(), domain, disk, note)
+    assert domain.saved == domain.persistent == {"vda": disk.image}
+    assert starts_with(disk.image, 2)
+    assert not disk.overlay.exists()
+
+
+async def test_an_overlay_stays_while_the_saved_state_names_it(disk, domain):
+    domain.shut_off()
+    domain.saved = {"vda": disk.overlay}
+    domain.before["set_saved_source"] = [failing(HypervisorError("it is damaged"))]
+    with pytest.raises(HypervisorError, match="it is damaged"):
+        await put_back(FakeHypervisor(), domain, disk, note)
+    assert disk.overlay.exists()
+
+
 async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, domain):
     domain.live = {"vda": disk.image}
     await put_back(FakeHypervisor(), domain, disk, note)

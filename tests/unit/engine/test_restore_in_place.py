@@ -55,7 +55,8 @@ class ShutOff(FakeDomain):
         )
         xml = f"<domain><devices>{disks}</devices></domain>"
         active = self.starts_at is not None and looks >= self.starts_at
-        return DomainInfo(self.name, self.uuid, -1, active, True, xml)
+        saved = bool(self.saved)
+        return DomainInfo(self.name, self.uuid, -1, active, True, xml, is_saved=saved)
 
 
 class Site:
@@ -232,6 +233,44 @@ async def test_symlink_stays_and_its_file_is_replaced(site):
     assert site.images["vda"].is_symlink()
     assert elsewhere.read_bytes() == site.new
     assert sorted(path.name for path in site.root.glob("*.vbk-*")) == []
+
+
+async def test_a_saved_domain_keeps_its_images_and_its_memory(site):
+    site.domain.saved = dict(site.images)
+    with pytest.raises(HypervisorError, match="its old memory on new disks") as raised:
+        await site.restore()
+    assert "--remove-managed-save" in str(raised.value)
+    assert site.domain.saved
+    site.assert_untouched()
+
+
+async def test_the_memory_goes_just_before_the_images(site):
+    site.domain.saved = dict(site.images)
+    held = {}
+    remove = site.domain.remove_saved
+
+    async def removing():
+        held.update({dev: path.read_bytes() for dev, path in site.images.items()})
+        held["parts"] = len(site.files()) - len(site.images)
+        await remove()
+
+    site.domain.remove_saved = removing
+    await site.restore(remove_saved=True)
+    assert site.domain.saved == {}
+    assert held == {**OLD, "parts": 2}
+    assert {path.read_bytes() for path in site.images.values()} == {site.new}
+
+
+async def test_a_memory_that_cannot_be_removed_keeps_its_images(site):
+    site.domain.saved = dict(site.images)
+
+    def refuse():
+        raise HypervisorError("fake: it is in use")
+
+    site.domain.before["remove_saved"] = [refuse]
+    with pytest.raises(HypervisorError, match="it is in use"):
+        await site.restore(remove_saved=True)
+    site.assert_untouched()
 
 
 # Looks: before anything, for the paths, before each of two swaps, and after the last one.

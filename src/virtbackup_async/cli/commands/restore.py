@@ -65,6 +65,12 @@ from virtbackup_async.images.buffers import BufferPool
     help="Replace the disks of the domain, which must be shut off; without TARGET_DIR.",
 )
 @click.option(
+    "--remove-managed-save",
+    "remove_saved",
+    is_flag=True,
+    help="With --in-place: throw away the memory of a domain that is saved.",
+)
+@click.option(
     "--format",
     "image_format",
     type=click.Choice(["raw", "qcow2"]),
@@ -104,6 +110,7 @@ def command(  # noqa: PLR0913 -- one for each option
     image_format: str | None,
     discard_old: bool,
     yes: bool,
+    remove_saved: bool,
     allow_missing: bool,
     trusted: bool,
 ) -> None:
@@ -118,8 +125,8 @@ def command(  # noqa: PLR0913 -- one for each option
         raise click.UsageError("--in-place takes neither --define nor --name nor --start")
     if in_place and image_format:
         raise click.UsageError("--in-place leaves each disk the format that it has: no --format")
-    if discard_old and not in_place:
-        raise click.UsageError("--discard-old goes with --in-place")
+    if not in_place:
+        _refuse_for_images({"--discard-old": discard_old, "--remove-managed-save": remove_saved})
     if start and not (define or name):
         raise click.UsageError("--start needs --define or --name")
     if trusted and (in_place or define or name):
@@ -134,6 +141,7 @@ def command(  # noqa: PLR0913 -- one for each option
         start,
         image_format,
         discard_old=discard_old,
+        remove_saved=remove_saved,
         allow_missing=allow_missing,
         trusted=trusted,
     )
@@ -150,6 +158,13 @@ def command(  # noqa: PLR0913 -- one for each option
     )
 
 
+def _refuse_for_images(options: dict[str, bool]) -> None:
+    """Refuse what has a meaning only for a domain's own images."""
+    for option, is_given in options.items():
+        if is_given:
+            raise click.UsageError(f"{option} goes with --in-place")
+
+
 class _Wanted(Struct, frozen=True):
     """Which backup, the last one if there is no date; which disks, all if none is named."""
 
@@ -161,6 +176,7 @@ class _Wanted(Struct, frozen=True):
     start: bool
     image_format: str | None
     discard_old: bool
+    remove_saved: bool
     allow_missing: bool
     trusted: bool
 
@@ -250,6 +266,7 @@ async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
                 found.path.parent,
                 wanted.disks,
                 discard_old=wanted.discard_old,
+                remove_saved=wanted.remove_saved,
             ),
             await hypervisor.domain(wanted.domain),
             lock_directory=default_lock_directory(),

@@ -24,6 +24,7 @@ from virtbackup_async.engine.doctor import (
     leftovers,
     notes,
     patterns,
+    states,
     target,
 )
 from virtbackup_async.engine.host import Host, this_host
@@ -197,7 +198,7 @@ async def _look_at(
 ) -> list[Finding]:
     info = await domain.info()
     work.images[domain.name] = tuple(domain_xml.disk_sources(info.xml).values())
-    findings = []
+    findings = states.check_state(info)
     for planned in backups:
         findings += await disks.check_disks(hypervisor, info, planned, work.host)
     findings += await leftovers.check_domain(domain)
