@@ -162,8 +162,10 @@ async def test_domain_that_nobody_knows_is_not_found(configure, put, tmp_path):
     assert await listed(config, domains=["retired"]) == {"a": {}, "b": {"retired": 1}}
     assert await listed(config, domains=["new"]) == {"a": {"new": 0}, "b": {"new": 0}}
     assert (await listed(config, domains=["libvirt"], known=["libvirt"]))["b"] == {"libvirt": 0}
-    broken = configure(c={"target": str(tmp_path / "gone"), "hosts": ["x"]})
-    assert (await shown(broken, "nobody"))[-1] is StorageError, "what is there is not known"
+    gone = {"target": str(tmp_path / "gone"), "hosts": ["x"]}
+    *events, error = await shown(configure(a={"hosts": ["web"]}, c=gone), "nobody")
+    assert error is StorageError, "what is there is not known"
+    assert not [event for event in events if isinstance(event, ListedDomain)]
 
 
 async def test_backups_that_no_group_means_are_told(configure, put, tmp_path):
