@@ -6,8 +6,8 @@ from pathlib import Path
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog import definition_file
-from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
+from virtbackup_async.catalog import pending_file
+from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import (
     HostPattern,
@@ -250,7 +250,11 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
 
 
 def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
-    """Return what should be backups of a group and cannot be read."""
+    """Return what should be backups of a group and cannot be read.
+
+    A directory that cannot be read counts: what it holds was not seen. What only says that a backup
+    was begun, or is being removed, does not.
+    """
     return tuple(
         BrokenBackup(
             chosen.group,
@@ -260,7 +264,7 @@ def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
             problem.message.removeprefix(f"{problem.path}: "),
         )
         for problem in chosen.problems
-        if problem.path.name.endswith(definition_file.SUFFIX)
+        if not problem.path.name.endswith((pending_file.SUFFIX, REMOVED_SUFFIX))
     )
 
 

@@ -19,14 +19,21 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.ages import draw_sample, parse_age, parse_since
 from virtbackup_async.engine.environment import MIB
-from virtbackup_async.engine.listing import GroupBackups, choose_backups
+from virtbackup_async.engine.listing import GroupBackups, broken_backups, choose_backups
 from virtbackup_async.engine.open_package import open_package
 from virtbackup_async.engine.quick_look import look_at_package
 from virtbackup_async.engine.read_back import read_back, read_back_state
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.verdicts import Chosen, Verdicts, joined
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
-from virtbackup_async.events import Emit, Event, RunStarted, VerifyFailed, VerifyStarted
+from virtbackup_async.events import (
+    Emit,
+    Event,
+    RunStarted,
+    VerifyFailed,
+    VerifyStarted,
+    Warned,
+)
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import Progress
@@ -90,7 +97,7 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
             tasks.start_soon(verify, work, name=f"verify {domain}")
     for error in {id(group.error): group.error for group in groups if group.error}.values():
         raise error
-    if not any(group.backups or group.problems for group in groups):
+    if not any(group.backups or broken_backups(group) for group in groups):
         raise NotFoundError("there is no backup to verify", hint="Make one: virtbackup backup.")
 
 
@@ -149,18 +156,20 @@ class _Wanted:
 
 
 def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
-    """What should be a backup and cannot even be opened: filters do not apply to it."""
-    events: dict[Path, Event] = {
-        problem.path: VerifyFailed(
-            group.group,
-            problem.domain_directory,
-            problem.path.stem,
-            problem.message,
-            CorruptError.exit_code,
-        )
-        for group in reversed(groups)
-        for problem in group.problems
-    }
+    """What should be a backup and cannot even be opened: filters do not apply to it.
+
+    A pending file that cannot be read is none: ``clean`` and ``doctor`` tell what to do about it.
+    """
+    events: dict[str, Event] = {}
+    for group in reversed(groups):
+        for problem in group.problems:
+            events[str(problem.path)] = Warned(problem.message, problem.domain_directory)
+        for broken in broken_backups(group):
+            message = f"{broken.definition}: {broken.error}"
+            code = CorruptError.exit_code
+            events[broken.definition] = VerifyFailed(
+                broken.group, broken.domain, broken.backup, message, code
+            )
     return list(events.values())
 
 

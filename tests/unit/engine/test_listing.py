@@ -128,6 +128,15 @@ async def test_missing_target_says_nothing_of_domains_and_hides_no_other(configu
     assert not [event for event in await shown(config) if isinstance(event, ListedDomain)]
 
 
+async def test_directory_that_was_not_read_is_not_no_backups(configure, put, tmp_path):
+    put("web")
+    (tmp_path / "t" / "web").rename(tmp_path / "elsewhere")
+    (tmp_path / "t" / "web").symlink_to(tmp_path / "elsewhere")
+    broken, error = await shown(configure(a={"hosts": ["web"]}), known=["web"])
+    assert (broken.domain, error) == ("web", CorruptError)
+    assert "symlink" in broken.error
+
+
 async def test_broken_backups_alone_are_not_no_backups(configure, put, tmp_path):
     for seconds in range(50):
         name = put("web", DATE + seconds)

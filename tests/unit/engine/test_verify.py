@@ -284,3 +284,14 @@ async def test_what_cannot_be_read_now_is_not_noted_as_damaged(site, packager, n
         assert refused.exit_code == StorageError.exit_code
         assert stored.read().verified is None
     assert await site.verify() == [stored.name]
+
+
+async def test_pending_file_that_is_empty_is_no_damaged_backup(site):
+    """A program that died in its first moments leaves one."""
+    stored = await site.store()
+    pending = stored.path.with_name("20260302-021500_3_web.json.pending")
+    pending.touch()
+    assert await site.verify() == [stored.name]
+    assert site.of(VerifyFailed) == []
+    (warning,) = site.of(Warned)
+    assert str(pending) in warning.message
