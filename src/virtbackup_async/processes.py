@@ -98,10 +98,15 @@ async def _kill(process: Process) -> None:
 
 
 class Companion:
-    """A program that runs beside us for a while, spoken to by its stdin and stdout."""
+    """A program that runs beside us for a while, spoken to by its stdin and stdout.
 
-    def __init__(self, process: Process) -> None:
+    Attributes:
+        end_timeout_s: how long its end is waited for, when the block ends, before it is killed.
+    """
+
+    def __init__(self, process: Process, end_timeout_s: float) -> None:
         self.pid = process.pid
+        self.end_timeout_s = end_timeout_s
         self._process = process
         self._heard = b""
 
@@ -126,12 +131,12 @@ class Companion:
         line, end, self._heard = self._heard.partition(b"\n")
         return line + end
 
-    async def end(self, timeout_s: float) -> None:
+    async def end(self) -> None:
         """Close its stdin, by which it knows, and wait for its end; kill it where it does not."""
         if self._process.stdin is not None:
             with suppress(OSError, anyio.BrokenResourceError):
                 await self._process.stdin.aclose()
-        with anyio.move_on_after(timeout_s):
+        with anyio.move_on_after(self.end_timeout_s):
             await self._process.wait()
 
 
@@ -143,7 +148,7 @@ async def open_companion(argv: Sequence[str], *, end_timeout_s: float) -> AsyncG
 
     Args:
         argv: the program and its arguments.
-        end_timeout_s: how long its end is waited for before it is killed.
+        end_timeout_s: as the attribute, which may be changed meanwhile.
 
     Raises:
         OSError: it cannot be started.
@@ -152,12 +157,12 @@ async def open_companion(argv: Sequence[str], *, end_timeout_s: float) -> AsyncG
         process = await anyio.open_process(
             argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
-    companion = Companion(process)
+    companion = Companion(process, end_timeout_s)
     try:
         yield companion
     finally:
         with anyio.CancelScope(shield=True):
-            await companion.end(end_timeout_s)
+            await companion.end()
             await _kill(process)
             await process.aclose()
 

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import signal
+import socket
 
 import pytest
 from command import ENDED_BY, interrupt, read_until, start, virtbackup, write_config
@@ -56,6 +57,21 @@ def test_a_signal_puts_the_domain_back_and_removes_the_backup(daemon, domain, tm
     assert not rest[-1]["ok"]
     assert at_home(domain, images)
     assert files(tmp_path / "target") == []
+
+
+@pytest.mark.parametrize("name", ENDED_BY)
+def test_the_first_signal_ends_the_wait_for_a_libvirt_that_never_answers(tmp_path, name):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        uri = f"qemu+unix:///session?socket={path}"
+        process = start("-c", write_config(tmp_path, uri, ["web"]), "backup", "--json")
+        accepted, _peer = listener.accept()
+        with accepted:
+            rest, err = interrupt(process, name)
+    assert process.returncode == ENDED_BY[name], err
+    assert rest[-1]["exit_code"] == ENDED_BY[name]
 
 
 def test_after_sigkill_the_next_backup_cleans_up(daemon, domain, tmp_path):

@@ -152,15 +152,19 @@ def _wrap_files(points: Points) -> None:
 
 
 def _wrap_libvirt(points: Points) -> None:
-    original = Hypervisor.call
+    def wrap(method: str) -> None:
+        original = getattr(Hypervisor, method)
 
-    async def call(self: Hypervisor, what: str, function: Callable, *args: object) -> object:
-        name = _LIBVIRT.get(function.__name__)
-        dev = next((arg for arg in args if re.fullmatch("vd[a-z]", str(arg))), None)
-        label = f"{name} {dev}" if dev else name
-        return await original(self, what, points.around, label, function, *args)
+        async def call(self: Hypervisor, what: str, function: Callable, *args: object) -> object:
+            name = _LIBVIRT.get(function.__name__)
+            dev = next((arg for arg in args if re.fullmatch("vd[a-z]", str(arg))), None)
+            label = f"{name} {dev}" if dev else name
+            return await original(self, what, points.around, label, function, *args)
 
-    Hypervisor.call = call  # type: ignore[method-assign]
+        setattr(Hypervisor, method, call)
+
+    wrap("call")
+    wrap("ask")
 
 
 def _wrap_exports(points: Points) -> None:

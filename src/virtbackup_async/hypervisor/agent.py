@@ -54,7 +54,7 @@ async def prepare(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
     """
     name = handle.name()
     what = f"{name}: ask the guest agent"
-    state, _reason = await hypervisor.call(f"{name}: read its state", handle.state)
+    state, _reason = await hypervisor.ask(f"{name}: read its state", handle.state)
     if state in _STANDING_STILL:
         # An agent that does not run cannot answer, and what does not run writes nothing.
         raise QuiesceError(f"{name}: {_STANDING_STILL[state]}")
@@ -141,5 +141,5 @@ async def _call_patiently(
 
 
 async def _has_channel(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
-    xml = await hypervisor.call(f"{handle.name()}: read", handle.XMLDesc, 0)
+    xml = await hypervisor.ask(f"{handle.name()}: read", handle.XMLDesc, 0)
     return domain_xml.has_agent_channel(xml)

@@ -1,8 +1,10 @@
 """One connection to libvirt, used from asyncio.
 
 Every libvirt call may block for seconds, so each runs in a worker thread, under a limiter of the
-connection's own: anyio's default threads belong to file work. No call is ever abandoned: what it
-made would leak. Events arrive on the loop (see ``event_loop``) and are handed to ``block_jobs``.
+connection's own: anyio's default threads belong to file work. No call that makes something is ever
+abandoned: that would leak. What only asks, and the opening itself, have a deadline: a libvirt that
+accepts and never answers is told, and the first signal ends the wait. Events arrive on the loop
+(see ``event_loop``) and are handed to ``block_jobs``.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -30,6 +32,10 @@ from virtbackup_async.model.host import HostVersions, Version
 T = TypeVar("T")
 
 PARALLEL_CALLS = 16
+OPEN_TIMEOUT_S = 30
+ANSWER_TIMEOUT_S = 120
+"""Of calls that only ask. Some wait for the domain's lock, which another call may hold for 30 s."""
+
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
 CLOSE_TIMEOUT_S = 10
@@ -64,13 +70,24 @@ class Hypervisor:
         Raises:
             HypervisorError: or one of its kinds, from libvirt's error.
         """
+        return await self._run(what, function, *args)
+
+    async def ask(self, what: str, function: Callable[..., T], *args: object) -> T:
+        """Run a call that only asks: it gets ``ANSWER_TIMEOUT_S``, and a cancellation ends it.
+
+        What it would have told is of no use then, and it has made nothing that could leak.
+
+        Raises:
+            HypervisorError: libvirt does not answer; or as :meth:`call`.
+        """
         try:
-            return await run_sync(function, *args, limiter=self._limiter)
-        except libvirt.libvirtError as error:
-            raise translate(error, what) from error
-        except (SystemError, UnicodeError) as error:
-            # The binding breaks on an error whose text is not UTF-8, as a guest's agent may say it.
-            raise HypervisorError(f"{what}: libvirt's error cannot be read") from error
+            with anyio.fail_after(ANSWER_TIMEOUT_S):
+                return await self._run(what, function, *args, abandon=True)
+        except TimeoutError as error:
+            raise HypervisorError(
+                f"{what}: libvirt does not answer within {ANSWER_TIMEOUT_S} s",
+                hint="Look at its daemon's log: it may wait for a domain that hangs.",
+            ) from error
 
     async def call_running(
         self, what: str, domain: libvirt.virDomain, function: Callable[..., T], *args: object
@@ -89,17 +106,28 @@ class Hypervisor:
             raise
         except HypervisorError as error:
             with suppress(DomainNotFoundError):
-                if await self.call(what, domain.isActive):
+                if await self.ask(what, domain.isActive):
                     raise
             raise DomainGoneError(error.message) from error.__cause__
 
+    async def _run(
+        self, what: str, function: Callable[..., T], *args: object, abandon: bool = False
+    ) -> T:
+        try:
+            return await run_sync(function, *args, limiter=self._limiter, abandon_on_cancel=abandon)
+        except libvirt.libvirtError as error:
+            raise translate(error, what) from error
+        except (SystemError, UnicodeError) as error:
+            # The binding breaks on an error whose text is not UTF-8, as a guest's agent may say it.
+            raise HypervisorError(f"{what}: libvirt's error cannot be read") from error
+
     async def versions(self) -> HostVersions:
         """Return the versions of libvirt and of the hypervisor that serve the domains."""
-        return await self.call("read versions", _read_versions, self._live())
+        return await self.ask("read versions", _read_versions, self._live())
 
     async def domain_names(self) -> tuple[str, ...]:
         """Return the names of all domains, running or not, sorted."""
-        domains = await self.call("list domains", self._live().listAllDomains, 0)
+        domains = await self.ask("list domains", self._live().listAllDomains, 0)
         return tuple(sorted(domain.name() for domain in domains))
 
     async def domain(self, name: str) -> Domain:
@@ -144,13 +172,13 @@ class Hypervisor:
     async def _find(self, key: str, method: str) -> libvirt.virDomain:
         what = f"{key}: look up"
         try:
-            return await self.call(what, getattr(self._live(), method), key)
+            return await self.ask(what, getattr(self._live(), method), key)
         except ConnectionLostError as lost:
             try:
                 await self.reconnect()
             except ConnectionFailedError:
                 raise lost from None
-        return await self.call(what, getattr(self._live(), method), key)
+        return await self.ask(what, getattr(self._live(), method), key)
 
     async def reconnect(self) -> None:
         """Open the connection again if it broke; does nothing while it is alive.
@@ -171,8 +199,8 @@ class Hypervisor:
         if connection is None:
             return False
         try:
-            return bool(await run_sync(connection.isAlive, limiter=self._limiter))
-        except libvirt.libvirtError:
+            return bool(await self.ask("look at the connection", connection.isAlive))
+        except HypervisorError:
             return False
 
     def _live(self) -> libvirt.virConnect:
@@ -182,7 +210,15 @@ class Hypervisor:
 
     async def _open(self) -> None:
         try:
-            self._connection = await run_sync(self._connect, limiter=self._limiter)
+            with anyio.fail_after(OPEN_TIMEOUT_S):
+                connecting = run_sync(self._connect, limiter=self._limiter, abandon_on_cancel=True)
+                self._connection = await connecting
+        except TimeoutError as error:
+            raise ConnectionFailedError(
+                f"libvirt at {self.uri or 'its default URI'} does not answer within "
+                f"{OPEN_TIMEOUT_S} s",
+                hint="Look at its daemon: it accepts connections, and hangs.",
+            ) from error
         except libvirt.libvirtError as error:
             raise ConnectionFailedError(
                 f"libvirt at {self.uri or 'its default URI'}: {one_line(error)}",
@@ -207,7 +243,10 @@ class Hypervisor:
     async def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await run_sync(self._disconnect, connection, limiter=self._limiter)
+            # What is left of it ends with the process.
+            await run_sync(
+                self._disconnect, connection, limiter=self._limiter, abandon_on_cancel=True
+            )
 
     def _disconnect(self, connection: libvirt.virConnect) -> None:
         with suppress(libvirt.libvirtError):

@@ -60,12 +60,12 @@ class Domain:
     async def info(self) -> DomainInfo:
         """Return the domain's identity, state and XML as they are now."""
         handle = await self._handle()
-        return await self._hypervisor.call(f"{self.name}: read", _read_info, handle)
+        return await self._hypervisor.ask(f"{self.name}: read", _read_info, handle)
 
     async def sources(self) -> Sources:
         """Return the images that the domain is on, and will be on at its next start."""
         handle = await self._handle()
-        return await self._hypervisor.call(f"{self.name}: read disks", _read_sources, handle)
+        return await self._hypervisor.ask(f"{self.name}: read disks", _read_sources, handle)
 
     async def start(self) -> None:
         """Start the domain.
@@ -87,7 +87,7 @@ class Domain:
     async def _names(self, what: str, method: str) -> tuple[str, ...]:
         handle = await self._handle()
         listed = getattr(handle, method)
-        found = await self._hypervisor.call(f"{self.name}: list {what}", listed, 0)
+        found = await self._hypervisor.ask(f"{self.name}: list {what}", listed, 0)
         return tuple(item.getName() for item in found)
 
     async def snapshot(
@@ -128,7 +128,7 @@ class Domain:
             HypervisorError: another backup, a migration or the like runs.
         """
         handle = await self._handle()
-        job = await self._hypervisor.call(f"{self.name}: ask for its job", handle.jobInfo)
+        job = await self._hypervisor.ask(f"{self.name}: ask for its job", handle.jobInfo)
         if job[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             raise HypervisorError(
                 f"{self.name}: another backup job, or a migration, runs",
@@ -149,7 +149,7 @@ class Domain:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
         what = f"{self.name}: begin backup"
-        flags = await self._hypervisor.call(what, _begin_flags, handle)
+        flags = await self._hypervisor.ask(what, _begin_flags, handle)
         await self._hypervisor.call_running(
             what, handle, handle.backupBegin, xml, checkpoint, flags
         )
@@ -188,7 +188,7 @@ class Domain:
         That is how a guest learns nothing of storage that is full: it waits until there is room.
         """
         handle = await self._handle()
-        return await self._hypervisor.call(f"{self.name}: read its state", _is_halted, handle)
+        return await self._hypervisor.ask(f"{self.name}: read its state", _is_halted, handle)
 
     async def go_on(self) -> None:
         """Let a guest that :meth:`is_halted` try again; without room it is halted again."""

@@ -41,6 +41,7 @@ LIMIT_S = 10
 START_TIMEOUT_S = 5
 BEAT_INTERVAL_S = 1
 VERDICT_TIMEOUT_S = 2
+END_TIMEOUT_S = 2
 THAW_FOR_S = 60
 
 Credentials = tuple[str | None, str | None]
@@ -104,6 +105,7 @@ class ThawGuard:
             QuiesceError: it did not freeze; a part of it may have, so thaw it and release.
         """
         self._is_counted = True
+        self._companion.end_timeout_s = THAW_FOR_S + LIMIT_S
         FROZEN.add()
         await self._arm()
         async with open_background() as tasks:
@@ -114,6 +116,7 @@ class ThawGuard:
     async def release(self) -> bool:
         """Say that the guest is thawed; whether it has stayed frozen until now."""
         self.leave()
+        self._companion.end_timeout_s = END_TIMEOUT_S
         if self._armed_s is None:
             return True
         in_time = anyio.current_time() - self._armed_s < LIMIT_S
@@ -168,7 +171,7 @@ async def guarded(
     }
     argv = python_program(Path(thaw_guard.__file__), str(Path(libvirt.__file__).parent))
     async with AsyncExitStack() as stack:
-        opening = open_companion(argv, end_timeout_s=THAW_FOR_S + LIMIT_S)
+        opening = open_companion(argv, end_timeout_s=END_TIMEOUT_S)
         try:
             companion = await stack.enter_async_context(opening)
         except OSError as error:

@@ -91,7 +91,7 @@ async def test_a_guard_that_does_not_stand_by_leaves_the_guest_unfrozen(
     domain, monkeypatch, code, said
 ):
     monkeypatch.setattr(guard_module, "START_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(guard_module, "THAW_FOR_S", -guard_module.LIMIT_S)
+    monkeypatch.setattr(guard_module, "END_TIMEOUT_S", 0)
     in_its_place(monkeypatch, code)
     async with guard_of(domain) as guard:
         with pytest.raises(QuiesceError, match=said) as raised:
