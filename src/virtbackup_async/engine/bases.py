@@ -22,7 +22,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.model.tracking import Base, Reading
+from virtbackup_async.model.tracking import Base, Reading, is_checkpoint_of_ours
 
 
 class Former(Struct, frozen=True):
@@ -120,7 +120,10 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
         if found.definition.domain_uuid == info.uuid:
             for dev, record in found.definition.records.items():
                 reading = record.reading
-                if reading is not None and reading.checkpoint is not None:
+                if reading is None or reading.checkpoint is None:
+                    continue
+                # libvirt is told of it anew: a target must not have an admin's own replaced.
+                if is_checkpoint_of_ours(reading.checkpoint):
                     former = Former(found.definition, record, reading, reading.checkpoint)
                     formers.setdefault(dev, []).append(former)
     return {dev: _with_newest(found) for dev, found in formers.items()}

@@ -1,5 +1,6 @@
 """Which backup is gone on from, whatever became of the image, the backups and their versions."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -109,3 +110,13 @@ async def test_of_what_they_made_nobody_knows_the_changes(early):
     for name in ("20260303", "20260301"):
         next((early / "web").glob(f"{name}*.json")).unlink()
     assert "not there any more" in (await candidates(early)).choose()
+
+
+@pytest.mark.parametrize("name", ["before-upgrade", "virtbackup-0a0b0c0d-x", ""])
+async def test_a_checkpoint_that_is_not_ours_is_not_gone_on_from(early, name):
+    """Whoever can write to the target could have libvirt describe an admin's own anew."""
+    for path in (early / "web").glob("*.json"):
+        text = re.sub(r'"virtbackup-0a0b0c0d-[^"]*"', f'"{name}"', path.read_text())
+        path.write_text(text)
+    info = DomainInfo("web", UUID, 1, True, True, "")
+    assert await find_candidates(Catalog(early), info) == {}
