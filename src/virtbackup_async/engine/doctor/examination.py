@@ -18,6 +18,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.doctor import (
     agent,
+    beside,
     disks,
     history,
     host,
@@ -214,9 +215,7 @@ async def _look_at(
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await leftovers.check_overlays(
-        everything, work.scans.values(), work.notes, work.at_work
-    )
+    findings = await beside.check_beside(everything, work.scans.values(), work.notes, work.at_work)
     for path in work.scans:
         domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
         if domains:

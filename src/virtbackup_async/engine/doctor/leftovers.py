@@ -1,19 +1,16 @@
 """What killed backups and other programs left: pending files, overlays, snapshots, block jobs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
 
-from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
+from virtbackup_async.engine.doctor.beside import image_of
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
-from virtbackup_async.engine.selection import is_overlay_of_ours
-from virtbackup_async.engine.swap import is_of_restore
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import domain_xml
@@ -88,53 +85,5 @@ async def images_at_work(
             domain = await hypervisor.domain(name)
             if await to_thread.run_sync(is_held, lock_directory, domain.uuid):
                 sources = domain_xml.disk_sources((await domain.info()).xml)
-                found.update(map(_below_overlay, sources.values()))
+                found.update(map(image_of, sources.values()))
     return frozenset(found)
-
-
-def _below_overlay(path: Path) -> Path:
-    return path.with_name(path.name.rpartition(".vbk-")[0]) if is_overlay_of_ours(path) else path
-
-
-async def check_overlays(
-    images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
-) -> list[Finding]:
-    """Look beside the images for overlays that neither a pending file nor a note names.
-
-    Nor may anybody work on them.
-    """
-    told = [found.pending for scan in scans for found in scan.pending]
-    told += [note.pending for note in notes.notes]
-    known = {
-        Path(disk.snapshot) for pending in told for disk in pending.disks.values() if disk.snapshot
-    }
-    directories = sorted({image.parent for image in images})
-    return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))
-
-
-def _strays(
-    directories: Sequence[Path], known: set[Path], at_work: frozenset[Path]
-) -> Iterator[Finding]:
-    for directory in directories:
-        try:
-            paths = sorted(directory.iterdir())
-        except OSError:
-            continue  # told already, where its image was looked at
-        for path in paths:
-            if is_kept(path.name):
-                yield _finding(Level.INFO, path, "kept by a restore in place, as it was before")
-            elif is_of_restore(path):
-                advice = "Run the restore again; then remove it, if nobody needs it."
-                yield _finding(Level.WARNING, path, "left by a restore in place", advice)
-            elif (
-                is_overlay_of_ours(path)
-                and path not in known
-                and _below_overlay(path) not in at_work
-            ):
-                message = "an overlay that no pending file of these targets names"
-                advice = "It may hold what a guest wrote: look with virsh domblklist who uses it."
-                yield _finding(Level.PROBLEM, path, message, advice)
-
-
-def _finding(level: Level, path: Path, message: str, advice: str | None = None) -> Finding:
-    return Finding(level, CHECK, str(path), message, advice)

@@ -228,6 +228,24 @@ async def test_a_killed_backup_is_a_problem_and_its_overlay_not_another(examine,
     assert "no pending file" in problem
 
 
+@pytest.mark.parametrize(
+    ("suffix", "level", "said"),
+    [
+        ("old-0a0b0c0d", Level.WARNING, "left by a restore in place"),
+        ("restore-0a0b0c0d", Level.WARNING, "left by a restore in place"),
+        ("0a0b0c0d.part", Level.PROBLEM, "a part that a restore was writing"),
+        ("0a0b0c0d.scratch", Level.PROBLEM, "a scratch image"),
+        ("0a0b0c0d", Level.PROBLEM, "an overlay"),
+    ],
+)
+async def test_what_lies_beside_an_image_is_told_by_what_it_is(examine, image, suffix, level, said):
+    """Of an overlay alone it must be feared that a guest wrote to it."""
+    image.with_name(f"fake.raw.vbk-{suffix}").touch()
+    found = [f for f in await examine() if f.check == "leftover" and "vbk-" in f.subject]
+    assert [(f.level, f.message.startswith(said)) for f in found] == [(level, True)]
+    assert ("what a guest wrote" in found[0].advice) == (said == "an overlay")
+
+
 async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
     path = killed()
     lock = tmp_path / f"virtbackup-{domain.uuid}.lock"
