@@ -14,6 +14,7 @@ def pytest_configure(config):
     state = tempfile.TemporaryDirectory(prefix="virtbackup-state-")
     config.add_cleanup(state.cleanup)
     os.environ[STATE_VARIABLE] = state.name
+    os.environ["XDG_STATE_HOME"] = state.name
     # A shell's background job and nohup ignore signals, children inherit it, and the program
     # respects it: tests that send these signals need them as a terminal gives them.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

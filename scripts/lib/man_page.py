@@ -16,7 +16,9 @@ from virtbackup_async.cli.main import Virtbackup, virtbackup
 FILES = (
     ("~/.config/virt-backup/config.yml", "The configuration of a user."),
     ("/etc/virt-backup/config.yml", "The configuration of the host."),
-    ("/run/lock/virtbackup-*.lock", "Locks, one a domain; they may stay."),
+    ("/run/virtbackup/virtbackup-*.lock", "Locks, one a domain; they may stay."),
+    ("/run/lock/virtbackup-*.lock", "The same, for other users to see."),
+    ("/var/lib/virtbackup", "What is to be undone if a backup is killed; never remove it."),
 )
 
 

@@ -1,6 +1,9 @@
 """virt-backup 0.5.6 from PyPI, in an environment of its own: each restores what the other wrote."""
 
 import filecmp
+import json
+import signal
+import subprocess
 
 import pytest
 import yaml
@@ -10,7 +13,12 @@ from lab.disks import DiskSpec
 from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure, restore
 from virt_backup_program import run_virt_backup
+from virtbackup_async.engine.clean import run_clean
+from virtbackup_async.engine.cleaning import CleanRequest
 from virtbackup_async.engine.listing import list_backups
+from virtbackup_async.engine.on_demand import open_on_demand
+from virtbackup_async.events import PendingLeft, PendingUndone
+from virtbackup_async.hypervisor import open_hypervisor
 
 PACKAGERS = {
     "directory": {"packager": "directory"},
@@ -89,3 +97,41 @@ async def test_their_clean_removes_ours(daemon, virt_backup, domain, tmp_path):
     said = await to_thread.run_sync(run_virt_backup, virt_backup, config.path, *words)
     assert "Backups removed for group all: 1" in said
     assert [path for path in (tmp_path / "target").rglob("*") if path.is_file()] == []
+
+
+async def test_what_they_left_when_they_were_killed_is_undone(
+    daemon, virt_backup, domain, tmp_path
+):
+    """No note of this host tells of it: libvirt, the overlay's name and its header do."""
+    images = domain.images()
+    config = configure(tmp_path, daemon.uri, [domain.name], **PACKAGERS["tar.xz"])
+    command = [virt_backup, "-c", config.path, "backup"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        await to_thread.run_sync(stop_with_pending_file, process, tmp_path / "target")
+    finally:
+        process.kill()
+        process.wait()
+    assert all(domain.images()[dev] != image for dev, image in images.items())
+    domain.qemu_io("vda", "write -P 7 44M 1M")
+    events = Recorder(tmp_path / "unused")
+    async with open_on_demand(lambda: open_hypervisor(config.uri)) as hypervisor:
+        await run_clean(config, CleanRequest(complete=False), hypervisor, events)
+    assert not events.of(PendingLeft)
+    assert len(events.of(PendingUndone)) == 1
+    assert_at_home(domain, images)
+    assert [path for path in (tmp_path / "target").rglob("*") if path.is_file()] == []
+
+
+def stop_with_pending_file(process, target):
+    """Stop the process for good as soon as it has written down what it is at."""
+    while not any(map(tells_of_disks, target.rglob("*.pending"))):
+        assert process.poll() is None, "it ended before"
+    process.send_signal(signal.SIGSTOP)
+
+
+def tells_of_disks(pending):
+    try:
+        return bool(json.loads(pending.read_bytes()).get("disks"))
+    except ValueError:
+        return False  # it is being written

@@ -51,6 +51,7 @@ def main() -> None:
     try:
         # The embedded driver prints its version on stderr, into the live view.
         os.environ["VIRTBACKUP_STATE_DIRECTORY"] = str(work / "state")
+        os.environ["XDG_STATE_HOME"] = str(work / "state")
         os.environ["LIBVIRT_LOG_OUTPUTS"] = f"4:file:{os.devnull}"
         with open_embedded() as root:
             demonstrate(root, work)

@@ -6,4 +6,6 @@ import pytest
 @pytest.fixture(autouse=True)
 def locks_of_the_test(tmp_path, monkeypatch):
     """Locks of the test's own: fakes have the same UUIDs in tests that run at the same time."""
-    monkeypatch.setattr("virtbackup_async.engine.locks._SHARED_DIRECTORY", tmp_path)
+    own = tmp_path / "locks-of-the-host"
+    monkeypatch.setattr("virtbackup_async.engine.locks._SYSTEM_DIRECTORY", own)
+    monkeypatch.setattr("virtbackup_async.engine.signs._DIRECTORY", tmp_path)

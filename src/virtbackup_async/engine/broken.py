@@ -40,6 +40,7 @@ from virtbackup_async.errors import (
     DomainGoneError,
     DomainNotFoundError,
     HypervisorError,
+    LockHeldError,
     RollbackError,
     StorageError,
     VirtBackupError,
@@ -51,21 +52,32 @@ _AGAIN = "run `virtbackup clean -b` again"
 
 
 class Undo(Struct, frozen=True):
-    """What an undo works with, for all backups of a domain."""
+    """What an undo works with, for all backups of a domain.
+
+    Attributes:
+        is_alone: whether no other user of the host works on the domain either: of what he makes,
+            this host has no note that we can read.
+    """
 
     hypervisor: HypervisorPort
     domain: ImageUser
     catalog: Catalog
     host: Host
+    is_alone: bool
 
     async def of(self, dead: DeadBackup) -> None:
         """Put the domain's disks back, remove what is half-made; pending file and note go last.
 
         Raises:
             RollbackError: something could not be undone; the pending file stays. Safe to run again.
-            LockHeldError: a virt-backup may be working on it right now.
+            LockHeldError: a virt-backup, or another user, may be working on it right now.
         """
         pending = dead.pending
+        if dead.note is None and not self.is_alone:
+            raise LockHeldError(
+                f"{self.domain.name}: another user works on it, and {pending.name} may be his",
+                hint="Let him end, then run the command again.",
+            )
         if not is_ours(pending.version):
             await refuse_while_virt_backup_runs(pending.name)
         failures = await self._put_back_all(dead)
@@ -157,15 +169,21 @@ async def read_notes(host: Host, emit: Emit) -> Notes:
     return notes
 
 
-async def undo_dead_backups(
-    hypervisor: HypervisorPort, domain: DomainPort, catalog: Catalog, host: Host, emit: Emit
+async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
+    hypervisor: HypervisorPort,
+    domain: DomainPort,
+    catalog: Catalog,
+    host: Host,
+    emit: Emit,
+    *,
+    is_alone: bool,
 ) -> None:
     """Undo every dead backup of a domain into a target; the caller holds the domain's lock.
 
     Raises:
         RollbackError: one could not be undone; the others were tried all the same.
     """
-    undo = Undo(hypervisor, domain, catalog, host)
+    undo = Undo(hypervisor, domain, catalog, host, is_alone)
     failures = []
     for dead in await _dead_backups(domain, catalog, await read_notes(host, emit)):
         emit(Warned(f"undoing backup {dead.pending.name}, which was killed", domain.name))

@@ -118,15 +118,17 @@ async def _undo(undoing: Undoing, dead: DeadBackup, patience: Patience) -> bool:
     name, locked = dead.pending.domain_name, lock_name(dead.pending)
     async with AsyncExitStack() as locks:
         directory = undoing.lock_directory
-        await locks.enter_async_context(hold_domain(directory, name, locked, "clean", patience))
+        lock = hold_domain(directory, name, locked, "clean", patience)
+        is_alone = await locks.enter_async_context(lock)
         again = await _read_again(undoing, dead)
         if again is None:
             return False
         domain, uuid = await _domain_of(undoing.hypervisor, again)
         if uuid not in (None, locked):
             lock = hold_domain(directory, domain.name, uuid, "clean", patience)
-            await locks.enter_async_context(lock)
-        await Undo(undoing.hypervisor, domain, undoing.catalog, undoing.host).of(again)
+            is_alone &= await locks.enter_async_context(lock)
+        undo = Undo(undoing.hypervisor, domain, undoing.catalog, undoing.host, is_alone)
+        await undo.of(again)
     return True
 
 

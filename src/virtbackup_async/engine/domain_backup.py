@@ -122,9 +122,14 @@ async def back_up_domain(environment: Environment, planned: PlannedBackup) -> Ba
         lambda message: environment.emit(Warned(f"waiting: {message}", domain.name)),
     )
     lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup", patience)
-    async with lock:
+    async with lock as is_alone:
         await undo_dead_backups(
-            environment.hypervisor, domain, catalog, environment.host, environment.emit
+            environment.hypervisor,
+            domain,
+            catalog,
+            environment.host,
+            environment.emit,
+            is_alone=is_alone,
         )
         for _ in range(MAX_TRIES - 1):
             try:

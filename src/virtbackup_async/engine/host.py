@@ -35,7 +35,17 @@ class Host(Struct, frozen=True):
             StorageError: it cannot be written, or could be forged.
         """
         await to_thread.run_sync(self._check_state_directory)
-        return await self.notes.create(pending, pending_path)
+        try:
+            return await self.notes.create(pending, pending_path)
+        except StorageError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise StorageError(
+                f"cannot note the backup in {self.notes.state_directory}: "
+                f"{error.__cause__.strerror}",
+                hint="Without a note it could not be undone: make room there, or set "
+                "`state_directory` to another place.",
+            ) from error
 
     async def read_notes(self) -> Notes:
         """Return all notes.

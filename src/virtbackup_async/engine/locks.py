@@ -1,43 +1,49 @@
-"""One worker for a domain at a time, over groups, tasks, processes and users; and one remover.
+"""One worker for a domain at a time, over groups, tasks and processes; and one remover.
 
-The lock on a domain is ``flock`` on a file named after the domain's UUID, in a directory that every
-user of the host shares. The kernel drops it with its process, so a dead holder blocks nobody. The
-file stays: removing it would let two processes lock two files of one name. What it holds is for
-messages only. The lock on a package is ``flock`` on its own file.
+The lock on a domain is ``flock`` on a file named after the domain's UUID, in a directory of its
+user's own: ``/run/virtbackup`` for root. Nobody else can hold it, or put another file in its place;
+that it is still the file of that name is looked at once it is locked. ``signs`` tells other users.
+The kernel drops a lock with its process, so a dead holder blocks nobody. The file stays: removing
+it would let two processes lock two files of one name. What it holds is for messages only. The lock
+on a package is ``flock`` on its own file.
 """
 
+import errno
 import fcntl
 import json
 import os
-import tempfile
+import stat
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import platformdirs
 from anyio import current_time, sleep, to_thread
 from msgspec import Struct
 
+from virtbackup_async.engine import signs
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.images.private_directory import make_private
 
 T = TypeVar("T")
 
-_SHARED_DIRECTORY = Path("/run/lock")
-_KERNEL_LOCKS = Path("/proc/locks")
-_MODE = 0o666
+_SYSTEM_DIRECTORY = Path("/run/virtbackup")
+_MODE = 0o600
+_MAX_TRIES = 5
 _MAX_NOTE_BYTES = 4096
 _LOCK_HINT = "Wait for it, with --wait, or stop it."
 POLL_INTERVAL_S = 0.5
 
 
 def default_lock_directory() -> Path:
-    """Return ``/run/lock``, or the temporary directory where that cannot be written to."""
-    if os.access(_SHARED_DIRECTORY, os.W_OK):
-        return _SHARED_DIRECTORY
-    return Path(tempfile.gettempdir())
+    """Return ``/run/virtbackup``; for users that are not root, a directory below their own."""
+    if os.geteuid() == 0:
+        return _SYSTEM_DIRECTORY
+    return platformdirs.user_state_path("virtbackup") / "locks"
 
 
 class Patience(Struct, frozen=True):
@@ -58,11 +64,11 @@ NO_PATIENCE = Patience()
 @asynccontextmanager
 async def hold_domain(
     directory: Path, domain: str, uuid: str, doing: str, patience: Patience = NO_PATIENCE
-) -> AsyncGenerator[None]:
-    """Be the only one that works on a domain.
+) -> AsyncGenerator[bool]:
+    """Be the only one that works on a domain; give whether that is known of other users, too.
 
     Args:
-        directory: where the lock files lie, the same for everybody.
+        directory: where the lock files lie; signs are put up where it is the usual one.
         domain: its name, for messages.
         uuid: what the lock is on.
         doing: what for, shown to whoever finds the lock taken.
@@ -72,13 +78,13 @@ async def hold_domain(
         LockHeldError: somebody else works on the domain.
         StorageError: the lock file cannot be made.
     """
-    path = _lock_path(directory, uuid)
-    descriptor = await _acquired(partial(_acquire, path, domain, doing), patience)
+    held = await _acquired(partial(_acquire, directory, uuid, domain, doing), patience)
     try:
-        yield
+        yield held.is_alone
     finally:
         # Closing drops the lock. It does not wait for a disk: the file is never synced.
-        close(descriptor)
+        for descriptor in held.descriptors:
+            close(descriptor)
 
 
 @asynccontextmanager
@@ -109,11 +115,11 @@ async def _acquired(acquire: Callable[[], T], patience: Patience) -> T:
         try:
             return await to_thread.run_sync(acquire)
         except LockHeldError as error:
-            if current_time() >= deadline:
-                raise
-            if not has_told:
+            if patience.wait_s > 0 and not has_told:
                 patience.on_wait(error.message)
                 has_told = True
+            if current_time() >= deadline:
+                raise
         await sleep(min(POLL_INTERVAL_S, max(0, deadline - current_time())))
 
 
@@ -138,58 +144,93 @@ def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # n
 
 
 def is_held(directory: Path, uuid: str) -> bool:
-    """Tell whether somebody works on a domain, without touching its lock. Blocks.
-
-    A try to take the lock could be the very moment in which a backup wants it. The kernel lists
-    the locks that it holds: ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``.
-    """
-    try:
-        status = _lock_path(directory, uuid).stat()
-        locks = _KERNEL_LOCKS.read_text()
-    except OSError:
-        return False
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    fields = [line.split() for line in locks.splitlines()]
-    return any("FLOCK" in line and f"{device}:{status.st_ino}" in line for line in fields)
+    """Tell whether somebody works on a domain, without touching its lock. Blocks."""
+    if signs.holders(_lock_path(directory, uuid)):
+        return True
+    return _has_signs(directory) and bool(signs.others_at_work(uuid))
 
 
 def _lock_path(directory: Path, uuid: str) -> Path:
     return directory / f"virtbackup-{uuid}.lock"
 
 
-def _acquire(path: Path, domain: str, doing: str) -> int:
-    descriptor = _open(path)
+def _has_signs(directory: Path) -> bool:
+    return directory == default_lock_directory()
+
+
+class _HeldDomain(Struct, frozen=True):
+    descriptors: tuple[int, ...]
+    is_alone: bool
+
+
+def _acquire(directory: Path, uuid: str, domain: str, doing: str) -> _HeldDomain:
+    make_private(directory)
+    lock = _lock(_lock_path(directory, uuid), domain, doing)
+    if not _has_signs(directory):
+        return _HeldDomain((lock,), is_alone=True)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        note = json.dumps({"pid": os.getpid(), "doing": doing}).encode()
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note, 0)
-    except BlockingIOError as error:
-        holder = _holder(descriptor)
-        close(descriptor)
-        raise LockHeldError(f"{domain}: {holder} works on this domain", hint=_LOCK_HINT) from error
-    except OSError as error:
-        close(descriptor)
-        raise StorageError(f"cannot lock {path}: {error.strerror}") from error
-    return descriptor
+        sign = _put_up_sign(uuid, domain)
+    except BaseException:
+        close(lock)
+        raise
+    if sign.descriptor is None:
+        return _HeldDomain((lock,), is_alone=not sign.others)
+    return _HeldDomain((lock, sign.descriptor), is_alone=True)
+
+
+def _put_up_sign(uuid: str, domain: str) -> signs.Sign:
+    sign = signs.put_up(uuid)
+    heeded = signs.heeded(sign.others)
+    if heeded:
+        holder = ", ".join(map(str, sorted(heeded)))
+        raise LockHeldError(f"{domain}: process {holder} works on this domain", hint=_LOCK_HINT)
+    return sign
+
+
+def _lock(path: Path, domain: str, doing: str) -> int:
+    for _ in range(_MAX_TRIES):
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_the_file_there(descriptor, path):
+                note = json.dumps({"pid": os.getpid(), "doing": doing}).encode()
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, note, 0)
+                return descriptor
+            close(descriptor)
+        except BlockingIOError as error:
+            holder = _holder(descriptor)
+            close(descriptor)
+            raise LockHeldError(
+                f"{domain}: {holder} works on this domain", hint=_LOCK_HINT
+            ) from error
+        except OSError as error:
+            close(descriptor)
+            raise StorageError(f"cannot lock {path}: {error.strerror}") from error
+    raise StorageError(f"cannot lock {path}: it is exchanged for another file all the time")
+
+
+def _is_the_file_there(descriptor: int, path: Path) -> bool:
+    """Tell whether a locked file is still the one of its name, and ours; False to try again.
+
+    Raises:
+        OSError: it never will be.
+    """
+    locked = os.fstat(descriptor)
+    if not stat.S_ISREG(locked.st_mode) or locked.st_uid != os.geteuid() or locked.st_nlink > 1:
+        raise PermissionError(errno.EPERM, "not a file of our own with one name")
+    try:
+        return os.path.samestat(locked, path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        # First without O_CREAT: in a sticky directory the kernel refuses to "create" a file that
-        # exists and belongs to somebody else, even for root (fs.protected_regular).
-        return os.open(path, flags)
-    except FileNotFoundError:
-        pass
+        return os.open(path, flags, _MODE)
     except OSError as error:
         raise StorageError(f"cannot open the lock {path}: {error.strerror}") from error
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT, _MODE)
-        os.fchmod(descriptor, _MODE)
-    except OSError as error:
-        raise StorageError(f"cannot make the lock {path}: {error.strerror}") from error
-    return descriptor
 
 
 def _holder(descriptor: int) -> str:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from virtbackup_async.errors import ImageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.qcow2 import HEAD_BYTES, file_beside, read_head
 
 
@@ -59,6 +60,6 @@ def _head(overlay: Path) -> bytes:
                 raise ImageError(f"{overlay} is no regular file")
             return os.pread(fd, HEAD_BYTES, 0)
         finally:
-            os.close(fd)
+            close(fd)
     except OSError as error:
         raise ImageError(f"cannot read {overlay}: {error.strerror}") from error

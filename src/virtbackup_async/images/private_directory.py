@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.images.durable import storage_error, sync_names
 
 MODE = 0o700
@@ -57,7 +58,7 @@ def check_private(path: Path) -> bool:
     except OSError as error:
         raise storage_error("change the mode of", path, error) from error
     finally:
-        os.close(fd)
+        close(fd)
     return True
 
 

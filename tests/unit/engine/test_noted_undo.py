@@ -1,5 +1,6 @@
 """Undo by this host's own notes: they hold where a target's files lie, are damaged or are gone."""
 
+import errno
 import json
 import shutil
 import stat
@@ -267,6 +268,18 @@ async def test_a_note_that_cannot_be_written_ends_the_backup_before_anything_is_
     failed = outcome(await site.back_up())
     assert str(state_directory) in failed.error
     assert not {"snapshot", "freeze", "prepare_quiesce"} & {*site.domain.calls}
+    assert list(site.target.iterdir()) == []
+
+
+async def test_a_state_directory_without_room_is_told_as_such(site, state_directory, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("virtbackup_async.images.durable._write_new", full)
+    failed = outcome(await site.back_up())
+    assert f"cannot note the backup in {state_directory}: No space left" in failed.error
+    assert "target is full" not in failed.error
+    assert "snapshot" not in site.domain.calls
     assert list(site.target.iterdir()) == []
 
 
