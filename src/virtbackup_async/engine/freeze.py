@@ -19,6 +19,7 @@ from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.put_back import NoteCommitted, OverlaidDisk, put_back, reconnect
 from virtbackup_async.errors import (
     ConnectionLostError,
+    DomainGoneError,
     HypervisorError,
     ImageError,
     QuiesceError,
@@ -102,7 +103,7 @@ class Overlaid(Struct):
         try:
             if not (quiesce and await self._take_frozen(name, overlays, others)):
                 await self.domain.snapshot(name, overlays, others, quiesce=False)
-        except SnapshotError as error:
+        except (SnapshotError, DomainGoneError) as error:
             if (await self.domain.info()).is_active:
                 raise
             raise ChangedMeanwhileError(f"{self.domain.name}: it was shut off meanwhile") from error

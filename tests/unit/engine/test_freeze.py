@@ -8,6 +8,7 @@ from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.errors import (
     BlockJobError,
     ConnectionLostError,
+    DomainGoneError,
     QuiesceError,
     RollbackError,
     SnapshotError,
@@ -156,18 +157,17 @@ async def test_an_image_at_rest_that_changes_is_noticed(images, change):
         await still.release(disk)
 
 
-@pytest.mark.parametrize(
-    ("is_active", "error"), [(False, ChangedMeanwhileError), (True, SnapshotError)]
-)
+@pytest.mark.parametrize("refusal", [SnapshotError, DomainGoneError])
+@pytest.mark.parametrize("is_active", [False, True])
 async def test_a_domain_that_was_shut_off_before_its_snapshot_is_begun_anew(
-    domain, held, is_active, error
+    domain, held, is_active, refusal
 ):
     def refuse():
         if not is_active:
             domain.live = None
-        raise SnapshotError("fake: cannot perform block operations while checkpoint exists")
+        raise refusal("fake: cannot perform block operations while checkpoint exists")
 
     domain.before["snapshot"] = [refuse]
-    with pytest.raises(error):
+    with pytest.raises(refusal if is_active else ChangedMeanwhileError):
         async with take(domain, held, [], quiesce=False):
             pass
