@@ -79,12 +79,13 @@ async def borne_out(host: Host, domain: ImageUser, dead: DeadBackup) -> list[Ove
         HypervisorError: libvirt cannot be asked.
     """
     sources = await sources_of(domain)
+    version = dead.pending.version
     certain, doubts = [], []
     for disk in dead.overlaid:
         if disk.overlay in _sides(sources, disk.dev):
-            doubt = await _doubt(host, domain, dead.pending.version, disk)
+            doubt = await _doubt(host, domain, version, disk)
         else:
-            doubt = await to_thread.run_sync(_doubt_unused, domain, disk)
+            doubt = await to_thread.run_sync(_doubt_unused, host, domain, version, disk)
         if doubt is not None:
             doubts.append(doubt)
         elif disk.overlay in _sides(sources, disk.dev):
@@ -122,51 +123,55 @@ async def _doubt(
     host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
 ) -> RollbackError | None:
     """Return why an overlay that the domain is on may not be one of that backup's."""
-    why = None
-    if not await _is_named_well(domain, version, disk):
-        why = f"{disk.overlay} is not called as an overlay of that program"
-    else:
-        try:
-            await to_thread.run_sync(_check_images, host, disk)
-        except ImageError as error:
-            why = error.message
-    if why is None:
-        return None
+    why = await to_thread.run_sync(_implausible, host, version, disk)
+    if why is None and not is_ours(version):
+        # virt-backup lets libvirt forget its snapshots; one of the same kind that is known is a
+        # person's own.
+        name = disk.overlay.suffix.removeprefix(".")
+        if name in await domain.snapshot_names():
+            why = f"{disk.overlay} is a snapshot that libvirt knows"
+    return None if why is None else _made_up(domain, disk, why)
+
+
+def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | None:
+    """Return what shows that it is no overlay of that backup's; None if nothing does. Blocks."""
+    is_named_well = is_overlay_of_ours if is_ours(version) else is_overlay_of_virt_backup
+    if not is_named_well(disk.overlay, disk.image):
+        return f"{disk.overlay} is not called as an overlay of that program"
+    try:
+        host.refuse_in_target(disk.dev, (disk.overlay, disk.image))
+        check_overlay(disk.overlay, disk.image)
+    except ImageError as error:
+        return error.message
+    return None
+
+
+def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
+    # No command to paste: its path would be of his choice who made the file up.
     return RollbackError(
         f"{domain.name}: {disk.dev}: no note of this host tells of that backup, and {why}",
-        hint="Put the disk back by hand if it is on a backup's overlay "
-        f"(`virsh blockcommit {shlex.quote(domain.name)} {disk.dev} --active --pivot`), or remove "
-        "the pending file if it is not.",
+        hint="Somebody may have made the pending file up: see who can write to the target. "
+        "If no backup of this domain was killed, remove the file.",
     )
 
 
-async def _is_named_well(domain: ImageUser, version: str, disk: OverlaidDisk) -> bool:
-    if is_ours(version):
-        return is_overlay_of_ours(disk.overlay, disk.image)
-    if not is_overlay_of_virt_backup(disk.overlay, disk.image):
-        return False
-    # virt-backup lets libvirt forget its snapshots; one of the same kind that is known is a
-    # person's own.
-    return disk.overlay.suffix.removeprefix(".") not in await domain.snapshot_names()
-
-
-def _check_images(host: Host, disk: OverlaidDisk) -> None:
-    host.refuse_in_target(disk.dev, (disk.overlay, disk.image))
-    check_overlay(disk.overlay, disk.image)
-
-
-def _doubt_unused(domain: ImageUser, disk: OverlaidDisk) -> RollbackError | None:
+def _doubt_unused(
+    host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
+) -> RollbackError | None:
     """Return what is to be said of an overlay that the domain is not on; None if it is gone."""
     if not os.path.lexists(disk.overlay):
         return None
+    why = _implausible(host, version, disk)
+    if why is not None:
+        return _made_up(domain, disk, why)
     if isinstance(domain, GoneDomain):
         return gone_error(domain.name, disk)
     overlay = shlex.quote(str(disk.overlay))
     return RollbackError(
         f"{domain.name}: {disk.dev}: no note of this host tells of {disk.overlay}, and the domain "
         "is not on it",
-        hint=f"Look at what it is (`qemu-img info -U {overlay}`): if it is a backup's, and the "
-        f"domain has all it needs, `rm {overlay}`; if it is not, remove the pending file.",
+        hint=f"Look at what is in it (`qemu-img map -U {overlay}`): if the domain has all that it "
+        f"needs, `rm {overlay}`.",
     )
 
 
