@@ -52,7 +52,7 @@ class FakeDomain:
         self.job: PullJob | None = None
         self.saved: dict[str, Path] = {}
         self.halted = False
-        self.thaws = True
+        self.thaws: int | None = 0
         self.in_time = True
         self.calls: list[str] = []
         self.before: dict[str, list[Act]] = {}
@@ -111,7 +111,7 @@ class FakeDomain:
     def froze(self) -> None:
         self._called("freeze")
 
-    async def thaw(self) -> bool:
+    async def thaw(self) -> int | None:
         self._called("thaw")
         return self.thaws
 

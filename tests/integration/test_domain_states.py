@@ -281,6 +281,32 @@ async def test_the_job_of_somebody_else_is_said_at_once_and_left_alone(blank, me
     assert leftovers(tmp_path) == []
 
 
+async def test_checkpoints_are_left_alone_while_somebody_elses_job_runs(blank, tmp_path):
+    blank.start()
+    job, checkpoint = tmp_path / "job.xml", tmp_path / "checkpoint.xml"
+    socket = blank.root.path / "other.sock"
+    job.write_text(
+        f"<domainbackup mode='pull'><server transport='unix' socket='{socket}'/></domainbackup>"
+    )
+    checkpoint.write_text(
+        "<domaincheckpoint><name>theirs</name><disks><disk name='vda' checkpoint='bitmap'/>"
+        "<disk name='vdb' checkpoint='no'/></disks></domaincheckpoint>"
+    )
+    async with open_hypervisor(blank.root.uri) as hypervisor:
+        domain = await hypervisor.domain(blank.name)
+        blank.root.virsh("backup-begin", blank.name, job, checkpoint)
+        try:
+            with pytest.raises(HypervisorError, match="theirs is left alone while another job"):
+                await domain.delete_checkpoint("theirs", ["vda"])
+            with pytest.raises(HypervisorError, match="theirs is left alone while another job"):
+                await domain.recall_checkpoint("theirs", 1, ["vda"])
+        finally:
+            blank.root.virsh("domjobabort", blank.name)
+        assert await domain.recall_checkpoint("theirs", 1, ["vda"]) == {"vda"}
+        assert await domain.delete_checkpoint("theirs", ["vda"])
+        assert await domain.checkpoint_names() == ()
+
+
 async def test_a_suspended_guest_is_pulled_and_not_snapshotted(daemon, tmp_path):
     with running(daemon, "asleep", [DiskSpec("vda")]) as domain:
         await to_thread.run_sync(daemon.virsh, "dompmsuspend", "asleep", "mem")

@@ -9,6 +9,7 @@ got as far as its definition is whole: only its domain and its pending file are 
 backed up. The caller holds the domain's lock, so the pending file has no living owner.
 """
 
+import logging
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ from virtbackup_async.events import Emit, Warned
 from virtbackup_async.packagers.registry import remove_package
 
 _AGAIN = "run `virtbackup clean -b` again"
+
+_log = logging.getLogger(__name__)
 
 
 class Undo(Struct, frozen=True):
@@ -110,7 +113,8 @@ class Undo(Struct, frozen=True):
             # libvirt thaws in the call that freezes, and may have died in it; a pull job is begun
             # in a guest that we froze, and may have died with.
             with suppress(HypervisorError):
-                await self.domain.thaw()
+                if await self.domain.thaw():
+                    _log.warning("%s: the guest was still frozen: thawed", self.domain.name)
         for disk in disks:
             try:
                 await put_back(self.hypervisor, self.domain, disk, partial(self._note, dead))

@@ -147,7 +147,7 @@ class Overlaid(Struct):
         taken = any(live.get(dev) == overlay for dev, overlay in overlays.items())
         if taken:
             self._warn("the guest may have stayed frozen for long", error)
-        if not thawed:
+        if thawed is None:
             self.emit(Warned(MAYBE_FROZEN, self.domain.name))
         return taken
 

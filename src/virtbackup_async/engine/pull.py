@@ -205,7 +205,7 @@ class Pulled(Struct):
         finally:
             with CancelScope(shield=True), suppress(HypervisorError):
                 # Where libvirt is gone, the guard is not released: it tries on.
-                if not await self._thaw():
+                if await self._thaw() is None:
                     self._warn(MAYBE_FROZEN)
                 ended_s = anyio.current_time()
                 in_time = await guard.release()
@@ -234,8 +234,8 @@ class Pulled(Struct):
         await self.domain.begin_backup(self.job, others)
         self._warn(f"all disks are read in full, and will be the next time: {why}")
 
-    async def _thaw(self) -> bool:
-        """Thaw the guest, through a restart of libvirt too; whether its agent answered."""
+    async def _thaw(self) -> int | None:
+        """Thaw the guest, through a restart of libvirt too; None where no agent answers."""
         try:
             return await self.domain.thaw()
         except ConnectionLostError:

@@ -101,7 +101,7 @@ class GoneDomain:
     async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
         self._say(dev, before_pivot, resume)
 
-    async def thaw(self) -> bool:
+    async def thaw(self) -> int | None:
         self._say()
 
     async def end_backup(self, socket: Path) -> None:

@@ -9,7 +9,7 @@ domain that is gone.
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import libvirt
@@ -27,6 +27,8 @@ from virtbackup_async.model import domain_xml
 
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor
+
+T = TypeVar("T")
 
 AGENT_TIMEOUT_S = 30
 """How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
@@ -73,18 +75,18 @@ async def freeze(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
     await call(hypervisor, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
 
 
-async def thaw(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
-    """Ask the guest to thaw, whether it is frozen or not; False where no agent does.
+async def thaw(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> int | None:
+    """Ask the guest to thaw, whether it is frozen or not.
 
+    Returns how many file systems were frozen by what the agent says, None where no agent answers.
     Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
     agent only a moment later, see :func:`prepare`.
     """
     if await _has_channel(hypervisor, handle):
         with suppress(QuiesceError):
             what = f"{handle.name()}: thaw"
-            await _call_patiently(hypervisor, handle, what, handle.fsThaw, None, 0)
-            return True
-    return False
+            return await _call_patiently(hypervisor, handle, what, handle.fsThaw, None, 0)
+    return None
 
 
 async def is_frozen(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
@@ -101,9 +103,9 @@ async def call(
     hypervisor: "Hypervisor",
     handle: libvirt.virDomain,
     what: str,
-    function: Callable[..., object],
+    function: Callable[..., T],
     *args: object,
-) -> None:
+) -> T:
     """Make a call that an agent has part in: where it fails, the agent did, whatever is said.
 
     Raises:
@@ -112,7 +114,7 @@ async def call(
         ConnectionLostError: libvirt is gone.
     """
     try:
-        await hypervisor.call_running(what, handle, function, *args)
+        return await hypervisor.call_running(what, handle, function, *args)
     except _NOT_THE_AGENT:
         raise
     except HypervisorError as error:
@@ -123,20 +125,18 @@ async def _call_patiently(
     hypervisor: "Hypervisor",
     handle: libvirt.virDomain,
     what: str,
-    function: Callable[..., object],
+    function: Callable[..., T],
     *args: object,
-) -> None:
+) -> T:
     """Make a call, with ``AGENT_CONNECT_TIMEOUT_S`` for the agent to be found."""
     deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
     while True:
         try:
-            await call(hypervisor, handle, what, function, *args)
+            return await call(hypervisor, handle, what, function, *args)
         except QuiesceError as error:
             is_absent = code_of(error) == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
             if not is_absent or anyio.current_time() > deadline:
                 raise
-        else:
-            return
         await anyio.sleep(AGENT_POLL_INTERVAL_S)
 
 

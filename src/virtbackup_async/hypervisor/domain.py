@@ -212,7 +212,7 @@ class Domain:
         """Start a guard that thaws the guest where this process cannot; see ``guard``."""
         return guarded(self, self._hypervisor.uri, self._hypervisor.credentials)
 
-    async def thaw(self) -> bool:
+    async def thaw(self) -> int | None:
         """Ask the guest to thaw, whether it is frozen or not; see ``agent``."""
         return await agent.thaw(self._hypervisor, await self._handle())
 

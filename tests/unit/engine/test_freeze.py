@@ -90,7 +90,7 @@ async def test_a_freeze_that_fails_is_thawed_and_tried_without(domain, held):
 async def test_a_guest_that_may_still_be_frozen_is_told(domain, held):
     events = []
     domain.before["snapshot"] = [failing(QuiesceError("nonsense"))]
-    domain.thaws = False
+    domain.thaws = None
     async with take(domain, held, events) as still:
         assert still.quiesced is False
     assert "it may still be frozen" in warnings(events)[0]

@@ -32,11 +32,11 @@ class Killed(HostileTarget):
         self.disk = {"src": str(self.image), "snapshot": str(self.overlay)}
         self.path = self.plant({"vda": self.disk})
 
-    async def note(self, **changed):
+    async def note(self, *, quiesce=False, **changed):
         disk = PendingDisk(str(self.image), "raw", str(self.overlay), f"{NAME}_vda.raw", **changed)
         packager = Packager("directory")
         self.noted = Pending(
-            NAME, 3, "evil", "<domain/>", {"vda": disk}, "1.0.0", DATE, packager, UUID
+            NAME, 3, "evil", "<domain/>", {"vda": disk}, "1.0.0", DATE, packager, UUID, quiesce
         )
         return await self.notes.create(self.noted, self.path)
 
@@ -58,6 +58,15 @@ async def test_note_and_pending_file_go_together(killed):
     await killed.note()
     await killed.assert_undone()
     assert killed.image.read_bytes()[:1] == b"\x02"
+
+
+@pytest.mark.parametrize(("frozen", "said"), [(2, True), (0, False), (None, False)])
+async def test_a_guest_that_was_still_frozen_is_told(killed, caplog, frozen, said):
+    await killed.note(quiesce=True)
+    killed.domain.thaws = frozen
+    await killed.assert_undone()
+    assert "thaw" in killed.domain.calls
+    assert ("the guest was still frozen: thawed" in caplog.text) == said
 
 
 @pytest.mark.parametrize("spoil", ["gone", "empty", "garbage", "lies", "no target", "link"])

@@ -104,7 +104,7 @@ async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job,
 
 async def test_a_guest_that_may_still_be_frozen_is_told(domain, job):
     domain.before["freeze"] = [failing(QuiesceError("fake: nonsense"))]
-    domain.thaws = False
+    domain.thaws = None
     events = []
     async with pull(domain, job, events):
         pass
