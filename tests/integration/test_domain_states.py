@@ -25,7 +25,7 @@ from recording import (
 from virtbackup_async.engine.chosen_backup import find_backup
 from virtbackup_async.engine.doctor.examination import run_doctor
 from virtbackup_async.engine.domain_states import SAVED
-from virtbackup_async.engine.locks import default_lock_directory
+from virtbackup_async.engine.host import locks_of
 from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Finding, Level, Phase, PhaseChanged, Warned
@@ -91,7 +91,7 @@ async def in_place(domain, config, *, remove_saved=False):
         return await restore_in_place(
             InPlaceRequest(found.definition, found.path.parent, remove_saved=remove_saved),
             await hypervisor.domain(domain.name),
-            lock_directory=default_lock_directory(),
+            lock_directory=locks_of(config),
             buffers=BufferPool(),
             cpu=anyio.CapacityLimiter(2),
             emit=lambda _event: None,

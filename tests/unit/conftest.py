@@ -7,5 +7,7 @@ import pytest
 def locks_of_the_test(tmp_path, monkeypatch):
     """Locks of the test's own: fakes have the same UUIDs in tests that run at the same time."""
     own = tmp_path / "locks-of-the-host"
+    signs = tmp_path / "signs-of-the-host"
+    signs.mkdir()
     monkeypatch.setattr("virtbackup_async.engine.locks._SYSTEM_DIRECTORY", own)
-    monkeypatch.setattr("virtbackup_async.engine.signs._DIRECTORY", tmp_path)
+    monkeypatch.setattr("virtbackup_async.engine.signs._DIRECTORY", signs)

@@ -22,8 +22,7 @@ from virtbackup_async.engine.cleaning import Cleaning, CleanRequest
 from virtbackup_async.engine.dates import local_time
 from virtbackup_async.engine.debris import clean_debris
 from virtbackup_async.engine.evidence import DeadBackup, dead_backup
-from virtbackup_async.engine.host import this_host
-from virtbackup_async.engine.locks import default_lock_directory
+from virtbackup_async.engine.host import locks_of, this_host
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.removal import backup_paths, occupied_bytes, remove_backup
 from virtbackup_async.engine.retention import Verdict
@@ -70,7 +69,7 @@ async def run_clean(
         CorruptError: a repository is damaged, so nothing of it was removed.
     """
     slots = CapacityLimiter(config.threads)
-    locks = lock_directory or default_lock_directory()
+    locks = lock_directory or locks_of(config)
     now = datetime.now().astimezone()
     host = this_host(config)
     notes = await read_notes(host, emit) if request.broken else Notes(())

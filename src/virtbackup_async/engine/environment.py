@@ -7,8 +7,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.host import Host, this_host
-from virtbackup_async.engine.locks import default_lock_directory
+from virtbackup_async.engine.host import Host, locks_of, this_host
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
@@ -65,7 +64,7 @@ def build_environment(
         buffers=BufferPool(config.buffers_mib * MIB),
         cpu=CpuShares(),
         parallel_disks=config.parallel_disks,
-        lock_directory=default_lock_directory(),
+        lock_directory=locks_of(config),
         wait_s=wait_s,
         run_limit=RateLimit(config.rate_limit) if config.rate_limit else None,
         group_limits={

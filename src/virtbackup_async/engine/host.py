@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.locks import lock_directory
 from virtbackup_async.errors import ConfigError, ImageError, StorageError
 from virtbackup_async.model.backup import Pending
 
@@ -97,6 +98,15 @@ def this_host(config: Config) -> Host:
     """
     targets = dict.fromkeys(group.target for group in config.groups.values() if group.target)
     return Host(HostNotes(state_directory(config)), tuple(targets))
+
+
+def locks_of(config: Config) -> Path:
+    """Return where the locks on domains lie.
+
+    Raises:
+        ConfigError: see :func:`state_directory`.
+    """
+    return lock_directory(state_directory(config))
 
 
 def state_directory(config: Config) -> Path:

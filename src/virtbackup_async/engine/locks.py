@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
 from anyio import current_time, sleep, to_thread
 from msgspec import Struct
 
@@ -39,11 +38,9 @@ _LOCK_HINT = "Wait for it, with --wait, or stop it."
 POLL_INTERVAL_S = 0.5
 
 
-def default_lock_directory() -> Path:
-    """Return ``/run/virtbackup``; for users that are not root, a directory below their own."""
-    if os.geteuid() == 0:
-        return _SYSTEM_DIRECTORY
-    return platformdirs.user_state_path("virtbackup") / "locks"
+def lock_directory(state_directory: Path) -> Path:
+    """Return ``/run/virtbackup``; for users that are not root, one in their state directory."""
+    return _SYSTEM_DIRECTORY if os.geteuid() == 0 else state_directory / "locks"
 
 
 class Patience(Struct, frozen=True):
@@ -68,7 +65,7 @@ async def hold_domain(
     """Be the only one that works on a domain; give whether that is known of other users, too.
 
     Args:
-        directory: where the lock files lie; signs are put up where it is the usual one.
+        directory: where the lock files lie, see :func:`lock_directory`.
         domain: its name, for messages.
         uuid: what the lock is on.
         doing: what for, shown to whoever finds the lock taken.
@@ -147,15 +144,11 @@ def is_held(directory: Path, uuid: str) -> bool:
     """Tell whether somebody works on a domain, without touching its lock. Blocks."""
     if signs.holders(_lock_path(directory, uuid)):
         return True
-    return _has_signs(directory) and bool(signs.others_at_work(uuid))
+    return bool(signs.others_at_work(uuid))
 
 
 def _lock_path(directory: Path, uuid: str) -> Path:
     return directory / f"virtbackup-{uuid}.lock"
-
-
-def _has_signs(directory: Path) -> bool:
-    return directory == default_lock_directory()
 
 
 class _HeldDomain(Struct, frozen=True):
@@ -166,8 +159,6 @@ class _HeldDomain(Struct, frozen=True):
 def _acquire(directory: Path, uuid: str, domain: str, doing: str) -> _HeldDomain:
     make_private(directory)
     lock = _lock(_lock_path(directory, uuid), domain, doing)
-    if not _has_signs(directory):
-        return _HeldDomain((lock,), is_alone=True)
     try:
         sign = _put_up_sign(uuid, domain)
     except BaseException:

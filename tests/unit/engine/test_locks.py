@@ -11,10 +11,10 @@ import pytest
 from virtbackup_async.engine import locks, signs
 from virtbackup_async.engine.locks import (
     Patience,
-    default_lock_directory,
     hold_domain,
     hold_package,
     is_held,
+    lock_directory,
 )
 from virtbackup_async.errors import LockHeldError, StorageError
 
@@ -146,9 +146,14 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def neighbour(tmp_path):
+def sign():
+    return signs._path(UUID)
+
+
+@pytest.fixture
+def neighbour(sign):
     """A process that has a sign up for the domain; as an older program, or another user, has."""
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / f"virtbackup-{UUID}.lock")]
+    command = [sys.executable, "-c", HOLDER, str(sign)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         yield process.pid
@@ -157,10 +162,10 @@ def neighbour(tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    return default_lock_directory()
+    return lock_directory(tmp_path / "own")
 
 
-async def test_root_heeds_signs_of_root(tmp_path, neighbour, monkeypatch, own):
+async def test_root_heeds_signs_of_root(neighbour, monkeypatch, own):
     """Before, they were the locks: nothing is done twice while programs are exchanged."""
     assert is_held(own, UUID) or os.geteuid() == 0
     monkeypatch.setattr(signs, "_owner", lambda _pid: 0)
@@ -170,7 +175,7 @@ async def test_root_heeds_signs_of_root(tmp_path, neighbour, monkeypatch, own):
     assert is_held(own, UUID)
 
 
-async def test_root_is_not_kept_by_another_users_sign(tmp_path, neighbour, monkeypatch, own):
+async def test_root_is_not_kept_by_another_users_sign(neighbour, monkeypatch, own):
     monkeypatch.setattr(signs, "heeded", lambda _pids: frozenset())
     async with hold_domain(own, "web", UUID, "backup") as is_alone:
         assert not is_alone
@@ -184,23 +189,22 @@ def test_who_heeds_whose_signs(monkeypatch, uid, heeds):
     assert signs.heeded(frozenset({7, 8, 9})) == ({7, 8, 9} if heeds else {7})
 
 
-async def test_a_sign_is_put_up_and_taken_down(tmp_path, own):
+async def test_a_sign_is_put_up_and_taken_down(sign, own):
     async with hold_domain(own, "web", UUID, "backup") as is_alone:
         assert is_alone
-        assert signs.holders(tmp_path / f"virtbackup-{UUID}.lock") == {os.getpid()}
-    assert signs.holders(tmp_path / f"virtbackup-{UUID}.lock") == frozenset()
-    assert (tmp_path / f"virtbackup-{UUID}.lock").read_bytes() == b""
+        assert signs.holders(sign) == {os.getpid()}
+    assert signs.holders(sign) == frozenset()
+    assert sign.read_bytes() == b""
 
 
 @pytest.mark.parametrize("plant", [hard_link, pipe, directory])
-async def test_what_is_planted_as_a_sign_is_not_written_to(tmp_path, plant, own):
-    path = tmp_path / f"virtbackup-{UUID}.lock"
-    plant(path)
+async def test_what_is_planted_as_a_sign_is_not_written_to(sign, plant, own):
+    plant(sign)
     with contextlib.suppress(StorageError):  # root does without, others do not
         async with hold_domain(own, "web", UUID, "backup"):
             pass
     if plant is hard_link:
-        assert path.read_text() == "keep me"
+        assert sign.read_text() == "keep me"
 
 
 async def test_a_lock_file_with_anything_in_it_is_taken(tmp_path):

@@ -25,8 +25,8 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.chosen_backup import find_backup_to_read
 from virtbackup_async.engine.environment import MIB
+from virtbackup_async.engine.host import locks_of
 from virtbackup_async.engine.lacking import refuse_mixture
-from virtbackup_async.engine.locks import default_lock_directory
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
 from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
@@ -269,7 +269,7 @@ async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
                 remove_saved=wanted.remove_saved,
             ),
             await hypervisor.domain(wanted.domain),
-            lock_directory=default_lock_directory(),
+            lock_directory=locks_of(config),
             buffers=_buffers(config),
             cpu=_cpu(),
             emit=emit,

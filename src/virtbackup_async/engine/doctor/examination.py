@@ -28,8 +28,8 @@ from virtbackup_async.engine.doctor import (
     states,
     target,
 )
-from virtbackup_async.engine.host import Host, this_host
-from virtbackup_async.engine.locks import default_lock_directory, is_held
+from virtbackup_async.engine.host import Host, locks_of, this_host
+from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
@@ -98,7 +98,7 @@ async def run_doctor(
         config=config,
         groups=[group for group in groups if group.target],
         emit=emit,
-        locks=default_lock_directory(),
+        locks=locks_of(config),
         host=this_host(config),
         freeze=freeze,
     )

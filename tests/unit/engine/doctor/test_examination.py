@@ -16,7 +16,7 @@ from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor import leftovers
 from virtbackup_async.engine.doctor.examination import run_doctor
-from virtbackup_async.engine.locks import default_lock_directory, hold_domain, is_held
+from virtbackup_async.engine.locks import hold_domain, is_held, lock_directory
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
@@ -263,7 +263,7 @@ async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
 
 
 async def test_overlays_of_a_backup_of_another_configuration_are_no_problem(
-    examine, hypervisor, image, tmp_path
+    examine, hypervisor, image, state_directory
 ):
     """Its pending file is in a target that this configuration does not name."""
     other = Domain({"vda": image.with_name("other.raw")})
@@ -272,7 +272,7 @@ async def test_overlays_of_a_backup_of_another_configuration_are_no_problem(
     overlays = [image.with_name(f"other.{kind}.vbk-0a0b0c0d") for kind in ("raw", "img")]
     for overlay in overlays:
         overlay.touch()
-    async with hold_domain(default_lock_directory(), "other", other.uuid, "backup"):
+    async with hold_domain(lock_directory(state_directory), "other", other.uuid, "backup"):
         found = [one for one in await examine() if one.check == "leftover"]
     problems = [one.subject for one in found if one.level is Level.PROBLEM]
     assert problems == [str(overlays[1])]
