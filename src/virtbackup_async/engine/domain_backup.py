@@ -47,6 +47,7 @@ from virtbackup_async.engine.freeze import (
     overlaid,
 )
 from virtbackup_async.engine.intent import Intent, forget_intent, write_intent
+from virtbackup_async.engine.left_out import tell_left_out
 from virtbackup_async.engine.locks import Patience, hold_domain
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.originals import with_originals
@@ -58,13 +59,11 @@ from virtbackup_async.engine.put_back import OverlaidDisk
 from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.served import served
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
-from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import track
 from virtbackup_async.errors import HypervisorError, NbdError, RollbackError, VirtBackupError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
-    DiskSkipped,
     Phase,
     PhaseChanged,
     Warned,
@@ -155,7 +154,8 @@ async def _try(
             await check_still_active(domain, error)
         raise error from raised.__cause__ if error is raised else raised
     duration_s = anyio.current_time() - began_s
-    return done_event(planned, definition, path, duration_s)
+    broken = tuple(disk.dev for disk in attempt.selection.broken)
+    return replace(done_event(planned, definition, path, duration_s), missing=broken)
 
 
 @asynccontextmanager
@@ -168,10 +168,7 @@ async def _open_try(
     if warning is not None:
         environment.emit(Warned(warning, domain.name))
     selection = await select_disks(info, planned.disks, environment.host, pull=pull)
-    for skipped in selection.left_out:
-        environment.emit(DiskSkipped(domain.name, skipped.dev, skipped.reason))
-    for kind, reason in selection.state.missing.items():
-        environment.emit(missing(domain.name, kind, reason))
+    tell_left_out(environment.emit, domain.name, selection)
     if info.is_saved:
         environment.emit(Warned(f"{NOT_QUIESCED}: {SAVED}", domain.name))
     if info.is_active:
@@ -291,7 +288,8 @@ def _still_disks(
     if not attempt.info.is_active:
         if attempt.selection.pull:
             selection = attempt.selection
-            return served(attempt.domain, selection.chains, selection.tracking)
+            kept = [disk for disk in selection.disks if disk.dev not in selection.chains]
+            return served(attempt.domain, selection.chains, selection.tracking, kept)
         return _at_rest(attempt)
     environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
     if attempt.job is not None:
@@ -391,7 +389,7 @@ def _packed_xml(attempt: _Try) -> str:
     pending = attempt.pending
     if not attempt.selection.pull:
         return pending.domain_xml
-    return domain_xml.with_raw_disks(pending.domain_xml, pending.disks.keys())
+    return domain_xml.with_raw_disks(pending.domain_xml, attempt.selection.chains.keys())
 
 
 def _method(attempt: _Try) -> str:

@@ -186,6 +186,10 @@ def _check_head(image: RestoredImage, head: bytes, *, is_last: bool) -> None:
 
 def _format_of(image: RestoredImage) -> str:
     name = image.record.format if image.record else Path(image.file).suffix.removeprefix(".")
+    if name == "luks":
+        raise DefinitionError(
+            f"{image.file} is encrypted as a whole", hint="Restore it as the image it is."
+        )
     if name not in FORMATS:
         raise DefinitionError(f"{image.file}: image format {name!r:.40} is not known")
     return name

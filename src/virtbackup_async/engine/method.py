@@ -5,9 +5,10 @@
     configured   domain is shut off    libvirt or QEMU too old     else
     snapshot     copy                  snapshot                    snapshot
     pull         pull, by qemu-nbd     snapshot, with a warning    pull
-    auto         into a repository     snapshot                    pull, into a repository or if a
-                 pull, else copy                                   wanted disk has no other way;
-                                                                   else snapshot
+    auto         pull, into a          snapshot                    pull, into a repository or if a
+                 repository or if a                                wanted disk has no other way;
+                 wanted disk has no                                else snapshot
+                 other way; else copy
 
 Into a repository auto is the default: only a pull tells what changed. Elsewhere snapshot is: it
 keeps qcow2 images as the files they are, with all their features, and needs no scratch space. A
@@ -43,10 +44,10 @@ async def is_pulled(
     if group.method is Method.SNAPSHOT:
         return False, None
     is_better = group.method is Method.PULL or group.packager.type == "repository"
-    if not info.is_active:
-        return is_better, None
     if not (is_better or _needs_pull(info, wanted)):
         return False, None
+    if not info.is_active:
+        return True, None
     why = _too_old(await hypervisor.versions())
     if why is None:
         return True, None
@@ -54,8 +55,10 @@ async def is_pulled(
 
 
 def _needs_pull(info: DomainInfo, wanted: Sequence[str]) -> bool:
-    by_snapshot = {disk.dev for disk in domain_xml.disks(info.xml)[0]}
-    only_by_pull = {disk.dev for disk in domain_xml.disks(info.xml, pull=True)[0]} - by_snapshot
+    by_copy, by_pull = (
+        {disk.dev for disk in domain_xml.disks_of(info, pull=pull)[0]} for pull in (False, True)
+    )
+    only_by_pull = by_pull - by_copy
     return bool(only_by_pull & set(wanted) if wanted else only_by_pull)
 
 

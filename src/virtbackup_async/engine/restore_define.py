@@ -25,6 +25,7 @@ from virtbackup_async.engine.restore_plan import (
     RestoredDisk,
     RestorePlan,
     plan_restore,
+    xml_of,
 )
 from virtbackup_async.engine.restore_state import give_state
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
@@ -79,7 +80,7 @@ class DefineRequest(Struct, frozen=True):
         images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
         variables = [target / file.image.name for file in plan.state if file.kind in UEFI_VARIABLES]
         return restored_xml(
-            self.definition.domain_xml,
+            xml_of(self.definition),
             images,
             formats={disk.dev: QCOW2 for disk in plan.disks if disk.images[0].wrapped},
             new_name=self.new_name,

@@ -31,11 +31,13 @@ from virtbackup_async.engine.restore_plan import (
     RestoredImage,
     RestorePlan,
     plan_restore,
+    xml_of,
 )
 from virtbackup_async.engine.restore_state import state_paths
 from virtbackup_async.engine.selection import is_overlay_of_ours
 from virtbackup_async.engine.swap import NEW, Swap, leftovers, prepare_swap
 from virtbackup_async.errors import (
+    DefinitionError,
     DigestMismatchError,
     DiskNotFoundError,
     HypervisorError,
@@ -176,7 +178,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
     await check_replaceable(domain, remove_saved=request.remove_saved)
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
-    places = await _places(domain, plan)
+    places = await _places(domain, plan, _encrypted_in(request.definition))
     state = await to_thread.run_sync(state_paths, plan, info, emit)
     places |= {name: (path, None) for name, path in state.items()}
     swaps = {
@@ -195,7 +197,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
 
 
 async def _places(
-    domain: DomainPort, plan: RestorePlan
+    domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str]
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
     """Return by restored name each disk's image in the domain now, and how it is to be laid out.
 
@@ -217,13 +219,32 @@ async def _places(
                 f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
                 hint="Run `virtbackup clean -b` first.",
             )
+        if now.encrypted != (disk.dev in encrypted):
+            raise DiskNotFoundError(
+                f"{domain.name}: {disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
+                f"backup has it {_as_encrypted(encrypted=not now.encrypted)}",
+                hint="Restore into a directory.",
+            )
         wrap = None
         record = disk.images[0].record
-        if record is not None and record.format != now.format:
+        is_whole = record is not None and record.format == "luks" and now.format == "raw"
+        if record is not None and record.format != now.format and not is_whole:
             _check_convertible(domain.name, disk, now, xml)
             wrap = await to_thread.run_sync(layout_of, now.path) or disk.images[0].layout
         places[disk.images[0].name] = (now.path, wrap)
     return places
+
+
+def _encrypted_in(definition: Definition) -> frozenset[str]:
+    """Return the disks that are encrypted in the backup."""
+    try:
+        return domain_xml.encrypted_devs(xml_of(definition))
+    except DefinitionError:
+        return frozenset()  # the XML is lost, the disks need not be
+
+
+def _as_encrypted(*, encrypted: bool) -> str:
+    return "encrypted" if encrypted else "in plain text"
 
 
 def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> None:

@@ -17,7 +17,7 @@ from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_state import UEFI_VARIABLES
-from virtbackup_async.model.domain_xml import disk_sources
+from virtbackup_async.model.domain_xml import disk_sources, with_raw_disks
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.qcow2_options import Qcow2Options
 
@@ -203,6 +203,17 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
         yield RestoredState(record.kind, image, source_name, record.owner)
 
 
+def xml_of(definition: Definition) -> str:
+    """Return the XML as it fits the images in the package.
+
+    Older backups say of what they pulled more than is true of a raw image.
+    """
+    if definition.method != Method.PULL:
+        return definition.domain_xml
+    raw = [dev for dev, record in definition.records.items() if record.image.format == RAW]
+    return with_raw_disks(definition.domain_xml, raw)
+
+
 def _images(
     definition: Definition, dev: str, file: str, source: str, formats: Formats
 ) -> Iterator[RestoredImage]:
@@ -220,10 +231,12 @@ def _images(
     if layout is None or not layout.can_be_written:
         layout = Qcow2Options()
     wrapped = formats.wrap(disk.image, was)
-    name = _named_as(disk.image.source, definition.method, wrapped=wrapped)
+    # One that is not raw was copied as the file it is, also where others were pulled.
+    method = definition.method if disk.image.format == RAW else None
+    name = _named_as(disk.image.source, method, wrapped=wrapped)
     yield RestoredImage(disk.image.file, name, disk.image, was, layout, wrapped)
     for image in disk.backing:
-        name = _named_as(image.source, definition.method, wrapped=False)
+        name = _named_as(image.source, method, wrapped=False)
         yield RestoredImage(image.file, name, image)
 
 

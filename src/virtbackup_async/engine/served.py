@@ -20,6 +20,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.qemu_nbd import serve_image
 from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking
@@ -29,7 +30,7 @@ Chains = Mapping[str, Sequence[BackingImage]]
 
 
 class Served(Struct):
-    """The disks of a shut-off domain, each served while it is read."""
+    """The disks of a shut-off domain, each served while it is read; one without a chain is not."""
 
     at_rest: AtRest
     chains: Chains
@@ -47,8 +48,12 @@ class Served(Struct):
 
     @asynccontextmanager
     async def open_stream(
-        self, disk: Disk, _image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
+        self, disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AsyncGenerator[DiskStream]:
+        if disk.dev not in self.chains:
+            async with open_image_stream(image.path, buffers, limits=limits) as stream:
+                yield stream
+            return
         async with (
             self._serve(disk) as address,
             open_nbd_stream(address, disk.dev, buffers, limits=limits) as stream,
@@ -82,20 +87,26 @@ class Served(Struct):
         Raises:
             ChangedMeanwhileError: the domain was started, or somebody wrote to one of them.
         """
-        for image in self.chains[disk.dev]:
-            await self.at_rest.release(Disk(disk.dev, image.path, image.format))
+        for image in self.chains.get(disk.dev, [BackingImage(disk.path, disk.format)]):
+            for path in image.files:
+                await self.at_rest.release(Disk(disk.dev, path, image.format))
 
 
 @asynccontextmanager
-async def served(domain: DomainPort, chains: Chains, tracking: Tracking) -> AsyncGenerator[Served]:
+async def served(
+    domain: DomainPort, chains: Chains, tracking: Tracking, kept: Sequence[Disk] = ()
+) -> AsyncGenerator[Served]:
     """Serve a shut-off domain's disks; there is nothing to undo.
 
     Args:
         domain: which.
         chains: by dev, the disk's image and those below it, nearest first.
         tracking: what is known of their changes.
+        kept: disks that are read as the files they are.
     """
     at_rest = AtRest(domain)
+    await at_rest.watch(kept)
     for dev, chain in chains.items():
-        await at_rest.watch([Disk(dev, image.path, image.format) for image in chain])
+        for image in chain:
+            await at_rest.watch([Disk(dev, path, image.format) for path in image.files])
     yield Served(at_rest, chains, tracking)

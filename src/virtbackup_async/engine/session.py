@@ -127,7 +127,7 @@ async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedB
         message = f"unexpected: {type(error).__name__}: {error}"
         end(_failed(planned, message, VirtBackupError.exit_code))
     else:
-        end(replace(done, missing=missing))
+        end(replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing)))))
 
 
 def _failed(

@@ -28,6 +28,7 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.selection import Selection
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images import qemu_img
+from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.identity import (
     backing_id,
     image_id,
@@ -80,6 +81,8 @@ async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
         known = await _stored(candidates, selection.chains)
     tracked = {}
     for disk in selection.disks:
+        if disk.dev not in selection.chains:
+            continue  # it is copied as the files it is
         chain = selection.chains[disk.dev]
         image = replace(disk, format=chain[0].format)
         head = await to_thread.run_sync(read_image_head, image)
@@ -115,7 +118,7 @@ async def _look_at(image: Disk, head: Qcow2Head | None, below: Sequence[BackingI
     identity = await to_thread.run_sync(image_id, image.path) if image.kind == "file" else None
     if not below and head is not None and head.has_backing:
         try:
-            below = await qemu_img.backing_chain(image.path, image.format)
+            below = (await image_chain(image.path, image.format, image.told))[1:]
         except ImageError:  # of a running domain it need not be a file
             return _Seen(identity, None)
     return _Seen(identity, tuple([await _backing_id(one) for one in below]))

@@ -86,8 +86,9 @@ class BackupDone(Struct, frozen=True):
     ``quiesced`` is None where the domain was shut off: there was nothing to freeze;
     ``not_quiesced`` says why it could not be, where it was to be. ``read_bytes``
     is less than ``data_bytes`` where only changes were read; ``audit_failures`` counts the disks
-    whose dirty bitmap was found to be wrong. ``missing`` are disks that the backup before it
-    has, and that nobody took out of the configuration since.
+    whose dirty bitmap was found to be wrong. ``missing`` are disks that were to be backed up
+    and could not be, and those that the backup before it has, and that nobody took out of the
+    configuration since.
     """
 
     kind: ClassVar[str] = "backup_done"

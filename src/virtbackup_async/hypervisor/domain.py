@@ -26,6 +26,7 @@ from virtbackup_async.hypervisor.save_image import (
     set_saved_source,
 )
 from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
+from virtbackup_async.hypervisor.volumes import read_volumes
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.pull import PullJob
@@ -255,18 +256,20 @@ def _begin_flags(handle: libvirt.virDomain) -> int:
 
 
 def _read_info(handle: libvirt.virDomain) -> DomainInfo:
-    directories = libvirt_directories(handle.connect().getURI())
+    connection, xml = handle.connect(), handle.XMLDesc(0)
+    directories = libvirt_directories(connection.getURI())
     return DomainInfo(
         name=handle.name(),
         uuid=handle.UUIDString(),
         domain_id=handle.ID(),
         is_active=bool(handle.isActive()),
         is_persistent=bool(handle.isPersistent()),
-        xml=handle.XMLDesc(0),
+        xml=xml,
         swtpm_directory=directories.swtpm if directories else None,
         running_directory=directories.running if directories else None,
         is_saved=is_saved(handle),
         is_suspended=handle.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED,
+        volumes=read_volumes(connection, xml),
     )
 
 

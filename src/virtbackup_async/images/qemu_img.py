@@ -1,6 +1,6 @@
-"""``qemu-img``: what an image is based on, whether it is sound, and the commit of an overlay.
+"""``qemu-img``: what an image's header says, whether it is sound, and the commit of an overlay.
 
-Called by the hypervisor layer for backing chains and by ``clean`` for domains that are shut off.
+Called for the images of a chain (``chains.py``) and by ``clean`` for domains that are shut off.
 Images come from guests, and a guest that may write its header may lie in it. So a format is never
 guessed, one image is opened at a time, and a name in a header is taken for a path and nothing else
 (``json:`` and ``nbd:`` names would make QEMU open what the guest asked for).
@@ -20,7 +20,6 @@ from virtbackup_async.processes import Ended, run_program
 
 _T = TypeVar("_T")
 
-MAX_CHAIN_DEPTH: Final = 64
 _CHECK_IS_CORRUPT: Final = 2
 _CHECK_HAS_LEAKS: Final = 3
 _CHECK_IS_UNSUPPORTED: Final = 63
@@ -37,6 +36,7 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
     actual_size: int = 0
     backing_filename: str | None = None
     backing_filename_format: str | None = None
+    encrypted: bool = False
     format_specific: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
@@ -78,27 +78,17 @@ async def image_info(path: Path, format: str) -> ImageInfo:  # noqa: A002 -- QEM
     return _decoded(output, ImageInfo, path)
 
 
-async def backing_chain(path: Path, format: str) -> tuple[BackingImage, ...]:  # noqa: A002
-    """The images below ``path``, nearest first.
-
-    A backing file without a recorded format is raw, as libvirt takes it: probing would let a
-    guest with a raw disk write a qcow2 header into it that names any file of the host.
+async def header_of(image: BackingImage) -> ImageInfo:
+    """Read the header of one image, whose names must be those of files.
 
     Raises:
-        ImageError: an image cannot be read, names something that is not a file, keeps its data in
-            another file, or the chain goes round or deeper than ``MAX_CHAIN_DEPTH``.
+        ImageError: it cannot be read, or names something that is not a file.
     """
-    chain: list[BackingImage] = []
-    seen = {await to_thread.run_sync(os.path.realpath, path)}
-    image = BackingImage(path, format)
-    while (below := await _backing_of(image)) is not None:
-        image = below
-        real = await to_thread.run_sync(os.path.realpath, image.path)
-        if real in seen or len(chain) == MAX_CHAIN_DEPTH:
-            raise ImageError(f"backing chain of {path} has no end: {image.path} comes again")
-        seen.add(real)
-        chain.append(image)
-    return tuple(chain)
+    info = await image_info(image.path, image.format)
+    for what, name in (("backing", info.backing_filename), ("data file", info.data_file)):
+        if not is_file_name(name or ""):
+            raise ImageError(f"{what} of {image.path} is not a file: {name}")
+    return info
 
 
 async def commit(overlay: Path, image: BackingImage) -> None:
@@ -112,7 +102,7 @@ async def commit(overlay: Path, image: BackingImage) -> None:
         ImageError: its header names another image below it, or one of another format; or QEMU
             failed.
     """
-    info = await _backing_info(BackingImage(overlay, "qcow2"))
+    info = await header_of(BackingImage(overlay, "qcow2"))
     await to_thread.run_sync(check_backing, overlay, info.backing_filename, image.path)
     if info.backing_filename_format != image.format:
         recorded = info.backing_filename_format or "no format"
@@ -172,25 +162,6 @@ async def check(path: Path, format: str) -> None:  # noqa: A002
         raise CorruptError(f"image is damaged: {path}", hint=f"See `qemu-img check {name}`.")
     if result.returncode not in {0, _CHECK_HAS_LEAKS, _CHECK_IS_UNSUPPORTED}:
         raise _failed(arguments, result)
-
-
-async def _backing_info(image: BackingImage) -> ImageInfo:
-    info = await image_info(image.path, image.format)
-    if info.data_file is not None:
-        raise ImageError(f"image keeps its data in another file: {image.path}: {info.data_file}")
-    if not is_file_name(info.backing_filename or ""):
-        raise ImageError(f"backing of {image.path} is not a file: {info.backing_filename}")
-    return info
-
-
-async def _backing_of(image: BackingImage) -> BackingImage | None:
-    if image.format == "raw":
-        return None
-    info = await _backing_info(image)
-    if not info.backing_filename:
-        return None
-    path = image.path.parent / info.backing_filename
-    return BackingImage(path, info.backing_filename_format or "raw")
 
 
 def _name_of(path: Path) -> str:

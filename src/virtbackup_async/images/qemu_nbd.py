@@ -29,6 +29,7 @@ from virtbackup_async.processes import run_program
 _PREFIX: Final = "virtbackup-nbd-"
 _SHORT_PARENT: Final = "/tmp"  # noqa: S108 -- mkdtemp makes it safe
 _PARENT_MAX_BYTES: Final = 75
+_WANTS_KEY: Final = "key-secret"
 
 
 @asynccontextmanager
@@ -50,10 +51,11 @@ async def serve_image(
     socket, pid_file = directory / "socket", directory / "pid"
     options = ["--bitmap", bitmap] if bitmap else []
     try:
+        nodes = await to_thread.run_sync(_nodes, chain)
         await _start(
             "qemu-nbd", "--fork", "--read-only", "--pid-file", os.fspath(pid_file),
             "--socket", os.fspath(socket), "--export-name", name, *options,
-            "json:" + msgspec.json.encode(_nodes(chain)).decode(),
+            "json:" + msgspec.json.encode(nodes).decode(),
         )  # fmt: skip
         yield UnixAddress(socket)
     finally:
@@ -78,22 +80,36 @@ async def _start(*argv: str) -> None:
             f"qemu-nbd cannot be started: {error.strerror}",
             hint="Install QEMU's image tools (qemu-utils, qemu-img).",
         ) from error
+    if ended.returncode != 0 and _WANTS_KEY in ended.last_words:
+        raise ImageError(
+            "the image is encrypted, and its key is not here",
+            hint="Take it as the image it is: restore it, or export it in its own format.",
+        )
     if ended.returncode != 0:
         raise ImageError(f"qemu-nbd: {ended.last_words}")
 
 
 def _nodes(chain: Sequence[BackingImage]) -> dict[str, Any]:
-    """Describe the images to QEMU, with all that it would look up by itself."""
+    """Describe the images to QEMU, with all that it would look up by itself. Blocks."""
     image, *below = chain
     node: dict[str, Any] = {
         "driver": image.format,
         "read-only": True,
         "force-share": True,
-        "file": {"driver": "file", "filename": os.fspath(image.path.absolute())},
+        "file": _file(image.path),
     }
     if image.format == "qcow2":
         node["backing"] = _nodes(below) if below else None
+        if image.data_file is not None:
+            node["data-file"] = _file(image.data_file)
     return node
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {
+        "driver": "host_device" if path.is_block_device() else "file",
+        "filename": os.fspath(path.absolute()),
+    }
 
 
 def _end(pid_file: Path, socket: Path) -> None:

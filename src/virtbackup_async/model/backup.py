@@ -31,7 +31,7 @@ class ImageRecord(Struct, frozen=True, gc=False):
     Attributes:
         file: its name inside the package.
         source: the path it was read from.
-        format: ``qcow2`` or ``raw``.
+        format: ``qcow2``, ``raw``, or ``luks`` of a raw image that is encrypted as a whole.
         size_bytes: its apparent length, holes included.
         data_bytes: what of it was not hole.
         stored_bytes: what the package grew by.

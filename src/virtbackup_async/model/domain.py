@@ -4,7 +4,54 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+
+class BackingImage(Struct, frozen=True):
+    """One image of a chain; those below the first are never written by the domain.
+
+    Attributes:
+        path: where it is.
+        format: of the image; ``luks`` is one whose raw data are encrypted as a whole.
+        data_file: where a qcow2 image keeps its data, if that is not in itself.
+        encrypted: its data can only be read with a key.
+    """
+
+    path: Path
+    format: str
+    data_file: Path | None = None
+    encrypted: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it consists of."""
+        return (self.path,) if self.data_file is None else (self.path, self.data_file)
+
+
+class ToldChain(Struct, frozen=True):
+    """What a domain's XML says of the images below a disk, nearest first.
+
+    Attributes:
+        images: those that it names.
+        is_whole: there are no others; else the header of the last one says what is below.
+        reason: why the next one cannot be read.
+    """
+
+    images: tuple[BackingImage, ...] = ()
+    is_whole: bool = False
+    reason: str = ""
+
+
+class Volume(Struct, frozen=True):
+    """Where a storage pool has the volume of a disk; ``reason`` says why it is not known.
+
+    ``kind`` is libvirt's type of a disk that is on it: ``file``, ``block`` or ``network``.
+    """
+
+    path: Path | None
+    kind: str = "file"
+    reason: str = ""
+
 
 NOT_WANTED: Final = "not listed in `disks` of the configuration"
 NOTHING_TO_MISS: Final = frozenset(
@@ -28,20 +75,17 @@ class Disk(Struct, frozen=True):
         format: libvirt's driver type, ``qcow2`` or ``raw``.
         backing: the images below it, nearest first; empty without a backing chain.
         kind: libvirt's type of the disk: ``file``, or for pull jobs another one.
+        encrypted: what the guest writes is encrypted on the way to the image.
+        told: what the domain's XML says of the images below.
     """
 
     dev: str
     path: Path
     format: str
-    backing: tuple["BackingImage", ...] = ()
+    backing: tuple[BackingImage, ...] = ()
     kind: str = "file"
-
-
-class BackingImage(Struct, frozen=True):
-    """One image of a backing chain, never written by the domain."""
-
-    path: Path
-    format: str
+    encrypted: bool = False
+    told: ToldChain = ToldChain()
 
 
 class SkippedDisk(Struct, frozen=True):
@@ -62,6 +106,7 @@ class DomainInfo(Struct, frozen=True):
         running_directory: where it has a directory for each running domain, ``domain-ID-NAME``.
         is_saved: it is shut off, and its next start resumes a managed save image.
         is_suspended: it runs, and its guest has suspended itself to memory.
+        volumes: by dev, where the disks are that the XML only names a pool's volume of.
     """
 
     name: str
@@ -74,6 +119,7 @@ class DomainInfo(Struct, frozen=True):
     running_directory: Path | None = None
     is_saved: bool = False
     is_suspended: bool = False
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
 
 
 class Sources(Struct, frozen=True):

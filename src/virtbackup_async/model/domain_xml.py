@@ -5,18 +5,25 @@ no DTD, no network. Pure: text in, values out. Source: libvirt's
 docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from uuid import UUID
 
 from lxml import etree
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model.domain import Disk, SkippedDisk
+from virtbackup_async.model.disk_xml import (
+    Reader,
+    attribute,
+    disk_of,
+    is_encrypted,
+    without_image_details,
+)
+from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk, Volume
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-SUPPORTED_FORMATS = ("qcow2", "raw")
-PULLED_KINDS = ("file", "block", "network")
+_NO_VOLUMES: Mapping[str, Volume] = MappingProxyType({})
 
 
 def parse(xml: str) -> etree._Element:
@@ -56,34 +63,52 @@ def canonical_uuid(text: str | None) -> str | None:
         return None
 
 
-def disks(xml: str, *, pull: bool = False) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
+def disks(
+    xml: str, reader: Reader = Reader.COPY, volumes: Mapping[str, Volume] = _NO_VOLUMES
+) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
     """Split a domain's disks into those that can be backed up and the rest with a reason each.
 
     Args:
         xml: the domain's.
-        pull: whether QEMU will serve them: then it need not be files.
+        reader: who is to read them.
+        volumes: by dev, where the volumes of pools are.
     """
     wanted: list[Disk] = []
     skipped: list[SkippedDisk] = []
     for element in parse(xml).iterfind("devices/disk"):
-        dev = _attribute(element, "target", "dev")
+        dev = attribute(element, "target", "dev")
         if dev is None:
             continue
-        reason = _reason_to_skip(element, pull=pull)
-        if reason is not None:
-            skipped.append(SkippedDisk(dev, reason))
-            continue
-        kind = element.get("type", "")
-        wanted.append(Disk(dev, Path(_source(element)), _format(element), kind=kind))
+        found = disk_of(element, dev, reader, volumes)
+        if isinstance(found, Disk):
+            wanted.append(found)
+        else:
+            skipped.append(SkippedDisk(dev, found))
     return tuple(wanted), tuple(skipped)
+
+
+def disks_of(info: DomainInfo, *, pull: bool) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
+    """Split a domain's disks as :func:`disks` does, for this method in the domain's state."""
+    return disks(info.xml, Reader.of(pull=pull, is_active=info.is_active), info.volumes)
+
+
+def pool_volumes(xml: str) -> dict[str, tuple[str, str]]:
+    """Return the pool and the volume, by dev, of each disk that is on one."""
+    found = {}
+    for element in parse(xml).iterfind("devices/disk[@type='volume']"):
+        dev = attribute(element, "target", "dev")
+        pool, volume = (attribute(element, "source", name) for name in ("pool", "volume"))
+        if dev and pool and volume:
+            found[dev] = (pool, volume)
+    return found
 
 
 def disk_sources(xml: str) -> dict[str, Path]:
     """Return the image path of each disk that has one, by target."""
     found = {}
     for element in parse(xml).iterfind("devices/disk"):
-        dev = _attribute(element, "target", "dev")
-        path = _attribute(element, "source", "file")
+        dev = attribute(element, "target", "dev")
+        path = attribute(element, "source", "file")
         if dev and path:
             found[dev] = Path(path)
     return found
@@ -100,7 +125,16 @@ def writable_devs(xml: str) -> tuple[str, ...]:
         if element.get("device", "disk") in {"disk", "lun"}
         and element.find("source") is not None
         and element.find("readonly") is None
-        and (dev := _attribute(element, "target", "dev"))
+        and (dev := attribute(element, "target", "dev"))
+    )
+
+
+def encrypted_devs(xml: str) -> frozenset[str]:
+    """Return the disks that the XML says are encrypted."""
+    return frozenset(
+        dev
+        for element in parse(xml).iterfind("devices/disk")
+        if is_encrypted(element) and (dev := attribute(element, "target", "dev"))
     )
 
 
@@ -109,7 +143,7 @@ def devs_with_block_job(xml: str) -> frozenset[str]:
     return frozenset(
         dev
         for element in parse(xml).iterfind("devices/disk")
-        if element.find("mirror") is not None and (dev := _attribute(element, "target", "dev"))
+        if element.find("mirror") is not None and (dev := attribute(element, "target", "dev"))
     )
 
 
@@ -128,24 +162,20 @@ def socket_directories(xml: str) -> tuple[Path, ...]:
 def with_raw_disks(xml: str, devs: Collection[str]) -> str:
     """Return the domain's XML with these disks raw, as a pull job takes them.
 
-    What libvirt found below them goes: a raw image has nothing below it.
+    What libvirt found below them goes, and so does what QEMU read them through: a raw image has
+    nothing below it, is not encrypted, and is whole.
     """
     root = parse(xml)
     for element in root.iterfind("devices/disk"):
-        if _attribute(element, "target", "dev") not in devs:
-            continue
-        driver = element.find("driver")
-        if driver is not None:
-            driver.set("type", "raw")
-        for found in element.findall("backingStore"):
-            element.remove(found)
+        if attribute(element, "target", "dev") in devs:
+            without_image_details(element)
     return etree.tostring(root, encoding="unicode")
 
 
 def names_backing(xml: str, dev: str) -> bool:
     """Tell whether the XML of a domain that is shut off puts an image below that of a disk."""
     return any(
-        _attribute(element, "target", "dev") == dev
+        attribute(element, "target", "dev") == dev
         and element.find("backingStore/source") is not None
         for element in parse(xml).iterfind("devices/disk")
     )
@@ -175,7 +205,7 @@ def with_disk_on(xml: str, dev: str, path: Path, image_format: str) -> str:
 def _set_source(root: etree._Element, dev: str, path: Path, image_format: str) -> etree._Element:
     for element in root.iterfind("devices/disk"):
         source, driver = element.find("source"), element.find("driver")
-        if _attribute(element, "target", "dev") != dev or source is None:
+        if attribute(element, "target", "dev") != dev or source is None:
             continue
         source.set("file", str(path))
         if driver is not None:
@@ -186,47 +216,3 @@ def _set_source(root: etree._Element, dev: str, path: Path, image_format: str) -
             element.remove(backing)
         return element
     raise DefinitionError(f"the domain has no disk {dev}")
-
-
-def _reason_to_skip(element: etree._Element, *, pull: bool) -> str | None:
-    device = element.get("device", "disk")
-    kind = element.get("type", "")
-    image_format = _format(element)
-    reasons = (
-        (device != "disk", f"a {device}"),
-        (kind not in (PULLED_KINDS if pull else ("file",)), _why_not(kind)),
-        (not _source(element), "has no image"),
-        (element.find("readonly") is not None, "read-only"),
-        (element.find("transient") is not None, "transient"),
-        (element.find("shareable") is not None, "shared between domains"),
-        (image_format not in SUPPORTED_FORMATS, f"format {image_format} is not supported"),
-    )
-    return next((reason for applies, reason in reasons if applies), None)
-
-
-def _why_not(kind: str) -> str:
-    if kind in PULLED_KINDS:
-        return f"a {kind} disk: only `method: pull` takes it, while the domain runs"
-    return f"a {kind} disk, which cannot be backed up"
-
-
-def _source(element: etree._Element) -> str:
-    """Return what a disk is on: a path, or ``protocol:name``; empty where it is on nothing."""
-    match element.get("type"):
-        case "network":
-            protocol = _attribute(element, "source", "protocol")
-            return f"{protocol}:{_attribute(element, 'source', 'name') or ''}" if protocol else ""
-        case "block":
-            return _attribute(element, "source", "dev") or ""
-        case _:
-            return _attribute(element, "source", "file") or ""
-
-
-def _format(element: etree._Element) -> str:
-    # Without a driver type, libvirt takes an image for raw: probing it would let a guest choose.
-    return _attribute(element, "driver", "type") or "raw"
-
-
-def _attribute(element: etree._Element, child: str, name: str) -> str | None:
-    found = element.find(child)
-    return None if found is None else found.get(name)

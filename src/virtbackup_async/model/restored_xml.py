@@ -13,10 +13,7 @@ from lxml import etree
 from msgspec import Struct
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model import domain_state, domain_xml, twin
-
-# What libvirt found out itself; it describes the images as they were.
-_FOUND_BY_LIBVIRT = ("backingStore", "mirror")
+from virtbackup_async.model import disk_xml, domain_state, domain_xml, twin
 
 
 class RestoredXml(Struct, frozen=True):
@@ -80,20 +77,8 @@ def _set_images(
 ) -> None:
     missing = dict(images)
     for disk, dev in _disks(root):
-        source = disk.find("source")
-        if dev not in missing or source is None:
-            continue
-        if disk.get("type") != "file":
-            # A device's or a server's name says nothing of a file.
-            source.clear()
-        disk.set("type", "file")
-        driver = disk.find("driver")
-        if dev in formats:
-            driver = etree.SubElement(disk, "driver", name="qemu") if driver is None else driver
-            driver.set("type", formats[dev])
-        source.set("file", str(missing.pop(dev)))
-        for found in _FOUND_BY_LIBVIRT:
-            _remove_all(disk, found)
+        if dev in missing:
+            disk_xml.set_file(disk, missing.pop(dev), formats.get(dev))
     if missing:
         raise DefinitionError(f"the backup's XML has no disk {', '.join(missing)}")
 

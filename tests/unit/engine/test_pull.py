@@ -242,7 +242,8 @@ class Old(FakeHypervisor):
         (Method.AUTO, (), True, True),
         (Method.AUTO, ("vda",), True, False),
         (Method.AUTO, ("vda", "vdc"), True, True),
-        (Method.AUTO, (), False, False),
+        (Method.AUTO, (), False, True),
+        (Method.AUTO, ("vda",), False, False),
     ],
 )
 async def test_the_method_is_chosen(configured, wanted, active, expected):

@@ -342,6 +342,37 @@ async def test_disks_that_do_not_fit_the_domain_are_refused(site):
     site.assert_untouched()
 
 
+ENCRYPTION = "<encryption format='luks'/>"
+
+
+async def test_a_backup_in_plain_text_does_not_take_the_place_of_an_encrypted_image(site):
+    site.domain.below = ENCRYPTION
+    with pytest.raises(DiskNotFoundError, match="vda is encrypted now, the backup has it in plain"):
+        await site.restore()
+    site.assert_untouched()
+
+
+async def test_an_encrypted_backup_does_not_take_the_place_of_an_image_in_plain_text(site):
+    disk = f"<disk>{ENCRYPTION}<target dev='vda'/></disk>"
+    xml = f"<domain><devices>{disk}</devices></domain>"
+    with pytest.raises(DiskNotFoundError, match="vda is in plain text now, the backup has it enc"):
+        await site.restore(replace(site.definition, domain_xml=xml))
+    site.assert_untouched()
+
+
+async def test_an_encrypted_raw_image_is_put_in_the_place_of_one(site):
+    site.domain.below = ENCRYPTION
+    records = {
+        dev: DiskRecord(replace(record.image, format="luks"))
+        for dev, record in site.definition.records.items()
+    }
+    disks = "".join(f"<disk>{ENCRYPTION}<target dev='{dev}'/></disk>" for dev in records)
+    xml = f"<domain><devices>{disks}</devices></domain>"
+    changed = replace(site.definition, domain_xml=xml, records=records, method="pull")
+    await site.restore(changed)
+    assert all(image.read_bytes() != OLD[dev] for dev, image in site.images.items())
+
+
 async def test_two_disks_on_one_image_are_refused(site):
     site.domain.own["vdb"] = site.images["vda"]
     with pytest.raises(StorageError, match="two disks are on one image"):

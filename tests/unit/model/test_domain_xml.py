@@ -5,7 +5,8 @@ from lxml import etree
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model import domain_xml
-from virtbackup_async.model.domain import Disk, SkippedDisk
+from virtbackup_async.model.disk_xml import Reader
+from virtbackup_async.model.domain import BackingImage, Disk, SkippedDisk, ToldChain, Volume
 
 
 def domain(devices):
@@ -48,7 +49,7 @@ def test_a_disk_without_driver_is_raw():
         (disk("x", "<readonly/>"), "read-only"),
         (disk("x", "<transient/>"), "transient"),
         (disk("x", "<shareable/>"), "shared between domains"),
-        (disk("x", driver="vmdk"), "format vmdk is not supported"),
+        (disk("x", driver="vmdk"), "format vmdk: only `method: pull`"),
     ],
 )
 def test_what_cannot_be_snapshotted_is_named_with_its_reason(element, reason):
@@ -118,13 +119,136 @@ def test_what_qemu_serves_need_not_be_a_file():
     by_snapshot, left = domain_xml.disks(PULLED)
     assert [disk.dev for disk in by_snapshot] == ["vda"]
     assert "method: pull" in {disk.dev: disk.reason for disk in left}["vdc"]
-    served, left = domain_xml.disks(PULLED, pull=True)
+    served, left = domain_xml.disks(PULLED, Reader.PULL_JOB)
     assert [(disk.dev, str(disk.path), disk.kind) for disk in served] == [
         ("vda", "/i/a.qcow2", "file"),
         ("vdb", "/dev/vg/lv", "block"),
         ("vdc", "rbd:pool/img", "network"),
+        ("vdd", "p:v", "volume"),
     ]
-    assert [disk.dev for disk in left] == ["vdd", "hda"]
+    assert [disk.dev for disk in left] == ["hda"]
+
+
+def test_what_qemu_nbd_serves_is_on_a_path():
+    volumes = {"vdd": Volume(Path("/dev/vg/v"), "block")}
+    served, left = domain_xml.disks(PULLED, Reader.QEMU_NBD, volumes)
+    assert [(disk.dev, str(disk.path), disk.kind) for disk in served] == [
+        ("vda", "/i/a.qcow2", "file"),
+        ("vdb", "/dev/vg/lv", "block"),
+        ("vdd", "/dev/vg/v", "block"),
+    ]
+    assert [disk.dev for disk in left] == ["vdc", "hda"]
+    assert "while the domain runs" in left[0].reason
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [
+        (Volume(None, reason="pool p is not active"), "pool p is not active"),
+        (Volume(Path("pool/img"), "network"), "a network disk"),
+    ],
+)
+def test_a_volume_that_is_on_no_path_is_left_out(volume, said):
+    (_, left) = domain_xml.disks(PULLED, Reader.QEMU_NBD, {"vdd": volume})
+    assert said in {disk.dev: disk.reason for disk in left}["vdd"]
+
+
+def test_volumes_of_pools():
+    assert domain_xml.pool_volumes(PULLED) == {"vdd": ("p", "v")}
+
+
+@pytest.mark.parametrize(
+    ("source", "driver", "said"),
+    [
+        ("<slices><slice type='storage' offset='0' size='512'/></slices>", "raw", "a part of"),
+        ("", "vdi", "format vdi"),
+    ],
+)
+def test_what_only_qemu_can_read_is_left_to_it(source, driver, said):
+    element = disk("vdx", driver=driver).replace("/><target", f">{source}</source><target")
+    for reader in (Reader.COPY, Reader.QEMU_NBD):
+        ((), (left,)) = domain_xml.disks(domain(element), reader)
+        assert said in left.reason
+        assert "while the domain runs" in left.reason
+    ((taken,), ()) = domain_xml.disks(domain(element), Reader.PULL_JOB)
+    assert taken.format == driver
+
+
+def test_an_image_from_a_descriptor_is_left_to_qemu():
+    element = disk("vdx", source="file='/i/x' fdgroup='g'")
+    ((), (left,)) = domain_xml.disks(domain(element))
+    assert "descriptor" in left.reason
+
+
+def test_data_in_another_file_are_pulled():
+    store = "<dataStore type='file'><format type='raw'/><source file='/d'/></dataStore>"
+    element = disk("vdx").replace("/><target", f">{store}</source><target")
+    ((), (left,)) = domain_xml.disks(domain(element))
+    assert "another file: only `method: pull` takes it" in left.reason
+    ((taken,), ()) = domain_xml.disks(domain(element), Reader.QEMU_NBD)
+    assert taken.path == Path("/i/vdx")
+
+
+ENCRYPTION = "<encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"
+
+
+def test_an_encrypted_disk_says_so():
+    inside = disk("vda").replace("/><target", f">{ENCRYPTION}</source><target")
+    for element, encrypted in (
+        (inside, True),
+        (disk("vda", ENCRYPTION), True),
+        (disk("vda"), False),
+    ):
+        ((taken,), ()) = domain_xml.disks(domain(element))
+        assert taken.encrypted == encrypted
+
+
+NETWORK_BELOW = "<backingStore type='network'><source protocol='nbd' name='x'/></backingStore>"
+
+
+@pytest.mark.parametrize(
+    ("below", "told"),
+    [
+        ("", ToldChain()),
+        ("<backingStore/>", ToldChain(is_whole=True)),
+        (
+            """<backingStore type='block'><format type='qcow2'/><source dev='/dev/x'/>
+            <backingStore type='file'><format type='raw'/><source file='/y'/><backingStore/>
+            </backingStore></backingStore>""",
+            ToldChain(
+                (BackingImage(Path("/dev/x"), "qcow2"), BackingImage(Path("/y"), "raw")),
+                is_whole=True,
+            ),
+        ),
+        (
+            "<backingStore type='file'><source file='/y'/></backingStore>",
+            ToldChain((BackingImage(Path("/y"), "raw"),)),
+        ),
+        (NETWORK_BELOW, ToldChain(reason="below it is an image on network storage")),
+    ],
+)
+def test_what_the_xml_says_of_the_images_below(below, told):
+    ((taken,), ()) = domain_xml.disks(domain(disk("vda", below)))
+    assert taken.told == told
+
+
+def test_a_pulled_disk_has_nothing_of_the_image_that_it_was_read_through():
+    store = "<dataStore type='file'><format type='raw'/><source file='/d'/></dataStore>"
+    slices = "<slices><slice type='storage' offset='0' size='512'/></slices>"
+    inside = f"{ENCRYPTION}{store}{slices}<seclabel model='dac' relabel='no'/>"
+    element = disk("vda", "<mirror type='file'/>").replace(
+        "/><target", f">{inside}</source><target"
+    )
+    raw = etree.fromstring(domain_xml.with_raw_disks(domain(element), {"vda"}))
+    assert [child.tag for child in raw.find("devices/disk/source")] == ["seclabel"]
+    assert raw.find("devices/disk/mirror") is None
+    untouched = etree.fromstring(domain_xml.with_raw_disks(domain(element), {"vdb"}))
+    assert len(untouched.find("devices/disk/source")) == 4
+
+
+def test_a_disk_encrypted_in_the_old_way_is_raw_when_it_is_pulled():
+    raw = domain_xml.with_raw_disks(domain(disk("vda", ENCRYPTION)), {"vda"})
+    assert "encryption" not in raw
 
 
 def test_pulled_disks_are_raw_with_nothing_below():

@@ -13,14 +13,14 @@ from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.engine.pull import plan_pull
-from virtbackup_async.engine.selection import Selection, select_disks
+from virtbackup_async.engine.selection import IN_PLAIN_TEXT, Selection, select_disks
 from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import read_image_head, why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import host_paths
-from virtbackup_async.model.domain import NOT_WANTED, Disk, DomainInfo
+from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
 
 CHECK = "disk"
 USUAL_SKIPS = (
@@ -47,7 +47,13 @@ async def check_disks(
     except VirtBackupError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
-    findings = [*_left_out(info, selection), *_missing_state(info, selection), *_needed(info)]
+    findings = [
+        *_broken(info, selection),
+        *_left_out(info, selection),
+        *_in_plain_text(info, selection),
+        *_missing_state(info, selection),
+        *_needed(info),
+    ]
     if warning is not None:
         findings.append(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
@@ -57,7 +63,8 @@ async def check_disks(
     if pull and info.is_active:
         return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
-        findings.append(await _check_chain(info, disk))
+        own = (BackingImage(disk.path, disk.format), *disk.backing)
+        findings.append(await _check_chain(info, disk.dev, selection.chains.get(disk.dev, own)))
         if info.is_active:
             findings.append(await to_thread.run_sync(_check_room, info.name, disk))
     return findings
@@ -102,14 +109,28 @@ def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Fi
     return [*served, *rooms]
 
 
+def _broken(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
+    for disk in selection.broken:
+        reason = disk.error.message.removeprefix(f"{info.name}: ")
+        yield Finding(Level.PROBLEM, CHECK, info.name, f"{disk.dev}: {reason}", disk.error.hint)
+
+
 def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
+    told = {disk.dev for disk in selection.broken}
     for disk in selection.left_out:
+        if disk.dev in told:
+            continue
         message = f"{disk.dev} is not backed up: {disk.reason}"
         if disk.reason in USUAL_SKIPS:
             yield Finding(Level.INFO, CHECK, info.name, message)
         else:
             advice = "Back up what is on it by other means."
             yield Finding(Level.WARNING, CHECK, info.name, message, advice)
+
+
+def _in_plain_text(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
+    for dev in selection.in_plain_text:
+        yield Finding(Level.WARNING, CHECK, info.name, f"{dev} {IN_PLAIN_TEXT}")
 
 
 def _missing_state(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
@@ -126,17 +147,18 @@ def _needed(info: DomainInfo) -> Iterator[Finding]:
         yield Finding(Level.INFO, "state", info.name, message)
 
 
-async def _check_chain(info: DomainInfo, disk: Disk) -> Finding:
+async def _check_chain(info: DomainInfo, dev: str, chain: Sequence[BackingImage]) -> Finding:
+    own, *below = chain
     try:
-        size_bytes = (await qemu_img.image_info(disk.path, disk.format)).virtual_size
-        for image in disk.backing:
+        size_bytes = (await qemu_img.image_info(own.path, own.format)).virtual_size
+        for image in below:
             await qemu_img.image_info(image.path, image.format)
     except VirtBackupError as error:
-        message = f"{disk.dev}: {error.message}"
+        message = f"{dev}: {error.message}"
         advice = error.hint or "See that every image of its backing chain is there."
         return Finding(Level.PROBLEM, CHECK, info.name, message, advice)
-    below = f", {len(disk.backing)} below it" if disk.backing else ""
-    message = f"{disk.dev}: {disk.format} of {gib(size_bytes)}{below}, {disk.path}"
+    images_below = f", {len(below)} below it" if below else ""
+    message = f"{dev}: {own.format} of {gib(size_bytes)}{images_below}, {own.path}"
     return Finding(Level.OK, CHECK, info.name, message)
 
 
