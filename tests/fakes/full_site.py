@@ -194,7 +194,8 @@ class FullSite:
 
     async def pin(self) -> None:
         date = (NOW - timedelta(days=10)).strftime("%Y%m%d-%H%M%S")
-        await set_pinned(self.config(), "directory", "directory", date, pinned=True)
+        for packager in PACKAGERS:
+            await self.attempt(set_pinned(self.config(), packager, packager, date, pinned=True))
 
     async def doctor(self) -> None:
         @asynccontextmanager

@@ -19,6 +19,7 @@ from anyio import to_thread
 from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
+from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
@@ -31,7 +32,8 @@ _POLL_INTERVAL_S: Final = 0.05
 async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
     """Be the only one that changes or removes definitions in a domain's directory.
 
-    Held for moments only: never while data is read or written.
+    Held for moments only: never while data is read or written. Where there are no locks, nobody is
+    held up.
 
     Raises:
         LockHeldError: somebody else does not let go.
@@ -40,7 +42,7 @@ async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
     descriptor = await to_thread.run_sync(_open, directory)
     try:
         deadline_s = anyio.current_time() + LOCK_TIMEOUT_S
-        while not _is_locked(descriptor):
+        while not lacks.lock(descriptor, fcntl.LOCK_EX, directory.parent):
             if anyio.current_time() > deadline_s:
                 raise LockHeldError(f"another process changes the definitions in {directory}")
             await anyio.sleep(_POLL_INTERVAL_S)
@@ -72,15 +74,6 @@ def _open(directory: Path) -> int:
         return TargetPath.of(directory, 1).open_directory()
     except OSError as error:
         raise storage_error("open", directory, error) from error
-
-
-def _is_locked(descriptor: int) -> bool:
-    """Take the lock without waiting, and tell whether that went well."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

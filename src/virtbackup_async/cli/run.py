@@ -36,6 +36,7 @@ from virtbackup_async.cli.tally import Tally
 from virtbackup_async.cli.view import choose_renderer
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
+from virtbackup_async.files import lacks
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a second signal waits for a screen that may be stuck.
@@ -115,6 +116,8 @@ async def _supervise(job: Job, outcome: _Outcome, tally: Tally, pump: Pump) -> N
                 outcome.signum = None
         except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors += _leaves(group)
+        for lack in lacks.take_untold():
+            tally.emit(Warned(lack))
         await _conclude(job, outcome, tally)
         tasks.cancel_scope.cancel()
 

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from virtbackup_async.engine import signs
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.private_directory import make_private
@@ -128,14 +129,11 @@ def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # n
             descriptor = TargetPath.in_domain(path).open_file(flags)
         except OSError:
             continue  # missing, or nothing that can be read: its reader will tell
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        if not lacks.lock(descriptor, how, path.parent.parent):
             close(descriptor)
             doing = "reads or removes" if exclusive else "removes"
-            raise LockHeldError(f"another process {doing} {path}", hint=_LOCK_HINT) from error
-        except OSError:
-            pass  # a file system without locks
+            raise LockHeldError(f"another process {doing} {path}", hint=_LOCK_HINT)
         return descriptor
     return None
 

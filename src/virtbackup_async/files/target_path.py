@@ -12,22 +12,21 @@ the kernel has opened, nobody can exchange. Used by all who read, write or remov
 All calls block. Between calls no descriptor is held; ``held.py`` has what notices an exchange.
 """
 
-import errno
 import os
 import secrets
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.reached_path import ReachedPath
 from virtbackup_async.files.refusals import storage_error
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
-NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What a link to a file gives where the file system has none."""
 
 
 class TargetPath(ReachedPath, frozen=True):
@@ -163,25 +162,50 @@ class TargetPath(ReachedPath, frozen=True):
                 follow_symlinks=False,
             )
 
+    def take_free_name(self, name: str) -> None:
+        """Give the file a name that nobody has, in one step; nothing is synced.
+
+        It may keep its old name beside that. Where there are no hard links an empty file takes the
+        name first: who is killed then leaves that one.
+
+        Raises:
+            FileExistsError: the name is taken.
+            OSError: the directory is not writable, or full.
+        """
+        new = self.parent / name
+        try:
+            self.link(name)
+        except OSError as error:
+            if error.errno not in lacks.NO_LINKS:
+                raise
+        else:
+            return
+        close(new.claim())
+        lacks.note(self.target, lacks.Lack.LINKS)
+        try:
+            self.rename(name)
+        except OSError:
+            with suppress(OSError):
+                new.unlink()
+            raise
+
     def rename_exclusively(self, name: str) -> None:
         """Give the file another name, which must be free; nothing is synced.
 
         Raises:
             StorageError: the name is taken, or the directory is not writable.
         """
-        # A hard link takes a free name in one step: who is killed leaves the whole file, or none.
         new = self.parent / name
         try:
-            self.link(name)
+            self.take_free_name(name)
         except FileExistsError as error:
             raise storage_error("create", new.path, error) from error
         except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise storage_error("rename", self.path, error) from error
-            self._rename_over_claim(new)
-            return
+            raise storage_error("rename", self.path, error) from error
         try:
             self.unlink()
+        except FileNotFoundError:
+            pass  # it has the new name alone
         except OSError as error:
             with suppress(OSError):
                 new.unlink()
@@ -196,7 +220,7 @@ class TargetPath(ReachedPath, frozen=True):
         try:
             fd = self.open_directory()
             try:
-                os.fsync(fd)
+                lacks.sync_directory(fd, self.target)
             finally:
                 close(fd)
         except OSError as error:
@@ -237,7 +261,7 @@ class TargetPath(ReachedPath, frozen=True):
         with os.fdopen(fd, "wb") as file:
             if like is not None:
                 with suppress(FileNotFoundError):
-                    _give_owner(fd, like.status())
+                    _give_owner(fd, like.status(), self.target)
             file.write(data)
             file.flush()
             os.fsync(fd)
@@ -255,7 +279,7 @@ class TargetPath(ReachedPath, frozen=True):
         try:
             try:
                 part.write_new(data)
-                _give_free_name(part, self)
+                part.take_free_name(self.name)
             finally:
                 with suppress(OSError):  # gone, or it is found by `clean`
                     part.unlink()
@@ -264,41 +288,16 @@ class TargetPath(ReachedPath, frozen=True):
         except OSError as error:
             raise storage_error("write", self.path, error) from error
 
-    def _rename_over_claim(self, new: "TargetPath") -> None:
-        # Without hard links an empty file takes the name: only a file of ours is ever replaced.
-        close(new.create())
-        try:
-            self.rename(new.name)
-        except OSError as error:
-            with suppress(OSError):
-                new.unlink()
-            raise storage_error("rename", self.path, error) from error
-
 
 def temporary_name() -> str:
     """Return a name for a file that lives for moments; what a crash leaves, ``clean`` finds."""
     return f".virtbackup-{secrets.token_hex(8)}.tmp"
 
 
-def _give_free_name(part: TargetPath, new: TargetPath) -> None:
-    try:
-        part.link(new.name)
-    except OSError as error:
-        if error.errno not in NO_HARD_LINKS:
-            raise
-        os.close(new.claim())
-        try:
-            part.rename(new.name)
-        except OSError:
-            with suppress(OSError):
-                new.unlink()
-            raise
-
-
-def _give_owner(fd: int, owner: os.stat_result) -> None:
+def _give_owner(fd: int, owner: os.stat_result, place: Path) -> None:
     # Only root may give files away; for others the group alone may still be theirs to set.
     for uid, gid in ((owner.st_uid, owner.st_gid), (-1, owner.st_gid)):
         with suppress(PermissionError):
             os.fchown(fd, uid, gid)
             break
-    os.fchmod(fd, stat.S_IMODE(owner.st_mode))
+    lacks.give_mode(fd, stat.S_IMODE(owner.st_mode), place)

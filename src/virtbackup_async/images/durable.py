@@ -13,12 +13,12 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from virtbackup_async.files import refusals, target_path
+from virtbackup_async.files import lacks, refusals, target_path
 from virtbackup_async.files.closing import close
 
 FILE_MODE = target_path.FILE_MODE
 storage_error = refusals.storage_error
-_NO_HARD_LINKS = target_path.NO_HARD_LINKS
+_NO_HARD_LINKS = lacks.NO_LINKS
 
 
 def temporary_path(directory: Path) -> Path:
@@ -109,7 +109,10 @@ def sync_file(path: Path) -> None:
     """Make a file, or the names in a directory, durable. Blocks and raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            lacks.sync_directory(fd, path)
+        else:
+            os.fsync(fd)
     finally:
         close(fd)
 
@@ -220,7 +223,7 @@ def sync_names(path: Path) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            lacks.sync_directory(fd, path)
         finally:
             close(fd)
     except OSError as error:

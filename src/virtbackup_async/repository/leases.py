@@ -24,6 +24,7 @@ from typing import Final
 from anyio import sleep, to_thread
 
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
+from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import storage_error
@@ -111,8 +112,8 @@ def take_lease(directory: Path, token: str) -> Lease:
     fd = part.create()
     try:
         write_all(fd, sealed_json.dumps({"host": _host(), "pid": os.getpid()}), part.path)
-        with suppress(OSError):  # a file system without locks: the touch alone tells
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Without locks, the touch alone tells.
+        lacks.lock(fd, fcntl.LOCK_EX, place.target)
         sync(fd, part.path)
         held = _hold(place.parent)
         try:
@@ -132,7 +133,7 @@ def take_lease(directory: Path, token: str) -> Lease:
 
 def _give_name(part: TargetPath, place: TargetPath) -> None:
     try:
-        part.link(place.name)
+        part.take_free_name(place.name)
     except FileExistsError as error:
         raise LockHeldError(f"another process holds {place}") from error
     except OSError as error:

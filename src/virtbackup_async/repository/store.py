@@ -132,9 +132,9 @@ def _describe(file: TargetPath) -> None:
     try:
         try:
             part.write_new(sealed_json.dumps(_description(secrets.token_bytes(_ID_BYTES))))
-            # A link takes a free name only: of two who make a repository, one is first.
+            # Of two who make a repository, one is first.
             with suppress(FileExistsError):
-                part.link(file.name)
+                part.take_free_name(file.name)
         finally:
             part.drop()
     except OSError as error:

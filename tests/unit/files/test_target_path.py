@@ -81,6 +81,7 @@ CALLS = {
     "rename": lambda file: file.rename("new"),
     "link": lambda file: file.link("new"),
     "rename_durably": lambda file: file.rename_durably("new"),
+    "take_free_name": lambda file: file.take_free_name("new"),
     "rename_exclusively": lambda file: file.rename_exclusively("new"),
     "sync_names": lambda file: file.parent.sync_names(),
     "replace": lambda file: file.replace(b"new"),

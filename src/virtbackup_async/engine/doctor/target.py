@@ -12,10 +12,13 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.doctor.amounts import gib
 from virtbackup_async.engine.doctor.mounts import MOUNTINFO, mount_of
+from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.files.trial import lacks_of
 
 CHECK = "target"
 ROOT = Path("/")
+_LACK_ADVICE = "docs/operations.md says what that means for backups, and for which file systems."
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -36,7 +39,10 @@ def _check(target: Path) -> Iterator[Finding]:
     if not stat.S_ISDIR(status.st_mode):
         yield Finding(Level.PROBLEM, CHECK, subject, "is not a directory", "Correct `target`.")
         return
-    yield _writable(target)
+    writable = _writable(target)
+    yield writable
+    if writable.level == Level.OK:
+        yield from _lacks(target)
     yield from check_owner(subject, status, os.geteuid())
     yield _where(target)
 
@@ -52,6 +58,18 @@ def _writable(target: Path) -> Finding:
         advice = "Mount it read-write, free some space, or run as the user that owns it."
         return Finding(Level.PROBLEM, CHECK, str(target), message, advice)
     return Finding(Level.OK, CHECK, str(target), "can be written to")
+
+
+def _lacks(target: Path) -> Iterator[Finding]:
+    """Try what backups need of the file system."""
+    try:
+        found = lacks_of(target)
+    except StorageError as error:
+        yield Finding(Level.PROBLEM, CHECK, str(target), error.message, error.hint)
+        return
+    for lack in found:
+        message = f"its file system {lack}"
+        yield Finding(Level.WARNING, CHECK, str(target), message, _LACK_ADVICE)
 
 
 def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Finding]:
