@@ -56,6 +56,7 @@ def start(place, arguments, redirections):
     return subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.timeout(300)  # a process for each command
 @pytest.mark.parametrize("closed", SUBSETS, ids=lambda closed: "".join(map(str, closed)))
 async def test_every_command_does_without_streams(site, closed):
     place = site
