@@ -66,6 +66,24 @@ async def test_without_the_backup_that_made_the_checkpoint(site, runs):
     await site.check()
 
 
+async def test_an_old_bitmap_that_came_back_with_an_image_goes(site):
+    await site.back_up()
+    (old,) = site.checkpoints()
+    site.domain.destroy()
+    site.save("vda")
+    site.domain.start_paused()
+    site.write("vda", "write -P 9 3M 512k")
+    await site.back_up()
+    site.domain.destroy()
+    site.put_back("vda")
+    assert site.stored_bitmaps("vda") == {old}
+    site.domain.start_paused()
+    assert "lost the dirty bitmap" in (await site.back_up()).reason("vda")
+    site.domain.destroy()
+    assert site.stored_bitmaps("vda") == set(site.checkpoints())
+    await site.check()
+
+
 async def test_a_disk_that_shrank_and_grew_again_has_lost_its_end(site):
     site.write("vda", "write -P 1 0 64M")
     await site.back_up()

@@ -97,9 +97,10 @@ class Candidates(Struct, frozen=True):
     def _may_lack_changes(self, chosen: Former) -> bool:
         """Tell whether it was gone on to by an earlier version from one that did not make C.
 
-        That was wrong where the image had been put back meanwhile.
+        That was wrong where the image had been put back meanwhile. One of ours, of today, went on
+        from none such.
         """
-        return any(
+        return chosen.reading.checkpoint_of is None and any(
             one.reading.checkpoint_of is None
             and one.reading.full_date == chosen.reading.full_date
             and one.definition.date <= chosen.definition.date

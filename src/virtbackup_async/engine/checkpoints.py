@@ -5,7 +5,7 @@ Foreign checkpoints are left alone. A domain that is shut off has no QEMU that c
 there it is done in the images.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from virtbackup_async.engine.bases import find_candidates
 from virtbackup_async.engine.freeze import CLEAN_HINT
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.put_back import reconnect
+from virtbackup_async.engine.selection import Selection
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainNotFoundError,
     RollbackError,
     VirtBackupError,
 )
+from virtbackup_async.events import Emit, Warned
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import DomainInfo
@@ -80,28 +82,47 @@ async def drop_checkpoint(
 
 
 async def drop_unneeded_checkpoints(
-    catalog: Catalog, domain: DomainPort, info: DomainInfo, untracked: Collection[str] = ()
+    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection, emit: Emit
 ) -> None:
     """Remove those of a running domain's checkpoints for a target that nothing goes on from.
+
+    If that fails, it is told, and the next backup does it.
 
     Args:
         catalog: of the target.
         domain: running.
         info: what libvirt says of it.
-        untracked: disks that no checkpoint is made of any more.
-
-    Raises:
-        HypervisorError: libvirt does not list or remove them.
-        StorageError: the target cannot be read.
+        selection: what the backup that has just become complete took of it.
+        emit: told what could not be removed.
     """
+    try:
+        await _drop_unneeded(catalog, domain, info, selection)
+    except VirtBackupError as error:
+        emit(Warned(f"old checkpoints could not be removed: {error.message}", domain.name))
+
+
+async def _drop_unneeded(
+    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection
+) -> None:
     repository = await to_thread.run_sync(find_repository, catalog.target)
     if repository is None:
         return
-    candidates = await find_candidates(catalog, info)
-    needed = {found.checkpoint for dev, found in candidates.items() if dev not in untracked}
-    for name in await domain.checkpoint_names():
+    tracked = selection.tracking.disks
+    needed = {
+        found.checkpoint
+        for dev, found in (await find_candidates(catalog, info)).items()
+        if dev not in tracked or tracked[dev].checkpoint
+    }
+    devs: dict[str, list[str]] = {name: [] for name in await domain.checkpoint_names()}
+    for dev, disk in tracked.items():
+        if disk.checkpoint and disk.base is None and disk.image_id is not None:
+            # It may have been put back, and with it a bitmap that libvirt has forgotten.
+            image = selection.chains[dev][0].path
+            for name in (await qemu_img.image_info(image, "qcow2")).bitmaps:
+                devs.setdefault(name, []).append(dev)
+    for name, with_bitmap in devs.items():
         if is_checkpoint_of(name, repository.id) and name not in needed:
-            await domain.delete_checkpoint(name, ())
+            await domain.delete_checkpoint(name, with_bitmap)
 
 
 async def _drop(domain: ImageUser, name: str, images: Mapping[str, Path]) -> None:

@@ -60,7 +60,7 @@ from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.served import served
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
 from virtbackup_async.engine.tracking import track
-from virtbackup_async.errors import HypervisorError, NbdError, RollbackError, VirtBackupError
+from virtbackup_async.errors import HypervisorError, NbdError, RollbackError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
@@ -256,7 +256,9 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
     if listed is not None:
         raise listed
     if attempt.job is not None and attempt.job.tracking.disks:
-        await _drop_checkpoints(environment, attempt)
+        await drop_unneeded_checkpoints(
+            attempt.catalog, attempt.domain, attempt.info, attempt.selection, environment.emit
+        )
     return definition, path
 
 
@@ -269,17 +271,6 @@ def _tell_problem(environment: Environment, attempt: _Try, package: PackageWrite
                 attempt.domain.name,
             )
         )
-
-
-async def _drop_checkpoints(environment: Environment, attempt: _Try) -> None:
-    """Remove those that were gone on from; if that fails, the next backup does it."""
-    try:
-        tracked = attempt.selection.tracking.disks
-        untracked = {dev for dev, disk in tracked.items() if not disk.checkpoint}
-        await drop_unneeded_checkpoints(attempt.catalog, attempt.domain, attempt.info, untracked)
-    except VirtBackupError as error:
-        message = f"old checkpoints could not be removed: {error.message}"
-        environment.emit(Warned(message, attempt.domain.name))
 
 
 def _still_disks(

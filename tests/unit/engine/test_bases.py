@@ -101,6 +101,12 @@ async def test_earlier_versions_went_on_from_what_may_not_have_been_the_state_be
     assert found == "earlier versions went on from a backup of the domain shut off"
 
 
+async def test_what_was_made_since_is_gone_on_from(early):
+    found = await candidates(early)
+    since = former("since", 1 << 40, checkpoint_of="since", full_date=1772331300)
+    assert Candidates((since,), (*found.others, *found.with_checkpoint)).choose() == since
+
+
 async def test_what_they_made_before_is_gone_on_from(early):
     next((early / "web").glob("20260303*.json")).unlink()
     assert (await candidates(early)).choose().definition.name == "20260301-021500_3_web"
