@@ -10,7 +10,10 @@ from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import LabError, run
 from virtbackup_async.engine.chosen_backup import find_backup
+from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+from virtbackup_async.engine.restore_define import DefineRequest, define_restored
 from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.restore_plan import AS_THEY_WERE
 from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
 
@@ -262,3 +265,29 @@ async def test_a_disk_that_was_restored_in_place_is_incremental_again(site):
     assert not again.is_full("vda")
     assert not again.is_full("vdb")
     await site.check()
+
+
+async def test_a_twin_of_a_pulled_domain_is_on_qcow2_again(site):
+    site.write("vda", "write -P 1 0 8M")
+    done = (await site.back_up()).recorder.done
+    place = site.path / "twin"
+    found = await find_backup(site.config, "all", site.name, done.backup)
+    files = RestoreRequest(
+        found.definition, found.path.parent, place, for_domain=True, formats=AS_THEY_WERE
+    )
+    await restore_backup(
+        files, buffers=BufferPool(), cpu=anyio.CapacityLimiter(2), emit=lambda _event: None
+    )
+    request = DefineRequest(found.definition, place, new_name="twin")
+    async with open_hypervisor(site.config.uri) as hypervisor:
+        await define_restored(request, hypervisor, lambda _event: None)
+    try:
+        site.daemon.virsh("start", "twin", "--paused")
+        xml = site.daemon.virsh("dumpxml", "twin")
+        assert xml.count("type='qcow2'") == 2
+        (image,) = place.glob("*-vda.qcow2")
+        held = site.backups[done.backup] / "vda"
+        run("qemu-img", "compare", "-U", "-f", "raw", "-F", "qcow2", held, image)
+    finally:
+        site.daemon.virsh("destroy", "twin")
+        site.daemon.virsh("undefine", "twin")

@@ -56,7 +56,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.durable import remove_durably, storage_error
-from virtbackup_async.images.qcow2 import layout_of
+from virtbackup_async.images.qcow2 import head_of
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
@@ -178,7 +178,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
     await check_replaceable(domain, remove_saved=request.remove_saved)
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
-    places = await _places(domain, plan, _encrypted_in(request.definition))
+    places = await _places(domain, plan, _encrypted_in(request.definition), emit)
     state = await to_thread.run_sync(state_paths, plan, info, emit)
     places |= {name: (path, None) for name, path in state.items()}
     swaps = {
@@ -197,7 +197,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
 
 
 async def _places(
-    domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str]
+    domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
     """Return by restored name each disk's image in the domain now, and how it is to be laid out.
 
@@ -230,7 +230,13 @@ async def _places(
         is_whole = record is not None and record.format == "luks" and now.format == "raw"
         if record is not None and record.format != now.format and not is_whole:
             _check_convertible(domain.name, disk, now, xml)
-            wrap = await to_thread.run_sync(layout_of, now.path) or disk.images[0].layout
+            head = await to_thread.run_sync(head_of, now.path)
+            wrap = disk.images[0].layout
+            if head is not None and head.options.can_be_written:
+                wrap = head.options
+            if head is not None and head.snapshots:
+                what = f"{disk.dev} loses its internal snapshots: they are in the old image alone"
+                emit(Warned(what, domain.name))
         places[disk.images[0].name] = (now.path, wrap)
     return places
 

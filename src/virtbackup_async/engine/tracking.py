@@ -35,7 +35,7 @@ from virtbackup_async.images.identity import (
     is_same_backing,
     is_same_image,
 )
-from virtbackup_async.images.qcow2 import HEAD_BYTES, Qcow2Head, read_head
+from virtbackup_async.images.qcow2 import Qcow2Head, head_of
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
     Base,
@@ -181,11 +181,7 @@ def read_image_head(image: Disk) -> Qcow2Head | None:
     """Read the header of a disk's image; None where it cannot be read, or is no qcow2. Blocks."""
     if image.format != "qcow2" or image.kind == "network":
         return None
-    try:
-        with image.path.open("rb") as file:
-            return read_head(file.read(HEAD_BYTES))
-    except OSError:
-        return None  # QEMU may be able to read it, and will say
+    return head_of(image.path)  # where it cannot be read, QEMU may be able to, and will say
 
 
 def why_untrackable(

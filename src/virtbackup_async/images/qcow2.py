@@ -167,13 +167,18 @@ def read_head(head: bytes) -> Qcow2Head | None:
     return Qcow2Head(version, bool(backing_offset), snapshots, data_file, options)
 
 
-def layout_of(path: Path) -> Qcow2Options | None:
-    """Return how an image is laid out; None where that cannot be read. Blocks."""
+def head_of(path: Path) -> Qcow2Head | None:
+    """Return what the header of an image says; None where it cannot be read. Blocks."""
     try:
         with path.open("rb") as file:
-            head = read_head(file.read(HEAD_BYTES))
+            return read_head(file.read(HEAD_BYTES))
     except OSError:
         return None
+
+
+def layout_of(path: Path) -> Qcow2Options | None:
+    """Return how an image is laid out; None where that cannot be read. Blocks."""
+    head = head_of(path)
     return head.options if head is not None and head.options.can_be_written else None
 
 

@@ -191,6 +191,17 @@ async def test_what_was_pulled_from_qcow2_becomes_such_an_image_again(site, opti
     assert done.verified
 
 
+async def test_internal_snapshots_that_are_left_behind_are_told(site):
+    image = site.images["vdb"]
+    image.unlink()
+    run_qemu_img("create", "-q", "-f", "qcow2", image, "3M")
+    run_qemu_img("snapshot", "-c", "before", image)
+    site.domain.formats["vdb"] = "qcow2"
+    await site.restore()
+    (warned,) = site.of(Warned)
+    assert warned.message.startswith("vdb loses its internal snapshots")
+
+
 async def test_a_pulled_disk_whose_image_is_gone_becomes_qcow2(site):
     site.images["vdb"].unlink()
     site.domain.formats["vdb"] = "qcow2"
