@@ -130,7 +130,8 @@ def main() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     _spare_from_oom()
-    sys.path.insert(0, sys.argv[1])
+    # Behind the standard library: nothing there may take the place of a module of it.
+    sys.path.append(sys.argv[1])
     guard = Guard(json.loads(_line()))
     try:
         guard.connect()
