@@ -53,6 +53,7 @@ class Stage:
         self.image = self.root / "images" / "fake.raw"
         self.locks = self.root / "locks"
         self.out = self.root / "out"
+        self.state = self.root / "state"
         self.config = root / "config.yml"
 
     def make(self, change: Callable[["Stage"], None] | None) -> None:

@@ -44,6 +44,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine import locks, session
 from virtbackup_async.engine.clean import run_clean
 from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.host import STATE_VARIABLE
 from virtbackup_async.engine.repair import run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, RemovalFailed
@@ -190,6 +191,7 @@ def _stand_in(stage: Stage) -> None:
     for module in (backup, clean, doctor, restore, connection):
         module.open_hypervisor = stage.open_hypervisor
     locks._SHARED_DIRECTORY = stage.locks
+    os.environ[STATE_VARIABLE] = str(stage.state)
     build = session.build_environment
 
     def build_with_clock(*args: object, **options: object):

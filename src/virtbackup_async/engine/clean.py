@@ -20,7 +20,7 @@ from virtbackup_async.engine.clean_broken import undo_forgotten, undo_told
 from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.cleaning import Cleaning, CleanRequest
 from virtbackup_async.engine.dates import local_time
-from virtbackup_async.engine.debris import clean_debris
+from virtbackup_async.engine.debris import clean_debris, tell_new_problems
 from virtbackup_async.engine.evidence import DeadBackup, dead_backup
 from virtbackup_async.engine.host import locks_of, this_host
 from virtbackup_async.engine.ports import HypervisorPort
@@ -99,7 +99,9 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         await _end_removal(cleaning, target, found)
     if cleaning.request.complete:
         # Once more: an undone backup of ours may have turned out to be complete.
-        await _apply_retention(cleaning, target, await target.catalog.scan())
+        again = await target.catalog.scan()
+        tell_new_problems(cleaning, target, scan, again)
+        await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
         await sweep_target(target.catalog.target, cleaning.emit)
 

@@ -43,6 +43,14 @@ async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> N
             await _clean_stray(cleaning, path)
 
 
+def tell_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now: Scan) -> None:
+    """Tell of what cannot be read any more, and so is not judged by the rules."""
+    known = {problem.path for problem in before.problems}
+    for problem in now.problems:
+        if problem.path not in known and target.group_of(problem.domain_directory) is not None:
+            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
+
+
 async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
     """Tell whether this host's own note says what a file that cannot be read should."""
     real = Path(await AsyncPath(path).resolve())

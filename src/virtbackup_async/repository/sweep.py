@@ -21,7 +21,7 @@ with; the index names no pack that is not there, unless the note names it too.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,6 +29,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.condemned import (
     Condemned,
     read_condemned,
@@ -279,9 +280,13 @@ class _Sweep:
         """Return what maps there are: a name alone might come again."""
         found = []
         for path in maps_of(self._target):
-            with suppress(FileNotFoundError):
+            try:
                 status = map_file(path).status()
-                found.append(_Map(path, status.st_ino, status.st_mtime_ns))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error("read", path, error) from error
+            found.append(_Map(path, status.st_ino, status.st_mtime_ns))
         return found
 
     def _mark(self, marks: Marks, maps: Iterable["_Map"]) -> None:
