@@ -147,7 +147,11 @@ def may_be_there(path: Path) -> bool:
 
 def _make_directory(directory: Path) -> None:
     # The target itself is never made: a missing one is most likely a disk that is not mounted.
-    if not directory.parent.is_dir():
+    try:
+        is_there = directory.parent.is_dir()
+    except OSError as error:
+        raise storage_error("read", directory.parent, error) from error
+    if not is_there:
         raise StorageError(
             f"target {directory.parent} is not a directory",
             hint="Create it, or mount the file system that holds it.",

@@ -7,7 +7,7 @@ back what was written: it is said then that this is not the whole.
 
 import os
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -58,8 +58,9 @@ async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[T
         await durable.rename_exclusively(part, output)
         await durable.sync_directory(output.parent)
     finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(part.unlink, True)  # noqa: FBT003 -- it may be gone
+        # It may be gone, having its name; one that cannot be removed hides no other error.
+        with CancelScope(shield=True), suppress(OSError):
+            await to_thread.run_sync(part.unlink)
 
 
 class _NewFile:

@@ -17,9 +17,27 @@ from typing import Final
 
 from blake3 import blake3
 
+from virtbackup_async.errors import CorruptError
+
 LEAF_BYTES: Final = 256 * 1024
 PREFIX: Final = "blake3-256k:"
 _LEAVES_AT_ONCE: Final = 4096
+# No image is longer: a length that comes from a file is looked at before anything is made of it.
+MAX_IMAGE_BYTES: Final = 1 << 50
+
+
+class LengthError(CorruptError):
+    """A length that no image has."""
+
+
+def check_length(size_bytes: int) -> None:
+    """See that an image may be that long.
+
+    Raises:
+        LengthError: none is: a petabyte of zeros alone takes half a minute to be hashed.
+    """
+    if not 0 <= size_bytes <= MAX_IMAGE_BYTES:
+        raise LengthError(f"it says that its image is {size_bytes} bytes long")
 
 
 def leaf_of(data: memoryview | bytes) -> bytes:

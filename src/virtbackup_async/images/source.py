@@ -20,6 +20,7 @@ from virtbackup_async.errors import ImageError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
+from virtbackup_async.images.digest import LengthError, check_length
 from virtbackup_async.images.direct_io import aligned_bytes, open_direct
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.page_cache import is_cached
@@ -133,4 +134,9 @@ def _checked_image(path: Path, fd: int) -> ImageFile:
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise ImageError(f"not a regular file or block device: {path}")
-    return ImageFile(path, fd)
+    image = ImageFile(path, fd)
+    try:
+        check_length(image.size_bytes)
+    except LengthError as error:
+        raise ImageError(f"{path}: {error.message}") from error
+    return image

@@ -15,6 +15,7 @@ from zstandard import ZstdError
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.refusals import is_of_the_host, storage_error
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.images.digest import LengthError
 
 # Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
 _DAMAGE = (
@@ -36,6 +37,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise CorruptError(f"package is missing: {path}") from error
+    except LengthError as error:
+        raise CorruptError(f"package is damaged: {path}: {error.message}") from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and is_of_the_host(error):
             raise storage_error("read", path, error) from error

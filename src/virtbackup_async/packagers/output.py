@@ -151,4 +151,9 @@ async def _create(place: TargetPath) -> "OutputFile":
     except OSError as error:
         raise storage_error("create", place.path, error) from error
     file = cast("AsyncBufferedIOBase", opened)  # the type stubs know few sizes of buffers
-    return OutputFile(place, file, int(os.fstat(file.fileno()).st_mtime))
+    try:
+        return OutputFile(place, file, int(os.fstat(file.fileno()).st_mtime))
+    except OSError as error:
+        await file.close()
+        await to_thread.run_sync(place.drop)
+        raise storage_error("create", place.path, error) from error

@@ -5,6 +5,8 @@ once. A compressed archive of ours is decompressed on all cores, and only where 
 others are one long stream, which takes one thread from the front to the member that is wanted.
 """
 
+import bz2
+import lzma
 import os
 import tarfile
 from collections.abc import AsyncIterator, Sequence
@@ -19,16 +21,20 @@ from zlib_ng import gzip_ng
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
+from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import open_file, reading
 from virtbackup_async.packagers.decompress_threads import MOST_AHEAD, open_threads
+from virtbackup_async.packagers.head_reader import HeadReader
 from virtbackup_async.packagers.members import split_of
 from virtbackup_async.packagers.names import plain_name
 from virtbackup_async.packagers.split_file import SplitFile
 from virtbackup_async.packagers.tar_format import Layout
 
 _GZIP: Final = b"\x1f\x8b"
+_BZIP2: Final = b"BZh"
+_XZ: Final = b"\xfd7zXZ\0"
 
 
 @asynccontextmanager
@@ -109,19 +115,30 @@ def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.T
         file = opened.enter_context(open_file(path))
         fd = file.fileno()
         split = split_of(fd)
-        if split is not None:
-            plain = opened.enter_context(SplitFile(fd, split, threads, MOST_AHEAD))
-            return opened.enter_context(tarfile.open(fileobj=plain, mode="r:"))
-        if os.pread(fd, len(_GZIP), 0) == _GZIP:
-            stream = gzip_ng.GzipNGFile(fileobj=file)  # type: ignore[no-untyped-call]
-            opened.enter_context(stream)
-            return opened.enter_context(tarfile.open(fileobj=stream, mode="r:"))
-        return opened.enter_context(tarfile.open(fileobj=file, mode="r:*"))
+        if split is None:
+            plain = opened.enter_context(_plain(file))
+        else:
+            split_file = SplitFile(fd, split, threads, MOST_AHEAD)
+            plain = opened.enter_context(cast("BinaryIO", split_file))
+        heads = cast("BinaryIO", HeadReader(plain))
+        return opened.enter_context(tarfile.open(fileobj=heads, mode="r:"))
+
+
+def _plain(file: BinaryIO) -> BinaryIO:
+    """Return what is in a file that is compressed as one long stream, or not at all."""
+    start = os.pread(file.fileno(), len(_XZ), 0)
+    if start.startswith(_GZIP):
+        return cast("BinaryIO", gzip_ng.GzipNGFile(fileobj=file))  # type: ignore[no-untyped-call]
+    if start.startswith(_BZIP2):
+        return cast("BinaryIO", bz2.BZ2File(file))
+    return cast("BinaryIO", lzma.LZMAFile(file)) if start.startswith(_XZ) else file
 
 
 def _extents_of(path: Path, info: tarfile.TarInfo) -> tuple[Extent, ...]:
     if not info.isreg() or info.size < 0:
         raise CorruptError(f"not a regular file: {info.name} in package {path}")
+    with reading(path):
+        check_length(info.size)
     sparse = cast("list[tuple[int, int]] | None", info.sparse)
     pairs = [(0, info.size)] if sparse is None else sparse
     extents = tuple(Extent(start, length) for start, length in pairs if length)

@@ -17,6 +17,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Wanted
+from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import file_names, open_file, reading
@@ -124,6 +125,7 @@ def _size_of(file: BinaryIO) -> int:
     size_bytes = zstandard.frame_content_size(frame_start(file))
     if size_bytes < 0:
         size_bytes = sum(part.length for part in read_frame(file))
+    check_length(size_bytes)
     return size_bytes
 
 

@@ -287,6 +287,7 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
     path = repository.pack_path(location.pack)
     try:
         with reading("pack", path):
+            pack_format.check_blob_length(location.length)
             blob = _read_alone(path, location.offset, location.length)
             pack_format.decode_blob(blob, id_)
     except (FileNotFoundError, CorruptError):

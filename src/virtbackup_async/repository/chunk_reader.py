@@ -100,6 +100,7 @@ class ChunkReader:
     def _read_at(self, location: Location) -> tuple[bytes, Path]:
         path = self._repository.pack_path(location.pack)
         with reading("pack", path):
+            pack_format.check_blob_length(location.length)
             fd = self._open_pack(location.pack)
             return read_exactly(fd, location.length, location.offset), path
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.repository.chunks import CHUNK_BYTES, ID_BYTES, PAGES
 
@@ -66,6 +67,7 @@ def decode_head(data: bytes) -> MapHead:
     _, version, flags, chunk_bytes, repository_id, size_bytes = _HEAD.unpack_from(data)
     if (version, flags, chunk_bytes) != (VERSION, 0, CHUNK_BYTES):
         raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+    check_length(size_bytes)
     return MapHead(repository_id, size_bytes)
 
 

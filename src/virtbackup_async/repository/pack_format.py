@@ -123,6 +123,16 @@ def decode_blob_head(data: Data) -> BlobHead:
     return BlobHead(id_, Method(method), length_bytes, stored_bytes)
 
 
+def check_blob_length(length_bytes: int) -> None:
+    """See that a blob may be that long, before room is made for it.
+
+    Raises:
+        CorruptError: none is.
+    """
+    if length_bytes > MAX_BLOB_BYTES:
+        raise CorruptError("the index names a chunk that is too long")
+
+
 def decode_blob(blob: Data, id_: bytes) -> Data:
     """Return the chunk of that id out of the blob that the index says is its.
 

@@ -55,9 +55,10 @@ class Segment:
         tail_bytes = min(file_bytes, wire.TAIL_BYTES)
         tail = read_exactly(fd, tail_bytes, file_bytes - tail_bytes)
         self.shape = wire.decode_tail(tail, file_bytes)
-        wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
         self.ends = np.zeros(self.shape.packs, dtype=np.int64)
+        # The checksum first: one bit in the head would make it one of another repository.
         self._check_content(file_bytes)
+        wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
         fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
         self._bounds = wire.decode_fan_out(fan_out, self.shape)
         names = read_exactly(fd, self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)

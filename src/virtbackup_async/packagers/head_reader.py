@@ -1,0 +1,45 @@
+"""What ``tarfile`` reads an archive through: it takes the lengths in headers for what they say.
+
+A name of a terabyte, or a list of a billion extents, is a few bytes in a compressed archive, and
+would be read into memory. What it reads by ``read`` are headers; disks are read by ``readinto``.
+"""
+
+import io
+import tarfile
+from typing import BinaryIO, Final
+
+# The largest header of ours is the list of 65536 extents, two MiB and a half.
+_MOST_AT_ONCE: Final = 4 << 20
+_MOST_BYTES: Final = 64 << 20
+
+
+class HeadReader:
+    """An archive's plain bytes, of which not more than some can be read as headers."""
+
+    def __init__(self, plain: BinaryIO) -> None:
+        self._plain = plain
+        self._read_bytes = 0
+
+    def read(self, count: int) -> bytes:
+        """Return some bytes of headers.
+
+        Raises:
+            tarfile.ReadError: there are more than any archive has.
+        """
+        self._read_bytes += max(0, count)
+        if not 0 <= count <= _MOST_AT_ONCE or self._read_bytes > _MOST_BYTES:
+            raise tarfile.ReadError("its headers are too long")
+        return self._plain.read(count)
+
+    def readinto(self, target: memoryview) -> int:
+        count: int = self._plain.readinto(target)  # type: ignore[attr-defined]
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._plain.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._plain.tell()
+
+    def close(self) -> None:
+        self._plain.close()
