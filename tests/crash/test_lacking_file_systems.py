@@ -1,16 +1,19 @@
 """What file systems lack is worked round by every command with every packager, and told once."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from fakes.full_site import PACKAGERS, FullSite
-from fakes.lacking_run import build_shim, run_lacking
+from fakes.lacking_run import build_shim, lacking_environment, run_lacking
 from virtbackup_async.files.lacks import Lack
 
 LACKS = {"sync": Lack.SYNC, "links": Lack.LINKS, "modes": Lack.MODES, "locks": Lack.LOCKS}
+PROGRAM = Path(sys.executable).with_name("virtbackup")
 BACKUPS = [f"backup {packager}" for packager in PACKAGERS]
 
 
@@ -56,3 +59,26 @@ async def test_a_first_backup_is_made(filled, memory, shim, lack, packager):
     assert [path.name for path in site.target.rglob(".*.tmp")] == []
     restored = memory / "site" / "restored" / "0" / site.image.name
     assert restored.read_bytes() == site.image.read_bytes()
+
+
+@pytest.mark.parametrize("lack", ["sync", "locks"])
+async def test_a_lack_is_told_once_by_the_command(filled, memory, shim, lack):
+    site = filled.copy_to(memory / "site")
+    site.config()
+    environment = lacking_environment(shim, lack, site.root)
+
+    def run(*words):
+        command = [PROGRAM, "-c", site.root / "config.yml", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    told = f"the file system of {site.target} {LACKS[lack]}"
+    verified = run("verify")
+    assert verified.returncode == 0, verified.stderr
+    assert " ".join(verified.stderr.split()).count(told) == 1
+    said = [json.loads(line) for line in run("verify", "--json").stdout.splitlines()]
+    assert [event["message"] for event in said if event["event"] == "warning"].count(told) == 1
+    looked = [json.loads(line) for line in run("doctor", "--json").stdout.splitlines()]
+    found = [
+        event for event in looked if event["event"] == "finding" and event["level"] == "warning"
+    ]
+    assert f"its file system {LACKS[lack]}" in {event["message"] for event in found}

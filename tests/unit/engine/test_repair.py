@@ -161,6 +161,18 @@ async def test_chunks_behind_a_damaged_head_are_found(site):
     assert site.bad() == [stored.name]
 
 
+async def test_no_head_is_written_into_a_file_that_has_other_names(site, tmp_path):
+    await site.back_up([1])
+    (pack,) = site.packs
+    flip(pack, 3)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.hardlink_to(pack)
+    content = elsewhere.read_bytes()
+    with pytest.raises(StorageError, match="it is a hard link"):
+        await site.repair()
+    assert elsewhere.read_bytes() == content
+
+
 async def test_the_head_of_a_pack_is_written_anew(site):
     stored = await site.back_up([1])
     before = site.packs[0].read_bytes()

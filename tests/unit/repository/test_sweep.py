@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.small_repository import PACKAGER, SmallRepository, content
-from virtbackup_async.errors import CorruptError, LockHeldError
+from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
 from virtbackup_async.repository import sealed_json
@@ -278,3 +278,21 @@ async def test_many_small_segments_become_one(place):
     assert len(list(find_repository(place.target).index.iterdir())) == 1
     for number in range(1, 12):
         assert await place.restored(f"b{number}") == content([number])
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["moved", "not mounted"])
+async def test_a_domain_that_cannot_be_seen_keeps_its_chunks(place, tmp_path, is_there):
+    """Its directory was moved to another disk, and a link was left."""
+    await place.back_up("a", content([1, 2]))
+    packs = place.packs()
+    moved = tmp_path / "moved"
+    place.directory.rename(moved)
+    place.directory.symlink_to(moved if is_there else tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="a symlink, not followed"):
+        run_sweep(place)
+    assert place.packs() == packs
+    place.directory.unlink()
+    moved.rename(place.directory)
+    (place.target / "latest").symlink_to(place.map_path("a"))
+    run_sweep(place)
+    assert place.packs() == packs
