@@ -313,6 +313,51 @@ def started_and_compared(daemon, domain, place):
         daemon.virsh("undefine", "twin")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qcow2 file on a block device",
+        "qcow2 file with an external data file",
+        "qcow2 file, encrypted (LUKS)",
+        "qcow2 on a block device",
+    ],
+)
+async def test_backups_into_a_repository_go_on_through_a_night_that_is_off(
+    daemon, make_domain, tmp_path, name
+):
+    opening = site(daemon, make_domain, tmp_path, name, active=True)
+    domain, place = await to_thread.run_sync(opening.__enter__)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    options = {"scratch": str(scratch), "packager": "repository", "audit_percent": 0}
+    config = configure(tmp_path, daemon.uri, [domain.name], **options)
+    try:
+        for night, active in enumerate((True, False, True)):
+            if night == 2:
+                await to_thread.run_sync(domain.start_paused)
+            if night != 1:
+                at = night << 16
+                await to_thread.run_sync(domain.qemu_io, "vdx", f"write -f -P {night + 3} {at} 64k")
+                patch = bytes([night + 3]) * (64 << 10)
+                place.expected = place.expected[:at] + patch + place.expected[at + len(patch) :]
+            if not active:
+                await to_thread.run_sync(domain.destroy)
+            recorder = await back_up(config, Recorder(tmp_path / "frozen"))
+            assert recorder.done.missing == ()
+            await check_twin(daemon, config, domain, place, tmp_path / f"restored-{night}")
+            found = await find_backup(config, "all", domain.name, None)
+            reading = found.definition.records["vdx"].reading
+            is_kept = not active and "LUKS" in name
+            assert (reading is None) == is_kept
+        if "data file" in name:
+            assert "in another file" in reading.reason
+        else:
+            assert reading.base is not None, reading.reason
+            assert reading.read_bytes < SIZE
+    finally:
+        await to_thread.run_sync(opening.__exit__, None, None, None)
+
+
 @pytest.mark.parametrize("active", [True, False], ids=["running", "off"])
 @pytest.mark.parametrize("name", ABSENT)
 async def test_a_kind_of_disk_that_is_not_here(tmp_path, name, active):
