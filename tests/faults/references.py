@@ -51,12 +51,28 @@ class References:
         self._is_held = False
 
     def assert_one_is(self, place: Path, backup: str) -> None:
-        """What was restored is one of the copies; or the images, if none had to be made."""
+        """What was restored is one of the copies; or the images, if none had to be made.
+
+        A domain that stopped while it was pulled was read from its images at rest.
+        """
         own = list(self._world.files[self._domain.name].values())
+        stood_still = [*(self.taken or [own]), *self._at_rest(place)]
         assert any(
-            all(filecmp.cmp(path, place / path.name, shallow=False) for path in still)
-            for still in self.taken or [own]
+            all(_is_same(path, place / path.name) for path in still) for still in stood_still
         ), f"{backup} is not what stood still"
+
+    def _at_rest(self, place: Path) -> list[list[Path]]:
+        """Raw copies of a pulled domain's images, if it is shut off."""
+        own = self._world.files[self._domain.name].values()
+        names = [path.with_suffix(".raw").name for path in own]
+        is_pulled = [path.name for path in own] != names and all(
+            (place / name).exists() for name in names
+        )
+        if not is_pulled or self._domain.state() != "shut off":
+            return []
+        aside = self._directory / f"at-rest-{place.name}"
+        aside.mkdir()
+        return [[_copy_raw(path, aside / path.name) for path in own]]
 
     def _take(self, copy: Callable[[Path, Path], Path]) -> None:
         aside = self._directory / f"still-{len(self.taken)}"
@@ -69,6 +85,10 @@ def _copy_raw(image: Path, copy: Path) -> Path:
     raw = copy.with_suffix(".raw")
     run("qemu-img", "convert", "-U", "-f", image.suffix[1:], "-O", "raw", image, raw)
     return raw
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and filecmp.cmp(one, other, shallow=False)
 
 
 def difference(found: bytes, expected: bytes) -> str:
