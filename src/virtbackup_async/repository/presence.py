@@ -88,9 +88,11 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
             end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
             records = segment.read_records(first, end)
             lengths += np.bincount(records["pack"], records["length"], len(lengths)).astype("i8")
-        for pack, length_bytes in zip(segment.packs, lengths.tolist(), strict=True):
-            # Of one in several segments, some places may be there twice: that adds up to nothing.
-            known[pack] = _UNCLEAR if pack in known else length_bytes
+        of_packs = zip(segment.packs, lengths.tolist(), segment.ends.tolist(), strict=True)
+        for pack, length_bytes, end in of_packs:
+            # Of one in several segments, some places may be there twice; and some may be wrong.
+            is_clear = pack not in known and end <= sizes.get(pack, 0)
+            known[pack] = length_bytes if is_clear else _UNCLEAR
     return frozenset(
         pack
         for pack, size_bytes in sizes.items()
