@@ -25,6 +25,7 @@ from pathlib import Path
 
 from faults.points import Points, install
 
+STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 _TIMEOUT_S = 120
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([
@@ -48,12 +49,18 @@ Process = BaseProcess
 OnPoint = Callable[[str, Process], None]
 
 
-def run_between(words: tuple[object, ...], on_point: OnPoint) -> Ended:
-    """Run ``virtbackup WORD...`` to its end; ``on_point`` is called while it stands still."""
+def run_between(words: tuple[object, ...], on_point: OnPoint, *, state: object = None) -> Ended:
+    """Run ``virtbackup WORD...`` to its end; ``on_point`` is called while it stands still.
+
+    ``state`` is its state directory; None for the one of this process's environment.
+    """
+    state = str(state or os.environ[STATE_VARIABLE])
     ours, theirs = _server.Pipe()
     with tempfile.TemporaryDirectory() as directory, ours:
         said = [Path(directory) / name for name in ("out", "err")]
-        process = _server.Process(target=_command, args=(theirs, said, [str(w) for w in words]))
+        process = _server.Process(
+            target=_command, args=(theirs, said, state, [str(w) for w in words])
+        )
         process.start()
         theirs.close()
         try:
@@ -79,13 +86,13 @@ def _points(connection: Connection, process: Process, on_point: OnPoint) -> list
     return passed
 
 
-def _command(parent: Connection, said: list[Path], words: list[str]) -> None:
+def _command(parent: Connection, said: list[Path], state: str, words: list[str]) -> None:
     """The forked process: what ``virtbackup WORD...`` does."""
     from virtbackup_async.cli.main import main  # noqa: PLC0415 -- only here it is used
 
     os.setsid()
-    # The configuration of each fault names one of its own.
-    os.environ.pop("VIRTBACKUP_STATE_DIRECTORY", None)
+    # The fork server's environment is that of the first test.
+    os.environ[STATE_VARIABLE] = state
     for descriptor, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     sys.stdout = os.fdopen(1, "w", closefd=False)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from faults.command import Ended, Process, run_between
 from faults.deaths import DEATHS, FILLER, SCRATCH_FULL, kill
 from faults.references import References
-from faults.world import STATE, World, configure, let_hours_pass
+from faults.world import World, configure, let_hours_pass
 from lab.domains import LabDomain
 from virtbackup_async.repository.layout import DIRECTORY
 
@@ -66,6 +66,7 @@ class Fault:
         self.domain = self.scenario.domain(world)
         self.directory = directory
         self.target = directory / "target"
+        self.state = directory / "state"
         self.restored = directory / "restored"
         self.config = configure(directory, world, self.domain.name, **self.scenario.group)
         self.references = References(world, self.domain, directory)
@@ -107,7 +108,7 @@ class Fault:
                 died = True
 
         words = [word.format(self.restored) for word in self.scenario.words]
-        ended = run_between(("-c", self.config, *words), on_point)
+        ended = run_between(("-c", self.config, *words), on_point, state=self.state)
         assert died, f"no point {self.row.point!r} in {ended.points}"
         for place in (self.target, self.world.scratch):
             (place / FILLER).unlink(missing_ok=True)
@@ -128,14 +129,14 @@ class Fault:
             if name == point:
                 kill(self.world, self.domain, process, self.target)
 
-        ended = run_between(("-c", self.config, "backup"), on_point)
+        ended = run_between(("-c", self.config, "backup"), on_point, state=self.state)
         assert ended.returncode == -9, ended
 
     def _undo_and_check(self) -> list[str]:
         """Return the backups that are there after the undo; all of them are good."""
         self.world.daemon.ensure_started()
         self.references.let_go()
-        for place in (self.target, self.directory / STATE):
+        for place in (self.target, self.state):
             let_hours_pass(place)
         self._succeed(*UNDO)
         self.world.assert_at_home(self.domain)
@@ -175,7 +176,7 @@ class Fault:
             if path.is_file() and not (DIRECTORY in path.parts and is_kept):
                 assert path.name.startswith(names), f"left: {path.relative_to(self.target)}"
                 assert not path.name.endswith((".pending", ".removed")), f"left: {path.name}"
-        notes = [path.name for path in (self.directory / STATE).rglob("*") if path.is_file()]
+        notes = [path.name for path in self.state.rglob("*") if path.is_file()]
         assert notes == [], "left: notes of this host"
 
     def _check_restored(self, backup: str) -> None:
@@ -225,7 +226,9 @@ class Fault:
 
     def _succeed(self, *words: object) -> Ended:
         ended = run_between(
-            ("-c", self.config, *words), lambda name, _: self.references.watch(name)
+            ("-c", self.config, *words),
+            lambda name, _: self.references.watch(name),
+            state=self.state,
         )
         assert ended.returncode == 0, f"{words}: {ended.returncode} {ended.err}"
         return ended

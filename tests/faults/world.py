@@ -25,7 +25,6 @@ from lab.libvirt_root import Daemon
 from lab.process import run
 
 MIB = 1 << 20
-STATE = "state"
 DISKS = (DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None))
 _LONG_AGO_S = 7200
 
@@ -163,12 +162,7 @@ def configure(directory: Path, world: World, domain: str, **group: object) -> Pa
     if group.get("method") == "pull":
         # QEMU makes its socket there, too, where a domain has no agent: the path must be short.
         settings["scratch"] = str(world.scratch)
-    content = {
-        "uri": world.daemon.uri,
-        "parallel_disks": 1,
-        "state_directory": str(directory / STATE),
-        "groups": {"all": settings},
-    }
+    content = {"uri": world.daemon.uri, "parallel_disks": 1, "groups": {"all": settings}}
     path = directory / "config.yml"
     path.write_text(yaml.safe_dump(content))
     return path
