@@ -7,10 +7,12 @@ whatever an undo would do is a mistake.
 
 import json
 import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from anyio import run
+from anyio import CapacityLimiter, run
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -23,13 +25,19 @@ from fakes.hostile_target import (
     make_overlay,
     snapshot_of,
 )
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean import run_clean
 from virtbackup_async.engine.cleaning import CleanRequest
 from virtbackup_async.engine.listing import list_backups
+from virtbackup_async.engine.restore import RestoreRequest, restore_backup
+from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.images import qemu_img
+from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.processes import Ended
 
+NOW = datetime.fromtimestamp(DATE, UTC)
 CHECKPOINT = "virtbackup-0a0b0c0d-11111111-2222-3333-4444-555555555555"
 OTHER_UUID = UUID[:-1] + "7"
 CHANGES = {"commit", "resume", "pivot", "set_persistent_source", "thaw", "delete_checkpoint"}
@@ -66,6 +74,7 @@ class World(HostileTarget):
     def make_anew(self):
         shutil.rmtree(self.target)
         shutil.copytree(self.hostile, self.directory)
+        shutil.rmtree(self.root / "restored", ignore_errors=True)
         self.domain.calls.clear()
 
     async def use(self):
@@ -75,6 +84,14 @@ class World(HostileTarget):
         request = CleanRequest(broken=False)
         await run_clean(config, request, self.hypervisor, lambda _event: None, self.root / "locks")
         await list_backups(config, ["all"], [], known_domains=None)
+        with suppress(VirtBackupError):
+            await run_verify(config, VerifyRequest(), NOW, lambda _event: None)
+        for found in (await Catalog(self.target).scan()).complete:
+            request = RestoreRequest(found.definition, found.path.parent, self.root / "restored")
+            with suppress(VirtBackupError):
+                await restore_backup(
+                    request, buffers=BufferPool(), cpu=CapacityLimiter(1), emit=lambda _event: None
+                )
 
     def assert_unharmed(self):
         assert snapshot_of(self.images, self.etc) == self.before
@@ -181,6 +198,13 @@ def links():
     return st.dictionaries(where, st.sampled_from(["etc", "images", "etc/shadow"]), max_size=2)
 
 
+def packages():
+    """Files that a backup may have, or what is taken for them."""
+    files = [f"{NAME}_vda.raw", f"{NAME}.tar", f"{NAME}_{NAME}_vda.raw.zstd", f"{NAME}_vda.raw.map"]
+    content = st.sampled_from([b"", b"raw" * 1000, b"QFI\xfb" + b"\0" * 600])
+    return st.dictionaries(st.sampled_from(files), content)
+
+
 @settings(
     max_examples=120,
     deadline=None,
@@ -192,7 +216,11 @@ def test_no_file_of_the_host_changes_and_nothing_is_run(world, data):
     world.make_anew()
     for suffix, content in data.draw(st.lists(files(world), min_size=1, max_size=3)):
         (world.directory / f"{NAME}{suffix}").write_text(json.dumps(content))
+    for name, content in data.draw(packages()).items():
+        (world.directory / name).write_bytes(content)
     for name, to in data.draw(links()).items():
-        (world.target / name).symlink_to(world.root / to)
+        path = world.target / name
+        path.unlink(missing_ok=True)
+        path.symlink_to(world.root / to)
     run(world.use)
     world.assert_unharmed()
