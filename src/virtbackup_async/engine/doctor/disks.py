@@ -1,6 +1,8 @@
 """The disks of a domain: which can be backed up, from which images, with room for the overlay."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -21,6 +23,7 @@ from virtbackup_async.events import Finding, Level
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model import host_paths
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
+from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 CHECK = "disk"
 USUAL_SKIPS = (
@@ -59,7 +62,11 @@ async def check_disks(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
         )
     if pull and planned.group.packager.type == "repository":
-        findings += await to_thread.run_sync(_untrackable, info, selection, planned.group)
+        has_checkpoint = await _has_checkpoint(hypervisor, info)
+        untrackable = partial(
+            _untrackable, info, selection, planned.group, has_checkpoint=has_checkpoint
+        )
+        findings += await to_thread.run_sync(lambda: list(untrackable()))
     if pull and info.is_active:
         return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
     for disk in selection.disks:
@@ -70,22 +77,30 @@ async def check_disks(
     return findings
 
 
-def _untrackable(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:
+async def _has_checkpoint(hypervisor: HypervisorPort, info: DomainInfo) -> bool:
+    """Tell whether libvirt knows a checkpoint of ours; an older one has none."""
+    with suppress(HypervisorError):
+        domain = await hypervisor.domain(info.name)
+        return any(map(is_checkpoint_of_ours, await domain.checkpoint_names()))
+    return False
+
+
+def _untrackable(
+    info: DomainInfo, selection: Selection, group: Group, *, has_checkpoint: bool
+) -> Iterator[Finding]:
     """Tell which disks are read in full each time, and which snapshots cannot be reverted to."""
-    found = []
+    tracks_all = group.track_with_snapshots
     for dev, chain in selection.chains.items():
         image = Disk(dev, chain[0].path, chain[0].format)
         head = read_image_head(image)
-        with_snapshots = group.track_with_snapshots
-        reason = why_untrackable(info, image, head, with_snapshots=with_snapshots)
+        reason = why_untrackable(info, image, head, with_snapshots=tracks_all)
         if reason is not None:
             message = f"{dev} is read in full by each backup: {reason}"
-            found.append(Finding(Level.INFO, CHECK, info.name, message))
-        elif head is not None and head.snapshots:
+            yield Finding(Level.INFO, CHECK, info.name, message)
+        if head is not None and head.snapshots and (tracks_all or has_checkpoint):
             message = f"{dev} holds internal snapshots, which a dirty bitmap keeps from reverting"
             advice = "Before `virsh snapshot-revert`, remove the checkpoint: see incremental.md."
-            found.append(Finding(Level.WARNING, CHECK, info.name, message, advice))
-    return found
+            yield Finding(Level.WARNING, CHECK, info.name, message, advice)
 
 
 def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:

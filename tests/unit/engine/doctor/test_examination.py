@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import subprocess
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -39,9 +40,15 @@ class Domain(DescribedDomain):
 
     agent_answers = True
     nvram = None
+    image_format = "raw"
+    checkpoints = ()
+
+    async def checkpoint_names(self):
+        return self.checkpoints
 
     async def info(self):
         info = await super().info()
+        info = replace(info, xml=info.xml.replace("type='raw'", f"type='{self.image_format}'"))
         if self.nvram is None:
             return info
         flash = f"<domain><os><nvram>{self.nvram}</nvram></os>"
@@ -205,6 +212,28 @@ def killed(tmp_path, domain, image):
         return path
 
     return kill
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "group", "warns"),
+    [
+        ((), {}, False),
+        (("virtbackup-0a0b0c0d-11111111-2222-3333-4444-555555555555",), {}, True),
+        ((), {"track_with_snapshots": True}, True),
+    ],
+)
+async def test_internal_snapshots_that_could_not_be_reverted_to_are_told(
+    examine, domain, image, checkpoints, group, warns
+):
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    subprocess.run(["qemu-img", "snapshot", "-c", "before", image], check=True)
+    domain.image_format = "qcow2"
+    domain.checkpoints = checkpoints
+    found = await examine(packager="repository", **group)
+    warned = [text for text in of(found, "disk", Level.WARNING) if "keeps from reverting" in text]
+    assert bool(warned) == warns
+    told = [text for text in of(found, "disk", Level.INFO) if "track_with_snapshots" in text]
+    assert bool(told) == (not group)
 
 
 async def test_what_a_restore_in_place_keeps_or_left_is_no_overlay(examine, image):
