@@ -181,7 +181,7 @@ class FullSite:
             )
 
     async def clean(self) -> None:
-        request = CleanRequest(drop_damaged=True)
+        request = CleanRequest(drop_damaged=True, wait_s=60)
         await run_clean(
             self.config(), request, self.hypervisor(), self.events.append, self.locks
         )  # fmt: skip

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import NOT_FOLLOWED, storage_error
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe would wait for its other end for ever.
@@ -189,7 +189,7 @@ def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError
         with suppress(OSError):
             mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
-                return OSError(errno.ELOOP, "a symlink, not followed", str(path))
+                return OSError(errno.ELOOP, NOT_FOLLOWED, str(path))
     if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
         return _not_regular(path)
     return OSError(error.errno, error.strerror, str(path))

@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Final
 
 from virtbackup_async.errors import StorageError
 
@@ -22,6 +23,12 @@ def is_of_the_host(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _OF_THE_HOST
 
 
+NOT_FOLLOWED: Final = "a symlink, not followed"
+_LINK_HINT: Final = (
+    "Below a target no symlink is followed: put what it leads to in its place, or mount it there."
+)
+
+
 def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
     """Say what the operating system refused, as an error of ours.
 
@@ -35,4 +42,5 @@ def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
             f"target is full: cannot {doing} {path}",
             hint="Free some space or lower the retention, then run the command again.",
         )
-    return StorageError(f"cannot {doing} {path}: {error.strerror or error}")
+    message = f"cannot {doing} {path}: {error.strerror or error}"
+    return StorageError(message, hint=_LINK_HINT if error.strerror == NOT_FOLLOWED else None)

@@ -23,6 +23,12 @@ CALLS = {
 }
 
 
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
 def refuse(monkeypatch, lack, code=None):
     """Let the call fail that the lack is about; of fsync, that of a directory."""
     module, name, usual = CALLS[lack]
@@ -49,58 +55,56 @@ def work(place):
 
 
 @pytest.mark.parametrize("lack", list(Lack))
-def test_a_lack_is_worked_round_and_told_once(tmp_path, monkeypatch, lack):
+def test_a_lack_is_worked_round_and_told_once(target, monkeypatch, lack):
     lacks.take_untold()
     refuse(monkeypatch, lack)
-    work(TargetPath(tmp_path) / "a")
-    (tmp_path / "new").unlink()
-    work(TargetPath(tmp_path) / "a")
-    assert (tmp_path / "new").read_bytes() == b"y"
-    assert lacks.take_untold() == [f"the file system of {tmp_path} {lack}"]
+    work(TargetPath(target) / "a")
+    (target / "new").unlink()
+    work(TargetPath(target) / "a")
+    assert (target / "new").read_bytes() == b"y"
+    assert lacks.take_untold() == [f"the file system of {target} {lack}"]
     assert lacks.take_untold() == []
 
 
-def test_nothing_is_told_where_nothing_lacks(tmp_path):
+def test_nothing_is_told_where_nothing_lacks(target):
     lacks.take_untold()
-    work(TargetPath(tmp_path) / "a")
+    work(TargetPath(target) / "a")
     assert lacks.take_untold() == []
 
 
 @pytest.mark.parametrize("lack", [Lack.SYNC, Lack.LINKS, Lack.MODES])
 @pytest.mark.parametrize("code", sorted(lacks.FAILURES))
-def test_trouble_is_an_error(tmp_path, monkeypatch, lack, code):
+def test_trouble_is_an_error(target, monkeypatch, lack, code):
     refuse(monkeypatch, lack, code)
     with pytest.raises(StorageError):
-        work(TargetPath(tmp_path) / "a")
+        work(TargetPath(target) / "a")
 
 
-def test_a_lock_that_is_held_is_no_lack(tmp_path):
-    place = TargetPath(tmp_path) / "a"
+def test_a_lock_that_is_held_is_no_lack(target):
+    place = TargetPath(target) / "a"
     place.write_new(b"x")
     first, second = place.open_file(), place.open_file()
-    assert lacks.lock(first, fcntl.LOCK_EX, tmp_path)
-    assert not lacks.lock(second, fcntl.LOCK_SH, tmp_path)
+    assert lacks.lock(first, fcntl.LOCK_EX, target)
+    assert not lacks.lock(second, fcntl.LOCK_SH, target)
     os.close(first)
     os.close(second)
 
 
 @pytest.mark.parametrize("lack", list(Lack))
-async def test_doctor_tries_it_and_leaves_nothing(tmp_path, monkeypatch, lack):
+async def test_doctor_tries_it_and_leaves_nothing(target, monkeypatch, lack):
     refuse(monkeypatch, lack)
-    found = [
-        finding for finding in await check_target(tmp_path) if "file system" in finding.message
-    ]
+    found = [finding for finding in await check_target(target) if "file system" in finding.message]
     assert (Level.WARNING, f"its file system {lack}") in [(f.level, f.message) for f in found]
-    assert list(tmp_path.iterdir()) == []
+    assert list(target.iterdir()) == []
 
 
-def test_a_file_system_that_keeps_another_mode_lacks_modes(tmp_path, monkeypatch):
+def test_a_file_system_that_keeps_another_mode_lacks_modes(target, monkeypatch):
     monkeypatch.setattr(os, "fchmod", lambda _fd, _mode: None)
-    assert lacks_of(tmp_path) == [Lack.MODES]
+    assert lacks_of(target) == [Lack.MODES]
 
 
-def test_trouble_while_it_is_tried_is_an_error(tmp_path, monkeypatch):
+def test_trouble_while_it_is_tried_is_an_error(target, monkeypatch):
     refuse(monkeypatch, Lack.SYNC, errno.EIO)
     with pytest.raises(StorageError, match="cannot use"):
-        lacks_of(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        lacks_of(target)
+    assert list(target.iterdir()) == []

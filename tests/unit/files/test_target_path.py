@@ -102,6 +102,13 @@ def test_a_link_in_the_way_is_not_followed(site, call, exchange):
     assert site.seen_outside() == before
 
 
+def test_who_is_stopped_by_a_link_is_told_what_to_do(site):
+    link_the_first(site)
+    with pytest.raises(StorageError) as caught:
+        site.file.replace(b"new")
+    assert caught.value.hint.startswith("Below a target no symlink is followed")
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_works_without_one(site, call):
     CALLS[call](site.file)
