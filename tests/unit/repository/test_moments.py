@@ -65,7 +65,8 @@ def small_packs(monkeypatch):
     monkeypatch.setattr(chunk_writer, "CHUNKS_A_SEGMENT", 3)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.timeout(600)
+@settings(max_examples=25, deadline=None)
 @given(steps=STEPS, moments=MOMENTS, harm=HARMS, order=ORDERS)
 @example(steps=SWEPT, moments=(3, 2, 3, 3, 3), harm=("", 0, 0), order=["sweep"])
 @example(steps=SWEPT, moments=(2, 3, 3, 3, 2), harm=("", 0, 0), order=["back up", "sweep"])
