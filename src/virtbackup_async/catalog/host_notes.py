@@ -31,6 +31,7 @@ from virtbackup_async.catalog.pending_file import PendingWire
 from virtbackup_async.catalog.scanning import is_temporary
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.durable import (
     remove_durably,
     remove_file,
@@ -78,7 +79,7 @@ class Notes(Struct, frozen=True):
         The one of that very file, whatever is in the file now. Or one of a file that is gone, and
         that said the same in everything: where a target is mounted may change. Blocks.
         """
-        real = path.resolve()
+        real = TargetPath.in_domain(path).real_path()
         for note in self.notes:
             if note.pending_path == real:
                 return note
@@ -102,7 +103,7 @@ class HostNotes:
         """
         await to_thread.run_sync(self._make_directory)
         name = f"{pending.name}.{secrets.token_hex(_TOKEN_BYTES)}{SUFFIX}"
-        real = await to_thread.run_sync(pending_path.resolve)
+        real = await to_thread.run_sync(TargetPath.in_domain(pending_path).real_path)
         note = Note(replace(pending, domain_xml=""), real, self._directory / name)
         await write_atomically(note.path, dumps(note))
         return note

@@ -12,7 +12,6 @@ backed up. The caller holds the domain's lock, so the pending file has no living
 import logging
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from anyio import Path as AsyncPath
 from anyio import to_thread
@@ -47,6 +46,7 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.packagers.registry import remove_package
 
 _AGAIN = "run `virtbackup clean -b` again"
@@ -204,11 +204,12 @@ async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> l
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
     # Of those whose pending file is gone, or cannot be read any more.
-    directory = await AsyncPath(catalog.domain_directory(domain.name)).resolve()
+    place = TargetPath.of(catalog.domain_directory(domain.name), 1)
+    directory = await to_thread.run_sync(place.real_path)
     dead += [
         DeadBackup(note.pending, note.pending_path, note)
         for note in notes.notes
-        if note.path not in noted and note.pending_path.parent == Path(directory)
+        if note.path not in noted and note.pending_path.parent == directory
     ]
     # Another domain may have had this name then; its disks are not this one's.
     return [backup for backup in dead if uuid_of(backup.pending) in (None, domain.uuid)]

@@ -11,7 +11,6 @@
 import stat
 from pathlib import Path
 
-from anyio import Path as AsyncPath
 from anyio import to_thread
 
 from virtbackup_async.catalog import pending_file
@@ -53,7 +52,7 @@ def tell_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now
 
 async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
     """Tell whether this host's own note says what a file that cannot be read should."""
-    real = Path(await AsyncPath(path).resolve())
+    real = await to_thread.run_sync(TargetPath.in_domain(path).real_path)
     return any(note.pending_path == real for note in cleaning.notes.notes)
 
 

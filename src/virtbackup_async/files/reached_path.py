@@ -70,6 +70,10 @@ class ReachedPath(Struct, frozen=True):
         """The whole path: to be shown, or to be opened by others at their own risk."""
         return self.target.joinpath(*self.steps)
 
+    def real_path(self) -> Path:
+        """Return the same path with all links resolved that lead to the target, and no others."""
+        return Path(os.path.realpath(self.target)).joinpath(*self.steps)
+
     @property
     def name(self) -> str:
         return self.steps[-1]

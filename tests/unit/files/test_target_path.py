@@ -116,7 +116,17 @@ def test_every_call_works_without_one(site, call):
 
 def test_every_method_has_its_call():
     own = {name for name in {*vars(TargetPath), *vars(ReachedPath)} if not name.startswith("_")}
-    values = {"of", "in_domain", "path", "name", "parent", "temporary", "target", "steps"}
+    values = {
+        "real_path",
+        "of",
+        "in_domain",
+        "path",
+        "name",
+        "parent",
+        "temporary",
+        "target",
+        "steps",
+    }
     assert own - values <= {call.partition(" ")[0].rstrip(",") for call in CALLS}
 
 
@@ -199,6 +209,14 @@ def test_no_name_leaves_its_directory(site, name):
         site.file.rename(name)
     with pytest.raises(StorageError, match="not a plain file name"):
         site.file.link(name)
+
+
+def test_only_links_to_the_target_are_resolved(site, tmp_path):
+    (tmp_path / "link").symlink_to(site.target)
+    loop = site.target / "web" / "loop"
+    loop.symlink_to(loop)
+    found = TargetPath.of(tmp_path / "link" / "web" / "loop", 2).real_path()
+    assert found == site.target / "web" / "loop"
 
 
 def test_a_path_is_taken_apart_and_put_together(site):
