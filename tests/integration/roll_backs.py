@@ -46,8 +46,8 @@ class RollBacks:
             await self.back_up()
             for action in self.random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
                 self.said.append(action.__name__)
-                await asyncio.to_thread(action, self)
-                if action is RollBacks.put_back or self.random.random() < 0.4:
+                wants_backup = await asyncio.to_thread(action, self)
+                if wants_backup or self.random.random() < 0.3:
                     await self.back_up()
             await self.back_up()
             await self.site.check()
@@ -71,9 +71,9 @@ class RollBacks:
             await self.site.check([name])
             self.site.remove(name)
 
-    def write(self) -> None:
+    def write(self, dev: str | None = None) -> None:
         """Write, zero or discard, by whatever QEMU has the image open."""
-        dev = self._dev()
+        dev = dev or self._dev()
         offset = self.random.randrange(SIZES[2] // 512) * 512
         length = self.random.choice((512, 64 * KIB, 256 * KIB, 700 * KIB))
         verb = self.random.choice((f"write -P {self.random.randrange(1, 256)}", "write -z"))
@@ -100,8 +100,12 @@ class RollBacks:
             self.site.domain.wait_shut_off()
             self.runs = False
 
-    def save(self) -> None:
-        """Copy an image as a storage snapshot would, also of one that QEMU has open."""
+    def save(self) -> bool:
+        """Copy an image as a storage snapshot would, also of one that QEMU has open.
+
+        Mostly it is then written to, and backed up as it is at rest: what a later state has that is
+        not in the copy must not come back.
+        """
         if self.runs and self.random.random() < 0.7:
             self.start_or_stop()
         dev = self._dev()
@@ -110,14 +114,21 @@ class RollBacks:
         self.saved.append((dev, shutil.copyfile(self._image(dev), path)))
         if len(self.saved) > MAX_SAVED:
             self.saved.pop(self.random.randrange(MAX_SAVED))[1].unlink()
+        if self.runs or self.random.random() < 0.3:
+            return False
+        self.start_or_stop()
+        self.write(dev)
+        self.start_or_stop()
+        return True
 
-    def put_back(self) -> None:
+    def put_back(self) -> bool:
         """Put a copy back: one disk of two, as the same file or another, on or off afterwards."""
         if not self.saved:
-            return
+            return False
         if self.runs:
             self.start_or_stop()
-        dev, copy = self.random.choice(self.saved)
+        is_last = self.random.random() < 0.6
+        dev, copy = self.saved[-1] if is_last else self.random.choice(self.saved)
         self.said[-1] += f" {dev} {copy.name}"
         image = self._image(dev)
         if self.random.random() < 0.1:
@@ -127,6 +138,7 @@ class RollBacks:
         if self.random.random() < 0.5:
             self.start_or_stop()
             self.said[-1] += ", on"
+        return True
 
     def snapshot(self) -> None:
         """Make an internal snapshot, or revert to one; QEMU refuses beside bitmaps."""
@@ -214,7 +226,7 @@ def _length(image: Path) -> int:
     return int.from_bytes(image.read_bytes()[24:32], "big")
 
 
-ACTIONS: dict[Callable[[RollBacks], None], float] = {
+ACTIONS: dict[Callable[[RollBacks], bool | None], float] = {
     RollBacks.write: 8,
     RollBacks.write_at_the_end: 2,
     RollBacks.start_or_stop: 5,
