@@ -104,7 +104,8 @@ class Site:
         """Remove a backup, as retention does."""
         for path in (self.path / "target" / self.name).glob(f"{name}*"):
             path.unlink()
-        del self.backups[name]
+        # Another one of the same second may get its name.
+        shutil.rmtree(self.backups.pop(name))
 
     def checkpoints(self):
         return self.daemon.virsh("checkpoint-list", self.name, "--name").split()

@@ -45,15 +45,22 @@ class RollBacks:
         try:
             await self.back_up()
             for action in self.random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
-                self.said.append(action.__name__)
-                wants_backup = await asyncio.to_thread(action, self)
-                if wants_backup or self.random.random() < 0.3:
-                    await self.back_up()
+                wants_backup = await self._take(action)
+                if wants_backup and action is RollBacks.save and self.random.random() < 0.6:
+                    await self._take(RollBacks.put_back)
             await self.back_up()
             await self.site.check()
         except BaseException as error:
             error.add_note(f"seed {self.seed}: {' | '.join(self.said)}")
             raise
+
+    async def _take(self, action: Callable[["RollBacks"], bool | None]) -> bool | None:
+        """Take one step, and back up behind it if it wants that, or by chance."""
+        self.said.append(action.__name__)
+        wants_backup = await asyncio.to_thread(action, self)
+        if wants_backup or self.random.random() < 0.3:
+            await self.back_up()
+        return wants_backup
 
     async def back_up(self) -> None:
         """Back up; now and then an old one is removed, and was right to the last."""
