@@ -16,7 +16,7 @@ def pytest_addoption(parser):
         "--roll-backs",
         type=int,
         default=2,
-        help="how many random walks of images through time, of some twelve seconds each",
+        help="how many random walks of images through time, of some twenty seconds each",
     )
 
 

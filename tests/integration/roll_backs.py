@@ -30,7 +30,7 @@ class RollBacks:
 
     site: Site
     seed: int
-    said: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=lambda: ["begin"])
     saved: list[tuple[str, Path]] = field(default_factory=list)
     full: int = 0
     by_changes: int = 0
@@ -43,6 +43,9 @@ class RollBacks:
         """Take so many steps; every backup restores what the images held."""
         actions = list(ACTIONS)
         try:
+            for dev in ("vda", "vdb"):
+                # What becomes zeros is noticed in another way.
+                await asyncio.to_thread(self._do, dev, f"write -P 255 0 {SIZES[2]}")
             await self.back_up()
             for action in self.random.choices(actions, [ACTIONS[act] for act in actions], k=steps):
                 wants_backup = await self._take(action)
@@ -83,8 +86,10 @@ class RollBacks:
         dev = dev or self._dev()
         offset = self.random.randrange(SIZES[2] // 512) * 512
         length = self.random.choice((512, 64 * KIB, 256 * KIB, 700 * KIB))
-        verb = self.random.choice((f"write -P {self.random.randrange(1, 256)}", "write -z"))
+        verb = f"write -P {self.random.randrange(1, 256)}"
         if self.random.random() < 0.2:
+            verb = "write -z"
+        elif self.random.random() < 0.1:
             verb, offset = "discard", offset // (64 * KIB) * 64 * KIB
         self._do(dev, f"{verb} {offset} {min(length, SIZES[2] - offset)}")
 
