@@ -91,6 +91,15 @@ class Stage:
         """The libvirt that the commands speak to."""
         yield FakeHypervisor(DescribedDomain({"vda": self.image}, active=False))
 
+    def expected_of(self, found: FoundBackup) -> bytes:
+        """What a backup has to hold: one that was not there at first, what the image is now."""
+        days = (datetime.fromtimestamp(found.definition.date, UTC) - FIRST).days
+        if days < len(IMAGES):
+            return IMAGES[days]
+        data = self.image.read_bytes()
+        assert data in {NOW, IMAGES[-1]}, "the image is neither what it was nor what was restored"
+        return data
+
     async def listed(self) -> list[FoundBackup]:
         return list((await Catalog(self.target).scan()).complete)
 
@@ -105,12 +114,6 @@ class Stage:
                 async for chunk in stream.chunks():
                     data[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
                 return bytes(data)
-
-
-def expected_of(found: FoundBackup) -> bytes:
-    """What a backup has to hold: one that was not there at first is of what the image is now."""
-    days = (datetime.fromtimestamp(found.definition.date, UTC) - FIRST).days
-    return IMAGES[days] if days < len(IMAGES) else NOW
 
 
 class Scene(Struct, frozen=True):
@@ -137,7 +140,7 @@ def _listed(stage: Stage) -> list[FoundBackup]:
 
 
 def _has_new_backup(stage: Stage, _said: str) -> bool:
-    return any(expected_of(found) == NOW for found in _listed(stage))
+    return any(stage.expected_of(found) == NOW for found in _listed(stage))
 
 
 def _is_cleaned(stage: Stage, said: str) -> bool:
@@ -193,7 +196,9 @@ def _break(stage: Stage) -> None:
 
 
 def _is_repaired(stage: Stage, _said: str) -> bool:
-    return all(anyio.run(stage.content_of, found) == expected_of(found) for found in _listed(stage))
+    return all(
+        anyio.run(stage.content_of, found) == stage.expected_of(found) for found in _listed(stage)
+    )
 
 
 _ALL: Final = tuple(PACKAGERS)

@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from faults.failing_disk import FailingDisk, Fault
-from faults.file_scenes import FIRST, SCENES, Scene, Stage, expected_of
+from faults.file_scenes import FIRST, SCENES, Scene, Stage
 from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before all children
     backup,
     clean,
@@ -182,7 +182,7 @@ class Walk:
                 data = await self.stage.content_of(found)
             except VirtBackupError as error:
                 raise Broken(f"{found.definition.name} is lost {when}: {error}") from error
-            if data != expected_of(found):
+            if data != self.stage.expected_of(found):
                 raise Broken(f"{found.definition.name} is another image {when}")
 
 

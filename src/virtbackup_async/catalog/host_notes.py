@@ -157,10 +157,13 @@ class HostNotes:
         await to_thread.run_sync(self._remove_debris, before_s)
 
     def _remove_debris(self, before_s: float) -> None:
-        for path in self._directory.glob(".*"):
-            with suppress(FileNotFoundError):
-                if is_temporary(path) and path.lstat().st_mtime < before_s:
-                    remove_file(path)
+        try:
+            for path in self._directory.glob(".*"):
+                with suppress(FileNotFoundError):
+                    if is_temporary(path) and path.lstat().st_mtime < before_s:
+                        remove_file(path)
+        except OSError as error:
+            raise storage_error("read", self._directory, error) from error
 
     def _make_directory(self) -> None:
         make_private(self.state_directory)

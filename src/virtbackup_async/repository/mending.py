@@ -143,7 +143,7 @@ def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
     for segment, bad in checking.bad_segments():
         count = int(np.count_nonzero(bad))
         # Its writer may have merged it with others of its own since.
-        if segment_token(segment.path) in living or not repository.inside(segment.path).exists():
+        if segment_token(segment.path) in living or not _is_there(repository, segment):
             left += count
             continue
         path = repository.segment_path(new_token(), 0)
@@ -153,6 +153,13 @@ def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
         repository.inside(segment.path).remove()
         taken += count
     return taken, left
+
+
+def _is_there(repository: Repository, segment: Segment) -> bool:
+    try:
+        return repository.inside(segment.path).exists()
+    except OSError as error:
+        raise storage_error("read", segment.path, error) from error
 
 
 def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_step: OnStep) -> int:

@@ -48,7 +48,7 @@ def release_reserve(repository: Repository) -> bool:
     """
     found = False
     for file in _files(repository):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             found |= file.exists()
         file.drop()
     return found

@@ -78,8 +78,11 @@ def mend_repository(target: Path) -> Repository | None:
         StorageError: it cannot be read or written.
     """
     file = _file(target)
-    if not file.parent.exists():
-        return None
+    try:
+        if not file.parent.exists():
+            return None
+    except OSError as error:
+        raise storage_error("read", file.parent.path, error) from error
     try:
         sealed_json.loads(file.read(sealed_json.MAX_BYTES) or b"", file.path)
     except CorruptError:
