@@ -70,7 +70,8 @@ def test_a_file_operation_that_fails_costs_no_backup(file_walk, library, request
         )
     *broken, counts = map(json.loads, ended.stdout.splitlines())
     assert broken == []
-    assert counts["met"] > 0, "it did nothing that could fail"
+    # Some commands only read, or change next to nothing.
+    assert counts["met"] or (counts["calls"] <= first and code != "EIO"), "nothing has failed"
 
 
 def hash_of(walk):

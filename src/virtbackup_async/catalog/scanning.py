@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -87,8 +87,15 @@ class _Findings(Struct):
         except DefinitionError as error:
             self.problems.append(Problem(path, str(error), domain_directory))
         except OSError as error:
-            reason = "a symlink, not followed" if path.is_symlink() else error.strerror or error
+            reason = "a symlink, not followed" if _is_link(path) else error.strerror or error
             self.problems.append(Problem(path, f"{path}: {reason}", domain_directory))
+
+
+def _is_link(path: Path) -> bool:
+    """Tell of what could not be read whether it is a link; what cannot be looked at is none."""
+    with suppress(OSError):
+        return path.is_symlink()
+    return False
 
 
 def scan_target(target: Path) -> Scan:
