@@ -170,7 +170,7 @@ class Fault:
 
     def _assert_only(self, backups: Sequence[str]) -> None:
         """Nothing but those backups is in the target, and without any a repository has no data."""
-        names = ("repository", *backups)
+        names = ("repository", "reserve-", *backups)
         for path in self.target.rglob("*"):
             is_kept = path.suffix == ".index" or (path.suffix == ".pack" and backups)
             if path.is_file() and not (DIRECTORY in path.parts and is_kept):
