@@ -142,7 +142,7 @@ def test_a_target_that_cannot_be_written(daemon, shut_off, tmp_path):
     "name", ["a name with spaces", "Straße-💾", "n" * 200, "-rf", "...", ".hidden", "a%2Fb"]
 )
 @pytest.mark.parametrize("packager", ["directory", "zstd"])
-def test_hostile_domain_names(daemon, name, packager, tmp_path):
+def test_hostile_domain_names(daemon, name, packager, tmp_path, state_directory):
     domain = define(daemon, name, [DiskSpec("vda", "raw", fs=None)], agent=False)
     try:
         with domain.images()["vda"].open("r+b") as image:
@@ -162,4 +162,4 @@ def test_hostile_domain_names(daemon, name, packager, tmp_path):
     finally:
         daemon.virsh("undefine", "--domain", daemon.virsh("list", "--all", "--uuid").split()[0])
     outside = {path.name for path in tmp_path.iterdir()}
-    assert outside == {"config.yml", "target", "r"}
+    assert outside == {"config.yml", "target", "r", state_directory.name}
