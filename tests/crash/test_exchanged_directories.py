@@ -41,7 +41,7 @@ async def test_an_exchange_at_any_step(filled, memory, request, command, place, 
 @pytest.mark.parametrize("packager", ["directory", "tar", "zstd"])
 @pytest.mark.parametrize("exchange", [put_link_there, put_another_there])
 async def test_the_directory_of_a_domain_is_exchanged(filled, memory, request, packager, exchange):
-    stride = 1 if request.config.getoption("--all-points", default=False) else 5
+    stride = 1 if request.config.getoption("--all-points", default=False) else 4
     await try_all(filled, memory, f"backup {packager}", packager, exchange, 1, stride)
 
 

@@ -60,7 +60,7 @@ from virtbackup_async.engine.selection import Selection, select_disks
 from virtbackup_async.engine.served import served
 from virtbackup_async.engine.state_copy import CopiedState, StateJob, copy_state
 from virtbackup_async.engine.tracking import track
-from virtbackup_async.errors import HypervisorError, NbdError, RollbackError
+from virtbackup_async.errors import HypervisorError, NbdError, RollbackError, StorageError
 from virtbackup_async.events import (
     BackupDone,
     BackupStarted,
@@ -68,7 +68,7 @@ from virtbackup_async.events import (
     PhaseChanged,
     Warned,
 )
-from virtbackup_async.files.held import Held
+from virtbackup_async.files.held import Held, open_held
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Pending
@@ -191,7 +191,7 @@ async def _open_try(
     left = False
     try:
         async with (
-            _held(intent.path.parent) as held,
+            open_held([TargetPath.of(intent.path.parent, 1)]) as held,
             checkpoint_of(environment.hypervisor, domain, intent.pending, intent.path),
         ):
             yield _Try(planned, domain, info, selection, catalog, intent, held)
@@ -202,16 +202,6 @@ async def _open_try(
         if not left:
             with anyio.CancelScope(shield=True):
                 await forget_intent(environment, catalog, intent)
-
-
-@asynccontextmanager
-async def _held(directory: Path) -> AsyncGenerator[Held]:
-    """Notice if something else gets into the place of the domain's directory."""
-    held = await to_thread.run_sync(Held, [TargetPath.of(directory, 1)])
-    try:
-        yield held
-    finally:
-        held.close()
 
 
 def _leaves_something(error: BaseException) -> bool:
@@ -251,6 +241,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             await to_thread.run_sync(attempt.held.check)
             try:
                 await attempt.catalog.write_definition(definition)
+                await _see_it_beside_its_data(attempt, path)
             except ListedError as error:
                 listed = error  # told when the package is closed, and stays
     if listed is not None:
@@ -260,6 +251,18 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
             attempt.catalog, attempt.domain, attempt.info, attempt.selection, environment.emit
         )
     return definition, path
+
+
+async def _see_it_beside_its_data(attempt: _Try, path: Path) -> None:
+    """Take a definition back that may have come into another directory than its package."""
+    try:
+        await to_thread.run_sync(attempt.held.check)
+    except StorageError as error:
+        try:
+            await attempt.catalog.remove_definition(path)
+        except StorageError:
+            raise ListedError(error.message, hint=error.hint) from error
+        raise
 
 
 def _tell_problem(environment: Environment, attempt: _Try, package: PackageWriter) -> None:

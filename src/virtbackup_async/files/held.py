@@ -10,8 +10,11 @@ of which a part lies elsewhere.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
+
+from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
@@ -67,3 +70,18 @@ class Held:
                 self._held.append((directory, os.open(".", _FLAGS, dir_fd=fd)))
         except OSError as error:
             raise storage_error("use", directory.path, error) from error
+
+
+@asynccontextmanager
+async def open_held(directories: Sequence[TargetPath]) -> AsyncGenerator[Held]:
+    """Hold directories for the time of the block.
+
+    Raises:
+        StorageError: one is not there, or it or one above is a link.
+    """
+    with CancelScope(shield=True):
+        held = await to_thread.run_sync(Held, directories)
+    try:
+        yield held
+    finally:
+        held.close()
