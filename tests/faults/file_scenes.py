@@ -30,7 +30,9 @@ from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.registry import open_reader
 
 FIRST: Final = datetime(2024, 3, 1, 2, 15, tzinfo=UTC)
-IMAGES: Final = [content([1, 2]), content([2, 3]), content([3, 4, 1])]
+# What the first alone has goes with it; another pack is needed by nobody from the beginning.
+IMAGES: Final = [content([6, 7, 8, 1]), content([1, 2]), content([2, 4, 1])]
+_FORGOTTEN: Final = content([9, 10, 11])
 NOW: Final = content([4, 5])
 PACKAGERS: Final = {
     "directory": Packager("directory"),
@@ -60,6 +62,13 @@ class Stage:
         """Make the beginning, to which ``renew`` goes back."""
         for directory in (self.target, self.image.parent, self.locks, self.out):
             directory.mkdir(parents=True)
+        self.image.write_bytes(_FORGOTTEN)
+        date = int((FIRST - timedelta(days=1)).timestamp())
+        forgotten = anyio.run(
+            StoredBackup(self.target, self.packager, "fake", date).make, self.image
+        )
+        for path in (forgotten.path, forgotten.package):
+            path.unlink()
         for number, data in enumerate(IMAGES):
             self.image.write_bytes(data)
             date = int((FIRST + timedelta(days=number)).timestamp())
