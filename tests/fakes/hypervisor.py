@@ -35,8 +35,9 @@ class FakeGuard:
         return self._domain.in_time
 
 
-# Of this process alone: locks on domains are the host's, and tests run side by side.
-UUID = f"00000000-0000-4000-8000-{os.getpid():012x}"
+# Of this process alone: locks on domains are the host's, and tests run side by side. The last digit
+# is always 0, so that tests make another UUID by another digit.
+UUID = f"00000000-0000-4000-8000-{os.getpid():011x}0"
 
 
 class FakeDomain:
