@@ -63,6 +63,11 @@ class ChunkReader:
             pack_format.decode_blob(blob, id_)
         return blob
 
+    def packs_of(self, id_: bytes) -> frozenset[bytes]:
+        """Return the packs that have a chunk, good or not, by what the index says. Blocks."""
+        with self._turn:
+            return frozenset(location.pack for location in self._index.places(id_))
+
     def close(self) -> None:
         self._index.close()
         while self._packs:

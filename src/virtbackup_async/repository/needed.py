@@ -1,7 +1,9 @@
 """Which chunks are needed: a flag for each record of the index.
 
 Set by ``marks.py`` as it reads the maps, asked by the sweep. Where a chunk is in the index twice,
-one place is marked, and one that is to stay if there is any. Memory: a byte a chunk.
+one place is marked: one outside of the packs that are ``going`` if there is any, else that in the
+first segment. The next sweep may find the segments in another order, and with it a pack that is
+mostly dead where this one found none. Memory: a byte a chunk.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """Moving what is still needed out of packs that are mostly dead.
 
 Called by the sweep. Each chunk is read and held against its id: what is damaged is not copied on,
-and its pack stays. The copies are durable and in the index before the old packs are condemned.
+and each pack that has it stays, since it may be good in another one. The copies are durable and in
+the index before the old packs are condemned.
 """
 
 from collections.abc import Iterable
@@ -21,10 +22,16 @@ Place = tuple[bytes, Location]
 
 
 class Rewriting:
-    """One sweep's copies, under a name of their own; ``close`` it."""
+    """One sweep's copies, under a name of their own; ``close`` it.
+
+    Attributes:
+        copied_bytes: how much was copied.
+        staying: the packs that have what was found to be damaged, in whichever of them.
+    """
 
     def __init__(self, repository: Repository, token: str) -> None:
         self.copied_bytes = 0
+        self.staying: frozenset[bytes] = frozenset()
         self._repository = repository
         self._token = token
         self._packs = PackWriter(repository, token, count())
@@ -32,28 +39,23 @@ class Rewriting:
         self._copies: list[Place] = []
         self._segments = 0
 
-    def copy(self, places: Iterable[Place]) -> frozenset[bytes]:
-        """Copy chunks, durably. Blocks.
-
-        Returns:
-            The packs in which something is damaged, which must stay.
+    def copy(self, places: Iterable[Place]) -> None:
+        """Copy chunks, durably; those that are damaged are left out. Blocks.
 
         Raises:
             StorageError: the target is full or not writable.
         """
-        damaged: set[bytes] = set()
         for id_, location in places:
             try:
                 blob = self._chunks.read_blob(id_, location)
             except CorruptError:
-                damaged.add(location.pack)
+                self.staying |= self._chunks.packs_of(id_) | {location.pack}
                 continue
             self._copies.append((id_, self._packs.append(blob)))
             self.copied_bytes += len(blob)
             if len(self._copies) >= CHUNKS_A_SEGMENT:
                 self._publish()
         self._publish()
-        return frozenset(damaged)
 
     def close(self) -> None:
         """Remove what is not in the index. Blocks."""

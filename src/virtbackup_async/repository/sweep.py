@@ -173,7 +173,7 @@ class _Sweep:
             copied = {pack: need for pack, need in needed.items() if pack in going}
             dead = frozenset(sorted(going - copied.keys())[: self._most_packs])
             chosen = self._choose(dead, copied)
-            note = Condemned(dead | (chosen.keys() - self._rewrite(marks, chosen)))
+            note = Condemned((dead | chosen.keys()) - self._rewrite(marks, chosen))
             left = going - note.packs
             self._swept = replace(
                 self._swept, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
@@ -224,17 +224,17 @@ class _Sweep:
             return frozenset()
         with closing(Rewriting(self._repository, new_token())) as rewriting:
             try:
-                damaged = rewriting.copy(self._places(marks, needed))
+                rewriting.copy(self._places(marks, needed))
             except StorageError as error:
                 if not is_full(error):
                     raise
                 # Somebody else took the room, or there is less than the file system says.
                 self._is_short = True
                 self._most_packs = len(needed) // 2
-                return frozenset(needed)
+                return rewriting.staying | needed.keys()
             rewritten_bytes = self._swept.rewritten_bytes + rewriting.copied_bytes
             self._swept = replace(self._swept, rewritten_bytes=rewritten_bytes)
-            return damaged
+            return rewriting.staying
 
     def _places(self, marks: Marks, needed: Mapping[bytes, Need]) -> Iterator[Place]:
         for packs in _groups(needed):

@@ -102,6 +102,20 @@ def at_once(works: Iterable[Callable[[], None]]) -> Iterator[Callable[[], dict[i
         look(options=0)
 
 
+def sweep_until_nothing_goes(place: SmallRepository) -> None:
+    """A sweep leaves nothing to the next one but what is in two packs, of which one copy goes."""
+    run_sweep(place.target)
+    while True:
+        indexed = place.indexed()
+        is_twice = len(indexed) > len(set(indexed))
+        before_bytes = sum(path.stat().st_size for path in place.packs())
+        swept = run_sweep(place.target)
+        if not swept.freed_bytes:
+            return
+        assert is_twice, "the sweep before had left something"
+        assert swept.stored_bytes < before_bytes, "it would never end"
+
+
 @pytest.mark.timeout(300)
 def test_whoever_comes_first_all_restore_and_nothing_leaks(target):
     place = SmallRepository(target)
@@ -113,8 +127,7 @@ def test_whoever_comes_first_all_restore_and_nothing_leaks(target):
             run_sweep(target)
         assert list(ended().values()).count(0) == len(works) - 1
         assert ended()[len(works) - 1] == -signal.SIGKILL
-    run_sweep(target)
-    assert run_sweep(target).freed_bytes == 0, "the sweep before had left something"
+    sweep_until_nothing_goes(place)
     for writer in range(WRITERS):
         for night in range(NIGHTS - KEPT, NIGHTS):
             assert anyio.run(place.restored, name_of(writer, night)) == image_of(writer, night)

@@ -260,6 +260,49 @@ async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
     assert place.packs() == [pack]
 
 
+async def back_up_apart(place, name, data):
+    """Make a backup as a writer does that began before the others had ended."""
+    index = find_repository(place.target).index
+    aside = index.with_name("aside")
+    index.rename(aside)
+    index.mkdir()
+    await place.back_up(name, data)
+    for path in aside.iterdir():
+        path.rename(index / path.name)
+    aside.rmdir()
+
+
+@pytest.mark.parametrize("others", [[], [12]], ids=["dead", "mostly dead"])
+async def test_the_good_place_of_a_chunk_stays_if_the_one_to_be_copied_is_damaged(place, others):
+    await place.back_up("a", content(range(1, 10)))
+    (damaged,) = place.packs()
+    await back_up_apart(place, "b", content([1, 11, 12, 13]))
+    (good,) = set(place.packs()) - {damaged}
+    await place.back_up("c", content([1, *others]))
+    place.remove("a")
+    place.remove("b")
+    flip(damaged, 64 + 64 + 10)
+    for _ in range(2):
+        run_sweep(place)
+        assert await place.restored("c") == content([1, *others])
+        assert set(place.packs()) >= {damaged, good}
+
+
+async def test_what_is_in_two_packs_takes_a_second_sweep_and_no_more(place):
+    """It is copied out of the first; of the other one it is needed only when that comes first."""
+    await place.back_up("a", content(range(1, 10)))
+    await back_up_apart(place, "b", content([1, 11, 12, 13]))
+    await place.back_up("c", content([1]))
+    place.remove("a")
+    assert run_sweep(place).rewritten_bytes > 0
+    for is_left in (True, False):
+        swept = run_sweep(place)
+        assert bool(swept.freed_bytes) == is_left
+        assert await place.restored("b") == content([1, 11, 12, 13])
+        assert await place.restored("c") == content([1])
+    assert len(place.indexed()) == len(set(place.indexed()))
+
+
 async def test_damage_is_told_by_its_place_in_the_image(place):
     await place.back_up("a", content([1, 0, 2]))
     (pack,) = place.packs()
