@@ -27,10 +27,12 @@ def site(daemon, make_domain, tmp_path, monkeypatch):
 class Site:
     """A running domain with flash memory and a TPM; and commands on it."""
 
-    def __init__(self, daemon, make_domain, tmp_path):
+    def __init__(self, daemon, make_domain, tmp_path, nvram=None):
         self.daemon = daemon
+        # Where this libvirt keeps such files itself.
+        nvram = nvram or daemon.path / "c/libvirt/qemu/nvram/web_VARS.fd"
         self.domain = make_domain(
-            DiskSpec("vda", fs=None), nvram=True, tpm=True, agent=False, boot=False
+            DiskSpec("vda", fs=None), nvram=nvram, tpm=True, agent=False, boot=False
         )
         # Paused: the firmware would change the TPM's state at any time.
         self.domain.start_paused()
@@ -126,6 +128,28 @@ def test_lost_domain_gets_its_state_back(site):
     site.domain.start()
     assert site.domain.state() == "running"
     assert site.nvram.read_bytes() == nvram
+
+
+def test_state_that_was_elsewhere_comes_into_the_target(daemon, make_domain, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
+    # An admin's own place, or one that an intruder wrote into the definition.
+    elsewhere = tmp_path / "cron.d"
+    elsewhere.mkdir()
+    site = Site(daemon, make_domain, tmp_path, elsewhere / "x")
+    site.domain.destroy()
+    site.run("backup")
+    nvram = site.nvram.read_bytes()
+    site.undefine("--nvram")
+
+    done = site.restore(site.restored, "--define")
+
+    assert list(elsewhere.iterdir()) == []
+    assert f"the domain uses {site.restored / 'x'}" in " ".join(done.stderr.split())
+    assert site.nvram_of(site.domain) == site.restored / "x"
+    site.domain.start_paused()
+    assert site.domain.state() == "paused"
+    assert (site.restored / "x").read_bytes() == nvram
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_what_is_there_is_kept_and_said(site):

@@ -195,15 +195,16 @@ def define(
 ) -> LabDomain:
     """Make the disks' images below ``root.images`` and define the domain.
 
-    ``options`` are those of ``domain_xml``; of ``nvram=True`` a file is made. ``name`` may be
-    hostile: files are named by the uuid's start, and the domain's name reaches libvirt only inside
-    its description.
+    ``options`` are those of ``domain_xml``; of ``nvram`` a file is made, at that path or with the
+    images. ``name`` may be hostile: files are named by the uuid's start, and the domain's name
+    reaches libvirt only inside its description.
     """
     uuid = str(options.pop("uuid", None) or uuids.uuid4())
     label = uuid[:8]
     with_images = [(disk, make_image(disk, root.images, label)) for disk in disks]
-    if options.pop("nvram", False):
-        options["nvram"] = make_nvram(root.images / f"{label}-nvram.fd")
+    if nvram := options.pop("nvram", None):
+        at = nvram if isinstance(nvram, Path) else root.images / f"{label}-nvram.fd"
+        options["nvram"] = make_nvram(at)
     console = root.path / "console" / f"{label}.log"
     xml = domain_xml(name, with_images, build(), console, agent=agent, uuid=uuid, **options)
     description = root.path / "console" / f"{label}.xml"
@@ -214,6 +215,8 @@ def define(
 
 def make_nvram(path: Path) -> Path:
     """Fill flash memory, as a firmware of its own would."""
+    # A daemon that nobody has connected to yet has not made its own directory for it.
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(os.urandom(NVRAM_BYTES))
     return path
 

@@ -33,9 +33,8 @@ from virtbackup_async.events import DomainDefined, Emit, Warned
 from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.model.domain_state import UEFI_VARIABLES
 from virtbackup_async.model.domain_xml import writable_devs
-from virtbackup_async.model.restored_xml import RestoredXml, restored_xml
+from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored_xml
 
 
 class DefineRequest(Struct, frozen=True):
@@ -73,18 +72,25 @@ class DefineRequest(Struct, frozen=True):
         """Return those of them that nobody has left out on purpose."""
         return () if self.disks else self.missing()
 
-    def xml(self) -> RestoredXml:
-        """Return the domain's XML on the images as they will be restored."""
+    def xml(self, own: frozenset[Path] = frozenset()) -> RestoredXml:
+        """Return the domain's XML on the images and the state as they will be restored.
+
+        Args:
+            own: where libvirt keeps UEFI variables and pstore; no other place is left in it for
+                what is restored.
+        """
         plan = self.plan()
         target = self.target.absolute()
         images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
-        variables = [target / file.image.name for file in plan.state if file.kind in UEFI_VARIABLES]
+        held: dict[str, Path] = {}
+        for file in plan.state:
+            held.setdefault(file.kind, target / file.image.name)
         return restored_xml(
             xml_of(self.definition),
             images,
             formats={disk.dev: QCOW2 for disk in plan.disks if disk.images[0].wrapped},
             new_name=self.new_name,
-            variables=variables[0] if variables else None,
+            state=StateHome(own, held),
         )
 
 
@@ -125,12 +131,14 @@ async def define_restored(
         ImageError: an overlay cannot be rebased.
         StorageError: its state cannot be put where it belongs; the domain is not started.
     """
-    wanted = request.xml()
+    wanted = request.xml(await hypervisor.state_directories())
     for dev in wanted.left_out:
         message = f"{dev} is not in the backup, and the original's is not shared: left out"
         emit(Warned(message, wanted.name))
     for what in wanted.unshared:
         emit(Warned(f"not shared with the original: left out, {what}", wanted.name))
+    for what in wanted.moved:
+        emit(Warned(what, wanted.name))
     for dev in request.missing() if request.new_name is None else ():
         message = f"{dev} is not restored: the domain is on its image of today there"
         emit(Warned(message, wanted.name))

@@ -2,14 +2,16 @@
 
 ``restore --define`` calls :func:`give_state` when libvirt has the domain and before it starts: the
 restored files are copied to where libvirt will look for them. ``restore --in-place`` asks
-:func:`state_paths` what they replace. Invariant: what a domain has already is never overwritten
-here; a directory of TPM state appears whole or not at all.
+:func:`state_paths` what they replace. Invariant: nothing is written but into the directories in
+which libvirt itself keeps such state, whatever path a backup's XML names; what a domain has already
+is never overwritten here; a directory of TPM state appears whole or not at all.
 """
 
 import os
 import pwd
 import secrets
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +31,12 @@ from virtbackup_async.images.durable import (
     sync_file,
 )
 from virtbackup_async.model.domain import DomainInfo
-from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
+from virtbackup_async.model.domain_state import (
+    LABELS,
+    StatePlace,
+    is_libvirts_own,
+    state_places,
+)
 
 _REACHABLE = 0o711
 _PRIVATE = 0o700
@@ -43,17 +50,23 @@ async def give_state(plan: RestorePlan, target: Path, info: DomainInfo, emit: Em
     """
     for kind, files in _by_kind(plan).items():
         place = _place(info, kind)
+        restored = target / files[0].image.name
         if place.path is None:
             emit(_not_given(info, kind, place.reason))
         elif not place.is_directory and len(files) > 1:
             emit(_not_given(info, kind, f"{place.path} is one file, the backup has {len(files)}"))
+        elif place.path == restored and not place.is_directory:
+            await _say_unknown_owners(files, restored, info, emit)
+            await to_thread.run_sync(_give_restored, restored, files[0].owner)
+        elif not is_libvirts_own(place, info):
+            reason = (
+                f"{place.path} is no place where libvirt keeps it, so it is in {restored} alone"
+            )
+            emit(_not_given(info, kind, reason))
         elif await to_thread.run_sync(_is_taken, place.path):
-            if place.path != target / files[0].image.name:
-                emit(_not_given(info, kind, f"{place.path} is there already, and stays"))
+            emit(_not_given(info, kind, f"{place.path} is there already, and stays"))
         else:
-            for owner in await to_thread.run_sync(_unknown_owners, files):
-                message = f"{place.path} belongs to you: this host has no user {owner}"
-                emit(Warned(message, info.name))
+            await _say_unknown_owners(files, place.path, info, emit)
             give = _give_directory if place.is_directory else _give_file
             await give(files, target, place.path)
 
@@ -104,12 +117,19 @@ def _not_given(info: DomainInfo, kind: str, reason: str) -> Warned:
     return Warned(f"{LABELS.get(kind, kind)} is not what was backed up: {reason}", info.name)
 
 
+async def _say_unknown_owners(
+    files: Sequence[RestoredState], path: Path, info: DomainInfo, emit: Emit
+) -> None:
+    for owner in await to_thread.run_sync(_unknown_owners, files):
+        emit(Warned(f"{path} belongs to you: this host has no user {owner}", info.name))
+
+
 def _is_taken(path: Path) -> bool:
     """Tell whether something is there; an empty directory is nothing."""
     if not os.path.lexists(path):
         return False
     try:
-        return not path.is_dir() or any(path.iterdir())
+        return path.is_symlink() or not path.is_dir() or any(path.iterdir())
     except OSError as error:
         raise storage_error("read", path, error) from error
 
@@ -157,21 +177,40 @@ def _copy(source: Path, path: Path, owner: str | None) -> None:
     """Copy a small file into a new one that belongs to ``owner``, durably."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with source.open("rb") as original, os.fdopen(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file, open(source, "rb", opener=_open_no_link) as original:
             shutil.copyfileobj(original, file)
             file.flush()
-            _give_to(path, owner)
+            _give_to(fd, owner)
             os.fsync(fd)
     except OSError as error:
         raise storage_error("write", path, error) from error
 
 
-def _give_to(path: Path, owner: str | None) -> None:
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _give_restored(path: Path, owner: str | None) -> None:
+    """Give a file that the domain uses where it was restored to whom it belonged."""
+    try:
+        fd = _open_no_link(str(path), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            there = os.fstat(fd)
+            # Somebody else's file of another name must not be given away through this one.
+            if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
+                _give_to(fd, owner)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error("use", path, error) from error
+
+
+def _give_to(what: Path | int, owner: str | None) -> None:
     user = _user(owner)
     if user is not None:
         # Only root may give files away, and for others there is nobody else to give them to.
         with suppress(PermissionError):
-            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+            os.chown(what, user.pw_uid, user.pw_gid, follow_symlinks=isinstance(what, int))
 
 
 def _unknown_owners(files: Sequence[RestoredState]) -> set[str]:

@@ -9,6 +9,7 @@ accepts and never answers is told, and the first signal ends the wait. Events ar
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -23,6 +24,7 @@ from virtbackup_async.errors import (
     HypervisorError,
 )
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
+from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.event_loop import register_event_impl
 from virtbackup_async.hypervisor.guard import Credentials
@@ -156,6 +158,16 @@ class Hypervisor:
         """
         defined = await self.call("define the domain", self._live().defineXMLFlags, xml, 0)
         return Domain(self, defined.name(), defined.UUIDString())
+
+    async def state_directories(self) -> frozenset[Path]:
+        """Return where this libvirt keeps UEFI variables and pstore; empty if that is not known.
+
+        Raises:
+            HypervisorError: libvirt does not say which of its drivers this is.
+        """
+        uri = await self.ask("read the connection's URI", self._live().getURI)
+        directories = libvirt_directories(uri)
+        return directories.state if directories else frozenset()
 
     async def lookup(self, uuid: str) -> libvirt.virDomain:
         """Return libvirt's own object for a domain; it is good while the connection lasts.

@@ -16,10 +16,12 @@ class Directories(Struct, frozen=True):
     Attributes:
         swtpm: the state of emulated TPMs, a directory for each domain, by UUID.
         running: a directory for each running domain, which its QEMU may write to.
+        state: those with a file for each domain: its UEFI variables, its pstore.
     """
 
     swtpm: Path
     running: Path
+    state: frozenset[Path]
 
 
 def libvirt_directories(uri: str) -> Directories | None:
@@ -35,16 +37,21 @@ def libvirt_directories(uri: str) -> Directories | None:
     match parts.path:
         case "/system":
             base = Path("/var/lib/libvirt")
-            return Directories(base / "swtpm", base / "qemu")
+            return Directories(base / "swtpm", base / "qemu", _state(base / "qemu"))
         case "/session":
             base = _config_home() / "libvirt/qemu"
-            return Directories(base / "swtpm", base / "lib")
+            return Directories(base / "swtpm", base / "lib", _state(base))
         case "/embed":
             for root in parse_qs(parts.query).get("root", ()):
-                return Directories(Path(root) / "lib/swtpm", Path(root) / "lib/qemu")
+                base = Path(root) / "lib"
+                return Directories(base / "swtpm", base / "qemu", _state(base / "qemu"))
         case _:
             pass
     return None
+
+
+def _state(base: Path) -> frozenset[Path]:
+    return frozenset({base / "nvram", base / "varstore"})
 
 
 def _config_home() -> Path:

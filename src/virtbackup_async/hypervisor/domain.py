@@ -267,6 +267,7 @@ def _read_info(handle: libvirt.virDomain) -> DomainInfo:
         xml=xml,
         swtpm_directory=directories.swtpm if directories else None,
         running_directory=directories.running if directories else None,
+        state_directories=directories.state if directories else frozenset(),
         is_saved=is_saved(handle),
         is_suspended=handle.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED,
         volumes=read_volumes(connection, xml),

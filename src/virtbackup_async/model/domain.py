@@ -104,6 +104,7 @@ class DomainInfo(Struct, frozen=True):
         xml: the XML of the running domain, or of its persistent definition when shut off.
         swtpm_directory: where libvirt keeps the state of emulated TPMs; None if that is not known.
         running_directory: where it has a directory for each running domain, ``domain-ID-NAME``.
+        state_directories: where it has a file for each domain with UEFI variables or a pstore.
         is_saved: it is shut off, and its next start resumes a managed save image.
         is_suspended: it runs, and its guest has suspended itself to memory.
         volumes: by dev, where the disks are that the XML only names a pool's volume of.
@@ -120,6 +121,7 @@ class DomainInfo(Struct, frozen=True):
     is_saved: bool = False
     is_suspended: bool = False
     volumes: Mapping[str, Volume] = field(default_factory=dict)
+    state_directories: frozenset[Path] = frozenset()
 
 
 class Sources(Struct, frozen=True):

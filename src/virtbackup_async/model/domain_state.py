@@ -11,9 +11,11 @@
     <tpm><backend type='emulator'><source type='file'>   one file
 
 Backup and restore ask here for the same places. Pure. Source: libvirt's docs/formatdomain.html,
-"BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows (hypervisor/swtpm.py).
+"BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows
+(hypervisor/directories.py).
 """
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from lxml import etree
@@ -59,11 +61,7 @@ def state_places(info: DomainInfo) -> tuple[StatePlace, ...]:
         DefinitionError: the XML cannot be read.
     """
     root = domain_xml.parse(info.xml)
-    nvram = [_nvram(element) for element in root.iterfind("os/nvram")]
-    varstore = [_file(VARSTORE, store.get("path")) for store in root.iterfind("os/varstore")]
-    pstore = [_file(PSTORE, store.findtext("path")) for store in root.iterfind("devices/pstore")]
-    tpm = [_tpm(element, info) for element in root.iterfind("devices/tpm/backend")]
-    return (*nvram, *varstore, *pstore, *tpm)
+    return tuple(place for kind in LABELS for _, place in _named(root, kind, info))
 
 
 def set_variables(root: etree._Element, path: Path | None) -> None:
@@ -72,11 +70,7 @@ def set_variables(root: etree._Element, path: Path | None) -> None:
     Without a path libvirt names one after the domain, and fills it from the firmware's template.
     """
     for element in root.findall("os/nvram"):
-        for child in element.findall("source"):
-            element.remove(child)
-        if "type" in element.attrib:
-            del element.attrib["type"]
-        element.text = None if path is None else str(path)
+        _set_nvram(element, path)
     for element in root.findall("os/varstore"):
         if path is not None:
             element.set("path", str(path))
@@ -84,14 +78,105 @@ def set_variables(root: etree._Element, path: Path | None) -> None:
             del element.attrib["path"]
 
 
+def is_libvirts_own(place: StatePlace, info: DomainInfo) -> bool:
+    """Tell whether libvirt itself keeps such state there, whatever the domain's XML says."""
+    if place.path is None:
+        return False
+    if place.is_directory:
+        tpms = info.swtpm_directory
+        return tpms is not None and _is_in(place.path, (tpms / info.uuid,))
+    return _is_in(place.path, info.state_directories)
+
+
+def bring_home(
+    root: etree._Element, own: Collection[Path], held: Mapping[str, Path]
+) -> tuple[str, ...]:
+    """Let restored state be where libvirt keeps it, or else where the restore wrote it.
+
+    Whoever wrote the XML must not choose the place: files are created there, by root.
+
+    Args:
+        root: the domain, which is changed.
+        own: the directories in which libvirt keeps such files.
+        held: what was restored, by kind: the file that the domain is to use.
+
+    Returns:
+        what was elsewhere, a line each.
+    """
+    moved = []
+    for kind, file in held.items():
+        for element, place in _named(root, kind):
+            path = place.path
+            if path is None or (not place.is_directory and _is_in(path, own)):
+                continue
+            label = LABELS[kind]
+            if place.is_directory:
+                _remove_sources(element)
+                moved.append(f"{label}: libvirt keeps it in a place of its own, not in {path}")
+            else:
+                _set_file(element, kind, file)
+                moved.append(f"{label}: the domain uses {file}, not {path}")
+    return tuple(moved)
+
+
 def leave_to_libvirt(root: etree._Element) -> None:
     """Let libvirt keep the state of an emulated TPM by the domain's UUID, pstore by its name."""
     for backend in root.findall("devices/tpm/backend[@type='emulator']"):
-        for source in backend.findall("source"):
-            backend.remove(source)
+        _remove_sources(backend)
     for pstore in root.findall("devices/pstore"):
         for path in pstore.findall("path"):
             pstore.remove(path)
+
+
+def _named(
+    root: etree._Element, kind: str, info: DomainInfo | None = None
+) -> Iterator[tuple[etree._Element, StatePlace]]:
+    """Give the elements that stand for a kind of state, each with where that lies."""
+    match kind:
+        case "nvram":
+            yield from ((element, _nvram(element)) for element in root.iterfind("os/nvram"))
+        case "varstore":
+            for element in root.iterfind("os/varstore"):
+                yield element, _file(VARSTORE, element.get("path"))
+        case "pstore":
+            for element in root.iterfind("devices/pstore"):
+                yield element, _file(PSTORE, element.findtext("path"))
+        case "tpm":
+            for element in root.iterfind("devices/tpm/backend"):
+                yield element, _tpm(element, info)
+        case _:
+            pass
+
+
+def _is_in(path: Path, directories: Collection[Path]) -> bool:
+    # Nothing deeper: what lies below may belong to a guest's emulator, which can put links there.
+    return path.parent in directories and path.name != ".."
+
+
+def _set_nvram(element: etree._Element, path: Path | None) -> None:
+    _remove_sources(element)
+    if "type" in element.attrib:
+        del element.attrib["type"]
+    element.text = None if path is None else str(path)
+
+
+def _set_file(element: etree._Element, kind: str, path: Path) -> None:
+    match kind:
+        case "nvram":
+            _set_nvram(element, path)
+        case "varstore":
+            element.set("path", str(path))
+        case "pstore":
+            for child in element.iterfind("path"):
+                child.text = str(path)
+        case _:
+            for source in element.iterfind("source"):
+                source.set("path", str(path))
+
+
+def _remove_sources(element: etree._Element) -> None:
+    for source in element.findall("source"):
+        element.remove(source)
 
 
 def _nvram(element: etree._Element) -> StatePlace:
@@ -109,14 +194,14 @@ def _file(kind: str, path: str | None, format: str = "raw") -> StatePlace:  # no
     return StatePlace(kind, Path((path or "").strip()), format=format)
 
 
-def _tpm(backend: etree._Element, info: DomainInfo) -> StatePlace:
+def _tpm(backend: etree._Element, info: DomainInfo | None) -> StatePlace:
     kind = backend.get("type", "")
     if kind != "emulator":
         return StatePlace(TPM, None, f"the TPM is {kind}, only that of libvirt's emulator is known")
     source = backend.find("source")
     if source is not None:
         return _tpm_source(source)
-    if info.swtpm_directory is None:
+    if info is None or info.swtpm_directory is None:
         return StatePlace(TPM, None, "it is not known where this libvirt keeps it")
     version = "tpm1.2" if backend.get("version") == "1.2" else "tpm2"
     return StatePlace(TPM, info.swtpm_directory / info.uuid / version, is_directory=True)

@@ -8,12 +8,14 @@ Pure. Source: libvirt's docs/formatdomain.html.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from lxml import etree
 from msgspec import Struct
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model import disk_xml, domain_state, domain_xml, twin
+from virtbackup_async.model.domain_state import UEFI_VARIABLES
 
 
 class RestoredXml(Struct, frozen=True):
@@ -22,6 +24,7 @@ class RestoredXml(Struct, frozen=True):
     Attributes:
         left_out: disks of the original that a domain of another identity must not share.
         unshared: what else of it it must not: a line each.
+        moved: state that is somewhere else than the backup's XML says: a line each.
     """
 
     xml: str
@@ -29,6 +32,27 @@ class RestoredXml(Struct, frozen=True):
     uuid: str | None
     left_out: tuple[str, ...] = ()
     unshared: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+
+
+class StateHome(Struct, frozen=True):
+    """Where restored state may be.
+
+    Attributes:
+        own: the directories in which libvirt keeps UEFI variables and pstore.
+        held: what was restored, by kind: the file in the restore's target.
+    """
+
+    own: frozenset[Path] = frozenset()
+    held: Mapping[str, Path] = MappingProxyType({})
+
+    @property
+    def variables(self) -> Path | None:
+        """The restored UEFI variables, of either kind."""
+        return next((self.held[kind] for kind in UEFI_VARIABLES if kind in self.held), None)
+
+
+_NO_STATE: Final = StateHome()
 
 
 def restored_xml(
@@ -37,7 +61,7 @@ def restored_xml(
     *,
     formats: Mapping[str, str] = MappingProxyType({}),
     new_name: str | None = None,
-    variables: Path | None = None,
+    state: StateHome = _NO_STATE,
 ) -> RestoredXml:
     """Put a domain on its restored images.
 
@@ -47,7 +71,9 @@ def restored_xml(
         formats: dev to its format, of images that are not what the XML says.
         new_name: gives it an identity of its own: a new UUID and MAC addresses, which libvirt
             makes when they are missing, and no disk or state that it would share with the original.
-        variables: where a domain with a new name has its UEFI variables; None for new ones.
+        state: a domain with a new name has its UEFI variables in the target, or new ones; all other
+            state has its place from libvirt. One that keeps its name has state in libvirt's
+            directories where its XML says so, what is elsewhere in the target.
 
     Raises:
         DefinitionError: the XML cannot be read, is of no domain, or lacks one of the disks.
@@ -59,17 +85,20 @@ def restored_xml(
     _renew_generation(root)
     left_out: tuple[str, ...] = ()
     unshared: list[str] = []
+    moved: tuple[str, ...] = ()
     if new_name is not None:
         left_out = _leave_out_shared(root, images)
         _give_identity(root, new_name)
-        domain_state.set_variables(root, variables)
+        domain_state.set_variables(root, state.variables)
         domain_state.leave_to_libvirt(root)
         unshared = twin.share_nothing(root)
+    else:
+        moved = domain_state.bring_home(root, state.own, state.held)
     name = root.findtext("name")
     if not name:
         raise DefinitionError("the backup's XML has no name of the domain")
     text = etree.tostring(root, encoding="unicode")
-    return RestoredXml(text, name, domain_xml.uuid(text), left_out, tuple(unshared))
+    return RestoredXml(text, name, domain_xml.uuid(text), left_out, tuple(unshared), moved)
 
 
 def _set_images(

@@ -26,6 +26,7 @@ class Site:
         self.root = root
         self.nvram = root / "nvram" / "web.fd"
         self.nvram.parent.mkdir()
+        self.own = frozenset({self.nvram.parent})
         self.tpm = root / "swtpm" / UUID / "tpm2"
         self.target = root / "restored"
         self.target.mkdir()
@@ -44,7 +45,9 @@ class Site:
     @property
     def info(self):
         xml = f"<domain>{self.inside}</domain>"
-        return DomainInfo("web", UUID, -1, False, True, xml, self.root / "swtpm")
+        return DomainInfo(
+            "web", UUID, -1, False, True, xml, self.root / "swtpm", state_directories=self.own
+        )
 
     @property
     def plan(self):
@@ -144,6 +147,79 @@ async def test_directory_that_is_missing_is_an_error_and_nothing_is_left(site):
     with pytest.raises(StorageError, match="tpm2"):
         await site.give()
     assert site.leftovers() == []
+
+
+HOSTILE = {
+    "nvram": "<os><nvram>{}</nvram></os>",
+    "varstore": "<os><varstore path='{}'/></os>",
+    "pstore": "<devices><pstore><path>{}</path></pstore></devices>",
+    "tpm": "<devices><tpm><backend type='emulator'><source type='file' path='{}'/>"
+    "</backend></tpm></devices>",
+    "tpm, a directory": "<devices><tpm><backend type='emulator'><source type='dir' path='{}'/>"
+    "</backend></tpm></devices>",
+}
+ELSEWHERE = [
+    "cron.d/x", "nvram/../cron.d/x", "nvram/sub/x", "nvram/link/x", "restored/other", "swtpm/x",
+    "swtpm/other/tpm2", f"swtpm/{UUID}/..",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+@pytest.mark.parametrize("form", HOSTILE)
+async def test_nothing_is_written_where_only_the_definition_says(site, form, path):
+    for directory in ("cron.d", "nvram/sub", "swtpm/other", f"swtpm/{UUID}"):
+        (site.root / directory).mkdir(parents=True)
+    (site.root / "nvram/link").symlink_to(site.root / "cron.d")
+    site.inside = HOSTILE[form].format(site.root / path)
+    site.state = [restored(form.partition(",")[0], "web.fd", "x")]
+    before = sorted(site.root.rglob("*"))
+    await site.give()
+    assert sorted(site.root.rglob("*")) == before
+    (said,) = site.said
+    assert said.endswith(f"so it is in {site.target / 'web.fd'} alone")
+
+
+async def test_libvirt_whose_places_are_not_known_gets_nothing(site):
+    site.own = frozenset()
+    await site.give()
+    assert not site.nvram.exists()
+    assert site.said[0].endswith("alone")
+
+
+async def test_link_in_the_place_of_a_directory_is_something(site):
+    site.tpm.parent.mkdir(parents=True)
+    (site.root / "empty").mkdir()
+    site.tpm.symlink_to(site.root / "empty")
+    await site.give()
+    assert list((site.root / "empty").iterdir()) == []
+    assert site.said[-1].endswith("is there already, and stays")
+
+
+async def test_link_in_the_place_of_what_was_restored_is_not_followed(site):
+    secret = site.root / "secret"
+    secret.write_bytes(b"secret")
+    (site.target / "web.fd").unlink()
+    (site.target / "web.fd").symlink_to(secret)
+    with pytest.raises(StorageError):
+        await site.give()
+    site.inside = f"<os><nvram>{site.target / 'web.fd'}</nvram></os>"
+    with pytest.raises(StorageError):
+        await site.give()
+    assert not site.nvram.exists()
+    assert site.leftovers() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_file_that_stays_in_the_target_belongs_to_whom_it_belonged(site):
+    site.inside = f"<os><nvram>{site.target / 'web.fd'}</nvram></os>"
+    await site.give()
+    assert (site.target / "web.fd").owner() == OWNER
+    root = site.root / "of-root"
+    root.touch()
+    (site.target / "web.fd").unlink()
+    (site.target / "web.fd").hardlink_to(root)
+    await site.give()
+    assert root.stat().st_uid == os.geteuid()
 
 
 def test_files_that_are_replaced_in_place(site):

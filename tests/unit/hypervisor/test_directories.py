@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.hypervisor.directories import Directories, libvirt_directories
+from virtbackup_async.hypervisor.directories import libvirt_directories
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,21 @@ from virtbackup_async.hypervisor.directories import Directories, libvirt_directo
 )
 def test_places_by_uri(monkeypatch, uri, swtpm, running):
     monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
-    assert libvirt_directories(uri) == Directories(Path(swtpm), Path(running))
+    directories = libvirt_directories(uri)
+    assert (directories.swtpm, directories.running) == (Path(swtpm), Path(running))
+
+
+@pytest.mark.parametrize(
+    ("uri", "base"),
+    [
+        ("qemu:///system", "/var/lib/libvirt/qemu"),
+        ("qemu:///session", "/c/libvirt/qemu"),
+        ("qemu:///embed?root=/tmp/a%20b", "/tmp/a b/lib/qemu"),
+    ],
+)
+def test_files_of_state_by_uri(monkeypatch, uri, base):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
+    assert libvirt_directories(uri).state == {Path(base, "nvram"), Path(base, "varstore")}
 
 
 def test_session_without_xdg_is_below_the_home(monkeypatch):

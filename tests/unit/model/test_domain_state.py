@@ -131,3 +131,50 @@ def test_only_the_emulators_tpm_is_left_to_libvirt():
     domain_state.leave_to_libvirt(root)
     children = [[child.tag for child in backend] for backend in root.iter("backend")]
     assert children == [["encryption"], ["source"]]
+
+
+OWN = frozenset({Path("/n")})
+ELSEWHERE = ["/etc/cron.d/x", "/n/../etc/x", "/n/sub/x", "/n/..", "/n", "/", "n/x", "x", "//n2/x"]
+FORMS = {
+    NVRAM: "<os><nvram type='file'><source file='{}'/></nvram></os>",
+    "nvram, in brief": "<os><nvram>{}</nvram></os>",
+    VARSTORE: "<os><varstore path='{}'/></os>",
+    PSTORE: "<devices><pstore><path>{}</path></pstore></devices>",
+    TPM: tpm("<backend type='emulator'><source type='file' path='{}'/></backend>"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_only_a_file_in_a_directory_of_libvirts_own_stays_there(form):
+    kind = form.partition(",")[0]
+    held = {kind: Path("/r/held")}
+
+    def brought(path):
+        root = etree.fromstring(f"<domain>{FORMS[form].format(path)}</domain>")
+        moved = domain_state.bring_home(root, OWN, held)
+        info = DomainInfo("web", UUID, -1, False, True, etree.tostring(root, encoding="unicode"))
+        return [place.path for place in state_places(info)], moved
+
+    assert brought("/n/web.fd") == ([Path("/n/web.fd")], ())
+    for path in ELSEWHERE:
+        places_now, (said,) = brought(path)
+        assert places_now == [Path("/r/held")]
+        assert said.startswith(domain_state.LABELS[kind])
+        assert said.endswith(f"the domain uses /r/held, not {Path(path)}")
+
+
+def test_a_directory_of_tpm_state_is_only_ever_libvirts_own():
+    elsewhere = SWTPM / "another" / "tpm2"
+    source = f"<source type='dir' path='{elsewhere}'/><encryption secret='s'/>"
+    emulated = tpm(f"<backend type='emulator'>{source}</backend>")
+    root = etree.fromstring(f"<domain>{emulated}</domain>")
+    (said,) = domain_state.bring_home(root, OWN, {TPM: Path("/r/tpm-x")})
+    assert str(elsewhere) in said
+    assert [child.tag for child in root.iterfind("devices/tpm/backend/*")] == ["encryption"]
+
+
+def test_what_was_not_restored_is_left_as_it_is():
+    xml = "<domain><os><nvram>/etc/x</nvram></os></domain>"
+    root = etree.fromstring(xml)
+    assert domain_state.bring_home(root, OWN, {TPM: Path("/r/t"), "future": Path("/r/f")}) == ()
+    assert etree.tostring(root, encoding="unicode") == xml

@@ -6,7 +6,7 @@ import pytest
 from lxml import etree
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model.restored_xml import restored_xml
+from virtbackup_async.model.restored_xml import StateHome, restored_xml
 
 UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
 XML = f"""<domain type='kvm' id='3'>
@@ -66,14 +66,22 @@ def test_other_domain_shares_nothing_with_the_original():
 def test_other_domain_has_its_own_copy_of_the_state():
     tpm = "<tpm><backend type='emulator'><source type='dir' path='/t/web'/></backend></tpm>"
     xml = XML.replace("<devices>", f"<devices>{tpm}")
-    twin = etree.fromstring(
-        restored_xml(xml, IMAGES, new_name="twin", variables=Path("/r/web.fd")).xml
-    )
+    state = StateHome(held={"nvram": Path("/r/web.fd")})
+    twin = etree.fromstring(restored_xml(xml, IMAGES, new_name="twin", state=state).xml)
     assert twin.findtext("os/nvram") == "/r/web.fd"
     assert twin.find("devices/tpm/backend/source") is None
-    same = etree.fromstring(restored_xml(xml, IMAGES, variables=Path("/r/web.fd")).xml)
-    assert same.findtext("os/nvram") == "/nvram/web.fd"
-    assert same.find("devices/tpm/backend/source").get("path") == "/t/web"
+
+
+def test_same_domain_has_its_state_where_libvirt_keeps_it_or_where_it_was_restored():
+    held = {"nvram": Path("/r/web.fd")}
+    own = StateHome(frozenset({Path("/nvram")}), held)
+    restored = restored_xml(XML, IMAGES, state=own)
+    assert etree.fromstring(restored.xml).findtext("os/nvram") == "/nvram/web.fd"
+    assert restored.moved == ()
+    restored = restored_xml(XML, IMAGES, state=StateHome(frozenset({Path("/")}), held))
+    assert etree.fromstring(restored.xml).findtext("os/nvram") == "/r/web.fd"
+    (said,) = restored.moved
+    assert said.endswith("the domain uses /r/web.fd, not /nvram/web.fd")
 
 
 @pytest.mark.parametrize(
