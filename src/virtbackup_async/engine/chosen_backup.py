@@ -30,7 +30,7 @@ from virtbackup_async.engine.dates import (
 )
 from virtbackup_async.engine.lacking import find_lacks
 from virtbackup_async.engine.plan import find_group, target_of
-from virtbackup_async.errors import DefinitionError, NotFoundError
+from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.events import Emit, Warned
 
 _NEAREST_SHOWN = 3
@@ -48,11 +48,15 @@ class _Candidate(Struct, frozen=True):
 
 
 class _Backups(Struct, frozen=True):
-    """All of a domain, oldest first; ``whole`` are those that can be read."""
+    """All of a domain, oldest first; ``whole`` are those that can be read.
+
+    ``unread`` says why the domain's own directory cannot be read: there may be others in it.
+    """
 
     domain: str
     candidates: Sequence[_Candidate]
     whole: Sequence[FoundBackup]
+    unread: str | None = None
 
 
 async def find_backup(
@@ -70,7 +74,7 @@ async def find_backup(
         NotFoundError: no such group, no backup of the domain, or none of that date.
         ConfigError: the date cannot be understood, or the group has no target.
         DefinitionError: the one that is meant is there, and damaged.
-        StorageError: the target cannot be read.
+        StorageError: the target, or the domain's directory in it, cannot be read.
     """
     backups = await _backups_of(config, group_name, domain)
     return _whole(backups, _newest_or_at(backups, date) or _refuse(backups, date))
@@ -101,6 +105,7 @@ async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
         NotFoundError: no such group, no backup of the domain, all are later, or the backup lacks
             one of ``disks``.
         DefinitionError: the one that is meant is there, and damaged.
+        StorageError: as for :func:`find_backup`.
     """
     backups = await _backups_of(config, group_name, domain)
     chosen = _newest_or_at(backups, date)
@@ -121,7 +126,10 @@ async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
 
 
 def _newest_or_at(backups: _Backups, date: str | None) -> _Candidate | None:
-    return backups.candidates[-1] if date is None else at_date(backups.candidates, date)
+    found = None if date is None else at_date(backups.candidates, date)
+    if found is None and backups.unread is not None:
+        raise StorageError(f"cannot read {backups.unread}")
+    return backups.candidates[-1] if date is None else found
 
 
 def _refuse(backups: _Backups, date: str | None) -> _Candidate:
@@ -162,7 +170,7 @@ def _warnings(
 
 
 async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
-    """Return a domain's backups, at least one."""
+    """Return a domain's backups, at least one if its directory can be read."""
     catalog = Catalog(target_of(find_group(config, group_name)))
     scan = await catalog.scan()
     whole = [found for found in scan.complete if found.definition.domain_name == domain]
@@ -170,17 +178,20 @@ async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
     candidates = [
         _Candidate(found.definition.date, found.definition.name, found=found) for found in whole
     ]
+    unread = None
     for problem in scan.problems:
+        if problem.path == catalog.domain_directory(domain):
+            unread = problem.message
         date = date_of_name(problem.path.name)
         is_backup = problem.domain_directory == directory and date is not None
         if is_backup and date is not None and _DEFINITION_NAME.fullmatch(problem.path.name):
             candidates.append(_Candidate(date, problem.path.stem, problem=problem))
-    if not candidates:
+    if not candidates and unread is None:
         names = {found.definition.domain_name for found in scan.complete}
         meant = did_you_mean(domain, names)
         raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
     ordered = sorted(candidates, key=lambda candidate: (candidate.date, candidate.name))
-    return _Backups(domain, ordered, whole)
+    return _Backups(domain, ordered, whole, unread)
 
 
 def _read_trusted(path: Path) -> FoundBackup:

@@ -293,7 +293,11 @@ def _check_space(plan: RestorePlan, swaps: Mapping[str, Swap]) -> None:
         except OSError as error:
             raise storage_error("use", directory, error) from error
     for directory, needed_bytes in needed.values():
-        check_space(directory, os.statvfs(directory), needed_bytes)
+        try:
+            status = os.statvfs(directory)
+        except OSError as error:
+            raise storage_error("use", directory, error) from error
+        check_space(directory, status, needed_bytes)
 
 
 async def _check_backing(work: _Work, buffers: BufferPool) -> None:

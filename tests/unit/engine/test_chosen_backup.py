@@ -1,5 +1,6 @@
 """Which backup an admin means by a domain and a date, and what is said of it."""
 
+import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,10 @@ from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import NOT_WANTED, NOTHING_TO_MISS
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
+
+
+async def read_silently(config, group, domain, date):
+    return await find_backup_to_read(config, group, domain, date, lambda _event: None)
 
 
 async def test_newest_backup_is_found_without_a_date(configure, put):
@@ -70,6 +75,37 @@ async def test_dates_as_listed_find_their_backup(configure, put, berlin):
     for backup in listing.backups_by_domain["web"]:
         found = await find_backup(config, "a", "web", backup.date)
         assert str(found.path) == backup.definition
+
+
+@pytest.fixture
+def unread(put, tmp_path):
+    """The domain's directory, which cannot be read any more."""
+    put("web", DATE)
+    directory = tmp_path / "t" / "web"
+    directory.rename(tmp_path / "away")
+    directory.symlink_to(tmp_path / "away")
+    return directory
+
+
+@pytest.mark.parametrize("find", [find_backup, read_silently])
+@pytest.mark.parametrize("date", [None, "2026-03-01T02:15:00Z", "2027-01-01"])
+async def test_a_directory_that_cannot_be_read_is_no_lack_of_backups(configure, unread, find, date):
+    with pytest.raises(StorageError, match=f"cannot read {unread}: a symlink, not followed"):
+        await find(configure(a={}), "a", "web", date)
+
+
+@pytest.mark.parametrize("find", [find_backup, read_silently])
+async def test_no_older_backup_elsewhere_stands_in_for_a_directory_that_cannot_be_read(
+    configure, put, tmp_path, unread, find
+):
+    older = put("web", DATE - 86400, target="elsewhere")
+    shutil.move(tmp_path / "elsewhere" / "web", tmp_path / "t" / "moved")
+    config = configure(a={})
+    for date in (None, "2026-03-01T02:15:00Z"):
+        with pytest.raises(StorageError, match=f"cannot read {unread}"):
+            await find(config, "a", "web", date)
+    # That one is meant, and can be read.
+    assert (await find(config, "a", "web", older)).definition.name == older
 
 
 async def test_date_without_a_backup_names_the_nearest(configure, put, berlin):

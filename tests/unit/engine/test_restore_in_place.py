@@ -1,5 +1,6 @@
 """engine/restore_in_place.py: each image is the old one or the new one, whoever dies and when."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -413,6 +414,19 @@ async def test_too_little_space_is_said_before_anything_is_written(site):
     huge = {**site.definition.records, "vda": DiskRecord(replace(image, data_bytes=1 << 60))}
     with pytest.raises(StorageError, match="target is too small"):
         await site.restore(replace(site.definition, records=huge))
+    site.assert_untouched()
+    assert not site.of(RestoreStarted)
+
+
+async def test_a_file_system_that_does_not_tell_its_space_is_an_error_of_the_storage(
+    site, monkeypatch
+):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", os.fspath(path))
+
+    monkeypatch.setattr(os, "statvfs", fail)
+    with pytest.raises(StorageError, match=f"cannot use {site.root}.*: Input/output error"):
+        await site.restore()
     site.assert_untouched()
     assert not site.of(RestoreStarted)
 

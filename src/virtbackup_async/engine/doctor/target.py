@@ -106,7 +106,11 @@ async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[
     needed_bytes = sum(stored_bytes(found) for found in last.values())
     if not needed_bytes:
         return []
-    free_bytes = await to_thread.run_sync(free_bytes_at, target)
+    try:
+        free_bytes = await to_thread.run_sync(free_bytes_at, target)
+    except OSError as error:
+        message = f"free space unknown: {error.strerror}"
+        return [Finding(Level.PROBLEM, "room", str(target), message, "Mend the file system.")]
     return [judge_room(str(target), needed_bytes, free_bytes)]
 
 

@@ -1,5 +1,7 @@
 """The checks that judge without looking: each level, and its limits."""
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +14,13 @@ from virtbackup_async.engine.doctor import disks, history, host, patterns, targe
 from virtbackup_async.engine.doctor.amounts import DAY_S, GIB, MIB, gib, span
 from virtbackup_async.engine.doctor.mounts import Mount, mount_of
 from virtbackup_async.events import Level
-from virtbackup_async.model.backup import Definition, Packager, Verification
+from virtbackup_async.model.backup import (
+    Definition,
+    DiskRecord,
+    ImageRecord,
+    Packager,
+    Verification,
+)
 from virtbackup_async.model.host import HostVersions
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -99,6 +107,22 @@ def test_without_a_mount_there_is_none():
 )
 def test_room_in_the_target_is_held_against_the_last_run(free_bytes, level):
     assert target.judge_room("/t", 100, free_bytes).level is level
+
+
+async def test_a_target_that_does_not_tell_its_room_is_a_problem(monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(os, "statvfs", fail)
+    image = ImageRecord("f", "/i", "raw", 100, 100, 100, "")
+    definition = Definition(
+        "n", 1, "web", "", {}, "1.0.0", 1, Packager("tar"), records={"vda": DiskRecord(image)}
+    )
+    scan = Scan((FoundBackup(definition, Path("/t/n.json")),), (), ())
+    group = Group("main", Path("/t"), hosts=(HostEntry(parse_pattern("web")),))
+    (found,) = await target.check_room(Path("/t"), [group], scan)
+    assert (found.level, found.check, found.subject) == (Level.PROBLEM, "room", "/t")
+    assert "Input/output error" in found.message
 
 
 @pytest.mark.parametrize(
