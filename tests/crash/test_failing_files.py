@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from faults.failing_disk import KINDS, build, environment
+from faults.file_calls import CALLS
 from faults.file_scenes import SCENES
 
 HOWS = ("once", "from")
@@ -71,7 +72,21 @@ def test_a_file_operation_that_fails_costs_no_backup(file_walk, library, request
     *broken, counts = map(json.loads, ended.stdout.splitlines())
     assert broken == []
     # Some commands only read, or change next to nothing.
-    assert counts["met"] or (counts["calls"] <= first and code != "EIO"), "nothing has failed"
+    could_not = counts["calls"] <= first and code != "EIO"
+    assert counts["met"] or could_not, f"nothing has failed from call {first} on: {counts}"
+
+
+def test_each_call_of_this_interpreter_about_a_file_can_fail(library, tmp_path):
+    """On every release: one that goes past the library would fail in no walk."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "faults.file_calls", tmp_path],
+        env=environment(library) | {"PYTHONPATH": "tests:."},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(ended.stdout) == {name: f"EIO {call.at}" for name, call in CALLS.items()}
 
 
 def hash_of(walk):

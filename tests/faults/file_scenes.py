@@ -132,6 +132,7 @@ class Scene(Struct, frozen=True):
         command: its words; ``{date}`` and ``{out}`` stand for what the stage has.
         packagers: with which it is tried.
         change: what is different from the usual beginning.
+        replaces: whether it may put another image in the place of the domain's.
         is_done: tells by the stage, and by what was said, whether what was asked for was done.
     """
 
@@ -139,6 +140,7 @@ class Scene(Struct, frozen=True):
     packagers: Sequence[str]
     is_done: Callable[[Stage, str], bool]
     change: Callable[[Stage], None] | None = None
+    replaces: bool = False
 
     def words(self, stage: Stage) -> list[str]:
         return [word.format(out=stage.out) for word in self.command]
@@ -218,7 +220,10 @@ SCENES: Final = {
     "verify --quick": Scene(["verify", "--quick"], ["directory", "repository"], _is_said),
     "restore": Scene(["restore", "g", "fake", "{out}/r"], _ALL, _is_restored),
     "restore --in-place": Scene(
-        ["restore", "g", "fake", "--in-place"], ["directory", "repository"], _is_in_place
+        ["restore", "g", "fake", "--in-place"],
+        ["directory", "repository"],
+        _is_in_place,
+        replaces=True,
     ),
     "export": Scene(["export", "g", "fake", "vda", "{out}/e.raw"], _ALL, _is_exported),
     "repair": Scene(["repair"], ["repository"], _is_repaired, _break),

@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from faults.failing_disk import FailingDisk, Fault
-from faults.file_scenes import FIRST, SCENES, Scene, Stage
+from faults.file_scenes import FIRST, NOW, SCENES, Scene, Stage
 from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before all children
     backup,
     clean,
@@ -94,7 +94,7 @@ class Walk:
             where = self.disk.failed
             if where is None:
                 return
-            yield Met(fault, where, self._apart(partial(self._prove, status)))
+            yield Met(fault, where, self._apart(partial(self._prove, fault, status)))
 
     def _run(self, fault: Fault) -> int:
         self.disk.set(fault)
@@ -135,7 +135,7 @@ class Walk:
             sys.stdout.flush()
             os._exit(end.code if isinstance(end.code, int) else 0)
 
-    def _prove(self, status: int) -> None:
+    def _prove(self, fault: Fault, status: int) -> None:
         said = self.said.read_text(errors="replace")
         if status < 0:
             raise Broken(f"ended by signal {-status}, {TIMEOUT_S} s is for those that stand still")
@@ -143,6 +143,9 @@ class Walk:
             raise Broken(f"exit {status}: {said[-600:]}")
         if status == 0 and not self.scene.is_done(self.stage, said):
             raise Broken(f"exit 0, and nothing done: {said[-300:]}")
+        is_undone = status != 0 and not fault.from_then
+        if (is_undone or not self.scene.replaces) and self.stage.image.read_bytes() != NOW:
+            raise Broken(f"exit {status}, and the domain's image is another: {said[-300:]}")
         anyio.run(self._prove_target)
 
     async def _prove_target(self) -> None:
