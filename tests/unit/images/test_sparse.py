@@ -31,6 +31,17 @@ async def copied(image, copy, on_progress=lambda _: None):
         return await write_sparse(stream, copy, on_progress)
 
 
+def data_ranges(path):
+    """Where a file has data, as (start, end) in bytes."""
+    ranges, end = [], 0
+    with path.open("rb") as file:
+        while end < path.stat().st_size:
+            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            ranges.append((start, end))
+    return ranges
+
+
 async def test_nothing_of_it_is_ever_in_the_page_cache(tmp_path):
     (tmp_path / "image").write_bytes(os.urandom(MIB) * 40)
     with (tmp_path / "image").open("rb") as file:
@@ -46,7 +57,9 @@ async def test_odd_ends_and_holes_are_as_they_were(image, tmp_path):
     copy = tmp_path / "copy"
     written_bytes = await copied(image, copy)
     assert copy.read_bytes() == image.read_bytes()
-    assert copy.stat().st_blocks == image.stat().st_blocks
+    assert data_ranges(copy) == data_ranges(image)
+    # Not compared: what lies in many pieces on the disk takes a block more to list them.
+    assert copy.stat().st_blocks * 512 < 21 * MIB
     assert written_bytes < 21 * MIB
 
 
