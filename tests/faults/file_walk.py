@@ -86,17 +86,25 @@ class Walk:
         self.disk = FailingDisk(self.stage.root)
 
     def faults(self, code: str, *, from_then: bool, every: int, first: int) -> Iterator[Met]:
-        """Give the faults that the command meets, and end behind the last one."""
+        """Give the faults that the command meets, and end behind the last one.
+
+        One with fewer calls than ``first`` begins at one that it has.
+        """
+        status = self._run(Fault(code, first, from_then))
+        while self.disk.failed is None and self.disk.calls:
+            first %= self.disk.calls
+            status = self._run(Fault(code, first, from_then))
         for at in count(first, every):
             fault = Fault(code, at, from_then)
-            self.stage.renew()
-            status = self._run(fault)
+            if at != first:
+                status = self._run(fault)
             where = self.disk.failed
             if where is None:
                 return
             yield Met(fault, where, self._apart(partial(self._prove, fault, status)))
 
     def _run(self, fault: Fault) -> int:
+        self.stage.renew()
         self.disk.set(fault)
         try:
             return _ended(self._be_the_command)
