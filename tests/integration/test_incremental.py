@@ -16,6 +16,7 @@ from lab.process import run
 from recording import Recorder, assert_at_home, back_up, configure, restore
 from virtbackup_async.catalog.checksum import checksum_of
 from virtbackup_async.events import BackupStarted, Phase, PhaseChanged, Warned
+from virtbackup_async.images import qemu_nbd
 
 
 @pytest.fixture
@@ -234,8 +235,10 @@ async def test_a_domain_that_is_shut_off_is_incremental_too(site):
 
 
 async def test_a_first_backup_of_a_domain_that_is_shut_off_goes_through_its_chain(
-    daemon, make_domain, tmp_path
+    daemon, make_domain, tmp_path, monkeypatch
 ):
+    prefix = f"nbd-of-{os.getpid()}-"
+    monkeypatch.setattr(qemu_nbd, "_PREFIX", prefix)
     domain = make_domain(DiskSpec("vda", backing=2, fs=None), agent=False, boot=False)
     config = configure(tmp_path, daemon.uri, [domain.name], packager="directory", method="pull")
     image = domain.images()["vda"]
@@ -248,7 +251,7 @@ async def test_a_first_backup_of_a_domain_that_is_shut_off_goes_through_its_chai
     assert restored.verified
     (found,) = (tmp_path / "restored").glob("*.raw")
     assert filecmp.cmp(expected, found, shallow=False)
-    assert not list(Path(tempfile.gettempdir()).glob("virtbackup-nbd-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
 
 
 async def test_a_domain_that_starts_while_it_is_read_is_read_anew(site):

@@ -74,6 +74,8 @@ def fifo(tmp_path):
     os.mkfifo(path)
     fd = os.open(path, os.O_RDWR)
     yield path
+    # Who has not opened it yet must not wait in it for ever.
+    path.unlink()
     os.write(fd, b"\n" * 10)
     os.close(fd)
 

@@ -139,6 +139,7 @@ async def test_a_hook_may_leave_something_running(run, tmp_path, caplog):
     child = f"sh -c 'read line <{fifo}' & echo hi"
     with anyio.fail_after(20):
         events, last = await run({"before": child, "after": child}, before=child, after=child)
+    fifo.unlink()  # who has not opened it yet must not wait in it for ever
     os.write(fd, b"\n" * 4)
     os.close(fd)
     assert (kinds(events), last.exit_code) == (["backup_done"], 0)
