@@ -5,7 +5,9 @@ handles from whichever thread makes a call.
 """
 
 import asyncio
+import gc
 import threading
+import weakref
 from contextlib import asynccontextmanager
 
 import anyio
@@ -14,7 +16,7 @@ import pytest
 from anyio import to_thread
 
 from virtbackup_async.hypervisor import open_hypervisor
-from virtbackup_async.hypervisor.event_loop import register_event_impl
+from virtbackup_async.hypervisor.event_loop import ThreadSafeEventImpl, register_event_impl
 
 THREADS = 8
 CALLS = 150
@@ -140,3 +142,44 @@ async def test_a_second_loop_is_refused():
             asyncio.run(register())
 
     await to_thread.run_sync(other_loop)
+
+
+class Loop:
+    """Something that only a collection frees."""
+
+    def __init__(self):
+        self.me = self
+
+
+async def test_garbage_is_collected_by_the_loop_and_never_inside_a_hook(daemon, monkeypatch):
+    """libvirt holds a lock there, which the end of a connection takes as well."""
+    inside, collected = threading.local(), []
+    note = ThreadSafeEventImpl._note
+
+    def note_with_garbage(self, work):
+        inside.hook = True
+        keep = [Loop() for _ in range(2 * gc.get_threshold()[0])]
+        note(self, work)
+        inside.hook = False
+        hooks.append(len(keep))
+
+    def on_collection(phase, _info):
+        if phase == "start":
+            collected.append(getattr(inside, "hook", False))
+
+    hooks = []
+    register_event_impl()
+    monkeypatch.setattr(ThreadSafeEventImpl, "_note", note_with_garbage)
+    gc.callbacks.append(on_collection)
+    try:
+        freed = anyio.Event()
+        weakref.finalize(Loop(), freed.set)
+        async with open_connection(daemon.uri) as connection:
+            await to_thread.run_sync(connection.listAllDomains, 0)
+        with anyio.fail_after(60):
+            await freed.wait()
+    finally:
+        gc.callbacks.remove(on_collection)
+    assert len(hooks) > 3
+    assert collected
+    assert not any(collected)

@@ -13,11 +13,15 @@ loop's own thread. Here each hook only takes note, and the loop does the work::
 - No hook waits for the loop. libvirt holds its client lock while it calls one, and the loop may
   be waiting for that lock: waiting here would be a deadlock.
 - A removed handle or timer is muted at once, so that nothing fires after its removal returned.
+- No garbage is collected inside a hook, for the same lock: what is collected may be the last that
+  refers to a connection, which is closed then, and that takes the lock. Python collects wherever it
+  makes an object, so it is told not to, and the loop collects instead, where nothing is locked.
 
 Called by ``connection``. The implementation belongs to the process: libvirt takes one, for ever.
 """
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections import deque
@@ -31,6 +35,7 @@ _LibvirtCallback = Callable[..., None]
 
 _MUTED = 0
 _STOPPED_MS = -1
+_COLLECT_INTERVAL_S = 1
 
 
 class _Handle(libvirtaio.FDCallback):  # type: ignore[misc]  # libvirtaio carries no types
@@ -151,11 +156,23 @@ class ThreadSafeEventImpl(libvirtaio.virEventAsyncIOImpl):  # type: ignore[misc]
         return 0
 
 
+def _collect(loop: asyncio.AbstractEventLoop) -> None:
+    """Collect what Python would have by now, and again in a while."""
+    for generation in (2, 1, 0):
+        threshold = gc.get_threshold()[generation]  # 0: never
+        if 0 < threshold < gc.get_count()[generation]:
+            gc.collect(generation)
+            break
+    loop.call_later(_COLLECT_INTERVAL_S, _collect, loop)
+
+
 _registered: ThreadSafeEventImpl | None = None
 
 
 def register_event_impl() -> ThreadSafeEventImpl:
     """Register the running loop with libvirt, once; must come before the first connection.
+
+    From then on the process collects garbage only while the loop runs, from the loop.
 
     Raises:
         HypervisorError: another loop is registered already. libvirt cannot take it back.
@@ -164,6 +181,8 @@ def register_event_impl() -> ThreadSafeEventImpl:
     loop = asyncio.get_running_loop()
     if _registered is None:
         _registered = ThreadSafeEventImpl(loop).register()
+        gc.disable()
+        _collect(loop)
     if _registered.loop is not loop:
         raise HypervisorError("libvirt's events already belong to another event loop")
     return _registered
