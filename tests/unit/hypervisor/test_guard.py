@@ -119,7 +119,8 @@ async def test_the_time_alone_judges_where_it_dies(domain, monkeypatch, limit_s)
 
 
 async def test_a_guard_that_had_to_thaw_says_so(domain, monkeypatch):
-    in_its_place(monkeypatch, READY + "print('thawed', flush=True); os.read(0, 1)")
+    verdict = "while os.read(0, 1) != b'r':\n    pass\nprint('thawed', flush=True)"
+    in_its_place(monkeypatch, READY + verdict)
     async with guard_of(domain) as guard:
         await guard.ready()
         await guard.freeze()
