@@ -96,8 +96,8 @@ class TargetPath(ReachedPath, frozen=True):
         with self.parent.entered() as directory:
             os.unlink(self.name, dir_fd=directory)
 
-    def drop(self) -> None:
-        """Remove the file, if it is there; nothing is synced.
+    def drop(self) -> bool:
+        """Remove the file, if it is there, and return whether it was; nothing is synced.
 
         Raises:
             StorageError: the directory is not writable, or the storage failed.
@@ -105,9 +105,10 @@ class TargetPath(ReachedPath, frozen=True):
         try:
             self.unlink()
         except FileNotFoundError:
-            pass
+            return False
         except OSError as error:
             raise storage_error("remove", self.path, error) from error
+        return True
 
     def remove(self) -> None:
         """Remove the file, durably; one that is not there is as good as removed.
@@ -115,13 +116,8 @@ class TargetPath(ReachedPath, frozen=True):
         Raises:
             StorageError: the directory is not writable, or the storage failed.
         """
-        try:
-            self.unlink()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise storage_error("remove", self.path, error) from error
-        self.parent.sync_names()
+        if self.drop():
+            self.parent.sync_names()
 
     def rename_durably(self, name: str) -> None:
         """Give the file another name, durably, in place of what had it.
