@@ -46,7 +46,7 @@ async def check_domain(domain: DomainPort) -> list[Finding]:
     findings = []
     jobs = sorted((await domain.sources()).devs_with_block_job)
     if jobs:
-        message = f"a block job works on {', '.join(jobs)}: a backup would be refused"
+        message = f"a block job works on {', '.join(jobs)}, which a backup would leave out"
         advice = "Wait for it, or end it with virsh blockjob --abort."
         findings.append(Finding(Level.PROBLEM, CHECK, domain.name, message, advice))
     for noun, names in await _metadata(domain):
