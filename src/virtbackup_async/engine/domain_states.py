@@ -4,7 +4,7 @@ Asked by whoever touches a domain, before the deed. libvirt knows more states th
 off, and some that pass for one of the two are neither.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from virtbackup_async.engine.freeze import ChangedMeanwhileError
 from virtbackup_async.engine.ports import DomainPort
@@ -31,10 +31,15 @@ async def check_free(domain: DomainPort, devs: Iterable[str]) -> None:
     await domain.prepare_backup()
     busy = sorted((await domain.sources()).devs_with_block_job & set(devs))
     if busy:
-        raise HypervisorError(
-            f"{domain.name}: a block job works on {', '.join(busy)}",
-            hint=f"Wait for it, or end it by `virsh blockjob {domain.name} {busy[0]} --abort`.",
-        )
+        raise block_job_error(domain.name, busy)
+
+
+def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
+    """Say that somebody's block job works on disks of a domain; there is one at least."""
+    return HypervisorError(
+        f"{domain}: a block job works on {', '.join(devs)}",
+        hint=f"Wait for it, or end it by `virsh blockjob {domain} {devs[0]} --abort`.",
+    )
 
 
 async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None:

@@ -13,6 +13,7 @@ from anyio import to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from virtbackup_async.engine.domain_states import block_job_error
 from virtbackup_async.engine.host import Host
 from virtbackup_async.engine.state_files import DomainState, find_state
 from virtbackup_async.errors import (
@@ -176,10 +177,7 @@ async def _chain(
     if disk.path.is_absolute():
         await to_thread.run_sync(host.refuse_in_target, what, [disk.path])
     if disk.dev in with_job:
-        raise HypervisorError(
-            f"{info.name}: a block job works on {disk.dev}",
-            hint=f"Wait for it, or end it by `virsh blockjob {info.name} {disk.dev} --abort`.",
-        )
+        raise block_job_error(info.name, [disk.dev])
     if reader is Reader.PULL_JOB:
         return (BackingImage(disk.path, disk.format),)
     await to_thread.run_sync(_check_readable, info.name, disk.dev, disk.path)
