@@ -86,15 +86,16 @@ class ThreadSafeEventImpl(libvirtaio.virEventAsyncIOImpl):  # type: ignore[misc]
         return next(self._ids)
 
     def _note(self, work: Callable[[], None]) -> None:
+        # After the command's end the loop is closed, and a last hook from libvirt's own clean-up
+        # has nothing left to watch.
+        if self.loop.is_closed():
+            return
         self._notes.append(work)
         if threading.get_ident() == self._loop_thread:
             self._drain()
             return
         self.handed_over += 1
-        # After the command's end the loop is closed, and a last hook from libvirt's own clean-up
-        # has nothing left to watch.
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._drain)
+        self.loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         while self._notes:
