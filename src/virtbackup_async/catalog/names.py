@@ -30,6 +30,9 @@ _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
 # As long as a disk's name may be.
 _STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES
+# Files that end so are read as what this program writes beside the data: definitions and what
+# becomes of them (definition_file, pending_file, scanning), and a repository's maps.
+_MEANT_SUFFIXES = ("json", "pending", "removed", "map")
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
 _KEPT_MARK = ".before-restore-"
@@ -73,6 +76,9 @@ def disk_file(name: str, dev: str, image_format: str) -> str:
 def state_file(name: str, kind: str, file: str) -> str:
     """Return the name inside the package of a file of the domain's state.
 
+    Whatever it is called, no reader takes it for a definition: the emulator of a TPM, which names
+    its files itself, must have no say in what a target holds.
+
     Args:
         name: the backup's.
         kind: ``nvram``, of which there is one file, or another one of model/domain_state.py.
@@ -80,7 +86,11 @@ def state_file(name: str, kind: str, file: str) -> str:
     """
     if kind == NVRAM:
         return f"{name}_nvram.fd"
-    return f"{name}_{kind}-{path_component(file, _STATE_MAX_BYTES - len(kind) - 1)}"
+    escaped = _escaped(file)
+    stem, _, suffix = escaped.rpartition(".")
+    if suffix in _MEANT_SUFFIXES:
+        escaped = f"{stem}{_escape('.')}{suffix}"
+    return f"{name}_{kind}-{_shortened(escaped, _STATE_MAX_BYTES - len(kind) - 1)}"
 
 
 def overlay_path(image: Path, token: str) -> Path:
@@ -154,12 +164,16 @@ def path_component(name: str, max_bytes: int) -> str:
     Escapes are ``%`` and two hexadecimal digits for each UTF-8 byte. A ``%`` that looks like the
     start of one is escaped too, so two names never become the same component.
     """
+    return _shortened(_escaped(name), max_bytes)
+
+
+def _escaped(name: str) -> str:
     escaped = _ESCAPE_LOOKALIKE.sub("%25", name)
     escaped = "".join(_escape(char) if _is_unsafe(char) else char for char in escaped)
     if escaped.startswith("."):
         escaped = _escape(".") + escaped[1:]
     # No other name becomes this one: a blank is never escaped.
-    return _shortened(escaped or "%20", max_bytes)
+    return escaped or "%20"
 
 
 def _is_unsafe(char: str) -> bool:

@@ -80,6 +80,15 @@ def test_state_files_have_names_of_their_own():
     assert names.state_file("n", "tpm", "tpm2-00.permall") == "n_tpm-tpm2-00.permall"
 
 
+@pytest.mark.parametrize("suffix", ["json", "json.pending", "json.removed", "map"])
+@pytest.mark.parametrize("stem", ["web", "x" * 60, "20260301-021500_3_web", ""])
+def test_no_state_file_is_called_like_a_definition(stem, suffix):
+    file = f"{stem}.{suffix}"
+    packed = names.state_file("20260301-021500_3_web", "varstore", file)
+    assert not packed.endswith((".json", ".pending", ".removed", ".map"))
+    assert packed != names.state_file("20260301-021500_3_web", "varstore", f"{stem}%2E{suffix}")
+
+
 def test_disk_files_are_virt_backups():
     assert names.disk_file("n", "vda", "qcow2") == "n_vda.qcow2"
     assert names.disk_file("n", "vdaa-backing64", "qcow2") == "n_vdaa-backing64.qcow2"

@@ -3,11 +3,13 @@
 import os
 import pwd
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.catalog.host_notes import HostNotes
+from virtbackup_async.catalog.scanning import scan_directory
 from virtbackup_async.engine import state_copy
 from virtbackup_async.engine.environment import Environment
 from virtbackup_async.engine.host import Host
@@ -20,6 +22,7 @@ from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.repository.marks import maps_of
 
 UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
 NAME = "20260301-021500_3_web"
@@ -126,6 +129,19 @@ async def test_file_that_goes_away_is_left_out_and_said(site):
     assert [record.kind for record in copied.records] == ["nvram"]
     assert "is gone" in copied.missing["tpm"]
     assert len(site.events) == 1
+
+
+async def test_what_the_emulator_keeps_is_taken_for_nothing_else(site):
+    """It runs as a user of its own, and may call its files what it likes."""
+    kept = [f"x{end}" for end in (".json", ".json.pending", ".json.removed", ".map", ".zstd")]
+    for name in kept:
+        (site.tpm / name).write_bytes(b'{"name": "20260301-021500_3_web_tpm-x"}')
+    copied = await site.copy()
+    assert [Path(record.image.source).name for record in copied.records[2:]] == kept
+    assert set(site.files()) == {record.image.file for record in copied.records}
+    scan = scan_directory(site.target)
+    assert (scan.complete, scan.pending, scan.removed, scan.problems) == ((), (), (), ())
+    assert list(maps_of(site.target.parent)) == []
 
 
 async def test_only_what_the_emulator_keeps_is_taken(site):
