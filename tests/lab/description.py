@@ -28,6 +28,7 @@ def domain_xml(
     hypervisor: str = "qemu",
     memory_mib: int = 128,
     nvram: Path | None = None,
+    varstore: Path | None = None,
     tpm: bool = False,
     devices: str = "",
     memory: str = "",
@@ -49,6 +50,8 @@ def domain_xml(
         memory_mib: the guest needs 64.
         nvram: flash memory of its own, a file whose size is a power of two; the firmware is flash
             too then. ``domains.py`` makes one where there is none.
+        varstore: UEFI variables in a file of that path, which QEMU makes from a template beside it;
+            the firmware is a ROM then. libvirt before 12.1 knows no such thing, and forgets it.
         tpm: an emulated TPM.
         devices: elements of libvirt's, put beside the others.
         memory: elements that stand before ``<vcpu>``, such as ``<maxMemory>``.
@@ -63,7 +66,7 @@ def domain_xml(
   <memory unit='MiB'>{memory_mib}</memory>{memory}
   <vcpu>1</vcpu>
   <os>
-    <type arch='x86_64' machine='pc'>hvm</type>{_flash(nvram)}
+    <type arch='x86_64' machine='pc'>hvm</type>{_flash(nvram)}{_varstore(varstore)}
     <kernel>{escape(str(guest.kernel))}</kernel>
     <initrd>{escape(str(guest.initramfs))}</initrd>
     <cmdline>{escape(_cmdline([spec for spec, _ in disks], writer, agent=agent))}</cmdline>
@@ -88,9 +91,22 @@ def _flash(nvram: Path | None) -> str:
     if nvram is None:
         return ""
     # The guest's usual firmware, which knows nothing of the second chip: it boots as ever.
-    firmware = next(path for path in _FIRMWARE if path.exists())
-    loader = f"<loader readonly='yes' type='pflash'>{firmware}</loader>"
+    loader = f"<loader readonly='yes' type='pflash'>{_firmware()}</loader>"
     return f"{loader}<nvram>{escape(str(nvram))}</nvram>"
+
+
+def _varstore(path: Path | None) -> str:
+    if path is None:
+        return ""
+    template = path.with_name("template.json")
+    return (
+        f"<loader type='rom'>{_firmware()}</loader>"
+        f"<varstore template='{escape(str(template))}' path='{escape(str(path))}'/>"
+    )
+
+
+def _firmware() -> Path:
+    return next(path for path in _FIRMWARE if path.exists())
 
 
 def _cmdline(disks: Sequence[DiskSpec], writer: str | None, *, agent: bool) -> str:

@@ -54,6 +54,12 @@ def as_ordinary_user() -> list[str]:
     return ["unshare", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}"]
 
 
+def installed_version() -> tuple[int, ...]:
+    """Which libvirt the lab's daemon is, without starting it: ``(11, 3, 0)``."""
+    said = run(_daemon_program(), "--version")
+    return tuple(map(int, said.split()[-1].split(".")))
+
+
 class LibvirtRoot:
     """One private libvirt: its directory, its URI, and ``virsh`` on it."""
 
@@ -195,13 +201,10 @@ class Daemon(LibvirtRoot):
             return probe.connect_ex(str(self.socket)) == 0
 
     def _command(self) -> list[str]:
-        program = shutil.which("libvirtd") or shutil.which("virtqemud")
-        if program is None:
-            raise LabError("neither libvirtd nor virtqemud is installed: run scripts/test once")
         return [
             *(sys.executable, "-SE", str(_REAPER), str(self.path / "daemon.pid")),
             *as_ordinary_user(),
-            *(program, "--config", str(self.path / "libvirtd.conf")),
+            *(_daemon_program(), "--config", str(self.path / "libvirtd.conf")),
             *("--pid-file", str(self.path / "libvirtd.pid")),
         ]
 
@@ -260,6 +263,13 @@ def open_embedded() -> Iterator[Embedded]:
         embedded.keep_capabilities()
     finally:
         end_root(embedded.path)
+
+
+def _daemon_program() -> str:
+    program = shutil.which("libvirtd") or shutil.which("virtqemud")
+    if program is None:
+        raise LabError("neither libvirtd nor virtqemud is installed: run scripts/test once")
+    return program
 
 
 def _write(path: Path, text: str) -> None:
