@@ -3,7 +3,7 @@
 For domains that are shut off, whose QEMU is not there to do it, and for images that were restored.
 An image is only read, and not locked: its domain may be started meanwhile, which the caller has to
 notice. The server ends by itself when its one client is gone, so none outlives a process that is
-killed.
+killed. One that does nothing, because its storage does nothing, is not waited for without end.
 
 An image's header may name any file of the host: what lies below it is said here, as the caller has
 found and checked it, and nothing is looked for.
@@ -19,11 +19,12 @@ from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
 import msgspec
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, fail_after, to_thread
 
 from virtbackup_async.errors import ImageError
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.nbd import UnixAddress
+from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S
 from virtbackup_async.processes import run_program
 
 _PREFIX: Final = "virtbackup-nbd-"
@@ -44,7 +45,7 @@ async def serve_image(
         bitmap: a dirty bitmap of the image to be served beside it.
 
     Raises:
-        ImageError: an image cannot be opened, or has no such bitmap.
+        ImageError: an image cannot be opened, in time or at all, or has no such bitmap.
     """
     with CancelScope(shield=True):
         directory = await to_thread.run_sync(_make_directory)
@@ -74,7 +75,13 @@ def _make_directory() -> Path:
 
 async def _start(*argv: str) -> None:
     try:
-        ended = await run_program(argv)
+        with fail_after(SILENCE_TIMEOUT_S):
+            ended = await run_program(argv)
+    except TimeoutError as error:
+        raise ImageError(
+            f"qemu-nbd did not open the image within {SILENCE_TIMEOUT_S} s",
+            hint="Look at the storage of the image, and of those below it.",
+        ) from error
     except OSError as error:
         raise ImageError(
             f"qemu-nbd cannot be started: {error.strerror}",
@@ -113,8 +120,13 @@ def _file(path: Path) -> dict[str, str]:
 
 
 def _end(pid_file: Path, socket: Path) -> None:
-    """End the server if it is still there: nobody connected to it."""
-    with suppress(OSError, ValueError):
-        pid = int(pid_file.read_text())
-        if os.fsencode(socket) in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGTERM)
+    """Kill the server if it is still there: it only reads, and may hang in that. Blocks."""
+    try:
+        numbers = [int(pid_file.read_text())]
+    except (OSError, ValueError):
+        # It writes its number when all is open; by then it has a session of its own.
+        numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    for number in numbers:
+        with suppress(OSError):
+            if os.fsencode(socket) in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+                os.kill(number, signal.SIGKILL)

@@ -6,20 +6,19 @@ Invariant: the calls may be made by any number of tasks at once, each is one req
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
 
 from virtbackup_async.errors import NbdProtocolError, NbdRefusedError
 from virtbackup_async.nbd.connection import Connection, open_connection
 from virtbackup_async.nbd.constants import (
     COMMAND_FLAG_NO_HOLE,
     MAX_STATUS_REQUEST_BYTES,
+    OPEN_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
     Command,
     ExportFlag,
 )
 from virtbackup_async.nbd.export import Address, Export, Tls
 from virtbackup_async.nbd.request import Descriptors
-
-ANSWER_TIMEOUT_S: Final = 30
 
 
 class NbdClient:
@@ -112,7 +111,8 @@ async def open_nbd(  # noqa: PLR0913 -- the address, and all by keyword
     contexts: Sequence[str] = (),
     tls: Tls | None = None,
     connections: int = 1,
-    timeout_s: float = ANSWER_TIMEOUT_S,
+    timeout_s: float = OPEN_TIMEOUT_S,
+    silence_s: float = SILENCE_TIMEOUT_S,
 ) -> AsyncGenerator[NbdClient]:
     """Open an export.
 
@@ -123,8 +123,9 @@ async def open_nbd(  # noqa: PLR0913 -- the address, and all by keyword
         tls: encryption; without it the server must not want any, with it the server must.
         connections: how many at the most; more than one only if the server says that they show
             the same data and that one flush counts for all.
-        timeout_s: how long each of them may take to be opened. Requests take what they take: who
-            wants an end to them cancels them.
+        timeout_s: how long each of them may take to be opened.
+        silence_s: how long the server may move no byte while requests are on their way; then all
+            of them fail. As long as it moves any, they take what they take.
 
     Raises:
         NbdConnectionError: the server cannot be reached, or does not answer in time.
@@ -136,7 +137,9 @@ async def open_nbd(  # noqa: PLR0913 -- the address, and all by keyword
         wanted = connections
         while len(opened) < wanted:
             connection = await stack.enter_async_context(
-                open_connection(address, name, contexts, tls=tls, timeout_s=timeout_s)
+                open_connection(
+                    address, name, contexts, tls=tls, timeout_s=timeout_s, silence_s=silence_s
+                )
             )
             opened.append(connection)
             if ExportFlag.CAN_MULTI_CONN not in connection.export.flags:

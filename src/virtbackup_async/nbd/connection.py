@@ -3,7 +3,8 @@
 Requests go out as they are made; the transport's callbacks receive the replies straight into the
 readers' memory and wake who waits. There is no task and no queue in between. Invariants: at most
 ``MAX_IN_FLIGHT`` requests are on their way; a cancelled read leaves its memory alone from that
-moment on; when the connection breaks, everybody who waits is told why.
+moment on; when the connection breaks, or the server is silent for too long, everybody who waits is
+told why.
 """
 
 import asyncio
@@ -21,17 +22,25 @@ from virtbackup_async.nbd.handshake import Receive, Send, Steps, handshake
 from virtbackup_async.nbd.inbox import Inbox
 from virtbackup_async.nbd.replies import ReplyParser
 from virtbackup_async.nbd.request import Request
+from virtbackup_async.nbd.silence import Silence
 
 MAX_IN_FLIGHT: Final = 64
 CLOSE_TIMEOUT_S: Final = 5
+SILENT_HINT: Final = "It is there, but does nothing: look at the storage of the images it serves."
 
 
 @asynccontextmanager
-async def open_connection(
-    address: Address, name: str, contexts: Sequence[str], *, tls: Tls | None, timeout_s: float
+async def open_connection(  # noqa: PLR0913 -- the address, and all by keyword
+    address: Address,
+    name: str,
+    contexts: Sequence[str],
+    *,
+    tls: Tls | None,
+    timeout_s: float,
+    silence_s: float,
 ) -> AsyncGenerator["Connection"]:
     """Connect to a server and negotiate an export; see ``open_nbd``."""
-    connection = Connection(address)
+    connection = Connection(address, silence_s)
     try:
         try:
             with anyio.fail_after(timeout_s):
@@ -39,7 +48,7 @@ async def open_connection(
                 await connection.negotiate(name, contexts, tls)
         except TimeoutError as error:
             why = f"NBD server {address} does not answer within {timeout_s:g} s"
-            raise NbdConnectionError(why) from error
+            raise NbdConnectionError(why, hint=SILENT_HINT) from error
         yield connection
     finally:
         await connection.aclose()
@@ -48,7 +57,7 @@ async def open_connection(
 class Connection(asyncio.BufferedProtocol):
     """A connection; made by ``open_connection``, and by nobody else."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, silence_s: float) -> None:
         self.export = Export("", 0, ExportFlag(0))
         self._address = address
         self._transport: asyncio.Transport | None = None
@@ -60,6 +69,9 @@ class Connection(asyncio.BufferedProtocol):
         self._closed = anyio.Event()
         self._failure: NbdError | None = None
         self._last_cookie = 0
+        self._queued = 0
+        self._silence_s = silence_s
+        self._silence = Silence(silence_s, self._taken_bytes, self._was_silent)
 
     @property
     def in_flight(self) -> int:
@@ -188,9 +200,12 @@ class Connection(asyncio.BufferedProtocol):
     async def _answer(self, request: Request, data: bytes) -> None:
         parser = cast("ReplyParser", self._receiver)
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        is_first = not self._waiting
         self._waiting[request.cookie] = answer
         parser.expect(request)
         self._write(request.header + data)
+        if is_first:
+            self._silence.begin()
         try:
             complete = await answer
         except BaseException:
@@ -205,12 +220,25 @@ class Connection(asyncio.BufferedProtocol):
     def _wake(self, cookie: int, *, complete: bool) -> None:
         answer = self._waiting.pop(cookie)
         self._slots.release()
+        if not self._waiting:
+            self._silence.end()
         if not answer.done():
             answer.set_result(complete)
 
     def _write(self, data: bytes) -> None:
         self._check_alive()
-        cast("asyncio.Transport", self._transport).write(data)
+        transport = cast("asyncio.Transport", self._transport)
+        before = transport.get_write_buffer_size()
+        transport.write(data)
+        self._queued += transport.get_write_buffer_size() - before
+
+    def _taken_bytes(self) -> int:
+        """Return how much of what had to wait was taken so far."""
+        return self._queued - cast("asyncio.Transport", self._transport).get_write_buffer_size()
+
+    def _was_silent(self) -> None:
+        why = f"the server was silent for {self._silence_s:g} s"
+        self._fail(self._located(NbdConnectionError(why, hint=SILENT_HINT)))
 
     def _check_alive(self) -> None:
         failure = self._failure
@@ -223,6 +251,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._failure is not None:
             return
         self._failure = failure
+        self._silence.stop()
         if isinstance(self._receiver, Inbox):
             self._receiver.fail(failure)
         for cookie in list(self._waiting):
@@ -247,6 +276,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._failure is not None:
             return
+        self._silence.heard()
         try:
             self._receiver.filled(nbytes)
         except NbdError as error:

@@ -112,3 +112,11 @@ MAX_OPTION_REPLIES: Final = 64
 MAX_STATUS_BYTES: Final = 16 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024  # what every server takes, "Block size constraints"
 MAX_STATUS_REQUEST_BYTES: Final = 1 << 31
+
+# Not of the protocol: how long a server may take.
+OPEN_TIMEOUT_S: Final = 30
+"""To open one connection, from the first packet to the agreed export."""
+SILENCE_TIMEOUT_S: Final = 300
+"""To move a byte while it owes an answer. As long as a block job may stand still, and longer
+than Linux tries a command of a SCSI disk, or an NFS server, before it tells of trouble (180 s).
+"""

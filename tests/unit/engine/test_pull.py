@@ -6,7 +6,10 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from fakes import nbd_wire as wire
 from fakes.hypervisor import FakeDomain, FakeHypervisor
+from fakes.moved_clock import moved_clock
+from fakes.nbd_peer import peer
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.method import is_pulled
 from virtbackup_async.engine.pull import end_pull, plan_pull, pulled
@@ -14,15 +17,19 @@ from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
     HypervisorError,
+    NbdConnectionError,
     QuiesceError,
     RollbackError,
 )
 from virtbackup_async.events import Warned
+from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import Method, PullJob
 from virtbackup_async.model.tracking import Base, Tracked, Tracking
+from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S, Command, Option, OptionReply
+from virtbackup_async.nbd.request import Request
 
 XML = """<domain><devices>
   <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
@@ -30,6 +37,16 @@ XML = """<domain><devices>
   <disk type='network'><source protocol='rbd' name='pool/img'/><target dev='vdc'/></disk>
   <channel type='unix'><source mode='bind' path='{}/agent.0'/></channel>
 </devices></domain>"""
+
+SIZE_BYTES = 4096
+READY_WITHOUT_CONTEXTS = (
+    wire.GREETING
+    + wire.option_reply(Option.STRUCTURED_REPLY, OptionReply.ACK)
+    + wire.option_reply(Option.SET_META_CONTEXT, OptionReply.ACK)
+    + wire.export_info(Option.GO, SIZE_BYTES)
+    + wire.option_reply(Option.GO, OptionReply.ACK)
+)
+FIRST_READ = Request(Command.READ, 1, 0, SIZE_BYTES).header
 
 
 @pytest.fixture
@@ -298,3 +315,36 @@ async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
     assert warning == (
         "libvirt 6.0.0 cannot serve disks, it takes 7.6.0: its disks are snapshotted instead"
     )
+
+
+async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job, monkeypatch):
+    """QEMU is there, and answers no more, as where its storage hangs."""
+
+    async def silent(stream):
+        await stream.send(READY_WITHOUT_CONTEXTS)
+        heard = b""
+        while not heard.endswith(FIRST_READ):
+            heard += await stream.receive()
+        asked.set()
+        await anyio.sleep_forever()
+
+    asked, failed = anyio.Event(), anyio.Event()
+
+    async def back_up(disk):
+        with pytest.raises(NbdConnectionError, match="the server was silent for 300 s"):
+            async with (
+                pull(domain, job, []) as still,
+                still.open_stream(disk, disk, BufferPool(), []) as stream,
+            ):
+                [bytes(chunk.data) async for chunk in stream.chunks()]
+        failed.set()
+
+    with moved_clock(monkeypatch) as clock:
+        async with peer(job.socket, silent), anyio.create_task_group() as tasks:
+            tasks.start_soon(back_up, Disk("vda", Path("/i/a"), "raw"))
+            await asked.wait()
+            assert domain.job == job
+            clock.move(SILENCE_TIMEOUT_S + 1)
+            await failed.wait()
+    assert domain.job is None
+    assert domain.calls[-2:] == ["end_backup", "go_on"]

@@ -1,47 +1,20 @@
 """A scripted peer on a real socket: silent, talkative, dying, wrong. Nobody waits for ever."""
 
-from contextlib import asynccontextmanager, suppress
-
 import anyio
 import pytest
 
 from fakes import nbd_wire as wire
+from fakes.nbd_peer import ACK, CLIENT_HELLO, READY, REQUEST, peer, receive
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRefusedError
-from virtbackup_async.nbd import UnixAddress, open_nbd
 from virtbackup_async.nbd import connection as connection_module
-from virtbackup_async.nbd.constants import Option, OptionReply
+from virtbackup_async.nbd import open_nbd
+from virtbackup_async.nbd.constants import Option
 from virtbackup_async.nbd.export import Tls
-
-ACK = OptionReply.ACK
-READY = (
-    wire.GREETING
-    + wire.option_reply(Option.STRUCTURED_REPLY, ACK)
-    + wire.export_info(Option.GO, 1 << 20, flags=0x101)
-    + wire.option_reply(Option.GO, ACK)
-)
-CLIENT_HELLO = 4 + 16 + 16 + 4 + 4  # flags, STRUCTURED_REPLY, GO with an empty name and one info
-REQUEST = 28
 
 
 @pytest.fixture
 def path(tmp_path_factory):
     return tmp_path_factory.mktemp("s") / "sock"
-
-
-@asynccontextmanager
-async def peer(path, script):
-    """A server that gives each client to ``script``, then hangs up."""
-    listener = await anyio.create_unix_listener(path)
-
-    async def serve(stream):
-        async with stream:
-            with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
-                await script(stream)
-
-    async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, serve)
-        yield UnixAddress(path)
-        tasks.cancel_scope.cancel()
 
 
 def says(*words, hears=CLIENT_HELLO):
@@ -56,13 +29,6 @@ def says(*words, hears=CLIENT_HELLO):
         await anyio.sleep_forever()
 
     return script
-
-
-async def receive(stream, length):
-    got = b""
-    while len(got) < length:
-        got += await stream.receive(length - len(got))
-    return got
 
 
 def target(length=512):
