@@ -189,6 +189,26 @@ async def test_a_paused_domain_stays_paused(blank, method, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
+async def test_a_guest_that_crashed_and_is_kept_stays_so(blank, method, tmp_path):
+    xml = blank.root.virsh("dumpxml", "--inactive", blank.name)
+    xml = xml.replace("<on_crash>destroy<", "<on_crash>preserve<")
+    description = tmp_path / "kept.xml"
+    description.write_text(xml.replace("</devices>", "<panic model='isa'/></devices>"))
+    blank.root.virsh("define", description)
+    blank.start()
+    # As the kernel of a guest tells it.
+    blank.root.virsh("qemu-monitor-command", "--hmp", blank.name, "o /b 0x505 1")
+    blank._wait(lambda: blank.state() == "crashed", "crash", 30)
+    images = blank.images()
+    recorder = await backed_up(blank, tmp_path, method=method, quiesce=True)
+    assert recorder.done.not_quiesced == "guest has crashed"
+    assert blank.root.virsh("domstate", "--reason", blank.name).strip() == "crashed (panicked)"
+    assert_at_home(blank, images)
+    with pytest.raises(HypervisorError, match="is running"):
+        await in_place(blank, config_of(blank, tmp_path))
+
+
+@pytest.mark.parametrize("method", METHODS)
 async def test_a_domain_whose_qemu_was_killed_is_shut_off(blank, method, tmp_path):
     blank.start()
     os.kill(blank.root.guest_pids()[blank.name], signal.SIGKILL)

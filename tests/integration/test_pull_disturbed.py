@@ -18,7 +18,7 @@ from recording import (
     leftovers,
     restore,
 )
-from virtbackup_async.events import DiskProgress, Warned
+from virtbackup_async.events import DiskProgress
 
 DISKS = [DiskSpec("vda"), DiskSpec("vdb", "raw", fs=None)]
 
@@ -178,22 +178,3 @@ async def test_its_disks_cannot_be_changed_meanwhile(live, tmp_path):
                 live.root.virsh(*words)
 
     assert (await disturbed(live, tmp_path, change)).done
-
-
-async def test_the_guest_powers_itself_off(live, tmp_path):
-    """The last test: the others need it running. libvirt 9.0 takes 30 s to take note of it.
-
-    From libvirt 11.10 on it stands by, paused, until its disks are read; before, the backup starts
-    over from its disks at rest.
-    """
-
-    def shut_down():
-        live.root.virsh("shutdown", live.name, "--mode", "acpi")
-
-    recorder = await disturbed(live, tmp_path, shut_down, rate_limit="1M")
-    assert recorder.done
-    live.wait_shut_off()
-    if recorder.done.quiesced is None:
-        assert "it was shut off during its backup" in recorder.of(Warned)[0].message
-        expected = guest_visible(live, tmp_path / "expected")
-        await assert_restores(live, tmp_path, expected)
