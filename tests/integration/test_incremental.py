@@ -16,7 +16,7 @@ from lab.process import run
 from recording import Recorder, assert_at_home, back_up, configure, restore
 from virtbackup_async.catalog.checksum import checksum_of
 from virtbackup_async.events import BackupStarted, Phase, PhaseChanged, Warned
-from virtbackup_async.images import qemu_nbd
+from virtbackup_async.qemu import qemu_nbd
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Event, Summary, Warned
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.durable import write_atomically
+from virtbackup_async.files.durable import write_atomically
 
 # The node exporter is another user.
 METRICS_MODE = 0o644

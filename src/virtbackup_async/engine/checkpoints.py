@@ -26,10 +26,10 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of
+from virtbackup_async.qemu import qemu_img
 from virtbackup_async.repository.store import find_repository
 
 

@@ -10,9 +10,9 @@ from threading import Lock
 
 from anyio import CancelScope, create_task_group, from_thread, to_thread
 
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
-from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.checking import Checking
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.leases import keep_fresh

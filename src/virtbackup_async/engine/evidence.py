@@ -30,10 +30,10 @@ from virtbackup_async.engine.ports import ImageUser
 from virtbackup_async.engine.put_back import OverlaidDisk, gone_error, sources_of
 from virtbackup_async.engine.whereabouts import GoneDomain
 from virtbackup_async.errors import ImageError, RollbackError, VirtBackupError
-from virtbackup_async.images.overlay_header import check_overlay
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.qemu.overlay_header import check_overlay
 
 
 class DeadBackup(Struct, frozen=True):

@@ -28,16 +28,16 @@ from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.restore_plan import RestoredDisk, RestoredImage, plan_restore
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.events import DiskExported, Emit, RestoreStarted
-from virtbackup_async.images import durable
+from virtbackup_async.files import durable
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.nbd_source import open_nbd_stream
-from virtbackup_async.images.qcow2 import HEAD_BYTES, file_beside
-from virtbackup_async.images.qemu_nbd import serve_image
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.packagers.interface import PackageReader, Progress
+from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
+from virtbackup_async.qemu.qemu_nbd import serve_image
 
 FORMATS: Final = ("qcow2", "raw")
 

@@ -15,7 +15,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.images import durable
+from virtbackup_async.files import durable
 from virtbackup_async.images.front_to_back import write_qcow2, write_raw
 from virtbackup_async.images.outlet import Outlet, create_outlet, open_stdout
 from virtbackup_async.images.sparse import write_sparse

@@ -26,8 +26,8 @@ from virtbackup_async.engine import signs
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.private_directory import make_private
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.private_directory import make_private
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.engine.selection import Selection
-from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.model.backup import DiskRecord, Original
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.qemu.qcow2 import layout_of
 
 
 async def with_originals(

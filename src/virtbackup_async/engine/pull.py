@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog import names
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.freeze import (
     CLEAN_HINT,
     MAYBE_FROZEN,
@@ -43,9 +44,8 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.images.background import open_background
+from virtbackup_async.files.durable import remove_durably
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.durable import remove_durably
 from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream

@@ -44,8 +44,9 @@ from virtbackup_async.errors import (
     RollbackError,
     StorageError,
 )
-from virtbackup_async.images import durable, qemu_img
+from virtbackup_async.files import durable
 from virtbackup_async.model.domain import BackingImage, Sources
+from virtbackup_async.qemu import qemu_img
 
 RECONNECT_TIMEOUT_S = 30
 RECONNECT_INTERVAL_S = 1

@@ -11,8 +11,8 @@ from anyio import to_thread
 from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.durable import storage_error
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.durable import storage_error
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.registry import package_paths
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from anyio import CancelScope, from_thread, to_thread
 
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.chunk_check import open_check
 from virtbackup_async.engine.clean_plan import CleanTarget, clean_targets
@@ -27,7 +28,6 @@ from virtbackup_async.engine.verdicts import Chosen, Verdicts
 from virtbackup_async.engine.verify_repository import verify_opened
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
-from virtbackup_async.images.background import open_background
 from virtbackup_async.repository.layout import Repository
 from virtbackup_async.repository.leases import keep_fresh, take_sweep_lease
 from virtbackup_async.repository.mending import drop_damaged_note, mend_heads, put_back, take_out

@@ -30,11 +30,11 @@ from virtbackup_async.engine.restore_plan import (
 from virtbackup_async.engine.restore_state import give_state
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
 from virtbackup_async.events import DomainDefined, Emit, Warned
-from virtbackup_async.images import qemu_img
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_xml import writable_devs
 from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored_xml
+from virtbackup_async.qemu import qemu_img
 
 
 class DefineRequest(Struct, frozen=True):

@@ -30,7 +30,7 @@ from virtbackup_async.engine.made_directories import make_directories
 from virtbackup_async.engine.restore_plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.durable import (
+from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,
     storage_error,

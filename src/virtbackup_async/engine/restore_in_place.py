@@ -54,9 +54,8 @@ from virtbackup_async.events import (
     RestoreStarted,
     Warned,
 )
+from virtbackup_async.files.durable import remove_durably, storage_error
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.durable import remove_durably, storage_error
-from virtbackup_async.images.qcow2 import head_of
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
@@ -64,6 +63,7 @@ from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import PackageReader, Progress
+from virtbackup_async.qemu.qcow2 import head_of
 
 UNDO_TIMEOUT_S: Final = 60.0
 _TOKEN_BYTES: Final = 4

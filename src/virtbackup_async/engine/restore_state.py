@@ -22,7 +22,7 @@ from virtbackup_async.catalog.names import beside
 from virtbackup_async.engine.made_directories import make_directory
 from virtbackup_async.engine.restore_plan import RestoredState, RestorePlan
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.images.durable import (
+from virtbackup_async.files.durable import (
     FILE_MODE,
     remove_durably,
     rename_exclusively,

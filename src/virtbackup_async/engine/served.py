@@ -18,13 +18,13 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
-from virtbackup_async.images.qemu_nbd import serve_image
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking
 from virtbackup_async.nbd import UnixAddress
+from virtbackup_async.qemu.qemu_nbd import serve_image
 
 Chains = Mapping[str, Sequence[BackingImage]]
 

@@ -12,6 +12,7 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.domain_backup import back_up_domain
 from virtbackup_async.engine.environment import Environment, build_environment
@@ -34,7 +35,6 @@ from virtbackup_async.events import (
     RunStarted,
     Warned,
 )
-from virtbackup_async.images.background import open_background
 from virtbackup_async.packagers.registry import load_ahead
 
 ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."

@@ -27,7 +27,6 @@ from virtbackup_async.engine.bases import Candidates, Former, find_candidates
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.selection import Selection
 from virtbackup_async.errors import ImageError
-from virtbackup_async.images import qemu_img
 from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.identity import (
     backing_id,
@@ -35,7 +34,6 @@ from virtbackup_async.images.identity import (
     is_same_backing,
     is_same_image,
 )
-from virtbackup_async.images.qcow2 import Qcow2Head, head_of
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
     Base,
@@ -44,6 +42,8 @@ from virtbackup_async.model.tracking import (
     checkpoint_name,
     is_checkpoint_of_ours,
 )
+from virtbackup_async.qemu import qemu_img
+from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
 from virtbackup_async.repository.store import make_repository
 
 _WITH_BITMAPS: Final = 3

@@ -15,9 +15,9 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.errors import ImageError
-from virtbackup_async.images import qemu_img
-from virtbackup_async.images.qemu_img import ImageInfo
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.qemu import qemu_img
+from virtbackup_async.qemu.qemu_img import ImageInfo
 
 MAX_CHAIN_DEPTH: Final = 64
 

@@ -16,10 +16,10 @@ from anyio import to_thread
 
 from virtbackup_async.images.chunks import Chunk
 from virtbackup_async.images.outlet import Outlet
-from virtbackup_async.images.qcow2 import Qcow2Layout
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.qemu.qcow2 import Qcow2Layout
 
 _NOWHERE: Final = Extent(0, 0)
 _USUAL: Final = Qcow2Options()

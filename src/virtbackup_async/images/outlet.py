@@ -17,8 +17,8 @@ from anyio import from_thread
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.durable import FILE_MODE, storage_error
-from virtbackup_async.images.write_behind import WriteBehind
+from virtbackup_async.files.durable import FILE_MODE, storage_error
+from virtbackup_async.files.write_behind import WriteBehind
 
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
 # As much as an unprivileged process may ask for, on most systems.

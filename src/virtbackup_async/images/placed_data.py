@@ -21,13 +21,13 @@ from typing import Final
 
 from anyio import Semaphore, to_thread
 
+from virtbackup_async.concurrency import open_workers
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.background import open_workers
+from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
+from virtbackup_async.files.durable import storage_error
+from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.chunks import Chunk
-from virtbackup_async.images.direct_io import aligned_bytes, lies_on_a_device, open_direct
-from virtbackup_async.images.durable import storage_error
 from virtbackup_async.images.stream import Batch, DiskStream
-from virtbackup_async.images.write_behind import WriteBehind
 
 Place = Callable[[int], int]
 """Where in the file a byte of the image goes; each extent of the image stays in one piece."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.durable import FILE_MODE, storage_error
+from virtbackup_async.files.reflink import clone
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.durable import FILE_MODE, storage_error
+from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.placed_data import DataFile, write_data
-from virtbackup_async.images.reflink import clone
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.images.write_behind import WriteBehind
 
 
 async def write_sparse(

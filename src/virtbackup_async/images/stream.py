@@ -21,7 +21,7 @@ from typing import Protocol
 from anyio import ClosedResourceError, EndOfStream, Event, create_memory_object_stream, to_thread
 from msgspec import Struct
 
-from virtbackup_async.images.background import open_background
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chunks import Chunk, ImageReader, KnownLeaf, cut, fill, no_leaf
 from virtbackup_async.images.digest import ImageDigest

@@ -24,7 +24,7 @@ from anyio import Event, create_memory_object_stream
 from anyio.abc import TaskGroup
 from msgspec import Struct, field
 
-from virtbackup_async.images.background import open_background
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.density import is_dense
 from virtbackup_async.packagers.gzip_member import compress_gzip

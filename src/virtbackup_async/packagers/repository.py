@@ -12,9 +12,9 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.background import open_background
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent

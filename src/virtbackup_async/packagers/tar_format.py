@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
-from virtbackup_async.images.direct_io import ALIGNMENT
+from virtbackup_async.files.direct_io import ALIGNMENT
 from virtbackup_async.model.extent import Extent
 
 BLOCK: Final = tarfile.BLOCKSIZE

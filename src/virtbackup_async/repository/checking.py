@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.page_cache import is_cached
 from virtbackup_async.images.extents import PAGE_BYTES
-from virtbackup_async.images.page_cache import is_cached
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.chunks import ID_BYTES
 from virtbackup_async.repository.damage import reading

@@ -12,7 +12,7 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.images.write_behind import WriteBehind
+from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.repository import pack_format
 from virtbackup_async.repository.layout import (
     Repository,

@@ -33,9 +33,9 @@ from virtbackup_async.engine.listing import list_backups
 from virtbackup_async.engine.restore import RestoreRequest, restore_backup
 from virtbackup_async.engine.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.images import qemu_img
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.processes import Ended
+from virtbackup_async.qemu import qemu_img
 
 NOW = datetime.fromtimestamp(DATE, UTC)
 CHECKPOINT = "virtbackup-0a0b0c0d-11111111-2222-3333-4444-555555555555"

@@ -21,7 +21,6 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import DiskDone, DiskProgress, FileFormat, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.model.backup import (
     Definition,
@@ -35,6 +34,7 @@ from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.qemu.qcow2 import layout_of
 
 MIB = 1 << 20
 NAME = "20260301-021500_3_web"

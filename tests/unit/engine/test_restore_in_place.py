@@ -27,9 +27,9 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.qcow2 import layout_of
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.qemu.qcow2 import layout_of
 
 PROGRAM = Path(__file__).with_name("killed_restore.py")
 CALLS = {"link": 4, "replace": 2, "unlink": 2, "fsync": 4}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from virtbackup_async.engine.tracking import read_image_head, why_untrackable
-from virtbackup_async.images.qcow2 import Qcow2Head
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.qemu.qcow2 import Qcow2Head
 
 IMAGE = Disk("vda", Path("/i/a"), "qcow2")
 

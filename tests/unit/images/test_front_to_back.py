@@ -16,15 +16,15 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.front_to_back import write_qcow2, write_raw
 from virtbackup_async.images.outlet import Outlet, create_outlet
-from virtbackup_async.images.qcow2 import (
+from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.qemu.qcow2 import (
     HEAD_BYTES,
     Qcow2Layout,
     Qcow2Options,
     file_beside,
     read_head,
 )
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.model.extent import Extent
 
 MIB = 1 << 20
 WRITERS = {"raw": write_raw, "qcow2": write_qcow2}

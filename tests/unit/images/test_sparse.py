@@ -6,9 +6,9 @@ import pytest
 
 from page_cache import cached_bytes
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.images import placed_data
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
 

@@ -17,7 +17,7 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import find_config, read_file
 from virtbackup_async.config.migration import Migration, migrate
 from virtbackup_async.events import Emit, Finding, Level
-from virtbackup_async.images.durable import keep_as, write_atomically, write_exclusively
+from virtbackup_async.files.durable import keep_as, write_atomically, write_exclusively
 
 
 @click.command("migrate", cls=Command, epilog=EXIT_STATUSES)

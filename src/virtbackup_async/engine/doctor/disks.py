@@ -20,10 +20,10 @@ from virtbackup_async.engine.state_files import missing
 from virtbackup_async.engine.tracking import read_image_head, why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.images import qemu_img
 from virtbackup_async.model import host_paths
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
+from virtbackup_async.qemu import qemu_img
 
 CHECK = "disk"
 USUAL_SKIPS = (

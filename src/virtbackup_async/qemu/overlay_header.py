@@ -10,7 +10,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import ImageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.qcow2 import HEAD_BYTES, file_beside, read_head
+from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside, read_head
 
 
 def is_file_name(name: str) -> bool:

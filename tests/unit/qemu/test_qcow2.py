@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from virtbackup_async.images.qcow2 import HEAD_BYTES, read_head
+from virtbackup_async.qemu.qcow2 import HEAD_BYTES, read_head
 
 
 def image(path, *options):

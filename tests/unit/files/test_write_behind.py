@@ -1,4 +1,4 @@
-"""images/write_behind.py: what is written early, what stays in the page cache."""
+"""files/write_behind.py: what is written early, what stays in the page cache."""
 
 import os
 import subprocess
@@ -6,11 +6,11 @@ import subprocess
 import pytest
 
 from page_cache import cached_bytes
-from virtbackup_async.images import write_behind
+from virtbackup_async.files import write_behind
+from virtbackup_async.files.write_behind import WINDOW_BYTES, WriteBehind
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.source import open_image_stream
 from virtbackup_async.images.sparse import write_sparse
-from virtbackup_async.images.write_behind import WINDOW_BYTES, WriteBehind
 
 MIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""images/durable.py: whole files or none, private, and nothing else left in the directory."""
+"""files/durable.py: whole files or none, private, and nothing else left in the directory."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.images.durable import (
+from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,
     storage_error,

@@ -14,9 +14,9 @@ import msgspec
 from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
-from virtbackup_async.images.overlay_header import check_backing, is_file_name
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.processes import Ended, run_program
+from virtbackup_async.qemu.overlay_header import check_backing, is_file_name
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""images/qemu_nbd.py with the real qemu-nbd: what an image consists of, and what it may not be."""
+"""qemu/qemu_nbd.py with the real qemu-nbd: what an image consists of, and what it may not be."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from virtbackup_async.errors import ImageError, NbdConnectionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.nbd_source import open_nbd_stream
-from virtbackup_async.images.qemu_nbd import serve_image
+from virtbackup_async.qemu.qemu_nbd import serve_image
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S
 

@@ -1,9 +1,9 @@
-"""images/background.py: workers side by side, so many at once, and nothing lost of their errors."""
+"""concurrency.py: workers side by side, so many at once, and nothing lost of their errors."""
 
 import pytest
 from anyio import CancelScope, Event, Semaphore, fail_after, sleep_forever
 
-from virtbackup_async.images.background import open_workers
+from virtbackup_async.concurrency import open_workers
 
 
 async def test_so_many_work_at_once():

@@ -1,4 +1,4 @@
-"""images/qemu_img.py against the real qemu-img."""
+"""qemu/qemu_img.py against the real qemu-img."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 from anyio import create_task_group, to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
-from virtbackup_async.images import qemu_img
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.qemu import qemu_img
 
 
 def run(tool, *arguments, cwd=None):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.images.durable import storage_error, sync_names
+from virtbackup_async.files.durable import storage_error, sync_names
 
 MODE = 0o700
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -1,0 +1,1 @@
+"""QEMU's tools and its image format: ``qemu-img``, ``qemu-nbd``, qcow2."""
