@@ -16,8 +16,8 @@ from pathlib import Path
 import anyio
 
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 
 
 async def copy(image: Path, target: Path) -> None:

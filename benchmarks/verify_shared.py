@@ -25,7 +25,7 @@ from virtbackup_async.engine.restore_plan import RestoredImage, plan_restore
 from virtbackup_async.engine.verdicts import Chosen, Verdicts
 from virtbackup_async.engine.verify_repository import verify_repository
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares

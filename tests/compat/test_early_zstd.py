@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.registry import open_reader
 

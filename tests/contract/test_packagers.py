@@ -12,8 +12,8 @@ from anyio import CancelScope, create_task_group
 
 from virtbackup_async.errors import CorruptError, DefinitionError, ImageError, StorageError
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent

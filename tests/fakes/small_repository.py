@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fakes.sudden_death import killed_everywhere
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer

@@ -24,8 +24,8 @@ import anyio
 from anyio.abc import Process
 
 from virtbackup_async.hypervisor.connection import Hypervisor
-from virtbackup_async.images.chunks import Wanted
-from virtbackup_async.images.nbd_source import NbdReader
+from virtbackup_async.images.pieces import Wanted
+from virtbackup_async.images.sources.nbd import NbdReader
 
 _LIBVIRT = {
     "lookupByName": "lookupByName",

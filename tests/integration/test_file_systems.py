@@ -8,8 +8,8 @@ import mounts
 from page_cache import cached_bytes
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer

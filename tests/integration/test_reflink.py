@@ -8,8 +8,8 @@ import pytest
 import mounts
 from page_cache import drop_from_cache
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 
 MIB = 1 << 20
 

@@ -30,8 +30,8 @@ from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.events import DiskExported, Emit, RestoreStarted
 from virtbackup_async.files import durable
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.nbd_source import open_nbd_stream
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.sources.nbd import open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage

@@ -16,9 +16,9 @@ from anyio import CancelScope, to_thread
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import durable
-from virtbackup_async.images.front_to_back import write_qcow2, write_raw
-from virtbackup_async.images.outlet import Outlet, create_outlet, open_stdout
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sequential import write_qcow2, write_raw
+from virtbackup_async.images.sinks.sequential_file import Outlet, create_outlet, open_stdout
+from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import Progress
 

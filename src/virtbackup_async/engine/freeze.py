@@ -31,9 +31,9 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.nbd_source import ChangedImage
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.sources.nbd import ChangedImage
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracked

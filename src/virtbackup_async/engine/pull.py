@@ -46,8 +46,8 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.durable import remove_durably
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo

@@ -37,9 +37,9 @@ from virtbackup_async.files.durable import (
     sync_directory,
     write_exclusively,
 )
-from virtbackup_async.images.front_to_back import write_qcow2
-from virtbackup_async.images.outlet import create_outlet
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sequential import write_qcow2
+from virtbackup_async.images.sinks.sequential_file import create_outlet
+from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.interface import Progress
 

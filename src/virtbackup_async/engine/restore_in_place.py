@@ -56,7 +56,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.files.durable import remove_durably, storage_error
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition

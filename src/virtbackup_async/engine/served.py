@@ -17,9 +17,9 @@ from virtbackup_async.engine.freeze import AtRest, TrackedDisk
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.nbd_source import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking

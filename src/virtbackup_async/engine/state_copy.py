@@ -21,8 +21,8 @@ from virtbackup_async.engine.state_files import DomainState, StateFile, missing
 from virtbackup_async.errors import ImageError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import StateRecord
 from virtbackup_async.model.domain import BackingImage

@@ -23,9 +23,9 @@ from msgspec import Struct
 
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Chunk, ImageReader, KnownLeaf, cut, fill, no_leaf
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PlannedChunk, data_length, plan_buffers
+from virtbackup_async.images.pieces import Chunk, ImageReader, KnownLeaf, cut, fill, no_leaf
 from virtbackup_async.images.rate_limit import RateLimit, keep_to
 from virtbackup_async.model.extent import Extent
 

@@ -13,8 +13,8 @@ from virtbackup_async.errors import CorruptError, ImageError, StorageError
 from virtbackup_async.files.refusals import is_of_the_host
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.packagers.corrupt import file_names
 from virtbackup_async.packagers.interface import Progress

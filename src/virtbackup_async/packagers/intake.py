@@ -20,7 +20,7 @@ from anyio import CancelScope, Event, to_thread
 from msgspec import Struct
 
 from virtbackup_async.concurrency import open_workers
-from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress

@@ -18,7 +18,7 @@ from anyio import CancelScope, to_thread
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
-from virtbackup_async.images.placed_data import DataFile, Place, write_data
+from virtbackup_async.images.sinks.at_offsets import DataFile, Place, write_data
 from virtbackup_async.images.stream import DiskStream
 
 Piece = bytes | memoryview

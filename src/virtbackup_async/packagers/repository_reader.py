@@ -16,7 +16,7 @@ from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Wanted
+from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.packagers.corrupt import file_names, reading
 from virtbackup_async.packagers.names import map_path

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from anyio import Lock, to_thread
 
-from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent

@@ -20,8 +20,8 @@ from zlib_ng import gzip_ng
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.digest import check_length
+from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import open_file, reading

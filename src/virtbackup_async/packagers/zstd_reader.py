@@ -16,8 +16,8 @@ import zstandard
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.digest import check_length
+from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.corrupt import file_names, open_file, reading

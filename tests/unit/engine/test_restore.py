@@ -21,7 +21,7 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import DiskDone, DiskProgress, FileFormat, RestoreStarted, Warned
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import (
     Definition,
     DiskRecord,

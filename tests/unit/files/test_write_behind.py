@@ -9,8 +9,8 @@ from page_cache import cached_bytes
 from virtbackup_async.files import write_behind
 from virtbackup_async.files.write_behind import WINDOW_BYTES, WriteBehind
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 
 MIB = 1 << 20
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 
 FORMATS = Path(__file__).parents[3] / "docs" / "formats.md"
 

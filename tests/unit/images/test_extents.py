@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from virtbackup_async.images import extents as module
 from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
-from virtbackup_async.images.chunks import cut, fill
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import (
     PlannedChunk,
@@ -20,6 +19,7 @@ from virtbackup_async.images.extents import (
     plan_chunks,
     scan_data,
 )
+from virtbackup_async.images.pieces import cut, fill
 from virtbackup_async.model.extent import Extent
 
 # Places where things go wrong: at, before and behind the ends of chunks.

@@ -10,11 +10,11 @@ from anyio.lowlevel import checkpoint
 
 from page_cache import cached_bytes, drop_from_cache
 from virtbackup_async.errors import ImageError, StorageError
-from virtbackup_async.images import source
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources import file as source
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.extent import Extent
 

@@ -10,7 +10,7 @@ from anyio import CancelScope, create_task_group, fail_after, to_thread
 from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.intake import MappedImage, take_in
 from virtbackup_async.packagers.registry import open_writer

@@ -10,7 +10,7 @@ import pytest
 from page_cache import cached_bytes
 from virtbackup_async.files.direct_io import lies_on_a_device
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer

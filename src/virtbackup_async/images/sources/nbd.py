@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from virtbackup_async.errors import NbdConnectionError, NbdError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.extents import bounded, common
+from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent

@@ -1,4 +1,4 @@
-"""images/nbd_source.py: reads that are given up, in whatever moment, end."""
+"""images/sources/nbd.py: reads that are given up, in whatever moment, end."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import NbdConnectionError
-from virtbackup_async.images.nbd_source import NbdReader
+from virtbackup_async.images.sources.nbd import NbdReader
 
 SIZE_BYTES = 4 << 20
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from anyio import to_thread
 
-from virtbackup_async.images.chunks import Chunk
-from virtbackup_async.images.outlet import Outlet
+from virtbackup_async.images.pieces import Chunk
+from virtbackup_async.images.sinks.sequential_file import Outlet
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.qcow2_options import Qcow2Options

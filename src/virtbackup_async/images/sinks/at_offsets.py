@@ -26,7 +26,7 @@ from virtbackup_async.files.closing import close
 from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.files.durable import storage_error
 from virtbackup_async.files.write_behind import WriteBehind
-from virtbackup_async.images.chunks import Chunk
+from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
 
 Place = Callable[[int], int]

@@ -21,9 +21,9 @@ from virtbackup_async.files.direct_io import aligned_bytes, open_direct
 from virtbackup_async.files.page_cache import is_cached
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.chunks import Wanted
 from virtbackup_async.images.digest import LengthError, check_length
 from virtbackup_async.images.extents import scan_data
+from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 

@@ -1,4 +1,4 @@
-"""images/sparse.py: past the page cache where that can be, and byte for byte either way."""
+"""images/sinks/sparse.py: past the page cache where that can be, and byte for byte either way."""
 
 import os
 
@@ -7,10 +7,10 @@ import pytest
 from page_cache import cached_bytes
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
-from virtbackup_async.images import placed_data
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.source import open_image_stream
-from virtbackup_async.images.sparse import write_sparse
+from virtbackup_async.images.sinks import at_offsets as placed_data
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
 
 MIB = 1 << 20
 

@@ -17,7 +17,7 @@ from virtbackup_async.files.durable import FILE_MODE, storage_error
 from virtbackup_async.files.reflink import clone
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
-from virtbackup_async.images.placed_data import DataFile, write_data
+from virtbackup_async.images.sinks.at_offsets import DataFile, write_data
 from virtbackup_async.images.stream import DiskStream
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.front_to_back import write_qcow2, write_raw
-from virtbackup_async.images.outlet import Outlet, create_outlet
-from virtbackup_async.images.source import open_image_stream
+from virtbackup_async.images.sinks.sequential import write_qcow2, write_raw
+from virtbackup_async.images.sinks.sequential_file import Outlet, create_outlet
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.qemu.qcow2 import (
     HEAD_BYTES,

@@ -1,0 +1,1 @@
+"""Where a disk stream comes from: an image file, or an NBD export."""
