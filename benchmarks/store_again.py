@@ -19,7 +19,7 @@ import anyio
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20

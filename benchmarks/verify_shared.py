@@ -28,7 +28,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.registry import open_reader, open_writer
 

@@ -17,7 +17,7 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import (
     open_reader,
     open_writer,

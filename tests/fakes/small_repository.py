@@ -9,7 +9,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
 from virtbackup_async.repository.chunks import CHUNK_BYTES
 from virtbackup_async.repository.layout import list_packs

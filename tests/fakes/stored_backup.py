@@ -11,7 +11,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer, package_paths
 
 MIB = 1 << 20

@@ -49,7 +49,7 @@ from virtbackup_async.engine.repair import run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, RemovalFailed
 from virtbackup_async.hypervisor import connection
-from virtbackup_async.packagers import repository, repository_reader  # noqa: F401 -- slow to load
+from virtbackup_async.packagers.repository import reader, writer  # noqa: F401 -- slow to load
 
 TIMEOUT_S: Final = 60
 _UNEXPECTED: Final = 1

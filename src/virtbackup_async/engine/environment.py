@@ -12,7 +12,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 
 MIB = 1024 * 1024
 

@@ -16,7 +16,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.packagers.corrupt import file_names
+from virtbackup_async.packagers.damaged import file_names
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import directory_path
 

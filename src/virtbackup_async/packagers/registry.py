@@ -15,7 +15,7 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
 from virtbackup_async.packagers.interface import PackageReader, PackageWriter
 from virtbackup_async.packagers.names import (
@@ -25,10 +25,10 @@ from virtbackup_async.packagers.names import (
     tar_path,
     zstd_path,
 )
-from virtbackup_async.packagers.tar import open_tar_writer
-from virtbackup_async.packagers.tar_reader import open_tar_reader
-from virtbackup_async.packagers.zstd import ZstdWriter
-from virtbackup_async.packagers.zstd_reader import open_zstd_reader
+from virtbackup_async.packagers.tar.reader import open_tar_reader
+from virtbackup_async.packagers.tar.writer import open_tar_writer
+from virtbackup_async.packagers.zstd.reader import open_zstd_reader
+from virtbackup_async.packagers.zstd.writer import ZstdWriter
 
 DISCARD_TIMEOUT_S: Final = 60.0
 
@@ -40,7 +40,7 @@ def load_ahead(types: Iterable[str]) -> None:
     """
     if "repository" in types:
         with suppress(ImportError):  # the one who needs it will say so
-            import_module("virtbackup_async.packagers.repository")
+            import_module("virtbackup_async.packagers.repository.writer")
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def open_reader(
                 yield reader
         case "repository":
             # It loads numpy, which takes as long as all the rest of a backup's modules.
-            from virtbackup_async.packagers.repository_reader import (  # noqa: PLC0415 -- see above
+            from virtbackup_async.packagers.repository.reader import (  # noqa: PLC0415 -- see above
                 open_repository_reader,
             )
 
@@ -132,7 +132,7 @@ def _open_writer(
         case "zstd":
             return _nothing_to_close(ZstdWriter(directory, name, packager, cpu))
         case "repository":
-            from virtbackup_async.packagers.repository import (  # noqa: PLC0415 -- numpy, too
+            from virtbackup_async.packagers.repository.writer import (  # noqa: PLC0415 -- numpy, too
                 open_repository_writer,
             )
 

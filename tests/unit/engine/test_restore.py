@@ -32,7 +32,7 @@ from virtbackup_async.model.backup import (
 )
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.model.tracking import Reading
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.qemu.qcow2 import layout_of
 

@@ -20,7 +20,7 @@ from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.repository.marks import maps_of
 

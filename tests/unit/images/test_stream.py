@@ -13,7 +13,7 @@ from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of
 from virtbackup_async.images.sinks.sparse import write_sparse
-from virtbackup_async.images.sources import file as source
+from virtbackup_async.images.sources import file
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.extent import Extent
@@ -288,7 +288,7 @@ async def test_unsaved_writes_are_read(buffers, cold):
 
 
 def test_reading_goes_on_where_direct_reads_are_refused(cold):
-    reader = source.ImageFile(cold, os.open(cold, os.O_RDONLY))
+    reader = file.ImageFile(cold, os.open(cold, os.O_RDONLY))
     target = memoryview(bytearray(MIB + 1))[1:]  # at an odd address: the kernel says EINVAL
     for offset in (0, MIB):
         reader.read([(offset, target)])

@@ -1,4 +1,4 @@
-"""packagers/gzip_member.py: a level packs as tightly as whoever asks for it is used to."""
+"""packagers/codecs/gzip_member.py: a level packs as tightly as whoever asks for it is used to."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.packagers.gzip_member import compress_gzip, decompress_gzip
+from virtbackup_async.packagers.codecs.gzip_member import compress_gzip, decompress_gzip
 
 MIB = 1 << 20
 

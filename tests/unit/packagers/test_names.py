@@ -7,7 +7,7 @@ import pytest
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.names import tar_path
 from virtbackup_async.packagers.registry import open_reader, open_writer, package_paths
 

@@ -1,4 +1,4 @@
-"""packagers/tar.py, not compressed: data at its place in the archive, past the page cache."""
+"""writer.py, not compressed: data at its place in the archive, past the page cache."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from virtbackup_async.files.direct_io import lies_on_a_device
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.extents import common
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.repository import map_format
 from virtbackup_async.repository.chunks import CHUNK_BYTES

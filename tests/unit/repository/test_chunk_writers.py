@@ -10,7 +10,7 @@ from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.repository import pack_writer
 from virtbackup_async.repository.chunk_writer import ChunkWriters

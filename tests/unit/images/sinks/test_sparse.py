@@ -8,7 +8,7 @@ from page_cache import cached_bytes
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.sinks import at_offsets as placed_data
+from virtbackup_async.images.sinks import at_offsets
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 
@@ -74,7 +74,7 @@ async def test_progress_never_goes_back(image, tmp_path):
 async def test_what_cannot_be_written_directly_goes_through_the_cache(
     image, tmp_path, monkeypatch, lies
 ):
-    monkeypatch.setattr(placed_data, "lies_on_a_device", lambda _fd: lies)
+    monkeypatch.setattr(at_offsets, "lies_on_a_device", lambda _fd: lies)
     # Memory at an odd address: the kernel itself refuses to take it from there.
     monkeypatch.setattr(BufferPool, "acquire", odd_buffer)
     monkeypatch.setattr(BufferPool, "release", lambda _pool, _buffer: None)
@@ -93,8 +93,8 @@ async def test_a_device_that_is_broken_is_told(image, tmp_path, monkeypatch):
     def read_only(fd, _access):
         return open_direct(fd, os.O_RDONLY)
 
-    monkeypatch.setattr(placed_data, "lies_on_a_device", lambda _fd: True)
-    monkeypatch.setattr(placed_data, "open_direct", read_only)
+    monkeypatch.setattr(at_offsets, "lies_on_a_device", lambda _fd: True)
+    monkeypatch.setattr(at_offsets, "open_direct", read_only)
     with pytest.raises(StorageError, match="cannot write"):
         await copied(image, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

@@ -18,7 +18,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
-from virtbackup_async.packagers.corrupt import file_names, reading
+from virtbackup_async.packagers.damaged import file_names, reading
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.repository.chunk_maps import ChunkMap, data_extents, open_map
 from virtbackup_async.repository.chunk_reader import ChunkReader

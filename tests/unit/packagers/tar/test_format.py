@@ -1,4 +1,4 @@
-"""packagers/tar_format.py: headers that other programs understand, also of huge members."""
+"""packagers/tar/format.py: headers that other programs understand, also of huge members."""
 
 import io
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.tar_format import Layout, end_of_archive, member_head, padding
-from virtbackup_async.packagers.tar_reader import open_tar_reader
+from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
+from virtbackup_async.packagers.tar.reader import open_tar_reader
 
 GIB = 1 << 30
 

@@ -23,7 +23,7 @@ from typing import Final
 import zstandard
 
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, frame_header
+from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, frame_header
 
 MOST_RUN_BYTES: Final = 16 * 1024 * 1024
 _FEWEST_RUN_BYTES: Final = 4 * 1024 * 1024

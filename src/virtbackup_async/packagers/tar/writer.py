@@ -15,13 +15,13 @@ from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.compressor import method_of, open_compressor
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.compressor import method_of, open_compressor
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.output import OutputFile, Piece, open_output
+from virtbackup_async.packagers.codecs.zeros import zero_pieces
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import plain_name, tar_path
-from virtbackup_async.packagers.output import OutputFile, Piece, open_output
-from virtbackup_async.packagers.tar_format import Layout, end_of_archive, member_head, padding
-from virtbackup_async.packagers.zeros import zero_pieces
+from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from anyio import CapacityLimiter, Semaphore, to_thread
 
-from virtbackup_async.packagers.zstd_run import RunCompressors
+from virtbackup_async.packagers.zstd.runs import RunCompressors
 
 _MOST_THREADS: Final = 64
 # More of them than threads, because some always wait for their disk.

@@ -24,13 +24,13 @@ from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.corrupt import open_file, reading
-from virtbackup_async.packagers.decompress_threads import MOST_AHEAD, open_threads
-from virtbackup_async.packagers.head_reader import HeadReader
-from virtbackup_async.packagers.members import split_of
+from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
+from virtbackup_async.packagers.damaged import open_file, reading
 from virtbackup_async.packagers.names import plain_name
-from virtbackup_async.packagers.split_file import SplitFile
-from virtbackup_async.packagers.tar_format import Layout
+from virtbackup_async.packagers.tar.format import Layout
+from virtbackup_async.packagers.tar.head_reader import HeadReader
+from virtbackup_async.packagers.tar.members import split_of
+from virtbackup_async.packagers.tar.split_file import SplitFile
 
 _GZIP: Final = b"\x1f\x8b"
 _BZIP2: Final = b"BZh"

@@ -20,11 +20,11 @@ from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.corrupt import file_names, open_file, reading
-from virtbackup_async.packagers.decompress_threads import MOST_AHEAD, open_threads
+from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
+from virtbackup_async.packagers.damaged import file_names, open_file, reading
 from virtbackup_async.packagers.names import zstd_path
-from virtbackup_async.packagers.zstd_map import pieces_of, read_map
-from virtbackup_async.packagers.zstd_parts import Part, frame_start, read_frame, read_pieces
+from virtbackup_async.packagers.zstd.map import pieces_of, read_map
+from virtbackup_async.packagers.zstd.parts import Part, frame_start, read_frame, read_pieces
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
 

@@ -1,4 +1,4 @@
-"""packagers/density.py: what is left alone by slow compressors, and what is not."""
+"""packagers/codecs/compressible.py: what is left alone by slow compressors, and what is not."""
 
 import lzma
 import os
@@ -7,9 +7,9 @@ import zlib
 
 import pytest
 
-from virtbackup_async.packagers.compressor import method_of
-from virtbackup_async.packagers.density import is_dense
-from virtbackup_async.packagers.gzip_member import HEAD_BYTES, compress_gzip, decompress_gzip
+from virtbackup_async.packagers.codecs.compressible import is_dense
+from virtbackup_async.packagers.codecs.compressor import method_of
+from virtbackup_async.packagers.codecs.gzip_member import HEAD_BYTES, compress_gzip, decompress_gzip
 
 MIB = 1 << 20
 TEXT = b"".join(b"line %d of a log, with a number: %d\n" % (n, n * n) for n in range(60_000))

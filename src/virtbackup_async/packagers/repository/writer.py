@@ -18,11 +18,11 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.corrupt import reading
-from virtbackup_async.packagers.cpu_shares import CpuShares
-from virtbackup_async.packagers.intake import MappedImage, take_in
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.damaged import reading
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.names import map_path
+from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
 from virtbackup_async.repository.base_map import BaseMap
 from virtbackup_async.repository.chunk_maps import ChunkMap, MapWriter, open_map
 from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters

@@ -25,8 +25,8 @@ from msgspec import Struct
 
 from virtbackup_async.images.extents import MAX_EXTENTS
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.zstd_frame import HEADER_BYTES, LAST_BLOCK, hole_length
-from virtbackup_async.packagers.zstd_run import MOST_RUN_BYTES
+from virtbackup_async.packagers.zstd.frame import HEADER_BYTES, LAST_BLOCK, hole_length
+from virtbackup_async.packagers.zstd.runs import MOST_RUN_BYTES
 
 MAX_HOLES: Final = MAX_EXTENTS
 MAX_RUNS: Final = 1 << 24

@@ -1,4 +1,4 @@
-"""packagers/split_file.py and members.py: an archive of many members is one file, or refused."""
+"""split_file.py and members.py: an archive of many members is one file, or refused."""
 
 import bz2
 import gzip
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from virtbackup_async.packagers.compressor import method_of
-from virtbackup_async.packagers.gzip_member import compress_gzip
-from virtbackup_async.packagers.members import MOST_BYTES, split_of
-from virtbackup_async.packagers.split_file import SplitFile
+from virtbackup_async.packagers.codecs.compressor import method_of
+from virtbackup_async.packagers.codecs.gzip_member import compress_gzip
+from virtbackup_async.packagers.tar.members import MOST_BYTES, split_of
+from virtbackup_async.packagers.tar.split_file import SplitFile
 
 METHODS = ["gz", "bz2", "xz"]
 PLAIN = {"gz": gzip.decompress, "bz2": bz2.decompress, "xz": lzma.decompress}

@@ -1,4 +1,4 @@
-"""zstd_run.py, zstd_frame.py, zstd_parts.py: runs and holes make one frame for any decoder."""
+"""frame.py, runs.py, parts.py: runs and holes make one frame for any decoder."""
 
 import io
 import os
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers import zstd_run
-from virtbackup_async.packagers.zstd_frame import (
+from virtbackup_async.packagers.zstd import runs
+from virtbackup_async.packagers.zstd.frame import (
     BLOCK_BYTES,
     LAST_BLOCK,
     frame_header,
@@ -23,15 +23,15 @@ from virtbackup_async.packagers.zstd_frame import (
     hole_length,
     run_header,
 )
-from virtbackup_async.packagers.zstd_map import (
+from virtbackup_async.packagers.zstd.map import (
     ZstdMap,
     encode_map,
     packed_run,
     pieces_of,
     read_map,
 )
-from virtbackup_async.packagers.zstd_parts import read_frame, read_pieces
-from virtbackup_async.packagers.zstd_run import RunCompressor, RunCompressors, run_bytes_of
+from virtbackup_async.packagers.zstd.parts import read_frame, read_pieces
+from virtbackup_async.packagers.zstd.runs import RunCompressor, RunCompressors, run_bytes_of
 
 # What makes libzstd use repeat offsets and tables at once: short periods, runs, text, and noise.
 WORDS = st.sampled_from([b"\0" * 9, b"a" * 8, b"foo bar ", b"12345678abcd"])
@@ -183,7 +183,7 @@ def test_a_compressor_is_used_again_by_those_who_want_its_level(monkeypatch):
             made.append(level)
             super().__init__(level)
 
-    monkeypatch.setattr(zstd_run, "RunCompressor", Counted)
+    monkeypatch.setattr(runs, "RunCompressor", Counted)
     compressors = RunCompressors()
     for level in (3, 3, 1, 1, 3):
         compressors.compress(level, b"something")
@@ -193,7 +193,7 @@ def test_a_compressor_is_used_again_by_those_who_want_its_level(monkeypatch):
 def test_a_run_has_room_for_matches_and_none_is_too_long_for_a_reader():
     lengths = [run_bytes_of(level) for level in range(23)]
     assert lengths[1:] == sorted(lengths[1:])
-    assert (lengths[0], lengths[3], lengths[22]) == (4 << 20, 4 << 20, zstd_run.MOST_RUN_BYTES)
+    assert (lengths[0], lengths[3], lengths[22]) == (4 << 20, 4 << 20, runs.MOST_RUN_BYTES)
 
 
 def test_a_hole_takes_next_to_no_room():

@@ -15,15 +15,15 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.compressor import Compressor, Method, open_compressor
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.compressor import Compressor, Method, open_compressor
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.output import OutputFile, open_output
+from virtbackup_async.packagers.codecs.zeros import zero_pieces
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.names import zstd_path
-from virtbackup_async.packagers.output import OutputFile, open_output
-from virtbackup_async.packagers.zeros import zero_pieces
-from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, frame_header, hole_blocks
-from virtbackup_async.packagers.zstd_map import MAX_HOLES, ZstdMap, encode_map, packed_run
-from virtbackup_async.packagers.zstd_run import run_bytes_of, window_log_of
+from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, frame_header, hole_blocks
+from virtbackup_async.packagers.zstd.map import MAX_HOLES, ZstdMap, encode_map, packed_run
+from virtbackup_async.packagers.zstd.runs import run_bytes_of, window_log_of
 
 # A hole ends a run, and short runs do not pack as well.
 _SMALLEST_HOLE_BYTES: Final = 4 * 1024 * 1024

@@ -21,8 +21,8 @@ from typing import BinaryIO, Final
 import zstandard
 from msgspec import Struct
 
-from virtbackup_async.packagers.zstd_frame import LAST_BLOCK, hole_blocks, run_header
-from virtbackup_async.packagers.zstd_map import Piece
+from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, hole_blocks, run_header
+from virtbackup_async.packagers.zstd.map import Piece
 
 _LONGEST_HEADER_BYTES: Final = 18
 _CHECKSUM_BYTES: Final = 4

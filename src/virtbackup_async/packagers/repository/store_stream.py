@@ -22,7 +22,7 @@ from msgspec import Struct
 from virtbackup_async.concurrency import open_workers
 from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.repository.base_map import BaseMap
 from virtbackup_async.repository.chunk_maps import MapWriter

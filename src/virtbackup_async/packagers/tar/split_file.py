@@ -19,7 +19,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from virtbackup_async.packagers.members import Member, Split
+from virtbackup_async.packagers.tar.members import Member, Split
 
 
 class _Entry(Struct):

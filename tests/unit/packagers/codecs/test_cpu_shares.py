@@ -6,7 +6,7 @@ from threading import Barrier, Event, Lock
 import anyio
 import pytest
 
-from virtbackup_async.packagers.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 
 
 async def test_only_so_many_take_part_at_once():

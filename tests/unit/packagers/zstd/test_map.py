@@ -1,4 +1,4 @@
-"""packagers/zstd_map.py: what is written is read, and nothing impossible gets through."""
+"""packagers/zstd/map.py: what is written is read, and nothing impossible gets through."""
 
 import struct
 
@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.zstd_frame import LAST_BLOCK
-from virtbackup_async.packagers.zstd_map import (
+from virtbackup_async.packagers.zstd.frame import LAST_BLOCK
+from virtbackup_async.packagers.zstd.map import (
     MAX_HOLES,
     MAX_RUNS,
     ZstdMap,
@@ -17,7 +17,7 @@ from virtbackup_async.packagers.zstd_map import (
     pieces_of,
     read_map,
 )
-from virtbackup_async.packagers.zstd_run import MOST_RUN_BYTES
+from virtbackup_async.packagers.zstd.runs import MOST_RUN_BYTES
 
 FRAME = bytes(1000) + LAST_BLOCK
 RUNS = packed_run(10, 20) + packed_run(90, 30) + packed_run(24, 5)

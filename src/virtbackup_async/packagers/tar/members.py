@@ -22,8 +22,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.packagers.gzip_member import HEAD_BYTES, decompress_gzip, member_lengths
-from virtbackup_async.packagers.xz_index import xz_streams
+from virtbackup_async.packagers.codecs.gzip_member import (
+    HEAD_BYTES,
+    decompress_gzip,
+    member_lengths,
+)
+from virtbackup_async.packagers.codecs.xz_index import xz_streams
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Twice the largest segment that ``compressor.py`` makes."""

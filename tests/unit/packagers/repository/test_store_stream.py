@@ -1,4 +1,4 @@
-"""packagers/intake.py: in order, whoever is quickest; nobody waits for ever; nothing is left."""
+"""store_stream.py: in order, whoever is quickest; nobody waits for ever; nothing is left."""
 
 import random
 from itertools import count
@@ -11,9 +11,9 @@ from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
-from virtbackup_async.packagers.cpu_shares import CpuShares
-from virtbackup_async.packagers.intake import MappedImage, take_in
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
 from virtbackup_async.repository import pack_writer
 from virtbackup_async.repository.chunk_maps import MapWriter
 from virtbackup_async.repository.chunk_writer import ChunkWriters

@@ -18,7 +18,7 @@ from typing import Final
 
 import deflate
 
-from virtbackup_async.packagers.density import is_dense
+from virtbackup_async.packagers.codecs.compressible import is_dense
 
 _HEAD: Final = struct.Struct("<10sH2sHII")
 _FIXED: Final = bytes.fromhex("1f8b0804 00000000 00ff")

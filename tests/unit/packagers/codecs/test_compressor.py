@@ -1,4 +1,4 @@
-"""packagers/compressor.py: segments are compressed side by side, and lie in the file in order."""
+"""compressor.py: segments are compressed side by side, and lie in the file in order."""
 
 import hashlib
 from threading import Event, Lock
@@ -7,9 +7,9 @@ import pytest
 from anyio import fail_after
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.packagers.compressor import Method, open_compressor
-from virtbackup_async.packagers.cpu_shares import CpuShares
-from virtbackup_async.packagers.output import open_output
+from virtbackup_async.packagers.codecs.compressor import Method, open_compressor
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.output import open_output
 
 LONG = bytes(4 << 20)
 

@@ -25,11 +25,11 @@ from anyio.abc import TaskGroup
 from msgspec import Struct, field
 
 from virtbackup_async.concurrency import open_background
-from virtbackup_async.packagers.cpu_shares import CpuShares
-from virtbackup_async.packagers.density import is_dense
-from virtbackup_async.packagers.gzip_member import compress_gzip
-from virtbackup_async.packagers.output import OutputFile, Piece
-from virtbackup_async.packagers.xz_stored import store_xz
+from virtbackup_async.packagers.codecs.compressible import is_dense
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.codecs.gzip_member import compress_gzip
+from virtbackup_async.packagers.codecs.output import OutputFile, Piece
+from virtbackup_async.packagers.codecs.xz_stored import store_xz
 
 _MIB: Final = 1024 * 1024
 _USUAL_LEVEL: Final = 6

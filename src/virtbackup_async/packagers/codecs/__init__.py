@@ -1,0 +1,1 @@
+"""Compression for all packagers: codecs, their output, and their share of the processors."""

@@ -1,0 +1,1 @@
+"""Packages whose chunks lie in the target's repository."""

@@ -1,0 +1,1 @@
+"""Packages of one zstd frame a disk."""
