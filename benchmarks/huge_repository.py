@@ -19,23 +19,23 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from virtbackup_async.repository.base_map import BaseMap
-from virtbackup_async.repository.checking import Checking
-from virtbackup_async.repository.chunk_maps import open_map
-from virtbackup_async.repository.chunk_writer import ChunkWriters
-from virtbackup_async.repository.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES
-from virtbackup_async.repository.index_format import RECORD_TYPE, Records
-from virtbackup_async.repository.layout import Repository, new_token, pack_name
-from virtbackup_async.repository.losses import need_map
-from virtbackup_async.repository.map_format import ENTRY, MapHead, encode_head
-from virtbackup_async.repository.marks import maps_of
-from virtbackup_async.repository.measuring import measure
-from virtbackup_async.repository.merging import merged
-from virtbackup_async.repository.segment_writer import Content, nothing_follows, write_segment
-from virtbackup_async.repository.segments import open_index, open_segment
-from virtbackup_async.repository.shares import share_out
-from virtbackup_async.repository.store import find_repository, make_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.check.check import Checking
+from virtbackup_async.repository.check.lost_ranges import need_map
+from virtbackup_async.repository.data.base_map import BaseMap
+from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.data.maps import open_map
+from virtbackup_async.repository.format.chunks import ALL_PAGES, CHUNK_BYTES, ID_BYTES
+from virtbackup_async.repository.format.index_format import RECORD_TYPE, Records
+from virtbackup_async.repository.format.map_format import ENTRY, MapHead, encode_head
+from virtbackup_async.repository.index.merging import merged
+from virtbackup_async.repository.index.segment_writer import Content, nothing_follows, write_segment
+from virtbackup_async.repository.index.segments import open_index, open_segment
+from virtbackup_async.repository.prune.mark import maps_of
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.layout import Repository, new_token, pack_name
+from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
+from virtbackup_async.repository.usage.exclusive import share_out
+from virtbackup_async.repository.usage.totals import measure
 
 CHUNKS = 40_000_000
 DISKS = 25

@@ -30,8 +30,8 @@ from virtbackup_async.engine.clean import run_clean
 from virtbackup_async.engine.cleaning import CleanRequest
 from virtbackup_async.engine.verify import VerifyRequest, run_verify
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
-from virtbackup_async.repository import pack_format
-from virtbackup_async.repository.chunks import CHUNK_BYTES
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 
 MIB = 1 << 20
 LARGEST = 6

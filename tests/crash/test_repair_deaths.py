@@ -6,9 +6,9 @@ import pytest
 from fakes.repaired import repair
 from fakes.shared_site import flip
 from fakes.small_repository import content, each_death
-from virtbackup_async.repository.layout import list_segments
-from virtbackup_async.repository.store import find_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 GOOD = content([1, 2, 3])
 BAD = content([4, 5])

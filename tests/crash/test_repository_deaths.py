@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from fakes.small_repository import content, each_death
-from virtbackup_async.repository import sweep as sweep_module
-from virtbackup_async.repository.layout import list_segments
-from virtbackup_async.repository.store import find_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.prune import prune
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 OLD = content([1, 2, 3])
 NEW = content([2, 0, 4, 5])
@@ -101,7 +101,7 @@ def test_a_sweep_that_dies_anywhere_loses_nothing(memory):
 
 @pytest.mark.timeout(300)
 def test_a_merge_of_the_index_that_dies_anywhere_loses_nothing(memory, monkeypatch):
-    monkeypatch.setattr(sweep_module, "MAX_SEGMENTS", MERGED - 1)
+    monkeypatch.setattr(prune, "MAX_SEGMENTS", MERGED - 1)
 
     def prepare(place):
         anyio.run(partial(make, place, old=OLD, new=NEW, big=BIG))

@@ -33,7 +33,7 @@ from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.repository import sealed_json
+from virtbackup_async.repository.format import sealed_json
 
 PACKAGERS = ("directory", "tar", "zstd", "repository")
 OLD_S = DATE - 30 * DAY_S

@@ -6,8 +6,8 @@ from pathlib import Path
 from fakes.small_repository import PACKAGER, content
 from fakes.stored_backup import DATE, StoredBackup
 from fakes.verified_site import DAY_S, Site
-from virtbackup_async.repository.layout import Repository, list_packs
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.storage.layout import Repository, list_packs
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 
 class SharedSite(Site):

@@ -11,10 +11,10 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
-from virtbackup_async.repository.chunks import CHUNK_BYTES
-from virtbackup_async.repository.layout import list_packs
-from virtbackup_async.repository.segments import Segment, open_index
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.index.segments import Segment, open_index
+from virtbackup_async.repository.storage.layout import list_packs
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 PACKAGER = Packager("repository", {"compression_lvl": 1})
 

@@ -21,7 +21,7 @@ from faults.deaths import DEATHS, FILLER, SCRATCH_FULL, kill
 from faults.references import References
 from faults.world import World, configure, let_hours_pass
 from lab.domains import LabDomain
-from virtbackup_async.repository.layout import DIRECTORY
+from virtbackup_async.repository.storage.layout import DIRECTORY
 
 UNDO = ("clean", "-b")
 INCREMENTAL = "backup, incremental"

@@ -30,7 +30,7 @@ from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of
 from virtbackup_async.qemu import qemu_img
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 
 @asynccontextmanager

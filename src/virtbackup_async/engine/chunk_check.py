@@ -13,10 +13,10 @@ from anyio import CancelScope, create_task_group, from_thread, to_thread
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.outcome import gravest
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
-from virtbackup_async.repository.checking import Checking
-from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import keep_fresh
-from virtbackup_async.repository.opened_check import OpenedCheck
+from virtbackup_async.repository.check.check import Checking
+from virtbackup_async.repository.check.session import OpenedCheck
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.leases import keep_fresh
 
 MAX_TOLD_PACKS = 100
 

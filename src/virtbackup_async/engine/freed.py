@@ -12,8 +12,8 @@ from anyio import from_thread
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.removal import backup_paths, occupied_by
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.repository.shares import share_out
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.usage.exclusive import share_out
 
 
 def freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, int]:

@@ -28,11 +28,16 @@ from virtbackup_async.engine.verdicts import Chosen, Verdicts
 from virtbackup_async.engine.verify_repository import verify_opened
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
-from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import keep_fresh, take_sweep_lease
-from virtbackup_async.repository.mending import drop_damaged_note, mend_heads, put_back, take_out
-from virtbackup_async.repository.store import mend_repository
-from virtbackup_async.repository.unmended import note_unmended
+from virtbackup_async.repository.check.repair import (
+    drop_damaged_note,
+    mend_heads,
+    put_back,
+    take_out,
+)
+from virtbackup_async.repository.check.unrepaired import note_unmended
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.leases import keep_fresh, take_sweep_lease
+from virtbackup_async.repository.storage.repository_file import mend_repository
 
 T = TypeVar("T")
 

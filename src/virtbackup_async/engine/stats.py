@@ -30,9 +30,9 @@ from virtbackup_async.events import (
     TargetUnreadable,
     Warned,
 )
-from virtbackup_async.repository.chunks import CHUNK_BYTES
-from virtbackup_async.repository.measuring import Measured, measure
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.usage.totals import Measured, measure
 
 
 class _Sums(Struct, frozen=True):

@@ -6,8 +6,8 @@ from anyio import from_thread, to_thread
 
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.events import Emit, RepositorySwept, Warned
-from virtbackup_async.repository.store import find_repository
-from virtbackup_async.repository.sweep import Swept, sweep
+from virtbackup_async.repository.prune.prune import Swept, sweep
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 
 async def sweep_target(target: Path, emit: Emit) -> None:

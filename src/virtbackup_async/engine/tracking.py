@@ -44,7 +44,7 @@ from virtbackup_async.model.tracking import (
 )
 from virtbackup_async.qemu import qemu_img
 from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
-from virtbackup_async.repository.store import make_repository
+from virtbackup_async.repository.storage.repository_file import make_repository
 
 _WITH_BITMAPS: Final = 3
 

@@ -24,10 +24,10 @@ from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBacku
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.packagers.names import map_path
-from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.losses import Losses, MapFacts, losses_of, need_map
-from virtbackup_async.repository.opened_check import OpenedCheck
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.check.lost_ranges import Losses, MapFacts, losses_of, need_map
+from virtbackup_async.repository.check.session import OpenedCheck
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 _SHOWN_RANGES = 3
 

@@ -20,8 +20,8 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.events import RepositoryDamaged, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
-from virtbackup_async.repository import pack_format
-from virtbackup_async.repository.condemned import Condemned, write_condemned
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.storage.pending_deletion import Condemned, write_condemned
 
 IMAGES = {"one": [1, 0, 2], "two": [2, 3]}
 # Bits of a zstd frame: one in its head that the format calls unused, some that fill up bytes.

@@ -19,10 +19,10 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
-from virtbackup_async.repository.chunk_writer import ChunkWriters
-from virtbackup_async.repository.chunks import CHUNK_BYTES, chunk_id
-from virtbackup_async.repository.leases import SWEEPER, take_lease
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.leases import SWEEPER, take_lease
 
 
 class DamagedSite(SharedSite):

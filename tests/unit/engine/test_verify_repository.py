@@ -15,8 +15,8 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.backup import Verification
-from virtbackup_async.repository.chunks import CHUNK_BYTES
-from virtbackup_async.repository.leases import take_lease
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.storage.leases import take_lease
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.repository import pack_writer
-from virtbackup_async.repository.chunk_writer import ChunkWriters
-from virtbackup_async.repository.chunks import chunk_id
-from virtbackup_async.repository.leases import living_holders
-from virtbackup_async.repository.store import make_repository
+from virtbackup_async.repository.data import pack_writer
+from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.format.chunks import chunk_id
+from virtbackup_async.repository.storage.leases import living_holders
+from virtbackup_async.repository.storage.repository_file import make_repository
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from fakes.repaired import repair
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.digest import MAX_IMAGE_BYTES, check_length
-from virtbackup_async.repository.chunk_maps import open_map
-from virtbackup_async.repository.layout import list_segments
-from virtbackup_async.repository.measuring import measure
-from virtbackup_async.repository.store import find_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.data.maps import open_map
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.usage.totals import measure
 
 HUGE = [MAX_IMAGE_BYTES + 1, 1 << 62, (1 << 63) - 1, (1 << 64) - 1]
 HUGE_32 = [1 << 20, (1 << 31) - 1, (1 << 32) - 1]

@@ -22,10 +22,11 @@ from fakes.repaired import repair
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import killed_before
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.repository import chunk_writer, pack_format
-from virtbackup_async.repository import sweep as sweep_module
-from virtbackup_async.repository.store import find_repository, make_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.data import chunk_writer
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.prune import prune
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 PARTS = ("packs", "index", "condemned", "damaged", "maps")
 NEW = [2, 3, 11, 12]
@@ -60,7 +61,7 @@ SWEPT = [
 def small_packs(monkeypatch):
     """Packs of a few chunks, and segments that are merged at once."""
     monkeypatch.setattr(pack_format, "PACK_BYTES", 700)
-    monkeypatch.setattr(sweep_module, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(prune, "MAX_SEGMENTS", 2)
     monkeypatch.setattr(chunk_writer, "MERGED_AT_ONCE", 2)
     monkeypatch.setattr(chunk_writer, "CHUNKS_A_SEGMENT", 3)
 

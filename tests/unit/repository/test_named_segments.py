@@ -10,12 +10,13 @@ import pytest
 from fakes.failing_calls import failing
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageError
-from virtbackup_async.repository import chunk_writer, segment_writer
-from virtbackup_async.repository import sweep as sweep_module
-from virtbackup_async.repository.layout import list_segments
-from virtbackup_async.repository.segments import open_index
-from virtbackup_async.repository.store import find_repository, make_repository
-from virtbackup_async.repository.sweep import sweep
+from virtbackup_async.repository.data import chunk_writer
+from virtbackup_async.repository.index import segment_writer
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.prune import prune
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 DATA = content([1, 2, 3])
 CODES = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS]
@@ -115,7 +116,7 @@ async def test_a_segment_without_its_name_leaves_no_pack_behind(place):
 
 
 async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypatch):
-    monkeypatch.setattr(sweep_module, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(prune, "MAX_SEGMENTS", 2)
     for number in range(1, 5):
         await place.back_up(f"n{number}", content([number]))
     with failing("fsync", is_index, errno.EIO) as failed, suppress(StorageError):

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.repository import index_format, map_format, pack_format, sealed_json
-from virtbackup_async.repository.chunks import (
+from virtbackup_async.repository.format import index_format, map_format, pack_format, sealed_json
+from virtbackup_async.repository.format.chunks import (
     ALL_PAGES,
     CHUNK_BYTES,
     chunk_id,
     extents_of,
     pages_of,
 )
-from virtbackup_async.repository.pack_format import BlobHead, Method
+from virtbackup_async.repository.format.pack_format import BlobHead, Method
 
 PAGE = 4096
 IDS = st.binary(min_size=32, max_size=32)

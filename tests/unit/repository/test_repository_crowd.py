@@ -18,10 +18,10 @@ import pytest
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import die_before
 from virtbackup_async.errors import LockHeldError
-from virtbackup_async.repository.layout import list_segments
-from virtbackup_async.repository.leases import living_holders
-from virtbackup_async.repository.store import find_repository, make_repository
-from virtbackup_async.repository.sweep import MAX_SEGMENTS, sweep
+from virtbackup_async.repository.prune.prune import MAX_SEGMENTS, sweep
+from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.leases import living_holders
+from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 WRITERS = 3
 NIGHTS = 5

@@ -6,8 +6,9 @@ import socket
 import pytest
 
 from virtbackup_async.errors import LockHeldError, StorageError
-from virtbackup_async.repository import leases, sealed_json
-from virtbackup_async.repository.leases import (
+from virtbackup_async.repository.format import sealed_json
+from virtbackup_async.repository.storage import leases
+from virtbackup_async.repository.storage.leases import (
     EXPIRY_S,
     SWEEPER,
     living_holders,
@@ -15,7 +16,7 @@ from virtbackup_async.repository.leases import (
     take_lease,
     take_sweep_lease,
 )
-from virtbackup_async.repository.store import make_repository
+from virtbackup_async.repository.storage.repository_file import make_repository
 
 A = "0a" * 12
 

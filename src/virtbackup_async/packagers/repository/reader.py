@@ -20,12 +20,12 @@ from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.packagers.damaged import file_names, reading
 from virtbackup_async.packagers.names import map_path
-from virtbackup_async.repository.chunk_maps import ChunkMap, data_extents, open_map
-from virtbackup_async.repository.chunk_reader import ChunkReader
-from virtbackup_async.repository.chunks import CHUNK_BYTES, length_of
-from virtbackup_async.repository.map_format import MapEntry
-from virtbackup_async.repository.pack_format import Data
-from virtbackup_async.repository.store import find_repository
+from virtbackup_async.repository.data.chunk_reader import ChunkReader
+from virtbackup_async.repository.data.maps import ChunkMap, data_extents, open_map
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of
+from virtbackup_async.repository.format.map_format import MapEntry
+from virtbackup_async.repository.format.pack_format import Data
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 _SUFFIX = ".map"
 _THREADS = min(8, os.cpu_count() or 1)

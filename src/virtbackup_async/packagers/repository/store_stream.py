@@ -24,11 +24,11 @@ from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
-from virtbackup_async.repository.base_map import BaseMap
-from virtbackup_async.repository.chunk_maps import MapWriter
-from virtbackup_async.repository.chunk_writer import ChunkWriter, Packed
-from virtbackup_async.repository.chunks import CHUNK_BYTES, pages_of
-from virtbackup_async.repository.map_format import MapEntry, entries_of
+from virtbackup_async.repository.data.base_map import BaseMap
+from virtbackup_async.repository.data.chunk_writer import ChunkWriter, Packed
+from virtbackup_async.repository.data.maps import MapWriter
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, pages_of
+from virtbackup_async.repository.format.map_format import MapEntry, entries_of
 
 
 class MappedImage(Struct, frozen=True):

@@ -23,14 +23,14 @@ from virtbackup_async.packagers.damaged import reading
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.names import map_path
 from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
-from virtbackup_async.repository.base_map import BaseMap
-from virtbackup_async.repository.chunk_maps import ChunkMap, MapWriter, open_map
-from virtbackup_async.repository.chunk_writer import ChunkWriter, ChunkWriters
-from virtbackup_async.repository.chunks import CHUNK_BYTES
-from virtbackup_async.repository.layout import Repository
-from virtbackup_async.repository.leases import keep_fresh
-from virtbackup_async.repository.map_format import MapHead
-from virtbackup_async.repository.store import make_repository
+from virtbackup_async.repository.data.base_map import BaseMap
+from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters
+from virtbackup_async.repository.data.maps import ChunkMap, MapWriter, open_map
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.format.map_format import MapHead
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.leases import keep_fresh
+from virtbackup_async.repository.storage.repository_file import make_repository
 
 # Of this process: all of its backups.
 _WRITERS = ChunkWriters()

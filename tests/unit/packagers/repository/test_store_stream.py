@@ -14,14 +14,14 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
-from virtbackup_async.repository import pack_writer
-from virtbackup_async.repository.chunk_maps import MapWriter
-from virtbackup_async.repository.chunk_writer import ChunkWriters
-from virtbackup_async.repository.chunks import CHUNK_BYTES, chunk_id
-from virtbackup_async.repository.map_format import MapHead
-from virtbackup_async.repository.pack_format import HEAD_BYTES
-from virtbackup_async.repository.pack_walk import chunks_of_pack
-from virtbackup_async.repository.store import make_repository
+from virtbackup_async.repository.check.scan_pack import chunks_of_pack
+from virtbackup_async.repository.data import pack_writer
+from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.data.maps import MapWriter
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
+from virtbackup_async.repository.format.map_format import MapHead
+from virtbackup_async.repository.format.pack_format import HEAD_BYTES
+from virtbackup_async.repository.storage.repository_file import make_repository
 
 CHUNKS_A_BUFFER = BUFFER_BYTES // CHUNK_BYTES
 

@@ -1,0 +1,1 @@
+"""Whether a repository holds what its maps need, and the repair of one that does not."""

@@ -1,0 +1,317 @@
+"""Checking chunks: each is read and hashed once, however many maps need it.
+
+::
+
+    need     maps say which chunks are needed, the index in which places they are     needed
+    packs    each pack with such a place: is it there, long enough, its head right?   bad
+    places   in the order of the packs, joined into runs of some MiB
+    check    a run is read at once; each chunk in it is held against its id           bad
+    losses   if anything is bad, the maps once more: which bytes of which image
+
+Called by ``verify`` for the maps that were chosen, and by ``repair`` for the whole index. A chunk
+that is in two places is lost if both are bad. Invariant: nothing is written. Memory: two bytes a
+record of the index, and a batch of places.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
+from virtbackup_async.files.page_cache import is_cached
+from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.repository.check.pack_head import look_at_pack
+from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.chunks import ID_BYTES
+from virtbackup_async.repository.index.id_batches import Ids
+from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all
+from virtbackup_async.repository.index.segments import Index, Location, Segment
+from virtbackup_async.repository.storage.layout import Repository, pack_file, read_exactly
+from virtbackup_async.repository.storage.reading import reading
+
+PLACES_A_BATCH: Final = 1 << 20
+_RECORDS_AT_ONCE: Final = 1 << 18
+
+Flags = NDArray[np.bool_]
+OnStep = Callable[[], None]
+
+
+class PackDamage(Struct):
+    """What is wrong with a pack: the first that was found, and how many chunks it costs."""
+
+    error: str
+    chunks: int = 0
+
+
+class Checking:
+    """One check of an index that is open; ``check`` may be called by several threads.
+
+    Attributes:
+        needed: for each segment, which of its records are to be checked.
+        bad: and which of those cannot be read.
+        damage: what was found, by pack.
+        damaged_heads: packs whose heads are damaged.
+        newer_pack: what is said of a pack of a newer program, if there is one.
+    """
+
+    def __init__(self, repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
+        self._repository = repository
+        self._index = index
+        self._condemned = condemned
+        self.needed: list[Flags] = [_no_flags(segment) for segment in index.segments]
+        self.bad: list[Flags] = [_no_flags(segment) for segment in index.segments]
+        names = sorted({pack for segment in index.segments for pack in segment.packs})
+        self._packs = names
+        numbers = {pack: number for number, pack in enumerate(names)}
+        self._pack_numbers = [
+            np.array([numbers[pack] for pack in segment.packs], dtype=np.uint32)
+            for segment in index.segments
+        ]
+        self._ends = np.zeros(len(names), dtype=np.int64)
+        self._counts = np.zeros(len(names), dtype=np.int64)
+        self._turn = Lock()
+        self.damage: dict[int, PackDamage] = {}
+        self.damaged_heads: list[bytes] = []
+        self.newer_pack: str | None = None
+
+    def need(self, ids: Ids) -> int:
+        """Ask for some chunks in all their places. Blocks.
+
+        Returns:
+            How many of them the index does not know.
+        """
+        missing = SortedIds(ids)
+        for avoided in (self._condemned, frozenset[bytes]()):
+            wanted = missing
+            is_missing = np.ones(len(wanted), dtype=np.bool_)
+            for segment, needed in zip(self._index.segments, self.needed, strict=True):
+                found = find_all(segment, wanted, avoided)
+                needed[found[found != NOWHERE]] = True
+                is_missing &= found == NOWHERE
+            missing.keep(is_missing)
+        return len(missing)
+
+    def need_all(self) -> None:
+        """Ask for all that the index knows."""
+        for needed in self.needed:
+            needed[:] = True
+
+    def look_at_packs(self, on_step: OnStep) -> int:
+        """Look at the length and the head of each pack with something that is needed. Blocks.
+
+        Returns:
+            How many bytes there are to check.
+        """
+        total_bytes = 0
+        for _, _, packs, records in self._needed_records(on_step):
+            ends = records["offset"].astype(np.int64) + records["length"]
+            np.maximum.at(self._ends, packs, ends)
+            np.add.at(self._counts, packs, 1)
+            total_bytes += int(records["length"].sum())
+        usable = np.array([self._look(number) for number in range(len(self._packs))])
+        for segment, numbers, packs, records in self._needed_records(on_step):
+            is_bad = records["offset"].astype(np.int64) + records["length"] > usable[packs]
+            is_bad |= records["length"] > pack_format.MAX_BLOB_BYTES
+            self.bad[segment][numbers[is_bad]] = True
+            for pack in packs[is_bad].tolist():
+                path = self._repository.pack_path(self._packs[pack])
+                self._note(pack, f"index is damaged: it names a chunk that cannot be in {path}")
+            total_bytes -= int(records["length"][is_bad].sum())
+        return total_bytes
+
+    def runs(self, on_step: OnStep) -> Iterator[Run]:
+        """Give what is to be read, by packs, in the order in which it lies there. Blocks."""
+        for first, end in self._batches():
+            found = [
+                places_of(segment, numbers, packs, records)
+                for segment, numbers, packs, records in self._needed_records(on_step, (first, end))
+            ]
+            if found:
+                yield from runs_of(np.concatenate(found))
+
+    def check(self, run: Run) -> int:
+        """Read a run, and hold each of its chunks against its id. Blocks.
+
+        Returns:
+            How many bytes of chunks that was.
+        """
+        path = self._repository.pack_path(self._packs[run.pack])
+        offsets = (run.places["offset"] - np.uint32(run.start)).tolist()
+        lengths = run.places["length"].tolist()
+        ids = run.places["id"].tobytes()
+        data = self._read(path, run)
+        for place, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
+            id_ = ids[place * ID_BYTES : (place + 1) * ID_BYTES]
+            try:
+                with reading("pack", path):
+                    blob = data[offset : offset + length]
+                    if data is _NOTHING:
+                        blob = _read_alone(path, run.start + offset, length)
+                    pack_format.decode_blob(blob, id_)
+            except (CorruptError, FileNotFoundError) as error:
+                with self._turn:
+                    segment, number = run.places[place]["segment"], run.places[place]["number"]
+                    self.bad[segment][number] = True
+                    self._note(run.pack, str(error))
+        return sum(lengths)
+
+    def lost(self, ids: Ids) -> list[int]:
+        """Return which of some chunks have no place that is good. Blocks."""
+        wanted = SortedIds(ids)
+        is_good = np.zeros(len(wanted), dtype=np.bool_)
+        for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
+            found = find_all(segment, wanted)
+            is_known = found != NOWHERE
+            places = found[is_known]
+            is_good[is_known] |= needed[places] & ~bad[places]
+        suspects = np.sort(wanted.places[~is_good]).tolist()
+        return [place for place in suspects if not self._is_readable(ids[place].tobytes())]
+
+    def count_needed(self) -> int:
+        """Return how many places were asked for."""
+        return sum(int(np.count_nonzero(needed)) for needed in self.needed)
+
+    def count_bad(self) -> int:
+        """Return how many of them are bad."""
+        return sum(int(np.count_nonzero(bad)) for bad in self.bad)
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether any place is bad."""
+        return any(bad.any() for bad in self.bad)
+
+    def bad_segments(self) -> Iterator[tuple[Segment, Flags]]:
+        """Give the segments in which something is bad, and which of their records are."""
+        for segment, bad in zip(self._index.segments, self.bad, strict=True):
+            if bad.any():
+                yield segment, bad
+
+    def _is_readable(self, id_: bytes) -> bool:
+        """Look at each place of a chunk: two in one segment count as one before."""
+        for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
+            for number, location in segment.find(id_):
+                if needed[number]:
+                    if not bad[number]:
+                        return True
+                elif is_readable(self._repository, id_, location):
+                    return True
+        return False
+
+    def _needed_records(
+        self, on_step: OnStep, packs: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint32], NDArray[np.void]]]:
+        """Give segment, numbers, packs and records of what is needed and not known to be bad."""
+        for place, segment in enumerate(self._index.segments):
+            pack_numbers = self._pack_numbers[place]
+            if packs and not _overlaps(pack_numbers, packs):
+                continue
+            for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+                on_step()
+                end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+                wanted = self.needed[place][first:end] & ~self.bad[place][first:end]
+                numbers = np.flatnonzero(wanted)
+                if not len(numbers):
+                    continue
+                records = segment.read_records(first, end)[numbers]
+                if int(records["pack"].max()) >= len(segment.packs):
+                    raise CorruptError(f"index is damaged: {segment.path}: it names no such pack")
+                of_records = pack_numbers[records["pack"]]
+                numbers += first
+                if packs:
+                    chosen = (packs[0] <= of_records) & (of_records < packs[1])
+                    numbers, of_records, records = (
+                        numbers[chosen], of_records[chosen], records[chosen],
+                    )  # fmt: skip
+                yield place, numbers, of_records, records
+
+    def _look(self, number: int) -> int:
+        """Return up to where a pack can be read; note what is wrong with it."""
+        if not self._counts[number]:
+            return 0
+        look = look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
+        if look.error is not None:
+            self.damage[number] = PackDamage(look.error)
+        if look.has_damaged_head:
+            self.damaged_heads.append(self._packs[number])
+        if look.is_newer:
+            self.newer_pack = look.error
+        return look.usable_bytes
+
+    def _batches(self) -> Iterator[tuple[int, int]]:
+        """Give ranges of packs that have about as many places as are handled at once."""
+        first, places = 0, 0
+        for number, count in enumerate(self._counts.tolist()):
+            if places and places + count > PLACES_A_BATCH:
+                yield first, number
+                first, places = number, 0
+            places += count
+        if places:
+            yield first, len(self._packs)
+
+    def _read(self, path: Path, run: Run) -> bytes:
+        """Return a run's bytes; nothing if they cannot be read at once."""
+        try:
+            return _read_run(path, run)
+        except (OSError, CorruptError):
+            return _NOTHING
+
+    def _note(self, pack: int, error: str) -> None:
+        self.damage.setdefault(pack, PackDamage(error)).chunks += 1
+
+
+_NOTHING: Final = b""
+
+
+def _no_flags(segment: Segment) -> Flags:
+    return np.zeros(segment.shape.records, dtype=np.bool_)
+
+
+def _overlaps(numbers: NDArray[np.uint32], packs: tuple[int, int]) -> bool:
+    return bool(((packs[0] <= numbers) & (numbers < packs[1])).any())
+
+
+def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
+    """Tell whether a chunk is in a place, whole. Blocks.
+
+    Raises:
+        StorageError: that cannot be told now.
+    """
+    path = repository.pack_path(location.pack)
+    try:
+        with reading("pack", path):
+            pack_format.check_blob_length(location.length)
+            blob = _read_alone(path, location.offset, location.length)
+            pack_format.decode_blob(blob, id_)
+    except (FileNotFoundError, CorruptError):
+        return False
+    return True
+
+
+def _read_run(path: Path, run: Run) -> bytes:
+    """Read a run; what was not in the page cache before, does not stay there."""
+    fd = pack_file(path).open_file()
+    try:
+        first = run.start // PAGE_BYTES * PAGE_BYTES
+        was_cached = is_cached(fd, first, run.end - first)
+        data = read_exactly(fd, run.end - run.start, run.start)
+        if not was_cached:
+            os.posix_fadvise(fd, first, run.end - first, os.POSIX_FADV_DONTNEED)
+        return data
+    finally:
+        close(fd)
+
+
+def _read_alone(path: Path, offset: int, length: int) -> bytes:
+    fd = pack_file(path).open_file()
+    try:
+        return read_exactly(fd, length, offset)
+    finally:
+        close(fd)

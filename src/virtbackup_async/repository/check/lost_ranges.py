@@ -1,0 +1,161 @@
+"""What a map needs, and what of its image is lost: the maps' side of a check.
+
+Called by ``verify`` and ``repair`` beside ``checking``. Invariant: what comes out is bounded,
+however much is lost.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.images.digest import ImageDigest
+from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.repository.check.check import Checking, OnStep
+from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of, length_of
+from virtbackup_async.repository.format.map_format import Entries, MapEntry
+from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdField, batches
+from virtbackup_async.repository.storage.layout import Repository
+
+MAX_RANGES: Final = 64
+
+
+class MapFacts(Struct, frozen=True):
+    """What a map says, all of it having been read.
+
+    Attributes:
+        data_bytes: what of the image is not hole.
+        missing: how many of its chunks the index does not know.
+        digest: the image's, which follows from the ids of its chunks.
+    """
+
+    data_bytes: int
+    missing: int
+    digest: str
+
+
+class Losses(Struct, frozen=True):
+    """What of an image is lost.
+
+    Attributes:
+        lost_bytes: how much in all.
+        ranges: where, ascending; the first ``MAX_RANGES`` of them.
+        more_ranges: how many there are beyond these.
+    """
+
+    lost_bytes: int = 0
+    ranges: tuple[Extent, ...] = ()
+    more_ranges: int = 0
+
+
+def need_map(
+    path: Path,
+    repository: Repository,
+    checking: Checking,
+    on_step: OnStep,
+    recorded_bytes: int | None = None,
+) -> MapFacts:
+    """Ask for all chunks of a map. Blocks.
+
+    Args:
+        path: the map.
+        repository: what it has to belong to.
+        checking: asked.
+        on_step: called often; what it raises ends this.
+        recorded_bytes: how long its image has to be, if that is known.
+
+    Raises:
+        CorruptError: the map is damaged, or another one.
+        FileNotFoundError: it is not there.
+    """
+    chunk_map = open_map(path)
+    try:
+        size_bytes = chunk_map.head.size_bytes
+        check_owner(chunk_map, repository)
+        if recorded_bytes not in {None, size_bytes}:
+            raise CorruptError(
+                f"the image of {path} is {size_bytes} bytes long, {recorded_bytes} were recorded"
+            )
+        digest = ImageDigest(size_bytes)
+        data_bytes = 0
+
+        def read() -> Iterator[IdField]:
+            nonlocal data_bytes
+            for block in chunk_map.blocks():
+                on_step()
+                data_bytes += _data_bytes(block, size_bytes)
+                _add_leaves(digest, block)
+                yield block["id"]
+
+        missing = sum(map(checking.need, batches(read(), IDS_AT_ONCE)))
+    finally:
+        chunk_map.close()
+    return MapFacts(data_bytes, missing, digest.finish())
+
+
+def losses_of(path: Path, checking: Checking, on_step: OnStep) -> Losses:
+    """Find what of a map's image cannot be read, all being checked. Blocks.
+
+    Raises:
+        CorruptError: the map is damaged.
+        FileNotFoundError: it is not there.
+    """
+    chunk_map = open_map(path)
+    try:
+        return _bounded(_lost_extents(chunk_map, checking, on_step))
+    finally:
+        chunk_map.close()
+
+
+def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> Iterator[Extent]:
+    size_bytes = chunk_map.head.size_bytes
+    numbers = []
+
+    def read() -> Iterator[IdField]:
+        for block in chunk_map.blocks():
+            on_step()
+            numbers.append(block["number"].copy())
+            yield block["id"]
+
+    for ids in batches(read(), IDS_AT_ONCE):
+        for number in np.concatenate(numbers)[checking.lost(ids)].tolist():
+            yield Extent(number * CHUNK_BYTES, length_of(number, size_bytes))
+        numbers.clear()
+
+
+def _bounded(lost: Iterable[Extent]) -> Losses:
+    """Join what is side by side, and keep the first of it."""
+    lost_bytes, more = 0, 0
+    ranges: list[Extent] = []
+    last_end = -1
+    for extent in lost:
+        lost_bytes += extent.length
+        if extent.start == last_end:
+            if not more:
+                ranges[-1] = Extent(ranges[-1].start, ranges[-1].length + extent.length)
+        elif len(ranges) < MAX_RANGES:
+            ranges.append(extent)
+        else:
+            more += 1
+        last_end = extent.end
+    return Losses(lost_bytes, tuple(ranges), more)
+
+
+def _data_bytes(block: Entries, size_bytes: int) -> int:
+    """Return how much of the chunks is data: a bit of their pages for each 4 KiB."""
+    last = MapEntry(*block[-1].item())
+    pages = int(np.bitwise_count(block["pages"][:-1]).sum(dtype=np.int64))
+    # The end of an image cuts its last page.
+    at_end = extents_of(last.number, last.pages, size_bytes)
+    return pages * PAGE_BYTES + sum(extent.length for extent in at_end)
+
+
+def _add_leaves(digest: ImageDigest, block: Entries) -> None:
+    numbers, ids = block["number"].tolist(), block["id"].tolist()
+    for number, id_ in zip(numbers, ids, strict=True):
+        digest.add(number * CHUNK_BYTES, id_)

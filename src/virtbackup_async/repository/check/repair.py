@@ -1,0 +1,215 @@
+"""Mending a repository: what is damaged is taken out of the index, what the index lost is put back.
+
+::
+
+    put back      packs of which the index does not know all are read: good chunks into new
+                  segments, then the segments that cannot be read are removed
+    head          a pack's head follows from its name: written anew in its place
+    take out      each segment that names bad places: one without them, then the old one goes
+    note          maps that are damaged, or still miss chunks                    known_damage.py
+
+Called by ``repair``, which holds the sweep's lease: backups and restores go on beside it. Each step
+is durable before the next, and a crash anywhere leaves what the next repair goes on with. No pack
+is ever removed, and no chunk that is good anywhere is forgotten. A backup that runs meanwhile and
+counts on a bad chunk is as damaged as it would have been; the next one finds the chunk missing, and
+stores it again.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.files.closing import close
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.repository.check.check import Checking, Flags, OnStep
+from virtbackup_async.repository.check.scan_pack import chunks_of_pack
+from virtbackup_async.repository.format import index_format, pack_format
+from virtbackup_async.repository.index.presence import unknown_packs
+from virtbackup_async.repository.index.segment_writer import (
+    Content,
+    content_of,
+    nothing_follows,
+    write_segment,
+)
+from virtbackup_async.repository.index.segments import Index, Location, Segment, open_readable_index
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    list_packs,
+    new_token,
+    pack_sizes,
+    segment_token,
+    token_of,
+)
+from virtbackup_async.repository.storage.leases import living_writers
+from virtbackup_async.repository.storage.pending_deletion import read_condemned, remove_note
+
+CHUNKS_A_SEGMENT: Final = 65536
+_RECORDS_AT_ONCE: Final = 1 << 18
+
+
+def drop_damaged_note(repository: Repository) -> bool:
+    """Remove the note of condemned packs if it is damaged: the next sweep writes another. Blocks.
+
+    Returns:
+        Whether it was.
+    """
+    try:
+        read_condemned(repository)
+    except CorruptError:
+        remove_note(repository)
+        return True
+    return False
+
+
+def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
+    """Put into the index what packs hold that it does not name; remove damaged segments. Blocks.
+
+    Returns:
+        How many chunks were put back, and how many segments removed.
+
+    Raises:
+        StorageError: the repository is not writable, or full.
+        CorruptError: a segment is not damaged, but of a newer program or another repository.
+    """
+    # In this order: a writer that has ended by now has its packs in the index.
+    sizes = pack_sizes(repository, list_packs(repository))
+    living = living_writers(repository)
+    index, damaged = open_readable_index(repository)
+    with closing(index):
+        unknown = unknown_packs(index, sizes)
+        packs = sorted(pack for pack in unknown if token_of(pack) not in living)
+        count = _index_packs(repository, index, packs, on_step)
+    removed = 0
+    for segment in damaged:
+        if segment.error.hint:
+            raise segment.error
+        if segment_token(segment.path) not in living:
+            repository.inside(segment.path).remove()
+            removed += 1
+    return count, removed
+
+
+def mend_heads(repository: Repository, checking: Checking) -> int:
+    """Write the heads of packs anew that are damaged. Blocks.
+
+    Returns:
+        How many.
+
+    Raises:
+        StorageError: a pack is not writable.
+    """
+    mended = 0
+    for pack in checking.damaged_heads:
+        path = repository.pack_path(pack)
+        try:
+            fd = repository.pack(pack).open_file(os.O_WRONLY)
+            try:
+                _refuse_shared(fd, path)
+                os.pwrite(fd, pack_format.encode_head(repository.id, pack), 0)
+                os.fsync(fd)
+            finally:
+                close(fd)
+        except OSError as error:
+            raise storage_error("write", path, error) from error
+        mended += 1
+    return mended
+
+
+def _refuse_shared(fd: int, path: Path) -> None:
+    """See that a file has no other name, by which it would be changed, too."""
+    if os.fstat(fd).st_nlink > 1:
+        raise StorageError(
+            f"cannot write {path}: it is a hard link, the file has other names",
+            hint="Put a copy of the file in its place, then run 'virtbackup repair' again.",
+        )
+
+
+def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
+    """Take bad places out of the index; those of writers that live, stay. Blocks.
+
+    Returns:
+        How many places were taken out, and how many stay.
+
+    Raises:
+        StorageError: the repository is not writable, or full.
+    """
+    living = living_writers(repository)
+    taken = left = 0
+    for segment, bad in checking.bad_segments():
+        count = int(np.count_nonzero(bad))
+        # Its writer may have merged it with others of its own since.
+        if segment_token(segment.path) in living or not _is_there(repository, segment):
+            left += count
+            continue
+        path = repository.segment_path(new_token(), 0)
+        content = _without(segment, bad)
+        if content.at_most:
+            write_segment(repository, path, content, nothing_follows)
+        repository.inside(segment.path).remove()
+        taken += count
+    return taken, left
+
+
+def _is_there(repository: Repository, segment: Segment) -> bool:
+    try:
+        return repository.inside(segment.path).exists()
+    except OSError as error:
+        raise storage_error("read", segment.path, error) from error
+
+
+def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_step: OnStep) -> int:
+    token, count, segments = new_token(), 0, 0
+    found: list[tuple[bytes, Location]] = []
+
+    def publish() -> None:
+        nonlocal count, segments
+        if found:
+            path = repository.segment_path(token, segments)
+            write_segment(repository, path, content_of(found), nothing_follows)
+            count += len(found)
+            segments += 1
+            found.clear()
+
+    for pack in packs:
+        for place in _chunks_of(repository.pack_path(pack), pack):
+            on_step()
+            id_, location = place
+            if location not in index.places(id_):
+                found.append(place)
+        if len(found) >= CHUNKS_A_SEGMENT:
+            publish()
+    publish()
+    return count
+
+
+def _chunks_of(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
+    with suppress(CorruptError, FileNotFoundError):
+        yield from chunks_of_pack(path, pack)
+
+
+def _without(segment: Segment, bad: Flags) -> Content:
+    """Return what is left of a segment: records, and the packs that they name."""
+    is_used = np.zeros(len(segment.packs), dtype=np.bool_)
+    for records in _good_records(segment, bad):
+        is_used[records["pack"]] = True
+    numbers = (np.cumsum(is_used) - 1).astype(np.uint32)
+    packs = [pack for pack, used in zip(segment.packs, is_used.tolist(), strict=True) if used]
+    at_most = int(len(bad) - np.count_nonzero(bad))
+
+    def blocks() -> Iterator[index_format.Records]:
+        for records in _good_records(segment, bad):
+            records["pack"] = numbers[records["pack"]]
+            yield records
+
+    return Content(packs, blocks(), at_most)
+
+
+def _good_records(segment: Segment, bad: Flags) -> Iterator[index_format.Records]:
+    for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+        end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+        yield segment.read_records(first, end)[~bad[first:end]]

@@ -1,0 +1,67 @@
+"""A repository that is open to be checked, beside backups, restores and sweeps.
+
+Opened by ``verify``. It holds a lease as a writer does, so a sweep lets the packs be until it is
+given back; where no lease can be had, as on a medium that cannot be written to, it does without.
+"""
+
+from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.repository.check.check import Checking
+from virtbackup_async.repository.index.segments import Index, open_readable_index
+from virtbackup_async.repository.storage.layout import Repository, new_token
+from virtbackup_async.repository.storage.leases import Lease, take_lease
+from virtbackup_async.repository.storage.pending_deletion import Condemned, read_condemned
+
+
+class OpenedCheck:
+    """What is to be checked; ``close`` it.
+
+    Attributes:
+        checking: of the segments that can be read.
+        problems: files of the repository, other than packs, that are damaged.
+        lease_error: why there is no lease, if there is none.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        """Open it. Blocks.
+
+        Raises:
+            StorageError: the index cannot be listed.
+        """
+        self.repository = repository
+        self.problems: list[CorruptError] = []
+        self.lease_error: StorageError | None = None
+        self._lease = self._take_lease()
+        self._index = Index([])
+        try:
+            condemned = self._read_condemned()
+            self._index, damaged = open_readable_index(repository)
+            self.problems += [segment.error for segment in damaged]
+            self.checking = Checking(repository, self._index, condemned.packs)
+        except BaseException:
+            self.close()
+            raise
+
+    def refresh(self) -> None:
+        """Tell the sweep, on whatever host, that we live. Blocks."""
+        if self._lease is not None:
+            self._lease.refresh()
+
+    def close(self) -> None:
+        """Let go of all. Blocks."""
+        self._index.close()
+        if self._lease is not None:
+            self._lease.release()
+
+    def _take_lease(self) -> Lease | None:
+        try:
+            return take_lease(self.repository.leases, new_token())
+        except StorageError as error:
+            self.lease_error = error
+            return None
+
+    def _read_condemned(self) -> Condemned:
+        try:
+            return read_condemned(self.repository)
+        except CorruptError as error:
+            self.problems.append(error)
+            return Condemned()

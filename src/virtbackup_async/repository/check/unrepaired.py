@@ -1,0 +1,56 @@
+"""Which maps are damaged or miss chunks after all was mended: the end of ``repair``."""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.check.check import Checking, OnStep
+from virtbackup_async.repository.check.lost_ranges import need_map
+from virtbackup_async.repository.data.known_damage import (
+    KnownDamage,
+    MapDamage,
+    content_of_map,
+    map_name,
+    readable_ids,
+    write_known_damage,
+)
+from virtbackup_async.repository.index.id_batches import ids_of
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.prune.mark import maps_of
+from virtbackup_async.repository.storage.layout import Repository
+
+
+def note_unmended(target: Path, repository: Repository, on_step: OnStep) -> int:
+    """Let the sweep know of the maps of a target that stay as they are. Blocks.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        CorruptError: the index is damaged, or a map cannot be read, or is of another repository.
+        StorageError: the repository is not writable, or full.
+    """
+    with closing(open_index(repository)) as index:
+        checking = Checking(repository, index, frozenset())
+        known = KnownDamage(dict(_unmended(target, repository, checking, on_step)))
+    write_known_damage(repository, known)
+    return len(known.maps)
+
+
+def _unmended(
+    target: Path, repository: Repository, checking: Checking, on_step: OnStep
+) -> Iterator[tuple[str, MapDamage]]:
+    for path in maps_of(target):
+        # Its backup may have been removed since the directory was read.
+        with suppress(FileNotFoundError):
+            is_damaged = False
+            try:
+                missing = need_map(path, repository, checking, on_step).missing
+            except CorruptError as error:
+                if error.hint:
+                    raise
+                is_damaged = True
+                missing = checking.need(ids_of(readable_ids(path)))
+            if missing or is_damaged:
+                yield map_name(path), MapDamage(content_of_map(path), missing, is_damaged)

@@ -1,0 +1,1 @@
+"""Chunks and maps, written and read."""

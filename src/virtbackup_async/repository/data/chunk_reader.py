@@ -1,0 +1,127 @@
+"""Reading chunks by id, out of whichever pack has them by now.
+
+Called by the packager's reader. The sweep may move a chunk into another pack while a backup is
+read: then the index is opened again, and the chunk is found at its new place. Damage costs no more
+than it must: a chunk that is in two places is read from the other one, segments that cannot be read
+are done without, and the head of a pack is not needed for what is checked by its own id.
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.index.segments import Location, open_readable_index
+from virtbackup_async.repository.storage.layout import Repository, read_exactly
+from virtbackup_async.repository.storage.reading import REPAIR_HINT, reading
+
+MAX_OPEN_PACKS: Final = 16
+
+
+class ChunkReader:
+    """An open reader; several threads may read; ``close`` it."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._index, self._damaged = open_readable_index(repository)
+        self._packs: OrderedDict[bytes, int] = OrderedDict()
+        self._turn = Lock()
+
+    def read(self, id_: bytes) -> pack_format.Data:
+        """Return a chunk. Blocks.
+
+        Raises:
+            CorruptError: it is missing, or damaged wherever it is.
+        """
+        try:
+            return self._read(id_)
+        except FileNotFoundError:
+            # Swept since the index was opened: its live chunks are elsewhere now.
+            with self._turn:
+                self._index.close()
+                self._index, self._damaged = open_readable_index(self._repository)
+        try:
+            return self._read(id_)
+        except FileNotFoundError as error:
+            raise CorruptError(f"pack is missing: {error.filename}", hint=REPAIR_HINT) from error
+
+    def read_blob(self, id_: bytes, location: Location) -> bytes:
+        """Return what a pack holds of a chunk, which is as good as its id says. Blocks.
+
+        Raises:
+            CorruptError: it is missing or damaged there.
+        """
+        try:
+            with self._turn:
+                blob, path = self._read_at(location)
+        except FileNotFoundError as error:
+            raise CorruptError(f"pack is missing: {error.filename}") from error
+        with reading("pack", path):
+            pack_format.decode_blob(blob, id_)
+        return blob
+
+    def packs_of(self, id_: bytes) -> frozenset[bytes]:
+        """Return the packs that have a chunk, good or not, by what the index says. Blocks."""
+        with self._turn:
+            return frozenset(location.pack for location in self._index.places(id_))
+
+    def close(self) -> None:
+        self._index.close()
+        while self._packs:
+            close(self._packs.popitem()[1])
+
+    def _read(self, id_: bytes) -> pack_format.Data:
+        """Read a chunk from its first place that is good.
+
+        Raises:
+            FileNotFoundError: there is none, but perhaps in a pack that is gone.
+            CorruptError: there is none.
+        """
+        with self._turn:
+            places = list(self._index.places(id_))
+        failures: list[CorruptError | FileNotFoundError] = []
+        for location in places:
+            try:
+                with self._turn:
+                    blob, path = self._read_at(location)
+                with reading("pack", path):
+                    return pack_format.decode_blob(blob, id_)
+            except (CorruptError, FileNotFoundError) as error:
+                failures.append(error)
+        raise next(
+            (error for error in failures if isinstance(error, FileNotFoundError)),
+            failures[0] if failures else self._missing(id_),
+        )
+
+    def _missing(self, id_: bytes) -> CorruptError:
+        message = f"chunk {id_.hex()} is missing in {self._repository.path}"
+        if self._damaged:
+            message += f": {self._damaged[0].error.message}"
+        return CorruptError(message, hint=REPAIR_HINT)
+
+    def _read_at(self, location: Location) -> tuple[bytes, Path]:
+        path = self._repository.pack_path(location.pack)
+        with reading("pack", path):
+            pack_format.check_blob_length(location.length)
+            fd = self._open_pack(location.pack)
+            return read_exactly(fd, location.length, location.offset), path
+
+    def _open_pack(self, pack: bytes) -> int:
+        if pack in self._packs:
+            self._packs.move_to_end(pack)
+            return self._packs[pack]
+        fd = self._repository.pack(pack).open_file()
+        try:
+            head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
+            if pack_format.is_whole_head(head):
+                pack_format.check_head(head, self._repository.id, pack)
+        except BaseException:
+            close(fd)
+            raise
+        self._packs[pack] = fd
+        if len(self._packs) > MAX_OPEN_PACKS:
+            close(self._packs.popitem(last=False)[1])
+        return fd

@@ -1,0 +1,128 @@
+"""Damage that ``repair`` has seen and could not mend: the sweep goes on in spite of it.
+
+::
+
+    a map misses chunks, or is damaged itself      the sweep stops: what is needed is not known
+    repair has looked at all there is to find      and notes the map, and how much it misses
+    the same map, not more of it missing           the sweep goes on, and keeps what the map names
+
+The note says which content of a map it is about, and how many chunks were missing then. So damage
+that comes later, such as a part of the index that gets lost, stops the sweep again.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.format import map_format, sealed_json
+from virtbackup_async.repository.index.id_batches import IdField
+from virtbackup_async.repository.storage.layout import Repository, map_file
+from virtbackup_async.repository.storage.reading import reading
+
+_PIECE_BYTES = map_format.ENTRY_BYTES << 14
+
+
+class MapDamage(Struct, frozen=True):
+    """What is known of a map.
+
+    Attributes:
+        content: BLAKE3 of the whole file.
+        missing: how many of the chunks that it names are not in the index.
+        is_damaged: whether the map itself cannot be relied on.
+    """
+
+    content: str
+    missing: int
+    is_damaged: bool
+
+
+class KnownDamage(Struct, frozen=True):
+    """The maps that are damaged or miss chunks, by ``<directory>/<file>``."""
+
+    maps: dict[str, MapDamage] = field(default_factory=dict)
+
+    def of(self, path: Path) -> MapDamage | None:
+        """Return what is known of a map as it is now. Blocks.
+
+        Raises:
+            CorruptError: it cannot be read.
+            FileNotFoundError: it is gone.
+        """
+        known = self.maps.get(map_name(path))
+        return known if known is not None and known.content == content_of_map(path) else None
+
+
+def map_name(path: Path) -> str:
+    """Return how a map is named in the note."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def content_of_map(path: Path) -> str:
+    """Return what tells a map from another one of its name. Blocks.
+
+    Raises:
+        CorruptError: it cannot be read.
+        FileNotFoundError: it is gone.
+    """
+    digest = blake3()
+    for piece in _pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def readable_ids(path: Path) -> IdField:
+    """Return the ids in a map that is damaged, those that are no ids any more included. Blocks.
+
+    Raises:
+        CorruptError: it cannot be read.
+        FileNotFoundError: it is gone.
+    """
+    found = [np.empty(0, dtype=map_format.ENTRY["id"])]
+    for piece in _pieces(path, map_format.HEAD_BYTES):
+        whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
+        found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["id"])
+    return np.concatenate(found)
+
+
+def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
+    with reading("package", path), os.fdopen(map_file(path).open_file(), "rb") as file:
+        file.seek(offset)
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+def read_known_damage(repository: Repository) -> KnownDamage:
+    """Return the note; an empty one if there is none, or none that can be read. Blocks.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    path = repository.damaged
+    data = repository.inside(path).read(sealed_json.MAX_BYTES)
+    if data is None:
+        return KnownDamage()
+    try:
+        return msgspec.convert(sealed_json.loads(data, path), KnownDamage)
+    except (CorruptError, msgspec.ValidationError):
+        # It excuses nothing then: the sweep stops where it did, and `repair` writes it anew.
+        return KnownDamage()
+
+
+def write_known_damage(repository: Repository, known: KnownDamage) -> None:
+    """Leave the note, durably, in place of one that is there; none if nothing is known. Blocks.
+
+    Raises:
+        StorageError: the target is full or not writable.
+    """
+    if not known.maps:
+        repository.inside(repository.damaged).remove()
+        return
+    maps = {name: asdict(damage) for name, damage in sorted(known.maps.items())}
+    repository.inside(repository.damaged).replace(sealed_json.dumps({"maps": maps}))

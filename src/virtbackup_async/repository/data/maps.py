@@ -1,0 +1,248 @@
+"""Maps on disk: written as an image goes by, read back by place.
+
+Called by the packager (one map for each image) and by the sweep (all of them). Invariant: a map
+that has its name is whole and durable, and so are all chunks that it names.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from anyio import to_thread
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
+from virtbackup_async.images.digest import ImageDigest
+from virtbackup_async.images.extents import bounded
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.repository.format import map_format as wire
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    map_file,
+    read_exactly,
+    sync,
+    write_all,
+)
+from virtbackup_async.repository.storage.reading import reading
+
+_ENTRIES_AT_ONCE: Final = 4096
+_BLOCK_ENTRIES: Final = 1 << 15
+_WORDS: Final = wire.ENTRY_BYTES // 8
+_PIECE_BYTES: Final = 1 << 16
+
+
+class MapWriter:
+    """A map being written, beside its final place and under a temporary name.
+
+    Attributes:
+        data_bytes: how much of the image is data, by the entries so far.
+        digest: of the image that they make.
+    """
+
+    def __init__(self, path: Path, head: wire.MapHead) -> None:
+        self.path = path
+        self.data_bytes = 0
+        self.digest = ImageDigest(head.size_bytes)
+        self._head = head
+        self._part = map_file(path).parent.temporary()
+        self._digest = blake3()
+        self._waiting = bytearray(wire.encode_head(head))
+        self.length_bytes = len(self._waiting)
+        self._fd: int | None = self._part.create()
+
+    def add(self, entries: wire.Entries) -> None:
+        """Append entries, at least one; numbers ascend. Blocks at times."""
+        for run in np.split(entries, np.flatnonzero(np.diff(entries["number"]) != 1) + 1):
+            self.digest.add(int(run["number"][0]) * CHUNK_BYTES, run["id"].tobytes())
+        self.data_bytes += wire.data_length_of(entries, self._head.size_bytes)
+        self._waiting += entries.tobytes()
+        self.length_bytes += entries.nbytes
+        if len(self._waiting) >= _PIECE_BYTES:
+            self._write()
+
+    def finish(self) -> None:
+        """Make the content durable; it has no name yet. Blocks."""
+        self._write()
+        if self._fd is None:
+            return
+        write_all(self._fd, self._digest.digest(), self._part.path)
+        self.length_bytes += wire.TAIL_BYTES
+        sync(self._fd, self._part.path)
+        self._close()
+
+    async def publish(self) -> None:
+        """Give it its name, which must be free; the directory is not synced."""
+        await to_thread.run_sync(self._part.rename_exclusively, self.path.name)
+
+    def discard(self) -> None:
+        """Remove it, if it has no name yet. Blocks; may be called again."""
+        self._close()
+        # What stays has no name that counts, and is found by `clean`.
+        with suppress(OSError):
+            self._part.unlink()
+
+    def _write(self) -> None:
+        if self._fd is not None:
+            self._digest.update(self._waiting)
+            write_all(self._fd, self._waiting, self._part.path)
+            self._waiting.clear()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            close(fd)
+
+
+class ChunkMap:
+    """An open map; ``close`` it."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        file_bytes = os.fstat(fd).st_size
+        self._count = wire.entry_count(file_bytes)
+        self.head = self._read_head(file_bytes)
+        self._block: list[wire.MapEntry] = []
+
+    def _read_head(self, file_bytes: int) -> wire.MapHead:
+        data = read_exactly(self._fd, wire.HEAD_BYTES, 0)
+        try:
+            return wire.decode_head(data)
+        except CorruptError as error:
+            # Of another program, or one bit of it is wrong? That is for the checksum to say.
+            if error.hint:
+                self._check_whole(file_bytes)
+            raise
+
+    def _check_whole(self, file_bytes: int) -> None:
+        digest = blake3()
+        end = file_bytes - wire.TAIL_BYTES
+        for at in range(0, end, _PIECE_BYTES):
+            digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
+        if digest.digest() != read_exactly(self._fd, wire.TAIL_BYTES, end):
+            raise CorruptError("its checksum differs")
+
+    def entries(self) -> Iterator[wire.MapEntry]:
+        """Give all entries one by one: ``blocks``."""
+        for block in self.blocks():
+            numbers, pages, ids = (block[field].tolist() for field in ("number", "pages", "id"))
+            yield from map(wire.MapEntry, numbers, pages, ids)
+
+    def blocks(self, at_once: int = _BLOCK_ENTRIES) -> Iterator[wire.Entries]:
+        """Give all entries, so many at once; a checksum that is wrong is raised at the end.
+
+        Raises:
+            CorruptError: the map is damaged.
+        """
+        with reading("package", self.path):
+            yield from self._blocks(at_once)
+
+    def _blocks(self, at_once: int) -> Iterator[wire.Entries]:
+        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        last = -1
+        for first in range(0, self._count, at_once):
+            data = self._read(first, at_once)
+            digest.update(data)
+            block = np.frombuffer(data, dtype=wire.ENTRY)
+            wire.check_entries(block, last, self.head)
+            last = int(block["number"][-1])
+            yield block
+        tail_offset = wire.HEAD_BYTES + self._count * wire.ENTRY_BYTES
+        if read_exactly(self._fd, wire.TAIL_BYTES, tail_offset) != digest.digest():
+            raise CorruptError("its checksum differs")
+
+    def has(self, entries: wire.Entries) -> NDArray[np.bool_]:
+        """Tell of each of a block of another map's entries whether this map has that chunk there.
+
+        Quick where the maps are alike, as those of a disk are; where they are not, it may say no.
+        """
+        numbers = entries["number"]
+        with reading("package", self.path):
+            first = self._place_of(int(numbers[0]))
+            end = self._place_of(int(numbers[-1]) + 1)
+            if not first < end <= first + 2 * len(entries):
+                return np.zeros(len(entries), dtype=np.bool_)
+            own = np.frombuffer(self._read(first, end - first), dtype=wire.ENTRY)
+        if not np.array_equal(own["number"], numbers):
+            own = own[np.minimum(np.searchsorted(own["number"], numbers), len(own) - 1)]
+        # Compared as numbers, of which the second is the pages: these need not be the same.
+        is_same = own.view("<u8").reshape(-1, _WORDS) == entries.view("<u8").reshape(-1, _WORDS)
+        is_same[:, 1] = True
+        all_same: NDArray[np.bool_] = is_same.all(axis=1)
+        return all_same
+
+    def entry(self, number: int) -> wire.MapEntry | None:
+        """Return the entry of a chunk; None for one of zeros."""
+        if not self._block or not self._block[0].number <= number <= self._block[-1].number:
+            with reading("package", self.path):
+                self._seek(number)
+        place = bisect_left(self._block, number, key=lambda entry: entry.number)
+        if place < len(self._block) and self._block[place].number == number:
+            return self._block[place]
+        return None
+
+    def close(self) -> None:
+        close(self._fd)
+
+    def _seek(self, number: int) -> None:
+        place = self._place_of(number)
+        self._block = list(wire.decode_entries(self._read(place, _ENTRIES_AT_ONCE)))
+
+    def _place_of(self, number: int) -> int:
+        """Return the place of the first entry of that chunk or one behind it."""
+        return bisect_left(range(self._count), number, key=self._number_at)
+
+    def _number_at(self, place: int) -> int:
+        offset = wire.HEAD_BYTES + place * wire.ENTRY_BYTES
+        (entry,) = wire.decode_entries(read_exactly(self._fd, wire.ENTRY_BYTES, offset))
+        return entry.number
+
+    def _read(self, first: int, at_most: int) -> bytes:
+        count = min(at_most, self._count - first)
+        offset = wire.HEAD_BYTES + first * wire.ENTRY_BYTES
+        return read_exactly(self._fd, count * wire.ENTRY_BYTES, offset)
+
+
+def open_map(path: Path) -> ChunkMap:
+    """Open a map. Blocks.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CorruptError: it is damaged at its ends, or cannot be read; ``entries`` checks the rest.
+    """
+    with reading("package", path):
+        fd = map_file(path).open_file()
+        try:
+            return ChunkMap(path, fd)
+        except BaseException:
+            close(fd)
+            raise
+
+
+def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
+    """See that a map is one of this repository.
+
+    Raises:
+        CorruptError: it is not, or it is damaged.
+    """
+    if chunk_map.head.repository_id != repository.id:
+        for _ in chunk_map.blocks():  # one bit of the id may be wrong: then the checksum is
+            pass
+        raise CorruptError(
+            f"{chunk_map.path} belongs to another repository",
+            hint="Copy a target as a whole, its repository included.",
+        )
+
+
+def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:
+    """Return what of an image is data; of very many extents, those close together are joined."""
+    return bounded(
+        extent for entry in entries for extent in extents_of(entry.number, entry.pages, size_bytes)
+    )

@@ -1,0 +1,1 @@
+"""The bytes of a repository's files: pure, without input or output."""

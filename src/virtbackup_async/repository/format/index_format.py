@@ -1,0 +1,202 @@
+"""A segment of the index: which chunk is where in which pack, sorted by id.
+
+::
+
+    head      magic, version, repository                                      32 bytes
+    records   id (32 bytes), number of the pack (u32), offset (u32), length (u32)
+    fan-out   for each value of an id's first bits: how many records are below    u32 each
+    packs     names of the packs, 16 bytes each
+    tail      counts, BLAKE3 of all before                                    48 bytes
+
+Ids are as good as random, so the fan-out leaves some dozen records to look through, however many
+there are: a lookup is one read of a KiB, and what stays in memory is the fan-out and the names.
+Pure: bytes in, values out. docs/repository-format.md has the tables.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from typing import Final, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.format.chunks import ID_BYTES
+
+MAGIC: Final = b"vbk-indx"
+VERSION: Final = 1
+PACK_NAME_BYTES: Final = 16
+RECORDS_A_BUCKET: Final = 32
+MAX_BITS: Final = 24
+CHECKSUM_BYTES: Final = 32
+_HEAD: Final = struct.Struct("<8sHHI16s")
+_RECORD: Final = struct.Struct(f"<{ID_BYTES}sIII")
+# The same for many at once; an id as four numbers, whose order is that of the ids.
+RECORD_TYPE: Final = np.dtype(
+    [("id", ">u8", ID_BYTES // 8), ("pack", "<u4"), ("offset", "<u4"), ("length", "<u4")]
+)
+_TAIL: Final = struct.Struct("<QII")
+HEAD_BYTES: Final = _HEAD.size
+RECORD_BYTES: Final = _RECORD.size
+TAIL_BYTES: Final = _TAIL.size + CHECKSUM_BYTES
+
+Records = NDArray[np.void]
+
+
+class Record(NamedTuple):
+    """Where a chunk is: the pack's number in the segment, offset and length of its blob."""
+
+    id: bytes
+    pack: int
+    offset: int
+    length: int
+
+
+class Shape(Struct, frozen=True):
+    """How many of each a segment has."""
+
+    records: int
+    bits: int
+    packs: int
+
+    @property
+    def fan_out_offset(self) -> int:
+        return HEAD_BYTES + self.records * RECORD_BYTES
+
+    @property
+    def packs_offset(self) -> int:
+        return self.fan_out_offset + (4 << self.bits)
+
+    @property
+    def file_bytes(self) -> int:
+        return self.packs_offset + self.packs * PACK_NAME_BYTES + TAIL_BYTES
+
+
+def encode_head(repository_id: bytes) -> bytes:
+    """Return the first bytes of a segment."""
+    return _HEAD.pack(MAGIC, VERSION, 0, 0, repository_id)
+
+
+def check_head(data: bytes, repository_id: bytes) -> None:
+    """Hold the first bytes of a segment against where they were found.
+
+    Raises:
+        CorruptError: it is no segment of this repository.
+    """
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        raise CorruptError("it is not an index")
+    _, version, flags, _, found = _HEAD.unpack_from(data)
+    if (version, flags) != (VERSION, 0):
+        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+    if found != repository_id:
+        raise CorruptError(
+            "it belongs to another repository",
+            hint="Copy a target as a whole, its repository included.",
+        )
+
+
+def encode_records(records: Iterable[Record]) -> Records:
+    """Return records by the block."""
+    return decode_records(b"".join(starmap(_RECORD.pack, records)))
+
+
+def decode_records(data: bytes) -> Records:
+    """Return the records that ``data`` consists of."""
+    return np.frombuffer(data, dtype=RECORD_TYPE)
+
+
+def note_ends(ends: NDArray[np.int64], records: Records) -> None:
+    """Raise the ends of packs to those of the blobs that records name.
+
+    Raises:
+        CorruptError: one is in a pack that there is none of.
+    """
+    packs = records["pack"]
+    if len(records) and int(packs.max()) >= len(ends):
+        raise CorruptError("it names a pack that it has not")
+    np.maximum.at(ends, packs, records["offset"].astype(np.int64) + records["length"])
+
+
+def keys_of(records: Records) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of their ids: as good as the ids, but for very few."""
+    return records["id"][:, 0].astype(np.uint64)
+
+
+def encode_tail(shape: Shape) -> bytes:
+    """Return the counts; the checksum comes behind them."""
+    return _TAIL.pack(shape.records, shape.bits, shape.packs)
+
+
+def decode_tail(data: bytes, file_bytes: int) -> Shape:
+    """Return the shape of a segment of that length, from its last bytes.
+
+    Raises:
+        CorruptError: it is cut off, or the counts do not make that length.
+    """
+    if len(data) < TAIL_BYTES:
+        raise CorruptError("it is cut off")
+    shape = Shape(*_TAIL.unpack_from(data))
+    if shape.bits > MAX_BITS or shape.file_bytes != file_bytes:
+        raise CorruptError("it is cut off, or damaged")
+    return shape
+
+
+def bits_for(records: int) -> int:
+    """Return how many bits the fan-out of that many records is to have."""
+    return min(MAX_BITS, max(0, (records // RECORDS_A_BUCKET).bit_length()))
+
+
+def bucket_of(id_: bytes, bits: int) -> int:
+    """Return an id's first bits as a number."""
+    return int.from_bytes(id_[:4], "big") >> (32 - bits)
+
+
+def buckets_of(keys: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
+    """Return the first bits of the first 8 bytes of ids as numbers."""
+    # In two steps: a shift by all 64 bits would leave the number as it is.
+    return (keys >> np.uint64(32) >> np.uint64(32 - bits)).astype(np.int64)
+
+
+def find_in_bucket(bucket: bytes, id_: bytes) -> Iterator[tuple[int, Record]]:
+    """Give the records of an id among those of its bucket, each with its place in the bucket."""
+    at = bucket.find(id_)
+    while at >= 0:
+        # What looks like an id may begin in the middle of a record.
+        if at % RECORD_BYTES == 0:
+            yield at // RECORD_BYTES, Record._make(_RECORD.unpack_from(bucket, at))
+        at = bucket.find(id_, at + 1)
+
+
+class FanOut:
+    """Counts records as they are written, in order, and becomes the table."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self._counts = np.zeros(1 << bits, dtype=np.uint32)
+
+    def add(self, keys: NDArray[np.uint64]) -> None:
+        """Count records by the first 8 bytes of their ids, which ascend."""
+        if len(keys):
+            buckets = buckets_of(keys, self.bits)
+            first = int(buckets[0])
+            counts = np.bincount(buckets - first)
+            self._counts[first : first + len(counts)] += counts.astype(np.uint32)
+
+    def encode(self) -> bytes:
+        """Return for each bucket how many records are in it and those before it."""
+        return np.cumsum(self._counts).astype("<u4").tobytes()
+
+
+def decode_fan_out(data: bytes, shape: Shape) -> NDArray[np.uint32]:
+    """Return how many records are before each bucket, and at the end how many there are.
+
+    Raises:
+        CorruptError: they do not add up.
+    """
+    bounds = np.zeros((1 << shape.bits) + 1, dtype=np.uint32)
+    bounds[1:] = np.frombuffer(data, dtype="<u4")
+    if bounds[-1] != shape.records or (bounds[1:] < bounds[:-1]).any():
+        raise CorruptError("its fan-out does not add up")
+    return bounds

@@ -1,0 +1,175 @@
+"""Packs: files of some ten MiB that hold chunks, one behind the other.
+
+::
+
+    pack head   magic, version, repository, pack, checksum                          64 bytes
+    blob        blob head: method, cipher, lengths, id, checksum                    64 bytes
+                the chunk, compressed or as it is
+    blob        ...
+
+Pure: bytes in, values out. A pack alone is enough to find its chunks again: the index only saves
+the reading. docs/repository-format.md has the tables.
+"""
+
+import struct
+import zlib
+from enum import IntEnum
+from typing import Final
+
+import zstandard
+from msgspec import Struct
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chunk_id
+
+MAGIC: Final = b"vbk-pack"
+VERSION: Final = 1
+PACK_BYTES: Final = 64 * 1024 * 1024
+BLOB_MAGIC: Final = b"blob"
+_HEAD: Final = struct.Struct("<8sHHI16s16s12x")
+_BLOB: Final = struct.Struct(f"<4sBBHII{ID_BYTES}s12x")
+_CHECKSUM: Final = struct.Struct("<I")
+HEAD_BYTES: Final = _HEAD.size + _CHECKSUM.size
+BLOB_HEAD_BYTES: Final = _BLOB.size + _CHECKSUM.size
+
+Data = bytes | memoryview
+MAX_BLOB_BYTES: Final = BLOB_HEAD_BYTES + CHUNK_BYTES
+
+
+class Method(IntEnum):
+    """How a chunk is stored."""
+
+    AS_IT_IS = 0
+    ZSTD = 1
+
+
+_METHODS: Final = frozenset(Method)
+
+
+class BlobHead(Struct, frozen=True):
+    """What stands before a chunk: its id, and how much follows in which way."""
+
+    id: bytes
+    method: Method
+    length_bytes: int
+    stored_bytes: int
+
+
+def encode_head(repository_id: bytes, pack: bytes) -> bytes:
+    """Return the first bytes of a pack."""
+    return _sealed(_HEAD.pack(MAGIC, VERSION, 0, 0, repository_id, pack))
+
+
+def is_whole_head(data: bytes) -> bool:
+    """Tell whether the first bytes of a pack are as they were written, in whatever version."""
+    return len(data) >= HEAD_BYTES and data.startswith(MAGIC) and _is_whole(data[:HEAD_BYTES])
+
+
+def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
+    """Hold the first bytes of a pack against where they were found.
+
+    Raises:
+        CorruptError: it is damaged, of a newer program, or another pack.
+    """
+    if not is_whole_head(data):
+        raise CorruptError("its head is damaged")
+    _, version, flags, _, found_repository, found_pack = _HEAD.unpack_from(data)
+    if (version, flags) != (VERSION, 0):
+        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+    if (found_repository, found_pack) != (repository_id, pack):
+        raise CorruptError("it is another pack than its name says")
+
+
+def repository_of(data: bytes, pack: bytes) -> bytes:
+    """Return the id of the repository that a pack was written for, from its first bytes.
+
+    Raises:
+        CorruptError: they are damaged, or those of another pack.
+    """
+    if not is_whole_head(data):
+        raise CorruptError("its head is damaged")
+    _, _, _, _, repository, _ = _HEAD.unpack_from(data)
+    check_head(data, repository, pack)
+    return bytes(repository)
+
+
+def encode_blob_head(head: BlobHead) -> bytes:
+    """Return what stands before a chunk. Cipher and key are 0: not encrypted."""
+    return _sealed(
+        _BLOB.pack(BLOB_MAGIC, head.method, 0, 0, head.length_bytes, head.stored_bytes, head.id)
+    )
+
+
+def encode_blob(id_: bytes, data: memoryview, compressed: bytes) -> bytes:
+    """Return what a pack holds of a chunk: compressed, unless that is no gain."""
+    method, payload = Method.ZSTD, compressed
+    if len(compressed) >= len(data):
+        method, payload = Method.AS_IT_IS, bytes(data)
+    return encode_blob_head(BlobHead(id_, method, len(data), len(payload))) + payload
+
+
+def decode_blob_head(data: Data) -> BlobHead:
+    """Return what stands before a chunk.
+
+    Raises:
+        CorruptError: it is damaged, or of a newer program.
+    """
+    if len(data) < BLOB_HEAD_BYTES or not _is_whole(data[:BLOB_HEAD_BYTES]):
+        raise CorruptError("the head of a chunk is damaged")
+    magic, method, cipher, key, length_bytes, stored_bytes, id_ = _BLOB.unpack_from(data)
+    known = magic == BLOB_MAGIC and method in _METHODS and (cipher, key) == (0, 0)
+    if not known or not 0 < length_bytes <= CHUNK_BYTES or stored_bytes > length_bytes:
+        raise CorruptError("the head of a chunk cannot be understood")
+    return BlobHead(id_, Method(method), length_bytes, stored_bytes)
+
+
+def check_blob_length(length_bytes: int) -> None:
+    """See that a blob may be that long, before room is made for it.
+
+    Raises:
+        CorruptError: none is.
+    """
+    if length_bytes > MAX_BLOB_BYTES:
+        raise CorruptError("the index names a chunk that is too long")
+
+
+def decode_blob(blob: Data, id_: bytes) -> Data:
+    """Return the chunk of that id out of the blob that the index says is its.
+
+    Raises:
+        CorruptError: it is damaged, or another.
+    """
+    head = decode_blob_head(blob)
+    if head.id != id_ or len(blob) != BLOB_HEAD_BYTES + head.stored_bytes:
+        raise CorruptError("a chunk is not where the index says")
+    return decode_chunk(head, memoryview(blob)[BLOB_HEAD_BYTES:])
+
+
+def decode_chunk(head: BlobHead, payload: Data) -> Data:
+    """Return a chunk out of what is stored of it.
+
+    Raises:
+        CorruptError: it is not the chunk that its id names.
+    """
+    data = _decompressed(head, payload) if head.method is Method.ZSTD else payload
+    if chunk_id(data) != head.id or len(data) != head.length_bytes:
+        raise CorruptError(f"chunk {head.id.hex()} is damaged")
+    return data
+
+
+def _decompressed(head: BlobHead, payload: Data) -> bytes:
+    try:
+        # The library makes room for what the frame says, which may be anything.
+        if zstandard.frame_content_size(payload) == head.length_bytes:
+            return zstandard.ZstdDecompressor().decompress(payload)
+    except (zstandard.ZstdError, MemoryError, ValueError) as error:
+        raise CorruptError(f"chunk {head.id.hex()} is damaged: {error}") from error
+    raise CorruptError(f"chunk {head.id.hex()} is damaged: its length differs")
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + _CHECKSUM.pack(zlib.crc32(data))
+
+
+def _is_whole(data: Data) -> bool:
+    return _CHECKSUM.pack(zlib.crc32(data[: -_CHECKSUM.size])) == data[-_CHECKSUM.size :]

@@ -1,0 +1,1 @@
+"""Which chunk is where: segments on disk, and lookups of many ids at once."""

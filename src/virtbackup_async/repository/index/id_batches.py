@@ -1,0 +1,77 @@
+"""Ids gathered from maps, as many as are looked up at once.
+
+::
+
+    blocks of a map, or of many maps  -->  | id | id | id | ...        |  -->  lookup
+                                             32 bytes each, in one piece
+
+Called by whoever looks ids up: for a backup, the sweep, ``verify`` and ``stats``. A lookup may read
+the whole index, so the more the better; memory is what bounds it, and is used again.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virtbackup_async.repository.format.chunks import ID_BYTES
+
+# For whoever has more in memory than the ids, such as a flag for each record of the index.
+IDS_AT_ONCE: Final = 1 << 21
+ID_WORDS: Final = ID_BYTES // 8
+# So that a block may come when there is room for one more id.
+_ROOM: Final = 1 << 16
+
+# Each as four numbers; and as a map's entries have them, with something else between.
+Ids = NDArray[np.uint64]
+IdField = NDArray[np.void]
+
+
+class IdBatch:
+    """Some ids, until there are ``at_once`` of them."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        # Memory is given by the page as it is written to: what is not used costs nothing.
+        self._ids = np.empty((at_once + _ROOM, ID_WORDS), dtype=np.uint64)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= self._at_once
+
+    @property
+    def ids(self) -> Ids:
+        """All that were added, until the next are after ``clear``."""
+        return self._ids[: self._count]
+
+    def add(self, ids: IdField) -> None:
+        end = self._count + len(ids)
+        if end > len(self._ids):
+            self._ids = np.resize(self._ids, (end, ID_WORDS))
+        self._ids[self._count : end].view(ids.dtype)[:, 0] = ids
+        self._count = end
+
+    def clear(self) -> None:
+        self._count = 0
+
+
+def batches(blocks: Iterable[IdField], at_once: int) -> Iterator[Ids]:
+    """Gather the ids of many blocks; each batch is good until the next one is asked for."""
+    batch = IdBatch(at_once)
+    for ids in blocks:
+        batch.add(ids)
+        if batch.is_full:
+            yield batch.ids
+            batch.clear()
+    if len(batch):
+        yield batch.ids
+
+
+def ids_of(data: bytes | IdField) -> Ids:
+    """Return ids that lie one behind the other."""
+    return np.frombuffer(data, dtype=np.uint64).reshape(-1, ID_WORDS)

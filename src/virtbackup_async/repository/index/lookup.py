@@ -1,0 +1,216 @@
+"""Looking up very many ids at once: a pass over the index in the place of a read for each id.
+
+::
+
+    ids       sorted by their first bits; each knows the place it had
+    segment   |   stretch   |      |  stretch  |       read as far as there are ids for it
+    both      met by those bits; what meets is compared whole
+
+Called by the writer, for the chunks of an earlier map, by the sweep and by ``verify``, for those of
+all maps. Memory: some 20 bytes an id beside the ids themselves, and for each thread a stretch of
+the index. What takes its time is numpy's, so threads work side by side.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.format import index_format as wire
+from virtbackup_async.repository.index.id_batches import ID_WORDS, IdField, Ids, batches
+from virtbackup_async.repository.index.segments import Index, Segment
+
+NOWHERE: Final = -1
+# Of ids as well as of records: what is done with one stays in the processor's cache.
+_MOST_OF_A_STRETCH: Final = 1 << 14
+# To read over so many records is as quick as another read.
+_GAP_RECORDS: Final = 1 << 12
+# Whoever asks what is missing has little else in memory; the chunks of 10 TB are four of these.
+_MISSING_AT_ONCE: Final = 10 << 20
+_THREADS: Final = min(8, os.cpu_count() or 1)
+
+Numbers = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+
+
+class SortedIds:
+    """Some ids by their order, as far as their first bits tell it.
+
+    ::
+
+        | first bits of an id: its key | its place |     one number: sorted without moving an id
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        """Sort ids, which must not change meanwhile."""
+        self._ids = ids
+        self._place_mask = np.uint64((1 << len(ids).bit_length()) - 1)
+        self._order: Keys = ids[:, 0].view(">u8").astype(np.uint64)
+        self._order &= ~self._place_mask
+        self._order |= np.arange(len(ids), dtype=np.uint64)
+        self._order.sort()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def places(self) -> Numbers:
+        """For each of them, which it was before."""
+        return self.places_of(0, len(self))
+
+    def places_of(self, first: int, end: int) -> Numbers:
+        """Return for some of them which they were before."""
+        return (self._order[first:end] & self._place_mask).astype(np.int64)
+
+    def keys_of(self, first: int, end: int) -> Keys:
+        """Return the keys of some of them."""
+        return self.key_parts(self._order[first:end])
+
+    def key_parts(self, numbers: Keys) -> Keys:
+        """Return of the first 8 bytes of any ids what can be held against a key."""
+        return numbers & ~self._place_mask
+
+    def words(self, places: Numbers) -> Ids:
+        """Return the ids that had these places."""
+        return self._ids.take(places, axis=0)
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Forget the others."""
+        self._order = self._order[which]
+
+
+class _Stretch(NamedTuple):
+    """Some ids, and the records of a segment among which they are, if anywhere."""
+
+    first_id: int
+    end_id: int
+    first_record: int
+    end_record: int
+
+
+class _Search(NamedTuple):
+    """Looks for ids in a segment, and notes the numbers of their records.
+
+    Attributes:
+        counts: of each pack of the segment, whether what is in it counts.
+        found: for each id.
+    """
+
+    segment: Segment
+    ids: SortedIds
+    counts: NDArray[np.bool_]
+    found: Numbers
+
+    def look(self, first: int, end: int) -> None:
+        """Look for some of the ids; several threads may, for different ones."""
+        for stretch in self._stretches(first, end):
+            self._match(stretch)
+
+    def _stretches(self, first: int, end: int) -> Iterator[_Stretch]:
+        """Halve what there is to look for until most of what has to be read for it is of use."""
+        count = end - first
+        if not count:
+            return
+        lowest, highest = self.ids.keys_of(first, end)[[0, -1]].tolist()
+        first_record, end_record = self.segment.records_between(lowest, highest)
+        records = end_record - first_record
+        is_short = max(count, records) <= _MOST_OF_A_STRETCH
+        if count == 1 or (is_short and records <= count * _GAP_RECORDS):
+            yield _Stretch(first, end, first_record, end_record)
+        else:
+            middle = (first + end) // 2
+            yield from self._stretches(first, middle)
+            yield from self._stretches(middle, end)
+
+    def _match(self, stretch: _Stretch) -> None:
+        records = self.segment.read_records(stretch.first_record, stretch.end_record)
+        keys = wire.keys_of(records)
+        wanted = self.ids.keys_of(stretch.first_id, stretch.end_id)
+        places = self.ids.places_of(stretch.first_id, stretch.end_id)
+        at = np.searchsorted(keys, wanted)
+        open_ids = self._still_equal(keys, wanted, at, np.arange(len(wanted)))
+        # Mostly one round: more are for ids that differ behind those bits, or are there twice.
+        while len(open_ids):
+            candidates = records.take(at.take(open_ids))
+            is_same = _are_same(candidates, self.ids.words(places.take(open_ids)))
+            is_same &= self._count(candidates)
+            hits = open_ids[is_same]
+            self.found[stretch.first_id + hits] = stretch.first_record + at.take(hits)
+            open_ids = open_ids[~is_same]
+            at[open_ids] += 1
+            open_ids = self._still_equal(keys, wanted, at, open_ids)
+
+    def _still_equal(self, keys: Keys, wanted: Keys, at: Numbers, which: Numbers) -> Numbers:
+        inside: Numbers = which[at.take(which) < len(keys)]
+        parts = self.ids.key_parts(keys.take(at.take(inside)))
+        is_equal: NDArray[np.bool_] = parts == wanted.take(inside)
+        return inside[is_equal]
+
+    def _count(self, records: wire.Records) -> NDArray[np.bool_]:
+        packs = records["pack"]
+        if int(packs.max()) >= len(self.counts):
+            raise CorruptError(
+                f"index is damaged: {self.segment.path}: it names a pack that it has not"
+            )
+        return self.counts.take(packs)
+
+
+def find_all(segment: Segment, ids: SortedIds, avoid: frozenset[bytes] = frozenset()) -> Numbers:
+    """Return the number of each id's record in a segment, ``NOWHERE`` for none. Blocks.
+
+    Args:
+        segment: where to look.
+        ids: what for; the answer has their order.
+        avoid: packs that do not count.
+
+    Raises:
+        CorruptError: the segment is damaged, or cannot be read.
+    """
+    found = np.full(len(ids), NOWHERE, dtype=np.int64)
+    counts = np.array([pack not in avoid for pack in segment.packs], dtype=np.bool_)
+    search = _Search(segment, ids, counts, found)
+    if len(ids) <= _MOST_OF_A_STRETCH:
+        search.look(0, len(ids))
+    else:
+        cuts = [len(ids) * part // _THREADS for part in range(_THREADS + 1)]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="lookup") as threads:
+            for _ in threads.map(search.look, cuts[:-1], cuts[1:]):
+                pass
+    return found
+
+
+def are_missing(
+    index: Index, blocks: Iterable[IdField], avoid: frozenset[bytes] = frozenset()
+) -> NDArray[np.bool_]:
+    """Tell of each of many ids, in any order, whether it is in no segment. Blocks.
+
+    Args:
+        index: where to look.
+        blocks: the ids; read once.
+        avoid: packs that do not count: those that are condemned.
+
+    Raises:
+        CorruptError: the index is damaged, or cannot be read.
+    """
+    told = [np.empty(0, dtype=np.bool_)]
+    for ids in batches(blocks, _MISSING_AT_ONCE):
+        wanted = SortedIds(ids)
+        for segment in index.segments:
+            wanted.keep(find_all(segment, wanted, avoid) == NOWHERE)
+        is_missing = np.zeros(len(ids), dtype=np.bool_)
+        is_missing[wanted.places] = True
+        told.append(is_missing)
+    return np.concatenate(told)
+
+
+def _are_same(records: wire.Records, ids: Ids) -> NDArray[np.bool_]:
+    """Compare whole ids."""
+    found = records["id"].view(np.uint64)
+    is_same: NDArray[np.bool_] = found[:, 0] == ids[:, 0]
+    for word in range(1, ID_WORDS):
+        is_same &= found[:, word] == ids[:, word]
+    return is_same

@@ -1,0 +1,126 @@
+"""Are the packs there that the index names, and as long as it says?
+
+::
+
+    index     pack a up to byte 812     pack b up to 405     pack c up to 99
+    packs/    a, 812 bytes              b, 300 bytes         -
+    misfits                             b: cut off           c: missing
+
+Looked at when the index is opened by who relies on it: the writer, to whom chunks in such packs are
+not there, and the sweep, which removes nothing while there are any. A name and a length are all
+that is asked for, so it costs a look a pack; what a pack holds, ``verify`` reads. Readers need no
+look: they find out when they read.
+"""
+
+import stat
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.index.segments import Index
+from virtbackup_async.repository.storage.layout import Repository, pack_sizes
+from virtbackup_async.repository.storage.reading import REPAIR_HINT
+
+_SHOWN: Final = 3
+_RECORDS_AT_ONCE: Final = 1 << 18
+_UNCLEAR: Final = -1
+
+
+def misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -> dict[bytes, str]:
+    """Return the packs that do not fit the index, and what is wrong with each. Blocks.
+
+    Args:
+        repository: whose.
+        index: open.
+        condemned: packs that may be gone: a sweep removes them before the index forgets them. They
+            are left out.
+
+    Raises:
+        StorageError: the packs cannot be listed.
+    """
+    ends = _ends(index, condemned)
+    if not ends:
+        return {}
+    sizes = pack_sizes(repository, ends)
+    found: dict[bytes, str] = {}
+    for pack, end in ends.items():
+        if sizes.get(pack, -1) < end:
+            problem = _look(repository, pack, end)
+            if problem is not None:
+                found[pack] = problem
+    return found
+
+
+def refuse_misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
+    """See that index and packs fit together. Blocks.
+
+    Raises:
+        CorruptError: they do not: what is needed may be in packs that seem to be needed by nobody.
+        StorageError: the packs cannot be listed.
+    """
+    found = misfits(repository, index, condemned)
+    if found:
+        raise CorruptError(in_words(found), hint=REPAIR_HINT)
+
+
+def in_words(found: Mapping[bytes, str]) -> str:
+    """Return what is wrong in one line."""
+    shown = "; ".join(found[pack] for pack in sorted(found)[:_SHOWN])
+    more = len(found) - _SHOWN
+    return f"{shown}; and {more} more packs" if more > 0 else shown
+
+
+def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+    """Return the packs that may hold chunks of which the index does not know. Blocks.
+
+    Args:
+        index: open.
+        sizes: of packs, by their names; others are not looked at.
+    """
+    known: dict[bytes, int] = {}
+    for segment in index.segments:
+        lengths = np.zeros(len(segment.packs), dtype=np.int64)
+        for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+            end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+            records = segment.read_records(first, end)
+            lengths += np.bincount(records["pack"], records["length"], len(lengths)).astype("i8")
+        of_packs = zip(segment.packs, lengths.tolist(), segment.ends.tolist(), strict=True)
+        for pack, length_bytes, end in of_packs:
+            # Of one in several segments, some places may be there twice; and some may be wrong.
+            is_clear = pack not in known and end <= sizes.get(pack, 0)
+            known[pack] = length_bytes if is_clear else _UNCLEAR
+    return frozenset(
+        pack
+        for pack, size_bytes in sizes.items()
+        if known.get(pack, _UNCLEAR) != size_bytes - pack_format.HEAD_BYTES
+    )
+
+
+def _ends(index: Index, condemned: frozenset[bytes]) -> dict[bytes, int]:
+    """Return up to where chunks are in each pack, by what the index says."""
+    ends: dict[bytes, int] = {}
+    for segment in index.segments:
+        for pack, end in zip(segment.packs, segment.ends.tolist(), strict=True):
+            if pack not in condemned and end > ends.get(pack, 0):
+                ends[pack] = end
+    return ends
+
+
+def _look(repository: Repository, pack: bytes, end: int) -> str | None:
+    """Look once more at a pack: what a server remembers may be older than the index."""
+    path = repository.pack_path(pack)
+    try:
+        status = repository.pack(pack).status()
+    except FileNotFoundError:
+        return f"pack is missing: {path}"
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        return f"pack is damaged: {path}: it is not a regular file"
+    if status.st_size < end:
+        return f"pack is damaged: {path}: it is cut off at {status.st_size} bytes"
+    return None

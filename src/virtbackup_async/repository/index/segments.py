@@ -1,0 +1,228 @@
+"""The index's segments on disk, read by a lookup at a time.
+
+Called by the writer, the reader and the sweep; ``segment_writer`` writes them. Invariants: a
+segment with a name is whole and never changes; all of it is checked when it is opened. Files are
+read, not mapped: a mapped one that is cut off, or gone from a network, would kill the process.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from blake3 import blake3
+from msgspec import Struct
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.closing import close
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.repository.format import index_format as wire
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    list_segments,
+    read_exactly,
+)
+from virtbackup_async.repository.storage.reading import mendable, reading
+
+_PIECE_BYTES: Final = 1 << 20
+_RECORDS_A_PIECE: Final = _PIECE_BYTES // wire.RECORD_BYTES
+_TRIES: Final = 10
+
+
+class Location(NamedTuple):
+    """Where a chunk's blob is."""
+
+    pack: bytes
+    offset: int
+    length: int
+
+
+class Segment:
+    """An open segment; ``close`` it.
+
+    Attributes:
+        shape: how many of each it has.
+        packs: names of the packs.
+        ends: up to where there are chunks in each of them, in bytes.
+    """
+
+    def __init__(self, path: Path, fd: int, repository_id: bytes) -> None:
+        self.path = path
+        self._fd = fd
+        file_bytes = os.fstat(fd).st_size
+        tail_bytes = min(file_bytes, wire.TAIL_BYTES)
+        tail = read_exactly(fd, tail_bytes, file_bytes - tail_bytes)
+        self.shape = wire.decode_tail(tail, file_bytes)
+        self.ends = np.zeros(self.shape.packs, dtype=np.int64)
+        # The checksum first: one bit in the head would make it one of another repository.
+        self._check_content(file_bytes)
+        wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
+        fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
+        self._bounds = wire.decode_fan_out(fan_out, self.shape)
+        names = read_exactly(fd, self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)
+        self.packs = tuple(
+            names[at : at + wire.PACK_NAME_BYTES]
+            for at in range(0, len(names), wire.PACK_NAME_BYTES)
+        )
+
+    def find(self, id_: bytes) -> Iterator[tuple[int, Location]]:
+        """Give the places of a chunk, each with the number of its record."""
+        bucket = wire.bucket_of(id_, self.shape.bits)
+        first = int(self._bounds[bucket])
+        count = int(self._bounds[bucket + 1]) - first
+        if count:
+            data = self._read_records(first, count)
+            for place, record in wire.find_in_bucket(data, id_):
+                yield first + place, self._location(record)
+
+    def records_between(self, lowest: int, highest: int) -> tuple[int, int]:
+        """Return from which record to before which the ids are whose first 8 bytes are those."""
+        # Their last bits may be missing: the fan-out looks at no more than the first 24.
+        shift = 64 - self.shape.bits
+        return int(self._bounds[lowest >> shift]), int(self._bounds[(highest >> shift) + 1])
+
+    def cuts(self, bits: int) -> list[int]:
+        """Return before which records the ids' first bits become another number, and the end."""
+        if bits <= self.shape.bits:
+            found = self._bounds[:: 1 << (self.shape.bits - bits)].astype(np.int64)
+        else:  # a small segment
+            keys = wire.keys_of(self.read_records(0, self.shape.records))
+            found = np.searchsorted(wire.buckets_of(keys, bits), np.arange((1 << bits) + 1))
+        return [int(cut) for cut in found]
+
+    def read_records(self, first: int, end: int) -> wire.Records:
+        """Return the records from ``first`` to before ``end``. Blocks."""
+        return wire.decode_records(self._read_records(first, end - first))
+
+    def close(self) -> None:
+        close(self._fd)
+
+    def _location(self, record: wire.Record) -> Location:
+        if record.pack >= len(self.packs):
+            raise CorruptError(f"index is damaged: {self.path}: it names a pack that it has not")
+        return Location(self.packs[record.pack], record.offset, record.length)
+
+    def _read_records(self, first: int, count: int) -> bytes:
+        offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
+        with reading("index", self.path):
+            return read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+
+    def _check_content(self, file_bytes: int) -> None:
+        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        for first in range(0, self.shape.records, _RECORDS_A_PIECE):
+            count = min(_RECORDS_A_PIECE, self.shape.records - first)
+            offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
+            data = read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+            digest.update(data)
+            wire.note_ends(self.ends, wire.decode_records(data))
+        end = file_bytes - wire.CHECKSUM_BYTES
+        for at in range(self.shape.fan_out_offset, end, _PIECE_BYTES):
+            digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
+        if digest.digest() != read_exactly(self._fd, wire.CHECKSUM_BYTES, end):
+            raise CorruptError("its checksum differs")
+
+
+class DamagedSegment(Struct, frozen=True):
+    """A segment that cannot be read, and why."""
+
+    path: Path
+    error: CorruptError
+
+
+def open_segment(path: Path, repository: Repository) -> Segment:
+    """Open a segment, and check all of it. Blocks.
+
+    Raises:
+        CorruptError: it is damaged.
+        FileNotFoundError: it was replaced by another one.
+    """
+    with reading("index", path):
+        fd = repository.inside(path).open_file()
+        try:
+            return Segment(path, fd, repository.id)
+        except BaseException:
+            close(fd)
+            raise
+
+
+class Index:
+    """All segments of a repository, as they were when it was opened; ``close`` it."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = list(segments)
+
+    def find(self, id_: bytes, avoid: frozenset[bytes] = frozenset()) -> Location | None:
+        """Return where a chunk is, in a pack that is not to be avoided; None if nowhere."""
+        for location in self.places(id_):
+            if location.pack not in avoid:
+                return location
+        return None
+
+    def places(self, id_: bytes) -> Iterator[Location]:
+        """Give all places of a chunk: each is as good, until it is read."""
+        for segment in self.segments:
+            for _, location in segment.find(id_):
+                yield location
+
+    def remove(self, segment: Segment) -> None:
+        """Forget a segment whose chunks another one has, and remove its file."""
+        self.segments.remove(segment)
+        segment.close()
+        TargetPath.of(segment.path, 3).remove()
+
+    def close(self) -> None:
+        while self.segments:
+            self.segments.pop().close()
+
+
+def open_index(repository: Repository) -> Index:
+    """Open all segments that there are. Blocks.
+
+    Raises:
+        CorruptError: one is damaged.
+        StorageError: they cannot be listed.
+    """
+    index, damaged = open_readable_index(repository)
+    if damaged:
+        index.close()
+        raise mendable(damaged[0].error)
+    return index
+
+
+def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
+    """Open all segments that can be read; what can be found in them is as good as ever. Blocks.
+
+    Returns:
+        The index, and what is wrong with the other segments.
+
+    Raises:
+        StorageError: they cannot be listed.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return _open_index(repository)
+        except FileNotFoundError:
+            pass  # the sweep has put one in the place of some since they were listed
+    try:
+        return _open_index(repository)
+    except OSError as error:
+        raise storage_error("read", repository.index, error) from error
+
+
+def _open_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
+    index = Index([])
+    damaged = []
+    try:
+        for path in list_segments(repository):
+            try:
+                index.segments.append(open_segment(path, repository))
+            except CorruptError as error:
+                damaged.append(DamagedSegment(path, error))
+    except BaseException:
+        index.close()
+        raise
+    # What is looked for is in a large one, mostly.
+    index.segments.sort(key=lambda segment: segment.shape.records, reverse=True)
+    return index, damaged

@@ -1,0 +1,1 @@
+"""Removing chunks that no map needs, and giving their space back."""

@@ -1,0 +1,343 @@
+"""Removing what no map needs any more, beside writers and readers, and giving the space back.
+
+::
+
+    mark      which chunks do the maps need?                                       marks.py
+    rewrite   what is needed of packs that are mostly dead goes into new packs
+    condemn   a note names the packs that are to go: no writer counts on them      condemned.py
+    wait      for the writers that may have counted on them before: if there are
+              any, this sweep ends here, and the next one goes on
+    mark      the maps that came since: those writers may have needed one after all
+    remove    the packs go, then the index forgets them, then the note goes
+    again     if there was no room for all that is to be packed anew: now there is more
+
+To remove a pack takes no room, to pack one anew does: so where room is short, dead packs go first,
+and then the packs of which the least is needed, as many as fit at a time.
+
+Called by ``clean``. One sweep at a time, under a lease. Readers are never held up: they find a
+chunk that has moved by opening the index again. A crash anywhere leaves what the next sweep goes on
+with; the index names no pack that is not there, unless the note names it too.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.repository.data.known_damage import read_known_damage
+from virtbackup_async.repository.index.merging import merged, worth_merging
+from virtbackup_async.repository.index.presence import refuse_misfits, unknown_packs
+from virtbackup_async.repository.index.segment_writer import nothing_follows, write_segment
+from virtbackup_async.repository.index.segments import Index, Segment, open_index, open_segment
+from virtbackup_async.repository.prune.mark import maps_of, mark_all
+from virtbackup_async.repository.prune.needed import NOTHING, Marks, Need
+from virtbackup_async.repository.prune.repack import Place, Rewriting
+from virtbackup_async.repository.prune.room import fitting, free_bytes
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    list_packs,
+    map_file,
+    new_token,
+    pack_sizes,
+    segment_token,
+    token_of,
+)
+from virtbackup_async.repository.storage.leases import (
+    living_writers,
+    remove_debris,
+    take_sweep_lease,
+)
+from virtbackup_async.repository.storage.pending_deletion import (
+    Condemned,
+    read_condemned,
+    remove_note,
+    write_condemned,
+)
+from virtbackup_async.repository.storage.reserve import is_full, keep_reserve, release_reserve
+
+REWRITE_BELOW: Final = 0.5
+MAX_SEGMENTS: Final = 8
+# Of what is copied, the places of so many chunks are in memory.
+_PLACES_AT_ONCE: Final = 1 << 17
+
+
+class Swept(Struct, frozen=True):
+    """What came of a sweep.
+
+    Attributes:
+        freed_bytes: length of the packs that are gone.
+        rewritten_bytes: what of them was needed, and is in new packs now.
+        waiting_bytes: length of the packs that go when some writers have ended.
+        unrewritten_bytes: length of the packs that stay, mostly dead: there is no room to pack
+            anew what is needed of them.
+        stored_bytes: length of all packs that are left.
+    """
+
+    freed_bytes: int = 0
+    rewritten_bytes: int = 0
+    waiting_bytes: int = 0
+    unrewritten_bytes: int = 0
+    stored_bytes: int = 0
+
+
+def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> Swept:
+    """Remove what no map of the target needs. Blocks.
+
+    Args:
+        target: whose maps count.
+        repository: the one in it.
+        on_step: called often; what it raises ends the sweep, which is safe anywhere.
+
+    Raises:
+        LockHeldError: another sweep is under way.
+        CorruptError: a map or the index is damaged: nothing was removed.
+        StorageError: the repository is not writable, or full.
+    """
+    lease = take_sweep_lease(repository)
+    try:
+        swept = _Sweep(target, repository, on_step).run()
+        lease.check()
+        return swept
+    finally:
+        lease.release()
+
+
+class _Map(NamedTuple):
+    """A map that is there, told from every other one."""
+
+    path: Path
+    inode: int
+    changed_ns: int
+
+
+class _Sweep:
+    def __init__(self, target: Path, repository: Repository, on_step: Callable[[], None]) -> None:
+        self._target = target
+        self._on_step = on_step
+        self._repository = repository
+        self._swept = Swept()
+        self._marked: frozenset[_Map] = frozenset()
+        self._is_short = False
+        self._most_packs = sys.maxsize
+
+    def run(self) -> Swept:
+        note = read_condemned(self._repository)
+        if not note.packs or self._carry_out(note):
+            while self._take_a_round():
+                pass
+        remove_debris(self._repository)
+        keep_reserve(self._repository)
+        sizes = pack_sizes(self._repository, list_packs(self._repository))
+        return replace(self._swept, stored_bytes=sum(sizes.values()))
+
+    def _take_a_round(self) -> bool:
+        """Remove what there is room to remove; return whether another round may do more."""
+        self._is_short = False
+        most_packs, before_bytes = self._most_packs, self._gained_bytes
+        note = self._condemn()
+        if note.packs and not self._carry_out(note):
+            return False
+        has_gained = self._gained_bytes > before_bytes
+        return self._is_short and (has_gained or 0 < self._most_packs < most_packs)
+
+    @property
+    def _gained_bytes(self) -> int:
+        return self._swept.freed_bytes - self._swept.rewritten_bytes
+
+    def _condemn(self) -> Condemned:
+        """Find packs that are dead, or mostly, and leave a note of them."""
+        # In this order: a writer that has ended by now has its maps, and its packs in the index;
+        # the index knows all chunks of these maps. Maps that come later are seen the next time.
+        sizes = pack_sizes(self._repository, list_packs(self._repository))
+        living = self._writers()
+        maps = self._maps()
+        with closing(open_index(self._repository)) as index:
+            refuse_misfits(self._repository, index, frozenset())
+            marks = Marks(index)
+            self._mark(marks, maps)
+            needed = marks.needed()
+            held = self._held(index, sizes)
+            going = frozenset(
+                pack
+                for pack, size_bytes in sizes.items()
+                if token_of(pack) not in living
+                and pack not in held
+                and needed.get(pack, NOTHING).length_bytes <= size_bytes * REWRITE_BELOW
+            )
+            copied = {pack: need for pack, need in needed.items() if pack in going}
+            dead = frozenset(sorted(going - copied.keys())[: self._most_packs])
+            chosen = self._choose(dead, copied)
+            note = Condemned((dead | chosen.keys()) - self._rewrite(marks, chosen))
+            left = going - note.packs
+            self._swept = replace(
+                self._swept, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
+            )
+            if not note.packs:
+                self._merge(index, living)
+                return note
+        # What these need of the packs in the note has been copied.
+        self._marked = frozenset(maps)
+        return self._write(note, dead)
+
+    def _choose(self, dead: frozenset[bytes], copied: Mapping[bytes, Need]) -> dict[bytes, Need]:
+        """Return which of some packs are to be packed anew in this round."""
+        chosen = fitting(copied, free_bytes(self._repository), self._most_packs)
+        self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
+        # Those that are dead make room first.
+        is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
+        return {} if is_short and dead else chosen
+
+    def _write(self, note: Condemned, dead: frozenset[bytes]) -> Condemned:
+        """Leave a note: of what fits into it, if there is little room, the dead packs first."""
+        packs = sorted(note.packs, key=lambda pack: (pack not in dead, pack))
+        while True:
+            try:
+                write_condemned(self._repository, note)
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+                if release_reserve(self._repository):
+                    continue
+                if len(packs) == 1:
+                    raise
+                packs = packs[: len(packs) // 2]
+                note, self._is_short = Condemned(frozenset(packs)), True
+                self._most_packs = len(packs)
+            else:
+                return note
+
+    def _held(self, index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+        """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
+        if not read_known_damage(self._repository).maps:
+            return frozenset()
+        return unknown_packs(index, sizes)
+
+    def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
+        """Copy what is needed of packs that are going; return those that must stay."""
+        if not needed:
+            return frozenset()
+        with closing(Rewriting(self._repository, new_token())) as rewriting:
+            try:
+                rewriting.copy(self._places(marks, needed))
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+                # Somebody else took the room, or there is less than the file system says.
+                self._is_short = True
+                self._most_packs = len(needed) // 2
+                return rewriting.staying | needed.keys()
+            rewritten_bytes = self._swept.rewritten_bytes + rewriting.copied_bytes
+            self._swept = replace(self._swept, rewritten_bytes=rewritten_bytes)
+            return rewriting.staying
+
+    def _places(self, marks: Marks, needed: Mapping[bytes, Need]) -> Iterator[Place]:
+        for packs in _groups(needed):
+            for place in marks.places(packs):
+                self._on_step()
+                yield place
+
+    def _carry_out(self, note: Condemned) -> bool:
+        """Remove the packs of a note; False if writers are still to be waited for."""
+        living = self._writers()
+        if note.waiting_for is None:
+            note = Condemned(note.packs, living)
+            if living:
+                self._note_waiting(note)
+        if living & (note.waiting_for or frozenset()):
+            waiting = sum(pack_sizes(self._repository, note.packs).values())
+            self._swept = replace(self._swept, waiting_bytes=waiting)
+            return False
+        maps = self._maps()
+        with closing(open_index(self._repository)) as index:
+            refuse_misfits(self._repository, index, note.packs)
+            marks = Marks(index, going=note.packs)
+            self._mark(marks, [each for each in maps if each not in self._marked])
+            needed = marks.needed()
+            sizes = pack_sizes(self._repository, note.packs)
+            refuse_misfits(self._repository, index, note.packs - needed.keys())
+            dead = note.packs - needed.keys() - self._held(index, sizes)
+            self._remove(dead)
+            self._forget(index, dead)
+            self._merge(index, living)
+        remove_note(self._repository)
+        return True
+
+    def _note_waiting(self, note: Condemned) -> None:
+        try:
+            write_condemned(self._repository, note)
+        except StorageError as error:
+            # Then the next sweep waits for those that live by then: later, and as safe.
+            if not is_full(error):
+                raise
+
+    def _maps(self) -> list["_Map"]:
+        """Return what maps there are: a name alone might come again."""
+        found = []
+        for path in maps_of(self._target):
+            try:
+                status = map_file(path).status()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise storage_error("read", path, error) from error
+            found.append(_Map(path, status.st_ino, status.st_mtime_ns))
+        return found
+
+    def _mark(self, marks: Marks, maps: Iterable["_Map"]) -> None:
+        mark_all((each.path for each in maps), self._repository, marks, self._on_step)
+
+    def _writers(self) -> frozenset[str]:
+        return living_writers(self._repository)
+
+    def _merge(self, index: Index, living: frozenset[str]) -> None:
+        """Put one segment in the place of many: each backup leaves one."""
+        ended = [segment for segment in index.segments if segment_token(segment.path) not in living]
+        if len(ended) > MAX_SEGMENTS:
+            try:
+                self._replace(index, worth_merging(ended), frozenset())
+            except StorageError as error:
+                if not is_full(error):
+                    raise
+
+    def _forget(self, index: Index, dead: frozenset[bytes]) -> None:
+        """Take packs that are gone out of the index; the note says so until that is done."""
+        affected = [segment for segment in index.segments if dead & set(segment.packs)]
+        for segment in affected:
+            if dead.issuperset(segment.packs):
+                index.remove(segment)
+        self._replace(index, [each for each in affected if each in index.segments], dead)
+
+    def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
+        """Put one segment in the place of others, without what is in some packs."""
+        if not old:
+            return
+        path = self._repository.segment_path(new_token(), 0)
+        write_segment(self._repository, path, merged(old, dead), nothing_follows)
+        index.segments.append(open_segment(path, self._repository))
+        for segment in old:
+            index.remove(segment)
+
+    def _remove(self, packs: Iterable[bytes]) -> None:
+        for pack, size_bytes in pack_sizes(self._repository, packs).items():
+            self._repository.pack(pack).remove()
+            freed_bytes = self._swept.freed_bytes + size_bytes
+            self._swept = replace(self._swept, freed_bytes=freed_bytes)
+
+
+def _groups(needed: Mapping[bytes, Need]) -> Iterator[frozenset[bytes]]:
+    """Give packs together that have, together, about as many places as may be in memory."""
+    group: set[bytes] = set()
+    chunks = 0
+    for pack in sorted(needed):
+        group.add(pack)
+        chunks += needed[pack].chunks
+        if chunks >= _PLACES_AT_ONCE:
+            yield frozenset(group)
+            group, chunks = set(), 0
+    yield frozenset(group)

@@ -1,0 +1,75 @@
+"""Moving what is still needed out of packs that are mostly dead.
+
+Called by the sweep. Each chunk is read and held against its id: what is damaged is not copied on,
+and each pack that has it stays, since it may be good in another one. The copies are durable and in
+the index before the old packs are condemned.
+"""
+
+from collections.abc import Iterable
+from itertools import count
+from typing import Final
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.data.chunk_reader import ChunkReader
+from virtbackup_async.repository.data.pack_writer import PackWriter
+from virtbackup_async.repository.index.segment_writer import content_of, write_segment
+from virtbackup_async.repository.index.segments import Location
+from virtbackup_async.repository.storage.layout import Repository
+
+CHUNKS_A_SEGMENT: Final = 65536
+
+Place = tuple[bytes, Location]
+
+
+class Rewriting:
+    """One sweep's copies, under a name of their own; ``close`` it.
+
+    Attributes:
+        copied_bytes: how much was copied.
+        staying: the packs that have what was found to be damaged, in whichever of them.
+    """
+
+    def __init__(self, repository: Repository, token: str) -> None:
+        self.copied_bytes = 0
+        self.staying: frozenset[bytes] = frozenset()
+        self._repository = repository
+        self._token = token
+        self._packs = PackWriter(repository, token, count())
+        self._chunks = ChunkReader(repository)
+        self._copies: list[Place] = []
+        self._segments = 0
+
+    def copy(self, places: Iterable[Place]) -> None:
+        """Copy chunks, durably; those that are damaged are left out. Blocks.
+
+        Raises:
+            StorageError: the target is full or not writable.
+        """
+        for id_, location in places:
+            try:
+                blob = self._chunks.read_blob(id_, location)
+            except CorruptError:
+                self.staying |= self._chunks.packs_of(id_) | {location.pack}
+                continue
+            self._copies.append((id_, self._packs.append(blob)))
+            self.copied_bytes += len(blob)
+            if len(self._copies) >= CHUNKS_A_SEGMENT:
+                self._publish()
+        self._publish()
+
+    def close(self) -> None:
+        """Remove what is not in the index. Blocks."""
+        try:
+            self._packs.discard()
+        finally:
+            self._chunks.close()
+
+    def _publish(self) -> None:
+        self._packs.seal()
+        if self._copies:
+            path = self._repository.segment_path(self._token, self._segments)
+            self._segments += 1
+            write_segment(
+                self._repository, path, content_of(self._copies), self._packs.note_published
+            )
+            self._copies.clear()

@@ -1,0 +1,128 @@
+"""What of a repository each backup needs alone: what would be free if it was removed.
+
+::
+
+    map of Monday      | a | b | c |      a, b, c are Monday's
+    map of Tuesday     | a | x | c |      x is Tuesday's; a, c are of several now
+    map of Wednesday   | a | x | c |      x is of several; a, c are known to be
+
+Called by ``stats``. All maps are read, but of what stays the same from backup to backup each chunk
+is looked up twice, however many have it. Memory: two bytes for each chunk of the index (four if
+there are more than 65533 backups), and what is looked up at once.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
+from virtbackup_async.repository.format.map_format import Entries
+from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdBatch
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.prune.mark import disk_and_date, maps_of
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.usage.owners import Ownership, Shares
+
+_NEIGHBOURS: Final = 2
+
+
+class _Read(NamedTuple):
+    """A map that was read: open, because the next ones are held against it."""
+
+    path: Path
+    chunk_map: ChunkMap
+    owner: int | None
+
+
+def share_out(
+    target: Path, repository: Repository, owners: Mapping[Path, int], on_step: Callable[[], None]
+) -> Shares:
+    """Find out who needs what. Blocks.
+
+    Args:
+        target: whose maps count.
+        repository: the one in it.
+        owners: of each map its backup, as a number from 0 on. A map that is missing here, as that
+            of a backup which is being made, counts as several.
+        on_step: called often; what it raises ends the work.
+
+    Raises:
+        CorruptError: a map or the index is damaged.
+        StorageError: it cannot be read.
+    """
+    with closing(open_index(repository)) as index:
+        ownership = Ownership(index, 1 + max(owners.values(), default=-1))
+        with closing(_Sharing(repository, ownership, on_step)) as sharing:
+            for path in maps_of(target):
+                # Its backup may have been removed since the directory was read.
+                with suppress(FileNotFoundError):
+                    sharing.take(path, owners.get(path))
+            sharing.enter()
+        return ownership.shares(on_step)
+
+
+class _Sharing:
+    """Reads maps, those of a disk by their dates; ``close`` it."""
+
+    def __init__(
+        self, repository: Repository, ownership: Ownership, on_step: Callable[[], None]
+    ) -> None:
+        self._repository = repository
+        self._ownership = ownership
+        self._on_step = on_step
+        self._batch = IdBatch(IDS_AT_ONCE)
+        self._whose: list[NDArray[np.uint32]] = []
+        self._before: deque[_Read] = deque()
+
+    def take(self, path: Path, owner: int | None) -> None:
+        chunk_map = open_map(path)
+        self._leave_behind(path, owner)
+        self._before.appendleft(_Read(path, chunk_map, owner))
+        check_owner(chunk_map, self._repository)
+        for block in chunk_map.blocks():
+            self._on_step()
+            self._note(block, owner)
+            if self._batch.is_full:
+                self.enter()
+
+    def enter(self) -> None:
+        """Look up what was noted."""
+        if len(self._batch):
+            self._ownership.enter(self._batch.ids, np.concatenate(self._whose))
+        self._batch.clear()
+        self._whose.clear()
+
+    def close(self) -> None:
+        while self._before:
+            self._before.pop().chunk_map.close()
+
+    def _note(self, block: Entries, owner: int | None) -> None:
+        """Note whose the chunks are, but those that are of several by what was noted before."""
+        whose = np.full(len(block), self._ownership.number_of(owner), dtype=np.uint32)
+        others = [read.chunk_map.has(block) for read in list(self._before)[1:]]
+        if others:
+            whose[others[0]] = self._ownership.several
+        if len(others) == _NEIGHBOURS:
+            # What is in both maps before was noted as of several when the second one came.
+            is_new = ~(others[0] & others[1])
+            block, whose = block[is_new], whose[is_new]
+        self._batch.add(block["id"])
+        self._whose.append(whose)
+
+    def _leave_behind(self, path: Path, owner: int | None) -> None:
+        """Close the maps that the next one is not to be held against: of other disks, or old."""
+        is_neighbour = bool(self._before) and _is_same_disk(self._before[0], path, owner)
+        keep = _NEIGHBOURS if is_neighbour else 0
+        while len(self._before) > keep:
+            self._before.pop().chunk_map.close()
+
+
+def _is_same_disk(read: _Read, path: Path, owner: int | None) -> bool:
+    disk = (path.parent, disk_and_date(path)[0])
+    is_same = disk == (read.path.parent, disk_and_date(read.path)[0])
+    return is_same and (owner is None or owner != read.owner)

@@ -1,0 +1,78 @@
+"""How much a repository holds, told without reading its maps: for ``stats``.
+
+The maps' lengths say how many chunks the images consist of, the index how many different ones there
+are, and what they take. Chunks that no backup needs count until the next sweep.
+"""
+
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from virtbackup_async.repository.format.map_format import entry_count
+from virtbackup_async.repository.index.segments import Segment, open_index
+from virtbackup_async.repository.prune.mark import maps_of
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    list_packs,
+    map_file,
+    pack_sizes,
+)
+from virtbackup_async.repository.storage.reading import reading
+
+_RECORDS_AT_ONCE: Final = 1 << 17
+
+
+class Measured(Struct, frozen=True):
+    """What a repository holds.
+
+    Attributes:
+        mapped_chunks: how many chunks all images consist of.
+        chunks: how many there are, equal ones once.
+        chunk_stored_bytes: what these take in packs.
+        pack_bytes: length of all packs.
+    """
+
+    mapped_chunks: int
+    chunks: int
+    chunk_stored_bytes: int
+    pack_bytes: int
+
+
+def measure(target: Path, repository: Repository, on_step: Callable[[], None]) -> Measured:
+    """Look how much the repository of a target holds. Blocks.
+
+    Args:
+        target: whose maps count.
+        repository: the one in it.
+        on_step: called often; may raise.
+
+    Raises:
+        CorruptError: a map or the index is damaged.
+        StorageError: it cannot be read.
+    """
+    with closing(open_index(repository)) as index:
+        return Measured(
+            mapped_chunks=sum(map(_entries, maps_of(target))),
+            chunks=sum(segment.shape.records for segment in index.segments),
+            chunk_stored_bytes=sum(_stored_bytes(segment, on_step) for segment in index.segments),
+            pack_bytes=sum(pack_sizes(repository, list_packs(repository)).values()),
+        )
+
+
+def _entries(path: Path) -> int:
+    # Its backup may be removed this moment.
+    with suppress(FileNotFoundError), reading("package", path):
+        return entry_count(map_file(path).status().st_size)
+    return 0
+
+
+def _stored_bytes(segment: Segment, on_step: Callable[[], None]) -> int:
+    total_bytes = 0
+    for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+        on_step()
+        end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+        total_bytes += int(segment.read_records(first, end)["length"].sum(dtype="u8"))
+    return total_bytes

@@ -1,0 +1,147 @@
+"""What the sweep does where room is short: what takes none first, then the smallest, then more."""
+
+import errno
+
+import pytest
+
+from fakes.failing_calls import failing
+from fakes.small_repository import SmallRepository, content
+from virtbackup_async.errors import StorageError
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.prune import prune, room
+from virtbackup_async.repository.prune.needed import Need
+from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.storage import reserve
+from virtbackup_async.repository.storage.layout import list_packs
+from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.storage.reserve import keep_reserve, release_reserve
+
+MIB = 1 << 20
+FULL = [errno.ENOSPC, errno.EDQUOT]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return SmallRepository(tmp_path / "target")
+
+
+def run_sweep(place):
+    return sweep(place.target, find_repository(place.target), lambda: None)
+
+
+def reserves(place):
+    return sorted(path.name for path in find_repository(place.target).path.glob("reserve-*"))
+
+
+def test_the_least_needed_packs_fit_first():
+    copied = {b"a": Need(4, 3 * MIB), b"b": Need(1, MIB), b"c": Need(2, 2 * MIB)}
+    assert room.fitting(copied, 100 * MIB, 9).keys() == {b"a", b"b", b"c"}
+    assert room.fitting(copied, 4 * MIB, 9).keys() == {b"b", b"c"}
+    assert room.fitting(copied, 100 * MIB, 1).keys() == {b"b"}
+    assert room.fitting(copied, MIB, 9) == {}
+
+
+async def make_dead_and_half_dead(place, monkeypatch):
+    """A pack that is dead, and two of which a quarter and a half are needed."""
+    monkeypatch.setattr(pack_format, "PACK_BYTES", 10 * MIB)
+    await place.back_up("dead", content([1, 2]))
+    await place.back_up("half", content([3, 4]))
+    await place.back_up("quarter", content([5, 6, 7, 8]))
+    await place.back_up("kept", content([3, 5]))
+    for name in ("dead", "half", "quarter"):
+        place.remove(name)
+
+
+async def test_without_room_the_dead_packs_go_and_the_others_stay(place, monkeypatch):
+    await make_dead_and_half_dead(place, monkeypatch)
+    monkeypatch.setattr(prune, "free_bytes", lambda _: 0)
+    swept = run_sweep(place)
+    assert len(place.packs()) == 2
+    assert swept.rewritten_bytes == 0
+    assert swept.freed_bytes > 0
+    assert swept.unrewritten_bytes == swept.stored_bytes > 0
+    assert await place.restored("kept") == content([3, 5])
+    monkeypatch.undo()
+    swept = run_sweep(place)
+    assert (len(place.packs()), swept.unrewritten_bytes) == (1, 0)
+    assert await place.restored("kept") == content([3, 5])
+
+
+async def test_each_round_has_the_room_that_the_one_before_made(place, monkeypatch):
+    await make_dead_and_half_dead(place, monkeypatch)
+    rounds = []
+
+    def first_little(copied, room_bytes, most_packs):
+        rounds.append(len(copied))
+        return room.fitting(copied, room_bytes, min(most_packs, 1))
+
+    monkeypatch.setattr(prune, "fitting", first_little)
+    swept = run_sweep(place)
+    # Two that are to be packed anew: the dead one goes first; then one; then the other one, which
+    # is all that there is.
+    assert rounds[:3] == [2, 2, 1]
+    assert swept.unrewritten_bytes == 0
+    assert await place.restored("kept") == content([3, 5])
+
+
+@pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
+async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, monkeypatch, code):
+    await make_dead_and_half_dead(place, monkeypatch)
+    before = set(place.packs())
+
+    def is_new_pack(path):
+        return path.suffix == ".pack" and path not in before
+
+    with failing("write", is_new_pack, code) as failed:
+        swept = run_sweep(place)
+    assert len(failed) >= 2, "it did not try with less"
+    assert (swept.rewritten_bytes, len(place.packs())) == (0, 2)
+    assert swept.unrewritten_bytes == swept.stored_bytes
+    assert await place.restored("kept") == content([3, 5])
+
+
+@pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
+async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, code):
+    await make_dead_and_half_dead(place, monkeypatch)
+    assert len(reserves(place)) == reserve.FILES
+    root = find_repository(place.target).path
+
+    def is_full(path):
+        return any(root.glob("reserve-*"))
+
+    with failing("link", is_full, code) as failed:
+        run_sweep(place)
+    assert failed
+    assert len(place.packs()) == 1
+    assert len(reserves(place)) == reserve.FILES
+
+
+async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch):
+    await make_dead_and_half_dead(place, monkeypatch)
+    written = prune.write_condemned
+
+    def write_short(repository, note):
+        if len(note.packs) > 1:
+            cause = OSError(errno.ENOSPC, "full")
+            raise StorageError("target is full") from cause
+        written(repository, note)
+
+    monkeypatch.setattr(prune, "write_condemned", write_short)
+    run_sweep(place)
+    # Packed anew one by one, each into a pack of its own: nothing else is left.
+    assert len(place.packs()) == 2
+    assert run_sweep(place).freed_bytes == 0
+    assert await place.restored("kept") == content([3, 5])
+
+
+async def test_a_reserve_is_let_go_of_once_and_made_again(place):
+    await place.back_up("a", content([1]))
+    repository = find_repository(place.target)
+    assert release_reserve(repository)
+    assert not release_reserve(repository)
+    with failing("fdatasync", lambda path: path.name.startswith("reserve"), errno.ENOSPC):
+        keep_reserve(repository)
+    assert reserves(place) == []
+    run_sweep(place)
+    assert len(reserves(place)) == reserve.FILES
+    assert len(list(list_packs(repository))) == 1
