@@ -20,10 +20,10 @@ from pathlib import Path
 import anyio
 
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.read_back import read_back
-from virtbackup_async.engine.restore_plan import RestoredImage, plan_restore
-from virtbackup_async.engine.verdicts import Chosen, Verdicts
-from virtbackup_async.engine.verify_repository import verify_repository
+from virtbackup_async.engine.restore.plan import RestoredImage, plan_restore
+from virtbackup_async.engine.restore.read_images import read_back
+from virtbackup_async.engine.verify.repository import verify_repository
+from virtbackup_async.engine.verify.results import Chosen, Verdicts
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.listing import list_backups
+from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.plan import plan_backups
 
 DATA = Path(__file__).parent / "data/config"

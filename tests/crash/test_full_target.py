@@ -25,10 +25,10 @@ from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine import session
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.backup import session
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES

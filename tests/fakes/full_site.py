@@ -18,17 +18,17 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.doctor.examination import run_doctor
-from virtbackup_async.engine.export import ExportRequest, export_disk
-from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.engine.pinning import set_pinned
-from virtbackup_async.engine.repair import run_repair
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.session import run_backup
-from virtbackup_async.engine.stats import run_stats
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.inventory.listing import list_backups
+from virtbackup_async.engine.inventory.pinning import set_pinned
+from virtbackup_async.engine.inventory.stats import run_stats
+from virtbackup_async.engine.restore.export import ExportRequest, export_disk
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.verify.repair import run_repair
+from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool

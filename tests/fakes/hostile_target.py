@@ -13,8 +13,8 @@ import yaml
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.events import Event, PendingLeft, PendingUndone
 
 KIB = 1024

@@ -8,7 +8,7 @@ from anyio.from_thread import start_blocking_portal
 from fakes.small_repository import SmallRepository
 from fakes.verified_site import NOW
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.engine.verify.repair import run_repair
 from virtbackup_async.events import Event, RepositoryRepaired
 
 

@@ -41,11 +41,12 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
 )  # fmt: skip
 from virtbackup_async.cli.main import main
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine import locks, session
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.host import STATE_VARIABLE
-from virtbackup_async.engine.repair import run_repair
+from virtbackup_async.engine import locks
+from virtbackup_async.engine.backup import session
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.host_state import STATE_VARIABLE
+from virtbackup_async.engine.verify.repair import run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, RemovalFailed
 from virtbackup_async.hypervisor import connection

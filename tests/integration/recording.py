@@ -16,9 +16,9 @@ from lab.domains import LabDomain
 from lab.process import run
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.chosen_backup import find_backup
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.session import run_backup
+from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.inventory.chosen_backup import find_backup
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
 from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool

@@ -9,11 +9,11 @@ import pytest
 from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import LabError, run
-from virtbackup_async.engine.chosen_backup import find_backup
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.restore_define import DefineRequest, define_restored
-from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
-from virtbackup_async.engine.restore_plan import AS_THEY_WERE
+from virtbackup_async.engine.inventory.chosen_backup import find_backup
+from virtbackup_async.engine.restore.define import DefineRequest, define_restored
+from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.restore.plan import AS_THEY_WERE
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
 

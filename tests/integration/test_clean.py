@@ -15,9 +15,9 @@ from anyio import to_thread
 from lab.disks import DiskSpec
 from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure, leftovers
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.on_demand import open_on_demand
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.lazy_hypervisor import open_on_demand
 from virtbackup_async.events import (
     BackupDone,
     BackupRemoved,

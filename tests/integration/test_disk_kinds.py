@@ -22,12 +22,12 @@ from lab.encrypted import KEY, decrypted, encrypted_image
 from lab.process import LabError, run
 from recording import Recorder, back_up, configure, leftovers
 from virtbackup_async.catalog.host_notes import HostNotes
-from virtbackup_async.engine.chosen_backup import find_backup
-from virtbackup_async.engine.freeze import signature
-from virtbackup_async.engine.host import Host
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
-from virtbackup_async.engine.selection import select_disks
+from virtbackup_async.engine.backup.selection import select_disks
+from virtbackup_async.engine.host_state import Host
+from virtbackup_async.engine.inventory.chosen_backup import find_backup
+from virtbackup_async.engine.point_in_time.snapshot import signature
+from virtbackup_async.engine.restore.define import DefineRequest, check_definable, define_restored
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.errors import DiskNotFoundError
 from virtbackup_async.events import DiskSkipped, Warned
 from virtbackup_async.hypervisor import open_hypervisor

@@ -22,11 +22,11 @@ from recording import (
     leftovers,
     restore,
 )
-from virtbackup_async.engine.chosen_backup import find_backup
 from virtbackup_async.engine.doctor.examination import run_doctor
 from virtbackup_async.engine.domain_states import SAVED
-from virtbackup_async.engine.host import locks_of
-from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.host_state import locks_of
+from virtbackup_async.engine.inventory.chosen_backup import find_backup
+from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Finding, Level, Phase, PhaseChanged, Warned
 from virtbackup_async.hypervisor import open_hypervisor

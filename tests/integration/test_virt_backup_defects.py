@@ -20,7 +20,7 @@ from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure
 from test_clean import SLOW, assert_kept, clean
 from virt_backup_program import run_virt_backup
-from virtbackup_async.engine.listing import list_backups
+from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.events import BackupRemoved, PendingLeft, PendingUndone
 
 MIB = 1 << 20

@@ -13,10 +13,10 @@ from lab.disks import DiskSpec
 from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure, restore
 from virt_backup_program import run_virt_backup
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.engine.on_demand import open_on_demand
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.inventory.listing import list_backups
+from virtbackup_async.engine.lazy_hypervisor import open_on_demand
 from virtbackup_async.events import PendingLeft, PendingUndone
 from virtbackup_async.hypervisor import open_hypervisor
 

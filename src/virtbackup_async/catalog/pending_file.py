@@ -124,7 +124,7 @@ def _check(wire: PendingWire, path: Path) -> None:
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
     for dev, disk in wire.disks.items():
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
-            # It is told early here; what an undo believes is decided in engine/evidence.py.
+            # It is told early here; what an undo believes is decided in engine/undo/evidence.py.
             raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
         if disk.scratch is not None and not is_scratch_of_ours(Path(disk.scratch)):
             raise DefinitionError(f"{path}: disks.{dev}.scratch is not a scratch image's name")

@@ -4,7 +4,7 @@ A file keeps its inode while it is written to, and so it does when its contents 
 its whole file system is rolled back. A file that is made anew may get the inode of the one that it
 replaces, but not its time of birth. The number of its device tells nothing: of btrfs, ZFS and NFS
 it changes with each mount. So what is equal here may still be another state of the image;
-``engine/bases.py`` relies on nothing but the dirty bitmap in it.
+``engine/backup/bases.py`` relies on nothing but the dirty bitmap in it.
 """
 
 import ctypes

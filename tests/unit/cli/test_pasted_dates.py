@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from fakes.recorded_run import listed, summary
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.listing import Listing
-from virtbackup_async.engine.dates import at_date
+from virtbackup_async.engine.inventory.dates import at_date
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
 SUMMER_BEGINS, SUMMER_ENDS = 1774746000, 1792890000  # in Berlin

@@ -14,8 +14,8 @@ from fakes.shared_site import SharedSite
 from fakes.small_repository import content
 from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.verdicts import Chosen, Verdicts
-from virtbackup_async.engine.verify_repository import verify_repository
+from virtbackup_async.engine.verify.repository import verify_repository
+from virtbackup_async.engine.verify.results import Chosen, Verdicts
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.events import RepositoryDamaged, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool

@@ -27,11 +27,11 @@ from fakes.hostile_target import (
 )
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.listing import list_backups
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.inventory.listing import list_backups
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.processes import Ended

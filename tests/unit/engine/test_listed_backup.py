@@ -11,8 +11,8 @@ from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.session import run_backup
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
 

@@ -13,10 +13,10 @@ from fakes.hostile_target import DATE, NAME, UUID, HostileTarget, make_overlay
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.backup.session import run_backup
 from virtbackup_async.engine.doctor.notes import check_notes
-from virtbackup_async.engine.host import this_host
+from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
-from virtbackup_async.engine.session import run_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 

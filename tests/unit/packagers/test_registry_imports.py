@@ -6,7 +6,8 @@ import sys
 
 def test_a_backup_or_restore_without_a_repository_does_without_numpy():
     program = (
-        "import sys, virtbackup_async.engine.session, virtbackup_async.engine.restore\n"
+        "import sys, virtbackup_async.engine.backup.session\n"
+        "import virtbackup_async.engine.restore.to_directory\n"
         "assert 'virtbackup_async.packagers.registry' in sys.modules\n"
         "print('numpy' in sys.modules)"
     )

@@ -12,7 +12,7 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.session import run_backup
+from virtbackup_async.engine.backup.session import run_backup
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor
 

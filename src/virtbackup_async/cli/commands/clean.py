@@ -12,9 +12,9 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean import run_clean
-from virtbackup_async.engine.cleaning import CleanRequest
-from virtbackup_async.engine.on_demand import open_on_demand
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.lazy_hypervisor import open_on_demand
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor
 

@@ -17,10 +17,10 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import stdout_was_closed
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.chosen_backup import find_backup_to_read
-from virtbackup_async.engine.environment import MIB
-from virtbackup_async.engine.export import FORMATS, ExportRequest, export_disk
-from virtbackup_async.engine.export_target import STDOUT
+from virtbackup_async.engine.inventory.chosen_backup import find_backup_to_read
+from virtbackup_async.engine.restore.export import FORMATS, ExportRequest, export_disk
+from virtbackup_async.engine.restore.export_target import STDOUT
+from virtbackup_async.engine.runtime import MIB
 from virtbackup_async.events import Emit
 from virtbackup_async.images.buffers import BufferPool
 

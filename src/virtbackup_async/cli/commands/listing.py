@@ -11,7 +11,7 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.listing import show_backups
+from virtbackup_async.engine.inventory.listing import show_backups
 from virtbackup_async.events import Emit
 
 

@@ -23,14 +23,14 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.chosen_backup import find_backup_to_read
-from virtbackup_async.engine.environment import MIB
-from virtbackup_async.engine.host import locks_of
-from virtbackup_async.engine.lacking import refuse_mixture
-from virtbackup_async.engine.restore import RestoreRequest, restore_backup
-from virtbackup_async.engine.restore_define import DefineRequest, check_definable, define_restored
-from virtbackup_async.engine.restore_in_place import InPlaceRequest, restore_in_place
-from virtbackup_async.engine.restore_plan import Formats
+from virtbackup_async.engine.host_state import locks_of
+from virtbackup_async.engine.inventory.chosen_backup import find_backup_to_read
+from virtbackup_async.engine.inventory.lacking import refuse_mixture
+from virtbackup_async.engine.restore.define import DefineRequest, check_definable, define_restored
+from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.restore.plan import Formats
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import MIB
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor

@@ -12,7 +12,7 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.events import Emit
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.config.schema import Group
+from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
+from virtbackup_async.engine.backup.state_files import missing
+from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
 from virtbackup_async.engine.doctor.amounts import GIB, MIB, gib
 from virtbackup_async.engine.doctor.target import free_bytes_at
-from virtbackup_async.engine.host import Host
-from virtbackup_async.engine.method import is_pulled
+from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.point_in_time.choose import is_pulled
+from virtbackup_async.engine.point_in_time.pull_job import plan_pull
 from virtbackup_async.engine.ports import HypervisorPort
-from virtbackup_async.engine.pull import plan_pull
-from virtbackup_async.engine.selection import IN_PLAIN_TEXT, Selection, select_disks
-from virtbackup_async.engine.state_files import missing
-from virtbackup_async.engine.tracking import read_image_head, why_untrackable
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import host_paths

@@ -18,17 +18,17 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.doctor import (
     agent,
-    beside,
     disks,
     history,
     host,
+    image_leftovers,
     leftovers,
     notes,
     patterns,
     states,
     target,
 )
-from virtbackup_async.engine.host import Host, locks_of, this_host
+from virtbackup_async.engine.host_state import Host, locks_of, this_host
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
@@ -215,7 +215,9 @@ async def _look_at(
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await beside.check_beside(everything, work.scans.values(), work.notes, work.at_work)
+    findings = await image_leftovers.check_beside(
+        everything, work.scans.values(), work.notes, work.at_work
+    )
     for path in work.scans:
         domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
         if domains:

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config, Group
-from virtbackup_async.engine.dates import CLOCK_SLACK_S, local_time, time_of
 from virtbackup_async.engine.doctor.amounts import DAY_S, span
-from virtbackup_async.engine.unclaimed import unclaimed_backups
+from virtbackup_async.engine.inventory.dates import CLOCK_SLACK_S, local_time, time_of
+from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.events import Finding, Level
 
 CHECK = "backups"

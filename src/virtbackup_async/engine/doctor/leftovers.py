@@ -8,7 +8,7 @@ from anyio import to_thread
 
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.doctor.beside import image_of
+from virtbackup_async.engine.doctor.image_leftovers import image_of
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.errors import HypervisorError, VirtBackupError

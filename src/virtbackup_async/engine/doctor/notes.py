@@ -6,7 +6,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.catalog.host_notes import Note, Notes
-from virtbackup_async.engine.host import Host
+from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Finding, Level

@@ -1,0 +1,1 @@
+"""The ``backup`` command: from the configured groups to complete backups."""

@@ -1,0 +1,155 @@
+"""Copying one disk, the image and the chain below it, into the package.
+
+Or only what changed since an earlier backup, see ``change_copy.py``; if that cannot be trusted, all
+of it after all.
+"""
+
+from contextlib import AsyncExitStack
+
+from anyio import to_thread
+from msgspec.structs import replace
+
+from virtbackup_async.catalog import names
+from virtbackup_async.engine.backup.incremental_copy import (
+    AuditError,
+    DiskJob,
+    UnfitBaseError,
+    checkpoint_of,
+    copy_changes,
+)
+from virtbackup_async.engine.point_in_time.snapshot import (
+    ChangedMeanwhileError,
+    StillDisks,
+    TrackedDisk,
+    signature,
+)
+from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
+from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.events import DiskDone, Phase, PhaseChanged
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import DiskRecord, ImageRecord
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.tracking import Reading
+from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
+
+
+def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
+    """Return the names inside the package: of the disk's image, then of those below it."""
+    top = names.disk_file(backup, disk.dev, disk.format)
+    below = (
+        names.disk_file(backup, f"{disk.dev}-backing{depth}", image.format)
+        for depth, image in enumerate(disk.backing, start=1)
+    )
+    return (top, *below)
+
+
+async def copy_disk(
+    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+) -> DiskRecord:
+    """Put a disk into the package and release it as soon as its own image is copied.
+
+    The images below are not written by any domain, so the disk need not stand still for them;
+    that they did not change is checked all the same.
+
+    Raises:
+        ImageError: an image cannot be read, or changed while it was.
+        StorageError: the target is full or failed.
+        RollbackError: the disk is not back on its image.
+    """
+    environment.emit(PhaseChanged(job.domain, Phase.COPYING, job.disk.dev))
+    tracked = still.tracked(job.disk)
+    unfit: UnfitBaseError | None = None
+    record = None
+    if tracked is not None and tracked.before.base and isinstance(package, IncrementalWriter):
+        try:
+            record = await copy_changes(environment, job, package, tracked)
+            await still.release(job.disk)
+        except UnfitBaseError as error:
+            unfit = error
+    if record is None:
+        record = await _copy_whole(environment, job, package, still)
+        if tracked is not None:
+            record = replace(record, reading=_full_reading(job, tracked, record, unfit))
+    environment.emit(_disk_done(job.domain, job.disk.dev, record))
+    return record
+
+
+async def _copy_whole(
+    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+) -> DiskRecord:
+    domain, disk = job.domain, job.disk
+    images = (BackingImage(disk.path, disk.format), *disk.backing)
+    records = []
+    async with AsyncExitStack() as stack:
+        before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
+        streams = [
+            await stack.enter_async_context(
+                still.open_stream(disk, image, environment.buffers, job.limits)
+            )
+            for image in images
+        ]
+        total_bytes = sum(map(data_bytes_of, streams))
+        meter = DiskMeter(environment.emit, domain, disk.dev, total_bytes)
+        for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
+            stored = await package.add_disk(file, stream, meter.begin(stream))
+            meter.end(stream)
+            records.append(image_record(image, file, stream, stored))
+            if depth == 0:
+                await still.release(disk)
+                environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
+        await _check_unchanged(disk, before)
+    return DiskRecord(records[0], tuple(records[1:]))
+
+
+def _full_reading(
+    job: DiskJob, tracked: TrackedDisk, record: DiskRecord, unfit: UnfitBaseError | None
+) -> Reading:
+    return Reading(
+        checkpoint=tracked.checkpoint,
+        base=None,
+        reason=tracked.before.reason if unfit is None else unfit.message,
+        full_date=job.date,
+        read_bytes=record.image.data_bytes,
+        audit_failed=isinstance(unfit, AuditError),
+        image_id=tracked.before.image_id,
+        checkpoint_of=checkpoint_of(job, tracked),
+        changed=unfit.changed if unfit is not None else None,
+        below=tracked.before.below,
+    )
+
+
+def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
+    """Return what is recorded of an image that went into the package as ``file``, to its end."""
+    return ImageRecord(
+        file=file,
+        source=str(image.path),
+        format=image.format,
+        size_bytes=stream.size_bytes,
+        data_bytes=stream.data_bytes,
+        stored_bytes=stored,
+        digest=stream.digest,
+    )
+
+
+async def _check_unchanged(disk: Disk, before: list[tuple[int, ...]]) -> None:
+    for image, was in zip(disk.backing, before, strict=True):
+        if await to_thread.run_sync(signature, image.path) != was:
+            raise ChangedMeanwhileError(
+                f"backing image {image.path} of {disk.dev} changed while it was copied",
+                hint="Nothing may write to an image that other images are built on.",
+            )
+
+
+def _disk_done(domain: str, dev: str, record: DiskRecord) -> DiskDone:
+    images, reading = (record.image, *record.backing), record.reading
+    return DiskDone(
+        domain,
+        dev,
+        record.image.file,
+        size_bytes=sum(image.size_bytes for image in images),
+        data_bytes=sum(image.data_bytes for image in images),
+        digest=record.image.digest,
+        base=reading.base if reading else None,
+        reason=reading.reason if reading else None,
+        read_bytes=reading.read_bytes if reading else None,
+    )

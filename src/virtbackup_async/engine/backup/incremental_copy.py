@@ -1,0 +1,187 @@
+"""Copying what changed of one disk since its base, the earlier backup that it goes on from.
+
+::
+
+    dirty bitmap ----> changed         earlier map ----> all chunks of the base
+                           │                                  │
+                           v                                  v
+                  read these, and what the repository has lost; take the others over
+                                                              │
+                       audit: read some of them all the same, and compare
+
+A bitmap can lie: a bug, an image that something else wrote to. So a part of what it calls clean is
+read in each run, another one each time; a single difference makes the disk be read in full.
+"""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+from msgspec import Struct
+
+from virtbackup_async.engine.point_in_time.snapshot import TrackedDisk
+from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
+from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.errors import CorruptError, VirtBackupError
+from virtbackup_async.events import Warned
+from virtbackup_async.images.extents import bounded
+from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.sources.nbd import ChangedImage
+from virtbackup_async.model.backup import DiskRecord, ImageRecord
+from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.tracking import Base, Reading
+from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter
+
+_MAX_RECORDED: Final = 1024
+"""Parts of a disk: beyond, those that are nearest to each other are taken for one."""
+
+Changed = tuple[tuple[int, int], ...]
+
+
+class UnfitBaseError(VirtBackupError):
+    """A disk has to be read in full after all; the message is the reason.
+
+    ``changed`` is what the bitmap told nevertheless, as in ``Reading``.
+    """
+
+    changed: Changed | None = None
+
+
+class AuditError(UnfitBaseError):
+    """What has not changed by the dirty bitmap is not as it was."""
+
+
+class DiskJob(Struct, frozen=True):
+    """One disk of a domain, and how its images go into the package.
+
+    Attributes:
+        domain: the domain's name.
+        backup: the backup's name.
+        disk: the disk.
+        files: the names its images get inside the package.
+        date: of the backup, in seconds since the epoch.
+        limits: how fast it is read.
+        audit_percent: how much of what did not change is read all the same.
+    """
+
+    domain: str
+    backup: str
+    disk: Disk
+    files: tuple[str, ...]
+    date: int
+    limits: tuple[RateLimit, ...] = ()
+    audit_percent: float = 0
+
+
+async def copy_changes(
+    environment: Environment, job: DiskJob, package: IncrementalWriter, tracked: TrackedDisk
+) -> DiskRecord:
+    """Put a disk into the package by what changed since its base.
+
+    Raises:
+        UnfitBaseError: the base is of no use; nothing was added.
+        NbdError: the disk cannot be read.
+        CorruptError: the repository turned out to be damaged behind the first changes.
+        StorageError: the target is full or failed.
+    """
+    base = tracked.before.base
+    if base is None:
+        raise UnfitBaseError("no earlier backup to go on from")
+    async with AsyncExitStack() as stack:
+        image = await stack.enter_async_context(
+            tracked.open_changes(environment.buffers, job.limits)
+        )
+        told = _told(tracked, base, image)
+        try:
+            base_image = await stack.enter_async_context(package.open_base(base.file))
+            _check_size(image, base_image)
+            parts = await base_image.choose(*_changes(base, image))
+            audited_bytes = await _audit(environment, job, base, image, base_image)
+        except UnfitBaseError as error:
+            error.changed = told
+            raise
+        except CorruptError as error:
+            unfit = UnfitBaseError(f"the backup to go on from is damaged: {error.message}")
+            unfit.changed = told
+            raise unfit from error
+        meter = DiskMeter(environment.emit, job.domain, job.disk.dev, 0)
+        async with image.open_parts(parts) as stream:
+            # From here on the package has a part of it: no error is a reason to begin anew.
+            stored = await package.add_changes(
+                job.files[0], stream, base_image, meter.begin(stream)
+            )
+            meter.end(stream)
+    record = ImageRecord(
+        file=job.files[0],
+        source=str(job.disk.path),
+        format=job.disk.format,
+        size_bytes=image.size_bytes,
+        data_bytes=stored.data_bytes,
+        stored_bytes=stored.stored_bytes,
+        digest=stored.digest,
+    )
+    reading = Reading(
+        checkpoint=tracked.checkpoint,
+        base=base.backup,
+        reason=None,
+        full_date=base.full_date,
+        read_bytes=stream.data_bytes + audited_bytes,
+        audited_bytes=audited_bytes,
+        image_id=tracked.before.image_id,
+        checkpoint_of=checkpoint_of(job, tracked),
+        changed=told,
+        below=tracked.before.below,
+    )
+    return DiskRecord(record, reading=reading)
+
+
+def _check_size(image: ChangedImage, base: BaseImage) -> None:
+    if image.size_bytes != base.size_bytes:
+        raise UnfitBaseError("its size changed")
+
+
+def checkpoint_of(job: DiskJob, tracked: TrackedDisk) -> str | None:
+    """Return the backup at whose moment the disk's checkpoint was, or is, made."""
+    base = tracked.before.base
+    if base is not None and tracked.checkpoint == base.checkpoint:
+        return base.checkpoint_of
+    return job.backup if tracked.checkpoint is not None else None
+
+
+def _told(tracked: TrackedDisk, base: Base, image: ChangedImage) -> Changed | None:
+    """Return what is to be recorded of a bitmap that the next backup goes on with; else None."""
+    if tracked.checkpoint != base.checkpoint:
+        return None
+    return tuple((part.start, part.length) for part in bounded(image.changed, _MAX_RECORDED))
+
+
+def _changes(base: Base, image: ChangedImage) -> tuple[Sequence[Extent], Sequence[Extent]]:
+    """Return what may differ from the base, and what of the rest is not taken for zeros.
+
+    Both differ from the backup that made the checkpoint only in what they tell. Where one of them
+    lost its end by resizing, and the other did not, that is neither: it is told by zeros.
+    """
+    if base.backup == base.checkpoint_of:
+        return image.changed, ()
+    return (*image.changed, *base.changed), image.data_extents or ()
+
+
+async def _audit(
+    environment: Environment, job: DiskJob, base: Base, image: ChangedImage, base_image: BaseImage
+) -> int:
+    """Compare some of what is said not to have changed; return how much was read.
+
+    Raises:
+        UnfitBaseError: it has changed.
+    """
+    sample = await base_image.sample(job.audit_percent, image.data_extents)
+    if not sample:
+        return 0
+    async with image.open_parts(sample) as stream:
+        audited_bytes = data_bytes_of(stream)
+        if await base_image.is_as_it_was(sample, stream):
+            return audited_bytes
+    reason = f"the audit found changes since {base.backup} that the dirty bitmap does not tell"
+    environment.emit(Warned(f"{job.disk.dev} is read in full: {reason}", job.domain))
+    raise AuditError(reason)

@@ -1,0 +1,241 @@
+"""What a backup takes of a domain: disks with their chains, and the state outside of them.
+
+All of it is looked up before anything is touched. A disk that cannot be taken is left out with its
+reason, and the others are taken: by its kind, or because something is wrong with it. The latter is
+a *broken* one: the backup is not all that was to be, and says so.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from virtbackup_async.engine.backup.state_files import DomainState, find_state
+from virtbackup_async.engine.domain_states import block_job_error
+from virtbackup_async.engine.host_state import Host
+from virtbackup_async.errors import (
+    DiskNotFoundError,
+    HypervisorError,
+    ImageError,
+    RollbackError,
+    VirtBackupError,
+)
+from virtbackup_async.images.chains import image_chain
+from virtbackup_async.model import domain_xml, host_paths
+from virtbackup_async.model.disk_xml import SUPPORTED_FORMATS, Reader
+from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo, SkippedDisk
+from virtbackup_async.model.tracking import Tracking
+
+IN_PLAIN_TEXT = (
+    "is encrypted where it lies, and in plain text in the backup, and meanwhile in the scratch "
+    "image: `method: snapshot` keeps it encrypted"
+)
+
+
+class BrokenDisk(Struct, frozen=True):
+    """A disk that was to be backed up and cannot be, because of the error."""
+
+    dev: str
+    error: VirtBackupError
+
+
+class Selection(Struct, frozen=True):
+    """The disks to back up, what is left out with a reason, and the domain's state.
+
+    With ``pull``, QEMU serves the disks; without, their images are read. ``chains`` are, by dev,
+    the images of disks that are served, nearest first; of a running domain the first alone. A disk
+    without a chain is copied as the files it is, also with ``pull``: its data are encrypted.
+    ``tracking`` is what is known of the disks' changes since earlier backups.
+    ``unsaved`` is what the guest stores in devices that are no disks. ``broken`` are the disks that
+    were to be backed up; those that exist are among the ``skipped``.
+    """
+
+    disks: tuple[Disk, ...]
+    skipped: tuple[SkippedDisk, ...]
+    state: DomainState
+    pull: bool = False
+    chains: Mapping[str, tuple[BackingImage, ...]] = field(default_factory=dict)
+    tracking: Tracking = Tracking()
+    unsaved: tuple[SkippedDisk, ...] = ()
+    broken: tuple[BrokenDisk, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[SkippedDisk, ...]:
+        """All that the backup does not hold."""
+        known = {disk.dev for disk in self.skipped}
+        missing = (disk for disk in self.broken if disk.dev not in known)
+        not_there = (SkippedDisk(disk.dev, disk.error.message) for disk in missing)
+        return (*self.skipped, *not_there, *self.unsaved)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Targets that a snapshot must leave alone."""
+        return tuple(disk.dev for disk in self.skipped)
+
+    @property
+    def in_plain_text(self) -> tuple[str, ...]:
+        """Disks that are encrypted where they lie, and are read decrypted."""
+        return tuple(disk.dev for disk in self.disks if disk.encrypted and disk.dev in self.chains)
+
+
+async def select_disks(
+    info: DomainInfo, wanted: Sequence[str], host: Host, *, pull: bool = False
+) -> Selection:
+    """Choose the disks of a domain, find the images below them, and the domain's state.
+
+    Args:
+        info: the domain, with its XML.
+        wanted: disk targets; empty for all that can be backed up.
+        host: says where targets are: no image lies there.
+        pull: whether QEMU will serve them, as raw images with nothing below them.
+
+    Raises:
+        VirtBackupError: no disk can be backed up; that of the first one that was to be.
+        RollbackError: the domain still runs on the overlay of a backup that was killed.
+    """
+    reader = Reader.of(pull=pull, is_active=info.is_active)
+    possible, unfit = domain_xml.disks_of(info, pull=pull)
+    skipped = [*unfit]
+    broken = [*_not_there(info, wanted, possible, unfit)]
+    disks: list[Disk] = []
+    chains: dict[str, tuple[BackingImage, ...]] = {}
+    with_job = domain_xml.devs_with_block_job(info.xml)
+    for disk in possible:
+        if wanted and disk.dev not in wanted:
+            skipped.append(SkippedDisk(disk.dev, NOT_WANTED))
+            continue
+        try:
+            chain = await _chain(info, disk, reader, with_job, host)
+        except (ImageError, HypervisorError) as error:
+            if isinstance(error, RollbackError):
+                raise
+            broken.append(BrokenDisk(disk.dev, error))
+            skipped.append(SkippedDisk(disk.dev, error.message.removeprefix(f"{info.name}: ")))
+            continue
+        reason = _why_not(chain, reader)
+        if reason is not None:
+            skipped.append(SkippedDisk(disk.dev, reason))
+        elif pull and not _is_kept_encrypted(disk, chain, reader):
+            chains[disk.dev] = chain
+            disks.append(replace(disk, format="raw", backing=()))
+        else:
+            disks.append(_as_files(disk, chain, reader))
+    if not disks:
+        raise _nothing(info, skipped, broken)
+    state = await find_state(info)
+    return Selection(
+        disks=tuple(disks),
+        skipped=tuple(skipped),
+        state=state,
+        pull=pull,
+        chains=chains,
+        unsaved=host_paths.unsaved(info.xml),
+        broken=tuple(broken),
+    )
+
+
+def _nothing(
+    info: DomainInfo, skipped: Iterable[SkippedDisk], broken: Sequence[BrokenDisk]
+) -> VirtBackupError:
+    if broken:
+        return broken[0].error
+    reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
+    return DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
+
+
+def _not_there(
+    info: DomainInfo,
+    wanted: Sequence[str],
+    possible: Sequence[Disk],
+    unfit: Sequence[SkippedDisk],
+) -> Iterator[BrokenDisk]:
+    names = {disk.dev for disk in possible}
+    reasons = {disk.dev: disk.reason for disk in unfit}
+    for dev in wanted:
+        if dev in names:
+            continue
+        why = reasons.get(dev)
+        have = ", ".join(sorted(names)) or "none"
+        error = DiskNotFoundError(
+            f"{info.name}: disk {dev} cannot be backed up: {why}"
+            if why
+            else f"{info.name}: no disk {dev}, it has {have}",
+            hint="Change `disks` of this host in the configuration.",
+        )
+        yield BrokenDisk(dev, error)
+
+
+async def _chain(
+    info: DomainInfo, disk: Disk, reader: Reader, with_job: frozenset[str], host: Host
+) -> tuple[BackingImage, ...]:
+    """Return the disk's images; what QEMU has open is not looked at."""
+    _check_not_ours(info, disk)
+    what = f"{info.name}: {disk.dev}"
+    if disk.path.is_absolute():
+        await to_thread.run_sync(host.refuse_in_target, what, [disk.path])
+    if disk.dev in with_job:
+        raise block_job_error(info.name, [disk.dev])
+    if reader is Reader.PULL_JOB:
+        return (BackingImage(disk.path, disk.format),)
+    await to_thread.run_sync(_check_readable, info.name, disk.dev, disk.path)
+    chain = await image_chain(disk.path, disk.format, disk.told)
+    files = [path for image in chain for path in image.files]
+    await to_thread.run_sync(host.refuse_in_target, what, files)
+    return chain
+
+
+def _why_not(chain: Sequence[BackingImage], reader: Reader) -> str | None:
+    """Say why a disk cannot be read, for what the headers of its images say."""
+    for image in chain:
+        if reader is Reader.COPY and image.data_file is not None:
+            where = f"the data of {image.path} are in another file, {image.data_file}"
+            return f"{where}: only `method: pull` takes it"
+        is_known = image.format in SUPPORTED_FORMATS or image.encrypted
+        if reader is Reader.QEMU_NBD and not is_known:
+            return (
+                f"the image below, {image.path}, is {image.format}: only `method: snapshot` "
+                "takes it, or `pull` while the domain runs"
+            )
+        if reader is Reader.QEMU_NBD and image.encrypted and image.data_file is not None:
+            return "encrypted, with its data in another file: only taken while the domain runs"
+    return None
+
+
+def _is_kept_encrypted(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> bool:
+    """Tell whether a disk's data cannot be read, for qemu-nbd gets no key."""
+    is_encrypted = disk.encrypted or any(image.encrypted for image in chain)
+    return reader is Reader.QEMU_NBD and is_encrypted
+
+
+def _as_files(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> Disk:
+    """Return a disk that is copied as the files it is."""
+    if reader is Reader.QEMU_NBD and disk.encrypted and disk.format == "raw":
+        # So that it is told from one that was read decrypted.
+        return replace(disk, format="luks", backing=())
+    return replace(disk, backing=tuple(chain[1:]))
+
+
+def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
+    if is_overlay_of_ours(disk.path):
+        raise RollbackError(
+            f"{info.name}: {disk.dev} still runs on the overlay of a killed backup, {disk.path}",
+            hint="Run `virtbackup clean -b` first.",
+        )
+
+
+def is_overlay_of_ours(path: Path) -> bool:
+    """Tell whether the image's name is one that ``catalog.names.overlay_path`` gives."""
+    return ".vbk-" in path.name
+
+
+def _check_readable(domain: str, dev: str, path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        raise ImageError(
+            f"{domain}: image of {dev} cannot be read: {path}: {error.strerror}",
+            hint="Check that it exists on this host, and run as a user that may read it.",
+        ) from error

@@ -1,0 +1,143 @@
+"""One ``backup`` command: many domains side by side, each on its own.
+
+A domain's failure is an outcome, an event; it never stops another domain. The backups of one
+domain, wanted by several groups, run one after the other.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import anyio
+from anyio import to_thread
+from msgspec.structs import replace
+
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.concurrency import open_background
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.backup.domain import back_up_domain
+from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
+from virtbackup_async.engine.inventory.lacking import missing_since_last
+from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.runtime import Environment, build_environment
+from virtbackup_async.errors import (
+    BackupsFailedError,
+    DomainNotFoundError,
+    RollbackError,
+    VirtBackupError,
+)
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    Emit,
+    Phase,
+    PhaseChanged,
+    RunStarted,
+    Warned,
+)
+from virtbackup_async.packagers.registry import load_ahead
+
+ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
+
+_log = logging.getLogger(__name__)
+
+
+async def run_backup(  # noqa: PLR0913 -- what a run may be told
+    config: Config,
+    group_names: Sequence[str],
+    hypervisor: HypervisorPort,
+    emit: Emit,
+    *,
+    wait_s: float = 0,
+    allow_empty: bool = False,
+) -> None:
+    """Back up the domains of the named groups, or of all with ``autostart``.
+
+    A domain that somebody else works on is waited for, ``wait_s`` seconds at most. Says everything
+    by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
+
+    Raises:
+        BackupsFailedError: nothing was to be backed up, and that is not allowed. A line that was
+            lost in an edit of the configuration must not look like a good night for ever.
+        NotFoundError: a named group is not in the configuration.
+        HypervisorError: the domains cannot be listed.
+    """
+    environment = build_environment(config, hypervisor, emit, wait_s=wait_s)
+    plan = plan_backups(config, group_names, await hypervisor.domain_names())
+    for message in plan.warnings:
+        emit(Warned(message))
+    by_domain: dict[str, list[PlannedBackup]] = {}
+    for planned in plan.backups:
+        by_domain.setdefault(planned.domain, []).append(planned)
+    emit(RunStarted("backup", tuple(by_domain)))
+    types = {planned.group.packager.type for planned in plan.backups}
+    async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
+        # Meanwhile libvirt is asked for much, and waited for.
+        loading.start_soon(to_thread.run_sync, load_ahead, types, name="load packagers")
+        for missing in plan.missing:
+            unknown = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
+            failed = BackupFailed(missing.group, missing.pattern, str(unknown), unknown.exit_code)
+            hooks.note([missing.group], failed)
+            emit(failed)
+        await _back_up_all(environment, hooks, by_domain, anyio.CapacityLimiter(config.threads))
+        if plan.is_empty and not allow_empty:
+            error = BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
+            # So that ``on_failure`` is called: of no domain, for none was found.
+            hooks.note((), BackupFailed("", "", error.message, error.exit_code))
+            raise error
+
+
+async def _back_up_all(
+    environment: Environment,
+    hooks: OpenHooks,
+    by_domain: dict[str, list[PlannedBackup]],
+    slots: anyio.CapacityLimiter,
+) -> None:
+    async def back_up(backups: list[PlannedBackup]) -> None:
+        environment.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
+        async with slots:
+            for planned in backups:
+                await _outcome(environment, hooks, planned)
+
+    async with anyio.create_task_group() as domains:
+        for name, backups in by_domain.items():
+            domains.start_soon(back_up, backups, name=f"back up {name}")
+
+
+async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedBackup) -> None:
+    """Turn success, failure and cancellation of one backup into its last event."""
+
+    def end(result: BackupDone | BackupFailed) -> None:
+        hooks.note((planned.group.name, *planned.also_in), result)
+        environment.emit(result)
+
+    try:
+        hooks.check(planned)
+        done = await back_up_domain(environment, planned)
+        catalog = Catalog(target_of(planned.group))
+        missing = await missing_since_last(catalog, planned.domain, done.backup)
+    except VirtBackupError as error:
+        left = isinstance(error, RollbackError)
+        end(_failed(planned, str(error), error.exit_code, left_pending=left))
+    except anyio.get_cancelled_exc_class():
+        end(_failed(planned, "cancelled", 1, cancelled=True))
+        raise
+    except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
+        _log.exception("%s: unexpected error", planned.domain)
+        message = f"unexpected: {type(error).__name__}: {error}"
+        end(_failed(planned, message, VirtBackupError.exit_code))
+    else:
+        end(replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing)))))
+
+
+def _failed(
+    planned: PlannedBackup,
+    error: str,
+    exit_code: int,
+    *,
+    cancelled: bool = False,
+    left_pending: bool = False,
+) -> BackupFailed:
+    return BackupFailed(
+        planned.group.name, planned.domain, error, exit_code, cancelled, left_pending
+    )

@@ -1,0 +1,116 @@
+"""Copying what a domain remembers outside of its disks into the package: UEFI variables, TPM.
+
+Called while the disks stand still. QEMU and swtpm rewrite these files whenever the guest wants it,
+and no snapshot holds them: each is copied aside first, and again if it changed meanwhile.
+Invariant: what cannot be had is said, in a warning and in the definition, and does not keep the
+disks from being backed up.
+"""
+
+import pwd
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from anyio import CancelScope, to_thread
+from msgspec import Struct
+
+from virtbackup_async.engine.backup.disk_copy import image_record
+from virtbackup_async.engine.backup.state_files import DomainState, StateFile, missing
+from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError, signature
+from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.errors import ImageError
+from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import StateRecord
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.domain_state import TPM
+from virtbackup_async.packagers.interface import PackageWriter
+
+MAX_TRIES = 3
+
+
+class StateJob(Struct, frozen=True):
+    """A domain's state, and the backup and the directory that it goes to."""
+
+    domain: str
+    state: DomainState
+    backup: str
+    directory: Path
+
+
+class CopiedState(Struct, frozen=True):
+    """The files that are in the package; by kind, why something is not."""
+
+    records: tuple[StateRecord, ...]
+    missing: dict[str, str]
+
+
+async def copy_state(
+    environment: Environment, job: StateJob, package: PackageWriter
+) -> CopiedState:
+    """Put the files into the package.
+
+    Raises:
+        StorageError: the target is full or failed.
+        ImageError: what was copied aside cannot be read back.
+    """
+    records = []
+    gone = dict(job.state.missing)
+    buffers = environment.buffers
+    for file in job.state.files:
+        async with AsyncExitStack() as stack:
+            try:
+                held = _still_copy(file, job.directory, buffers)
+                copy = await stack.enter_async_context(held)
+            except ImageError as error:
+                gone[file.kind] = error.message
+                environment.emit(missing(job.domain, file.kind, error.message))
+                continue
+            # What fails from here on leaves a package that can only be discarded.
+            stream = await stack.enter_async_context(open_image_stream(copy, buffers))
+            records.append(await _pack(file, file.name_in(job.backup), stream, package))
+    return CopiedState(tuple(records), gone)
+
+
+async def _pack(
+    file: StateFile, name: str, stream: DiskStream, package: PackageWriter
+) -> StateRecord:
+    stored_bytes = await package.add_disk(name, stream, _untold)
+    image = image_record(BackingImage(file.path, file.format), name, stream, stored_bytes)
+    return StateRecord(file.kind, image, await to_thread.run_sync(_owner, file.path))
+
+
+@asynccontextmanager
+async def _still_copy(
+    file: StateFile, directory: Path, buffers: BufferPool
+) -> AsyncGenerator[TargetPath]:
+    """Copy a file aside, for the time of the block, as it was at one moment."""
+    for _ in range(MAX_TRIES):
+        copy = TargetPath.of(directory, 1).temporary()
+        try:
+            before = await to_thread.run_sync(signature, file.path)
+            # In swtpm's directory links are not libvirt's; the others are an admin's paths.
+            follow = file.kind != TPM
+            async with open_image_stream(file.path, buffers, follow=follow) as stream:
+                await write_sparse(stream, copy, _untold)
+            if await to_thread.run_sync(signature, file.path) == before:
+                yield copy
+                return
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(copy.remove)
+    raise ChangedMeanwhileError(f"{file.path} changed each time it was read")
+
+
+def _owner(path: Path) -> str | None:
+    try:
+        return pwd.getpwuid(path.stat().st_uid).pw_name
+    except (KeyError, OSError):
+        return None
+
+
+def _untold(_data_bytes: int) -> None:
+    """These files are too small for progress."""

@@ -1,0 +1,251 @@
+"""What an incremental backup may go on from, disk by disk, looked up before anything is touched.
+
+::
+
+    newest backup that names a checkpoint for the disk   --none--> read in full
+    same image, nothing written below it                 --no----> read in full
+    a backup that the bitmap tells changes since, good,
+    not read in full too long ago (``bases.py``)         --none--> read in full
+    libvirt and QEMU still know its changes since        --no----> read in full
+    all of it                                            --------> only what changed is read
+
+The reason for a full read goes into the definition; it is no error. Only backups into a repository
+are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain that is shut off,
+``qemu-nbd`` does, and the bitmaps are those in its images.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
+
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.bases import Candidates, Former, find_candidates
+from virtbackup_async.engine.backup.selection import Selection
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.errors import ImageError
+from virtbackup_async.images.chains import image_chain
+from virtbackup_async.images.identity import (
+    backing_id,
+    image_id,
+    is_same_backing,
+    is_same_image,
+)
+from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
+from virtbackup_async.model.tracking import (
+    Base,
+    Tracked,
+    Tracking,
+    checkpoint_name,
+    is_checkpoint_of_ours,
+)
+from virtbackup_async.qemu import qemu_img
+from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
+from virtbackup_async.repository.storage.repository_file import make_repository
+
+_WITH_BITMAPS: Final = 3
+
+
+async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
+    catalog: Catalog,
+    domain: DomainPort,
+    info: DomainInfo,
+    selection: Selection,
+    full_since: float,
+    *,
+    with_snapshots: bool = False,
+) -> Tracking:
+    """Find out what of each disk has to be read.
+
+    Args:
+        catalog: of the target.
+        domain: locked by the caller.
+        info: what libvirt says of it.
+        selection: what is about to be backed up.
+        full_since: what was last read in full before is read in full; seconds since the epoch.
+        with_snapshots: whether images with internal snapshots get checkpoints.
+
+    Raises:
+        HypervisorError: libvirt cannot be asked.
+        ImageError: an image of a domain that is shut off cannot be read.
+        StorageError: the target cannot be read.
+    """
+    repository = await to_thread.run_sync(make_repository, catalog.target)
+    candidates = await find_candidates(catalog, info)
+    if info.is_active:
+        known = await _known(domain, candidates)
+    else:
+        known = await _stored(candidates, selection.chains)
+    tracked = {}
+    for disk in selection.disks:
+        if disk.dev not in selection.chains:
+            continue  # it is copied as the files it is
+        chain = selection.chains[disk.dev]
+        image = replace(disk, format=chain[0].format)
+        head = await to_thread.run_sync(read_image_head, image)
+        seen = await _look_at(image, head, chain[1:])
+        unfit = why_untrackable(info, image, head, with_snapshots=with_snapshots)
+        found = candidates.get(disk.dev)
+        base, reason = (None, unfit) if unfit else _base(disk, seen, found, full_since)
+        if base is not None and (base.checkpoint, disk.dev) not in known:
+            reason = f"libvirt or QEMU lost the dirty bitmap of checkpoint {base.checkpoint}"
+            base = None
+        tracked[disk.dev] = Tracked(base, reason, unfit is None, seen.image_id, seen.below)
+    is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
+    return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
+
+
+def untracked(tracking: Tracking, reason: str) -> Tracking:
+    """Return the same disks, all of them to be read in full, without a checkpoint."""
+    disks = {
+        dev: replace(disk, base=None, reason=reason, checkpoint=False)
+        for dev, disk in tracking.disks.items()
+    }
+    return Tracking(disks)
+
+
+class _Seen(Struct, frozen=True):
+    """What tells the images of a disk from others, as in ``Reading``."""
+
+    image_id: str | None
+    below: tuple[str, ...] | None
+
+
+async def _look_at(image: Disk, head: Qcow2Head | None, below: Sequence[BackingImage]) -> _Seen:
+    identity = await to_thread.run_sync(image_id, image.path) if image.kind == "file" else None
+    if not below and head is not None and head.has_backing:
+        try:
+            below = (await image_chain(image.path, image.format, image.told))[1:]
+        except ImageError:  # of a running domain it need not be a file
+            return _Seen(identity, None)
+    return _Seen(identity, tuple([await _backing_id(one) for one in below]))
+
+
+async def _backing_id(image: BackingImage) -> str:
+    """Return what an image below keeps; one that we write to, to remove a bitmap, less."""
+    bitmaps: frozenset[str] = frozenset()
+    if image.format == "qcow2":
+        bitmaps = (await qemu_img.image_info(image.path, image.format)).bitmaps
+    with_times = not any(map(is_checkpoint_of_ours, bitmaps))
+    return await to_thread.run_sync(partial(backing_id, image, with_times=with_times))
+
+
+async def _known(
+    domain: DomainPort, candidates: Mapping[str, Candidates]
+) -> frozenset[tuple[str, str]]:
+    """Return (checkpoint, dev) for all disks whose changes libvirt and QEMU still know."""
+    devs: dict[str, set[str]] = {}
+    dates: dict[str, int] = {}
+    for dev, found in candidates.items():
+        devs.setdefault(found.checkpoint, set()).add(dev)
+        for one in found.with_checkpoint:
+            devs[found.checkpoint] |= {
+                other
+                for other, record in one.definition.records.items()
+                if record.reading is not None and record.reading.checkpoint == found.checkpoint
+            }
+        dates[found.checkpoint] = found.with_checkpoint[0].definition.date
+    known: set[tuple[str, str]] = set()
+    for checkpoint, of_it in devs.items():
+        good = await domain.recall_checkpoint(checkpoint, dates[checkpoint], sorted(of_it))
+        known.update((checkpoint, dev) for dev in good)
+    return frozenset(known)
+
+
+async def _stored(
+    candidates: Mapping[str, Candidates], chains: Mapping[str, Sequence[BackingImage]]
+) -> frozenset[tuple[str, str]]:
+    """Return (checkpoint, dev) for all disks whose image alone has all changes, in its bitmap.
+
+    An image below it with the same bitmap has those from before a snapshot: then only QEMU can
+    put them together.
+    """
+    known = set()
+    for dev, chain in chains.items():
+        checkpoint = candidates[dev].checkpoint if dev in candidates else None
+        with_it = [
+            image
+            for image in chain
+            if image.format == "qcow2"
+            and checkpoint in (await qemu_img.image_info(image.path, "qcow2")).good_bitmaps
+        ]
+        if checkpoint is not None and with_it == [chain[0]]:
+            known.add((checkpoint, dev))
+    return frozenset(known)
+
+
+def read_image_head(image: Disk) -> Qcow2Head | None:
+    """Read the header of a disk's image; None where it cannot be read, or is no qcow2. Blocks."""
+    if image.format != "qcow2" or image.kind == "network":
+        return None
+    return head_of(image.path)  # where it cannot be read, QEMU may be able to, and will say
+
+
+def why_untrackable(
+    info: DomainInfo, image: Disk, head: Qcow2Head | None, *, with_snapshots: bool
+) -> str | None:
+    """Say why no checkpoint is made of a disk; None if one is.
+
+    Args:
+        info: the domain.
+        image: the disk, with the format of its image.
+        head: what the image's header says.
+        with_snapshots: whether internal snapshots may become ones that cannot be reverted to.
+    """
+    if not info.is_persistent:
+        return "libvirt keeps no checkpoints of a transient domain"
+    if image.format != "qcow2":
+        return f"a {image.format} image cannot keep a dirty bitmap, only qcow2 can"
+    return _why_no_bitmap(head, with_snapshots=with_snapshots) if head is not None else None
+
+
+def _why_no_bitmap(head: Qcow2Head, *, with_snapshots: bool) -> str | None:
+    if head.version < _WITH_BITMAPS:
+        return "its qcow2 version cannot keep a dirty bitmap: see `qemu-img amend -o compat=1.1`"
+    if head.data_file is not None:
+        return "its data is in another file, which can be put back without the dirty bitmap"
+    if head.snapshots and not with_snapshots:
+        return (
+            "it holds internal snapshots, which cannot be reverted to beside a dirty bitmap: "
+            "see `track_with_snapshots`"
+        )
+    return None
+
+
+def _base(
+    disk: Disk, seen: _Seen, candidates: Candidates | None, full_since: float
+) -> tuple[Base, None] | tuple[None, str]:
+    """Return the backup to go on from; without one, why the disk is read in full."""
+    if candidates is None:
+        return None, "no earlier backup of it has a checkpoint"
+    another = _why_another(disk, seen, candidates.newest)
+    if another is not None:
+        return None, another
+    former = candidates.choose()
+    if isinstance(former, str):
+        return None, former
+    if former.reading.full_date <= full_since:
+        return None, "it was last read in full as long ago as `full_every` says"
+    return former.base(), None
+
+
+def _why_another(disk: Disk, seen: _Seen, former: Former) -> str | None:
+    """Say why it is not the image that was backed up; None if it may be."""
+    was = former.reading
+    if former.record.image.source != str(disk.path):
+        return f"it was on {former.record.image.source} at the last backup"
+    if not is_same_image(was.image_id, seen.image_id):
+        return "its image was replaced since the last backup"
+    if not _are_same(was.below, seen.below):
+        return "an image below it was changed, or is another one, since the last backup"
+    return None
+
+
+def _are_same(recorded: tuple[str, ...] | None, now: tuple[str, ...] | None) -> bool:
+    """Tell whether nothing is known against the images below being what they were."""
+    if recorded is None or now is None:
+        return True
+    return len(recorded) == len(now) and all(map(is_same_backing, recorded, now))

@@ -1,0 +1,1 @@
+"""The ``clean`` command: retention, killed backups, stray files, and the space they took."""

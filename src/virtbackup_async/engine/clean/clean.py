@@ -1,0 +1,192 @@
+"""The ``clean`` command: undo what was killed, remove what no rule keeps, end what was begun.
+
+Last of all, the space of chunks that no backup needs any more is given back.
+
+Each backup is an outcome of its own, said by an event: one that cannot be undone or removed stops
+no other. Safe to run twice, to interrupt anywhere, and beside running backups and restores.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter, create_task_group, to_thread
+
+from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
+from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.clean.prune import sweep_target
+from virtbackup_async.engine.clean.removal import backup_paths, occupied_bytes, remove_backup
+from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
+from virtbackup_async.engine.clean.retention import Verdict
+from virtbackup_async.engine.clean.stray_files import clean_debris, tell_new_problems
+from virtbackup_async.engine.host_state import locks_of, this_host
+from virtbackup_async.engine.inventory.dates import local_time
+from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
+from virtbackup_async.engine.undo.pending import read_notes
+from virtbackup_async.errors import (
+    CorruptError,
+    DefinitionError,
+    LockHeldError,
+    StorageError,
+    VirtBackupError,
+)
+from virtbackup_async.events import (
+    BackupRemoved,
+    CleanVerdict,
+    Emit,
+    RemovalFailed,
+    Warned,
+)
+
+REMOVAL_BEGUN = "its removal was begun"
+
+
+async def run_clean(
+    config: Config,
+    request: CleanRequest,
+    hypervisor: HypervisorPort,
+    emit: Emit,
+    lock_directory: Path | None = None,
+) -> None:
+    """Clean the targets of groups, and say by events what was done and what is left.
+
+    Args:
+        config: the configuration.
+        request: what to clean.
+        hypervisor: asked only if a domain has to be put back.
+        emit: where events go.
+        lock_directory: where the locks on domains lie; None for where all look for them.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: a named group has no target.
+        StorageError: a target cannot be read; the others were cleaned.
+        CorruptError: a repository is damaged, so nothing of it was removed.
+    """
+    slots = CapacityLimiter(config.threads)
+    locks = lock_directory or locks_of(config)
+    now = datetime.now().astimezone()
+    host = this_host(config)
+    notes = await read_notes(host, emit) if request.broken else Notes(())
+    cleaning = Cleaning(request, hypervisor, emit, now, locks, slots, host, notes)
+    failures: list[StorageError | CorruptError] = []
+    for target in await to_thread.run_sync(clean_targets, config, request.group_names):
+        try:
+            scan = await target.catalog.scan()
+            left = await to_thread.run_sync(unclaimed_backups, config, target.catalog.target, scan)
+            if left is not None:
+                emit(left)
+            await _clean_target(cleaning, target, scan)
+        except (StorageError, CorruptError) as error:
+            failures.append(error)
+    await undo_forgotten(cleaning, config)
+    for failure in failures[1:]:
+        emit(Warned(str(failure)))
+    if failures:
+        raise failures[0]
+
+
+async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    await clean_debris(cleaning, target, scan)
+    if cleaning.request.broken:
+        await _undo_all(cleaning, target, scan)
+    for found in scan.removed:
+        await _end_removal(cleaning, target, found)
+    if cleaning.request.complete:
+        # Once more: an undone backup of ours may have turned out to be complete.
+        again = await target.catalog.scan()
+        tell_new_problems(cleaning, target, scan, again)
+        await _apply_retention(cleaning, target, again)
+    if not cleaning.request.dry_run:
+        await sweep_target(target.catalog.target, cleaning.emit)
+
+
+async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    """Undo the pending backups, domains side by side, those of one domain one after the other."""
+    by_domain: dict[str, list[DeadBackup]] = {}
+    for found in scan.pending:
+        dead = await dead_backup(cleaning.notes, found)
+        by_domain.setdefault(dead.pending.domain_name, []).append(dead)
+
+    async def undo(domain: str, group: str) -> None:
+        async with cleaning.slots:
+            for dead in by_domain[domain]:
+                await undo_told(cleaning, target.catalog, group, dead)
+
+    async with create_task_group() as domains:
+        for domain in by_domain:
+            group = target.group_of(domain)
+            if group is not None:
+                domains.start_soon(undo, domain, group, name=f"undo {domain}")
+
+
+async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBackup) -> None:
+    if target.group_of(found.definition.domain_name) is not None:
+        verdict = Verdict(found, keep=False, reasons=(REMOVAL_BEGUN,))
+        await _carry_out(cleaning, target, verdict)
+
+
+async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    drop_damaged = cleaning.request.drop_damaged
+    verdicts = list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
+    for warning in _of_damage(verdicts):
+        cleaning.emit(warning)
+    for verdict in verdicts:
+        await _carry_out(cleaning, target, verdict)
+
+
+def _of_damage(verdicts: Iterable[Verdict]) -> Iterator[Warned]:
+    """Warn of each domain that has damaged backups, and say where none is left that counts."""
+    by_domain: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_domain.setdefault(verdict.found.definition.domain_name, []).append(verdict)
+    for domain, judged in by_domain.items():
+        damaged = sum(verdict.found.definition.is_damaged for verdict in judged)
+        if damaged:
+            whole = len(judged) - damaged
+            message = f"verify found {damaged} of its {len(judged)} backups damaged"
+            left = "no rule counts a damaged one" if whole else "NONE IS GOOD"
+            yield Warned(f"{message}; {left}", domain)
+
+
+async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) -> None:
+    """Say a verdict, and remove the backup if it is to go and this is no dry run."""
+    found, definition = verdict.found, verdict.found.definition
+    group = target.group_of(definition.domain_name) or ""
+    domain, name = definition.domain_name, definition.name
+    cleaning.emit(
+        CleanVerdict(
+            group=group,
+            domain=domain,
+            backup=name,
+            date=local_time(definition).isoformat(),
+            definition=str(found.path),
+            keep=verdict.keep,
+            reasons=verdict.reasons,
+            damaged=definition.is_damaged,
+            occupied_bytes=await _occupied_bytes(found),
+        )
+    )
+    if verdict.keep or cleaning.request.dry_run:
+        return
+    try:
+        freed_bytes = await remove_backup(target.catalog, found, cleaning.patience(domain))
+    except LockHeldError as error:
+        cleaning.emit(RemovalFailed(group, domain, name, error.message, in_use=True))
+    except VirtBackupError as error:
+        cleaning.emit(RemovalFailed(group, domain, name, str(error)))
+    else:
+        if freed_bytes is not None:
+            cleaning.emit(BackupRemoved(group, domain, name, freed_bytes))
+
+
+async def _occupied_bytes(found: FoundBackup) -> int:
+    try:
+        return await occupied_bytes([*backup_paths(found), found.path])
+    except DefinitionError:
+        return await occupied_bytes([found.path])

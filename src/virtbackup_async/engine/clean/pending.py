@@ -1,0 +1,154 @@
+"""Undoing one killed backup for ``clean``: under the domain's lock, with libvirt where needed.
+
+What is undone, and in which order, stands in ``broken``; which domain it was, in ``whereabouts``.
+"""
+
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from anyio import Path as AsyncPath
+from msgspec import Struct
+
+from virtbackup_async.catalog.host_notes import Note
+from virtbackup_async.catalog.scanning import FoundPending
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean.request import Cleaning
+from virtbackup_async.engine.clean.stray_files import TEMPORARY_MAX_AGE_S
+from virtbackup_async.engine.host_state import Host
+from virtbackup_async.engine.locks import Patience, hold_domain
+from virtbackup_async.engine.plan import select_groups
+from virtbackup_async.engine.ports import HypervisorPort, ImageUser
+from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
+from virtbackup_async.engine.undo.find_domain import GoneDomain, find_domain, lock_name
+from virtbackup_async.engine.undo.pending import Undo, read_notes
+from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError, VirtBackupError
+from virtbackup_async.events import Emit, PendingFound, PendingLeft, PendingUndone, Warned
+
+_log = logging.getLogger(__name__)
+
+
+async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: DeadBackup) -> None:
+    """Say that a pending backup was found, and undo it unless this is a dry run."""
+    pending = dead.pending
+    cleaning.emit(PendingFound(group, pending.domain_name, pending.name, str(dead.path)))
+    if not cleaning.request.dry_run:
+        undoing = Undoing(
+            cleaning.hypervisor, catalog, cleaning.host, cleaning.lock_directory, cleaning.emit
+        )
+        await undo_broken(undoing, group, dead, cleaning.patience(pending.domain_name))
+
+
+async def undo_forgotten(cleaning: Cleaning, config: Config) -> None:
+    """Undo what this host noted and no target tells of: the pending file is gone, or damaged.
+
+    Who removes it must not keep a domain on its overlay; nor is a target always there.
+    """
+    if not cleaning.request.dry_run and cleaning.request.broken:
+        await _remove_debris(cleaning)
+    named = select_groups(config, cleaning.request.group_names)
+    for note in cleaning.notes.notes:
+        domain = note.pending.domain_name
+        asked = named or config.groups.values()
+        group = next((group.name for group in asked if group.includes(domain)), None)
+        if (group is None and named) or not await _is_forgotten(note):
+            continue
+        # A note's own path says where the target is, or was.
+        catalog = Catalog(note.pending_path.parent.parent)
+        dead = DeadBackup(note.pending, note.pending_path, note)
+        await undo_told(cleaning, catalog, group or "", dead)
+
+
+async def _remove_debris(cleaning: Cleaning) -> None:
+    try:
+        before_s = cleaning.now.timestamp() - TEMPORARY_MAX_AGE_S
+        await cleaning.host.notes.remove_debris(before_s)
+    except StorageError as error:
+        cleaning.emit(Warned(str(error)))
+
+
+async def _is_forgotten(note: Note) -> bool:
+    """Tell whether a note, still there, has no pending file that can be read."""
+    try:
+        return (
+            await AsyncPath(note.path).exists()
+            and await Catalog(note.pending_path.parent.parent).read_pending(note.pending_path)
+            is None
+        )
+    except (DefinitionError, StorageError):
+        return True
+
+
+class Undoing(Struct, frozen=True):
+    """What the undo of each pending backup of a target needs."""
+
+    hypervisor: HypervisorPort
+    catalog: Catalog
+    host: Host
+    lock_directory: Path
+    emit: Emit
+
+
+async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, patience: Patience) -> None:
+    """Undo a pending backup, and say by an event what came of it; raises nothing of ours."""
+    pending = dead.pending
+
+    def left(error: str, *, in_use: bool = False) -> None:
+        path = str(dead.path)
+        event = PendingLeft(group, pending.domain_name, pending.name, path, error, in_use)
+        undoing.emit(event)
+
+    try:
+        undone = await _undo(undoing, dead, patience)
+    except LockHeldError as error:
+        left(f"is being worked on: {error.message}", in_use=True)
+    except VirtBackupError as error:
+        left(str(error))
+    except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
+        _log.exception("%s: unexpected error", pending.domain_name)
+        left(f"unexpected: {type(error).__name__}: {error}")
+    else:
+        if undone:
+            undoing.emit(PendingUndone(group, pending.domain_name, pending.name))
+
+
+async def _undo(undoing: Undoing, dead: DeadBackup, patience: Patience) -> bool:
+    """Return False if it ended by itself before we had the lock."""
+    name, locked = dead.pending.domain_name, lock_name(dead.pending)
+    async with AsyncExitStack() as locks:
+        directory = undoing.lock_directory
+        lock = hold_domain(directory, name, locked, "clean", patience)
+        is_alone = await locks.enter_async_context(lock)
+        again = await _read_again(undoing, dead)
+        if again is None:
+            return False
+        domain, uuid = await _domain_of(undoing.hypervisor, again)
+        if uuid not in (None, locked):
+            lock = hold_domain(directory, domain.name, uuid, "clean", patience)
+            is_alone &= await locks.enter_async_context(lock)
+        undo = Undo(undoing.hypervisor, domain, undoing.catalog, undoing.host, is_alone)
+        await undo.of(again)
+    return True
+
+
+async def _read_again(undoing: Undoing, dead: DeadBackup) -> DeadBackup | None:
+    """Return the backup as note and pending file say now, under the lock; None if it ended."""
+    if dead.note is not None:
+        note = await undoing.host.notes.read(dead.note.path)
+        return None if note is None else DeadBackup(note.pending, dead.path, note)
+    pending = await undoing.catalog.read_pending(dead.path)
+    if pending is None:
+        return None
+    # It may have been begun after the notes were read.
+    notes = await read_notes(undoing.host, lambda _event: None)
+    return await dead_backup(notes, FoundPending(pending, dead.path))
+
+
+async def _domain_of(hypervisor: HypervisorPort, dead: DeadBackup) -> tuple[ImageUser, str | None]:
+    """Return the domain and its UUID; libvirt is asked only where it may have been changed."""
+    pending = dead.pending
+    if not dead.overlaid and pending.pull_job is None:
+        return GoneDomain(pending.domain_name), None
+    domain = await find_domain(hypervisor, pending, is_noted=dead.note is not None)
+    return domain, None if isinstance(domain, GoneDomain) else domain.uuid

@@ -1,0 +1,141 @@
+"""What ``clean`` is to do with the complete backups of a target, before anything is touched.
+
+``clean`` and ``clean --dry-run`` share it. A domain is cleaned by a group only if its hosts mean
+it, and stays as long as any group with the same target keeps it, named on the command line or
+not. What is not understood stays, whatever the rules say. Pure, but for ``clean_targets``.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from msgspec import Struct
+
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.schema import Config, Group, Retention
+from virtbackup_async.engine.clean.removal import backup_paths
+from virtbackup_async.engine.clean.retention import Verdict, judge
+from virtbackup_async.engine.plan import groups_with_target, target_of
+from virtbackup_async.errors import DefinitionError, StorageError
+
+
+class CleanTarget(Struct, frozen=True):
+    """A target, and who is asked about what lies there.
+
+    Attributes:
+        groups: those that are cleaned.
+        neighbours: all groups of the configuration with this target: each has a say.
+    """
+
+    catalog: Catalog
+    groups: tuple[Group, ...]
+    neighbours: tuple[Group, ...]
+
+    def group_of(self, domain: str) -> str | None:
+        """Return the name of the first cleaned group that means the domain; None leaves it be."""
+        return next((group.name for group in self.groups if group.includes(domain)), None)
+
+    def policies(self, domain: str) -> list[Retention]:
+        """Return the retention of every group that means the domain."""
+        return [group.retention for group in self.neighbours if group.includes(domain)]
+
+
+def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarget]:
+    """Return the targets of the named groups, or of all that have one, each once. Blocks.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: it has no target.
+        StorageError: it cannot be told where a target is.
+    """
+    groups = groups_with_target(config, group_names)
+    by_target: dict[Path, list[Group]] = {}
+    for group in groups:
+        by_target.setdefault(_place_of(group), []).append(group)
+    places = {g.name: _place_of(g) for g in config.groups.values() if g.target}
+    return [
+        CleanTarget(
+            Catalog(target_of(members[0])),
+            tuple(members),
+            tuple(config.groups[name] for name, place in places.items() if place == target),
+        )
+        for target, members in by_target.items()
+    ]
+
+
+def _place_of(group: Group) -> Path:
+    """Return where the target of a group really is; a neighbour overlooked would have no say."""
+    target = target_of(group)
+    try:
+        return target.resolve(strict=True)
+    except FileNotFoundError:
+        return target.absolute()
+    except (OSError, RuntimeError) as error:  # in a loop of links, by the version of Python
+        raise StorageError(f"cannot read {target}: {error}") from error
+
+
+def plan_clean(
+    target: CleanTarget,
+    scan: Scan,
+    now: datetime,
+    zone: tzinfo | None = None,
+    *,
+    drop_damaged: bool = False,
+) -> Iterator[Verdict]:
+    """Give a verdict for each complete backup of the domains that are cleaned, by domain.
+
+    Args:
+        target: whose backups.
+        scan: what it holds.
+        now: an aware time.
+        zone: whose calendar the periods are of; None for the local one.
+        drop_damaged: whether damaged backups go that are older than a good one.
+    """
+    unclear = _Unclear(target, scan)
+    by_domain: dict[str, list[FoundBackup]] = {}
+    for found in scan.complete:
+        if target.group_of(found.definition.domain_name) is not None:
+            by_domain.setdefault(found.definition.domain_name, []).append(found)
+    for domain in sorted(by_domain):
+        clear = []
+        for found in by_domain[domain]:
+            reason = unclear.reason(found)
+            if reason is None:
+                clear.append(found)
+            else:
+                yield Verdict(found, keep=True, reasons=(f"not understood: {reason}",))
+        policies = target.policies(domain)
+        yield from judge(clear, policies, now, zone, drop_damaged=drop_damaged)
+
+
+class _Unclear:
+    """Tells why a backup must not be judged by its date."""
+
+    def __init__(self, target: CleanTarget, scan: Scan) -> None:
+        self._target = target
+        self._pending = {found.path for found in scan.pending}
+        self._uses = Counter(path for found in scan.complete for path in _paths(found))
+
+    def reason(self, found: FoundBackup) -> str | None:
+        """Return it; None for a backup like any other."""
+        domain = found.definition.domain_name
+        if found.path.parent != self._target.catalog.domain_directory(domain):
+            return "it lies in another domain's directory"
+        if found.path.with_name(f"{found.path.name}.pending") in self._pending:
+            return "its pending file is still there"
+        paths = _paths(found)
+        if not paths:
+            return f"packager {found.definition.packager.type!r:.40}"
+        if any(self._uses[path] > 1 for path in paths):
+            return "another backup has the same files"
+        return None
+
+
+def _paths(found: FoundBackup) -> tuple[Path, ...]:
+    """Return the package's files; none if the packager is not known."""
+    try:
+        return backup_paths(found)
+    except DefinitionError:
+        return ()

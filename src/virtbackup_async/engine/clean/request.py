@@ -1,0 +1,56 @@
+"""What the steps of one ``clean`` command share."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter
+from msgspec import Struct
+
+from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.engine.host_state import Host
+from virtbackup_async.engine.locks import Patience
+from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.events import Emit, Warned
+
+
+class CleanRequest(Struct, frozen=True):
+    """What to clean.
+
+    Attributes:
+        group_names: none for all groups that have a target.
+        broken: undo backups that were started and not finished.
+        complete: remove complete ones that no rule keeps.
+        dry_run: only say what would be done.
+        wait_s: how long to wait for a domain that somebody works on.
+        drop_damaged: remove complete ones too that are damaged and older than a good one.
+    """
+
+    group_names: Sequence[str] = ()
+    broken: bool = True
+    complete: bool = True
+    dry_run: bool = False
+    wait_s: float = 0
+    drop_damaged: bool = False
+
+
+class Cleaning(Struct, frozen=True):
+    """One run of the command: what all of its steps share.
+
+    ``notes`` are those that this host had when it began; none where nothing is to be undone.
+    """
+
+    request: CleanRequest
+    hypervisor: HypervisorPort
+    emit: Emit
+    now: datetime
+    lock_directory: Path
+    slots: CapacityLimiter
+    host: Host
+    notes: Notes
+
+    def patience(self, domain: str) -> Patience:
+        """Return how long to wait for somebody who works on the domain."""
+        return Patience(
+            self.request.wait_s, lambda message: self.emit(Warned(f"waiting: {message}", domain))
+        )

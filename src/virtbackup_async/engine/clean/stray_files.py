@@ -1,0 +1,95 @@
+"""What ``clean`` makes of files that are no backup: told, or removed where they are surely dead.
+
+::
+
+    <name>.json.pending, empty       a name that was claimed: removed after a minute
+    <name>.json.pending, unreadable  left, and the run says so
+    .virtbackup-*.tmp                half of a small file: removed after an hour
+    any other                        told, never removed
+"""
+
+import stat
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.catalog import pending_file
+from virtbackup_async.catalog.removing import remove_claim
+from virtbackup_async.catalog.scanning import Problem, Scan, is_temporary
+from virtbackup_async.engine.clean.plan import CleanTarget
+from virtbackup_async.engine.clean.request import Cleaning
+from virtbackup_async.errors import StorageError
+from virtbackup_async.events import PendingFound, PendingLeft, PendingUndone, Warned
+from virtbackup_async.files.target_path import TargetPath
+
+CLAIM_MAX_AGE_S = 60
+TEMPORARY_MAX_AGE_S = 3600
+
+
+async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    """Tell of, or remove, what a scan could not make a backup of."""
+    for problem in scan.problems:
+        # A domain's directory has its name, but for the rare one that had to be escaped.
+        group = target.group_of(problem.domain_directory)
+        if group is None or await _is_noted(cleaning, problem.path):
+            continue
+        if not problem.path.name.endswith(pending_file.SUFFIX):
+            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
+        elif cleaning.request.broken:
+            await _clean_unreadable(cleaning, group, problem)
+    for path in scan.strays:
+        if target.group_of(path.parent.name) is not None:
+            await _clean_stray(cleaning, path)
+
+
+def tell_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now: Scan) -> None:
+    """Tell of what cannot be read any more, and so is not judged by the rules."""
+    known = {problem.path for problem in before.problems}
+    for problem in now.problems:
+        if problem.path not in known and target.group_of(problem.domain_directory) is not None:
+            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
+
+
+async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
+    """Tell whether this host's own note says what a file that cannot be read should."""
+    real = await to_thread.run_sync(TargetPath.in_domain(path).real_path)
+    return any(note.pending_path == real for note in cleaning.notes.notes)
+
+
+async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) -> None:
+    """Remove a pending file that never held anything; say of any other that it stays."""
+    path, domain = problem.path, problem.domain_directory
+    backup = path.name.removesuffix(pending_file.SUFFIX)
+    age_s, size_bytes = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())
+    if size_bytes == 0 and age_s < CLAIM_MAX_AGE_S:
+        return  # its owner is about to write it
+    cleaning.emit(PendingFound(group, domain, backup, str(path)))
+    if cleaning.request.dry_run:
+        return
+    error = problem.message
+    try:
+        if size_bytes == 0 and await remove_claim(path):
+            cleaning.emit(PendingUndone(group, domain, backup))
+            return
+    except StorageError as failure:
+        error = str(failure)
+    cleaning.emit(PendingLeft(group, domain, backup, str(path), error))
+
+
+async def _clean_stray(cleaning: Cleaning, path: Path) -> None:
+    if not is_temporary(path):
+        cleaning.emit(Warned(f"left alone, belongs to no backup: {path}", path.parent.name))
+        return
+    age_s, _ = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())
+    if age_s > TEMPORARY_MAX_AGE_S and not cleaning.request.dry_run:
+        await to_thread.run_sync(TargetPath.in_domain(path).remove)
+
+
+def _age_and_size(path: Path, now_s: float) -> tuple[float, int]:
+    try:
+        status = TargetPath.in_domain(path).status()
+    except OSError:
+        return 0, 0  # gone: as good as new
+    if not stat.S_ISREG(status.st_mode):
+        return 0, 1  # nothing of ours
+    return now_s - status.st_mtime, status.st_size

@@ -1,0 +1,109 @@
+"""What files of ours lie beside images, told by their names, and what is to be done with each.
+
+::
+
+    web.qcow2.vbk-0a0b0c0d            overlay of a backup
+    web.qcow2.vbk-0a0b0c0d.scratch    scratch image of a pull
+    web.qcow2.vbk-0a0b0c0d.part       an image that `restore` was writing
+    web.qcow2.vbk-restore-0a0b0c0d    an image that `restore --in-place` was writing
+    web.qcow2.vbk-old-0a0b0c0d        the image that it replaces
+    kept ones of `restore --in-place`, see `catalog.names`
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.catalog.names import is_kept
+from virtbackup_async.catalog.scanning import Scan
+from virtbackup_async.engine.backup.selection import is_overlay_of_ours
+from virtbackup_async.engine.restore.image_swap import is_of_restore
+from virtbackup_async.events import Finding, Level
+
+CHECK = "leftover"
+_MARK = ".vbk-"
+
+
+class _Kind(Struct, frozen=True):
+    """What is said of a file."""
+
+    level: Level
+    message: str
+    advice: str | None = None
+
+
+_KEPT = _Kind(Level.INFO, "kept by a restore in place, as it was before")
+_LEFT = _Kind(
+    Level.WARNING,
+    "left by a restore in place",
+    "Run the restore again; then remove it, if nobody needs it.",
+)
+_PART = _Kind(
+    Level.PROBLEM,
+    "a part that a restore was writing when it died, or is writing now",
+    "Run that restore again, or, if none runs, remove it.",
+)
+_SCRATCH = _Kind(
+    Level.PROBLEM,
+    "a scratch image that no pending file and no note of this host names",
+    "Nothing in it is missing in the image: if no backup runs, remove it.",
+)
+_OVERLAY = _Kind(
+    Level.PROBLEM,
+    "an overlay that no pending file of these targets and no note of this host names",
+    "It may hold what a guest wrote: look with virsh domblklist who uses it.",
+)
+
+
+async def check_beside(
+    images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
+) -> list[Finding]:
+    """Look beside the images for files of ours that neither a pending file nor a note names.
+
+    Args:
+        images: of all domains that are examined.
+        scans: of the targets.
+        notes: of this host.
+        at_work: images of domains that somebody works on now.
+    """
+    told = [found.pending for scan in scans for found in scan.pending]
+    told += [note.pending for note in notes.notes]
+    disks = [disk for pending in told for disk in pending.disks.values()]
+    known = {Path(file) for disk in disks for file in (disk.snapshot, disk.scratch) if file}
+    directories = sorted({image.parent for image in images})
+    return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))
+
+
+def image_of(path: Path) -> Path:
+    """Return the image that a file of ours lies beside; any other file itself."""
+    return path.with_name(path.name.rpartition(_MARK)[0]) if is_overlay_of_ours(path) else path
+
+
+def _strays(
+    directories: Sequence[Path], known: set[Path], at_work: frozenset[Path]
+) -> Iterator[Finding]:
+    for directory in directories:
+        try:
+            paths = sorted(directory.iterdir())
+        except OSError:
+            continue  # told already, where its image was looked at
+        for path in paths:
+            kind = _kind_of(path)
+            is_known = path in known or image_of(path) in at_work
+            if kind is not None and (kind in (_KEPT, _LEFT) or not is_known):
+                yield Finding(kind.level, CHECK, str(path), kind.message, kind.advice)
+
+
+def _kind_of(path: Path) -> _Kind | None:
+    """Return what a file is; None if it is none of ours."""
+    if is_kept(path.name):
+        return _KEPT
+    if is_of_restore(path):
+        return _LEFT
+    if not is_overlay_of_ours(path):
+        return None
+    by_suffix = {".part": _PART, ".scratch": _SCRATCH}
+    return by_suffix.get(path.suffix, _OVERLAY)

@@ -1,0 +1,1 @@
+"""What there is: listing, statistics, dates, and the choice of one backup."""

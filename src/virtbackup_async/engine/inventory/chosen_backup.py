@@ -1,0 +1,206 @@
+"""Which backup an admin means, by domain and date: the start of whatever works on one backup.
+
+What is damaged is never passed over in silence: where the backup that is meant is there and cannot
+be read, no older one is taken in its place.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyio import to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog import definition_file
+from virtbackup_async.catalog.checksum import TRUST_OPTION
+from virtbackup_async.catalog.raw_json import read_bytes
+from virtbackup_async.catalog.scanning import FoundBackup, Problem
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.schema import Config
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.inventory.dates import (
+    CLOCK_SLACK_S,
+    at_date,
+    before_date,
+    date_of_name,
+    local_time,
+    nearest,
+    time_of,
+)
+from virtbackup_async.engine.inventory.lacking import find_lacks
+from virtbackup_async.engine.plan import find_group, target_of
+from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
+from virtbackup_async.events import Emit, Warned
+
+_NEAREST_SHOWN = 3
+_ANOTHER = "Name the date of another backup to restore that."
+_DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
+
+
+class _Candidate(Struct, frozen=True):
+    """A backup that may be meant; one that cannot be read has a ``problem`` in place of it."""
+
+    date: int
+    name: str
+    found: FoundBackup | None = None
+    problem: Problem | None = None
+
+
+class _Backups(Struct, frozen=True):
+    """All of a domain, oldest first; ``whole`` are those that can be read.
+
+    ``unread`` says why the domain's own directory cannot be read: there may be others in it.
+    """
+
+    domain: str
+    candidates: Sequence[_Candidate]
+    whole: Sequence[FoundBackup]
+    unread: str | None = None
+
+
+async def find_backup(
+    config: Config, group_name: str, domain: str, date: str | None
+) -> FoundBackup:
+    """Return the newest backup of a domain in a group's target, or the one of a date.
+
+    Args:
+        config: the configuration.
+        group_name: says which target to look into.
+        domain: its exact name; whether the group still means it does not matter.
+        date: a date as in ``dates``, or the backup's name; None for the newest.
+
+    Raises:
+        NotFoundError: no such group, no backup of the domain, or none of that date.
+        ConfigError: the date cannot be understood, or the group has no target.
+        DefinitionError: the one that is meant is there, and damaged.
+        StorageError: the target, or the domain's directory in it, cannot be read.
+    """
+    backups = await _backups_of(config, group_name, domain)
+    return _whole(backups, _newest_or_at(backups, date) or _refuse(backups, date))
+
+
+async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
+    config: Config,
+    group_name: str,
+    domain: str,
+    date: str | None,
+    emit: Emit,
+    *,
+    disks: Sequence[str] = (),
+    trusted: bool = False,
+) -> FoundBackup:
+    """Return a backup as :func:`find_backup` does, or the last one before the date; warn of it.
+
+    Args:
+        config: the configuration.
+        group_name: says which target to look into.
+        domain: its exact name.
+        date: as for :func:`find_backup`.
+        emit: told what is not as the admin may think.
+        disks: the devs that are wanted; none for all.
+        trusted: whether a definition is taken that has not its checksum.
+
+    Raises:
+        NotFoundError: no such group, no backup of the domain, all are later, or the backup lacks
+            one of ``disks``.
+        DefinitionError: the one that is meant is there, and damaged.
+        StorageError: as for :func:`find_backup`.
+    """
+    backups = await _backups_of(config, group_name, domain)
+    chosen = _newest_or_at(backups, date)
+    if chosen is None:
+        chosen = (date and before_date(backups.candidates, date)) or _refuse(backups, date)
+        moment = time_of(chosen.date).isoformat()
+        if chosen.found is not None:
+            message = f"no backup at {date}: taking the last one before it, of {moment}"
+            emit(Warned(message, domain))
+    if trusted and chosen.problem is not None:
+        found = await to_thread.run_sync(_read_trusted, chosen.problem.path)
+        emit(Warned(f"{found.path}: read as it is, though its checksum is another", domain))
+    else:
+        found = _whole(backups, chosen)
+    for warning in _warnings(backups, found, disks, date):
+        emit(Warned(warning, domain))
+    return found
+
+
+def _newest_or_at(backups: _Backups, date: str | None) -> _Candidate | None:
+    found = None if date is None else at_date(backups.candidates, date)
+    if found is None and backups.unread is not None:
+        raise StorageError(f"cannot read {backups.unread}")
+    return backups.candidates[-1] if date is None else found
+
+
+def _refuse(backups: _Backups, date: str | None) -> _Candidate:
+    near = [c for c in nearest(backups.candidates, date or "", _NEAREST_SHOWN) if c.found]
+    dates = ", ".join(time_of(candidate.date).isoformat() for candidate in near)
+    hint = f"The nearest are of {dates}." if near else None
+    raise NotFoundError(f"no backup of {backups.domain} at {date}", hint=hint)
+
+
+def _whole(backups: _Backups, chosen: _Candidate) -> FoundBackup:
+    if chosen.found is None:
+        message = chosen.problem.message if chosen.problem else ""
+        raise DefinitionError(message, hint=_ANOTHER if backups.whole else None)
+    return chosen.found
+
+
+def _warnings(
+    backups: _Backups, found: FoundBackup, disks: Sequence[str], date: str | None
+) -> Iterator[str]:
+    definition = found.definition
+    name = definition.name
+    good = [other for other in backups.whole if not other.definition.is_damaged]
+    if definition.verified is not None and definition.is_damaged:
+        others = f"the newest good one is {good[-1].definition.name}" if good else "NONE IS GOOD"
+        when = time_of(definition.verified.date)
+        yield f"verify found {name} damaged, {when}: {definition.verified.error}; {others}"
+    now_s = datetime.now(UTC).timestamp()
+    if date is None and definition.date > now_s + CLOCK_SLACK_S:
+        past = [other for other in good if other.definition.date <= now_s]
+        others = f"; before now the last is {past[-1].definition.name}" if past else ""
+        yield f"{name}, the newest, is dated in the future: {local_time(definition)}{others}"
+    for lack in find_lacks(definition, backups.whole):
+        if lack.what in disks:
+            hint = f"{lack.older.definition.name} has it." if lack.older else None
+            raise NotFoundError(f"no disk {lack.what} in backup {name}: {lack.reason}", hint=hint)
+        if not disks:
+            yield f"backup {name}: {lack}"
+
+
+async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
+    """Return a domain's backups, at least one if its directory can be read."""
+    catalog = Catalog(target_of(find_group(config, group_name)))
+    scan = await catalog.scan()
+    whole = [found for found in scan.complete if found.definition.domain_name == domain]
+    directory = catalog.domain_directory(domain).name
+    candidates = [
+        _Candidate(found.definition.date, found.definition.name, found=found) for found in whole
+    ]
+    unread = None
+    for problem in scan.problems:
+        if problem.path == catalog.domain_directory(domain):
+            unread = problem.message
+        date = date_of_name(problem.path.name)
+        is_backup = problem.domain_directory == directory and date is not None
+        if is_backup and date is not None and _DEFINITION_NAME.fullmatch(problem.path.name):
+            candidates.append(_Candidate(date, problem.path.stem, problem=problem))
+    if not candidates and unread is None:
+        names = {found.definition.domain_name for found in scan.complete}
+        meant = did_you_mean(domain, names)
+        raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
+    ordered = sorted(candidates, key=lambda candidate: (candidate.date, candidate.name))
+    return _Backups(domain, ordered, whole, unread)
+
+
+def _read_trusted(path: Path) -> FoundBackup:
+    """Read a definition that has not its checksum. Blocks.
+
+    Raises:
+        DefinitionError: that is not all that is wrong with it.
+    """
+    try:
+        return FoundBackup(definition_file.loads(read_bytes(path), path, trusted=True), path)
+    except OSError as error:
+        raise DefinitionError(f"{path}: {error.strerror}, {TRUST_OPTION} or not") from error

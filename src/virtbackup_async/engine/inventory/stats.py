@@ -1,0 +1,181 @@
+"""How much the backups hold and take: ``stats``."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from anyio import from_thread, to_thread
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.inventory.dates import local_time
+from virtbackup_async.engine.inventory.listing import (
+    GroupBackups,
+    broken_backups,
+    choose_backups,
+    refuse_what_was_not_seen,
+)
+from virtbackup_async.engine.inventory.reclaimable import freed_by_each
+from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.events import (
+    BackupStats,
+    DayStats,
+    DomainStats,
+    Emit,
+    Event,
+    GroupStats,
+    RepositoryStats,
+    TargetUnreadable,
+    Warned,
+)
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES
+from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.usage.totals import Measured, measure
+
+
+class _Sums(Struct, frozen=True):
+    """What some backups hold and take, as their definitions say."""
+
+    backups: int
+    size_bytes: int
+    data_bytes: int
+    stored_bytes: int
+
+
+async def run_stats(
+    config: Config, group_names: Sequence[str], emit: Emit, *, each_backup: bool = False
+) -> None:
+    """Say what is stored: for each domain, group and day, and for each repository.
+
+    Args:
+        config: the configuration.
+        group_names: the groups; none for all that have a target.
+        emit: told the figures.
+        each_backup: tell also what the removal of each backup would free, for which all maps of
+            a repository are read.
+
+    Raises:
+        NotFoundError: a named group does not exist.
+        ConfigError: a named group has no target.
+        CorruptError: a repository is damaged, or of some domain there are broken backups alone.
+        StorageError: a target or a repository cannot be read; the others are told all the same.
+    """
+    scans: dict[Path, Scan] = {}
+    groups = await choose_backups(config, group_names, ())
+    for chosen in groups:
+        if chosen.scan is not None:
+            scans[chosen.target] = chosen.scan
+        for event in _of_group(chosen):
+            emit(event)
+    if each_backup:
+        await _say_of_each(groups, scans, emit)
+    for target, scan in scans.items():
+        measured = await to_thread.run_sync(_measure, target)
+        if measured is not None:
+            emit(_of_repository(target, scan, measured))
+        left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
+        if left is not None:
+            emit(left)
+    refuse_what_was_not_seen(
+        (chosen.error for chosen in groups),
+        (broken for chosen in groups for broken in broken_backups(chosen)),
+        {found.definition.domain_name for chosen in groups for found in chosen.backups},
+    )
+
+
+def _of_group(chosen: GroupBackups) -> Iterator[Event]:
+    if chosen.error is not None:
+        yield TargetUnreadable(chosen.group, str(chosen.target), str(chosen.error))
+        return
+    yield from broken_backups(chosen)
+    by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
+    for domain, sums in by_domain.items():
+        yield DomainStats(chosen.group, domain, **asdict(sums))
+    for domain, lacking in _lacking(chosen.backups).items():
+        yield Warned(
+            f"disks or state were left out of {lacking} of its {by_domain[domain].backups} backups",
+            domain,
+        )
+    unknown = sum(not found.definition.images for found in chosen.backups)
+    if unknown:
+        yield Warned(
+            f"{chosen.group}: {unknown} backups of virt-backup do not say how long they are"
+        )
+    yield GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
+    for day, sums in _sums_by(chosen.backups, _day).items():
+        yield DayStats(chosen.group, day, **asdict(sums))
+
+
+def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
+    return Counter(found.definition.domain_name for found in backups if found.definition.lacks)
+
+
+async def _say_of_each(
+    groups: Iterable[GroupBackups], scans: Mapping[Path, Scan], emit: Emit
+) -> None:
+    freed: dict[Path, int] = {}
+    for target, scan in scans.items():
+        freed |= await to_thread.run_sync(freed_by_each, target, scan.complete)
+    for chosen in groups:
+        for found in chosen.backups:
+            emit(_of_backup(chosen.group, found, freed[found.path]))
+
+
+def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
+    definition, sums = found.definition, _sums([found])
+    return BackupStats(
+        group=group,
+        domain=definition.domain_name,
+        backup=definition.name,
+        date=local_time(definition).isoformat(),
+        packager=definition.packager.type,
+        size_bytes=sums.size_bytes,
+        data_bytes=sums.data_bytes,
+        stored_bytes=sums.stored_bytes,
+        freed_bytes=freed_bytes,
+    )
+
+
+def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositoryStats:
+    sums = _sums(f for f in scan.complete if f.definition.packager.type == "repository")
+    return RepositoryStats(
+        target=str(target),
+        backups=sums.backups,
+        data_bytes=sums.data_bytes,
+        stored_bytes=measured.pack_bytes,
+        size_bytes=sums.size_bytes,
+        mapped_bytes=measured.mapped_chunks * CHUNK_BYTES,
+        chunk_bytes=measured.chunks * CHUNK_BYTES,
+        chunk_stored_bytes=measured.chunk_stored_bytes,
+    )
+
+
+def _measure(target: Path) -> Measured | None:
+    repository = find_repository(target)
+    if repository is None:
+        return None
+    return measure(target, repository, from_thread.check_cancelled)
+
+
+def _day(found: FoundBackup) -> str:
+    return local_time(found.definition).date().isoformat()
+
+
+def _sums_by(backups: Iterable[FoundBackup], key: Callable[[FoundBackup], str]) -> dict[str, _Sums]:
+    parts: defaultdict[str, list[FoundBackup]] = defaultdict(list)
+    for found in backups:
+        parts[key(found)].append(found)
+    return {name: _sums(parts[name]) for name in sorted(parts)}
+
+
+def _sums(backups: Iterable[FoundBackup]) -> _Sums:
+    found = list(backups)
+    images = [image for one in found for image in one.definition.images]
+    return _Sums(
+        len(found),
+        sum(image.size_bytes for image in images),
+        sum(image.data_bytes for image in images),
+        sum(image.stored_bytes for image in images),
+    )

@@ -1,0 +1,184 @@
+"""Defining the domain of a restored backup in libvirt: ``restore --define``.
+
+::
+
+    check that the name, and the UUID if it is kept, are free      nothing touched yet
+    restore the images, checked                                    ``restore.py``
+    rebase the overlays onto the restored images below them
+    define, give the domain its UEFI variables and TPM state back   ``restore_state.py``
+    start if that is wanted
+
+Called by the command line. What is restored stays when libvirt refuses to define or start it.
+"""
+
+from collections.abc import Awaitable
+from itertools import pairwise
+from pathlib import Path
+
+from msgspec import Struct
+
+from virtbackup_async.engine.ports import DefiningPort, DomainPort
+from virtbackup_async.engine.restore.plan import (
+    AS_THEY_WERE,
+    QCOW2,
+    Formats,
+    RestoredDisk,
+    RestorePlan,
+    plan_restore,
+    xml_of,
+)
+from virtbackup_async.engine.restore.state import give_state
+from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
+from virtbackup_async.events import DomainDefined, Emit, Warned
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.domain_xml import writable_devs
+from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored_xml
+from virtbackup_async.qemu import qemu_img
+
+
+class DefineRequest(Struct, frozen=True):
+    """What to define.
+
+    Attributes:
+        definition: the backup.
+        target: the directory that it is restored into.
+        disks: the devs that are restored; empty for all.
+        new_name: gives the domain an identity of its own.
+        start: whether it is started.
+        allow_missing: start it although disks are missing from the backup.
+        formats: what the disks become.
+    """
+
+    definition: Definition
+    target: Path
+    disks: tuple[str, ...] = ()
+    new_name: str | None = None
+    start: bool = False
+    allow_missing: bool = False
+    formats: Formats = AS_THEY_WERE
+
+    def plan(self) -> RestorePlan:
+        """Return what is restored for it."""
+        return plan_restore(self.definition, self.disks, self.formats)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the disks of the domain that will not be on restored images, and hold data."""
+        restored = self.plan().devs
+        devs = writable_devs(self.definition.domain_xml)
+        return tuple(dev for dev in devs if dev not in restored)
+
+    def unwanted(self) -> tuple[str, ...]:
+        """Return those of them that nobody has left out on purpose."""
+        return () if self.disks else self.missing()
+
+    def xml(self, own: frozenset[Path] = frozenset()) -> RestoredXml:
+        """Return the domain's XML on the images and the state as they will be restored.
+
+        Args:
+            own: where libvirt keeps UEFI variables and pstore; no other place is left in it for
+                what is restored.
+        """
+        plan = self.plan()
+        target = self.target.absolute()
+        images = {disk.dev: target / disk.images[0].name for disk in plan.disks}
+        held: dict[str, Path] = {}
+        for file in plan.state:
+            held.setdefault(file.kind, target / file.image.name)
+        return restored_xml(
+            xml_of(self.definition),
+            images,
+            formats={disk.dev: QCOW2 for disk in plan.disks if disk.images[0].wrapped},
+            new_name=self.new_name,
+            state=StateHome(own, held),
+        )
+
+
+async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> None:
+    """Look before anything is restored whether the domain can be defined afterwards.
+
+    Raises:
+        HypervisorError: a domain of that name or UUID is there.
+        DefinitionError: the backup's XML cannot be used.
+        NotFoundError: it is to be started, and disks of it would not be of the backup.
+    """
+    wanted = request.xml()
+    missing = request.unwanted()
+    if request.start and missing and not request.allow_missing:
+        # Old disks beside those of today, or beside none: what a guest makes of that is unknown.
+        raise NotFoundError(
+            f"the backup lacks disks of the domain, so it is not started: {', '.join(missing)}",
+            hint="Take a backup that has them, leave --start out, or give --allow-missing.",
+        )
+    taken = await _is_taken(hypervisor.domain(wanted.name))
+    if not taken and wanted.uuid is not None:
+        taken = await _is_taken(hypervisor.domain_by_uuid(wanted.uuid))
+    if taken is not None:
+        raise HypervisorError(
+            f"libvirt has a domain {taken.name} with UUID {taken.uuid} already",
+            hint="Give the restored one another name with --name, restore --in-place, "
+            "or undefine the domain first.",
+        )
+
+
+async def define_restored(
+    request: DefineRequest, hypervisor: DefiningPort, emit: Emit
+) -> DomainDefined:
+    """Define the domain, its images being restored.
+
+    Raises:
+        HypervisorError: libvirt refuses; the restored images stay.
+        ImageError: an overlay cannot be rebased.
+        StorageError: its state cannot be put where it belongs; the domain is not started.
+    """
+    wanted = request.xml(await hypervisor.state_directories())
+    for dev in wanted.left_out:
+        message = f"{dev} is not in the backup, and the original's is not shared: left out"
+        emit(Warned(message, wanted.name))
+    for what in wanted.unshared:
+        emit(Warned(f"not shared with the original: left out, {what}", wanted.name))
+    for what in wanted.moved:
+        emit(Warned(what, wanted.name))
+    for dev in request.missing() if request.new_name is None else ():
+        message = f"{dev} is not restored: the domain is on its image of today there"
+        emit(Warned(message, wanted.name))
+    plan = request.plan()
+    target = request.target.absolute()
+    rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]
+    try:
+        domain = await hypervisor.define(wanted.xml)
+        await give_state(plan, target, await domain.info(), emit)
+        if request.start:
+            await domain.start()
+    except HypervisorError as error:
+        hint = f"The restored images are whole, in {request.target}, with the domain's XML."
+        raise HypervisorError(error.message, hint=hint) from error
+    return DomainDefined(
+        domain.name, domain.uuid, request.definition.name, request.start, tuple(rebased)
+    )
+
+
+async def _is_taken(lookup: Awaitable[DomainPort]) -> DomainPort | None:
+    try:
+        return await lookup
+    except DomainNotFoundError:
+        return None
+
+
+async def join_chain(disk: RestoredDisk, target: Path) -> list[str]:
+    """Let each image of a chain name the restored one below it; the names of those changed.
+
+    Raises:
+        ImageError: the header of one cannot be read or written.
+    """
+    changed = []
+    for upper, lower in pairwise(disk.images):
+        if upper.record is None or lower.record is None:
+            continue
+        image = BackingImage(target / upper.name, upper.record.format)
+        below = BackingImage(target / lower.name, lower.record.format)
+        header = await qemu_img.image_info(image.path, image.format)
+        if header.backing_filename != str(below.path):
+            await qemu_img.rebase(image, below)
+            changed.append(upper.name)
+    return changed

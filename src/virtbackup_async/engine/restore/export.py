@@ -1,0 +1,220 @@
+"""One disk of a backup as one ordinary image, whatever packager wrote it: ``export``.
+
+::
+
+    package --stream--> output                          it is of the wanted format, or raw
+            --restore--> images, in a directory for a while: a chain, or qcow2 that is to be raw
+                         --qemu-nbd--> what a guest sees of them --> output
+
+So there is one copy of the disk more than the output only where QEMU must take the images apart.
+Called by the command line. Every image is held against the digest that was recorded of it.
+"""
+
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from anyio import CancelScope, CapacityLimiter, to_thread
+from msgspec import Struct
+
+from virtbackup_async.engine.doctor.amounts import gib
+from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
+from virtbackup_async.engine.restore.export_target import Target, open_target
+from virtbackup_async.engine.restore.open_package import open_package
+from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, plan_restore
+from virtbackup_async.engine.restore.read_images import read_back
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.events import DiskExported, Emit, RestoreStarted
+from virtbackup_async.files import durable
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.sources.nbd import open_nbd_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.packagers.interface import PackageReader, Progress
+from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
+from virtbackup_async.qemu.qemu_nbd import serve_image
+
+FORMATS: Final = ("qcow2", "raw")
+
+
+class ExportRequest(Struct, frozen=True):
+    """What to export, and where to.
+
+    Attributes:
+        definition: the backup.
+        directory: where its package lies.
+        dev: the disk.
+        output: the image to write, whose directory must exist; ``STDOUT`` for standard output.
+        format: one of ``FORMATS``.
+    """
+
+    definition: Definition
+    directory: Path
+    dev: str
+    output: Path
+    format: str
+
+
+async def export_disk(
+    request: ExportRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
+) -> DiskExported:
+    """Write a disk of a backup as one image; it is checked against its digest on the way.
+
+    Raises:
+        StorageError: the output exists already, or its directory is full or not writable, or
+            nobody reads standard output any more.
+        NotFoundError: the backup has no such disk.
+        CorruptError: the package is damaged.
+        ImageError: QEMU cannot read the images.
+    """
+    plan = plan_restore(request.definition, (request.dev,))
+    export = _Export(request, plan.disks[0], buffers, cpu, emit)
+    async with open_target(request.output, export.domain, emit) as target:
+        data_bytes = await export.stream_to(target)
+        if data_bytes is None:
+            data_bytes = await export.convert_to(target)
+    return DiskExported(
+        domain=export.domain,
+        backup=request.definition.name,
+        disk=request.dev,
+        output=str(request.output),
+        format=request.format,
+        verified=plan.is_verifiable,
+        data_bytes=data_bytes,
+    )
+
+
+class _Export(Struct, frozen=True):
+    """One export; its two ways return how many bytes of data were in the images."""
+
+    request: ExportRequest
+    disk: RestoredDisk
+    buffers: BufferPool
+    cpu: CapacityLimiter
+    emit: Emit
+
+    @property
+    def domain(self) -> str:
+        return self.request.definition.domain_name
+
+    async def stream_to(self, target: Target) -> int | None:
+        """Write the disk right out of the package; None if it cannot be had so."""
+        request, image = self.request, self.disk.images[0]
+        image_format = _format_of(image)
+        if len(self.disk.images) > 1 or (image_format, request.format) == ("qcow2", "raw"):
+            return None
+        wrap = image_format != request.format
+
+        async def take(_: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+            await target.take(stream, on_progress, wrap=wrap)
+
+        definition = request.definition
+        async with open_package(definition, request.directory, self.buffers) as package:
+            if not await _is_streamable(package, image, image_format, wrap=wrap):
+                return None
+            output = str(request.output)
+            self.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
+            return (await read_back(self.disk, package, take, self.domain, self.emit)).data_bytes
+
+    async def convert_to(self, target: Target) -> int:
+        """Restore the images for a while, and write what a guest sees of them."""
+        request = self.request
+        async with _directory_in(target.work_directory, self.disk) as place:
+            restored = RestoreRequest(
+                request.definition, request.directory, place, (request.dev,), for_domain=True
+            )
+            done = await restore_backup(
+                restored, buffers=self.buffers, cpu=self.cpu, emit=self.emit
+            )
+            await to_thread.run_sync(_check_heads, self.disk, place)
+            async with _view(self.disk, place, self.buffers) as stream:
+                meter = DiskMeter(self.emit, self.domain, request.dev, data_bytes_of(stream))
+                await target.take(stream, meter.begin(stream), wrap=request.format == "qcow2")
+            return done.data_bytes
+
+
+async def _is_streamable(
+    package: PackageReader, image: RestoredImage, image_format: str, *, wrap: bool
+) -> bool:
+    async with package.open_disk(image.file) as stream:
+        if wrap:
+            # The tables come first: they need to know where data is.
+            return stream.data_extents is not None
+        if image_format == "qcow2":
+            async for chunk in stream.chunks():
+                _check_head(image, bytes(chunk.data[:HEAD_BYTES]), is_last=True)
+                break
+    return True
+
+
+@asynccontextmanager
+async def _view(disk: RestoredDisk, place: Path, buffers: BufferPool) -> AsyncGenerator[DiskStream]:
+    """Stream what a guest sees of restored images."""
+    chain = [BackingImage(place / image.name, _format_of(image)) for image in disk.images]
+    if [image.format for image in chain] == ["raw"]:
+        async with open_image_stream(chain[0].path, buffers, follow=False) as stream:
+            yield stream
+        return
+    async with (
+        serve_image(chain, disk.dev) as address,
+        open_nbd_stream(address, disk.dev, buffers) as stream,
+    ):
+        yield stream
+
+
+def _check_heads(disk: RestoredDisk, place: Path) -> None:
+    for image in disk.images:
+        if _format_of(image) == "qcow2":
+            with (place / image.name).open("rb") as file:
+                _check_head(image, file.read(HEAD_BYTES), is_last=image is disk.images[-1])
+
+
+def _check_head(image: RestoredImage, head: bytes, *, is_last: bool) -> None:
+    """See that no file outside of the backup would be read: headers may name any of the host."""
+    outside = file_beside(head, may_have_backing=not is_last)
+    if outside is not None:
+        raise DefinitionError(
+            f"{image.file} needs {outside!r:.200}, which is not in the backup",
+            hint="Restore it where that file is.",
+        )
+
+
+def _format_of(image: RestoredImage) -> str:
+    name = image.record.format if image.record else Path(image.file).suffix.removeprefix(".")
+    if name == "luks":
+        raise DefinitionError(
+            f"{image.file} is encrypted as a whole", hint="Restore it as the image it is."
+        )
+    if name not in FORMATS:
+        raise DefinitionError(f"{image.file}: image format {name!r:.40} is not known")
+    return name
+
+
+@asynccontextmanager
+async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path]:
+    """Give the name of a private directory with room for the disk, for the time of the block.
+
+    Raises:
+        StorageError: there is not so much room.
+    """
+    try:
+        free_bytes = (await to_thread.run_sync(shutil.disk_usage, parent)).free
+    except OSError as error:
+        raise durable.storage_error("use", parent, error) from error
+    if free_bytes < disk.data_bytes:
+        raise StorageError(
+            f"the images of {disk.dev} need {gib(disk.data_bytes)} for a while, "
+            f"{gib(free_bytes)} are free in {parent}",
+            hint="For standard output, TMPDIR names another directory.",
+        )
+    place = durable.temporary_path(parent)
+    try:
+        yield place
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(shutil.rmtree, place, True)  # noqa: FBT003 -- errors ignored

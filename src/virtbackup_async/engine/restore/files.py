@@ -1,0 +1,190 @@
+r"""The files of one restore: written as parts, named at the end, removed if it comes to nothing.
+
+::
+
+    web.qcow2.vbk-<token>.part  --all disks whole and checked-->  web.qcow2
+          \--failure, cancellation-->  removed, as is all that has its name already
+          \--SIGKILL-->  removed by the next restore into the directory
+
+Used by ``restore.py``. Invariant: every file it made is known to it from the moment it exists, and
+no other file is touched but the parts of a dead restore. What a dead one has named is whole, and
+stays: it may be in use by now.
+
+Each restore holds a shared ``flock`` on the directory. Whoever gets it exclusively is alone there,
+so all parts are dead. A file system that cannot tell leaves them to the admin.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from anyio import fail_after, to_thread
+
+from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, path_component
+from virtbackup_async.engine.restore.made_directories import make_directories
+from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan
+from virtbackup_async.errors import RollbackError, StorageError
+from virtbackup_async.files.closing import close
+from virtbackup_async.files.durable import (
+    remove_durably,
+    rename_exclusively,
+    storage_error,
+    sync_directory,
+    write_exclusively,
+)
+from virtbackup_async.images.sinks.sequential import write_qcow2
+from virtbackup_async.images.sinks.sequential_file import create_outlet
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import Progress
+
+REMOVE_TIMEOUT_S: Final = 60.0
+_DEAD_PART: Final = re.compile(r".+\.vbk-[0-9a-f]{8}\.part")
+
+
+@asynccontextmanager
+async def open_restored_files(
+    target: Path, plan: RestorePlan, mode: int
+) -> AsyncIterator["RestoredFiles"]:
+    """Check ``target``, make it if it is missing, with ``mode``, and take the plan's files in.
+
+    Raises:
+        StorageError: it cannot be written, a file exists already, or there is too little space.
+        RollbackError: the block failed, and some file could not be removed.
+    """
+    made_target = await to_thread.run_sync(_make_target, target, mode)
+    files = RestoredFiles(target)
+    try:
+        async with _shared_directory(target):
+            await to_thread.run_sync(_check_target, target, plan)
+            yield files
+    except BaseException:
+        with fail_after(REMOVE_TIMEOUT_S, shield=True):
+            await files.remove()
+            if made_target:
+                await to_thread.run_sync(_remove_empty, target)
+        raise
+
+
+@asynccontextmanager
+async def _shared_directory(target: Path) -> AsyncIterator[None]:
+    """Restore into ``target`` beside others, after removing what dead ones left."""
+    descriptor = await to_thread.run_sync(_share, target)
+    try:
+        yield
+    finally:
+        close(descriptor)
+
+
+class RestoredFiles:
+    """Fill the images, then publish them."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._suffix = f".vbk-{secrets.token_hex(4)}.part"
+        self._parts: dict[Path, Path] = {}
+        self._named: list[Path] = []
+
+    async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+        """Write a stream into what will be the file of an image."""
+        part = self._part(image.name)
+        if image.wrapped:
+            with create_outlet(part) as outlet:
+                await write_qcow2(stream, outlet, on_progress, image.layout)
+        else:
+            await write_sparse(stream, part, on_progress)
+        self._parts[part] = self._target / image.name
+
+    async def publish(self, xml_name: str, domain_xml: bytes) -> None:
+        """Give all images their names, and the domain's XML its own; make them durable."""
+        xml_part = self._part(xml_name)
+        await write_exclusively(xml_part, domain_xml)
+        self._parts[xml_part] = self._target / xml_name
+        while self._parts:
+            part, path = next(iter(self._parts.items()))
+            await rename_exclusively(part, path)
+            self._named.append(path)
+            del self._parts[part]
+        await sync_directory(self._target)
+
+    async def remove(self) -> None:
+        """Remove all files made so far; every one is tried."""
+        left = []
+        for path in (*self._parts, *self._named):
+            try:
+                await remove_durably(path)
+            except StorageError as error:
+                left.append(error.message)
+        if left:
+            raise RollbackError(
+                f"restore left files behind: {'; '.join(left)}", hint="Remove them by hand."
+            )
+
+    def _part(self, name: str) -> Path:
+        stem = path_component(name, COMPONENT_MAX_BYTES - len(self._suffix))
+        return self._target / (stem + self._suffix)
+
+
+def _make_target(target: Path, mode: int) -> bool:
+    try:
+        return make_directories(target, mode)
+    except OSError as error:
+        raise storage_error("create", target, error) from error
+
+
+def _share(target: Path) -> int:
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error("use", target, error) from error
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_dead_parts(descriptor)
+    with suppress(OSError):
+        # Waits for no more than another restore's removal of dead parts.
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _remove_dead_parts(directory: int) -> None:
+    for name in os.listdir(directory):
+        if _DEAD_PART.fullmatch(name):
+            os.unlink(name, dir_fd=directory)
+
+
+def _check_target(target: Path, plan: RestorePlan) -> None:
+    try:
+        there = {entry.name for entry in target.iterdir()}
+        status = os.statvfs(target)
+    except OSError as error:
+        raise storage_error("use", target, error) from error
+    for name in plan.names:
+        if name in there:
+            raise StorageError(
+                f"file exists already: {target / name}",
+                hint="Nothing is ever overwritten: restore into another directory.",
+            )
+    check_space(target, status, plan.data_bytes)
+
+
+def check_space(directory: Path, status: os.statvfs_result, needed_bytes: int) -> None:
+    """Raise StorageError if the file system of ``directory`` has less than that free."""
+    available_bytes = status.f_bavail * status.f_frsize
+    if available_bytes < needed_bytes:
+        raise StorageError(
+            f"target is too small: {directory} has {available_bytes} bytes free, "
+            f"the backup needs {needed_bytes}",
+            hint="Free some space or restore into another file system.",
+        )
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        return  # somebody else put something there meanwhile

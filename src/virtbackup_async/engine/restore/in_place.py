@@ -1,0 +1,378 @@
+"""Restoring into a shut-off domain's own images: ``restore --in-place``.
+
+Called by the command line. The domain is locked all the time, and looked at again before each
+swap: one that was started meanwhile gets its images back. Invariants: an image is replaced in one
+step, by one that is whole and checked (``swap.py``); after a failure or a cancellation every image
+is what it was; after a success the old one is kept beside it, unless that is not wanted. Images
+below are never written: other domains may stand on them.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog.names import beside
+from virtbackup_async.engine.backup.selection import is_overlay_of_ours
+from virtbackup_async.engine.domain_states import check_replaceable
+from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.restore.files import check_space
+from virtbackup_async.engine.restore.image_swap import NEW, Swap, leftovers, prepare_swap
+from virtbackup_async.engine.restore.open_package import open_package
+from virtbackup_async.engine.restore.plan import (
+    RestoredDisk,
+    RestoredImage,
+    RestorePlan,
+    plan_restore,
+    xml_of,
+)
+from virtbackup_async.engine.restore.read_images import read_back, read_back_state
+from virtbackup_async.engine.restore.state import state_paths
+from virtbackup_async.engine.restore.to_directory import restore_disks
+from virtbackup_async.errors import (
+    DefinitionError,
+    DigestMismatchError,
+    DiskNotFoundError,
+    HypervisorError,
+    ImageError,
+    RollbackError,
+    StorageError,
+    VirtBackupError,
+)
+from virtbackup_async.events import (
+    DiskDone,
+    Emit,
+    FileFormat,
+    RestoreDone,
+    RestoreStarted,
+    Warned,
+)
+from virtbackup_async.files.durable import remove_durably, storage_error
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.packagers.interface import PackageReader, Progress
+from virtbackup_async.qemu.qcow2 import head_of
+
+UNDO_TIMEOUT_S: Final = 60.0
+_TOKEN_BYTES: Final = 4
+
+
+class InPlaceRequest(Struct, frozen=True):
+    """What to restore: a backup, its package's directory, the devs wanted; empty for all.
+
+    With ``discard_old``, what was replaced is not kept.
+    ``remove_saved`` throws a managed save image of the domain away, its memory.
+    """
+
+    definition: Definition
+    directory: Path
+    disks: tuple[str, ...] = ()
+    discard_old: bool = False
+    remove_saved: bool = False
+
+
+class _Work(Struct, frozen=True):
+    """One restore in place: the backup's files, and by restored name what each replaces."""
+
+    request: InPlaceRequest
+    domain: DomainPort
+    plan: RestorePlan
+    swaps: Mapping[str, Swap]
+    emit: Emit
+
+    @property
+    def target(self) -> str:
+        names = [disk.images[0].name for disk in self.plan.disks]
+        return os.path.commonpath([self.swaps[name].image.parent for name in names])
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return tuple(str(swap.image) for swap in self.swaps.values())
+
+    async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
+        """Write an image beside the one that it replaces."""
+        await self.swaps[image.name].fill(stream, on_progress)
+
+
+async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by one
+    request: InPlaceRequest,
+    domain: DomainPort,
+    *,
+    lock_directory: Path,
+    buffers: BufferPool,
+    cpu: CapacityLimiter,
+    emit: Emit,
+) -> RestoreDone:
+    """Restore disks of a backup, and its state, over what its domain has now.
+
+    Raises:
+        HypervisorError: the domain runs or is saved, was started meanwhile, or is another than the
+            backup's.
+        DiskNotFoundError: the domain has no such disk, or one of another format.
+        ImageError: an image below is not what it was at the backup.
+        StorageError: there is too little space, or an image cannot be replaced.
+        CorruptError: the package is damaged; nothing was replaced.
+        LockHeldError: somebody else works on the domain.
+        RollbackError: after a failure an image could not be put back.
+    """
+    began_s = current_time()
+    async with hold_domain(lock_directory, domain.name, domain.uuid, "restore"):
+        work = await _prepare(request, domain, emit)
+        definition = request.definition
+        await _check_backing(work, buffers)
+        emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
+        async with _put_back_on_failure(work):
+            async with open_package(definition, request.directory, buffers) as package:
+                data_bytes = await restore_disks(
+                    work.plan, cpu, lambda disk: _fill(work, disk, package)
+                )
+                for state in work.plan.state:
+                    if state.image.name in work.swaps:
+                        data_bytes += await read_back_state(state, package, work.fill)
+            await _swap_all(work)
+        kept = await _settle_old(work)
+    return RestoreDone(
+        domain=domain.name,
+        backup=definition.name,
+        target=work.target,
+        files=work.images,
+        verified=work.plan.is_verifiable,
+        data_bytes=data_bytes,
+        duration_s=current_time() - began_s,
+        kept=kept,
+        formats=tuple(_formats(work)),
+    )
+
+
+def _formats(work: _Work) -> Iterator[FileFormat]:
+    for disk in work.plan.disks:
+        image = disk.images[0]
+        swap = work.swaps[image.name]
+        if image.record is not None:
+            now = "qcow2" if swap.wrap is not None else image.record.format
+            size_bytes = image.record.size_bytes
+            yield FileFormat(str(swap.image), disk.dev, now, size_bytes, image.original_format)
+
+
+async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _Work:
+    """Check everything that can be checked before a byte is written."""
+    plan = plan_restore(request.definition, request.disks)
+    recorded = request.definition.domain_uuid or domain_xml.uuid(request.definition.domain_xml)
+    if recorded not in (None, domain.uuid):
+        raise HypervisorError(
+            f"{domain.name} is another domain now: it is {domain.uuid}, the backup of {recorded}",
+            hint="Restore into a directory, with --define and --name.",
+        )
+    await check_replaceable(domain, remove_saved=request.remove_saved)
+    token = secrets.token_hex(_TOKEN_BYTES)
+    info = await domain.info()
+    places = await _places(domain, plan, _encrypted_in(request.definition), emit)
+    state = await to_thread.run_sync(state_paths, plan, info, emit)
+    places |= {name: (path, None) for name, path in state.items()}
+    swaps = {
+        name: await to_thread.run_sync(prepare_swap, path, token, wrap)
+        for name, (path, wrap) in places.items()
+    }
+    images = [swap.image for swap in swaps.values()]
+    if len(set(images)) < len(images):
+        raise StorageError(
+            f"{domain.name}: two disks are on one image: {max(images, key=images.count)}"
+        )
+    for image in images:
+        await _clear_leftovers(image, domain.name, emit)
+    await to_thread.run_sync(_check_space, plan, swaps)
+    return _Work(request, domain, plan, swaps, emit)
+
+
+async def _places(
+    domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
+) -> dict[str, tuple[Path, Qcow2Options | None]]:
+    """Return by restored name each disk's image in the domain now, and how it is to be laid out.
+
+    What was pulled is raw. Where the domain has it on qcow2, it becomes such an image again.
+    """
+    xml = (await domain.info()).xml
+    there = {disk.dev: disk for disk in domain_xml.disks(xml)[0]}
+    places = {}
+    for disk in plan.disks:
+        now = there.get(disk.dev)
+        if now is None:
+            has = ", ".join(there) or "none"
+            raise DiskNotFoundError(
+                f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
+                hint="Name the disks to restore with --disk, or restore into a directory.",
+            )
+        if is_overlay_of_ours(now.path):
+            raise RollbackError(
+                f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
+                hint="Run `virtbackup clean -b` first.",
+            )
+        if now.encrypted != (disk.dev in encrypted):
+            raise DiskNotFoundError(
+                f"{domain.name}: {disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
+                f"backup has it {_as_encrypted(encrypted=not now.encrypted)}",
+                hint="Restore into a directory.",
+            )
+        wrap = None
+        record = disk.images[0].record
+        is_whole = record is not None and record.format == "luks" and now.format == "raw"
+        if record is not None and record.format != now.format and not is_whole:
+            _check_convertible(domain.name, disk, now, xml)
+            head = await to_thread.run_sync(head_of, now.path)
+            wrap = disk.images[0].layout
+            if head is not None and head.options.can_be_written:
+                wrap = head.options
+            if head is not None and head.snapshots:
+                what = f"{disk.dev} loses its internal snapshots: they are in the old image alone"
+                emit(Warned(what, domain.name))
+        places[disk.images[0].name] = (now.path, wrap)
+    return places
+
+
+def _encrypted_in(definition: Definition) -> frozenset[str]:
+    """Return the disks that are encrypted in the backup."""
+    try:
+        return domain_xml.encrypted_devs(xml_of(definition))
+    except DefinitionError:
+        return frozenset()  # the XML is lost, the disks need not be
+
+
+def _as_encrypted(*, encrypted: bool) -> str:
+    return "encrypted" if encrypted else "in plain text"
+
+
+def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> None:
+    record = disk.images[0].record
+    if record is None or (record.format, now.format) != ("raw", "qcow2"):
+        has = record.format if record else "another format"
+        raise DiskNotFoundError(
+            f"{domain}: {disk.dev} is {now.format} now, the backup has {has}",
+            hint="Restore into a directory.",
+        )
+    if domain_xml.names_backing(xml, disk.dev):
+        # QEMU would put that image below the new one, which is whole without it.
+        raise DiskNotFoundError(
+            f"{domain}: its XML puts an image below {disk.dev}, the backup holds both in one",
+            hint="Take <backingStore> out of it by `virsh edit`, or restore into a directory.",
+        )
+
+
+async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
+    """Remove what a killed restore had half written; what it had replaced is the admin's."""
+    for path in await to_thread.run_sync(lambda: list(leftovers(image))):
+        if path.name.startswith(beside(image, NEW).name):
+            await remove_durably(path)
+        else:
+            message = f"{path} is what a killed restore replaced: remove it if nobody needs it"
+            emit(Warned(message, domain))
+
+
+def _check_space(plan: RestorePlan, swaps: Mapping[str, Swap]) -> None:
+    needed: dict[int, tuple[Path, int]] = {}
+    for image in plan.images:
+        if image.name not in swaps:
+            continue
+        directory = swaps[image.name].image.parent
+        try:
+            device = directory.stat().st_dev
+            _, before = needed.get(device, (directory, 0))
+            new_bytes = image.record.data_bytes if image.record else 0
+            needed[device] = (directory, before + new_bytes)
+        except OSError as error:
+            raise storage_error("use", directory, error) from error
+    for directory, needed_bytes in needed.values():
+        try:
+            status = os.statvfs(directory)
+        except OSError as error:
+            raise storage_error("use", directory, error) from error
+        check_space(directory, status, needed_bytes)
+
+
+async def _check_backing(work: _Work, buffers: BufferPool) -> None:
+    """Compare the images below with the backup's; they are read, and never written."""
+    for disk in work.plan.disks:
+        for image in disk.images[1:]:
+            path = Path(image.record.source if image.record else "")
+            if image.expected_digest is None or not path.is_absolute():
+                raise ImageError(f"nothing is recorded to compare {path} of {disk.dev} with")
+            async with open_image_stream(path, buffers) as stream:
+                async for _chunk in stream.chunks():
+                    pass
+            if stream.digest != image.expected_digest:
+                raise DigestMismatchError(
+                    f"{path}, below {disk.dev}, is not what it was at the backup",
+                    hint="It may be shared, so it is not replaced: restore into a directory.",
+                )
+
+
+async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
+    """Write a disk's own image beside the one that it replaces."""
+    own = RestoredDisk(disk.dev, disk.images[:1])
+    return await read_back(own, package, work.fill, work.domain.name, work.emit)
+
+
+@asynccontextmanager
+async def _put_back_on_failure(work: _Work) -> AsyncGenerator[None]:
+    try:
+        yield
+    except BaseException:
+        with fail_after(UNDO_TIMEOUT_S, shield=True):
+            await _undo_all(list(work.swaps.values()))
+        raise
+
+
+async def _undo_all(swaps: Sequence[Swap]) -> None:
+    left = []
+    for swap in swaps:
+        try:
+            await to_thread.run_sync(swap.undo)
+        except StorageError as error:
+            left.append(error.message)
+    if left:
+        raise RollbackError(
+            f"images could not be put back: {'; '.join(left)}",
+            hint="Rename <image>.vbk-old-<token> to <image> by hand.",
+        )
+
+
+async def _swap_all(work: _Work) -> None:
+    if work.request.remove_saved and (await work.domain.info()).is_saved:
+        # Not earlier, a failed restore leaves all as it was; and not later: a start in between
+        # would resume the old memory on new disks.
+        await work.domain.remove_saved()
+    for swap in work.swaps.values():
+        await check_replaceable(work.domain, remove_saved=False)
+        with CancelScope(shield=True):
+            await to_thread.run_sync(swap.swap)
+    # Started in the moment between look and deed: it runs on the old images, so they come back.
+    await check_replaceable(work.domain, remove_saved=False)
+
+
+async def _settle_old(work: _Work) -> tuple[str, ...]:
+    """Give the old images names to stay by, or remove them.
+
+    One that stays by its other name takes space and harms nothing.
+    """
+    date = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    kept = []
+    for swap in work.swaps.values():
+        try:
+            if work.request.discard_old:
+                await to_thread.run_sync(swap.forget_old)
+            elif path := await to_thread.run_sync(swap.keep_old, date):
+                kept.append(str(path))
+        except VirtBackupError as error:
+            work.emit(Warned(f"the old image stays: {error.message}", work.domain.name))
+    return tuple(kept)

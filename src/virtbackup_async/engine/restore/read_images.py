@@ -1,0 +1,100 @@
+"""Reading a disk, or state, out of a package: each image held against what was recorded.
+
+``restore`` writes what comes, ``verify`` drops it; what is checked is the same.
+"""
+
+import shlex
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+
+from virtbackup_async.engine.progress import DiskMeter
+from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, RestoredState
+from virtbackup_async.errors import CorruptError, DigestMismatchError
+from virtbackup_async.events import DiskDone, Emit, Warned
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.packagers.interface import PackageReader, Progress
+
+Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
+"""Takes the whole of an image's stream in, and tells the progress of it."""
+
+
+async def read_back(
+    disk: RestoredDisk, package: PackageReader, fill: Fill, domain: str, emit: Emit
+) -> DiskDone:
+    """Read a disk's images, top first, and say so.
+
+    Raises:
+        CorruptError: the package is damaged, or an image has another size than was recorded.
+        DigestMismatchError: the bytes are not those that were recorded.
+        StorageError: ``fill`` could not write them.
+    """
+    meter = DiskMeter(emit, domain, disk.dev, disk.data_bytes)
+    size_bytes = 0
+    digests = []
+    for image in disk.images:
+        async with package.open_disk(image.file) as stream:
+            await _take(image, stream, fill, meter.begin(stream))
+            meter.end(stream)
+            size_bytes += stream.size_bytes
+            digests.append(stream.digest)
+    done = DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, meter.done_bytes, digests[0])
+    emit(done)
+    return done
+
+
+async def read_back_state(state: RestoredState, package: PackageReader, fill: Fill) -> int:
+    """Read a file of the domain's state; it is too small to be spoken of.
+
+    Returns:
+        How many bytes of data were in it.
+
+    Raises:
+        CorruptError, DigestMismatchError, StorageError: as for a disk.
+    """
+    async with package.open_disk(state.image.file) as stream:
+        await _take(state.image, stream, fill, lambda _data_bytes: None)
+        return stream.data_bytes
+
+
+async def _take(
+    image: RestoredImage, stream: DiskStream, fill: Fill, on_progress: Progress
+) -> None:
+    _check_size(image, stream)
+    await fill(image, stream, on_progress)
+    _check_digest(image, stream)
+
+
+def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
+    """Tell how to make the images of a chain, which name each other by their old paths, fit."""
+    hints = []
+    for upper, lower in pairwise(disk.images):
+        if upper.record is None or lower.record is None:
+            continue
+        command = (
+            "qemu-img", "rebase", "-u", "-f", upper.record.format, "-F", lower.record.format,
+            "-b", str(target / lower.name), str(target / upper.name),
+        )  # fmt: skip
+        message = (
+            f"{upper.name} still looks for the image below it where it was at the backup, "
+            f"{lower.record.source}: to use the restored one run `{shlex.join(command)}`"
+        )
+        hints.append(Warned(message, domain))
+    return hints
+
+
+def _check_size(image: RestoredImage, stream: DiskStream) -> None:
+    if image.record is not None and image.record.size_bytes != stream.size_bytes:
+        raise CorruptError(
+            f"{image.file} is {stream.size_bytes} bytes long in the package, "
+            f"{image.record.size_bytes} were recorded"
+        )
+
+
+def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
+    if image.expected_digest not in {None, stream.digest}:
+        raise DigestMismatchError(
+            f"{image.file} is not what was backed up: its digest is {stream.digest}, "
+            f"{image.expected_digest} was recorded",
+            hint="The package is damaged: restore another date.",
+        )

@@ -1,0 +1,128 @@
+"""Restoring one backup into a directory: all of its disks, checked, or nothing.
+
+Called by the command line. Each image is written beside its final name first (``.part``), and
+gets its name when all of them are whole and have the digests that were recorded. Invariants: no
+existing file is ever touched; after a failure or a cancellation nothing of the restore is left.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from anyio import CapacityLimiter, create_task_group, current_time
+from msgspec import Struct
+
+from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.restore.files import open_restored_files
+from virtbackup_async.engine.restore.open_package import open_package
+from virtbackup_async.engine.restore.plan import Formats, RestoredDisk, RestorePlan, plan_restore
+from virtbackup_async.engine.restore.read_images import read_back, read_back_state, rebase_hints
+from virtbackup_async.events import DiskDone, Emit, FileFormat, RestoreDone, RestoreStarted
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.backup import Definition
+
+_PRIVATE: Final = 0o700
+# Its files can be opened by name by whom they belong to, and not be listed.
+_REACHABLE: Final = 0o711
+
+
+class RestoreRequest(Struct, frozen=True):
+    """What to restore, and where to.
+
+    Attributes:
+        definition: the backup.
+        directory: where its package lies.
+        target: a directory; made if it is missing.
+        disks: the devs to restore; empty for all.
+        for_domain: a domain will be defined on the images: QEMU, which mostly runs as another
+            user, must reach them in a directory that is made here, and their chains will be put
+            together.
+        formats: what the disks become.
+    """
+
+    definition: Definition
+    directory: Path
+    target: Path
+    disks: tuple[str, ...] = ()
+    for_domain: bool = False
+    formats: Formats = Formats()
+
+
+async def restore_backup(
+    request: RestoreRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
+) -> RestoreDone:
+    """Restore the wanted disks of a backup, and the domain's state and XML beside them.
+
+    Args:
+        request: what and where to.
+        buffers: the memory that disk data passes through.
+        cpu: how many disks are restored at once.
+        emit: told of the start and of each disk; the end is the return value.
+
+    Raises:
+        StorageError: a file exists already, or the target is full or not writable.
+        CorruptError: the package is damaged, or does not hold what was recorded.
+        RollbackError: after a failure something could not be removed.
+    """
+    began_s = current_time()
+    definition, target = request.definition, request.target
+    domain = definition.domain_name
+    plan = plan_restore(definition, request.disks, request.formats)
+    async with open_restored_files(
+        target, plan, _REACHABLE if request.for_domain else _PRIVATE
+    ) as files:
+        emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
+        async with open_package(definition, request.directory, buffers) as package:
+            data_bytes = await restore_disks(
+                plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
+            )
+            for state in plan.state:
+                data_bytes += await read_back_state(state, package, files.fill)
+        await files.publish(plan.xml_name, definition.domain_xml.encode())
+    for disk in () if request.for_domain else plan.disks:
+        for hint in rebase_hints(disk, domain, target):
+            emit(hint)
+    return RestoreDone(
+        domain=domain,
+        backup=definition.name,
+        target=str(target),
+        files=plan.names,
+        verified=plan.is_verifiable,
+        data_bytes=data_bytes,
+        duration_s=current_time() - began_s,
+        formats=tuple(_file_formats(plan)),
+    )
+
+
+def _file_formats(plan: RestorePlan) -> Iterator[FileFormat]:
+    for disk in plan.disks:
+        image = disk.images[0]
+        if image.format is not None and image.record is not None:
+            size_bytes = image.record.size_bytes
+            yield FileFormat(image.name, disk.dev, image.format, size_bytes, image.original_format)
+
+
+async def restore_disks(
+    plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[DiskDone]]
+) -> int:
+    """Restore the disks side by side; the first that fails cancels the others.
+
+    Returns:
+        How many bytes of data were in them.
+    """
+    data_bytes: list[int] = []
+
+    async def work(disk: RestoredDisk) -> None:
+        async with cpu:
+            data_bytes.append((await restore(disk)).data_bytes)
+
+    try:
+        async with create_task_group() as tasks:
+            for disk in plan.disks:
+                tasks.start_soon(work, disk, name=f"restore {disk.dev}")
+    except BaseExceptionGroup as group:
+        error = gravest(group)
+        if error is None:
+            raise
+        raise error from group
+    return sum(data_bytes)

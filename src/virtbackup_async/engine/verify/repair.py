@@ -1,0 +1,151 @@
+"""The ``repair`` command: mend what can be mended of a repository, and say what is lost.
+
+::
+
+    what it is          the file `repository`, from the heads of the packs
+    put back            what packs hold and the index does not know
+    verify              every chunk of the index, every backup of the target
+    take out            what is bad, so that the next backup stores it again
+    note                what stays damaged, so that the sweep can go on
+
+Under the sweep's lease from begin to end; backups and restores go on beside it. The order of
+writing is in ``repository/mending``. Safe to run twice, and to kill anywhere.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from anyio import CancelScope, from_thread, to_thread
+
+from virtbackup_async.concurrency import open_background
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
+from virtbackup_async.engine.verify.chunks import open_check
+from virtbackup_async.engine.verify.repository import verify_opened
+from virtbackup_async.engine.verify.results import Chosen, Verdicts
+from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
+from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
+from virtbackup_async.repository.check.repair import (
+    drop_damaged_note,
+    mend_heads,
+    put_back,
+    take_out,
+)
+from virtbackup_async.repository.check.unrepaired import note_unmended
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.leases import keep_fresh, take_sweep_lease
+from virtbackup_async.repository.storage.repository_file import mend_repository
+
+T = TypeVar("T")
+
+
+async def run_repair(
+    config: Config, group_names: Sequence[str], now: datetime, emit: Emit, *, quick: bool
+) -> None:
+    """Repair the repositories of groups' targets; a ``VerifyDone`` or ``VerifyFailed`` a backup.
+
+    Args:
+        config: the configuration.
+        group_names: whose targets; none for all groups that have one. All backups of a target are
+            looked at, whoever's they are: they share what is mended.
+        now: when it is.
+        emit: where events go.
+        quick: take for good what is there, without reading it.
+
+    Raises:
+        NotFoundError: a named group does not exist, or there is no repository.
+        LockHeldError: a sweep or another repair is under way.
+        CorruptError: something cannot be mended, and nothing may be done before somebody decided.
+        StorageError: a target cannot be read or written. The others were repaired all the same.
+    """
+    targets = await to_thread.run_sync(clean_targets, config, group_names)
+    emit(RunStarted("repair", ()))
+    failures: list[VirtBackupError] = []
+    found = False
+    for target in targets:
+        try:
+            found |= await _Repair(target, Verdicts(now, quick, emit)).run()
+        except VirtBackupError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        emit(Warned(str(failure)))
+    if failures:
+        raise failures[0]
+    if not found:
+        where = ", ".join(str(target.catalog.target) for target in targets)
+        raise NotFoundError(f"there is no repository to repair: {where}")
+
+
+class _Repair:
+    """The repair of one target."""
+
+    def __init__(self, target: CleanTarget, verdicts: Verdicts) -> None:
+        self._target = target
+        self._path = target.catalog.target
+        self._verdicts = verdicts
+        self._emit = verdicts.emit
+
+    async def run(self) -> bool:
+        """Repair it; tell whether there was something to repair."""
+        repository = await to_thread.run_sync(mend_repository, self._path)
+        if repository is None:
+            # Nothing is there, or the target itself is not.
+            await self._target.catalog.scan()
+            return False
+        async with _open_lease(repository):
+            await self._mend(repository)
+        return True
+
+    async def _mend(self, repository: Repository) -> None:
+        await to_thread.run_sync(drop_damaged_note, repository)
+        indexed, removed = await _stepwise(partial(put_back, repository))
+        async with open_check(repository, self._emit) as opened:
+            checking = opened.checking
+            checking.need_all()
+            await verify_opened(repository, opened, await self._backups(), self._verdicts)
+            if checking.newer_pack is not None:
+                raise CorruptError(checking.newer_pack, hint="Use a newer program.")
+            heads = await to_thread.run_sync(mend_heads, repository, checking)
+            dropped, left = await to_thread.run_sync(take_out, repository, checking)
+        waiting = await _stepwise(partial(note_unmended, self._path, repository))
+        self._emit(
+            RepositoryRepaired(
+                target=str(self._path),
+                dropped_chunks=dropped,
+                left_chunks=left,
+                indexed_chunks=indexed,
+                removed_segments=removed,
+                mended_heads=heads,
+                waiting_maps=waiting,
+            )
+        )
+
+    async def _backups(self) -> list[Chosen]:
+        scan = await self._target.catalog.scan()
+        return [
+            Chosen(self._target.group_of(found.definition.domain_name) or "", found)
+            for found in scan.complete
+            if found.definition.packager.type == "repository"
+        ]
+
+
+async def _stepwise(work: Callable[[Callable[[], None]], T]) -> T:
+    """Do something in a thread that may be cancelled at each of its steps."""
+    return await to_thread.run_sync(work, from_thread.check_cancelled)
+
+
+@asynccontextmanager
+async def _open_lease(repository: Repository) -> AsyncIterator[None]:
+    with CancelScope(shield=True):
+        lease = await to_thread.run_sync(take_sweep_lease, repository)
+    try:
+        async with open_background() as tasks:
+            tasks.start_soon(keep_fresh, lease.refresh, name=f"refresh {lease.path}")
+            yield
+            await to_thread.run_sync(lease.check)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(lease.release)

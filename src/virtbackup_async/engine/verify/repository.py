@@ -1,0 +1,195 @@
+"""Verifying backups in a repository: what they share is read once, whoever needs it.
+
+::
+
+    each backup's maps      read whole; image lengths and digests held against the definition
+    their chunks            each read once, in the order of the packs, by all processors
+    what is lost            told by backup, disk and range of bytes
+
+An image's digest is a hash over the ids of its chunks. So a map that gives the recorded digest, and
+chunks that have their ids, are the image byte for byte. Called by ``verify``. Invariant: one
+backup's damage stops no other.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyio import current_time, from_thread, to_thread
+from msgspec import Struct, field
+
+from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
+from virtbackup_async.engine.verify.chunks import check_chunks, open_check
+from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
+from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBackupError
+from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.packagers.names import map_path
+from virtbackup_async.repository.check.lost_ranges import Losses, MapFacts, losses_of, need_map
+from virtbackup_async.repository.check.session import OpenedCheck
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.repository_file import find_repository
+
+_SHOWN_RANGES = 3
+
+
+async def verify_repository(target: Path, backups: Sequence[Chosen], verdicts: Verdicts) -> None:
+    """Verify backups that are in the repository of one target; a last event for each of them."""
+    try:
+        repository = await to_thread.run_sync(_find, target)
+        async with open_check(repository, verdicts.emit) as opened:
+            await verify_opened(repository, opened, backups, verdicts)
+    except VirtBackupError as error:
+        for backup in backups:
+            await verdicts.bad(backup, error)
+
+
+async def verify_opened(
+    repository: Repository, opened: OpenedCheck, backups: Sequence[Chosen], verdicts: Verdicts
+) -> None:
+    """Verify backups in a repository that is open; a last event for each of them.
+
+    Raises:
+        StorageError: the repository cannot be read.
+    """
+    await _Verifying(repository, opened, verdicts).verify(backups)
+
+
+def _find(target: Path) -> Repository:
+    repository = find_repository(target)
+    if repository is None:
+        raise CorruptError(f"the repository of {target} is missing")
+    return repository
+
+
+class _Backup(Struct):
+    """A backup, and what is known of it by now."""
+
+    chosen: Chosen
+    plan: RestorePlan
+    data_bytes: int = 0
+    missing: int = 0
+    failures: list[VirtBackupError] = field(default_factory=list)
+    readable: list[tuple[str, RestoredImage]] = field(default_factory=list)
+
+    def map_path(self, image: RestoredImage) -> Path:
+        return map_path(self.chosen.found.path.parent, image.file)
+
+
+class _Verifying:
+    def __init__(self, repository: Repository, opened: OpenedCheck, verdicts: Verdicts) -> None:
+        self._repository = repository
+        self._opened = opened
+        self._checking = opened.checking
+        self._verdicts = verdicts
+        self._emit = verdicts.emit
+
+    async def verify(self, chosen: Sequence[Chosen]) -> None:
+        began_s = current_time()
+        backups = [backup for one in chosen if (backup := await self._begin(one)) is not None]
+        stored_bytes = await check_chunks(self._opened, quick=self._verdicts.quick, emit=self._emit)
+        for backup in backups:
+            await self._end(backup, began_s)
+        self._emit(
+            RepositoryChecked(
+                target=str(self._repository.path.parent),
+                backups=len(chosen),
+                chunks=self._checking.count_needed(),
+                stored_bytes=stored_bytes,
+                damaged_chunks=self._checking.count_bad(),
+                duration_s=round(current_time() - began_s, 3),
+            )
+        )
+
+    async def _begin(self, chosen: Chosen) -> _Backup | None:
+        """Read a backup's maps, and ask for their chunks."""
+        definition = chosen.found.definition
+        try:
+            backup = _Backup(chosen, plan_restore(definition))
+        except VirtBackupError as error:
+            await self._verdicts.bad(chosen, error)
+            return None
+        self._emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, backup.plan.devs))
+        for disk, image in _images(backup.plan):
+            try:
+                facts = await to_thread.run_sync(self._need, backup, image)
+            except VirtBackupError as error:
+                backup.failures.append(error)
+            else:
+                backup.data_bytes += facts.data_bytes
+                backup.missing += facts.missing
+                backup.readable.append((disk, image))
+        return backup
+
+    def _need(self, backup: _Backup, image: RestoredImage) -> MapFacts:
+        path = backup.map_path(image)
+        size_bytes = image.record.size_bytes if image.record else None
+        try:
+            facts = need_map(
+                path, self._repository, self._checking, from_thread.check_cancelled, size_bytes
+            )
+        except FileNotFoundError as error:
+            raise CorruptError(f"package is missing: {path}") from error
+        if image.expected_digest not in {None, facts.digest}:
+            raise DigestMismatchError(
+                f"{path} is not the map of what was backed up: its image has the digest "
+                f"{facts.digest}, {image.expected_digest} was recorded"
+            )
+        return facts
+
+    async def _end(self, backup: _Backup, began_s: float) -> None:
+        if backup.missing or self._checking.has_losses:
+            for disk, image in backup.readable:
+                await self._find_losses(backup, disk, image)
+        if backup.failures:
+            await self._verdicts.bad(backup.chosen, joined(backup.failures))
+        else:
+            await self._verdicts.good(
+                backup.chosen,
+                digests=backup.plan.is_verifiable,
+                data_bytes=backup.data_bytes,
+                duration_s=current_time() - began_s,
+            )
+
+    async def _find_losses(self, backup: _Backup, disk: str, image: RestoredImage) -> None:
+        try:
+            losses = await to_thread.run_sync(self._losses, backup, image)
+        except VirtBackupError as error:
+            backup.failures.append(error)
+            return
+        if losses.lost_bytes:
+            backup.failures.append(CorruptError(_in_words(image.file, losses)))
+            self._emit(
+                DiskDamaged(
+                    group=backup.chosen.group,
+                    domain=backup.chosen.domain,
+                    backup=backup.chosen.name,
+                    disk=disk,
+                    file=image.file,
+                    lost_bytes=losses.lost_bytes,
+                    ranges=tuple((extent.start, extent.length) for extent in losses.ranges),
+                    more_ranges=losses.more_ranges,
+                )
+            )
+
+    def _losses(self, backup: _Backup, image: RestoredImage) -> Losses:
+        path = backup.map_path(image)
+        try:
+            return losses_of(path, self._checking, from_thread.check_cancelled)
+        except FileNotFoundError as error:
+            raise CorruptError(f"package is missing: {path}") from error
+
+
+def _images(plan: RestorePlan) -> list[tuple[str, RestoredImage]]:
+    of_disks = [(disk.dev, image) for disk in plan.disks for image in disk.images]
+    return [*of_disks, *((state.kind, state.image) for state in plan.state)]
+
+
+def _in_words(file: str, losses: Losses) -> str:
+    shown = ", ".join(map(_range, losses.ranges[:_SHOWN_RANGES]))
+    more = len(losses.ranges[_SHOWN_RANGES:]) + losses.more_ranges
+    also = f" and {more} more ranges" if more else ""
+    return f"bytes {shown}{also} of {file} are lost"
+
+
+def _range(extent: Extent) -> str:
+    return f"{extent.start} to {extent.end - 1}"

@@ -1,0 +1,215 @@
+"""Listing: what a group shows."""
+
+import pytest
+
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.inventory.chosen_backup import find_backup
+from virtbackup_async.engine.inventory.listing import list_backups, show_backups
+from virtbackup_async.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+    VirtBackupError,
+)
+from virtbackup_async.events import BrokenBackup, ListedDomain, UnclaimedBackups
+
+DATE = 1772331300  # 2026-03-01T02:15:00Z
+
+
+async def listed(config, groups=(), domains=(), known=None):
+    listings = await list_backups(config, groups, domains, known_domains=known)
+    return {
+        listing.group: {name: len(found) for name, found in listing.backups_by_domain.items()}
+        for listing in listings
+    }
+
+
+async def test_group_shows_the_domains_that_its_hosts_mean(configure, put):
+    for domain in ("web", "db", "other"):
+        put(domain)
+    put("web", DATE + 1)
+    config = configure(a={"hosts": ["r:^w", "gone"]}, b={"hosts": ["db", "web", "!web"]})
+    assert await listed(config) == {"a": {"web": 2}, "b": {"db": 1}}
+    assert await listed(config, ["b"]) == {"b": {"db": 1}}
+
+
+async def test_known_domains_are_shown_without_backups(configure, put):
+    put("web")
+    config = configure(a={"hosts": ["r:^w"]})
+    known = ("www", "web", "db")
+    assert await listed(config, known=known) == {"a": {"web": 1, "www": 0}}
+    assert await listed(config, domains=["www"], known=known) == {"a": {"www": 0}}
+
+
+async def test_named_domains_are_shown_alone(configure, put):
+    for domain in ("web", "db", "retired"):
+        put(domain)
+    config = configure(a={"hosts": ["web"]}, b={"hosts": ["db"]})
+    assert await listed(config, domains=["web"]) == {"a": {"web": 1}, "b": {}}
+    assert await listed(config, domains=["r:.*b"]) == {"a": {"web": 1}, "b": {"db": 1}}
+
+
+async def test_domain_that_no_group_means_any_more_can_be_named(configure, put):
+    put("retired")
+    config = configure(a={"hosts": ["web"]})
+    assert await listed(config) == {"a": {}}
+    assert await listed(config, domains=["retired"]) == {"a": {"retired": 1}}
+
+
+async def test_domain_pattern_that_is_wrong_is_refused(configure):
+    with pytest.raises(ConfigError, match="invalid"):
+        await listed(configure(a={}), domains=["r:("])
+
+
+async def test_listed_backup_says_what_is_known(configure, put, berlin, tmp_path):
+    name = put("web")
+    (listing,) = await list_backups(configure(a={"hosts": ["web"]}), (), (), known_domains=None)
+    (backup,) = listing.backups_by_domain["web"]
+    assert backup.group == "a"
+    assert backup.date == "2026-03-01T03:15:00+01:00"
+    assert backup.backup == name == "20260301-031500_3_web"
+    assert backup.definition == str(tmp_path / "t" / "web" / f"{name}.json")
+    assert backup.disks == ("vda",)
+    assert backup.size_bytes is backup.stored_bytes is backup.quiesced is None
+
+
+async def test_sizes_count_backing_images(configure, put):
+    image = {
+        "source": "/i",
+        "format": "qcow2",
+        "size_bytes": 10,
+        "data_bytes": 5,
+        "stored_bytes": 3,
+        "digest": "",
+    }
+    name = put("web")
+    file = f"{name}_vda.qcow2"
+    images = {"vda": image | {"file": file, "backing": [image | {"file": file}]}}
+    put("web", version="1.0.0", images=images)
+    (listing,) = await list_backups(configure(a={"hosts": ["web"]}), (), (), known_domains=None)
+    (backup,) = listing.backups_by_domain["web"]
+    assert (backup.size_bytes, backup.stored_bytes) == (20, 6)
+
+
+async def shown(config, *domains, groups=(), known=None):
+    """What `list` says; the last is the error that it ends with, None if it ends well."""
+    events = []
+    try:
+        await show_backups(config, groups, domains, events.append, known_domains=known)
+    except VirtBackupError as error:
+        return [*events, type(error)]
+    return [*events, None]
+
+
+async def test_broken_backup_is_told_by_the_group_of_its_domain(configure, put, tmp_path):
+    put("web")
+    broken = put("web", DATE + 60)
+    path = tmp_path / "t" / "web" / f"{broken}.json"
+    path.write_text("{")
+    (tmp_path / "t" / "web" / "x.json.pending").write_text("{")
+    config = configure(a={"hosts": ["web"]}, b={"hosts": ["db"]})
+    first, second = await list_backups(config, (), (), known_domains=None)
+    (event,) = first.broken
+    assert (event.group, event.domain, event.backup) == ("a", "web", broken)
+    assert (event.definition, event.error) == (str(path), "input data was truncated")
+    assert "x.json.pending" in first.problems[0]
+    assert (second.broken, second.problems) == ((), ())
+    assert len(first.backups_by_domain["web"]) == 1
+
+
+async def test_missing_target_says_nothing_of_domains_and_hides_no_other(configure, put, tmp_path):
+    put("web")
+    gone = str(tmp_path / "gone")
+    config = configure(a={"target": gone, "hosts": ["web"]}, b={"hosts": ["web"]})
+    unreadable, listed_backup, error = await shown(config, known=["web"])
+    assert (listed_backup.domain, listed_backup.group, error) == ("web", "b", StorageError)
+    assert (unreadable.group, unreadable.target) == ("a", gone)
+    assert not [event for event in await shown(config) if isinstance(event, ListedDomain)]
+
+
+async def test_directory_that_was_not_read_is_not_no_backups(configure, put, tmp_path):
+    put("web")
+    (tmp_path / "t" / "web").rename(tmp_path / "elsewhere")
+    (tmp_path / "t" / "web").symlink_to(tmp_path / "elsewhere")
+    broken, error = await shown(configure(a={"hosts": ["web"]}), known=["web"])
+    assert (broken.domain, error) == ("web", CorruptError)
+    assert "symlink" in broken.error
+
+
+async def test_broken_backups_alone_are_not_no_backups(configure, put, tmp_path):
+    for seconds in range(50):
+        name = put("web", DATE + seconds)
+        (tmp_path / "t" / "web" / f"{name}.json").write_text("{")
+    put("db")
+    config = configure(a={"hosts": ["web", "db"]})
+    *events, error = await shown(config, known=["web", "db"])
+    assert error is CorruptError
+    assert sum(isinstance(event, BrokenBackup) for event in events) == 50
+    assert not [event for event in events if isinstance(event, ListedDomain)]
+    put("web", DATE + 100)
+    assert (await shown(config))[-1] is None, "one of its backups can be read"
+
+
+@pytest.mark.parametrize("domain_id", ["7", "", None, 7.5, True, "9" * 30])
+async def test_domain_id_that_is_no_number_hides_no_backup(configure, put, domain_id):
+    name = put("web", domain_id=3)
+    put_again = {"name": name, "disks": {"vda": f"{name}_vda.qcow2"}}
+    put("web", domain_id=domain_id, **put_again)
+    assert (await listed(configure(a={"hosts": ["web"]})))["a"]["web"] >= 1
+
+
+async def test_domain_that_nobody_knows_is_not_found(configure, put, tmp_path):
+    put("web")
+    put("retired")
+    config = configure(a={"hosts": ["web", "new"]}, b={"hosts": ["r:.*"]})
+    for name in ("wbe", "r:^x", "nobody"):
+        with pytest.raises(NotFoundError, match="no group names it"):
+            await listed(config, domains=["web", name])
+    with pytest.raises(NotFoundError, match="did you mean 'web'"):
+        await listed(config, domains=["weeb"])
+    assert await listed(config, domains=["retired"]) == {"a": {}, "b": {"retired": 1}}
+    assert await listed(config, domains=["new"]) == {"a": {"new": 0}, "b": {"new": 0}}
+    assert (await listed(config, domains=["libvirt"], known=["libvirt"]))["b"] == {"libvirt": 0}
+    gone = {"target": str(tmp_path / "gone"), "hosts": ["x"]}
+    *events, error = await shown(configure(a={"hosts": ["web"]}, c=gone), "nobody")
+    assert error is StorageError, "what is there is not known"
+    assert not [event for event in events if isinstance(event, ListedDomain)]
+
+
+async def test_backups_that_no_group_means_are_told(configure, put, tmp_path):
+    put("web")
+    for domain in ("gone", "gone2", "other"):
+        put(domain)
+    put("gone", DATE + 60)
+    config = configure(a={"hosts": ["web"]}, b={"hosts": ["other"]})
+    told = UnclaimedBackups(str(tmp_path / "t"), ("gone", "gone2"), 3)
+    for groups in ((), ("a",)):
+        assert (await shown(config, groups=groups))[-2:] == [told, None]
+    assert told not in await shown(config, "web")
+
+
+async def test_group_without_a_target_is_passed_over_unless_named(configure, put, tmp_path):
+    put("web")
+    (tmp_path / "config.yml").write_text(
+        f"groups: {{a: {{hosts: [web]}}, b: {{hosts: [web], target: {tmp_path}/t}}}}"
+    )
+    config = load_config(tmp_path / "config.yml")
+    assert await listed(config) == {"b": {"web": 1}}
+    with pytest.raises(ConfigError, match="no target"):
+        await listed(config, ["a"])
+
+
+@pytest.mark.parametrize("text", ["groups: {a: {hosts: [web]}}", "groups: {}"])
+async def test_where_there_is_nothing_to_look_at_no_backups_are_not_the_answer(tmp_path, text):
+    (tmp_path / "config.yml").write_text(text)
+    with pytest.raises(ConfigError, match="no group"):
+        await listed(load_config(tmp_path / "config.yml"))
+
+
+async def test_unknown_group_is_not_found(configure):
+    config = configure(alpha={})
+    with pytest.raises(NotFoundError, match="did you mean 'alpha'"):
+        await listed(config, ["alfa"])
+    with pytest.raises(NotFoundError, match="did you mean 'alpha'"):
+        await find_backup(config, "alfa", "web", None)

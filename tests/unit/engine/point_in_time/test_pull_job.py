@@ -1,0 +1,350 @@
+"""pull_job.py and method.py: freeze, begin, thaw in any weather; what is ours, and no more."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from fakes import nbd_wire as wire
+from fakes.hypervisor import FakeDomain, FakeHypervisor
+from fakes.moved_clock import moved_clock
+from fakes.nbd_peer import peer
+from virtbackup_async.config.schema import Group
+from virtbackup_async.engine.point_in_time.choose import is_pulled
+from virtbackup_async.engine.point_in_time.pull_job import end_pull, plan_pull, pulled
+from virtbackup_async.errors import (
+    ConnectionLostError,
+    DomainGoneError,
+    HypervisorError,
+    NbdConnectionError,
+    QuiesceError,
+    RollbackError,
+)
+from virtbackup_async.events import Warned
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.pull import Method, PullJob
+from virtbackup_async.model.tracking import Base, Tracked, Tracking
+from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S, Command, Option, OptionReply
+from virtbackup_async.nbd.request import Request
+
+XML = """<domain><devices>
+  <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
+  <disk type='block'><source dev='/dev/vg/lv'/><target dev='vdb'/></disk>
+  <disk type='network'><source protocol='rbd' name='pool/img'/><target dev='vdc'/></disk>
+  <channel type='unix'><source mode='bind' path='{}/agent.0'/></channel>
+</devices></domain>"""
+
+SIZE_BYTES = 4096
+READY_WITHOUT_CONTEXTS = (
+    wire.GREETING
+    + wire.option_reply(Option.STRUCTURED_REPLY, OptionReply.ACK)
+    + wire.option_reply(Option.SET_META_CONTEXT, OptionReply.ACK)
+    + wire.export_info(Option.GO, SIZE_BYTES)
+    + wire.option_reply(Option.GO, OptionReply.ACK)
+)
+FIRST_READ = Request(Command.READ, 1, 0, SIZE_BYTES).header
+
+
+@pytest.fixture
+def domain(tmp_path):
+    return FakeDomain({"vda": tmp_path / "a.qcow2"})
+
+
+@pytest.fixture
+def job(tmp_path):
+    scratch = {"vda": tmp_path / "a.qcow2.vbk-00000001.scratch"}
+    return PullJob(tmp_path / "vbk-00000001.sock", scratch)
+
+
+def pull(domain, job, events, *, quiesce=True):
+    hypervisor = FakeHypervisor(domain)
+    return pulled(hypervisor, domain, job, [], events.append, quiesce=quiesce)
+
+
+def failing(error):
+    def act():
+        raise error
+
+    return act
+
+
+def info(xml, *, active=True):
+    return DomainInfo("web", "u", 1 if active else -1, active, True, xml)
+
+
+async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
+    for file in (job.socket, *job.scratch.values()):
+        file.touch()
+    async with pull(domain, job, []) as still:
+        assert still.quiesced
+        assert still.frozen_ms is not None
+        expected = [
+            "prepare_backup",
+            "is_halted",
+            "guarded",
+            "prepare_quiesce",
+            "ready",
+            "freeze",
+            "begin_backup",
+            "thaw",
+            "release",
+        ]
+        assert domain.calls == expected
+        assert domain.job == job
+    assert domain.job is None
+    assert not job.socket.exists()
+    assert not job.scratch["vda"].exists()
+
+
+async def test_without_quiesce_nobody_asks_the_agent(domain, job):
+    async with pull(domain, job, [], quiesce=False) as still:
+        assert still.quiesced is False
+    assert domain.calls == ["prepare_backup", "is_halted", "begin_backup", "end_backup", "go_on"]
+
+
+@pytest.mark.parametrize("method", ["guarded", "prepare_quiesce", "ready", "freeze"])
+async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job, method):
+    domain.before[method] = [failing(QuiesceError("fake: agent is silent"))]
+    events = []
+    async with pull(domain, job, events) as still:
+        assert still.quiesced is False
+        assert domain.job == job
+    assert ("thaw" in domain.calls) == (method == "freeze")
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warned == "not quiesced, the backup is only crash-consistent: agent is silent"
+    assert still.not_quiesced == "agent is silent"
+
+
+async def test_a_guest_that_may_still_be_frozen_is_told(domain, job):
+    domain.before["freeze"] = [failing(QuiesceError("fake: nonsense"))]
+    domain.thaws = None
+    events = []
+    async with pull(domain, job, events):
+        pass
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert warned[0] == "the guest's agent did not answer to the thaw: it may still be frozen"
+    assert "not quiesced" in warned[1]
+
+
+async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):
+    domain.before["begin_backup"] = [failing(HypervisorError("no space"))]
+    with pytest.raises(HypervisorError, match="no space"):
+        async with pull(domain, job, []):
+            pass
+    assert domain.calls[-5:] == ["begin_backup", "thaw", "release", "end_backup", "go_on"]
+
+
+async def test_a_guest_that_its_guard_thawed_was_not_frozen_for_the_backup(domain, job):
+    domain.in_time = False
+    events = []
+    async with pull(domain, job, events) as still:
+        assert still.quiesced is False
+        assert still.frozen_ms is None
+        assert domain.job == job
+    assert domain.calls.count("begin_backup") == 1
+    assert "stood still" in still.not_quiesced
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "only crash-consistent" in warned
+
+
+async def test_a_guest_that_libvirt_left_frozen_is_left_to_its_guard(domain, job):
+    lost = ConnectionLostError("client socket is closed")
+    domain.before["thaw"] = [failing(lost), failing(lost)]
+    async with pull(domain, job, []) as still:
+        assert still.quiesced is False
+    assert "release" not in domain.calls
+
+
+async def test_a_guest_is_thawed_through_a_restart_of_libvirt(domain, job):
+    lost = ConnectionLostError("client socket is closed")
+    domain.before["begin_backup"] = [failing(lost)]
+    domain.before["thaw"] = [failing(lost)]
+    domain.before["end_backup"] = [failing(lost)]
+    with pytest.raises(ConnectionLostError):
+        async with pull(domain, job, []):
+            pass
+    assert domain.calls.count("thaw") == 2
+    assert domain.calls.count("end_backup") == 2
+
+
+async def test_another_job_is_found_before_the_guest_is_frozen(domain, job):
+    domain.before["prepare_backup"] = [failing(HypervisorError("another backup job"))]
+    with pytest.raises(HypervisorError, match="another"):
+        async with pull(domain, job, []):
+            pass
+    assert "freeze" not in domain.calls
+
+
+async def test_a_job_for_which_there_is_no_room_says_where(domain, job, tmp_path):
+    domain.before["begin_backup"] = [failing(HypervisorError("fake: failed to format image"))]
+    gone = replace(job, scratch={"vda": tmp_path / "gone" / "a.scratch"})
+    with pytest.raises(HypervisorError, match=r"scratch image .*gone/a\.scratch for vda") as raised:
+        async with pull(domain, gone, [], quiesce=False):
+            pass
+    assert "Set `scratch`" in str(raised.value)
+
+
+async def test_a_guest_that_has_to_wait_for_room_goes_on_without_its_backup(
+    domain, job, monkeypatch
+):
+    monkeypatch.setattr("virtbackup_async.engine.point_in_time.pull_job.WATCH_INTERVAL_S", 0)
+
+    async def back_up():
+        async with pull(domain, job, []):
+            domain.before["is_halted"] = [failing(ConnectionLostError("libvirt restarts"))]
+            domain.halted = True
+            await anyio.sleep_forever()
+
+    with pytest.raises(HypervisorError, match=r"no room for scratch.*Set `scratch`"):
+        await back_up()
+    assert domain.job is None
+    assert not domain.halted
+
+
+async def test_a_guest_that_waited_before_is_backed_up_all_the_same(domain, job, monkeypatch):
+    monkeypatch.setattr("virtbackup_async.engine.point_in_time.pull_job.WATCH_INTERVAL_S", 0)
+    domain.halted = True
+    async with pull(domain, job, []):
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+    assert domain.calls.count("is_halted") == 1
+
+
+async def test_a_job_that_does_not_end_is_said(domain, job):
+    domain.before["end_backup"] = [failing(HypervisorError("stuck"))]
+    with pytest.raises(RollbackError, match="still there: stuck"):
+        async with pull(domain, job, []):
+            pass
+
+
+async def test_a_domain_that_is_gone_took_its_job_along(domain, job):
+    domain.before["end_backup"] = [failing(DomainGoneError("not running"))]
+    job.scratch["vda"].touch()
+    await end_pull(FakeHypervisor(domain), domain, job)
+    assert not job.scratch["vda"].exists()
+
+
+def test_names_are_in_the_directories_of_libvirt_and_of_the_configuration(tmp_path):
+    disks = [Disk("vda", tmp_path / "a", "raw"), Disk("vdb", tmp_path, "raw", kind="block")]
+    planned = plan_pull(info(XML.format(tmp_path)), disks, tmp_path / "scratch", "0a0b0c0d")
+    assert planned.socket == tmp_path / "vbk-0a0b0c0d.sock"
+    assert planned.scratch["vdb"] == tmp_path / "scratch/web-vdb.vbk-0a0b0c0d.scratch"
+    beside = plan_pull(info(XML.format(tmp_path)), disks[:1], None, "0a0b0c0d")
+    assert beside.scratch["vda"] == tmp_path / "a.vbk-0a0b0c0d.scratch"
+
+
+def test_what_has_no_place_is_said_with_what_to_do(tmp_path):
+    device = Disk("vdb", tmp_path, "raw", kind="block")
+    with pytest.raises(HypervisorError, match=r"vdb is a block disk.*Set `scratch`"):
+        plan_pull(info(XML.format(tmp_path)), [device], None, "0a0b0c0d")
+    with pytest.raises(HypervisorError, match=r"no directory.*Set `scratch`"):
+        plan_pull(info(XML.format(tmp_path / ("x" * 120))), [], None, "0a0b0c0d")
+
+
+class Old(FakeHypervisor):
+    async def versions(self):
+        return HostVersions("QEMU", (6, 0, 0), (7, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "active", "expected"),
+    [
+        (Method.SNAPSHOT, (), True, False),
+        (Method.PULL, (), True, True),
+        (Method.PULL, (), False, True),
+        (Method.AUTO, (), True, True),
+        (Method.AUTO, ("vda",), True, False),
+        (Method.AUTO, ("vda", "vdc"), True, True),
+        (Method.AUTO, (), False, True),
+        (Method.AUTO, ("vda",), False, False),
+    ],
+)
+async def test_the_method_is_chosen(configured, wanted, active, expected):
+    described = info(XML.format("/c"), active=active)
+    group = Group("g", None, method=configured)
+    assert await is_pulled(FakeHypervisor(), group, described, wanted) == (expected, None)
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_auto_pulls_into_a_repository_whatever_the_disks_are(active):
+    group = Group("g", None, Packager("repository"), method=Method.AUTO)
+    described = info(XML.format("/c"), active=active)
+    assert await is_pulled(FakeHypervisor(), group, described, ("vda",)) == (True, None)
+
+
+@pytest.fixture
+def tracked(job):
+    base = Base("b", "b_vda.raw", "virtbackup-1", 0)
+    disks = {"vda": Tracked(base, None, checkpoint=True, image_id=None)}
+    return replace(job, tracking=Tracking(disks, "virtbackup-2"))
+
+
+async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, tracked):
+    domain.before["begin_backup"] = [failing(HypervisorError("fake: it has snapshots"))]
+    events = []
+    async with pull(domain, tracked, events) as still:
+        known = still.tracked(Disk("vda", Path("/a"), "raw"))
+    assert domain.calls == [
+        "prepare_backup", "is_halted", "guarded", "prepare_quiesce", "ready", "freeze",
+        "begin_backup", "delete_checkpoint", "begin_backup", "thaw", "release", "end_backup",
+        "go_on",
+    ]  # fmt: skip
+    assert known.checkpoint is None
+    assert known.before.base is None
+    assert "refused a checkpoint" in known.before.reason
+    assert any("it has snapshots" in event.message for event in events)
+
+
+async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, tracked):
+    domain.before["begin_backup"] = [failing(ConnectionLostError("fake: gone"))]
+    with pytest.raises(ConnectionLostError):
+        async with pull(domain, tracked, []):
+            pass
+    assert domain.calls.count("begin_backup") == 1
+
+
+async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
+    pull, warning = await is_pulled(
+        Old(), Group("g", None, method=Method.PULL), info(XML.format("/c")), ()
+    )
+    assert not pull
+    assert warning == (
+        "libvirt 6.0.0 cannot serve disks, it takes 7.6.0: its disks are snapshotted instead"
+    )
+
+
+async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job, monkeypatch):
+    """QEMU is there, and answers no more, as where its storage hangs."""
+
+    async def silent(stream):
+        await stream.send(READY_WITHOUT_CONTEXTS)
+        heard = b""
+        while not heard.endswith(FIRST_READ):
+            heard += await stream.receive()
+        asked.set()
+        await anyio.sleep_forever()
+
+    asked, failed = anyio.Event(), anyio.Event()
+
+    async def back_up(disk):
+        with pytest.raises(NbdConnectionError, match="the server was silent for 300 s"):
+            async with (
+                pull(domain, job, []) as still,
+                still.open_stream(disk, disk, BufferPool(), []) as stream,
+            ):
+                [bytes(chunk.data) async for chunk in stream.chunks()]
+        failed.set()
+
+    with moved_clock(monkeypatch) as clock:
+        async with peer(job.socket, silent), anyio.create_task_group() as tasks:
+            tasks.start_soon(back_up, Disk("vda", Path("/i/a"), "raw"))
+            await asked.wait()
+            assert domain.job == job
+            clock.move(SILENCE_TIMEOUT_S + 1)
+            await failed.wait()
+    assert domain.job is None
+    assert domain.calls[-2:] == ["end_backup", "go_on"]
