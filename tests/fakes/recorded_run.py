@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from virtbackup_async.cli.render.interface import Moment
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -17,6 +16,7 @@ from virtbackup_async.events import (
     Summary,
     Warned,
 )
+from virtbackup_async.reporting.interface import Moment
 
 GIB = 1024**3
 HOSTILE = "evil\x1b[2J[red]\u202e"

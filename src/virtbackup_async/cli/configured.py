@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from virtbackup_async.cli.aftermath import Aftermath
 from virtbackup_async.cli.io_priority import take_io_priority
-from virtbackup_async.cli.render.event_log import EventLog, open_event_log
 from virtbackup_async.cli.run import Job, Prepare
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.event_log import EventLog, open_event_log
 
 ConfiguredWork = Callable[[Config, Emit], Awaitable[None]]
 

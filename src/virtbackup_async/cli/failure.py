@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from virtbackup_async.cli.render.text import printable
+from virtbackup_async.reporting.text import printable
 
 
 def say(message: str) -> None:

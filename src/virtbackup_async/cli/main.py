@@ -12,7 +12,7 @@ import click
 
 from virtbackup_async import __version__
 from virtbackup_async.cli.failure import say, settle_stdout
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
@@ -152,8 +152,8 @@ def _wants_json(arguments: list[str]) -> bool:
 def _print_summary(message: str) -> None:
     """The summary that every command ends with, for a command that did not begin."""
     # Only this rare path needs them; the help should not wait for them.
-    from virtbackup_async.cli.render.json_lines import json_line  # noqa: PLC0415 -- see above
     from virtbackup_async.events import Summary  # noqa: PLC0415 -- see above
+    from virtbackup_async.reporting.json_lines import json_line  # noqa: PLC0415 -- see above
 
     code = ConfigError.exit_code
     summary = Summary(ok=False, done=(), failed=(), exit_code=code, error=message)

@@ -24,19 +24,20 @@ from anyio.abc import TaskStatus
 from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
-from virtbackup_async.cli.log import open_log
 from virtbackup_async.cli.memory import give_back_what_is_large
-from virtbackup_async.cli.pump import Pump
-from virtbackup_async.cli.render.beside import Beside
-from virtbackup_async.cli.render.event_log import EventLog
-from virtbackup_async.cli.render.interface import MakeReport, Moment
+from virtbackup_async.cli.render.report import MakeReport
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.stopping import Stopper
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.cli.view import choose_renderer
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
 from virtbackup_async.files import lacks
+from virtbackup_async.reporting.event_log import EventLog
+from virtbackup_async.reporting.event_thread import Pump
+from virtbackup_async.reporting.interface import Moment
+from virtbackup_async.reporting.log import open_log
+from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.tee import Beside
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a second signal waits for a screen that may be stuck.

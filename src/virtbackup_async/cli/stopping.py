@@ -15,10 +15,10 @@ import signal
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
-from virtbackup_async.cli.pump import Pump
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.events import Warned
 from virtbackup_async.hypervisor.guard import FROZEN
+from virtbackup_async.reporting.event_thread import Pump
+from virtbackup_async.reporting.outcome import Tally
 
 # A reader that never reads must not keep the process from stopping.
 _LET_GO_S = 1.0

@@ -3,9 +3,10 @@
 import os
 import sys
 
-from virtbackup_async.cli.render.interface import MakeReport, Renderer, Report
-from virtbackup_async.cli.render.json_lines import JsonLines
+from virtbackup_async.cli.render.report import MakeReport, Report
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.reporting.interface import Renderer
+from virtbackup_async.reporting.json_lines import JsonLines
 
 
 def choose_renderer(settings: Settings, report: MakeReport | None) -> Renderer:

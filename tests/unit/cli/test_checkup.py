@@ -3,8 +3,8 @@ from io import StringIO
 from fakes.recorded_run import HOSTILE, summary
 from virtbackup_async.cli.render.checkup import Checkup
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.reporting.outcome import Tally
 
 FOUND = (
     Finding(Level.OK, "target", "/t", "can be written to", "Nothing to do."),

@@ -10,9 +10,9 @@ import pytest
 from fakes.recorded_run import HOSTILE, summary
 from virtbackup_async.cli.render.cleaned import Cleaned
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.words import in_words
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.events import BackupRemoved, PendingLeft, PendingUndone, RemovalFailed
+from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.sentences import in_words
 
 CONFIG = """
 uri: qemu+unix:///session?socket=/nonexistent/libvirt-sock

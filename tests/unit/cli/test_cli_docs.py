@@ -13,8 +13,8 @@ from msgspec.structs import fields
 
 from fakes.recorded_run import whole_run
 from virtbackup_async import errors
-from virtbackup_async.cli.render.json_lines import json_line
 from virtbackup_async.events import Event
+from virtbackup_async.reporting.json_lines import json_line
 
 ROOT = Path(__file__).resolve().parents[3]
 SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)

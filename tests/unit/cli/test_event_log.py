@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, summary, whole_run
-from virtbackup_async.cli.render.beside import Beside
-from virtbackup_async.cli.render.event_log import (
+from virtbackup_async.config.schema import LogSettings
+from virtbackup_async.events import Phase, PhaseChanged, Warned
+from virtbackup_async.reporting.event_log import (
     EventLog,
     Journal,
     JsonFile,
@@ -17,9 +18,8 @@ from virtbackup_async.cli.render.event_log import (
     open_event_log,
     priority,
 )
-from virtbackup_async.cli.render.interface import LogLine
-from virtbackup_async.config.schema import LogSettings
-from virtbackup_async.events import Phase, PhaseChanged, Warned
+from virtbackup_async.reporting.interface import LogLine
+from virtbackup_async.reporting.tee import Beside
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from typing import get_args
 from msgspec.structs import fields
 
 from fakes.recorded_run import HOSTILE, at, progress, started, whole_run
-from virtbackup_async.cli.render.interface import LogLine
-from virtbackup_async.cli.render.json_lines import JsonLines, json_line
 from virtbackup_async.events import Event
+from virtbackup_async.reporting.interface import LogLine
+from virtbackup_async.reporting.json_lines import JsonLines, json_line
 
 
 def shown(*events):

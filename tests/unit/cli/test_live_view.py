@@ -7,10 +7,8 @@ from fakes.recorded_run import HOSTILE, at, disk_done, done, failed, progress, s
 from fakes.recorded_run import whole_run as run_of_two
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
-from virtbackup_async.cli.render.interface import LogLine
 from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.cli.render.result import Result
-from virtbackup_async.cli.render.speed import Speed
 from virtbackup_async.events import (
     DiskExported,
     Phase,
@@ -18,6 +16,8 @@ from virtbackup_async.events import (
     RestoreStarted,
     RunStarted,
 )
+from virtbackup_async.reporting.interface import LogLine
+from virtbackup_async.reporting.speed import Speed
 
 
 def board_of(events):

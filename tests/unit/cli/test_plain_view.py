@@ -4,9 +4,9 @@ from rich.console import Console
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, started, summary, whole_run
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.interface import LogLine
 from virtbackup_async.cli.render.plain import Plain, Quiet
 from virtbackup_async.cli.render.result import Result
+from virtbackup_async.reporting.interface import LogLine
 
 
 def plain(events, *, progress=True, phases=False):

@@ -1,6 +1,6 @@
 import pytest
 
-from virtbackup_async.cli.render.text import clock, count, duration, percent, printable, size
+from virtbackup_async.reporting.text import clock, count, duration, percent, printable, size
 
 
 @pytest.mark.parametrize(

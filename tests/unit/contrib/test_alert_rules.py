@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from virtbackup_async.cli.metrics import HELP
+from virtbackup_async.reporting.metrics import HELP
 
 RULES = Path(__file__).parents[3] / "contrib" / "prometheus" / "virtbackup.rules.yml"
 

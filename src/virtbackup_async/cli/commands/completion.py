@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command
+from virtbackup_async.cli.options import EXIT_STATUSES, Command
 
 VARIABLE = "_VIRTBACKUP_COMPLETE"
 

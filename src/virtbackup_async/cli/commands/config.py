@@ -2,7 +2,7 @@
 
 import click
 
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
 
 
 class ConfigCommands(LazyGroup):

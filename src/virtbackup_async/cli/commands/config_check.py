@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.render.text import count
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import examine, find_config
 from virtbackup_async.config.problems import Remark
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Finding, Level
+from virtbackup_async.reporting.text import count
 
 CHECK = "configuration"
 AUTOSTART = (

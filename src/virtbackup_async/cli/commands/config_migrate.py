@@ -10,7 +10,7 @@ import click
 from anyio import to_thread
 
 from virtbackup_async.cli.commands.config_check import CHECK
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.cli.settings import Settings

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command
+from virtbackup_async.cli.options import EXIT_STATUSES, Command
 from virtbackup_async.config.json_schema import config_schema
 
 

@@ -9,9 +9,9 @@ import anyio
 import click
 
 from virtbackup_async.catalog.checksum import TRUST_OPTION
-from virtbackup_async.cli.completing import domain_names, group_names
+from virtbackup_async.cli.completion import domain_names, group_names
 from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings

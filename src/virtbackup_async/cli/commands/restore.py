@@ -14,11 +14,10 @@ from msgspec.structs import replace
 
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.cli.completing import domain_names, group_names
+from virtbackup_async.cli.completion import domain_names, group_names
 from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.render.text import duration, printable
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import load_config
@@ -35,6 +34,7 @@ from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.reporting.text import duration, printable
 
 
 @click.command("restore", cls=Command, epilog=EXIT_STATUSES)

@@ -3,8 +3,8 @@
 import click
 
 from virtbackup_async.cli.commands.pin import change_pin
-from virtbackup_async.cli.completing import domain_names, group_names
-from virtbackup_async.cli.grammar import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.completion import domain_names, group_names
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.settings import Settings
 
 

@@ -5,7 +5,6 @@ Pure: events and moments in, rows out; ``live`` draws them.
 
 from msgspec import Struct, field
 
-from virtbackup_async.cli.render.speed import Speed
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -25,6 +24,7 @@ from virtbackup_async.events import (
     VerifyFailed,
     VerifyStarted,
 )
+from virtbackup_async.reporting.speed import Speed
 
 
 class DiskRow(Struct):

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
-from virtbackup_async.cli.render.text import count, printable
 from virtbackup_async.events import Event, Finding, Level, Summary
+from virtbackup_async.reporting.text import count, printable
 
 _GRAVEST_FIRST = (Level.PROBLEM, Level.WARNING, Level.INFO, Level.OK)
 _STYLES = {Level.PROBLEM: BAD, Level.WARNING: LOOK, Level.INFO: "", Level.OK: GOOD}

@@ -17,8 +17,6 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
-from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.cli.render.words import clean_in_words, unclaimed_in_words
 from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
@@ -32,6 +30,8 @@ from virtbackup_async.events import (
     Summary,
     UnclaimedBackups,
 )
+from virtbackup_async.reporting.sentences import clean_in_words, unclaimed_in_words
+from virtbackup_async.reporting.text import count, printable, size
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
 _STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}

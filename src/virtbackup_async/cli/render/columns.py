@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from virtbackup_async.cli.render.text import printable
+from virtbackup_async.reporting.text import printable
 
 Row = Mapping[str, str]
 Cells = list[str]

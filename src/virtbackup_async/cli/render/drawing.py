@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board, DiskRow, DomainRow
-from virtbackup_async.cli.render.text import clock, count, percent, printable, size
 from virtbackup_async.events import Phase
+from virtbackup_async.reporting.text import clock, count, percent, printable, size
 
 _NAME_WIDTH = 24
 _DISK_WIDTH = 6

@@ -20,8 +20,6 @@ from rich.text import Text
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.result import quiesced
-from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.cli.render.words import not_counted_in_words
 from virtbackup_async.events import (
     BrokenBackup,
     Event,
@@ -31,6 +29,8 @@ from virtbackup_async.events import (
     TargetUnreadable,
     UnclaimedBackups,
 )
+from virtbackup_async.reporting.sentences import not_counted_in_words
+from virtbackup_async.reporting.text import count, printable, size
 
 _DAY = len("2026-07-01")
 _A_DAY = timedelta(days=1)

@@ -12,10 +12,8 @@ from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
-from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
 from virtbackup_async.cli.render.palette import BAD, FACT, GOOD, LOOK
-from virtbackup_async.cli.render.text import level_name, printable
-from virtbackup_async.cli.render.words import in_words
+from virtbackup_async.cli.render.report import Report, report_event
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -38,6 +36,9 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+from virtbackup_async.reporting.interface import LogLine, Moment
+from virtbackup_async.reporting.sentences import in_words
+from virtbackup_async.reporting.text import level_name, printable
 
 _GOOD_ENDS = (BackupDone, RestoreDone, DiskExported, VerifyDone, BackupRemoved, PendingUndone)
 

@@ -7,9 +7,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from virtbackup_async.cli.render.interface import LogLine, Moment, Report, report_event
-from virtbackup_async.cli.render.text import level_name, percent, printable, size
-from virtbackup_async.cli.render.words import in_words
+from virtbackup_async.cli.render.report import Report, report_event
 from virtbackup_async.events import (
     BackupFailed,
     DiskProgress,
@@ -23,6 +21,9 @@ from virtbackup_async.events import (
     VerifyFailed,
     Warned,
 )
+from virtbackup_async.reporting.interface import LogLine, Moment
+from virtbackup_async.reporting.sentences import in_words
+from virtbackup_async.reporting.text import level_name, percent, printable, size
 
 _STEP_PERCENT = 10
 _STEPS = 10

@@ -4,7 +4,7 @@ They need rich, a tenth of a command's start: with ``--json`` nothing has to wai
 """
 # ruff: noqa: PLC0415 -- that is what this module is for
 
-from virtbackup_async.cli.render.interface import Report
+from virtbackup_async.cli.render.report import Report
 
 
 def result() -> Report:

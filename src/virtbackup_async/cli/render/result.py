@@ -18,8 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.palette import BAD, FACT, LOOK
-from virtbackup_async.cli.render.text import count, duration, printable, size
-from virtbackup_async.cli.render.words import reason
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -32,6 +30,8 @@ from virtbackup_async.events import (
     RestoreDone,
     Summary,
 )
+from virtbackup_async.reporting.sentences import reason
+from virtbackup_async.reporting.text import count, duration, printable, size
 
 _MAX_REASON = 30
 _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")

@@ -25,8 +25,6 @@ from rich.text import Text
 from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.palette import BAD, LOOK
-from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.cli.render.words import not_counted_in_words
 from virtbackup_async.events import (
     BackupStats,
     BrokenBackup,
@@ -39,6 +37,8 @@ from virtbackup_async.events import (
     TargetUnreadable,
     UnclaimedBackups,
 )
+from virtbackup_async.reporting.sentences import not_counted_in_words
+from virtbackup_async.reporting.text import count, printable, size
 
 _BACKUP_COLUMNS = (
     Column("group", may_go=True),

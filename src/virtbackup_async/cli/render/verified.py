@@ -22,8 +22,6 @@ from rich.table import Table
 from rich.text import Text
 
 from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
-from virtbackup_async.cli.render.text import count, printable, size
-from virtbackup_async.cli.render.words import found_good, in_words
 from virtbackup_async.events import (
     DiskDamaged,
     Event,
@@ -34,6 +32,8 @@ from virtbackup_async.events import (
     VerifyDone,
     VerifyFailed,
 )
+from virtbackup_async.reporting.sentences import found_good, in_words
+from virtbackup_async.reporting.text import count, printable, size
 
 RANGES_A_DISK: Final = 16
 _HEADS = ("domain", "backup", "disk", "lost", "from", "to")

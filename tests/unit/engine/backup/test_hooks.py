@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import run_backup
 from virtbackup_async.events import BackupDone, BackupFailed, HookFailed
+from virtbackup_async.reporting.outcome import Tally
 
 
 @pytest.fixture

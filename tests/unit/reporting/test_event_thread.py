@@ -1,8 +1,8 @@
 import threading
 
 from fakes.recorded_run import at, disk_done, progress, started, summary
-from virtbackup_async.cli.pump import Pump
-from virtbackup_async.cli.render.interface import LogLine
+from virtbackup_async.reporting.event_thread import Pump
+from virtbackup_async.reporting.interface import LogLine
 
 CLOSE_S = 10
 

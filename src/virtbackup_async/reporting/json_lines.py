@@ -14,9 +14,9 @@ from typing import TextIO
 
 import msgspec
 
-from virtbackup_async.cli.render.interface import LogLine, Moment
-from virtbackup_async.cli.render.text import level_name, printable
 from virtbackup_async.events import Event
+from virtbackup_async.reporting.interface import LogLine, Moment
+from virtbackup_async.reporting.text import level_name, printable
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from virtbackup_async.cli import metrics
-from virtbackup_async.cli.notification import notify
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Event, Summary, Warned
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import write_atomically
+from virtbackup_async.reporting import metrics
+from virtbackup_async.reporting.notification import notify
 
 # The node exporter is another user.
 METRICS_MODE = 0o644

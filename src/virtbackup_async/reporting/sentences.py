@@ -1,6 +1,5 @@
 """Events as sentences, for the renderers that write lines. Not yet safe to print: see ``text``."""
 
-from virtbackup_async.cli.render.text import count, duration, size
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -33,6 +32,7 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+from virtbackup_async.reporting.text import count, duration, size
 
 NAMES_SHOWN = 8
 

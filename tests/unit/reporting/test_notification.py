@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from fakes.recorded_run import summary
-from virtbackup_async.cli.aftermath import Aftermath
-from virtbackup_async.cli.notification import MISSING, body
 from virtbackup_async.config.schema import Config, NotifySettings
 from virtbackup_async.events import Summary
+from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.notification import MISSING, body
 
 # Apprise's own import, on the Python that still has that module.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
@@ -70,7 +70,7 @@ async def test_one_that_cannot_be_told_is_a_warning_without_its_url(server, tmp_
 def test_without_the_library_one_warning_says_what_to_install():
     program = (
         "import sys, anyio; sys.modules['apprise'] = None\n"
-        "from virtbackup_async.cli.notification import notify\n"
+        "from virtbackup_async.reporting.notification import notify\n"
         "from virtbackup_async.config.schema import NotifySettings\n"
         "from virtbackup_async.events import Summary\n"
         "bad = Summary(False, (), (), 3)\n"

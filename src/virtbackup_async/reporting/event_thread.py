@@ -18,8 +18,8 @@ from typing import Self
 
 from msgspec import Struct, field
 
-from virtbackup_async.cli.render.interface import LogLine, Moment, Renderer
 from virtbackup_async.events import DiskProgress, Event, RepositoryProgress
+from virtbackup_async.reporting.interface import LogLine, Moment, Renderer
 
 Clock = Callable[[], Moment]
 

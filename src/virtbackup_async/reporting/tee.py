@@ -1,8 +1,8 @@
 """A renderer with a log beside it: what is shown is logged, and a failing log hides nothing."""
 
-from virtbackup_async.cli.render.event_log import EventLog
-from virtbackup_async.cli.render.interface import LogLine, Moment, Renderer
 from virtbackup_async.events import Event, Warned
+from virtbackup_async.reporting.event_log import EventLog
+from virtbackup_async.reporting.interface import LogLine, Moment, Renderer
 
 
 class Beside:

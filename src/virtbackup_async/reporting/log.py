@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from virtbackup_async.cli.render.interface import LogLine
+from virtbackup_async.reporting.interface import LogLine
 
 
 class _Forward(logging.Handler):

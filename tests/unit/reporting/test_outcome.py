@@ -4,7 +4,6 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.recorded_run import done, failed, started
-from virtbackup_async.cli.tally import Tally
 from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
 from virtbackup_async.events import (
     BackupFailed,
@@ -14,6 +13,7 @@ from virtbackup_async.events import (
     VerifyDone,
     VerifyFailed,
 )
+from virtbackup_async.reporting.outcome import Tally
 
 GOOD = VerifyDone("main", "web", "good", "/t", digests=True, data_bytes=1, duration_s=1.0)
 BAD = VerifyFailed("main", "web", "bad", "it is damaged", 13)

@@ -19,10 +19,6 @@ from typing import Protocol
 
 from msgspec.structs import asdict
 
-from virtbackup_async.cli.render.interface import LogLine, Moment
-from virtbackup_async.cli.render.json_lines import json_line
-from virtbackup_async.cli.render.text import level_name
-from virtbackup_async.cli.render.words import in_words
 from virtbackup_async.config.schema import LogSettings
 from virtbackup_async.events import (
     BackupFailed,
@@ -40,6 +36,10 @@ from virtbackup_async.events import (
     VerifyFailed,
     Warned,
 )
+from virtbackup_async.reporting.interface import LogLine, Moment
+from virtbackup_async.reporting.json_lines import json_line
+from virtbackup_async.reporting.sentences import in_words
+from virtbackup_async.reporting.text import level_name
 
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 FILE_MODE = 0o600

@@ -4,10 +4,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fakes.recorded_run import GIB, HOSTILE, done, failed, summary
-from virtbackup_async.cli.aftermath import Aftermath
-from virtbackup_async.cli.metrics import HELP, dumps, loads, samples_of
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import VerifyDone, VerifyFailed
+from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.metrics import HELP, dumps, loads, samples_of
 
 
 def written(command="backup", *events, code=0):

@@ -1,0 +1,1 @@
+"""What becomes of events: outcomes, sentences, JSON lines, logs, metrics. Draws nothing."""
