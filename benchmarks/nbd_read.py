@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 
 from virtbackup_async.nbd import NbdClient, UnixAddress, open_nbd, walk_status
-from virtbackup_async.nbd.constants import BASE_ALLOCATION, STATE_ZERO
+from virtbackup_async.nbd.protocol.constants import BASE_ALLOCATION, STATE_ZERO
 
 MIB = 1 << 20
 

@@ -15,8 +15,13 @@ from virtbackup_async.errors import (
     NbdRequestError,
 )
 from virtbackup_async.nbd import TcpAddress, UnixAddress, open_nbd, walk_status
-from virtbackup_async.nbd.constants import BASE_ALLOCATION, STATE_DIRTY, STATE_ZERO, ExportFlag
-from virtbackup_async.nbd.tls import tls_from
+from virtbackup_async.nbd.client.tls import tls_from
+from virtbackup_async.nbd.protocol.constants import (
+    BASE_ALLOCATION,
+    STATE_DIRTY,
+    STATE_ZERO,
+    ExportFlag,
+)
 
 MIB = 1 << 20
 BITMAP = "qemu:dirty-bitmap:since"

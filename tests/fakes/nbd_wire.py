@@ -2,7 +2,7 @@
 
 import struct
 
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.protocol.constants import (
     OPTION_MAGIC,
     OPTION_REPLY_MAGIC,
     REPLY_FLAG_DONE,

@@ -13,9 +13,9 @@ It uses asyncio's transports, not anyio's streams, because only a ``BufferedProt
 into memory that the caller owns, plain and under TLS alike. docs/nbd.md says what is spoken.
 """
 
-from virtbackup_async.nbd.client import NbdClient, open_nbd
-from virtbackup_async.nbd.export import Address, Export, TcpAddress, Tls, UnixAddress
-from virtbackup_async.nbd.status import StatusRun, walk_status
+from virtbackup_async.nbd.client.client import NbdClient, open_nbd
+from virtbackup_async.nbd.protocol.export import Address, Export, TcpAddress, Tls, UnixAddress
+from virtbackup_async.nbd.protocol.status import StatusRun, walk_status
 
 __all__ = [
     "Address",

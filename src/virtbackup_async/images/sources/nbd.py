@@ -19,7 +19,7 @@ from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.nbd import Address, NbdClient, StatusRun, open_nbd, walk_status
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.protocol.constants import (
     BASE_ALLOCATION,
     DIRTY_BITMAP_PREFIX,
     STATE_DIRTY,

@@ -1,4 +1,4 @@
-"""nbd/replies.py and request.py: any valid reply is understood, no invalid one does harm."""
+"""replies.py and request.py: any valid reply is understood, no invalid one does harm."""
 
 import contextlib
 
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from fakes import nbd_wire as wire
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRequestError
-from virtbackup_async.nbd.constants import Command, ReplyType
-from virtbackup_async.nbd.replies import ReplyParser
-from virtbackup_async.nbd.request import Request
+from virtbackup_async.nbd.protocol.constants import Command, ReplyType
+from virtbackup_async.nbd.protocol.replies import ReplyParser
+from virtbackup_async.nbd.protocol.request import Request
 
 GUARD = 64
 

@@ -24,7 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRefusedError
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.protocol.constants import (
     FLAG_FIXED_NEWSTYLE,
     FLAG_NO_ZEROES,
     MAX_OPTION_REPLIES,
@@ -40,8 +40,8 @@ from virtbackup_async.nbd.constants import (
     Option,
     OptionReply,
 )
-from virtbackup_async.nbd.export import BlockSizes, Export
-from virtbackup_async.nbd.server_text import one_line
+from virtbackup_async.nbd.protocol.export import BlockSizes, Export
+from virtbackup_async.nbd.protocol.server_text import one_line
 
 _GREETING: Final = struct.Struct(">QQH")
 _CLIENT_FLAGS: Final = struct.Struct(">I")

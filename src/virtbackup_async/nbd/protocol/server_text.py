@@ -1,6 +1,6 @@
 """What a server says in words: shown to people, so made harmless first."""
 
-from virtbackup_async.nbd.constants import MAX_STRING_BYTES
+from virtbackup_async.nbd.protocol.constants import MAX_STRING_BYTES
 
 
 def one_line(said: bytes) -> str:

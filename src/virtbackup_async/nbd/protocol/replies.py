@@ -23,7 +23,7 @@ from functools import partial
 from typing import Final
 
 from virtbackup_async.errors import NbdProtocolError
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.protocol.constants import (
     MAX_STATUS_BYTES,
     MAX_STRING_BYTES,
     REPLY_FLAG_DONE,
@@ -33,8 +33,8 @@ from virtbackup_async.nbd.constants import (
     Command,
     ReplyType,
 )
-from virtbackup_async.nbd.request import Request
-from virtbackup_async.nbd.server_text import one_line
+from virtbackup_async.nbd.protocol.request import Request
+from virtbackup_async.nbd.protocol.server_text import one_line
 
 _SIMPLE: Final = struct.Struct(">IIQ")
 _CHUNK: Final = struct.Struct(">IHHQI")

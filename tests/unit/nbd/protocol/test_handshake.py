@@ -1,4 +1,4 @@
-"""nbd/handshake.py: what a server may say to a newcomer, and what it may not."""
+"""nbd/protocol/handshake.py: what a server may say to a newcomer, and what it may not."""
 
 import contextlib
 import struct
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fakes import nbd_wire as wire
 from virtbackup_async.errors import NbdConnectionError, NbdError, NbdProtocolError, NbdRefusedError
-from virtbackup_async.nbd.constants import ExportFlag, Info, Option, OptionReply
-from virtbackup_async.nbd.handshake import Receive, Send, StartTls, handshake
+from virtbackup_async.nbd.protocol.constants import ExportFlag, Info, Option, OptionReply
+from virtbackup_async.nbd.protocol.handshake import Receive, Send, StartTls, handshake
 
 ACK = OptionReply.ACK
 STRUCTURED = wire.option_reply(Option.STRUCTURED_REPLY, ACK)

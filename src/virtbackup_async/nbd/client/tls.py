@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 from virtbackup_async.errors import NbdRefusedError
-from virtbackup_async.nbd.export import Tls
+from virtbackup_async.nbd.protocol.export import Tls
 
 AUTHORITY_FILE = "ca-cert.pem"
 CERTIFICATE_FILE = "client-cert.pem"

@@ -21,8 +21,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.errors import NbdRefusedError
-from virtbackup_async.nbd.client import NbdClient
-from virtbackup_async.nbd.request import Descriptors
+from virtbackup_async.nbd.client.client import NbdClient
+from virtbackup_async.nbd.protocol.request import Descriptors
 
 
 class StatusRun(Struct, frozen=True):

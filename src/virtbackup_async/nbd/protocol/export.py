@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from virtbackup_async.nbd.constants import MAX_REQUEST_BYTES, ExportFlag
+from virtbackup_async.nbd.protocol.constants import MAX_REQUEST_BYTES, ExportFlag
 
 
 class UnixAddress(Struct, frozen=True):

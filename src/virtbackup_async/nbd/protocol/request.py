@@ -17,7 +17,7 @@ from virtbackup_async.errors import (
     NbdProtocolError,
     NbdRequestError,
 )
-from virtbackup_async.nbd.constants import ESHUTDOWN, REQUEST_MAGIC, Command
+from virtbackup_async.nbd.protocol.constants import ESHUTDOWN, REQUEST_MAGIC, Command
 
 _HEADER: Final = struct.Struct(">IHHQQI")
 

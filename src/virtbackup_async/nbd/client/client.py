@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from virtbackup_async.errors import NbdProtocolError, NbdRefusedError
-from virtbackup_async.nbd.connection import Connection, open_connection
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.client.connection import Connection, open_connection
+from virtbackup_async.nbd.protocol.constants import (
     COMMAND_FLAG_NO_HOLE,
     MAX_STATUS_REQUEST_BYTES,
     OPEN_TIMEOUT_S,
@@ -17,8 +17,8 @@ from virtbackup_async.nbd.constants import (
     Command,
     ExportFlag,
 )
-from virtbackup_async.nbd.export import Address, Export, Tls
-from virtbackup_async.nbd.request import Descriptors
+from virtbackup_async.nbd.protocol.export import Address, Export, Tls
+from virtbackup_async.nbd.protocol.request import Descriptors
 
 
 class NbdClient:

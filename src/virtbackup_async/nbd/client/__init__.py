@@ -1,0 +1,1 @@
+"""The client: exports read and written from asyncio."""

@@ -1,0 +1,1 @@
+"""The NBD protocol, without input or output."""
