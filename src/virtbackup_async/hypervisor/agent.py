@@ -22,7 +22,7 @@ from virtbackup_async.errors import (
     HypervisorError,
     QuiesceError,
 )
-from virtbackup_async.hypervisor.translation import code_of
+from virtbackup_async.hypervisor.errors import code_of
 from virtbackup_async.model import domain_xml
 
 if TYPE_CHECKING:

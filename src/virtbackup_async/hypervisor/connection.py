@@ -26,9 +26,9 @@ from virtbackup_async.errors import (
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
 from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.domain import Domain
+from virtbackup_async.hypervisor.errors import one_line, translate
 from virtbackup_async.hypervisor.event_loop import register_event_impl
 from virtbackup_async.hypervisor.guard import Credentials
-from virtbackup_async.hypervisor.translation import one_line, translate
 from virtbackup_async.model.host import HostVersions, Version
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ import libvirt
 from virtbackup_async.errors import HypervisorError, SnapshotError
 from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
+from virtbackup_async.hypervisor.block_commit import commit_and_pivot
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, recall
-from virtbackup_async.hypervisor.commit import commit_and_pivot
 from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
 from virtbackup_async.hypervisor.save_image import (

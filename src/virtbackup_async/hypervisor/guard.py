@@ -29,7 +29,7 @@ from anyio import CancelScope
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import QuiesceError
 from virtbackup_async.hypervisor import thaw_guard
-from virtbackup_async.hypervisor.translation import MAX_TEXT
+from virtbackup_async.hypervisor.errors import MAX_TEXT
 from virtbackup_async.processes import Companion, open_companion, python_program
 
 if TYPE_CHECKING:

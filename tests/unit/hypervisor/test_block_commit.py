@@ -7,9 +7,9 @@ import libvirt
 import pytest
 
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
-from virtbackup_async.hypervisor import commit as commit_module
+from virtbackup_async.hypervisor import block_commit as commit_module
+from virtbackup_async.hypervisor.block_commit import commit_and_pivot
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
-from virtbackup_async.hypervisor.commit import commit_and_pivot
 
 UUID = "00000000-0000-4000-8000-000000000000"
 

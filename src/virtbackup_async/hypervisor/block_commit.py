@@ -19,7 +19,7 @@ import libvirt
 
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
 from virtbackup_async.hypervisor.block_jobs import BlockJobWatch
-from virtbackup_async.hypervisor.translation import code_of
+from virtbackup_async.hypervisor.errors import code_of
 
 if TYPE_CHECKING:
     from virtbackup_async.hypervisor.connection import Hypervisor

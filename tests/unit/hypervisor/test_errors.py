@@ -9,7 +9,7 @@ from virtbackup_async.errors import (
     HypervisorError,
     QuiesceError,
 )
-from virtbackup_async.hypervisor.translation import MAX_TEXT, code_of, translate
+from virtbackup_async.hypervisor.errors import MAX_TEXT, code_of, translate
 
 CODES = {name: getattr(libvirt, name) for name in dir(libvirt) if name.startswith("VIR_ERR_")}
 LEVELS = {"VIR_ERR_NONE", "VIR_ERR_WARNING", "VIR_ERR_ERROR"}
