@@ -4,7 +4,7 @@ import os
 
 import pytest
 from anyio import CapacityLimiter
-from unit.engine.test_restore_state import Site
+from unit.engine.restore.test_state import Site
 
 from fakes.stored_backup import StoredBackup
 from virtbackup_async.engine.restore.made_directories import make_directories
