@@ -6,7 +6,7 @@ import anyio
 
 from fakes import nbd_wire as wire
 from virtbackup_async.nbd import UnixAddress
-from virtbackup_async.nbd.constants import Option, OptionReply
+from virtbackup_async.nbd.protocol.constants import Option, OptionReply
 
 ACK = OptionReply.ACK
 READY = (

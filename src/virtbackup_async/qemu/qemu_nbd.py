@@ -24,7 +24,7 @@ from anyio import CancelScope, fail_after, to_thread
 from virtbackup_async.errors import ImageError
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.nbd import UnixAddress
-from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S
+from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S
 from virtbackup_async.processes import run_program
 
 _PREFIX: Final = "virtbackup-nbd-"

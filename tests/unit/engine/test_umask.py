@@ -4,9 +4,9 @@ import os
 
 import pytest
 from anyio import CapacityLimiter
-from unit.engine.restore.test_state import Site
 
 from fakes.stored_backup import StoredBackup
+from unit.engine.restore.test_state import Site
 from virtbackup_async.engine.restore.made_directories import make_directories
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.images.buffers import BufferPool

@@ -6,8 +6,8 @@ import pytest
 from fakes import nbd_wire as wire
 from fakes.nbd_peer import ACK, CLIENT_HELLO, READY, REQUEST, peer, receive
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRefusedError
-from virtbackup_async.nbd.client import connection as connection_module
 from virtbackup_async.nbd import open_nbd
+from virtbackup_async.nbd.client import connection as connection_module
 from virtbackup_async.nbd.protocol.constants import Option
 from virtbackup_async.nbd.protocol.export import Tls
 

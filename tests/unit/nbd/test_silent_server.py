@@ -11,8 +11,8 @@ from fakes.moved_clock import moved_clock
 from fakes.nbd_peer import ACK, CLIENT_HELLO, READY, REQUEST, peer, receive
 from virtbackup_async.errors import NbdConnectionError
 from virtbackup_async.nbd import open_nbd
-from virtbackup_async.nbd.connection import MAX_IN_FLIGHT
-from virtbackup_async.nbd.constants import (
+from virtbackup_async.nbd.client.connection import MAX_IN_FLIGHT
+from virtbackup_async.nbd.protocol.constants import (
     OPEN_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
     Option,

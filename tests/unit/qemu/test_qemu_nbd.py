@@ -15,9 +15,9 @@ from virtbackup_async.errors import ImageError, NbdConnectionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.sources.nbd import open_nbd_stream
-from virtbackup_async.qemu.qemu_nbd import serve_image
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S
+from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S
+from virtbackup_async.qemu.qemu_nbd import serve_image
 
 CONTENT = os.urandom(1 << 20)
 

@@ -11,10 +11,10 @@ from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.catalog.scanning import scan_directory
 from virtbackup_async.engine.backup import state_copy
-from virtbackup_async.engine.runtime import Environment
-from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.backup.state_copy import MAX_TRIES, StateJob, copy_state
 from virtbackup_async.engine.backup.state_files import find_state
+from virtbackup_async.engine.host_state import Host
+from virtbackup_async.engine.runtime import Environment
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool

@@ -28,8 +28,8 @@ from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import Method, PullJob
 from virtbackup_async.model.tracking import Base, Tracked, Tracking
-from virtbackup_async.nbd.constants import SILENCE_TIMEOUT_S, Command, Option, OptionReply
-from virtbackup_async.nbd.request import Request
+from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S, Command, Option, OptionReply
+from virtbackup_async.nbd.protocol.request import Request
 
 XML = """<domain><devices>
   <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
