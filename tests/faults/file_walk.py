@@ -8,9 +8,11 @@ each fault, which runs the command line; nothing fails in the parent, which look
 Writes a line of JSON for each fault that broke a promise, and one with the counts at the end.
 """
 
+import hashlib
 import json
 import os
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -80,6 +82,7 @@ class Walk:
         self.stage = Stage(root, packager)
         self.said = root / "said"
         self._runs = 0
+        self._proven: set[bytes] = set()
         _stand_in(self.stage)
         problem = self._apart(partial(self.stage.make, scene.change))
         if problem is not None:
@@ -102,7 +105,29 @@ class Walk:
             where = self.disk.failed
             if where is None:
                 return
-            yield Met(fault, where, self._apart(partial(self._prove, fault, status)))
+            yield Met(fault, where, self._proof(fault, status))
+
+    @property
+    def states(self) -> int:
+        """How many different states were left, and proven whole."""
+        return len(self._proven)
+
+    def _proof(self, fault: Fault, status: int) -> str | None:
+        """Return what promise was broken, None if none was.
+
+        What follows a command depends on what it left alone: it is proven once for each such state,
+        most of which many faults share.
+        """
+        broken = self._apart(partial(self._prove_command, fault, status))
+        if broken is not None:
+            return broken
+        left = _digest(self.stage.root)
+        if left in self._proven:
+            return None
+        broken = self._apart(partial(anyio.run, self._prove_target))
+        if broken is None:
+            self._proven.add(left)
+        return broken
 
     def _run(self, fault: Fault) -> int:
         self.stage.renew()
@@ -144,7 +169,7 @@ class Walk:
             sys.stdout.flush()
             os._exit(end.code if isinstance(end.code, int) else 0)
 
-    def _prove(self, fault: Fault, status: int) -> None:
+    def _prove_command(self, fault: Fault, status: int) -> None:
         said = self.said.read_text(errors="replace")
         if status < 0:
             raise Broken(f"ended by signal {-status}, {TIMEOUT_S} s is for those that stand still")
@@ -155,7 +180,6 @@ class Walk:
         is_undone = status != 0 and not fault.from_then
         if (is_undone or not self.scene.replaces) and self.stage.image.read_bytes() != NOW:
             raise Broken(f"exit {status}, and the domain's image is another: {said[-300:]}")
-        anyio.run(self._prove_target)
 
     async def _prove_target(self) -> None:
         if self.scene is SCENES["repair"]:
@@ -217,6 +241,19 @@ def _later():
     return (FIRST + timedelta(hours=next(_hours))).astimezone()
 
 
+def _digest(root: Path) -> bytes:
+    """Names, modes and contents of all that lies below a directory."""
+    digest = hashlib.blake2b()
+    for path in sorted(root.rglob("*")):
+        mode = path.lstat().st_mode
+        digest.update(f"{path.relative_to(root)}\0{mode}\0".encode())
+        if stat.S_ISLNK(mode):
+            digest.update(os.fsencode(path.readlink()))
+        elif stat.S_ISREG(mode):
+            digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    return digest.digest()
+
+
 def _ended(work: Callable[[], None]) -> int:
     """Do something in a child that is given a minute; return its exit code, or minus its signal."""
     pid = os.fork()
@@ -240,7 +277,7 @@ def walk(root: str, scene: str, packager: str, code: str, how: str, every: str, 
             told = {"fault": str(each.fault), "where": each.where, "broken": each.broken}
             sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
-    counts = {"met": met, "broken": broken, "calls": one.disk.calls}
+    counts = {"met": met, "broken": broken, "calls": one.disk.calls, "states": one.states}
     sys.stdout.write(json.dumps(counts) + "\n")
 
 
