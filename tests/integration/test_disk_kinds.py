@@ -45,7 +45,9 @@ DESCRIPTION = """<secret ephemeral='no' private='yes'><uuid>{}</uuid>
 def table():
     """The cells of each row, by its first column: (running, off) by method, and the reason."""
     rows = {}
-    for line in re.findall(r"^\|(.*)\|$", TEXT, re.MULTILINE)[2:]:
+    _, _, text = TEXT.partition("<!-- compared by tests/integration/test_disk_kinds.py -->\n")
+    text, _, _ = text.partition("\n\n")
+    for line in re.findall(r"^\|(.*)\|$", text, re.MULTILINE)[2:]:
         name, *cells, reason = (cell.strip() for cell in line.split("|"))
         rows[name] = ({True: cells[:2], False: cells[2:]}, reason)
     return rows
@@ -62,6 +64,7 @@ class Place:
         self.content.write_bytes(CONTENT)
         self.expected = CONTENT
         self.devices = ""
+        self.secrets = []
 
     def raw(self, name="disk.raw"):
         path = self.directory / name
@@ -97,7 +100,9 @@ class Place:
         self.daemon.virsh("secret-define", description)
         self.stack.callback(self.daemon.virsh, "secret-undefine", number)
         self.daemon.virsh("secret-set-value", number, base64.b64encode(KEY.encode()).decode())
-        return f"<encryption format='luks'><secret type='passphrase' uuid='{number}'/></encryption>"
+        said = f"<encryption format='luks'><secret type='passphrase' uuid='{number}'/></encryption>"
+        self.secrets.append(said)
+        return said
 
 
 def disk(source, driver="qcow2", *, kind="file", device="disk", inside="", more="", options=""):
@@ -139,11 +144,36 @@ def encrypted(place, image_format):
     return disk(f"file='{path}'", driver, inside=place.secret())
 
 
-def slices(place):
+def part_of(place):
+    """A file, and the part of it that holds the content."""
     path = place.directory / "whole"
     path.write_bytes(b"x" * (1 << 20) + CONTENT + b"x" * 4096)
-    part = f"<slices><slice type='storage' offset='{1 << 20}' size='{SIZE}'/></slices>"
+    return path, f"<slices><slice type='storage' offset='{1 << 20}' size='{SIZE}'/></slices>"
+
+
+def slices(place):
+    path, part = part_of(place)
     return disk(f"file='{path}'", "raw", inside=part)
+
+
+def on_a_part(place):
+    path, part = part_of(place)
+    top = place.overlay(place.raw(), "raw")
+    below = f"<format type='raw'/><source file='{path}'>{part}</source><backingStore/>"
+    return disk(f"file='{top}'", more=f"<backingStore type='file'>{below}</backingStore>")
+
+
+def on_encrypted(place):
+    """A qcow2 in plain text above an encrypted one."""
+    encrypted(place, "luks")
+    seen = place.expected
+    zeros, base = place.directory / "zeros", place.directory / "disk.luks"
+    zeros.write_bytes(bytes(len(seen)))
+    top = place.overlay(zeros, "raw")
+    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "luks", "-b", base, top)
+    place.expected = place.expected[:SIZE] + seen[SIZE:]
+    below = f"<format type='raw'/><source file='{base}'>{place.secrets[-1]}</source><backingStore/>"
+    return disk(f"file='{top}'", more=f"<backingStore type='file'>{below}</backingStore>")
 
 
 def qcow2_on_block(place):
@@ -190,7 +220,9 @@ KINDS = {
     "qcow2 file with an external data file": data_file,
     "qcow2 file, encrypted (LUKS)": lambda place: encrypted(place, "qcow2"),
     "raw file, encrypted (LUKS)": lambda place: encrypted(place, "luks"),
+    "qcow2 file on an encrypted image (LUKS)": on_encrypted,
     "raw part of a file (`<slices>`)": slices,
+    "qcow2 file on a part of a file (`<slices>`)": on_a_part,
     "file of another format (vdi)": lambda place: disk(f"file='{place.converted('vdi')}'", "vdi"),
     "raw block device": lambda place: disk(f"dev='{place.loop(place.raw())}'", "raw", kind="block"),
     "qcow2 on a block device": qcow2_on_block,
@@ -293,6 +325,17 @@ async def check_twin(daemon, config, domain, place, target):
     await to_thread.run_sync(started_and_compared, daemon, domain, place)
 
 
+def seen_above_encrypted(top, base):
+    raw = top.with_name("seen")
+    chain = (
+        f"driver=qcow2,file.driver=file,file.filename={top},backing.driver=luks,"
+        f"backing.file.driver=file,backing.file.filename={base},backing.key-secret=key"
+    )
+    run("qemu-img", "convert", "-U", "--object", f"secret,id=key,data={KEY}", "--image-opts", chain,
+        "-O", "raw", raw)  # fmt: skip
+    return raw.read_bytes()
+
+
 def started_and_compared(daemon, domain, place):
     twin = LabDomain(daemon, "twin", domain.console, agent=False)
     try:
@@ -300,7 +343,10 @@ def started_and_compared(daemon, domain, place):
         element = twin.xml().find("devices/disk/target[@dev='vdx']/..")
         path = Path(element.find("source").get("file"))
         driver = element.find("driver").get("type")
-        if element.find(".//encryption") is not None:
+        below = element.find("backingStore/source")
+        if below is not None and below.find("encryption") is not None:
+            seen = seen_above_encrypted(path, Path(below.get("file")))
+        elif element.find(".//encryption") is not None:
             seen = decrypted(path, "luks" if driver == "raw" else driver)
         else:
             raw = path.with_name("seen")
@@ -414,3 +460,31 @@ def test_writing_to_a_block_device_is_seen_and_reading_is_not(tmp_path):
         assert signature(device) != before
     finally:
         run("losetup", "--detach", device)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qcow2 file on another image",
+        "qcow2 file, its XML names another image below than its header",
+        "qcow2 file on an encrypted image (LUKS)",
+    ],
+)
+async def test_a_domain_is_defined_as_before(daemon, make_domain, tmp_path, name):
+    """The images below a disk too: the next start goes by the definition."""
+    opening = site(daemon, make_domain, tmp_path, name, active=True)
+    domain, _ = await to_thread.run_sync(opening.__enter__)
+    try:
+        before = await to_thread.run_sync(daemon.virsh, "dumpxml", "--inactive", domain.name)
+        for method in METHODS:
+            work = tmp_path / method
+            scratch = work / "scratch"
+            scratch.mkdir(parents=True)
+            options = {"method": method, "scratch": str(scratch), "packager": "directory"}
+            config = configure(work, daemon.uri, [domain.name], **options)
+            recorder = await back_up(config, Recorder(work / "frozen"))
+            assert recorder.done
+            after = await to_thread.run_sync(daemon.virsh, "dumpxml", "--inactive", domain.name)
+            assert after == before
+    finally:
+        await to_thread.run_sync(opening.__exit__, None, None, None)

@@ -38,7 +38,7 @@ async def image_chain(
     """
     chain: list[BackingImage] = []
     seen: set[str] = set()
-    below: BackingImage | None = BackingImage(path, format)
+    below: BackingImage | None = BackingImage(path, format, told.data_file)
     for depth in count():
         if below is None:
             break
@@ -67,7 +67,9 @@ def _checked(path: Path) -> str:
 
 
 def _with_header(image: BackingImage, header: ImageInfo) -> BackingImage:
-    data_file = image.path.parent / header.data_file if header.data_file else None
+    data_file = image.data_file
+    if data_file is None and header.data_file:
+        data_file = image.path.parent / header.data_file
     is_encrypted = header.encrypted or header.format == "luks"
     return replace(image, data_file=data_file, encrypted=is_encrypted)
 

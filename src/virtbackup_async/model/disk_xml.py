@@ -13,11 +13,12 @@ whole table, from a test. Pure. Source: libvirt's docs/formatdomain.html, "Hard 
 disks, CDROMs".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
 
 from lxml import etree
+from msgspec.structs import replace
 
 from virtbackup_async.model.domain import BackingImage, Disk, ToldChain, Volume
 
@@ -26,6 +27,7 @@ _OPENED_BY_QEMU = ("file", "block", "network", "volume")
 _ON_A_PATH = ("file", "block")
 # They say which bytes of a source are meant; without them it is another image.
 _OF_THE_IMAGE = ("encryption", "slices", "dataStore")
+_ONLY_PULLED = "only `method: pull` takes it, while the domain runs"
 
 
 class Reader(Enum):
@@ -73,23 +75,54 @@ def without_image_details(element: etree._Element) -> None:
                 parent.remove(child)
 
 
-def set_file(element: etree._Element, path: Path, image_format: str | None = None) -> None:
+def set_file(
+    element: etree._Element,
+    path: Path,
+    image_format: str | None = None,
+    below: Sequence[Path] = (),
+) -> None:
     """Put a disk on an image in a file: nothing else of its source is true of that.
 
-    What belongs to the bytes of an image that was copied as it was stays: its encryption.
+    What belongs to the bytes of an image that was copied as it was stays: its encryption, and that
+    of the images below it.
 
     Args:
         element: of the disk.
         path: of the image.
         image_format: of the image, where it is not what the XML says.
+        below: where the images below it are, nearest first.
     """
     driver = element.find("driver")
     if image_format is not None:
         driver = etree.SubElement(element, "driver", name="qemu") if driver is None else driver
         driver.set("type", image_format)
+    if driver is not None and driver.get("type") != "qcow2":
+        _without_qcow2_options(driver)
     source = element.find("source")
     if source is None:
         source = etree.SubElement(element, "source")
+    _move_source(source, path)
+    element.set("type", "file")
+    # What libvirt found out itself describes the images as they were; a login is for a server.
+    for tag in ("mirror", "auth"):
+        for child in element.findall(tag):
+            element.remove(child)
+    store = element.find("backingStore")
+    if store is not None and store.find(".//encryption") is not None:
+        _move_chain(store, below)
+    elif store is not None:
+        element.remove(store)
+
+
+def _without_qcow2_options(driver: etree._Element) -> None:
+    # libvirt refuses a domain that has them for another format.
+    if driver.get("discard_no_unref") is not None:
+        del driver.attrib["discard_no_unref"]
+    for child in driver.findall("metadata_cache"):
+        driver.remove(child)
+
+
+def _move_source(source: etree._Element, path: Path) -> None:
     policy = source.get("startupPolicy")
     kept = [child for child in source if child.tag in {"encryption", "seclabel"}]
     source.clear()
@@ -97,11 +130,18 @@ def set_file(element: etree._Element, path: Path, image_format: str | None = Non
     if policy is not None:
         source.set("startupPolicy", policy)
     source.extend(kept)
-    element.set("type", "file")
-    # What libvirt found out itself describes the images as they were; a login is for a server.
-    for tag in ("backingStore", "mirror", "auth"):
-        for child in element.findall(tag):
-            element.remove(child)
+
+
+def _move_chain(store: etree._Element | None, below: Sequence[Path]) -> None:
+    """Let a chain name the images where they are now: no header tells of their encryption."""
+    for path in below:
+        source = None if store is None else store.find("source")
+        if store is None or source is None:
+            return
+        store.attrib.clear()
+        store.set("type", "file")
+        _move_source(source, path)
+        store = store.find("backingStore")
 
 
 def format_of(element: etree._Element) -> str:
@@ -111,11 +151,8 @@ def format_of(element: etree._Element) -> str:
 
 
 def is_encrypted(element: etree._Element) -> bool:
-    """Tell whether QEMU, or the storage, decrypts what the guest reads."""
-    source = element.find("source")
-    return any(
-        parent is not None and parent.find("encryption") is not None for parent in (element, source)
-    )
+    """Tell whether QEMU, or the storage, decrypts what the guest reads, or a part of it."""
+    return element.find(".//encryption") is not None
 
 
 def attribute(element: etree._Element, child: str, name: str) -> str | None:
@@ -157,7 +194,10 @@ def _why_not(
     )
     for applies, what in reasons:
         if applies:
-            return f"{what}: only `method: pull` takes it, while the domain runs"
+            return f"{what}: {_ONLY_PULLED}"
+    store = _told_data_file(element.find("source"))
+    if isinstance(store, str) and reader is Reader.QEMU_NBD:
+        return f"{store}: {_ONLY_PULLED}"
     return _why_not_copied(element) if reader is Reader.COPY else None
 
 
@@ -195,15 +235,52 @@ def _place(element: etree._Element, dev: str, volumes: Mapping[str, Volume]) -> 
 
 def _told_chain(element: etree._Element) -> ToldChain:
     """Return the images below a disk as far as its XML says them; libvirt goes by that."""
-    images: list[BackingImage] = []
+    data_file = _told_data_file(element.find("source"))
+    told = ToldChain(data_file=data_file if isinstance(data_file, Path) else None)
     below = element.find("backingStore")
     while below is not None:
-        kind = below.get("type")
-        if kind is None:
-            return ToldChain(tuple(images), is_whole=True)
-        path = attribute(below, "source", "dev" if kind == "block" else "file")
-        if kind not in _ON_A_PATH or not path:
-            return ToldChain(tuple(images), reason=f"below it is an image on {kind} storage")
-        images.append(BackingImage(Path(path), attribute(below, "format", "type") or "raw"))
+        if below.get("type") is None:
+            return replace(told, is_whole=True)
+        image = _told_image(below)
+        if isinstance(image, str):
+            return replace(told, reason=f"{image}: {_ONLY_PULLED}")
+        told = replace(told, images=(*told.images, image))
         below = below.find("backingStore")
-    return ToldChain(tuple(images))
+    return told
+
+
+def _told_image(below: etree._Element) -> BackingImage | str:
+    """Return an image below a disk, or why it is none that a file or a block device is."""
+    kind, source = below.get("type"), below.find("source")
+    path = None if source is None else source.get("dev" if kind == "block" else "file")
+    if source is None or kind not in _ON_A_PATH or not path:
+        return f"below it is an image on {kind} storage"
+    if source.find("slices") is not None:
+        return f"below it is a part of {path}"
+    if source.get("fdgroup") is not None:
+        return "below it is an image from a descriptor"
+    data_file = _told_data_file(source)
+    if isinstance(data_file, str):
+        return f"below it is {path}, and {data_file}"
+    image_format = attribute(below, "format", "type") or "raw"
+    if image_format == "raw" and source.find("encryption") is not None:
+        image_format = "luks"
+    return BackingImage(Path(path), image_format, data_file)
+
+
+def _told_data_file(source: etree._Element | None) -> Path | str | None:
+    """Return where an image's data are, None where the XML leaves it open, or why only QEMU can."""
+    store = None if source is None else source.find("dataStore")
+    if store is None:
+        return None
+    kind = store.get("type")
+    path = attribute(store, "source", "dev" if kind == "block" else "file")
+    if kind not in _ON_A_PATH or not path:
+        return f"its data are on {kind} storage"
+    if (attribute(store, "format", "type") or "raw") != "raw":
+        return f"its data are in {path}, which is not raw"
+    if any(store.find(f"source/{tag}") is not None for tag in ("slices", "encryption")):
+        return f"its data are in a part of {path}, or encrypted there"
+    if attribute(store, "source", "fdgroup") is not None:
+        return "its data are in a file from a descriptor"
+    return Path(path)

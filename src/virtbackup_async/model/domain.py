@@ -35,11 +35,13 @@ class ToldChain(Struct, frozen=True):
         images: those that it names.
         is_whole: there are no others; else the header of the last one says what is below.
         reason: why the next one cannot be read.
+        data_file: where the disk's own image has its data, if the XML says so.
     """
 
     images: tuple[BackingImage, ...] = ()
     is_whole: bool = False
     reason: str = ""
+    data_file: Path | None = None
 
 
 class Volume(Struct, frozen=True):

@@ -5,7 +5,7 @@ aliases, backing chains that it found) may stay: it drops that itself when a dom
 Pure. Source: libvirt's docs/formatdomain.html.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -55,11 +55,12 @@ class StateHome(Struct, frozen=True):
 _NO_STATE: Final = StateHome()
 
 
-def restored_xml(
+def restored_xml(  # noqa: PLR0913 -- a domain and all that was restored of it, by keyword
     xml: str,
     images: Mapping[str, Path],
     *,
     formats: Mapping[str, str] = MappingProxyType({}),
+    below: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     new_name: str | None = None,
     state: StateHome = _NO_STATE,
 ) -> RestoredXml:
@@ -69,6 +70,7 @@ def restored_xml(
         xml: as the backup has it.
         images: dev to restored image.
         formats: dev to its format, of images that are not what the XML says.
+        below: dev to the restored images below its own, nearest first.
         new_name: gives it an identity of its own: a new UUID and MAC addresses, which libvirt
             makes when they are missing, and no disk or state that it would share with the original.
         state: a domain with a new name has its UEFI variables in the target, or new ones; all other
@@ -81,7 +83,7 @@ def restored_xml(
     root = domain_xml.parse(xml)
     if root.tag != "domain":
         raise DefinitionError(f"the backup's XML is of a {root.tag!s:.40}, not of a domain")
-    _set_images(root, images, formats)
+    _set_images(root, images, formats, below)
     _renew_generation(root)
     left_out: tuple[str, ...] = ()
     unshared: list[str] = []
@@ -102,12 +104,15 @@ def restored_xml(
 
 
 def _set_images(
-    root: etree._Element, images: Mapping[str, Path], formats: Mapping[str, str]
+    root: etree._Element,
+    images: Mapping[str, Path],
+    formats: Mapping[str, str],
+    below: Mapping[str, Sequence[Path]],
 ) -> None:
     missing = dict(images)
     for disk, dev in _disks(root):
         if dev in missing:
-            disk_xml.set_file(disk, missing.pop(dev), formats.get(dev))
+            disk_xml.set_file(disk, missing.pop(dev), formats.get(dev), below.get(dev, ()))
     if missing:
         raise DefinitionError(f"the backup's XML has no disk {', '.join(missing)}")
 

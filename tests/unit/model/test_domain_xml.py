@@ -203,7 +203,23 @@ def test_an_encrypted_disk_says_so():
         assert taken.encrypted == encrypted
 
 
-NETWORK_BELOW = "<backingStore type='network'><source protocol='nbd' name='x'/></backingStore>"
+STORE = "<dataStore type='file'><format type='raw'/><source file='/d'/></dataStore>"
+NOT_A_FILE = {
+    "<dataStore type='network'><source protocol='nbd'/></dataStore>": "on network storage",
+    "<dataStore type='file'><format type='qcow2'/><source file='/d'/></dataStore>": "is not raw",
+    "<dataStore type='file'><source file='/d'><slices/></source></dataStore>": "a part of /d",
+    "<dataStore type='file'><source file='/d'><encryption/></source></dataStore>": "encrypted",
+    "<dataStore type='file'><source file='/d' fdgroup='g'/></dataStore>": "from a descriptor",
+}
+NOT_BELOW = {
+    "type='network'><source protocol='nbd' name='x'/>": "an image on network storage",
+    "type='nvme'><source type='pci' namespace='1'/>": "an image on nvme storage",
+    "type='volume'><source pool='p' volume='v'/>": "an image on volume storage",
+    "type='file'><source file='/y'><slices/></source>": "a part of /y",
+    "type='file'><source file='/y' fdgroup='g'/>": "an image from a descriptor",
+    **{f"type='file'><source file='/y'>{s}</source>": why for s, why in NOT_A_FILE.items()},
+}
+ONLY_PULLED = "only `method: pull` takes it, while the domain runs"
 
 
 @pytest.mark.parametrize(
@@ -224,12 +240,53 @@ NETWORK_BELOW = "<backingStore type='network'><source protocol='nbd' name='x'/><
             "<backingStore type='file'><source file='/y'/></backingStore>",
             ToldChain((BackingImage(Path("/y"), "raw"),)),
         ),
-        (NETWORK_BELOW, ToldChain(reason="below it is an image on network storage")),
+        (
+            """<backingStore type='file'><format type='raw'/>
+            <source file='/y'><encryption/></source><backingStore/></backingStore>""",
+            ToldChain((BackingImage(Path("/y"), "luks"),), is_whole=True),
+        ),
+        (
+            f"""<backingStore type='file'><format type='qcow2'/>
+            <source file='/y'>{STORE}</source></backingStore>""",
+            ToldChain((BackingImage(Path("/y"), "qcow2", Path("/d")),)),
+        ),
     ],
 )
 def test_what_the_xml_says_of_the_images_below(below, told):
     ((taken,), ()) = domain_xml.disks(domain(disk("vda", below)))
     assert taken.told == told
+
+
+@pytest.mark.parametrize("below", NOT_BELOW)
+def test_what_below_a_disk_is_no_file_is_the_reason(below):
+    good = "<backingStore type='file'><source file='/g'/>"
+    chain = f"{good}<backingStore {below}<backingStore/></backingStore></backingStore>"
+    ((taken,), ()) = domain_xml.disks(domain(disk("vda", chain)))
+    assert taken.told.images == (BackingImage(Path("/g"), "raw"),)
+    assert not taken.told.is_whole
+    assert NOT_BELOW[below] in taken.told.reason
+    assert ONLY_PULLED in taken.told.reason
+
+
+@pytest.mark.parametrize("store", NOT_A_FILE)
+def test_data_that_qemu_nbd_does_not_find_are_left_to_qemu(store):
+    element = disk("vda", source="file='/i/x'").replace("/><target", f">{store}</source><target")
+    ((), (left,)) = domain_xml.disks(domain(element), Reader.QEMU_NBD)
+    assert NOT_A_FILE[store] in left.reason
+    assert ONLY_PULLED in left.reason
+    assert len(domain_xml.disks(domain(element), Reader.PULL_JOB)[0]) == 1
+
+
+def test_what_the_xml_says_of_the_data():
+    element = disk("vda", source="file='/i/x'").replace("/><target", f">{STORE}</source><target")
+    ((taken,), ()) = domain_xml.disks(domain(element), Reader.QEMU_NBD)
+    assert taken.told == ToldChain(data_file=Path("/d"))
+
+
+def test_a_disk_on_an_encrypted_image_says_so():
+    below = "<backingStore type='file'><source file='/y'><encryption/></source></backingStore>"
+    ((taken,), ()) = domain_xml.disks(domain(disk("vda", below)))
+    assert taken.encrypted
 
 
 def test_a_pulled_disk_has_nothing_of_the_image_that_it_was_read_through():

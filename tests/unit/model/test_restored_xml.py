@@ -150,3 +150,49 @@ def test_a_restored_disk_has_nothing_of_a_source_that_it_was_not_copied_with():
     source = disk.find("source")
     assert dict(source.attrib) == {"file": "/r/web & co.qcow2", "startupPolicy": "optional"}
     assert [child.tag for child in source] == ["encryption", "seclabel"]
+
+
+@pytest.mark.parametrize(("image_format", "kept"), [("qcow2", True), ("raw", False)])
+def test_what_only_qcow2_takes_goes_where_the_image_is_none(image_format, kept):
+    """libvirt would refuse the domain."""
+    xml = """<domain><name>web</name><devices><disk type='file'>
+      <driver name='qemu' type='{}' cache='none' discard_no_unref='on'><metadata_cache>
+      <max_size unit='bytes'>1</max_size></metadata_cache><statistics/></driver>
+      <source file='/i/a'/><target dev='vda'/></disk></devices></domain>"""
+    for was in ("qcow2", "raw"):
+        restored = restored_xml(xml.format(was), IMAGES, formats={"vda": image_format})
+        driver = etree.fromstring(restored.xml).find("devices/disk/driver")
+        assert (driver.find("metadata_cache") is not None) == kept
+        assert ("discard_no_unref" in driver.attrib) == kept
+        assert driver.get("cache") == "none"
+        assert driver.find("statistics") is not None
+
+
+ENCRYPTED_CHAIN = """<domain><name>web</name><devices><disk type='file'>
+  <driver name='qemu' type='qcow2'/><source file='/i/top'/>
+  <backingStore type='block' index='2'><format type='qcow2'/>
+    <source dev='/dev/middle' index='2'><reservations managed='yes'/></source>
+    <backingStore type='file' index='3'><format type='raw'/>
+      <source file='/i/base'><encryption format='luks'><secret uuid='u'/></encryption></source>
+      <backingStore/></backingStore></backingStore>
+  <target dev='vda'/></disk></devices></domain>"""
+
+
+def test_a_chain_with_an_encrypted_image_is_kept_on_the_restored_ones():
+    below = [Path("/r/middle"), Path("/r/base")]
+    root = etree.fromstring(restored_xml(ENCRYPTED_CHAIN, IMAGES, below={"vda": below}).xml)
+    middle = root.find("devices/disk/backingStore")
+    base = middle.find("backingStore")
+    assert [dict(each.attrib) for each in (middle, base)] == [{"type": "file"}, {"type": "file"}]
+    assert dict(middle.find("source").attrib) == {"file": "/r/middle"}
+    assert len(middle.find("source")) == 0
+    assert dict(base.find("source").attrib) == {"file": "/r/base"}
+    assert base.find("source/encryption/secret").get("uuid") == "u"
+    assert [each.find("format").get("type") for each in (middle, base)] == ["qcow2", "raw"]
+    assert dict(base.find("backingStore").attrib) == {}
+
+
+def test_a_chain_without_one_is_left_to_the_headers():
+    xml = ENCRYPTED_CHAIN.replace("encryption", "ssl")
+    below = {"vda": [Path("/r/middle"), Path("/r/base")]}
+    assert "backingStore" not in restored_xml(xml, IMAGES, below=below).xml

@@ -15,7 +15,7 @@ from virtbackup_async.errors import ImageError, NbdConnectionError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.sources.nbd import open_nbd_stream
-from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.domain import BackingImage, ToldChain
 from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S
 from virtbackup_async.qemu.qemu_nbd import serve_image
 
@@ -46,6 +46,19 @@ async def test_data_in_another_file_are_read(tmp_path, raw):
     qemu_img("create", "-f", "qcow2", "-o", f"data_file={tmp_path}/d", image, "1M")
     qemu_img("convert", "-n", "-f", "raw", "-O", "qcow2", raw, image)
     assert await seen(await image_chain(image, "qcow2")) == CONTENT
+
+
+async def test_data_are_read_from_where_the_xml_says_they_are(tmp_path, raw):
+    """Whatever the header says: libvirt goes by the XML."""
+    image, moved = tmp_path / "m", tmp_path / "moved"
+    option = f"data_file={tmp_path}/d,data_file_raw=on"
+    qemu_img("create", "-f", "qcow2", "-o", option, image, "1M")
+    qemu_img("convert", "-n", "-f", "raw", "-O", "qcow2", raw, image)
+    (tmp_path / "d").rename(moved)
+    (tmp_path / "d").write_bytes(bytes(1 << 20))
+    chain = await image_chain(image, "qcow2", ToldChain(data_file=moved))
+    assert chain[0].files == (image, moved)
+    assert await seen(chain) == CONTENT
 
 
 async def test_a_data_file_below_an_overlay_is_read(tmp_path, raw):

@@ -89,6 +89,9 @@ class DefineRequest(Struct, frozen=True):
             xml_of(self.definition),
             images,
             formats={disk.dev: QCOW2 for disk in plan.disks if disk.images[0].wrapped},
+            below={
+                disk.dev: [target / image.name for image in disk.images[1:]] for disk in plan.disks
+            },
             new_name=self.new_name,
             state=StateHome(own, held),
         )
