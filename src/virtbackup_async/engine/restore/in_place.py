@@ -30,14 +30,13 @@ from virtbackup_async.engine.restore.plan import (
     RestoredDisk,
     RestoredImage,
     RestorePlan,
+    encrypted_in,
     plan_restore,
-    xml_of,
 )
 from virtbackup_async.engine.restore.read_images import read_back, read_back_state
 from virtbackup_async.engine.restore.state import state_paths
 from virtbackup_async.engine.restore.to_directory import restore_disks
 from virtbackup_async.errors import (
-    DefinitionError,
     DigestMismatchError,
     DiskNotFoundError,
     HypervisorError,
@@ -178,7 +177,7 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
     await check_replaceable(domain, remove_saved=request.remove_saved)
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
-    places = await _places(domain, plan, _encrypted_in(request.definition), emit)
+    places = await _places(domain, plan, encrypted_in(request.definition), emit)
     state = await to_thread.run_sync(state_paths, plan, info, emit)
     places |= {name: (path, None) for name, path in state.items()}
     swaps = {
@@ -239,14 +238,6 @@ async def _places(
                 emit(Warned(what, domain.name))
         places[disk.images[0].name] = (now.path, wrap)
     return places
-
-
-def _encrypted_in(definition: Definition) -> frozenset[str]:
-    """Return the disks that are encrypted in the backup."""
-    try:
-        return domain_xml.encrypted_devs(xml_of(definition))
-    except DefinitionError:
-        return frozenset()  # the XML is lost, the disks need not be
 
 
 def _as_encrypted(*, encrypted: bool) -> str:

@@ -17,12 +17,14 @@ from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_state import UEFI_VARIABLES
-from virtbackup_async.model.domain_xml import disk_sources, with_raw_disks
+from virtbackup_async.model.domain_xml import disk_sources, encrypted_devs, with_raw_disks
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.qcow2_options import Qcow2Options
 
 QCOW2: Final = "qcow2"
 RAW: Final = "raw"
+LUKS: Final = "luks"
+"""A raw image that is encrypted as a whole: to libvirt it is raw, but what is in it is not."""
 
 
 class RestoredImage(Struct, frozen=True):
@@ -133,9 +135,15 @@ class Formats(Struct, frozen=True):
         """Tell whether a disk's own image is to become qcow2.
 
         Raises:
-            ConfigError: it is qcow2, and raw is wanted.
+            ConfigError: it is qcow2, and raw is wanted; or it is neither, and qcow2 is wanted.
         """
-        if self.wanted == RAW and image.format != RAW:
+        if self.wanted == QCOW2 and image.format not in {RAW, QCOW2}:
+            what = "encrypted as a whole" if image.format == LUKS else image.format
+            raise ConfigError(
+                f"{image.file} is {what} in the backup, and does not become qcow2",
+                hint="Leave --format out: it is restored as the image it is.",
+            )
+        if self.wanted == RAW and image.format not in {RAW, LUKS}:
             raise ConfigError(
                 f"{image.file} is {image.format} in the backup",
                 hint="`virtbackup export --format raw` takes it apart.",
@@ -214,6 +222,14 @@ def xml_of(definition: Definition) -> str:
     return with_raw_disks(definition.domain_xml, raw)
 
 
+def encrypted_in(definition: Definition) -> frozenset[str]:
+    """Return the disks that are encrypted in the backup."""
+    try:
+        return encrypted_devs(xml_of(definition))
+    except DefinitionError:
+        return frozenset()  # the XML is lost, the disks need not be
+
+
 def _images(
     definition: Definition, dev: str, file: str, source: str, formats: Formats
 ) -> Iterator[RestoredImage]:
@@ -226,6 +242,9 @@ def _images(
             )
         yield RestoredImage(file, source, None)
         return
+    if disk.image.format == RAW and dev in encrypted_in(definition):
+        # Who copies images as they are records what libvirt calls them.
+        disk = replace(disk, image=replace(disk.image, format=LUKS))
     was = disk.original_format if definition.method == Method.PULL else disk.image.format
     layout = disk.original.layout if disk.original else None
     if layout is None or not layout.can_be_written:

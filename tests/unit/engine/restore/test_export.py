@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from anyio import CapacityLimiter
+from msgspec.structs import replace
 
 from fakes.stored_backup import MIB, StoredBackup
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
@@ -137,4 +138,20 @@ async def test_a_header_that_names_a_file_of_the_host_is_not_believed(tmp_path, 
     backup.rewrite(text)
     with pytest.raises(DefinitionError, match="not in the backup"):
         await export(backup, output)
+    assert left(output) == []
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+async def test_cipher_text_is_no_disk_that_a_guest_sees(tmp_path, output, image_format):
+    """A raw image that was copied encrypted; what is recorded of it is that it is raw."""
+    backup = await make(tmp_path, "directory", "image")
+    disk = "<disk><source><encryption/></source><target dev='vda'/></disk>"
+    xml = f"<domain><name>web</name><devices>{disk}</devices></domain>"
+    request = ExportRequest(
+        replace(backup.read(), domain_xml=xml), backup.directory, "vda", output, image_format
+    )
+    with pytest.raises(DefinitionError, match="is encrypted as a whole"):
+        await export_disk(
+            request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=lambda _event: None
+        )
     assert left(output) == []

@@ -385,6 +385,17 @@ async def test_an_encrypted_raw_image_is_put_in_the_place_of_one(site):
     assert all(image.read_bytes() != OLD[dev] for dev, image in site.images.items())
 
 
+async def test_cipher_text_does_not_take_the_place_of_an_encrypted_qcow2(site):
+    """In a qcow2 without the key's head it would be of no use to anybody."""
+    site.domain.below = ENCRYPTION
+    site.domain.formats = dict.fromkeys(site.images, "qcow2")
+    disks = "".join(f"<disk>{ENCRYPTION}<target dev='{dev}'/></disk>" for dev in site.images)
+    xml = f"<domain><devices>{disks}</devices></domain>"
+    with pytest.raises(DiskNotFoundError, match="vda is qcow2 now, the backup has luks"):
+        await site.restore(replace(site.definition, domain_xml=xml))
+    site.assert_untouched()
+
+
 async def test_two_disks_on_one_image_are_refused(site):
     site.domain.own["vdb"] = site.images["vda"]
     with pytest.raises(StorageError, match="two disks are on one image"):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -386,6 +387,41 @@ async def test_qcow2_in_a_backup_is_not_taken_apart(backup):
     old = replace(backup.definition, records={})
     with pytest.raises(ConfigError, match="nobody recorded"):
         await backup.restore(old, formats=Formats("qcow2"))
+    assert not backup.target.exists()
+
+
+def encrypted(backup, dev="vdb"):
+    """Its disk as a raw image that was copied encrypted: what it records is that it is raw."""
+    disk = f"<disk><source file='/i'><encryption format='luks'/></source><target dev='{dev}'/>"
+    xml = f"<domain><name>web</name><devices>{disk}</disk></devices></domain>"
+    assert backup.definition.records[dev].image.format == "raw"
+    return replace(backup.definition, domain_xml=xml)
+
+
+@pytest.mark.parametrize("recorded", ["raw", "luks"])
+async def test_cipher_text_does_not_become_qcow2(backup, recorded):
+    definition = encrypted(backup)
+    image = replace(definition.records["vdb"].image, format=recorded)
+    definition = replace(definition, disks={"vdb": image.file}, records={"vdb": DiskRecord(image)})
+    with pytest.raises(ConfigError, match="is encrypted as a whole in the backup") as caught:
+        await backup.restore(definition, formats=Formats("qcow2"))
+    assert "--format" in caught.value.hint
+    assert not backup.target.exists()
+    for formats in (Formats(), Formats("raw"), Formats(as_they_were=True)):
+        (found,) = (await backup.restore(definition, formats=formats)).formats
+        assert (found.format, found.was) == ("luks", "luks")
+        restored = backup.target / found.file
+        assert restored.read_bytes() == (backup.images / "data.raw").read_bytes()
+        shutil.rmtree(backup.target)
+
+
+async def test_nor_does_an_image_of_another_format(backup):
+    image = replace(backup.definition.records["vdb"].image, format="vdi")
+    other = replace(
+        backup.definition, disks={"vdb": image.file}, records={"vdb": DiskRecord(image)}
+    )
+    with pytest.raises(ConfigError, match="is vdi in the backup, and does not become qcow2"):
+        await backup.restore(other, formats=Formats("qcow2"))
     assert not backup.target.exists()
 
 
