@@ -4,11 +4,10 @@ from msgspec import Struct
 
 
 class Extent(Struct, frozen=True):
-    """``length`` bytes from ``start`` on; ``zero`` if they all read as zero (a hole, mostly)."""
+    """``length`` bytes from ``start`` on."""
 
     start: int
     length: int
-    zero: bool = False
 
     @property
     def end(self) -> int:

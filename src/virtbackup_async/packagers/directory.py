@@ -24,8 +24,6 @@ from virtbackup_async.packagers.names import directory_path
 class DirectoryWriter:
     """The ``PackageWriter`` of directory packages."""
 
-    concurrent_disks = True
-
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._written: list[Path] = []

@@ -19,13 +19,9 @@ Progress = Callable[[int], None]
 class PackageWriter(Protocol):
     """A package being made.
 
-    Attributes:
-        concurrent_disks: whether several ``add_disk`` run faster at once; where False they are
-            allowed all the same, and wait for each other.
+    Several ``add_disk`` may run at once; where the format has room for one at a time, they wait
+    for each other.
     """
-
-    @property
-    def concurrent_disks(self) -> bool: ...
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         """Put a disk stream into the package as ``file``.

@@ -53,7 +53,7 @@ async def open_writer(
     never finished.
 
     Args:
-        packager: with options that ``validate_opts`` let through.
+        packager: with options that ``check_packager`` lets through.
         directory: where the package goes.
         name: the backup's name.
         cpu: the process's, shared by all packages.

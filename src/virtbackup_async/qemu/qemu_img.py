@@ -33,7 +33,6 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
 
     virtual_size: int
     format: str
-    actual_size: int = 0
     backing_filename: str | None = None
     backing_filename_format: str | None = None
     encrypted: bool = False

@@ -100,7 +100,6 @@ ESHUTDOWN: Final = 108
 
 # Meta contexts, and the flags that they give a run of bytes.
 BASE_ALLOCATION: Final = "base:allocation"
-STATE_HOLE: Final = 1 << 0
 STATE_ZERO: Final = 1 << 1
 DIRTY_BITMAP_PREFIX: Final = "qemu:dirty-bitmap:"
 STATE_DIRTY: Final = 1 << 0

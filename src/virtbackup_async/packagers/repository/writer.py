@@ -58,8 +58,6 @@ async def open_repository_writer(
 class RepositoryWriter:
     """The ``PackageWriter`` of packages in a repository."""
 
-    concurrent_disks = True
-
     def __init__(
         self, directory: Path, repository: Repository, chunks: ChunkWriter, cpu: CpuShares
     ) -> None:

@@ -47,8 +47,6 @@ class _Sink(Protocol):
 class TarWriter:
     """The ``PackageWriter`` of tar packages."""
 
-    concurrent_disks = False
-
     def __init__(self, output: OutputFile, sink: _Sink) -> None:
         self._output = output
         self._sink = sink

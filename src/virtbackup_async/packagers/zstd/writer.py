@@ -32,8 +32,6 @@ _SMALLEST_HOLE_BYTES: Final = 4 * 1024 * 1024
 class ZstdWriter:
     """The ``PackageWriter`` of zstd packages."""
 
-    concurrent_disks = True
-
     def __init__(self, directory: Path, name: str, packager: Packager, cpu: CpuShares) -> None:
         self._directory = directory
         self._name = name
