@@ -12,10 +12,10 @@ import msgspec
 
 from virtbackup_async.catalog import raw_json
 from virtbackup_async.catalog.definition_file import PackagerWire, is_ours
-from virtbackup_async.catalog.names import is_overlay_of
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.names import is_overlay_of
 from virtbackup_async.model.pull import is_scratch_of_ours, is_socket_of_ours
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from virtbackup_async.catalog.names import is_plain_name
 from virtbackup_async.compat.steps import Raw
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.names import is_plain_name
 
 FILE_MAX_BYTES: Final = 16 * 1024 * 1024
 # The last day that datetime can show in every time zone.

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.catalog import definition_file, names, pending_file
+from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import (
     Scan,
@@ -32,6 +32,7 @@ from virtbackup_async.catalog.scanning import (
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model import names
 from virtbackup_async.model.backup import Definition, Pending
 
 T = TypeVar("T")

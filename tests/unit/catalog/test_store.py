@@ -11,9 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.failing_calls import failing
-from virtbackup_async.catalog import names, pending_file
+from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.errors import StorageError
+from virtbackup_async.model import names
 from virtbackup_async.model.backup import (
     Definition,
     DiskRecord,

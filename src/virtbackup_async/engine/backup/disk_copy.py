@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from anyio import to_thread
 from msgspec.structs import replace
 
-from virtbackup_async.catalog import names
 from virtbackup_async.engine.backup.incremental_copy import (
     AuditError,
     DiskJob,
@@ -27,6 +26,7 @@ from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.runtime import Environment
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model import names
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Reading

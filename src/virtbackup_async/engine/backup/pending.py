@@ -14,7 +14,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async import __version__
-from virtbackup_async.catalog import names
 from virtbackup_async.catalog.host_notes import Note
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.disk_copy import image_files
@@ -22,6 +21,7 @@ from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.pull_job import plan_pull
 from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.pull import PullJob

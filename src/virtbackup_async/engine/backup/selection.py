@@ -227,7 +227,7 @@ def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
 
 
 def is_overlay_of_ours(path: Path) -> bool:
-    """Tell whether the image's name is one that ``catalog.names.overlay_path`` gives."""
+    """Tell whether the image's name is one that ``model.names.overlay_path`` gives."""
     return ".vbk-" in path.name
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog import names
-from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.events import Warned
+from virtbackup_async.model import names
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
+from virtbackup_async.model.names import is_kept
 
 # What swtpm writes before it gets the name of the file that it replaces.
 _HALF_WRITTEN = "TMP"

@@ -7,7 +7,7 @@
     web.qcow2.vbk-0a0b0c0d.part       an image that `restore` was writing
     web.qcow2.vbk-restore-0a0b0c0d    an image that `restore --in-place` was writing
     web.qcow2.vbk-old-0a0b0c0d        the image that it replaces
-    kept ones of `restore --in-place`, see `catalog.names`
+    kept ones of `restore --in-place`, see `model.names`
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,11 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.engine.backup.selection import is_overlay_of_ours
 from virtbackup_async.engine.restore.image_swap import is_of_restore
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.model.names import is_kept
 
 CHECK = "leftover"
 _MARK = ".vbk-"

@@ -22,7 +22,6 @@ from anyio import CancelScope, to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.catalog import names
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.backup.tracking import untracked
 from virtbackup_async.engine.point_in_time.snapshot import (
@@ -49,7 +48,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model import domain_xml
+from virtbackup_async.model import domain_xml, names
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, export_bitmap, socket_name
 from virtbackup_async.nbd import UnixAddress

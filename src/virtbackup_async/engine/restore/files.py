@@ -25,7 +25,6 @@ from typing import Final
 
 from anyio import fail_after, to_thread
 
-from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, path_component
 from virtbackup_async.engine.restore.made_directories import make_directories
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
@@ -41,6 +40,7 @@ from virtbackup_async.images.sinks.sequential import write_qcow2
 from virtbackup_async.images.sinks.sequential_file import create_outlet
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.names import COMPONENT_MAX_BYTES, path_component
 from virtbackup_async.packagers.interface import Progress
 
 REMOVE_TIMEOUT_S: Final = 60.0

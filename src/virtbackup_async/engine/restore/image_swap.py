@@ -23,13 +23,13 @@ from pathlib import Path
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.names import beside, kept_path
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.durable import give_owner, storage_error, sync_file
 from virtbackup_async.images.sinks.sequential import write_qcow2
 from virtbackup_async.images.sinks.sequential_file import create_outlet
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.names import beside, kept_path
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import Progress
 

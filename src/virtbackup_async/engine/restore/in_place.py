@@ -18,7 +18,6 @@ from typing import Final
 from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.names import beside
 from virtbackup_async.engine.backup.selection import is_overlay_of_ours
 from virtbackup_async.engine.domain_states import check_replaceable
 from virtbackup_async.engine.locks import hold_domain
@@ -60,6 +59,7 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.names import beside
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.qemu.qcow2 import head_of

@@ -12,12 +12,12 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.catalog.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
 from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.images import digest
 from virtbackup_async.model.backup import Definition, ImageRecord
 from virtbackup_async.model.domain_state import UEFI_VARIABLES
 from virtbackup_async.model.domain_xml import disk_sources, encrypted_devs, with_raw_disks
+from virtbackup_async.model.names import COMPONENT_MAX_BYTES, is_plain_name, path_component
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.qcow2_options import Qcow2Options
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.catalog.names import beside
 from virtbackup_async.engine.restore.made_directories import make_directory
 from virtbackup_async.engine.restore.plan import RestoredState, RestorePlan
 from virtbackup_async.events import Emit, Warned
@@ -37,6 +36,7 @@ from virtbackup_async.model.domain_state import (
     is_libvirts_own,
     state_places,
 )
+from virtbackup_async.model.names import beside
 
 _REACHABLE = 0o711
 _PRIVATE = 0o700

@@ -23,7 +23,6 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.host_notes import Note, Notes
-from virtbackup_async.catalog.names import is_overlay_of_ours, is_overlay_of_virt_backup
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.ports import ImageUser
@@ -32,6 +31,7 @@ from virtbackup_async.engine.undo.overlay import OverlaidDisk, gone_error, sourc
 from virtbackup_async.errors import ImageError, RollbackError, VirtBackupError
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
+from virtbackup_async.model.names import is_overlay_of_ours, is_overlay_of_virt_backup
 from virtbackup_async.model.pull import PullJob
 from virtbackup_async.qemu.overlay_header import check_overlay
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain
 from fakes.stored_backup import MIB, StoredBackup
-from virtbackup_async.catalog.names import is_kept
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.errors import (
@@ -29,6 +28,7 @@ from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warn
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.names import is_kept
 from virtbackup_async.qemu.qcow2 import layout_of
 
 PROGRAM = Path(__file__).with_name("killed_restore.py")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtbackup_async.catalog import names
+from virtbackup_async.model import names
 
 WHEN = datetime(2026, 3, 1, 2, 15, tzinfo=UTC)
 ANY_TEXT = st.text(
