@@ -18,7 +18,9 @@
     ├── NotFoundError                12   no such group, backup or date
     ├── CorruptError                 13   data that is not what was written
     │   ├── DefinitionError               a definition or pending file that cannot be understood
-    │   └── DigestMismatchError           restored bytes differ from the recorded digest
+    │   ├── DigestMismatchError           restored bytes differ from the recorded digest
+    │   ├── NewerVersionError             a newer program wrote it, and can read it
+    │   └── ForeignRepositoryError        it belongs to another repository
     ├── RollbackError                14   something is left to clean
     ├── NbdError                     20   an NBD server, or the way to it
     │   ├── NbdConnectionError            no connection, or it broke: connect again
@@ -118,6 +120,10 @@ class CorruptError(VirtBackupError):
 
     exit_code = 13
 
+    def reworded(self, message: str, hint: str | None = None) -> Self:
+        """Return an error of the same kind with another message; ``hint`` if it has none yet."""
+        return type(self)(message, hint=self.hint or hint)
+
 
 class DefinitionError(CorruptError):
     """A definition or a pending file is damaged, hostile or from the future."""
@@ -125,6 +131,25 @@ class DefinitionError(CorruptError):
 
 class DigestMismatchError(CorruptError):
     """The bytes that were read do not have the digest that was recorded."""
+
+
+class NewerVersionError(CorruptError):
+    """A newer program wrote the data; it may be whole, so it is never repaired or removed."""
+
+    def __init__(self, message: str, *, hint: str | None = "Use a newer program.") -> None:
+        super().__init__(message, hint=hint)
+
+
+class ForeignRepositoryError(CorruptError):
+    """A file belongs to another repository; it may be whole, so it is never repaired or removed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = "Copy a target as a whole, its repository included.",
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 class RollbackError(VirtBackupError):

@@ -26,7 +26,7 @@ from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
 from virtbackup_async.engine.verify.chunks import open_check
 from virtbackup_async.engine.verify.repository import verify_opened
 from virtbackup_async.engine.verify.results import Chosen, Verdicts
-from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
+from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
 from virtbackup_async.repository.check.repair import (
     drop_damaged_note,
@@ -58,6 +58,8 @@ async def run_repair(
     Raises:
         NotFoundError: a named group does not exist, or there is no repository.
         LockHeldError: a sweep or another repair is under way.
+        NewerVersionError: a newer program wrote a part of it, which stays as it is.
+        ForeignRepositoryError: a part belongs to another repository, and stays as it is.
         CorruptError: something cannot be mended, and nothing may be done before somebody decided.
         StorageError: a target cannot be read or written. The others were repaired all the same.
     """
@@ -107,7 +109,7 @@ class _Repair:
             checking.need_all()
             await verify_opened(repository, opened, await self._backups(), self._verdicts)
             if checking.newer_pack is not None:
-                raise CorruptError(checking.newer_pack, hint="Use a newer program.")
+                raise NewerVersionError(checking.newer_pack)
             heads = await to_thread.run_sync(mend_heads, repository, checking)
             dropped, left = await to_thread.run_sync(take_out, repository, checking)
         waiting = await _stepwise(partial(note_unmended, self._path, repository))

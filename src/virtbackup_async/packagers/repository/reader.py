@@ -180,4 +180,4 @@ def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:
     """Say which bytes of the image are not to be had: the rest of it may be of use."""
     first = number * CHUNK_BYTES
     where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.name.removesuffix(_SUFFIX)}"
-    return CorruptError(f"{where}: {error.message}", hint=error.hint)
+    return error.reworded(f"{where}: {error.message}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.concurrency import open_background
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import ForeignRepositoryError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Packager
@@ -83,7 +83,7 @@ class RepositoryWriter:
         chunk_map = await to_thread.run_sync(_open_map, path)
         try:
             if chunk_map.head.repository_id != self._repository.id:
-                raise CorruptError(f"{path} belongs to another repository")
+                raise ForeignRepositoryError(f"{path} belongs to another repository")
             yield TakenOver(BaseMap(chunk_map), self._chunks)
         finally:
             chunk_map.close()

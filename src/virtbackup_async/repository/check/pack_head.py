@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.closing import close
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.storage.layout import Repository
@@ -40,7 +40,7 @@ def look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> PackL
     except FileNotFoundError:
         return PackLook(0, f"pack is missing: {path}")
     except CorruptError as error:
-        return PackLook(0, error.message, is_newer=error.hint is not None)
+        return PackLook(0, error.message, is_newer=isinstance(error, NewerVersionError))
 
 
 def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> PackLook:

@@ -23,7 +23,12 @@ from typing import Final
 
 import numpy as np
 
-from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.errors import (
+    CorruptError,
+    ForeignRepositoryError,
+    NewerVersionError,
+    StorageError,
+)
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.check.check import Checking, Flags, OnStep
@@ -74,7 +79,8 @@ def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
 
     Raises:
         StorageError: the repository is not writable, or full.
-        CorruptError: a segment is not damaged, but of a newer program or another repository.
+        NewerVersionError: a newer program wrote a segment.
+        ForeignRepositoryError: a segment belongs to another repository.
     """
     # In this order: a writer that has ended by now has its packs in the index.
     sizes = pack_sizes(repository, list_packs(repository))
@@ -86,7 +92,7 @@ def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
         count = _index_packs(repository, index, packs, on_step)
     removed = 0
     for segment in damaged:
-        if segment.error.hint:
+        if isinstance(segment.error, NewerVersionError | ForeignRepositoryError):
             raise segment.error
         if segment_token(segment.path) not in living:
             repository.inside(segment.path).remove()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
 from virtbackup_async.repository.check.check import Checking, OnStep
 from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.data.known_damage import (
@@ -28,7 +28,9 @@ def note_unmended(target: Path, repository: Repository, on_step: OnStep) -> int:
         How many there are.
 
     Raises:
-        CorruptError: the index is damaged, or a map cannot be read, or is of another repository.
+        NewerVersionError: a newer program wrote a map.
+        ForeignRepositoryError: a map belongs to another repository.
+        CorruptError: the index is damaged, or a map cannot be read.
         StorageError: the repository is not writable, or full.
     """
     with closing(open_index(repository)) as index:
@@ -47,9 +49,9 @@ def _unmended(
             is_damaged = False
             try:
                 missing = need_map(path, repository, checking, on_step).missing
-            except CorruptError as error:
-                if error.hint:
-                    raise
+            except (NewerVersionError, ForeignRepositoryError):
+                raise
+            except CorruptError:
                 is_damaged = True
                 missing = checking.need(ids_of(readable_ids(path)))
             if missing or is_damaged:

@@ -16,7 +16,7 @@ from anyio import to_thread
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
 from virtbackup_async.files.closing import close
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import bounded
@@ -115,10 +115,9 @@ class ChunkMap:
         data = read_exactly(self._fd, wire.HEAD_BYTES, 0)
         try:
             return wire.decode_head(data)
-        except CorruptError as error:
-            # Of another program, or one bit of it is wrong? That is for the checksum to say.
-            if error.hint:
-                self._check_whole(file_bytes)
+        except NewerVersionError:
+            # The checksum tells a newer version from a flipped bit.
+            self._check_whole(file_bytes)
             raise
 
     def _check_whole(self, file_bytes: int) -> None:
@@ -230,15 +229,13 @@ def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
     """See that a map is one of this repository.
 
     Raises:
-        CorruptError: it is not, or it is damaged.
+        ForeignRepositoryError: it is not.
+        CorruptError: it is damaged.
     """
     if chunk_map.head.repository_id != repository.id:
         for _ in chunk_map.blocks():  # one bit of the id may be wrong: then the checksum is
             pass
-        raise CorruptError(
-            f"{chunk_map.path} belongs to another repository",
-            hint="Copy a target as a whole, its repository included.",
-        )
+        raise ForeignRepositoryError(f"{chunk_map.path} belongs to another repository")
 
 
 def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:

@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
 from virtbackup_async.repository.format.chunks import ID_BYTES
 
 MAGIC: Final = b"vbk-indx"
@@ -83,18 +83,17 @@ def check_head(data: bytes, repository_id: bytes) -> None:
     """Hold the first bytes of a segment against where they were found.
 
     Raises:
-        CorruptError: it is no segment of this repository.
+        NewerVersionError: a newer program wrote it.
+        ForeignRepositoryError: it is a segment of another repository.
+        CorruptError: it is no segment.
     """
     if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
         raise CorruptError("it is not an index")
     _, version, flags, _, found = _HEAD.unpack_from(data)
     if (version, flags) != (VERSION, 0):
-        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+        raise NewerVersionError(f"its version {version} is not known")
     if found != repository_id:
-        raise CorruptError(
-            "it belongs to another repository",
-            hint="Copy a target as a whole, its repository included.",
-        )
+        raise ForeignRepositoryError("it belongs to another repository")
 
 
 def encode_records(records: Iterable[Record]) -> Records:

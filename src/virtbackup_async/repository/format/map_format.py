@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, PAGES
@@ -60,13 +60,14 @@ def decode_head(data: bytes) -> MapHead:
     """Return what the first bytes of a map say.
 
     Raises:
-        CorruptError: it is no map, or one of a newer program.
+        NewerVersionError: a newer program wrote it.
+        CorruptError: it is no map.
     """
     if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
         raise CorruptError("it is not a map of chunks")
     _, version, flags, chunk_bytes, repository_id, size_bytes = _HEAD.unpack_from(data)
     if (version, flags, chunk_bytes) != (VERSION, 0, CHUNK_BYTES):
-        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+        raise NewerVersionError(f"its version {version} is not known")
     check_length(size_bytes)
     return MapHead(repository_id, size_bytes)
 

@@ -19,7 +19,7 @@ from typing import Final
 import zstandard
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chunk_id
 
 MAGIC: Final = b"vbk-pack"
@@ -69,13 +69,14 @@ def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
     """Hold the first bytes of a pack against where they were found.
 
     Raises:
-        CorruptError: it is damaged, of a newer program, or another pack.
+        NewerVersionError: a newer program wrote it.
+        CorruptError: it is damaged, or another pack.
     """
     if not is_whole_head(data):
         raise CorruptError("its head is damaged")
     _, version, flags, _, found_repository, found_pack = _HEAD.unpack_from(data)
     if (version, flags) != (VERSION, 0):
-        raise CorruptError(f"its version {version} is not known", hint="Use a newer program.")
+        raise NewerVersionError(f"its version {version} is not known")
     if (found_repository, found_pack) != (repository_id, pack):
         raise CorruptError("it is another pack than its name says")
 

@@ -13,7 +13,7 @@ REPAIR_HINT: Final = "Run 'virtbackup repair'."
 
 def mendable(error: CorruptError) -> CorruptError:
     """Return the error with what to do, unless it says something else itself."""
-    return CorruptError(error.message, hint=error.hint or REPAIR_HINT)
+    return error.reworded(error.message, REPAIR_HINT)
 
 
 @contextmanager
@@ -29,8 +29,7 @@ def reading(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except CorruptError as error:
-        message = f"{what} is damaged: {path}: {error.message}"
-        raise CorruptError(message, hint=error.hint) from error
+        raise error.reworded(f"{what} is damaged: {path}: {error.message}") from error
     except FileNotFoundError:
         raise
     except OSError as error:

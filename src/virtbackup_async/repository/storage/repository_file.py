@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.errors import CorruptError, NewerVersionError, StorageError
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
@@ -33,7 +33,8 @@ def find_repository(target: Path) -> Repository | None:
     """Return the repository of a target, if it has one. Blocks.
 
     Raises:
-        CorruptError: it is damaged, or of a newer program.
+        NewerVersionError: a newer program made it.
+        CorruptError: it is damaged.
         StorageError: it cannot be read.
     """
     file = _file(target)
@@ -74,7 +75,8 @@ def mend_repository(target: Path) -> Repository | None:
     Its id is in the head of every pack; all else is the same in every repository.
 
     Raises:
-        CorruptError: the packs do not tell, or it is of a newer program.
+        NewerVersionError: a newer program made it.
+        CorruptError: the packs do not tell.
         StorageError: it cannot be read or written.
     """
     file = _file(target)
@@ -153,9 +155,8 @@ def _parse(data: bytes, path: Path) -> bytes:
     expected = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "digest": "blake3"}
     unknown = {key: value.get(key) for key in expected if value.get(key) != expected[key]}
     if unknown or value.get("encryption") is not None:
-        raise CorruptError(
-            f"repository cannot be read: {path}: {unknown or 'it is encrypted'}",
-            hint="Use a newer program.",
+        raise NewerVersionError(
+            f"repository cannot be read: {path}: {unknown or 'it is encrypted'}"
         )
     try:
         id_ = bytes.fromhex(str(value.get("id")))

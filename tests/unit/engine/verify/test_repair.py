@@ -1,16 +1,25 @@
 """repair: what can be mended is, what is lost is told, and the next backup heals what it can."""
 
 import errno
+import json
 import shutil
+import zlib
 
 import pytest
+from blake3 import blake3
 
 from fakes.failing_calls import failing
 from fakes.shared_site import SharedSite, flip
 from fakes.small_repository import content
 from fakes.verified_site import NOW
 from virtbackup_async.engine.verify.repair import run_repair
-from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
+from virtbackup_async.errors import (
+    CorruptError,
+    ForeignRepositoryError,
+    LockHeldError,
+    NewerVersionError,
+    StorageError,
+)
 from virtbackup_async.events import (
     DiskDamaged,
     RepositoryRepaired,
@@ -20,6 +29,7 @@ from virtbackup_async.events import (
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
 from virtbackup_async.repository.prune.prune import sweep
 from virtbackup_async.repository.storage.leases import SWEEPER, take_lease
@@ -306,9 +316,93 @@ async def test_a_segment_of_somebody_else_is_for_a_person(site):
     await other.back_up([2])
     foreign = site.repository.index / other.segments[0].name
     foreign.write_bytes(other.segments[0].read_bytes())
-    with pytest.raises(CorruptError, match="another repository"):
+    with pytest.raises(ForeignRepositoryError):
         await site.repair()
     assert foreign.exists()
+
+
+async def test_a_map_of_another_repository_is_for_a_person(site):
+    stored = await site.back_up([1])
+    other = DamagedSite(site.root / "other")
+    elsewhere = await other.back_up([2])
+    foreign = map_of(elsewhere).read_bytes()
+    map_of(stored).write_bytes(foreign)
+    with pytest.raises(ForeignRepositoryError):
+        await site.repair()
+    assert map_of(stored).read_bytes() == foreign
+
+
+@pytest.mark.parametrize("kind", ["segment", "pack", "map", "repository"])
+async def test_what_a_newer_program_wrote_is_let_be(site, kind):
+    stored = await site.back_up([1])
+    path, newer = written_by_a_newer_program(site, stored, kind)
+    with pytest.raises(NewerVersionError):
+        await site.repair()
+    assert path.read_bytes() == newer
+
+
+def written_by_a_newer_program(site, stored, kind):
+    """Give a file the next version of its format, its checksum with it."""
+    match kind:
+        case "repository":
+            path = site.repository.path / "repository"
+            what_it_is = json.loads(path.read_bytes().split(b"\n")[0]) | {"version": 2}
+            path.write_bytes(sealed_json.dumps(what_it_is))
+        case "pack":
+            (path,) = site.packs
+            data = bytearray(path.read_bytes())
+            data[8] += 1
+            data[60:64] = zlib.crc32(data[:60]).to_bytes(4, "little")
+            path.write_bytes(data)
+        case _:
+            path = site.segments[0] if kind == "segment" else map_of(stored)
+            data = bytearray(path.read_bytes())
+            data[8] += 1
+            data[-32:] = blake3(data[:-32]).digest()
+            path.write_bytes(data)
+    return path, path.read_bytes()
+
+
+@pytest.fixture
+def advice(monkeypatch):
+    """Let every error of damage have a hint: hints are for people, and decide nothing."""
+    plain = CorruptError.__init__
+
+    def advising(self, message, *, hint=None):
+        plain(self, message, hint=hint or "Ask somebody who knows.")
+
+    monkeypatch.setattr(CorruptError, "__init__", advising)
+
+
+@pytest.mark.usefixtures("advice")
+@pytest.mark.parametrize("kind", ["segment", "pack", "head", "cut", "map", "condemned", "what"])
+async def test_damage_that_comes_with_a_hint_is_repaired_all_the_same(site, kind):
+    stored = await site.back_up([1, 2])
+    (pack,) = site.packs
+    match kind:
+        case "segment":
+            flip(site.segments[0], 40)
+        case "pack":
+            flip(pack, pack.stat().st_size - 1)
+        case "head":
+            flip(pack, 8)
+        case "cut":
+            pack.write_bytes(pack.read_bytes()[:50])
+        case "map":
+            flip(map_of(stored), 8)
+        case "condemned":
+            site.repository.condemned.write_bytes(b"x")
+        case "what":
+            flip(site.repository.path / "repository", 3)
+    await site.repair()
+    repaired = await site.repair()
+    waits = int(kind in {"pack", "cut", "map"})
+    assert nothing_but(repaired, waiting_maps=waits), "there is nothing more to mend"
+    assert (site.bad() == []) == (waits == 0)
+
+
+def map_of(stored):
+    return stored.directory / f"{stored.file}.map"
 
 
 @pytest.mark.parametrize("kind", [".pack", ".map", "segment"])
