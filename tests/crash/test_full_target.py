@@ -28,6 +28,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
 from virtbackup_async.repository.format import pack_format
@@ -126,7 +127,9 @@ class Site:
     async def back_up(self, numbers) -> bool:
         self.image.write_bytes(incompressible(numbers))
         events = []
-        await session.run_backup(self.config(), [], self.hypervisor, events.append)
+        await session.run_backup(
+            Runtime(self.config(), events.append, self.hypervisor), session.BackupRequest()
+        )
         assert [event for event in events if isinstance(event, BackupDone | BackupFailed)]
         return not [event for event in events if isinstance(event, BackupFailed)]
 

@@ -18,7 +18,7 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.doctor.examination import run_doctor
@@ -27,6 +27,7 @@ from virtbackup_async.engine.inventory.pinning import set_pinned
 from virtbackup_async.engine.inventory.stats import run_stats
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import run_repair
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
@@ -150,7 +151,9 @@ class FullSite:
 
     async def backup(self, packager: str) -> None:
         emit = self.events.append
-        await run_backup(self.config(), [packager], self.hypervisor(), emit, wait_s=60)
+        await run_backup(
+            Runtime(self.config(), emit, self.hypervisor()), BackupRequest([packager], wait_s=60)
+        )
 
     async def listing(self) -> None:
         await list_backups(self.config(), [], [], known_domains=PACKAGERS)

@@ -48,6 +48,7 @@ from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.host_state import STATE_VARIABLE
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, RemovalFailed
@@ -203,7 +204,9 @@ class Walk:
 
     async def _back_up(self, config, groups, emit) -> None:
         async with self.stage.open_hypervisor() as hypervisor:
-            await session.run_backup(config, groups, hypervisor, emit)
+            await session.run_backup(
+                Runtime(config, emit, hypervisor), session.BackupRequest(groups)
+            )
 
     async def _clean(self, config, groups, emit) -> None:
         async with self.stage.open_hypervisor() as hypervisor:

@@ -16,9 +16,10 @@ from lab.domains import LabDomain
 from lab.process import run
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
 from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
@@ -85,7 +86,7 @@ async def back_up(config: Config, recorder: Recorder) -> Recorder:
     """One ``backup`` command."""
     with anyio.fail_after(100):
         async with open_hypervisor(config.uri) as hypervisor:
-            await run_backup(config, [], hypervisor, recorder)
+            await run_backup(Runtime(config, recorder, hypervisor), BackupRequest())
     return recorder
 
 

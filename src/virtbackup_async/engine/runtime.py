@@ -1,75 +1,205 @@
-"""What the work of one command shares: built once, handed down to every task."""
+"""What all commands share: built once, and handed down to every task.
 
-from collections.abc import Callable, Mapping
+``open_runtime`` is the only place that puts the real parts together; a test builds a ``Runtime``
+with the parts it wants. Nothing is made before it is needed: ``list`` has no need of libvirt,
+whose import takes as long as a thousand backups, nor of memory for disk data.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from msgspec import Struct, field
+from anyio import CapacityLimiter
 
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.host_state import Host, locks_of, this_host
+from virtbackup_async.engine.lazy_hypervisor import open_on_demand
 from virtbackup_async.engine.ports import HypervisorPort
-from virtbackup_async.events import Emit
-from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.events import Emit, Event
 
-MIB = 1024 * 1024
+if TYPE_CHECKING:
+    from virtbackup_async.engine.host_state import Host
+    from virtbackup_async.images.buffers import BufferPool
+    from virtbackup_async.images.rate_limit import RateLimit
+    from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+
+E = TypeVar("E", bound=Event)
+
+MIB: Final = 1024 * 1024
 
 
-class Environment(Struct, frozen=True):
-    """The ports and the limits of one run.
+def local_now() -> datetime:
+    """Return the wall clock's time, aware, in local time."""
+    return datetime.now().astimezone()
+
+
+class _Resources:
+    """The parts of a runtime that are made when they are first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @cached_property
+    def host(self) -> "Host":
+        from virtbackup_async.engine.host_state import this_host  # noqa: PLC0415 -- see above
+
+        return this_host(self._config)
+
+    @cached_property
+    def lock_directory(self) -> Path:
+        from virtbackup_async.engine.host_state import locks_of  # noqa: PLC0415 -- see above
+
+        return locks_of(self._config)
+
+    @cached_property
+    def buffers(self) -> "BufferPool":
+        from virtbackup_async.images.buffers import BufferPool  # noqa: PLC0415 -- see above
+
+        return BufferPool(self._config.buffers_mib * MIB)
+
+    @cached_property
+    def cpu(self) -> "CpuShares":
+        from virtbackup_async.packagers.codecs.cpu_shares import (  # noqa: PLC0415 -- see above
+            CpuShares,
+        )
+
+        return CpuShares()
+
+    @cached_property
+    def disk_slots(self) -> CapacityLimiter:
+        return CapacityLimiter(os.cpu_count() or 1)
+
+    @cached_property
+    def run_limit(self) -> "RateLimit | None":
+        return _limit(self._config.rate_limit)
+
+    @cached_property
+    def group_limits(self) -> Mapping[str, "RateLimit | None"]:
+        return {name: _limit(group.rate_limit) for name, group in self._config.groups.items()}
+
+
+def _limit(bytes_per_s: int | None) -> "RateLimit | None":
+    from virtbackup_async.images.rate_limit import RateLimit  # noqa: PLC0415 -- see above
+
+    return RateLimit(bytes_per_s) if bytes_per_s else None
+
+
+class Runtime:
+    """The ports and the limits that the work of a process keeps to.
 
     Attributes:
-        hypervisor: the connection to libvirt.
-        host: what this host knows by itself.
+        config: the configuration.
         emit: where events go.
         now: the wall clock, aware, in local time.
-        buffers: the memory that disk data passes through.
-        cpu: what all disks share for their compression.
-        run_limit: how fast images are read, all together; None: as fast as it goes.
-        group_limits: the same for the groups that have a limit, by name.
-        parallel_disks: how many disks of one domain are copied at once.
-        lock_directory: where the locks on domains lie.
-        wait_s: how long to wait for a domain that somebody else works on.
     """
 
-    hypervisor: HypervisorPort
-    host: Host
-    emit: Emit
-    now: Callable[[], datetime]
-    buffers: BufferPool
-    cpu: CpuShares
-    parallel_disks: int
-    lock_directory: Path
-    wait_s: float = 0
-    run_limit: RateLimit | None = None
-    group_limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    def __init__(
+        self,
+        config: Config,
+        emit: Emit,
+        hypervisor: HypervisorPort | None = None,
+        *,
+        now: Callable[[], datetime] = local_now,
+        lock_directory: Path | None = None,
+    ) -> None:
+        """Put the parts together.
 
-    def limits_of(self, group: str) -> tuple[RateLimit, ...]:
-        """Return the limits that the copies of a group keep to: the run's, and its own."""
-        limits = (self.run_limit, self.group_limits.get(group))
+        Args:
+            config: the configuration.
+            emit: where events go.
+            hypervisor: the connection to libvirt; None for work that needs none.
+            now: the clock.
+            lock_directory: where the locks on domains lie; None for where all processes look.
+        """
+        self.config = config
+        self.emit = emit
+        self.now = now
+        self._hypervisor = hypervisor
+        self._lock_directory = lock_directory
+        self._resources = _Resources(config)
+
+    @property
+    def hypervisor(self) -> HypervisorPort:
+        """The connection to libvirt."""
+        if self._hypervisor is None:
+            raise RuntimeError("this runtime was built without a hypervisor")
+        return self._hypervisor
+
+    @property
+    def host(self) -> "Host":
+        """What this host knows by itself.
+
+        Raises:
+            ConfigError: the environment names no absolute path for the state directory.
+        """
+        return self._resources.host
+
+    @property
+    def lock_directory(self) -> Path:
+        """The directory of the locks on domains; errors as for ``host``."""
+        return self._lock_directory or self._resources.lock_directory
+
+    @property
+    def buffers(self) -> "BufferPool":
+        """The memory that disk data passes through."""
+        return self._resources.buffers
+
+    @property
+    def cpu(self) -> "CpuShares":
+        """The processors, which all disks share for their compression."""
+        return self._resources.cpu
+
+    @property
+    def disk_slots(self) -> CapacityLimiter:
+        """How many disks are restored at once."""
+        return self._resources.disk_slots
+
+    def limits_of(self, group: str) -> "tuple[RateLimit, ...]":
+        """Return the rate limits that the copies of a group keep to: the run's, and its own."""
+        limits = (self._resources.run_limit, self._resources.group_limits.get(group))
         return tuple(limit for limit in limits if limit is not None)
 
+    def recording(self, *kinds: type[Event]) -> "tuple[Runtime, Recording]":
+        """Return this runtime with an ``emit`` that also records events of some kinds."""
+        recording = Recording(self.emit, kinds)
+        twin = copy(self)
+        twin.emit = recording.emit
+        return twin, recording
 
-def build_environment(
-    config: Config, hypervisor: HypervisorPort, emit: Emit, *, wait_s: float = 0
-) -> Environment:
-    """Make what a run shares, by the limits of the configuration and of the machine."""
-    return Environment(
-        hypervisor=hypervisor,
-        host=this_host(config),
-        emit=emit,
-        now=lambda: datetime.now().astimezone(),
-        buffers=BufferPool(config.buffers_mib * MIB),
-        cpu=CpuShares(),
-        parallel_disks=config.parallel_disks,
-        lock_directory=locks_of(config),
-        wait_s=wait_s,
-        run_limit=RateLimit(config.rate_limit) if config.rate_limit else None,
-        group_limits={
-            name: RateLimit(group.rate_limit)
-            for name, group in config.groups.items()
-            if group.rate_limit
-        },
-    )
+
+class Recording:
+    """The events of some kinds that were emitted: what a command's result is made of."""
+
+    def __init__(self, emit: Emit, kinds: tuple[type[Event], ...]) -> None:
+        self._emit = emit
+        self._kinds = kinds
+        self._events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Record an event, and pass it on."""
+        if isinstance(event, self._kinds):
+            self._events.append(event)
+        self._emit(event)
+
+    def of(self, kind: type[E]) -> tuple[E, ...]:
+        """Return the recorded events of a kind, in their order."""
+        return tuple(event for event in self._events if isinstance(event, kind))
+
+
+@asynccontextmanager
+async def open_runtime(config: Config, emit: Emit) -> AsyncGenerator[Runtime]:
+    """Build the runtime of a process; its connection, if one was opened, is closed at the end."""
+
+    def connect() -> AbstractAsyncContextManager[HypervisorPort]:
+        from virtbackup_async.hypervisor.connection import (  # noqa: PLC0415 -- see above
+            open_hypervisor,
+        )
+
+        return open_hypervisor(config.uri, username=config.username, passphrase=config.passphrase)
+
+    async with open_on_demand(connect) as hypervisor:
+        yield Runtime(config, emit, hypervisor)

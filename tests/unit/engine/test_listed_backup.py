@@ -11,7 +11,8 @@ from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
@@ -49,7 +50,9 @@ async def test_a_definition_that_cannot_be_synced(config, tmp_path, packager, is
         failing("fsync", is_after_the_definition, errno.EIO) as failed,
         failing("unlink", stays, errno.EIO),
     ):
-        await run_backup(config(packager), [], FakeHypervisor(domain), events.append)
+        await run_backup(
+            Runtime(config(packager), events.append, FakeHypervisor(domain)), BackupRequest()
+        )
     assert failed
     assert [event for event in events if isinstance(event, BackupFailed)]
     scan = await Catalog(tmp_path / "target").scan()

@@ -13,10 +13,11 @@ from fakes.hostile_target import DATE, NAME, UUID, HostileTarget, make_overlay
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.doctor.notes import check_notes
 from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
@@ -230,7 +231,9 @@ class Site:
             events.append(event)
             emit(event)
 
-        await run_backup(load_config(path), [], FakeHypervisor(self.domain), told)
+        await run_backup(
+            Runtime(load_config(path), told, FakeHypervisor(self.domain)), BackupRequest()
+        )
         return events
 
 

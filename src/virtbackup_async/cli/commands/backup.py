@@ -12,9 +12,9 @@ from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.connection import open_hypervisor
 
 
 @click.command("backup", cls=Command, epilog=EXIT_STATUSES)
@@ -31,15 +31,11 @@ def command(
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    work = partial(_back_up, groups, wait_s, allow_empty=allow_empty)
-    job = configured(settings.config_path, work, told="backup")
+    request = BackupRequest(groups, wait_s, allow_empty)
+    job = configured(settings.config_path, partial(_back_up, request), told="backup")
     run(settings, job, None if settings.quiet else reports.result)
 
 
-async def _back_up(
-    groups: tuple[str, ...], wait_s: float, config: Config, emit: Emit, *, allow_empty: bool
-) -> None:
-    async with open_hypervisor(
-        config.uri, username=config.username, passphrase=config.passphrase
-    ) as hypervisor:
-        await run_backup(config, groups, hypervisor, emit, wait_s=wait_s, allow_empty=allow_empty)
+async def _back_up(request: BackupRequest, config: Config, emit: Emit) -> None:
+    async with open_runtime(config, emit) as runtime:
+        await run_backup(runtime, request)

@@ -23,7 +23,7 @@ from virtbackup_async.engine.point_in_time.snapshot import (
     signature,
 )
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import names
@@ -44,7 +44,7 @@ def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
 
 
 async def copy_disk(
-    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, still: StillDisks
 ) -> DiskRecord:
     """Put a disk into the package and release it as soon as its own image is copied.
 
@@ -56,26 +56,26 @@ async def copy_disk(
         StorageError: the target is full or failed.
         RollbackError: the disk is not back on its image.
     """
-    environment.emit(PhaseChanged(job.domain, Phase.COPYING, job.disk.dev))
+    runtime.emit(PhaseChanged(job.domain, Phase.COPYING, job.disk.dev))
     tracked = still.tracked(job.disk)
     unfit: UnfitBaseError | None = None
     record = None
     if tracked is not None and tracked.before.base and isinstance(package, IncrementalWriter):
         try:
-            record = await copy_changes(environment, job, package, tracked)
+            record = await copy_changes(runtime, job, package, tracked)
             await still.release(job.disk)
         except UnfitBaseError as error:
             unfit = error
     if record is None:
-        record = await _copy_whole(environment, job, package, still)
+        record = await _copy_whole(runtime, job, package, still)
         if tracked is not None:
             record = replace(record, reading=_full_reading(job, tracked, record, unfit))
-    environment.emit(_disk_done(job.domain, job.disk.dev, record))
+    runtime.emit(_disk_done(job.domain, job.disk.dev, record))
     return record
 
 
 async def _copy_whole(
-    environment: Environment, job: DiskJob, package: PackageWriter, still: StillDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, still: StillDisks
 ) -> DiskRecord:
     domain, disk = job.domain, job.disk
     images = (BackingImage(disk.path, disk.format), *disk.backing)
@@ -84,19 +84,19 @@ async def _copy_whole(
         before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
         streams = [
             await stack.enter_async_context(
-                still.open_stream(disk, image, environment.buffers, job.limits)
+                still.open_stream(disk, image, runtime.buffers, job.limits)
             )
             for image in images
         ]
         total_bytes = sum(map(data_bytes_of, streams))
-        meter = DiskMeter(environment.emit, domain, disk.dev, total_bytes)
+        meter = DiskMeter(runtime.emit, domain, disk.dev, total_bytes)
         for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
             stored = await package.add_disk(file, stream, meter.begin(stream))
             meter.end(stream)
             records.append(image_record(image, file, stream, stored))
             if depth == 0:
                 await still.release(disk)
-                environment.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
+                runtime.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
         await _check_unchanged(disk, before)
     return DiskRecord(records[0], tuple(records[1:]))
 

@@ -56,7 +56,7 @@ from virtbackup_async.engine.point_in_time.snapshot import (
     overlaid,
 )
 from virtbackup_async.engine.ports import DomainPort
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.checkpoints import checkpoint_of, drop_unneeded_checkpoints
 from virtbackup_async.engine.undo.overlay import OverlaidDisk
 from virtbackup_async.engine.undo.pending import undo_dead_backups
@@ -106,46 +106,48 @@ class _Try(Struct, frozen=True):
         return self.intent.path.parent
 
 
-async def back_up_domain(environment: Environment, planned: PlannedBackup) -> BackupDone:
-    """Back one domain up.
+async def back_up_domain(
+    runtime: Runtime, planned: PlannedBackup, *, wait_s: float = 0
+) -> BackupDone:
+    """Back one domain up; wait for one that somebody else works on, ``wait_s`` seconds at most.
 
     Raises:
         VirtBackupError: there is no backup; the domain is on its own images and nothing is left.
         RollbackError: there is no backup, and something is left to clean.
     """
-    environment.emit(PhaseChanged(planned.domain, Phase.PREPARING))
-    domain = await environment.hypervisor.domain(planned.domain)
+    runtime.emit(PhaseChanged(planned.domain, Phase.PREPARING))
+    domain = await runtime.hypervisor.domain(planned.domain)
     catalog = Catalog(target_of(planned.group))
     patience = Patience(
-        environment.wait_s,
-        lambda message: environment.emit(Warned(f"waiting: {message}", domain.name)),
+        wait_s,
+        lambda message: runtime.emit(Warned(f"waiting: {message}", domain.name)),
     )
-    lock = hold_domain(environment.lock_directory, domain.name, domain.uuid, "backup", patience)
+    lock = hold_domain(runtime.lock_directory, domain.name, domain.uuid, "backup", patience)
     async with lock as is_alone:
         await undo_dead_backups(
-            environment.hypervisor,
+            runtime.hypervisor,
             domain,
             catalog,
-            environment.host,
-            environment.emit,
+            runtime.host,
+            runtime.emit,
             is_alone=is_alone,
         )
         for _ in range(MAX_TRIES - 1):
             try:
-                return await _try(environment, planned, domain, catalog)
+                return await _try(runtime, planned, domain, catalog)
             except ChangedMeanwhileError as error:
-                environment.emit(Warned(f"{error.message}: starting over", domain.name))
-        return await _try(environment, planned, domain, catalog)
+                runtime.emit(Warned(f"{error.message}: starting over", domain.name))
+        return await _try(runtime, planned, domain, catalog)
 
 
 async def _try(
-    environment: Environment, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
+    runtime: Runtime, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
 ) -> BackupDone:
     began_s = anyio.current_time()
     was_active = (await domain.info()).is_active
     try:
-        async with _open_try(environment, planned, domain, catalog) as attempt:
-            definition, path = await _copy(environment, attempt)
+        async with _open_try(runtime, planned, domain, catalog) as attempt:
+            definition, path = await _copy(runtime, attempt)
     except (NbdError, HypervisorError, BaseExceptionGroup) as raised:
         error = gravest(raised) if isinstance(raised, BaseExceptionGroup) else raised
         if error is None:
@@ -160,24 +162,24 @@ async def _try(
 
 @asynccontextmanager
 async def _open_try(
-    environment: Environment, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
+    runtime: Runtime, planned: PlannedBackup, domain: DomainPort, catalog: Catalog
 ) -> AsyncGenerator[_Try]:
     """Look at the domain, and put the intent on disk; take it away unless something is left."""
     info = await domain.info()
-    pull, warning = await is_pulled(environment.hypervisor, planned.group, info, planned.disks)
+    pull, warning = await is_pulled(runtime.hypervisor, planned.group, info, planned.disks)
     if warning is not None:
-        environment.emit(Warned(warning, domain.name))
-    selection = await select_disks(info, planned.disks, environment.host, pull=pull)
-    tell_left_out(environment.emit, domain.name, selection)
+        runtime.emit(Warned(warning, domain.name))
+    selection = await select_disks(info, planned.disks, runtime.host, pull=pull)
+    tell_left_out(runtime.emit, domain.name, selection)
     if info.is_saved:
-        environment.emit(Warned(f"{NOT_QUIESCED}: {SAVED}", domain.name))
+        runtime.emit(Warned(f"{NOT_QUIESCED}: {SAVED}", domain.name))
     if info.is_active:
         if not pull:
             check_snapshot(info)
         await check_free(domain, [disk.dev for disk in selection.disks])
     if pull and planned.group.packager.type == "repository":
         group = planned.group
-        full_since = (environment.now() - group.full_every).timestamp() if group.full_every else 0
+        full_since = (runtime.now() - group.full_every).timestamp() if group.full_every else 0
         tracking = await track(
             catalog,
             domain,
@@ -187,12 +189,12 @@ async def _open_try(
             with_snapshots=group.track_with_snapshots,
         )
         selection = replace(selection, tracking=tracking)
-    intent = await write_intent(environment, catalog, planned, info, selection)
+    intent = await write_intent(runtime, catalog, planned, info, selection)
     left = False
     try:
         async with (
             open_held([TargetPath.of(intent.path.parent, 1)]) as held,
-            checkpoint_of(environment.hypervisor, domain, intent.pending, intent.path),
+            checkpoint_of(runtime.hypervisor, domain, intent.pending, intent.path),
         ):
             yield _Try(planned, domain, info, selection, catalog, intent, held)
     except BaseException as error:
@@ -201,7 +203,7 @@ async def _open_try(
     finally:
         if not left:
             with anyio.CancelScope(shield=True):
-                await forget_intent(environment, catalog, intent)
+                await forget_intent(runtime, catalog, intent)
 
 
 def _leaves_something(error: BaseException) -> bool:
@@ -210,10 +212,10 @@ def _leaves_something(error: BaseException) -> bool:
     return isinstance(error, RollbackError)
 
 
-async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Path]:
+async def _copy(runtime: Runtime, attempt: _Try) -> tuple[Definition, Path]:
     """Fill the package and make the backup complete."""
     pending = attempt.pending
-    environment.emit(
+    runtime.emit(
         BackupStarted(
             attempt.planned.group.name,
             attempt.domain.name,
@@ -223,14 +225,14 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
         )
     )
     async with open_writer(
-        pending.packager, attempt.directory, pending.name, environment.cpu
+        pending.packager, attempt.directory, pending.name, runtime.cpu
     ) as package:
-        _tell_problem(environment, attempt, package)
-        async with _still_disks(environment, attempt) as still:
-            environment.emit(PhaseChanged(attempt.domain.name, Phase.COPYING))
-            state = await copy_state(environment, _state_job(attempt), package)
-            records = await _copy_disks(environment, attempt, package, still)
-        environment.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
+        _tell_problem(runtime, attempt, package)
+        async with _still_disks(runtime, attempt) as still:
+            runtime.emit(PhaseChanged(attempt.domain.name, Phase.COPYING))
+            state = await copy_state(runtime, _state_job(attempt), package)
+            records = await _copy_disks(runtime, attempt, package, still)
+        runtime.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
         records = await with_originals(records, attempt.selection)
         definition = _definition(attempt, records, state, still)
         path = attempt.catalog.definition_path(definition)
@@ -248,7 +250,7 @@ async def _copy(environment: Environment, attempt: _Try) -> tuple[Definition, Pa
         raise listed
     if attempt.job is not None and attempt.job.tracking.disks:
         await drop_unneeded_checkpoints(
-            attempt.catalog, attempt.domain, attempt.info, attempt.selection, environment.emit
+            attempt.catalog, attempt.domain, attempt.info, attempt.selection, runtime.emit
         )
     return definition, path
 
@@ -265,9 +267,9 @@ async def _see_it_beside_its_data(attempt: _Try, path: Path) -> None:
         raise
 
 
-def _tell_problem(environment: Environment, attempt: _Try, package: PackageWriter) -> None:
+def _tell_problem(runtime: Runtime, attempt: _Try, package: PackageWriter) -> None:
     if isinstance(package, IncrementalWriter) and (problem := package.take_problem()):
-        environment.emit(
+        runtime.emit(
             Warned(
                 f"{problem}: older backups are damaged until what this one finds on the disks is "
                 f"stored again. {REPAIR_HINT}",
@@ -276,23 +278,21 @@ def _tell_problem(environment: Environment, attempt: _Try, package: PackageWrite
         )
 
 
-def _still_disks(
-    environment: Environment, attempt: _Try
-) -> AbstractAsyncContextManager[StillDisks]:
+def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager[StillDisks]:
     if not attempt.info.is_active:
         if attempt.selection.pull:
             selection = attempt.selection
             kept = [disk for disk in selection.disks if disk.dev not in selection.chains]
             return served(attempt.domain, selection.chains, selection.tracking, kept)
         return _at_rest(attempt)
-    environment.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
+    runtime.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
     if attempt.job is not None:
         return pulled(
-            environment.hypervisor,
+            runtime.hypervisor,
             attempt.domain,
             attempt.job,
             attempt.selection.others,
-            environment.emit,
+            runtime.emit,
             quiesce=attempt.planned.quiesce,
         )
     held = {
@@ -302,12 +302,12 @@ def _still_disks(
         for dev, disk in attempt.pending.disks.items()
     }
     return overlaid(
-        environment.hypervisor,
+        runtime.hypervisor,
         attempt.domain,
         held,
         attempt.selection.others,
-        environment.emit,
-        partial(environment.host.notes.note_committed, attempt.intent.note.path),
+        runtime.emit,
+        partial(runtime.host.notes.note_committed, attempt.intent.note.path),
         name=attempt.pending.name,
         quiesce=attempt.planned.quiesce,
     )
@@ -321,11 +321,11 @@ async def _at_rest(attempt: _Try) -> AsyncGenerator[StillDisks]:
 
 
 async def _copy_disks(
-    environment: Environment, attempt: _Try, package: PackageWriter, still: StillDisks
+    runtime: Runtime, attempt: _Try, package: PackageWriter, still: StillDisks
 ) -> dict[str, DiskRecord]:
-    slots = anyio.CapacityLimiter(environment.parallel_disks)
+    slots = anyio.CapacityLimiter(runtime.config.parallel_disks)
     records: dict[str, DiskRecord] = {}
-    limits = environment.limits_of(attempt.planned.group.name)
+    limits = runtime.limits_of(attempt.planned.group.name)
 
     async def copy(disk: Disk) -> None:
         files = image_files(attempt.pending.name, disk)
@@ -339,7 +339,7 @@ async def _copy_disks(
             attempt.planned.group.audit_percent,
         )
         async with slots:
-            records[disk.dev] = await copy_disk(environment, job, package, still)
+            records[disk.dev] = await copy_disk(runtime, job, package, still)
 
     async with anyio.create_task_group() as disks:
         for disk in attempt.selection.disks:

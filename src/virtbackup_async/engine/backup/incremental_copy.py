@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from virtbackup_async.engine.point_in_time.snapshot import TrackedDisk
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Warned
 from virtbackup_async.images.extents import bounded
@@ -75,7 +75,7 @@ class DiskJob(Struct, frozen=True):
 
 
 async def copy_changes(
-    environment: Environment, job: DiskJob, package: IncrementalWriter, tracked: TrackedDisk
+    runtime: Runtime, job: DiskJob, package: IncrementalWriter, tracked: TrackedDisk
 ) -> DiskRecord:
     """Put a disk into the package by what changed since its base.
 
@@ -89,15 +89,13 @@ async def copy_changes(
     if base is None:
         raise UnfitBaseError("no earlier backup to go on from")
     async with AsyncExitStack() as stack:
-        image = await stack.enter_async_context(
-            tracked.open_changes(environment.buffers, job.limits)
-        )
+        image = await stack.enter_async_context(tracked.open_changes(runtime.buffers, job.limits))
         told = _told(tracked, base, image)
         try:
             base_image = await stack.enter_async_context(package.open_base(base.file))
             _check_size(image, base_image)
             parts = await base_image.choose(*_changes(base, image))
-            audited_bytes = await _audit(environment, job, base, image, base_image)
+            audited_bytes = await _audit(runtime, job, base, image, base_image)
         except UnfitBaseError as error:
             error.changed = told
             raise
@@ -105,7 +103,7 @@ async def copy_changes(
             unfit = UnfitBaseError(f"the backup to go on from is damaged: {error.message}")
             unfit.changed = told
             raise unfit from error
-        meter = DiskMeter(environment.emit, job.domain, job.disk.dev, 0)
+        meter = DiskMeter(runtime.emit, job.domain, job.disk.dev, 0)
         async with image.open_parts(parts) as stream:
             # From here on the package has a part of it: no error is a reason to begin anew.
             stored = await package.add_changes(
@@ -168,7 +166,7 @@ def _changes(base: Base, image: ChangedImage) -> tuple[Sequence[Extent], Sequenc
 
 
 async def _audit(
-    environment: Environment, job: DiskJob, base: Base, image: ChangedImage, base_image: BaseImage
+    runtime: Runtime, job: DiskJob, base: Base, image: ChangedImage, base_image: BaseImage
 ) -> int:
     """Compare some of what is said not to have changed; return how much was read.
 
@@ -183,5 +181,5 @@ async def _audit(
         if await base_image.is_as_it_was(sample, stream):
             return audited_bytes
     reason = f"the audit found changes since {base.backup} that the dirty bitmap does not tell"
-    environment.emit(Warned(f"{job.disk.dev} is read in full: {reason}", job.domain))
+    runtime.emit(Warned(f"{job.disk.dev} is read in full: {reason}", job.domain))
     raise AuditError(reason)

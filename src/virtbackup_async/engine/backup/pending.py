@@ -20,7 +20,7 @@ from virtbackup_async.engine.backup.disk_copy import image_files
 from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.pull_job import plan_pull
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
 from virtbackup_async.model.domain import Disk, DomainInfo
@@ -76,7 +76,7 @@ class Intent(Struct, frozen=True):
 
 
 async def write_intent(
-    environment: Environment,
+    runtime: Runtime,
     catalog: Catalog,
     planned: PlannedBackup,
     info: DomainInfo,
@@ -96,13 +96,13 @@ async def write_intent(
         job = replace(job, tracking=selection.tracking)
     making = _Making(token, job, info.is_active)
     while True:
-        pending = _intent(environment, planned, info, selection, making)
-        note = await environment.host.note(pending, catalog.pending_path(pending))
+        pending = _intent(runtime, planned, info, selection, making)
+        note = await runtime.host.note(pending, catalog.pending_path(pending))
         try:
             path = await catalog.create_pending(pending)
         except BaseException as error:
             with CancelScope(shield=True):
-                await environment.host.notes.remove(note.path)
+                await runtime.host.notes.remove(note.path)
             if not isinstance(error, FileExistsError):
                 raise
         else:
@@ -111,20 +111,20 @@ async def write_intent(
         await anyio.sleep(NAME_RETRY_S)
 
 
-async def forget_intent(environment: Environment, catalog: Catalog, intent: Intent) -> None:
+async def forget_intent(runtime: Runtime, catalog: Catalog, intent: Intent) -> None:
     """Remove the pending file and then the note: nothing is left to be undone."""
     await catalog.remove_pending(intent.path)
-    await environment.host.notes.remove(intent.note.path)
+    await runtime.host.notes.remove(intent.note.path)
 
 
 def _intent(
-    environment: Environment,
+    runtime: Runtime,
     planned: PlannedBackup,
     info: DomainInfo,
     selection: Selection,
     making: _Making,
 ) -> Pending:
-    now = environment.now()
+    now = runtime.now()
     name = names.backup_name(info.name, info.domain_id, now)
     return Pending(
         name=name,

@@ -9,17 +9,16 @@ from collections.abc import Sequence
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.concurrency import open_background
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.backup.domain import back_up_domain
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
-from virtbackup_async.engine.ports import HypervisorPort
-from virtbackup_async.engine.runtime import Environment, build_environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     BackupsFailedError,
     DomainNotFoundError,
@@ -29,7 +28,6 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
-    Emit,
     Phase,
     PhaseChanged,
     RunStarted,
@@ -42,28 +40,56 @@ ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allo
 _log = logging.getLogger(__name__)
 
 
-async def run_backup(  # noqa: PLR0913 -- what a run may be told
-    config: Config,
-    group_names: Sequence[str],
-    hypervisor: HypervisorPort,
-    emit: Emit,
-    *,
-    wait_s: float = 0,
-    allow_empty: bool = False,
-) -> None:
+class BackupRequest(Struct, frozen=True):
+    """What to back up.
+
+    Attributes:
+        groups: the groups whose domains are backed up; none for all with ``autostart``.
+        wait_s: how long to wait for a domain that somebody else works on.
+        allow_empty: whether a run that finds nothing to back up is a success.
+    """
+
+    groups: Sequence[str] = ()
+    wait_s: float = 0
+    allow_empty: bool = False
+
+
+class BackupRun(Struct, frozen=True):
+    """What a run came to: each planned backup is done or failed."""
+
+    done: tuple[BackupDone, ...]
+    failed: tuple[BackupFailed, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no backup failed."""
+        return not self.failed
+
+
+async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
     """Back up the domains of the named groups, or of all with ``autostart``.
 
-    A domain that somebody else works on is waited for, ``wait_s`` seconds at most. Says everything
-    by events: a ``BackupDone`` or a ``BackupFailed`` for each planned backup.
+    Emits a ``BackupDone`` or a ``BackupFailed`` for each planned backup; a failed one stops no
+    other, and raises nothing.
 
     Raises:
         BackupsFailedError: nothing was to be backed up, and that is not allowed. A line that was
             lost in an edit of the configuration must not look like a good night for ever.
         NotFoundError: a named group is not in the configuration.
         HypervisorError: the domains cannot be listed.
+        ConfigError: the environment names no absolute path for the state directory.
     """
-    environment = build_environment(config, hypervisor, emit, wait_s=wait_s)
-    plan = plan_backups(config, group_names, await hypervisor.domain_names())
+    runtime, recording = runtime.recording(BackupDone, BackupFailed)
+    await _back_up(runtime, request)
+    return BackupRun(recording.of(BackupDone), recording.of(BackupFailed))
+
+
+async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
+    config, emit = runtime.config, runtime.emit
+    _ = runtime.host  # every backup needs it: where it cannot be known, nothing begins
+    domain_names = await runtime.hypervisor.domain_names()
+    plan = plan_backups(config, request.groups, domain_names)
+    session = _Session(runtime, anyio.CapacityLimiter(config.threads), request.wait_s)
     for message in plan.warnings:
         emit(Warned(message))
     by_domain: dict[str, list[PlannedBackup]] = {}
@@ -79,41 +105,46 @@ async def run_backup(  # noqa: PLR0913 -- what a run may be told
             failed = BackupFailed(missing.group, missing.pattern, str(unknown), unknown.exit_code)
             hooks.note([missing.group], failed)
             emit(failed)
-        await _back_up_all(environment, hooks, by_domain, anyio.CapacityLimiter(config.threads))
-        if plan.is_empty and not allow_empty:
+        await _back_up_all(session, hooks, by_domain)
+        if plan.is_empty and not request.allow_empty:
             error = BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
             # So that ``on_failure`` is called: of no domain, for none was found.
             hooks.note((), BackupFailed("", "", error.message, error.exit_code))
             raise error
 
 
+class _Session(Struct, frozen=True):
+    """What the backups of one run share."""
+
+    runtime: Runtime
+    slots: anyio.CapacityLimiter
+    wait_s: float
+
+
 async def _back_up_all(
-    environment: Environment,
-    hooks: OpenHooks,
-    by_domain: dict[str, list[PlannedBackup]],
-    slots: anyio.CapacityLimiter,
+    session: _Session, hooks: OpenHooks, by_domain: dict[str, list[PlannedBackup]]
 ) -> None:
     async def back_up(backups: list[PlannedBackup]) -> None:
-        environment.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
-        async with slots:
+        session.runtime.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
+        async with session.slots:
             for planned in backups:
-                await _outcome(environment, hooks, planned)
+                await _outcome(session, hooks, planned)
 
     async with anyio.create_task_group() as domains:
         for name, backups in by_domain.items():
             domains.start_soon(back_up, backups, name=f"back up {name}")
 
 
-async def _outcome(environment: Environment, hooks: OpenHooks, planned: PlannedBackup) -> None:
+async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) -> None:
     """Turn success, failure and cancellation of one backup into its last event."""
 
     def end(result: BackupDone | BackupFailed) -> None:
         hooks.note((planned.group.name, *planned.also_in), result)
-        environment.emit(result)
+        session.runtime.emit(result)
 
     try:
         hooks.check(planned)
-        done = await back_up_domain(environment, planned)
+        done = await back_up_domain(session.runtime, planned, wait_s=session.wait_s)
         catalog = Catalog(target_of(planned.group))
         missing = await missing_since_last(catalog, planned.domain, done.backup)
     except VirtBackupError as error:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from virtbackup_async.engine.backup.disk_copy import image_record
 from virtbackup_async.engine.backup.state_files import DomainState, StateFile, missing
 from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError, signature
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
@@ -48,9 +48,7 @@ class CopiedState(Struct, frozen=True):
     missing: dict[str, str]
 
 
-async def copy_state(
-    environment: Environment, job: StateJob, package: PackageWriter
-) -> CopiedState:
+async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) -> CopiedState:
     """Put the files into the package.
 
     Raises:
@@ -59,7 +57,7 @@ async def copy_state(
     """
     records = []
     gone = dict(job.state.missing)
-    buffers = environment.buffers
+    buffers = runtime.buffers
     for file in job.state.files:
         async with AsyncExitStack() as stack:
             try:
@@ -67,7 +65,7 @@ async def copy_state(
                 copy = await stack.enter_async_context(held)
             except ImageError as error:
                 gone[file.kind] = error.message
-                environment.emit(missing(job.domain, file.kind, error.message))
+                runtime.emit(missing(job.domain, file.kind, error.message))
                 continue
             # What fails from here on leaves a package that can only be discarded.
             stream = await stack.enter_async_context(open_image_stream(copy, buffers))

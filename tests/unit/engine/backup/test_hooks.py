@@ -9,7 +9,8 @@ import yaml
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, HookFailed
 from virtbackup_async.reporting.outcome import Tally
 
@@ -33,7 +34,9 @@ def run(tmp_path, domain):
         path.chmod(mode)
         events = []
         tally = Tally(events.append)
-        await run_backup(load_config(path), [], FakeHypervisor(domain), tally.emit)
+        await run_backup(
+            Runtime(load_config(path), tally.emit, FakeHypervisor(domain)), BackupRequest()
+        )
         return events, tally.summary([], None)
 
     return run

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import run_backup
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import BackupsFailedError
 from virtbackup_async.events import BackupDone, BackupFailed, DiskSkipped, HookFailed
 
@@ -30,7 +31,9 @@ def run(tmp_path):
         domain.uuid = str(uuid4())
         events = []
         hypervisor = FakeHypervisor(domain)
-        await run_backup(load_config(path), names, hypervisor, events.append, **more)
+        await run_backup(
+            Runtime(load_config(path), events.append, hypervisor), BackupRequest(names, **more)
+        )
         return events
 
     run.images = images

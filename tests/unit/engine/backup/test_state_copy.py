@@ -2,22 +2,19 @@
 
 import os
 import pwd
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fakes.hypervisor import FakeHypervisor
-from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.catalog.scanning import scan_directory
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.backup import state_copy
 from virtbackup_async.engine.backup.state_copy import MAX_TRIES, StateJob, copy_state
 from virtbackup_async.engine.backup.state_files import find_state
-from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.runtime import Environment
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
@@ -47,23 +44,14 @@ class Site:
         self.target = root / "target"
         self.target.mkdir()
         self.events = []
-        self.environment = Environment(
-            hypervisor=FakeHypervisor(),
-            host=Host(HostNotes(root / "state"), (self.target,)),
-            emit=self.events.append,
-            now=lambda: datetime.now(UTC),
-            buffers=BufferPool(),
-            cpu=CpuShares(2),
-            parallel_disks=2,
-            lock_directory=root,
-        )
+        self.runtime = Runtime(Config(root / "config.yml"), self.events.append, FakeHypervisor())
 
     async def copy(self):
         state = await find_state(self.info)
         job = StateJob("web", state, NAME, self.target)
         packager = Packager("directory")
         async with open_writer(packager, self.target, NAME, CpuShares(2)) as package:
-            copied = await copy_state(self.environment, job, package)
+            copied = await copy_state(self.runtime, job, package)
             await package.finish()
         return copied
 
@@ -124,7 +112,7 @@ async def test_file_that_goes_away_is_left_out_and_said(site):
     (site.tpm / "tpm2-00.permall").unlink()
     async with open_writer(Packager("directory"), site.target, NAME, CpuShares(2)) as package:
         job = StateJob("web", state, NAME, site.target)
-        copied = await copy_state(site.environment, job, package)
+        copied = await copy_state(site.runtime, job, package)
         await package.finish()
     assert [record.kind for record in copied.records] == ["nvram"]
     assert "is gone" in copied.missing["tpm"]
