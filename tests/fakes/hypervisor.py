@@ -123,8 +123,10 @@ class FakeDomain:
         self._called("begin_backup")
         self.job = job
 
-    async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
-        self._called("recall_checkpoint")
+    async def redefine_checkpoint(
+        self, name: str, date: int, devs: Sequence[str]
+    ) -> frozenset[str]:
+        self._called("redefine_checkpoint")
         return frozenset(devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
@@ -136,12 +138,12 @@ class FakeDomain:
         if self.job is not None and self.job.socket == socket:
             self.job = None
 
-    async def is_halted(self) -> bool:
-        self._called("is_halted")
+    async def is_paused_on_io_error(self) -> bool:
+        self._called("is_paused_on_io_error")
         return self.halted
 
-    async def go_on(self) -> None:
-        self._called("go_on")
+    async def resume(self) -> None:
+        self._called("resume")
         self.halted = False
 
     async def snapshot_names(self) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ class FakeDomain:
         return ()
 
     async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
-        self._called("resume" if resume else "commit")
+        self._called("resume_commit" if resume else "commit")
         if self.live is None:
             raise HypervisorError("domain is not running")
         await before_pivot()

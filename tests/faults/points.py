@@ -40,7 +40,7 @@ _LIBVIRT = {
     "blockJobInfo": "blockJobInfo",
     "blockJobAbort": "pivot",
     "_set_source": "updateDeviceFlags",
-    "recall": "recall checkpoint",
+    "redefine": "redefine checkpoint",
     "delete": "delete checkpoint",
 }
 _ONCE = ("getTime", "blockJobInfo", "abortJob", "read ")

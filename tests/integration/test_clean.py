@@ -17,7 +17,7 @@ from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure, leftovers
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.lazy_hypervisor import open_on_demand
+from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.events import (
     BackupDone,
     BackupRemoved,
@@ -61,7 +61,7 @@ def kill_backup(config):
 async def clean(config, emit=None, **request):
     """One ``clean`` command; its events."""
     events = Recorder(config.path.parent / "unused")
-    async with open_on_demand(lambda: open_hypervisor(config.uri)) as hypervisor:
+    async with open_lazy_hypervisor(lambda: open_hypervisor(config.uri)) as hypervisor:
         await run_clean(config, CleanRequest(**request), hypervisor, emit or events)
     return events
 

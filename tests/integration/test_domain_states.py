@@ -321,10 +321,10 @@ async def test_checkpoints_are_left_alone_while_somebody_elses_job_runs(blank, t
             with pytest.raises(HypervisorError, match="theirs is left alone while another job"):
                 await domain.delete_checkpoint("theirs", ["vda"])
             with pytest.raises(HypervisorError, match="theirs is left alone while another job"):
-                await domain.recall_checkpoint("theirs", 1, ["vda"])
+                await domain.redefine_checkpoint("theirs", 1, ["vda"])
         finally:
             blank.root.virsh("domjobabort", blank.name)
-        assert await domain.recall_checkpoint("theirs", 1, ["vda"]) == {"vda"}
+        assert await domain.redefine_checkpoint("theirs", 1, ["vda"]) == {"vda"}
         assert await domain.delete_checkpoint("theirs", ["vda"])
         assert await domain.checkpoint_names() == ()
 

@@ -16,7 +16,7 @@ from virtbackup_async.model.host import HostVersions
 Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
 
 
-class HypervisorOnDemand:
+class LazyHypervisor:
     """A ``HypervisorPort``; each call opens the connection, unless that failed once."""
 
     def __init__(self, connect: Connect, stack: AsyncExitStack) -> None:
@@ -55,7 +55,7 @@ class HypervisorOnDemand:
 
 
 @asynccontextmanager
-async def open_on_demand(connect: Connect) -> AsyncGenerator[HypervisorOnDemand]:
+async def open_lazy_hypervisor(connect: Connect) -> AsyncGenerator[LazyHypervisor]:
     """Close the connection at the end, if it was ever opened."""
     async with AsyncExitStack() as stack:
-        yield HypervisorOnDemand(connect, stack)
+        yield LazyHypervisor(connect, stack)

@@ -44,7 +44,7 @@ def lock_directory(state_directory: Path) -> Path:
     return _SYSTEM_DIRECTORY if os.geteuid() == 0 else state_directory / "locks"
 
 
-class Patience(Struct, frozen=True):
+class LockWait(Struct, frozen=True):
     """How long to wait for a lock that somebody else holds.
 
     Attributes:
@@ -56,12 +56,12 @@ class Patience(Struct, frozen=True):
     on_wait: Callable[[str], None] = lambda _message: None
 
 
-NO_PATIENCE = Patience()
+NO_WAIT = LockWait()
 
 
 @asynccontextmanager
 async def hold_domain(
-    directory: Path, domain: str, uuid: str, doing: str, patience: Patience = NO_PATIENCE
+    directory: Path, domain: str, uuid: str, doing: str, lock_wait: LockWait = NO_WAIT
 ) -> AsyncGenerator[bool]:
     """Be the only one that works on a domain; give whether that is known of other users, too.
 
@@ -70,13 +70,13 @@ async def hold_domain(
         domain: its name, for messages.
         uuid: what the lock is on.
         doing: what for, shown to whoever finds the lock taken.
-        patience: whether to wait for it.
+        lock_wait: whether to wait for it.
 
     Raises:
         LockHeldError: somebody else works on the domain.
         StorageError: the lock file cannot be made.
     """
-    held = await _acquired(partial(_acquire, directory, uuid, domain, doing), patience)
+    held = await _acquired(partial(_acquire, directory, uuid, domain, doing), lock_wait)
     try:
         yield held.is_alone
     finally:
@@ -87,7 +87,7 @@ async def hold_domain(
 
 @asynccontextmanager
 async def hold_package(
-    paths: Sequence[Path], *, exclusive: bool, patience: Patience = NO_PATIENCE
+    paths: Sequence[Path], *, exclusive: bool, lock_wait: LockWait = NO_WAIT
 ) -> AsyncGenerator[None]:
     """Keep a backup's package from being removed while it is read, or be the one that removes it.
 
@@ -97,7 +97,7 @@ async def hold_package(
     Raises:
         LockHeldError: somebody reads the package, or removes it.
     """
-    descriptor = await _acquired(partial(_acquire_package, tuple(paths), exclusive), patience)
+    descriptor = await _acquired(partial(_acquire_package, tuple(paths), exclusive), lock_wait)
     try:
         yield
     finally:
@@ -105,16 +105,16 @@ async def hold_package(
             close(descriptor)
 
 
-async def _acquired(acquire: Callable[[], T], patience: Patience) -> T:
-    """Try until it works or patience ends: a thread that waits for flock cannot be cancelled."""
-    deadline = current_time() + patience.wait_s
+async def _acquired(acquire: Callable[[], T], lock_wait: LockWait) -> T:
+    """Try until it works or the time is up: a thread that waits for flock cannot be cancelled."""
+    deadline = current_time() + lock_wait.wait_s
     has_told = False
     while True:
         try:
             return await to_thread.run_sync(acquire)
         except LockHeldError as error:
-            if patience.wait_s > 0 and not has_told:
-                patience.on_wait(error.message)
+            if lock_wait.wait_s > 0 and not has_told:
+                lock_wait.on_wait(error.message)
                 has_told = True
             if current_time() >= deadline:
                 raise

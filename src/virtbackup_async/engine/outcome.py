@@ -8,7 +8,7 @@ from virtbackup_async.events import BackupDone
 from virtbackup_async.model.backup import Definition
 
 
-def gravest(group: BaseExceptionGroup[BaseException]) -> VirtBackupError | None:
+def most_severe(group: BaseExceptionGroup[BaseException]) -> VirtBackupError | None:
     """Return the error of a task group that must be told first: one that leaves something behind.
 
     None if the group holds nothing of ours: a mistake in the program, or only cancellations.
@@ -16,7 +16,7 @@ def gravest(group: BaseExceptionGroup[BaseException]) -> VirtBackupError | None:
     ours: list[VirtBackupError] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            inner = gravest(error)
+            inner = most_severe(error)
             ours += [inner] if inner else []
         elif isinstance(error, VirtBackupError):
             ours.append(error)

@@ -27,7 +27,7 @@ class ThawGuardPort(Protocol):
 
 
 class ImageUser(Protocol):
-    """What ``put_back`` needs of a domain; it may be one that is gone."""
+    """What ``revert_overlay`` needs of a domain; it may be one that is gone."""
 
     name: str
 
@@ -45,7 +45,7 @@ class ImageUser(Protocol):
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool: ...
 
-    async def go_on(self) -> None: ...
+    async def resume(self) -> None: ...
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None: ...
 
@@ -71,7 +71,7 @@ class DomainPort(ImageUser, Protocol):
 
     async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None: ...
 
-    async def recall_checkpoint(
+    async def redefine_checkpoint(
         self, name: str, date: int, devs: Sequence[str]
     ) -> frozenset[str]: ...
 
@@ -79,7 +79,7 @@ class DomainPort(ImageUser, Protocol):
 
     def guarded(self) -> AbstractAsyncContextManager[ThawGuardPort]: ...
 
-    async def is_halted(self) -> bool: ...
+    async def is_paused_on_io_error(self) -> bool: ...
 
     async def remove_saved(self) -> None: ...
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from anyio import CapacityLimiter
 
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.lazy_hypervisor import open_on_demand
+from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit, Event
 
@@ -201,5 +201,5 @@ async def open_runtime(config: Config, emit: Emit) -> AsyncGenerator[Runtime]:
 
         return open_hypervisor(config.uri, username=config.username, passphrase=config.passphrase)
 
-    async with open_on_demand(connect) as hypervisor:
+    async with open_lazy_hypervisor(connect) as hypervisor:
         yield Runtime(config, emit, hypervisor)

@@ -40,7 +40,9 @@ def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
         )
 
 
-def recall(handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
+def redefine(
+    handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str]
+) -> frozenset[str]:
     """Tell libvirt of a checkpoint, again; return the disks that still have its bitmap, whole.
 
     QEMU is asked for each bitmap. What libvirt knew of the checkpoint is replaced by what is so.

@@ -16,7 +16,7 @@ from virtbackup_async.errors import HypervisorError, SnapshotError
 from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
-from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, recall
+from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
 from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
 from virtbackup_async.hypervisor.save_image import (
@@ -155,11 +155,13 @@ class Domain:
             what, handle, handle.backupBegin, xml, checkpoint, flags
         )
 
-    async def recall_checkpoint(self, name: str, date: int, devs: Sequence[str]) -> frozenset[str]:
-        """Return the disks whose changes since a checkpoint QEMU still knows; see ``recall``."""
+    async def redefine_checkpoint(
+        self, name: str, date: int, devs: Sequence[str]
+    ) -> frozenset[str]:
+        """Return the disks whose changes since a checkpoint QEMU still knows; see ``redefine``."""
         handle = await self._handle()
         what = f"{self.name}: look for checkpoint {name}"
-        return await self._hypervisor.call_running(what, handle, recall, handle, name, date, devs)
+        return await self._hypervisor.call_running(what, handle, redefine, handle, name, date, devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         """Remove a checkpoint of ours; False if bitmaps of it may be left; see ``delete``."""
@@ -183,17 +185,19 @@ class Domain:
             await anyio.sleep(interval_s)
             interval_s = min(2 * interval_s, longest_s)
 
-    async def is_halted(self) -> bool:
+    async def is_paused_on_io_error(self) -> bool:
         """Return whether QEMU has paused the guest because of an I/O error of the host.
 
         That is how a guest learns nothing of storage that is full: it waits until there is room.
         """
         handle = await self._handle()
-        return await self._hypervisor.ask(f"{self.name}: read its state", _is_halted, handle)
+        return await self._hypervisor.ask(
+            f"{self.name}: read its state", _is_paused_on_io_error, handle
+        )
 
-    async def go_on(self) -> None:
-        """Let a guest that :meth:`is_halted` try again; without room it is halted again."""
-        if await self.is_halted():
+    async def resume(self) -> None:
+        """Resume a guest that QEMU paused on an I/O error; without room it is paused again."""
+        if await self.is_paused_on_io_error():
             handle = await self._handle()
             await self._hypervisor.call(f"{self.name}: resume", handle.resume)
 
@@ -302,7 +306,7 @@ def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
     return True
 
 
-def _is_halted(handle: libvirt.virDomain) -> bool:
+def _is_paused_on_io_error(handle: libvirt.virDomain) -> bool:
     state, reason = handle.state()
     return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 

@@ -40,7 +40,7 @@ from virtbackup_async.qemu import qemu_img
 NOW = datetime.fromtimestamp(DATE, UTC)
 CHECKPOINT = "virtbackup-0a0b0c0d-11111111-2222-3333-4444-555555555555"
 OTHER_UUID = UUID[:-1] + "7"
-CHANGES = {"commit", "resume", "pivot", "set_persistent_source", "thaw", "delete_checkpoint"}
+CHANGES = {"commit", "resume_commit", "pivot", "set_persistent_source", "thaw", "delete_checkpoint"}
 
 
 class World(HostileTarget):

@@ -10,7 +10,7 @@ import pytest
 
 from virtbackup_async.engine import locks, signs
 from virtbackup_async.engine.locks import (
-    Patience,
+    LockWait,
     hold_domain,
     hold_package,
     is_held,
@@ -219,7 +219,7 @@ async def test_patience_that_ends_says_who_holds_the_lock(tmp_path):
     told = []
     async with hold_domain(tmp_path, "web", UUID, "backup"):
         with pytest.raises(LockHeldError, match="backup"):
-            async with hold_domain(tmp_path, "web", UUID, "clean", Patience(0.01, told.append)):
+            async with hold_domain(tmp_path, "web", UUID, "clean", LockWait(0.01, told.append)):
                 pass
     assert told == [f"web: process {os.getpid()} (backup) works on this domain"]
 
@@ -227,7 +227,7 @@ async def test_patience_that_ends_says_who_holds_the_lock(tmp_path):
 async def test_waiting_can_be_cancelled(tmp_path):
     async with hold_domain(tmp_path, "web", UUID, "backup"):
         with anyio.CancelScope() as scope:
-            patience = Patience(math.inf, lambda _message: scope.cancel())
+            patience = LockWait(math.inf, lambda _message: scope.cancel())
             async with hold_domain(tmp_path, "web", UUID, "clean", patience):
                 pass
         assert scope.cancelled_caught

@@ -14,7 +14,7 @@ from virtbackup_async.cli.waiting import wait_option
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.lazy_hypervisor import open_on_demand
+from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.connection import open_hypervisor
 
@@ -69,5 +69,5 @@ async def _clean(request: CleanRequest, config: Config, emit: Emit) -> None:
     connect = partial(
         open_hypervisor, config.uri, username=config.username, passphrase=config.passphrase
     )
-    async with open_on_demand(connect) as hypervisor:
+    async with open_lazy_hypervisor(connect) as hypervisor:
         await run_clean(config, request, hypervisor, emit)

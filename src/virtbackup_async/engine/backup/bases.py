@@ -25,7 +25,7 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.tracking import Base, Reading, is_checkpoint_of_ours
 
 
-class Former(Struct, frozen=True):
+class CheckpointedBackup(Struct, frozen=True):
     """A backup of a disk that names a checkpoint."""
 
     definition: Definition
@@ -64,11 +64,11 @@ class Candidates(Struct, frozen=True):
     ``others`` are those of the disk that name another one.
     """
 
-    with_checkpoint: tuple[Former, ...]
-    others: tuple[Former, ...]
+    with_checkpoint: tuple[CheckpointedBackup, ...]
+    others: tuple[CheckpointedBackup, ...]
 
     @property
-    def newest(self) -> Former:
+    def newest(self) -> CheckpointedBackup:
         """The newest one."""
         return self.with_checkpoint[-1]
 
@@ -77,7 +77,7 @@ class Candidates(Struct, frozen=True):
         """The checkpoint that they name."""
         return self.newest.checkpoint
 
-    def choose(self) -> Former | str:
+    def choose(self) -> CheckpointedBackup | str:
         """Return the one to go on from; without one, why the disk has to be read in full."""
         if any(one.reading.audit_failed and not one.made_it for one in self.with_checkpoint):
             return f"an audit found changes that the bitmap of {self.checkpoint} did not tell"
@@ -94,7 +94,7 @@ class Candidates(Struct, frozen=True):
             return "earlier versions went on from a backup of the domain shut off"
         return chosen
 
-    def _may_lack_changes(self, chosen: Former) -> bool:
+    def _may_lack_changes(self, chosen: CheckpointedBackup) -> bool:
         """Tell whether it was gone on to by an earlier version from one that did not make C.
 
         That was wrong where the image had been put back meanwhile. One of ours, of today, went on
@@ -115,7 +115,7 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
     Raises:
         StorageError: the target cannot be read.
     """
-    formers: dict[str, list[Former]] = {}
+    formers: dict[str, list[CheckpointedBackup]] = {}
     complete = (await catalog.scan_domain(info.name)).complete
     for found in sorted(complete, key=lambda found: found.definition.date):
         if found.definition.domain_uuid == info.uuid:
@@ -125,12 +125,14 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
                     continue
                 # libvirt is told of it anew: a target must not have an admin's own replaced.
                 if is_checkpoint_of_ours(reading.checkpoint):
-                    former = Former(found.definition, record, reading, reading.checkpoint)
+                    former = CheckpointedBackup(
+                        found.definition, record, reading, reading.checkpoint
+                    )
                     formers.setdefault(dev, []).append(former)
     return {dev: _with_newest(found) for dev, found in formers.items()}
 
 
-def _with_newest(formers: Sequence[Former]) -> Candidates:
+def _with_newest(formers: Sequence[CheckpointedBackup]) -> Candidates:
     checkpoint = formers[-1].checkpoint
     return Candidates(
         tuple(one for one in formers if one.checkpoint == checkpoint),
@@ -138,7 +140,7 @@ def _with_newest(formers: Sequence[Former]) -> Candidates:
     )
 
 
-def _tells_changes(former: Former) -> bool:
+def _tells_changes(former: CheckpointedBackup) -> bool:
     return former.reading.changed is not None
 
 

@@ -18,7 +18,7 @@ from virtbackup_async.engine.backup.incremental_copy import (
 )
 from virtbackup_async.engine.point_in_time.snapshot import (
     ChangedMeanwhileError,
-    StillDisks,
+    PointInTimeDisks,
     TrackedDisk,
     signature,
 )
@@ -44,7 +44,7 @@ def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
 
 
 async def copy_disk(
-    runtime: Runtime, job: DiskJob, package: PackageWriter, still: StillDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, still: PointInTimeDisks
 ) -> DiskRecord:
     """Put a disk into the package and release it as soon as its own image is copied.
 
@@ -75,7 +75,7 @@ async def copy_disk(
 
 
 async def _copy_whole(
-    runtime: Runtime, job: DiskJob, package: PackageWriter, still: StillDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, still: PointInTimeDisks
 ) -> DiskRecord:
     domain, disk = job.domain, job.disk
     images = (BackingImage(disk.path, disk.format), *disk.backing)

@@ -42,18 +42,18 @@ from virtbackup_async.engine.domain_states import (
     check_snapshot,
     check_still_active,
 )
-from virtbackup_async.engine.locks import Patience, hold_domain
-from virtbackup_async.engine.outcome import done_event, gravest
+from virtbackup_async.engine.locks import LockWait, hold_domain
+from virtbackup_async.engine.outcome import done_event, most_severe
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.point_in_time.choose import is_pulled
-from virtbackup_async.engine.point_in_time.offline_nbd import served
-from virtbackup_async.engine.point_in_time.pull_job import pulled
+from virtbackup_async.engine.point_in_time.offline_nbd import open_offline_nbd
+from virtbackup_async.engine.point_in_time.pull_job import open_pull_job
 from virtbackup_async.engine.point_in_time.snapshot import (
     NOT_QUIESCED,
-    AtRest,
     ChangedMeanwhileError,
-    StillDisks,
-    overlaid,
+    OfflineDisks,
+    PointInTimeDisks,
+    open_snapshot,
 )
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
@@ -118,11 +118,11 @@ async def back_up_domain(
     runtime.emit(PhaseChanged(planned.domain, Phase.PREPARING))
     domain = await runtime.hypervisor.domain(planned.domain)
     catalog = Catalog(target_of(planned.group))
-    patience = Patience(
+    lock_wait = LockWait(
         wait_s,
         lambda message: runtime.emit(Warned(f"waiting: {message}", domain.name)),
     )
-    lock = hold_domain(runtime.lock_directory, domain.name, domain.uuid, "backup", patience)
+    lock = hold_domain(runtime.lock_directory, domain.name, domain.uuid, "backup", lock_wait)
     async with lock as is_alone:
         await undo_dead_backups(
             runtime.hypervisor,
@@ -149,7 +149,7 @@ async def _try(
         async with _open_try(runtime, planned, domain, catalog) as attempt:
             definition, path = await _copy(runtime, attempt)
     except (NbdError, HypervisorError, BaseExceptionGroup) as raised:
-        error = gravest(raised) if isinstance(raised, BaseExceptionGroup) else raised
+        error = most_severe(raised) if isinstance(raised, BaseExceptionGroup) else raised
         if error is None:
             raise
         if was_active and isinstance(error, NbdError | HypervisorError):
@@ -208,7 +208,7 @@ async def _open_try(
 
 def _leaves_something(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return isinstance(gravest(error), RollbackError)
+        return isinstance(most_severe(error), RollbackError)
     return isinstance(error, RollbackError)
 
 
@@ -278,16 +278,16 @@ def _tell_problem(runtime: Runtime, attempt: _Try, package: PackageWriter) -> No
         )
 
 
-def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager[StillDisks]:
+def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager[PointInTimeDisks]:
     if not attempt.info.is_active:
         if attempt.selection.pull:
             selection = attempt.selection
             kept = [disk for disk in selection.disks if disk.dev not in selection.chains]
-            return served(attempt.domain, selection.chains, selection.tracking, kept)
+            return open_offline_nbd(attempt.domain, selection.chains, selection.tracking, kept)
         return _at_rest(attempt)
     runtime.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
     if attempt.job is not None:
-        return pulled(
+        return open_pull_job(
             runtime.hypervisor,
             attempt.domain,
             attempt.job,
@@ -301,7 +301,7 @@ def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager
         )
         for dev, disk in attempt.pending.disks.items()
     }
-    return overlaid(
+    return open_snapshot(
         runtime.hypervisor,
         attempt.domain,
         held,
@@ -314,14 +314,14 @@ def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager
 
 
 @asynccontextmanager
-async def _at_rest(attempt: _Try) -> AsyncGenerator[StillDisks]:
-    still = AtRest(attempt.domain)
+async def _at_rest(attempt: _Try) -> AsyncGenerator[PointInTimeDisks]:
+    still = OfflineDisks(attempt.domain)
     await still.watch(attempt.selection.disks)
     yield still
 
 
 async def _copy_disks(
-    runtime: Runtime, attempt: _Try, package: PackageWriter, still: StillDisks
+    runtime: Runtime, attempt: _Try, package: PackageWriter, still: PointInTimeDisks
 ) -> dict[str, DiskRecord]:
     slots = anyio.CapacityLimiter(runtime.config.parallel_disks)
     records: dict[str, DiskRecord] = {}
@@ -353,7 +353,7 @@ def _state_job(attempt: _Try) -> StateJob:
 
 
 def _definition(
-    attempt: _Try, records: dict[str, DiskRecord], state: CopiedState, still: StillDisks
+    attempt: _Try, records: dict[str, DiskRecord], state: CopiedState, still: PointInTimeDisks
 ) -> Definition:
     pending = attempt.pending
     skipped = {disk.dev: disk.reason for disk in attempt.selection.left_out}

@@ -34,7 +34,7 @@ _SHOWN = 200
 Result = BackupDone | BackupFailed
 
 
-class _Circle(Struct):
+class _HookScope(Struct):
     """What hooks stand around: a group, or with None the whole run."""
 
     group: Group | None
@@ -53,10 +53,10 @@ class OpenHooks:
     def __init__(self, config: Config, plan: Plan, emit: Emit) -> None:
         self._config = config
         self._emit = emit
-        self._run = _Circle(None, config.hooks)
+        self._run = _HookScope(None, config.hooks)
         names = dict.fromkeys(name for planned in plan.backups for name in _groups(planned))
         self._groups = {
-            name: _Circle(config.groups[name], config.groups[name].hooks) for name in names
+            name: _HookScope(config.groups[name], config.groups[name].hooks) for name in names
         }
 
     def check(self, planned: PlannedBackup) -> None:
@@ -65,9 +65,9 @@ class OpenHooks:
         Raises:
             HookError: that ``before`` failed.
         """
-        for circle in (self._run, *(self._groups[name] for name in _groups(planned))):
-            if circle.refusal is not None:
-                raise HookError(circle.refusal.message, hint=circle.refusal.hint)
+        for scope in (self._run, *(self._groups[name] for name in _groups(planned))):
+            if scope.refusal is not None:
+                raise HookError(scope.refusal.message, hint=scope.refusal.hint)
 
     def note(self, groups: Iterable[str], result: Result) -> None:
         """Remember what became of a backup that these groups wanted."""
@@ -78,66 +78,66 @@ class OpenHooks:
 
     async def before(self) -> None:
         """Run ``before`` of the run, then of each group."""
-        for circle in (self._run, *self._groups.values()):
+        for scope in (self._run, *self._groups.values()):
             if self._run.refusal is None:
-                circle.refusal = self._distrusted(circle) or await self._begin(circle)
+                scope.refusal = self._distrusted(scope) or await self._begin(scope)
 
     async def after(self) -> None:
         """Run ``on_failure`` where a backup failed, and ``after``, from the inside out."""
-        for circle in (*self._groups.values(), self._run):
-            if any(isinstance(result, BackupFailed) for result in circle.results):
-                await self._call("on_failure", circle)
-            await self._call("after", circle)
+        for scope in (*self._groups.values(), self._run):
+            if any(isinstance(result, BackupFailed) for result in scope.results):
+                await self._call("on_failure", scope)
+            await self._call("after", scope)
 
-    def _distrusted(self, circle: _Circle) -> HookError | None:
+    def _distrusted(self, scope: _HookScope) -> HookError | None:
         """Refuse hooks that somebody else may have written."""
         found = self._config.distrust
-        if found is None or not circle.hooks.commands:
+        if found is None or not scope.hooks.commands:
             return None
-        message = f"hooks{circle.place} are refused: {found.message}"
-        self._failed("before", circle, message)
+        message = f"hooks{scope.place} are refused: {found.message}"
+        self._failed("before", scope, message)
         return HookError(message, hint=found.hint)
 
-    async def _begin(self, circle: _Circle) -> HookError | None:
-        message = await self._call("before", circle)
+    async def _begin(self, scope: _HookScope) -> HookError | None:
+        message = await self._call("before", scope)
         return HookError(message, hint="Its output is in the log (-v).") if message else None
 
-    async def _call(self, name: str, circle: _Circle) -> str | None:
-        argv: tuple[str, ...] | None = getattr(circle.hooks, name)
+    async def _call(self, name: str, scope: _HookScope) -> str | None:
+        argv: tuple[str, ...] | None = getattr(scope.hooks, name)
         if argv is None or self._config.distrust:
             return None
-        what = f"hook {name}{circle.place}"
+        what = f"hook {name}{scope.place}"
         try:
-            with anyio.fail_after(circle.hooks.timeout_s):
+            with anyio.fail_after(scope.hooks.timeout_s):
                 ended = await run_program(
                     argv,
-                    stdin=self._report(name, circle),
-                    environment=self._environment(name, circle),
+                    stdin=self._report(name, scope),
+                    environment=self._environment(name, scope),
                     keep_bytes=KEEP_BYTES,
                 )
             _tell(what, ended)
         except TimeoutError:
-            return self._failed(name, circle, f"{what} was killed after {circle.hooks.timeout_s} s")
+            return self._failed(name, scope, f"{what} was killed after {scope.hooks.timeout_s} s")
         except OSError as error:
-            return self._failed(name, circle, f"{what}: cannot run {argv[0]}: {error.strerror}")
+            return self._failed(name, scope, f"{what}: cannot run {argv[0]}: {error.strerror}")
         if ended.returncode != 0:
             why = f": {ended.last_words:.{_SHOWN}}" if ended.stderr.strip() else ""
-            return self._failed(name, circle, f"{what} exited with {ended.returncode}{why}")
+            return self._failed(name, scope, f"{what} exited with {ended.returncode}{why}")
         return None
 
-    def _failed(self, name: str, circle: _Circle, message: str) -> str:
-        group = circle.group.name if circle.group else None
+    def _failed(self, name: str, scope: _HookScope, message: str) -> str:
+        group = scope.group.name if scope.group else None
         self._emit(HookFailed(name, group, message))
         return message
 
-    def _report(self, name: str, circle: _Circle) -> bytes:
-        done = [asdict(result) for result in circle.results if isinstance(result, BackupDone)]
-        failed = [asdict(result) for result in circle.results if isinstance(result, BackupFailed)]
-        report = {**_context(name, circle), "ok": not failed, "done": done, "failed": failed}
+    def _report(self, name: str, scope: _HookScope) -> bytes:
+        done = [asdict(result) for result in scope.results if isinstance(result, BackupDone)]
+        failed = [asdict(result) for result in scope.results if isinstance(result, BackupFailed)]
+        report = {**_context(name, scope), "ok": not failed, "done": done, "failed": failed}
         return json.dumps(report).encode() + b"\n"
 
-    def _environment(self, name: str, circle: _Circle) -> Mapping[str, str]:
-        context = {**_context(name, circle), "config": str(self._config.path)}
+    def _environment(self, name: str, scope: _HookScope) -> Mapping[str, str]:
+        context = {**_context(name, scope), "config": str(self._config.path)}
         ours = {f"VIRTBACKUP_{key.upper()}": value or "" for key, value in context.items()}
         return {**os.environ, **ours}
 
@@ -159,8 +159,8 @@ def _groups(planned: PlannedBackup) -> Sequence[str]:
     return (planned.group.name, *planned.also_in)
 
 
-def _context(name: str, circle: _Circle) -> dict[str, str | None]:
-    group = circle.group
+def _context(name: str, scope: _HookScope) -> dict[str, str | None]:
+    group = scope.group
     return {
         "hook": name,
         "command": "backup",

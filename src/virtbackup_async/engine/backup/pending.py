@@ -30,7 +30,7 @@ TOKEN_BYTES = 4
 NAME_RETRY_S = 0.2
 
 
-class _Making(Struct, frozen=True):
+class _Names(Struct, frozen=True):
     """What makes the names of overlays or scratch images; a ``job`` only where QEMU serves."""
 
     token: str
@@ -94,9 +94,9 @@ async def write_intent(
         scratch = planned.group.scratch
         job = await to_thread.run_sync(plan_pull, info, selection.disks, scratch, token)
         job = replace(job, tracking=selection.tracking)
-    making = _Making(token, job, info.is_active)
+    made = _Names(token, job, info.is_active)
     while True:
-        pending = _intent(runtime, planned, info, selection, making)
+        pending = _intent(runtime, planned, info, selection, made)
         note = await runtime.host.note(pending, catalog.pending_path(pending))
         try:
             path = await catalog.create_pending(pending)
@@ -122,7 +122,7 @@ def _intent(
     planned: PlannedBackup,
     info: DomainInfo,
     selection: Selection,
-    making: _Making,
+    made: _Names,
 ) -> Pending:
     now = runtime.now()
     name = names.backup_name(info.name, info.domain_id, now)
@@ -131,13 +131,13 @@ def _intent(
         domain_id=info.domain_id,
         domain_name=info.name,
         domain_xml=info.xml,
-        disks={disk.dev: making.of(disk, image_files(name, disk)) for disk in selection.disks},
+        disks={disk.dev: made.of(disk, image_files(name, disk)) for disk in selection.disks},
         version=__version__,
         date=int(now.timestamp()),
         packager=planned.group.packager,
         domain_uuid=info.uuid,
         quiesce=planned.quiesce,
         state_files=tuple(file.name_in(name) for file in selection.state.files),
-        socket=str(making.job.socket) if making.job else None,
-        checkpoint=making.job.tracking.checkpoint if making.job else None,
+        socket=str(made.job.socket) if made.job else None,
+        checkpoint=made.job.tracking.checkpoint if made.job else None,
     )

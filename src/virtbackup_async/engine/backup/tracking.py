@@ -23,7 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.backup.bases import Candidates, Former, find_candidates
+from virtbackup_async.engine.backup.bases import Candidates, CheckpointedBackup, find_candidates
 from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
@@ -150,7 +150,7 @@ async def _known(
         dates[found.checkpoint] = found.with_checkpoint[0].definition.date
     known: set[tuple[str, str]] = set()
     for checkpoint, of_it in devs.items():
-        good = await domain.recall_checkpoint(checkpoint, dates[checkpoint], sorted(of_it))
+        good = await domain.redefine_checkpoint(checkpoint, dates[checkpoint], sorted(of_it))
         known.update((checkpoint, dev) for dev in good)
     return frozenset(known)
 
@@ -232,7 +232,7 @@ def _base(
     return former.base(), None
 
 
-def _why_another(disk: Disk, seen: _Seen, former: Former) -> str | None:
+def _why_another(disk: Disk, seen: _Seen, former: CheckpointedBackup) -> str | None:
     """Say why it is not the image that was backed up; None if it may be."""
     was = former.reading
     if former.record.image.source != str(disk.path):

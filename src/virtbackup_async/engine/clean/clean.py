@@ -175,7 +175,7 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) 
     if verdict.keep or cleaning.request.dry_run:
         return
     try:
-        freed_bytes = await remove_backup(target.catalog, found, cleaning.patience(domain))
+        freed_bytes = await remove_backup(target.catalog, found, cleaning.lock_wait(domain))
     except LockHeldError as error:
         cleaning.emit(RemovalFailed(group, domain, name, error.message, in_use=True))
     except VirtBackupError as error:

@@ -17,7 +17,7 @@ from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.engine.clean.stray_files import TEMPORARY_MAX_AGE_S
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.locks import Patience, hold_domain
+from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.plan import select_groups
 from virtbackup_async.engine.ports import HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
@@ -37,7 +37,7 @@ async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: Dead
         undoing = Undoing(
             cleaning.hypervisor, catalog, cleaning.host, cleaning.lock_directory, cleaning.emit
         )
-        await undo_broken(undoing, group, dead, cleaning.patience(pending.domain_name))
+        await undo_broken(undoing, group, dead, cleaning.lock_wait(pending.domain_name))
 
 
 async def undo_forgotten(cleaning: Cleaning, config: Config) -> None:
@@ -90,7 +90,7 @@ class Undoing(Struct, frozen=True):
     emit: Emit
 
 
-async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, patience: Patience) -> None:
+async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, lock_wait: LockWait) -> None:
     """Undo a pending backup, and say by an event what came of it; raises nothing of ours."""
     pending = dead.pending
 
@@ -100,7 +100,7 @@ async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, patience: 
         undoing.emit(event)
 
     try:
-        undone = await _undo(undoing, dead, patience)
+        undone = await _undo(undoing, dead, lock_wait)
     except LockHeldError as error:
         left(f"is being worked on: {error.message}", in_use=True)
     except VirtBackupError as error:
@@ -113,19 +113,19 @@ async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, patience: 
             undoing.emit(PendingUndone(group, pending.domain_name, pending.name))
 
 
-async def _undo(undoing: Undoing, dead: DeadBackup, patience: Patience) -> bool:
+async def _undo(undoing: Undoing, dead: DeadBackup, lock_wait: LockWait) -> bool:
     """Return False if it ended by itself before we had the lock."""
     name, locked = dead.pending.domain_name, lock_name(dead.pending)
     async with AsyncExitStack() as locks:
         directory = undoing.lock_directory
-        lock = hold_domain(directory, name, locked, "clean", patience)
+        lock = hold_domain(directory, name, locked, "clean", lock_wait)
         is_alone = await locks.enter_async_context(lock)
         again = await _read_again(undoing, dead)
         if again is None:
             return False
         domain, uuid = await _domain_of(undoing.hypervisor, again)
         if uuid not in (None, locked):
-            lock = hold_domain(directory, domain.name, uuid, "clean", patience)
+            lock = hold_domain(directory, domain.name, uuid, "clean", lock_wait)
             is_alone &= await locks.enter_async_context(lock)
         undo = Undo(undoing.hypervisor, domain, undoing.catalog, undoing.host, is_alone)
         await undo.of(again)

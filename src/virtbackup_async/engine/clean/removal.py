@@ -16,14 +16,14 @@ from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.locks import Patience, hold_package
+from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.packagers.registry import package_paths
 
 _BLOCK_BYTES = 512
 
 
-async def remove_backup(catalog: Catalog, found: FoundBackup, patience: Patience) -> int | None:
+async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
     """Remove a backup, or end a removal that was begun.
 
     Returns:
@@ -35,7 +35,7 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, patience: Patience
         StorageError: the target is not writable; what is left is ended by the next ``clean``.
     """
     paths = backup_paths(found)
-    async with hold_package(paths, exclusive=True, patience=patience):
+    async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
         freed_bytes = await occupied_bytes([*paths, found.path])
         async with hold_definitions(found.path.parent):
             definition = await catalog.read_definition(found.path)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.locks import Patience
+from virtbackup_async.engine.locks import LockWait
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit, Warned
 
@@ -49,8 +49,8 @@ class Cleaning(Struct, frozen=True):
     host: Host
     notes: Notes
 
-    def patience(self, domain: str) -> Patience:
+    def lock_wait(self, domain: str) -> LockWait:
         """Return how long to wait for somebody who works on the domain."""
-        return Patience(
+        return LockWait(
             self.request.wait_s, lambda message: self.emit(Warned(f"waiting: {message}", domain))
         )

@@ -1,7 +1,8 @@
 """The disks of a domain that is shut off, as its guest would see them, for ``method: pull``.
 
 ``qemu-nbd`` serves them, with the dirty bitmaps that are in the images. Nothing is locked, nothing
-is written: should the domain be started meanwhile, ``AtRest`` notices, and the backup starts over.
+is written: should the domain be started meanwhile, ``OfflineDisks`` notices, and the backup starts
+over.
 
 No checkpoint can be made without QEMU. But the bitmap that was gone on from knows what changed
 since this backup as well, and more: the next one goes on from it again.
@@ -13,7 +14,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from virtbackup_async.engine.point_in_time.snapshot import AtRest, TrackedDisk
+from virtbackup_async.engine.point_in_time.snapshot import OfflineDisks, TrackedDisk
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
 from virtbackup_async.images.buffers import BufferPool
@@ -29,10 +30,10 @@ from virtbackup_async.qemu.qemu_nbd import serve_image
 Chains = Mapping[str, Sequence[BackingImage]]
 
 
-class Served(Struct):
+class OfflineNbdDisks(Struct):
     """The disks of a shut-off domain, each served while it is read; one without a chain is not."""
 
-    at_rest: AtRest
+    at_rest: OfflineDisks
     chains: Chains
     tracking: Tracking
     quiesced: bool | None = None
@@ -93,9 +94,9 @@ class Served(Struct):
 
 
 @asynccontextmanager
-async def served(
+async def open_offline_nbd(
     domain: DomainPort, chains: Chains, tracking: Tracking, kept: Sequence[Disk] = ()
-) -> AsyncGenerator[Served]:
+) -> AsyncGenerator[OfflineNbdDisks]:
     """Serve a shut-off domain's disks; there is nothing to undo.
 
     Args:
@@ -104,9 +105,9 @@ async def served(
         tracking: what is known of their changes.
         kept: disks that are read as the files they are.
     """
-    at_rest = AtRest(domain)
+    at_rest = OfflineDisks(domain)
     await at_rest.watch(kept)
     for dev, chain in chains.items():
         for image in chain:
             await at_rest.watch([Disk(dev, path, image.format) for path in image.files])
-    yield Served(at_rest, chains, tracking)
+    yield OfflineNbdDisks(at_rest, chains, tracking)

@@ -109,7 +109,7 @@ def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str
     return names.scratch_path(scratch or disk.path.parent, name, token)
 
 
-class Pulled(Struct):
+class PullDisks(Struct):
     """The disks of a running domain, served by QEMU as they were when the job began."""
 
     hypervisor: HypervisorPort
@@ -119,12 +119,12 @@ class Pulled(Struct):
     quiesced: bool | None = False
     frozen_ms: int | None = None
     not_quiesced: str | None = None
-    was_halted: bool = False
+    was_paused: bool = False
 
     async def begin(self, others: Sequence[str], *, quiesce: bool) -> None:
         """Begin the job; without freezing the guest if that is wanted and cannot be done."""
         await self.domain.prepare_backup()
-        self.was_halted = await self.domain.is_halted()
+        self.was_paused = await self.domain.is_paused_on_io_error()
         try:
             if not (quiesce and await self._begin_frozen(others)):
                 await self._begin(others)
@@ -154,11 +154,11 @@ class Pulled(Struct):
         return open_nbd_stream(UnixAddress(self.job.socket), disk.dev, buffers, limits=limits)
 
     @asynccontextmanager
-    async def given_up_if_halted(self) -> AsyncGenerator[None]:
+    async def given_up_if_paused(self) -> AsyncGenerator[None]:
         """Leave the block by an error as soon as the guest is halted, if it was not before."""
         async with open_background() as tasks:
             with CancelScope() as scope:
-                if not self.was_halted:
+                if not self.was_paused:
                     tasks.start_soon(self._watch, scope, name=f"watch {self.domain.name}")
                 yield
         if scope.cancelled_caught:
@@ -173,7 +173,7 @@ class Pulled(Struct):
             await anyio.sleep(WATCH_INTERVAL_S)
             # A libvirt that restarts says nothing; QEMU serves on meanwhile.
             with suppress(HypervisorError):
-                halted = await self.domain.is_halted()
+                halted = await self.domain.is_paused_on_io_error()
         scope.cancel()
 
     async def _begin_frozen(self, others: Sequence[str]) -> bool:
@@ -267,7 +267,7 @@ def _check_room(name: str, scratch: Mapping[str, Path], error: HypervisorError) 
 
 
 @asynccontextmanager
-async def pulled(  # noqa: PLR0913 -- a job is about all of these
+async def open_pull_job(  # noqa: PLR0913 -- a job is about all of these
     hypervisor: HypervisorPort,
     domain: DomainPort,
     job: PullJob,
@@ -275,17 +275,17 @@ async def pulled(  # noqa: PLR0913 -- a job is about all of these
     emit: Emit,
     *,
     quiesce: bool,
-) -> AsyncGenerator[Pulled]:
+) -> AsyncGenerator[PullDisks]:
     """Serve a running domain's disks; on the way out, end the job and remove what it made.
 
     Raises:
         HypervisorError: the job could not be begun; nothing was made.
         RollbackError: the job could not be ended; the pending file must stay.
     """
-    still = Pulled(hypervisor, domain, job, emit)
+    still = PullDisks(hypervisor, domain, job, emit)
     try:
         await still.begin(others, quiesce=quiesce)
-        async with still.given_up_if_halted():
+        async with still.given_up_if_paused():
             yield still
     finally:
         with CancelScope(shield=True):
@@ -325,7 +325,7 @@ async def end_job(domain: ImageUser, job: PullJob) -> None:
         HypervisorError: libvirt is gone, or the job does not end.
     """
     await domain.end_backup(job.socket)
-    await domain.go_on()
+    await domain.resume()
 
 
 async def _remove_files(scratch: Mapping[str, Path], socket: Path) -> None:

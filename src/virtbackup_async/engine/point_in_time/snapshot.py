@@ -3,7 +3,7 @@
 A running domain gets an overlay on all wanted disks in one atomic snapshot; its images then stand
 still. A shut-off domain's images stand still by themselves, so nothing is done to it: no overlay,
 no changed definition, nothing to undo. Should the domain be started meanwhile, its images change
-under the copy; ``AtRest.check`` notices, and the backup starts over with a snapshot.
+under the copy; ``OfflineDisks.check`` notices, and the backup starts over with a snapshot.
 """
 
 import os
@@ -18,7 +18,12 @@ from anyio import CancelScope, to_thread
 from msgspec import Struct, field
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
-from virtbackup_async.engine.undo.overlay import NoteCommitted, OverlaidDisk, put_back, reconnect
+from virtbackup_async.engine.undo.overlay import (
+    NoteCommitted,
+    OverlaidDisk,
+    reconnect,
+    revert_overlay,
+)
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
@@ -64,7 +69,7 @@ class TrackedDisk(Struct, frozen=True):
     open_changes: OpenChanges
 
 
-class StillDisks(Protocol):
+class PointInTimeDisks(Protocol):
     """Disks that stand still until they are released."""
 
     quiesced: bool | None
@@ -84,7 +89,7 @@ class StillDisks(Protocol):
         """Let one disk go, after its image was copied; raises if it did not stand still."""
 
 
-class Overlaid(Struct):
+class SnapshotDisks(Struct):
     """The disks of a running domain, each on an overlay."""
 
     hypervisor: HypervisorPort
@@ -165,7 +170,7 @@ class Overlaid(Struct):
         """Commit the disk's overlay into its image, and remove it."""
         self.emit(PhaseChanged(self.domain.name, Phase.COMMITTING, disk.dev))
         with CancelScope(shield=True):
-            await put_back(self.hypervisor, self.domain, self.held[disk.dev], self.note)
+            await revert_overlay(self.hypervisor, self.domain, self.held[disk.dev], self.note)
             # No await between: what is put back is never put back again.
             del self.held[disk.dev]
 
@@ -179,7 +184,7 @@ class Overlaid(Struct):
         for dev, disk in list(self.held.items()):
             self.emit(PhaseChanged(self.domain.name, Phase.UNDOING, dev))
             try:
-                await put_back(self.hypervisor, self.domain, disk, self.note)
+                await revert_overlay(self.hypervisor, self.domain, disk, self.note)
             except VirtBackupError as error:
                 failures.append(error)
             else:
@@ -200,7 +205,7 @@ def reason_of(domain: DomainPort, error: VirtBackupError) -> str:
 
 
 @asynccontextmanager
-async def overlaid(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of these
+async def open_snapshot(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of these
     hypervisor: HypervisorPort,
     domain: DomainPort,
     disks: Mapping[str, OverlaidDisk],
@@ -210,14 +215,14 @@ async def overlaid(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of thes
     *,
     name: str,
     quiesce: bool,
-) -> AsyncGenerator[Overlaid]:
+) -> AsyncGenerator[SnapshotDisks]:
     """Snapshot a running domain; on the way out, put back every disk that was not released.
 
     Raises:
         SnapshotError: nothing was made.
         RollbackError: a disk is not back on its image; the pending file must stay.
     """
-    still = Overlaid(hypervisor, domain, emit, dict(disks), note)
+    still = SnapshotDisks(hypervisor, domain, emit, dict(disks), note)
     try:
         await still.take(name, others, quiesce=quiesce)
         yield still
@@ -226,7 +231,7 @@ async def overlaid(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of thes
             await still.release_all()
 
 
-class AtRest(Struct):
+class OfflineDisks(Struct):
     """The disks of a shut-off domain: nothing holds them, so they are watched."""
 
     domain: DomainPort

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from virtbackup_async.catalog.package_files import packed_files
-from virtbackup_async.engine.locks import Patience, hold_package
+from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.interface import PackageReader
@@ -28,7 +28,7 @@ async def open_package(
     packager, name = definition.packager, definition.name
     paths = package_paths(packager, directory, name, packed_files(definition))
     async with (
-        hold_package(paths, exclusive=False, patience=Patience(REMOVER_TIMEOUT_S)),
+        hold_package(paths, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
         open_reader(packager, directory, name, buffers) as package,
     ):
         yield package

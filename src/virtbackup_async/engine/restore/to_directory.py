@@ -12,7 +12,7 @@ from typing import Final
 from anyio import CapacityLimiter, create_task_group, current_time
 from msgspec import Struct
 
-from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.outcome import most_severe
 from virtbackup_async.engine.restore.files import open_restored_files
 from virtbackup_async.engine.restore.open_package import open_package
 from virtbackup_async.engine.restore.plan import Formats, RestoredDisk, RestorePlan, plan_restore
@@ -121,7 +121,7 @@ async def restore_disks(
             for disk in plan.disks:
                 tasks.start_soon(work, disk, name=f"restore {disk.dev}")
     except BaseExceptionGroup as group:
-        error = gravest(group)
+        error = most_severe(group)
         if error is None:
             raise
         raise error from group

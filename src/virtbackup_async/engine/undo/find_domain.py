@@ -87,7 +87,7 @@ def _paths(sources: Sources) -> set[Path]:
 
 
 class GoneDomain:
-    """A domain that libvirt does not know any more, for ``put_back``'s row of that name."""
+    """A domain that libvirt does not know any more, for ``revert_overlay``'s row of that name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -110,7 +110,7 @@ class GoneDomain:
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         self._say(name, devs)
 
-    async def go_on(self) -> None:
+    async def resume(self) -> None:
         self._say()
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:

@@ -76,7 +76,7 @@ class OverlaidDisk(Struct, frozen=True):
         return BackingImage(self.image, self.format)
 
 
-async def put_back(
+async def revert_overlay(
     hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk, note: NoteCommitted
 ) -> None:
     """Leave the domain on the disk's own image, with all that was written, and no overlay.

@@ -34,7 +34,7 @@ from virtbackup_async.engine.undo.evidence import (
     joined,
 )
 from virtbackup_async.engine.undo.find_domain import uuid_of
-from virtbackup_async.engine.undo.overlay import OverlaidDisk, put_back
+from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.virt_backup_running import refuse_while_virt_backup_runs
 from virtbackup_async.errors import (
     DomainGoneError,
@@ -117,7 +117,7 @@ class Undo(Struct, frozen=True):
                     _log.warning("%s: the guest was still frozen: thawed", self.domain.name)
         for disk in disks:
             try:
-                await put_back(self.hypervisor, self.domain, disk, partial(self._note, dead))
+                await revert_overlay(self.hypervisor, self.domain, disk, partial(self._note, dead))
             except VirtBackupError as error:
                 failures.append(error)
         return failures

@@ -11,7 +11,7 @@ from threading import Lock
 from anyio import CancelScope, create_task_group, from_thread, to_thread
 
 from virtbackup_async.concurrency import open_background
-from virtbackup_async.engine.outcome import gravest
+from virtbackup_async.engine.outcome import most_severe
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
 from virtbackup_async.repository.check.check import Checking
 from virtbackup_async.repository.check.session import OpenedCheck
@@ -84,7 +84,7 @@ class _Reading:
                 for number in range(os.cpu_count() or 1):
                     threads.start_soon(self._work, name=f"check {self._target} {number}")
         except BaseExceptionGroup as group:
-            error = gravest(group)
+            error = most_severe(group)
             if error is None:
                 raise
             raise error from group

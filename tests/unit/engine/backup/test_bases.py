@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.backup.bases import Candidates, Former, find_candidates
+from virtbackup_async.engine.backup.bases import Candidates, CheckpointedBackup, find_candidates
 from virtbackup_async.model.backup import (
     Definition,
     DiskRecord,
@@ -35,7 +35,7 @@ def former(name, date, *, checkpoint_of=None, checkpoint="C", verified=None, **r
     definition = Definition(
         name, 1, "web", "", {}, "1", date, Packager("repository"), state=state, verified=verified
     )
-    return Former(definition, record, read, checkpoint)
+    return CheckpointedBackup(definition, record, read, checkpoint)
 
 
 MAKER = former("maker", 1, checkpoint_of="maker", base=None)

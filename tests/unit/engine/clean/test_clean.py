@@ -17,7 +17,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.inventory.pinning import set_pinned
-from virtbackup_async.engine.lazy_hypervisor import open_on_demand
+from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, StorageError
 from virtbackup_async.events import (
@@ -342,7 +342,7 @@ async def test_libvirt_is_not_needed_where_there_is_no_overlay(place):
     overlay = {"src": "/i/vda.img", "type": "raw", "snapshot": "/i/vda.img.vbk-1"}
     without = place.put_pending("web")
     name = place.put_pending("db", pending_disks={"vda": overlay}, version="0.5.6")
-    async with open_on_demand(refuse) as hypervisor:
+    async with open_lazy_hypervisor(refuse) as hypervisor:
         place.hypervisor = hypervisor
         await place.clean()
     assert place.of(PendingUndone, "backup") == [without]

@@ -12,7 +12,7 @@ from fakes.moved_clock import moved_clock
 from fakes.nbd_peer import peer
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.point_in_time.choose import is_pulled
-from virtbackup_async.engine.point_in_time.pull_job import end_pull, plan_pull, pulled
+from virtbackup_async.engine.point_in_time.pull_job import end_pull, open_pull_job, plan_pull
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
@@ -62,7 +62,7 @@ def job(tmp_path):
 
 def pull(domain, job, events, *, quiesce=True):
     hypervisor = FakeHypervisor(domain)
-    return pulled(hypervisor, domain, job, [], events.append, quiesce=quiesce)
+    return open_pull_job(hypervisor, domain, job, [], events.append, quiesce=quiesce)
 
 
 def failing(error):
@@ -84,7 +84,7 @@ async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
         assert still.frozen_ms is not None
         expected = [
             "prepare_backup",
-            "is_halted",
+            "is_paused_on_io_error",
             "guarded",
             "prepare_quiesce",
             "ready",
@@ -103,7 +103,13 @@ async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
 async def test_without_quiesce_nobody_asks_the_agent(domain, job):
     async with pull(domain, job, [], quiesce=False) as still:
         assert still.quiesced is False
-    assert domain.calls == ["prepare_backup", "is_halted", "begin_backup", "end_backup", "go_on"]
+    assert domain.calls == [
+        "prepare_backup",
+        "is_paused_on_io_error",
+        "begin_backup",
+        "end_backup",
+        "resume",
+    ]
 
 
 @pytest.mark.parametrize("method", ["guarded", "prepare_quiesce", "ready", "freeze"])
@@ -135,7 +141,7 @@ async def test_a_job_that_does_not_begin_leaves_a_thawed_guest(domain, job):
     with pytest.raises(HypervisorError, match="no space"):
         async with pull(domain, job, []):
             pass
-    assert domain.calls[-5:] == ["begin_backup", "thaw", "release", "end_backup", "go_on"]
+    assert domain.calls[-5:] == ["begin_backup", "thaw", "release", "end_backup", "resume"]
 
 
 async def test_a_guest_that_its_guard_thawed_was_not_frozen_for_the_backup(domain, job):
@@ -195,7 +201,9 @@ async def test_a_guest_that_has_to_wait_for_room_goes_on_without_its_backup(
 
     async def back_up():
         async with pull(domain, job, []):
-            domain.before["is_halted"] = [failing(ConnectionLostError("libvirt restarts"))]
+            domain.before["is_paused_on_io_error"] = [
+                failing(ConnectionLostError("libvirt restarts"))
+            ]
             domain.halted = True
             await anyio.sleep_forever()
 
@@ -211,7 +219,7 @@ async def test_a_guest_that_waited_before_is_backed_up_all_the_same(domain, job,
     async with pull(domain, job, []):
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
-    assert domain.calls.count("is_halted") == 1
+    assert domain.calls.count("is_paused_on_io_error") == 1
 
 
 async def test_a_job_that_does_not_end_is_said(domain, job):
@@ -289,9 +297,9 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, t
     async with pull(domain, tracked, events) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
     assert domain.calls == [
-        "prepare_backup", "is_halted", "guarded", "prepare_quiesce", "ready", "freeze",
+        "prepare_backup", "is_paused_on_io_error", "guarded", "prepare_quiesce", "ready", "freeze",
         "begin_backup", "delete_checkpoint", "begin_backup", "thaw", "release", "end_backup",
-        "go_on",
+        "resume",
     ]  # fmt: skip
     assert known.checkpoint is None
     assert known.before.base is None
@@ -347,4 +355,4 @@ async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job
             clock.move(SILENCE_TIMEOUT_S + 1)
             await failed.wait()
     assert domain.job is None
-    assert domain.calls[-2:] == ["end_backup", "go_on"]
+    assert domain.calls[-2:] == ["end_backup", "resume"]

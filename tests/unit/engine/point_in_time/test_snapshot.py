@@ -3,7 +3,11 @@
 import pytest
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
-from virtbackup_async.engine.point_in_time.snapshot import AtRest, ChangedMeanwhileError, overlaid
+from virtbackup_async.engine.point_in_time.snapshot import (
+    ChangedMeanwhileError,
+    OfflineDisks,
+    open_snapshot,
+)
 from virtbackup_async.engine.undo.overlay import OverlaidDisk
 from virtbackup_async.errors import (
     BlockJobError,
@@ -43,7 +47,9 @@ def take(domain, held, events, *, quiesce=True):
         """The pending file, which these tests have not."""
 
     hypervisor = FakeHypervisor(domain)
-    return overlaid(hypervisor, domain, held, [], events.append, note, name="b", quiesce=quiesce)
+    return open_snapshot(
+        hypervisor, domain, held, [], events.append, note, name="b", quiesce=quiesce
+    )
 
 
 def failing(error):
@@ -140,7 +146,7 @@ async def test_what_was_released_is_not_put_back_again(domain, held, images):
 async def test_an_image_at_rest_that_changes_is_noticed(images, change):
     domain = FakeDomain(images, active=False)
     disk = Disk("vda", images["vda"], "raw")
-    still = AtRest(domain)
+    still = OfflineDisks(domain)
     await still.watch([disk])
     await still.release(disk)
     match change:
