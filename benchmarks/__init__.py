@@ -1,6 +1,6 @@
 """The benchmarks: this program beside virt-backup and beside the tools that do a part of its work.
 
-``scripts/bench`` runs them, on a guest of the lab (``tests/lab``). The way of a figure::
+``scripts/bench`` runs them, on a guest of the lab (``tests/support/lab``). The way of a figure::
 
     cases/      which programs race each other, on what; the guest's own I/O meanwhile
       world.py        the guest, its images, a directory for what is written

@@ -64,7 +64,7 @@ def test_a_file_operation_that_fails_costs_no_backup(file_walk, library, request
         walk = [root, scene, packager, code, how, str(every), str(first)]
         ended = subprocess.run(
             [sys.executable, "-m", "faults.file_walk", *walk],
-            env=environment(library) | {"PYTHONPATH": "tests:."},
+            env=environment(library) | {"PYTHONPATH": "tests/support:."},
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             text=True,
@@ -81,7 +81,7 @@ def test_each_call_of_this_interpreter_about_a_file_can_fail(library, tmp_path):
     """On every release: one that goes past the library would fail in no walk."""
     ended = subprocess.run(
         [sys.executable, "-m", "faults.file_calls", tmp_path],
-        env=environment(library) | {"PYTHONPATH": "tests:."},
+        env=environment(library) | {"PYTHONPATH": "tests/support:."},
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 """The lab: real guests on a real, private libvirt, for tests, the demo and the benchmarks.
 
 Nothing is simulated and nothing of the host's libvirt is touched. A guest boots in four seconds
-under TCG, with ext4 disks and the QEMU guest agent. Usage (``PYTHONPATH=tests``)::
+under TCG, with ext4 disks and the QEMU guest agent. Usage (``PYTHONPATH=tests/support``)::
 
     from lab.disks import DiskSpec
     from lab.domains import define, running

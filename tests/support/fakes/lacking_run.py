@@ -30,9 +30,9 @@ def build_shim(directory: Path) -> Path:
 
 def lacking_environment(shim: Path, lack: str, place: Path) -> dict[str, str]:
     """The environment of a command for which what is below a place lacks something."""
-    tests = Path(__file__).parents[1]
+    support = Path(__file__).parents[1]
     told = {"LD_PRELOAD": str(shim), "LACKING": lack, "LACKING_TARGET": str(place)}
-    return {**os.environ, **told, "PYTHONPATH": f"{tests.parent}:{tests}"}
+    return {**os.environ, **told, "PYTHONPATH": f"{support.parents[1]}:{support}"}
 
 
 def run_lacking(shim: Path, lack: str, site: FullSite, commands: Sequence[str]) -> dict:

@@ -1,4 +1,4 @@
-"""``python -m lab``: a guest by hand, and what scripts use of the lab (``PYTHONPATH=tests``).
+"""``python -m lab``: a guest by hand, and what scripts use of the lab.
 
 ::
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from faults.deaths import SCRATCH_FULL
 from faults.runs import Row
 
-PAGE = Path(__file__).parents[2] / "docs" / "crash-safety.md"
+PAGE = Path(__file__).parents[3] / "docs" / "crash-safety.md"
 COMMAND = "scripts/update-crash-table"
 _BLOCK = re.compile(r"(<!-- measured: crash table -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = "| Point | Death | Command | Backups after clean |\n|---|---|---|---|"
