@@ -195,7 +195,7 @@ async def open_runtime(config: Config, emit: Emit) -> AsyncGenerator[Runtime]:
     """Build the runtime of a process; its connection, if one was opened, is closed at the end."""
 
     def connect() -> AbstractAsyncContextManager[HypervisorPort]:
-        from virtbackup_async.hypervisor.connection import (  # noqa: PLC0415 -- see above
+        from virtbackup_async.hypervisor.hypervisor import (  # noqa: PLC0415 -- see above
             open_hypervisor,
         )
 

@@ -1,10 +1,10 @@
-"""Everything libvirt, and nothing else: the only layer that imports it.
+"""The only layer that imports libvirt.
 
-``open_hypervisor`` gives a connection whose every call runs in a worker thread, and whose events
-arrive on the asyncio loop. What leaves this layer is values of ``model`` and errors of ``errors``.
+``open_hypervisor`` opens a connection whose every call runs in a worker thread, and whose events
+arrive on the asyncio loop. This layer returns values of ``model`` and raises errors of ``errors``.
 """
 
-from virtbackup_async.hypervisor.connection import Hypervisor, open_hypervisor
 from virtbackup_async.hypervisor.domain import Domain
+from virtbackup_async.hypervisor.hypervisor import Hypervisor, open_hypervisor
 
 __all__ = ["Domain", "Hypervisor", "open_hypervisor"]

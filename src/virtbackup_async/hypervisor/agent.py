@@ -9,7 +9,7 @@ domain that is gone.
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 import libvirt
@@ -22,11 +22,9 @@ from virtbackup_async.errors import (
     HypervisorError,
     QuiesceError,
 )
+from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.errors import code_of
 from virtbackup_async.model import domain_xml
-
-if TYPE_CHECKING:
-    from virtbackup_async.hypervisor.connection import Hypervisor
 
 T = TypeVar("T")
 
@@ -45,7 +43,7 @@ _STANDING_STILL = {
 }
 
 
-async def prepare(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
+async def prepare(connection: Connection, handle: libvirt.virDomain) -> None:
     """Make sure that the agent answers, and that libvirt will not wait for it for ever.
 
     A daemon that has just started, and the embedded driver, find a running guest's agent only
@@ -56,51 +54,51 @@ async def prepare(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
     """
     name = handle.name()
     what = f"{name}: ask the guest agent"
-    state, _reason = await hypervisor.ask(f"{name}: read its state", handle.state)
+    state, _reason = await connection.ask(f"{name}: read its state", handle.state)
     if state in _STANDING_STILL:
         # An agent that does not run cannot answer, and what does not run writes nothing.
         raise QuiesceError(f"{name}: {_STANDING_STILL[state]}")
-    await call(hypervisor, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
-    if not await _has_channel(hypervisor, handle):
+    await call(connection, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
+    if not await _has_channel(connection, handle):
         raise QuiesceError(f"{name}: the domain has no channel for the guest agent")
-    await _call_patiently(hypervisor, handle, what, handle.getTime, 0)
+    await _call_patiently(connection, handle, what, handle.getTime, 0)
 
 
-async def freeze(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> None:
+async def freeze(connection: Connection, handle: libvirt.virDomain) -> None:
     """Freeze the guest's file systems until :func:`thaw`; after :func:`prepare`.
 
     Raises:
         QuiesceError: the guest did not freeze; a part of it may have, so thaw it.
     """
-    await call(hypervisor, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
+    await call(connection, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
 
 
-async def thaw(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> int | None:
+async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
     """Ask the guest to thaw, whether it is frozen or not.
 
     Returns how many file systems were frozen by what the agent says, None where no agent answers.
     Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
     agent only a moment later, see :func:`prepare`.
     """
-    if await _has_channel(hypervisor, handle):
+    if await _has_channel(connection, handle):
         with suppress(QuiesceError):
             what = f"{handle.name()}: thaw"
-            return await _call_patiently(hypervisor, handle, what, handle.fsThaw, None, 0)
+            return await _call_patiently(connection, handle, what, handle.fsThaw, None, 0)
     return None
 
 
-async def is_frozen(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
+async def is_frozen(connection: Connection, handle: libvirt.virDomain) -> bool:
     """Return whether the agent says that the guest is frozen; False where it does not answer."""
     what, wait_s = f"{handle.name()}: ask whether it is frozen", AGENT_CONNECT_TIMEOUT_S
     ask = libvirt_qemu.qemuAgentCommand
     with suppress(HypervisorError, ValueError, RecursionError):
-        said = await hypervisor.call(what, ask, handle, _STATUS, wait_s, 0)
+        said = await connection.call(what, ask, handle, _STATUS, wait_s, 0)
         return bool(json.loads(said) == {"return": "frozen"})
     return False
 
 
 async def call(
-    hypervisor: "Hypervisor",
+    connection: Connection,
     handle: libvirt.virDomain,
     what: str,
     function: Callable[..., T],
@@ -114,7 +112,7 @@ async def call(
         ConnectionLostError: libvirt is gone.
     """
     try:
-        return await hypervisor.call_running(what, handle, function, *args)
+        return await connection.call_running(what, handle, function, *args)
     except _NOT_THE_AGENT:
         raise
     except HypervisorError as error:
@@ -122,7 +120,7 @@ async def call(
 
 
 async def _call_patiently(
-    hypervisor: "Hypervisor",
+    connection: Connection,
     handle: libvirt.virDomain,
     what: str,
     function: Callable[..., T],
@@ -132,7 +130,7 @@ async def _call_patiently(
     deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
     while True:
         try:
-            return await call(hypervisor, handle, what, function, *args)
+            return await call(connection, handle, what, function, *args)
         except QuiesceError as error:
             is_absent = code_of(error) == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
             if not is_absent or anyio.current_time() > deadline:
@@ -140,6 +138,6 @@ async def _call_patiently(
         await anyio.sleep(AGENT_POLL_INTERVAL_S)
 
 
-async def _has_channel(hypervisor: "Hypervisor", handle: libvirt.virDomain) -> bool:
-    xml = await hypervisor.ask(f"{handle.name()}: read", handle.XMLDesc, 0)
+async def _has_channel(connection: Connection, handle: libvirt.virDomain) -> bool:
+    xml = await connection.ask(f"{handle.name()}: read", handle.XMLDesc, 0)
     return domain_xml.has_agent_channel(xml)

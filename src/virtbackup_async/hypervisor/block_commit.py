@@ -12,17 +12,14 @@ failed, was cancelled or makes no progress is an error, never a wait without an 
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import anyio
 import libvirt
 
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
 from virtbackup_async.hypervisor.block_jobs import BlockJobWatch
+from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.errors import code_of
-
-if TYPE_CHECKING:
-    from virtbackup_async.hypervisor.connection import Hypervisor
 
 POLL_INTERVAL_S = 0.5
 EVENT_DELAY_S = 2
@@ -33,7 +30,7 @@ _COMMIT_FLAGS = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOC
 
 
 async def commit_and_pivot(
-    hypervisor: "Hypervisor",
+    connection: Connection,
     domain: libvirt.virDomain,
     dev: str,
     before_pivot: Callable[[], Awaitable[None]],
@@ -43,7 +40,7 @@ async def commit_and_pivot(
     """Bring a running domain's disk back to the image below its overlay.
 
     Args:
-        hypervisor: the connection that ``domain`` belongs to.
+        connection: the connection that ``domain`` belongs to.
         domain: libvirt's object of the running domain.
         dev: the disk's target.
         before_pivot: awaited when the image has all that the overlay holds.
@@ -54,28 +51,26 @@ async def commit_and_pivot(
         DomainGoneError: the domain stopped meanwhile.
     """
     what = f"{domain.name()}: commit {dev}"
-    with hypervisor.block_jobs.watch(domain.UUIDString(), dev) as watch:
+    with connection.block_jobs.watch(domain.UUIDString(), dev) as watch:
         if not resume:
-            await hypervisor.call_running(
+            await connection.call_running(
                 what, domain, domain.blockCommit, dev, None, None, 0, _COMMIT_FLAGS
             )
-        await _wait_until_ready(hypervisor, domain, dev, watch, what)
+        await _wait_until_ready(connection, domain, dev, watch, what)
         await before_pivot()
         for _ in range(PIVOT_RETRIES):
-            if await _pivoted(hypervisor, domain, dev, what):
+            if await _pivoted(connection, domain, dev, what):
                 return
             await watch.wait(POLL_INTERVAL_S)
-            await _wait_until_ready(hypervisor, domain, dev, watch, what)
+            await _wait_until_ready(connection, domain, dev, watch, what)
         raise BlockJobError(f"{what}: was ready, but could not be pivoted")
 
 
-async def _pivoted(
-    hypervisor: "Hypervisor", domain: libvirt.virDomain, dev: str, what: str
-) -> bool:
+async def _pivoted(connection: Connection, domain: libvirt.virDomain, dev: str, what: str) -> bool:
     """Pivot; False if QEMU says that the job is not ready after all."""
     flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
     try:
-        await hypervisor.call_running(what, domain, domain.blockJobAbort, dev, flags)
+        await connection.call_running(what, domain, domain.blockJobAbort, dev, flags)
     except HypervisorError as error:
         if code_of(error) == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE:
             return False
@@ -84,7 +79,7 @@ async def _pivoted(
 
 
 async def _wait_until_ready(
-    hypervisor: "Hypervisor",
+    connection: Connection,
     domain: libvirt.virDomain,
     dev: str,
     watch: BlockJobWatch,
@@ -95,7 +90,7 @@ async def _wait_until_ready(
         stall.deadline = anyio.current_time() + STALL_TIMEOUT_S
         while True:
             _raise_if_over(watch, what)
-            job = await hypervisor.call_running(what, domain, domain.blockJobInfo, dev, 0)
+            job = await connection.call_running(what, domain, domain.blockJobInfo, dev, 0)
             if not job:
                 # How it ended is told by an event alone, which may be behind.
                 with anyio.move_on_after(EVENT_DELAY_S):

@@ -1,15 +1,14 @@
-"""One connection to libvirt, used from asyncio.
+"""One connection to libvirt, and the only place where libvirt's calls are made from asyncio.
 
-Every libvirt call may block for seconds, so each runs in a worker thread, under a limiter of the
-connection's own: anyio's default threads belong to file work. No call that makes something is ever
-abandoned: that would leak. What only asks, and the opening itself, have a deadline: a libvirt that
-accepts and never answers is told, and the first signal ends the wait. Events arrive on the loop
-(see ``event_loop``) and are handed to ``block_jobs``.
+A libvirt call can block for seconds, so each runs in a worker thread. The threads are limited by
+the connection's own limiter, because anyio's default threads belong to file work. A call that
+creates something is never abandoned: its result would leak. A call that only asks has a deadline,
+as does the opening, so a libvirt that accepts connections and never answers is an error, and a
+cancellation ends the wait. Events arrive on the loop (see ``event_loop``), for ``block_jobs``.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -24,63 +23,67 @@ from virtbackup_async.errors import (
     HypervisorError,
 )
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
-from virtbackup_async.hypervisor.directories import libvirt_directories
-from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.errors import one_line, translate
-from virtbackup_async.hypervisor.event_loop import register_event_impl
 from virtbackup_async.hypervisor.guard import Credentials
-from virtbackup_async.model.host import HostVersions, Version
 
 T = TypeVar("T")
 
 PARALLEL_CALLS = 16
 OPEN_TIMEOUT_S = 30
 ANSWER_TIMEOUT_S = 120
-"""Of calls that only ask. Some wait for the domain's lock, which another call may hold for 30 s."""
+"""For calls that only ask: some wait for a domain's lock, which another call can hold for 30 s."""
 
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
-CLOSE_TIMEOUT_S = 10
 
 
-class Hypervisor:
-    """An open connection. Made by ``open_hypervisor``."""
+class Connection:
+    """A connection that can be lost and opened again; ``open_hypervisor`` opens the first time."""
 
     def __init__(
         self,
         uri: str | None,
-        open_connection: Callable[[], libvirt.virConnect],
+        connect: Callable[[], libvirt.virConnect],
         credentials: Credentials = (None, None),
     ) -> None:
         self.uri = uri
         self.credentials = credentials
         self.block_jobs = BlockJobEvents()
-        self._open_connection = open_connection
+        self._connect = connect
         self._limiter = anyio.CapacityLimiter(PARALLEL_CALLS)
         self._reopening = anyio.Lock()
         self._connection: libvirt.virConnect | None = None
         self._callback_ids: list[int] = []
 
+    @property
+    def handle(self) -> libvirt.virConnect:
+        """Libvirt's own object.
+
+        Raises:
+            ConnectionLostError: the connection is not open.
+        """
+        if self._connection is None:
+            raise ConnectionLostError(f"no connection to libvirt at {self.uri or 'its default'}")
+        return self._connection
+
     async def call(self, what: str, function: Callable[..., T], *args: object) -> T:
         """Run one libvirt call in a worker thread.
 
         Args:
-            what: what is tried, for the error's message: ``vm1: snapshot``.
+            what: the attempt, for the error's message: ``vm1: snapshot``.
             function: a bound method of a libvirt object.
             args: its arguments.
 
         Raises:
-            HypervisorError: or one of its kinds, from libvirt's error.
+            HypervisorError: or a subclass, translated from libvirt's error.
         """
         return await self._run(what, function, *args)
 
     async def ask(self, what: str, function: Callable[..., T], *args: object) -> T:
-        """Run a call that only asks: it gets ``ANSWER_TIMEOUT_S``, and a cancellation ends it.
-
-        What it would have told is of no use then, and it has made nothing that could leak.
+        """Run a call that creates nothing; it can be cancelled, and times out.
 
         Raises:
-            HypervisorError: libvirt does not answer; or as :meth:`call`.
+            HypervisorError: no answer within ``ANSWER_TIMEOUT_S``; or as for :meth:`call`.
         """
         try:
             with anyio.fail_after(ANSWER_TIMEOUT_S):
@@ -96,11 +99,11 @@ class Hypervisor:
     ) -> T:
         """Run a call that needs a running domain.
 
-        libvirt says in many ways that a domain does not run (any more): it is asked for that.
+        libvirt has many errors for a domain that stopped, so after a failure the domain is checked.
 
         Raises:
             DomainGoneError: the call failed, and the domain does not run.
-            HypervisorError: as :meth:`call`.
+            HypervisorError: as for :meth:`call`.
         """
         try:
             return await self.call(what, function, *args)
@@ -120,80 +123,38 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             raise translate(error, what) from error
         except (SystemError, UnicodeError) as error:
-            # The binding breaks on an error whose text is not UTF-8, as a guest's agent may say it.
+            # The binding breaks on an error whose text is not UTF-8; a guest's agent can send one.
             raise HypervisorError(f"{what}: libvirt's error cannot be read") from error
 
-    async def versions(self) -> HostVersions:
-        """Return the versions of libvirt and of the hypervisor that serve the domains."""
-        return await self.ask("read versions", _read_versions, self._live())
+    async def find_name(self, name: str) -> libvirt.virDomain:
+        """Return libvirt's own object for the domain of a name; errors as for :meth:`find`."""
+        return await self._find(name, "lookupByName")
 
-    async def domain_names(self) -> tuple[str, ...]:
-        """Return the names of all domains, running or not, sorted."""
-        domains = await self.ask("list domains", self._live().listAllDomains, 0)
-        return tuple(sorted(domain.name() for domain in domains))
+    async def find(self, uuid: str) -> libvirt.virDomain:
+        """Return libvirt's own object for a domain. It is valid as long as the connection is open.
 
-    async def domain(self, name: str) -> Domain:
-        """Look a domain up by its name.
+        All work on a domain starts here, so here a broken connection is opened again: the daemon
+        can restart at any time, for example in an update.
 
         Raises:
-            DomainNotFoundError: there is none of that name.
-        """
-        found = await self._find(name, "lookupByName")
-        return Domain(self, found.name(), found.UUIDString())
-
-    async def domain_by_uuid(self, uuid: str) -> Domain:
-        """Look a domain up by its UUID, whatever it is called now.
-
-        Raises:
-            DomainNotFoundError: there is none with it.
-        """
-        found = await self.lookup(uuid)
-        return Domain(self, found.name(), found.UUIDString())
-
-    async def define(self, xml: str) -> Domain:
-        """Define a domain, shut off. One of the same name and UUID would be replaced.
-
-        Raises:
-            HypervisorError: libvirt refuses the XML, or its name or UUID is another domain's.
-        """
-        defined = await self.call("define the domain", self._live().defineXMLFlags, xml, 0)
-        return Domain(self, defined.name(), defined.UUIDString())
-
-    async def state_directories(self) -> frozenset[Path]:
-        """Return where this libvirt keeps UEFI variables and pstore; empty if that is not known.
-
-        Raises:
-            HypervisorError: libvirt does not say which of its drivers this is.
-        """
-        uri = await self.ask("read the connection's URI", self._live().getURI)
-        directories = libvirt_directories(uri)
-        return directories.state if directories else frozenset()
-
-    async def lookup(self, uuid: str) -> libvirt.virDomain:
-        """Return libvirt's own object for a domain; it is good while the connection lasts.
-
-        Whoever works on a domain starts here, so a daemon that was restarted meanwhile (by an
-        update, say) is found again here.
-
-        Raises:
-            DomainNotFoundError: it was undefined.
-            ConnectionLostError: the connection is gone and could not be opened again.
+            DomainNotFoundError: libvirt does not know the domain.
+            ConnectionLostError: the connection is broken and cannot be opened again.
         """
         return await self._find(uuid, "lookupByUUIDString")
 
     async def _find(self, key: str, method: str) -> libvirt.virDomain:
         what = f"{key}: look up"
         try:
-            return await self.ask(what, getattr(self._live(), method), key)
+            return await self.ask(what, getattr(self.handle, method), key)
         except ConnectionLostError as lost:
             try:
                 await self.reconnect()
             except ConnectionFailedError:
                 raise lost from None
-        return await self.ask(what, getattr(self._live(), method), key)
+        return await self.ask(what, getattr(self.handle, method), key)
 
     async def reconnect(self) -> None:
-        """Open the connection again if it broke; does nothing while it is alive.
+        """Open a broken connection again; does nothing while it is alive.
 
         Raises:
             ConnectionFailedError: libvirt does not answer.
@@ -202,8 +163,8 @@ class Hypervisor:
             if await self.is_alive():
                 return
             with suppress(libvirt.libvirtError):
-                await self._close()
-            await self._open()
+                await self.close()
+            await self.open()
 
     async def is_alive(self) -> bool:
         """Return whether the connection can be used."""
@@ -215,15 +176,15 @@ class Hypervisor:
         except HypervisorError:
             return False
 
-    def _live(self) -> libvirt.virConnect:
-        if self._connection is None:
-            raise ConnectionLostError(f"no connection to libvirt at {self.uri or 'its default'}")
-        return self._connection
+    async def open(self) -> None:
+        """Open the connection.
 
-    async def _open(self) -> None:
+        Raises:
+            ConnectionFailedError: libvirt does not answer, or refuses the credentials.
+        """
         try:
             with anyio.fail_after(OPEN_TIMEOUT_S):
-                connecting = run_sync(self._connect, limiter=self._limiter, abandon_on_cancel=True)
+                connecting = run_sync(self._open, limiter=self._limiter, abandon_on_cancel=True)
                 self._connection = await connecting
         except TimeoutError as error:
             raise ConnectionFailedError(
@@ -237,8 +198,8 @@ class Hypervisor:
                 hint="Check `uri` in the configuration, and that libvirt runs.",
             ) from error
 
-    def _connect(self) -> libvirt.virConnect:
-        connection = self._open_connection()
+    def _open(self) -> libvirt.virConnect:
+        connection = self._connect()
         # The embedded driver has no connection to keep alive.
         with suppress(libvirt.libvirtError):
             connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
@@ -252,79 +213,19 @@ class Hypervisor:
         ]
         return connection
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Close the connection, if it is open.
+
+        Raises:
+            libvirtError: libvirt could not close it.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            # What is left of it ends with the process.
-            await run_sync(
-                self._disconnect, connection, limiter=self._limiter, abandon_on_cancel=True
-            )
+            # Whatever a hanging daemon leaves of it ends with the process.
+            await run_sync(self._close, connection, limiter=self._limiter, abandon_on_cancel=True)
 
-    def _disconnect(self, connection: libvirt.virConnect) -> None:
+    def _close(self, connection: libvirt.virConnect) -> None:
         with suppress(libvirt.libvirtError):
             for callback_id in self._callback_ids:
                 connection.domainEventDeregisterAny(callback_id)
         connection.close()
-
-
-@asynccontextmanager
-async def open_hypervisor(
-    uri: str | None, *, username: str | None = None, passphrase: str | None = None
-) -> AsyncGenerator[Hypervisor]:
-    """Connect to libvirt; libvirt's events are served by the running asyncio loop.
-
-    Args:
-        uri: a libvirt URI; None takes libvirt's default.
-        username: answers libvirt's request for a user name, where it makes one.
-        passphrase: answers its request for a passphrase.
-
-    Raises:
-        ConnectionFailedError: libvirt does not answer or refuses the credentials.
-    """
-    register_event_impl()
-    silence_libvirt()
-    credentials = (username, passphrase)
-    hypervisor = Hypervisor(uri, _opener(uri, username, passphrase), credentials)
-    await hypervisor._open()  # noqa: SLF001 -- this function is the class's constructor
-    try:
-        yield hypervisor
-    finally:
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True), suppress(libvirt.libvirtError):
-            await hypervisor._close()  # noqa: SLF001 -- and its destructor
-
-
-def _read_versions(connection: libvirt.virConnect) -> HostVersions:
-    return HostVersions(
-        driver=connection.getType(),
-        libvirt=_version(connection.getLibVersion()),
-        hypervisor=_version(connection.getVersion()),
-    )
-
-
-def _version(number: int) -> Version:
-    """Take libvirt's number apart: a million times the major version, and so on."""
-    return number // 1_000_000, number // 1000 % 1000, number % 1000
-
-
-def silence_libvirt() -> None:
-    """Keep libvirt from printing each error on stderr: they are raised as well."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-
-
-def _opener(
-    uri: str | None, username: str | None, passphrase: str | None
-) -> Callable[[], libvirt.virConnect]:
-    answers = {libvirt.VIR_CRED_AUTHNAME: username, libvirt.VIR_CRED_PASSPHRASE: passphrase}
-
-    def answer(credentials: list[list[object]], _data: object) -> int:
-        # libvirt-python: [type, prompt, challenge, default, result], the last to be filled in.
-        for credential in credentials:
-            given = answers.get(credential[0])
-            if given is None:
-                return -1
-            credential[4] = given
-        return 0
-
-    if username is None and passphrase is None:
-        return lambda: libvirt.open(uri)
-    return lambda: libvirt.openAuth(uri, [list(answers), answer, None], 0)

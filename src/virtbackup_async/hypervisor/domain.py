@@ -7,32 +7,22 @@ and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import libvirt
 
 from virtbackup_async.errors import HypervisorError, SnapshotError
 from virtbackup_async.hypervisor import agent
-from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
-from virtbackup_async.hypervisor.directories import libvirt_directories
+from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
-from virtbackup_async.hypervisor.save_image import (
-    is_saved,
-    remove_saved,
-    saved_sources,
-    set_saved_source,
-)
-from virtbackup_async.hypervisor.snapshot_xml import snapshot_xml
-from virtbackup_async.hypervisor.volumes import read_volumes
+from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
+from virtbackup_async.hypervisor.read_domain import is_paused_on_io_error, read_info, read_sources
+from virtbackup_async.hypervisor.save_image import remove_saved, set_saved_source
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.pull import PullJob
-
-if TYPE_CHECKING:
-    from virtbackup_async.hypervisor.connection import Hypervisor
 
 END_TIMEOUT_S = 60
 END_INTERVALS_S = (0.002, 0.05)
@@ -53,20 +43,20 @@ _SNAPSHOT_FLAGS = (
 class Domain:
     """A domain, by name for messages and by UUID for everything else."""
 
-    def __init__(self, hypervisor: "Hypervisor", name: str, uuid: str) -> None:
+    def __init__(self, connection: Connection, name: str, uuid: str) -> None:
         self.name = name
         self.uuid = uuid
-        self._hypervisor = hypervisor
+        self._connection = connection
 
     async def info(self) -> DomainInfo:
         """Return the domain's identity, state and XML as they are now."""
         handle = await self._handle()
-        return await self._hypervisor.ask(f"{self.name}: read", _read_info, handle)
+        return await self._connection.ask(f"{self.name}: read", read_info, handle)
 
     async def sources(self) -> Sources:
         """Return the images that the domain is on, and will be on at its next start."""
         handle = await self._handle()
-        return await self._hypervisor.ask(f"{self.name}: read disks", _read_sources, handle)
+        return await self._connection.ask(f"{self.name}: read disks", read_sources, handle)
 
     async def start(self) -> None:
         """Start the domain.
@@ -75,7 +65,7 @@ class Domain:
             HypervisorError: it runs already, or QEMU refuses.
         """
         handle = await self._handle()
-        await self._hypervisor.call(f"{self.name}: start", handle.create)
+        await self._connection.call(f"{self.name}: start", handle.create)
 
     async def snapshot_names(self) -> tuple[str, ...]:
         """Return the names of libvirt's snapshots of the domain; ours leave no metadata."""
@@ -88,7 +78,7 @@ class Domain:
     async def _names(self, what: str, method: str) -> tuple[str, ...]:
         handle = await self._handle()
         listed = getattr(handle, method)
-        found = await self._hypervisor.ask(f"{self.name}: list {what}", listed, 0)
+        found = await self._connection.ask(f"{self.name}: list {what}", listed, 0)
         return tuple(item.getName() for item in found)
 
     async def snapshot(
@@ -111,10 +101,10 @@ class Domain:
         xml = snapshot_xml(name, overlays, others)
         what = f"{self.name}: snapshot"
         if quiesce:
-            await agent.call(self._hypervisor, handle, what, handle.snapshotCreateXML, xml, flags)
+            await agent.call(self._connection, handle, what, handle.snapshotCreateXML, xml, flags)
             return
         try:
-            await self._hypervisor.call_running(what, handle, handle.snapshotCreateXML, xml, flags)
+            await self._connection.call_running(what, handle, handle.snapshotCreateXML, xml, flags)
         except HypervisorError as error:
             if type(error) is HypervisorError:
                 raise SnapshotError(error.message, hint=error.hint) from error
@@ -129,7 +119,7 @@ class Domain:
             HypervisorError: another backup, a migration or the like runs.
         """
         handle = await self._handle()
-        job = await self._hypervisor.ask(f"{self.name}: ask for its job", handle.jobInfo)
+        job = await self._connection.ask(f"{self.name}: ask for its job", handle.jobInfo)
         if job[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             raise HypervisorError(
                 f"{self.name}: another backup job, or a migration, runs",
@@ -150,8 +140,8 @@ class Domain:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
         what = f"{self.name}: begin backup"
-        flags = await self._hypervisor.ask(what, _begin_flags, handle)
-        await self._hypervisor.call_running(
+        flags = await self._connection.ask(what, _begin_flags, handle)
+        await self._connection.call_running(
             what, handle, handle.backupBegin, xml, checkpoint, flags
         )
 
@@ -161,13 +151,13 @@ class Domain:
         """Return the disks whose changes since a checkpoint QEMU still knows; see ``redefine``."""
         handle = await self._handle()
         what = f"{self.name}: look for checkpoint {name}"
-        return await self._hypervisor.call_running(what, handle, redefine, handle, name, date, devs)
+        return await self._connection.call_running(what, handle, redefine, handle, name, date, devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         """Remove a checkpoint of ours; False if bitmaps of it may be left; see ``delete``."""
         handle = await self._handle()
         what = f"{self.name}: remove checkpoint {name}"
-        return await self._hypervisor.call(what, delete, handle, name, devs)
+        return await self._connection.call(what, delete, handle, name, devs)
 
     async def end_backup(self, socket: Path) -> None:
         """End the backup job that serves at ``socket``, if there is one; wait until it is gone.
@@ -179,7 +169,7 @@ class Domain:
         deadline = anyio.current_time() + END_TIMEOUT_S
         interval_s, longest_s = END_INTERVALS_S
         handle = await self._handle()
-        while await self._hypervisor.call(what, _abort_backup, handle, socket):
+        while await self._connection.call(what, _abort_backup, handle, socket):
             if anyio.current_time() > deadline:
                 raise HypervisorError(f"{what}: QEMU does not end it within {END_TIMEOUT_S} s")
             await anyio.sleep(interval_s)
@@ -191,47 +181,47 @@ class Domain:
         That is how a guest learns nothing of storage that is full: it waits until there is room.
         """
         handle = await self._handle()
-        return await self._hypervisor.ask(
-            f"{self.name}: read its state", _is_paused_on_io_error, handle
+        return await self._connection.ask(
+            f"{self.name}: read its state", is_paused_on_io_error, handle
         )
 
     async def resume(self) -> None:
         """Resume a guest that QEMU paused on an I/O error; without room it is paused again."""
         if await self.is_paused_on_io_error():
             handle = await self._handle()
-            await self._hypervisor.call(f"{self.name}: resume", handle.resume)
+            await self._connection.call(f"{self.name}: resume", handle.resume)
 
     async def prepare_quiesce(self) -> None:
         """Make sure that the guest agent answers in time; see ``agent``."""
-        await agent.prepare(self._hypervisor, await self._handle())
+        await agent.prepare(self._connection, await self._handle())
 
     async def freeze(self) -> None:
         """Freeze the guest's file systems until :meth:`thaw`; see ``agent``."""
-        await agent.freeze(self._hypervisor, await self._handle())
+        await agent.freeze(self._connection, await self._handle())
 
     async def is_frozen(self) -> bool:
         """Return whether the guest's agent says that its file systems are frozen."""
-        return await agent.is_frozen(self._hypervisor, await self._handle())
+        return await agent.is_frozen(self._connection, await self._handle())
 
     def guarded(self) -> AbstractAsyncContextManager[ThawGuard]:
         """Start a guard that thaws the guest where this process cannot; see ``guard``."""
-        return guarded(self, self._hypervisor.uri, self._hypervisor.credentials)
+        return guarded(self, self._connection.uri, self._connection.credentials)
 
     async def thaw(self) -> int | None:
         """Ask the guest to thaw, whether it is frozen or not; see ``agent``."""
-        return await agent.thaw(self._hypervisor, await self._handle())
+        return await agent.thaw(self._connection, await self._handle())
 
     async def commit(
         self, dev: str, before_pivot: Callable[[], Awaitable[None]], *, resume: bool = False
     ) -> None:
         """Bring a running domain's disk back from its overlay; see ``commit_and_pivot``."""
         handle = await self._handle()
-        await commit_and_pivot(self._hypervisor, handle, dev, before_pivot, resume=resume)
+        await commit_and_pivot(self._connection, handle, dev, before_pivot, resume=resume)
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         """Make ``path`` the disk's image from the domain's next start on."""
         handle = await self._handle()
-        await self._hypervisor.call(
+        await self._connection.call(
             f"{self.name}: set the image of {dev}", _set_source, handle, dev, path, image_format
         )
 
@@ -239,15 +229,15 @@ class Domain:
         """Let the domain's saved memory go on with ``path``, which holds the same."""
         handle = await self._handle()
         what = f"{self.name}: set the image of {dev} in its saved state"
-        await self._hypervisor.call(what, set_saved_source, handle, dev, path, image_format)
+        await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
 
     async def remove_saved(self) -> None:
         """Remove the domain's managed save image."""
         handle = await self._handle()
-        await self._hypervisor.call(f"{self.name}: remove its saved state", remove_saved, handle)
+        await self._connection.call(f"{self.name}: remove its saved state", remove_saved, handle)
 
     async def _handle(self) -> libvirt.virDomain:
-        return await self._hypervisor.lookup(self.uuid)
+        return await self._connection.find(self.uuid)
 
 
 def _begin_flags(handle: libvirt.virDomain) -> int:
@@ -257,38 +247,6 @@ def _begin_flags(handle: libvirt.virDomain) -> int:
     """
     knows_it = handle.connect().getLibVersion() >= _PRESERVES_SINCE
     return _PRESERVE_SHUTDOWN_DOMAIN if knows_it else 0
-
-
-def _read_info(handle: libvirt.virDomain) -> DomainInfo:
-    connection, xml = handle.connect(), handle.XMLDesc(0)
-    directories = libvirt_directories(connection.getURI())
-    return DomainInfo(
-        name=handle.name(),
-        uuid=handle.UUIDString(),
-        domain_id=handle.ID(),
-        is_active=bool(handle.isActive()),
-        is_persistent=bool(handle.isPersistent()),
-        xml=xml,
-        swtpm_directory=directories.swtpm if directories else None,
-        running_directory=directories.running if directories else None,
-        state_directories=directories.state if directories else frozenset(),
-        is_saved=is_saved(handle),
-        is_suspended=handle.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED,
-        volumes=read_volumes(connection, xml),
-    )
-
-
-def _read_sources(handle: libvirt.virDomain) -> Sources:
-    live_xml = handle.XMLDesc(0) if handle.isActive() else None
-    persistent = None
-    if handle.isPersistent():
-        inactive_xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        persistent = domain_xml.disk_sources(inactive_xml)
-    if live_xml is None:
-        return Sources(None, persistent, saved=saved_sources(handle))
-    return Sources(
-        domain_xml.disk_sources(live_xml), persistent, domain_xml.devs_with_block_job(live_xml)
-    )
 
 
 def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
@@ -304,11 +262,6 @@ def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
             raise
         # It is on its way out, or the domain is.
     return True
-
-
-def _is_paused_on_io_error(handle: libvirt.virDomain) -> bool:
-    state, reason = handle.state()
-    return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
 
 def _set_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:

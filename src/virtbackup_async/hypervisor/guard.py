@@ -20,7 +20,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 import libvirt
@@ -32,9 +32,6 @@ from virtbackup_async.hypervisor import thaw_guard
 from virtbackup_async.hypervisor.errors import MAX_TEXT
 from virtbackup_async.processes import Companion, open_companion, python_program
 
-if TYPE_CHECKING:
-    from virtbackup_async.hypervisor.domain import Domain
-
 LIMIT_S = 10
 """How long a guest stays frozen at most while we do nothing."""
 
@@ -45,6 +42,15 @@ END_TIMEOUT_S = 2
 THAW_FOR_S = 60
 
 Credentials = tuple[str | None, str | None]
+
+
+class Freezable(Protocol):
+    """A domain whose guest can be frozen."""
+
+    name: str
+    uuid: str
+
+    async def freeze(self) -> None: ...
 
 
 class FrozenGuests:
@@ -78,7 +84,7 @@ FROZEN = FrozenGuests()
 class ThawGuard:
     """A guard that was started; see ``guarded``."""
 
-    def __init__(self, domain: "Domain", companion: Companion) -> None:
+    def __init__(self, domain: Freezable, companion: Companion) -> None:
         self._domain = domain
         self._companion = companion
         self._armed_s: float | None = None
@@ -151,7 +157,7 @@ class ThawGuard:
 
 @asynccontextmanager
 async def guarded(
-    domain: "Domain", uri: str | None, credentials: Credentials
+    domain: Freezable, uri: str | None, credentials: Credentials
 ) -> AsyncGenerator[ThawGuard]:
     """Start a guard for a domain's guest, without waiting for it; it ends with the block.
 

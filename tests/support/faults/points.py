@@ -23,7 +23,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from virtbackup_async.hypervisor.connection import Hypervisor
+from virtbackup_async.hypervisor.connection import Connection as LibvirtConnection
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.sources.nbd import NbdReader
 
@@ -153,15 +153,17 @@ def _wrap_files(points: Points) -> None:
 
 def _wrap_libvirt(points: Points) -> None:
     def wrap(method: str) -> None:
-        original = getattr(Hypervisor, method)
+        original = getattr(LibvirtConnection, method)
 
-        async def call(self: Hypervisor, what: str, function: Callable, *args: object) -> object:
+        async def call(
+            self: LibvirtConnection, what: str, function: Callable, *args: object
+        ) -> object:
             name = _LIBVIRT.get(function.__name__)
             dev = next((arg for arg in args if re.fullmatch("vd[a-z]", str(arg))), None)
             label = f"{name} {dev}" if dev else name
             return await original(self, what, points.around, label, function, *args)
 
-        setattr(Hypervisor, method, call)
+        setattr(LibvirtConnection, method, call)
 
     wrap("call")
     wrap("ask")

@@ -1,4 +1,4 @@
-"""``Hypervisor.call``, ``call_running``: what becomes of libvirt's errors, and the binding's."""
+"""``Connection.call``, ``call_running``: what becomes of libvirt's errors, and the binding's."""
 
 import libvirt
 import pytest
@@ -9,7 +9,7 @@ from virtbackup_async.errors import (
     DomainNotFoundError,
     HypervisorError,
 )
-from virtbackup_async.hypervisor.connection import Hypervisor
+from virtbackup_async.hypervisor.connection import Connection
 
 
 def said(code, domain=libvirt.VIR_FROM_QEMU):
@@ -38,8 +38,8 @@ def failing(error):
 
 
 @pytest.fixture
-def hypervisor():
-    return Hypervisor(None, lambda: None)
+def connection():
+    return Connection(None, lambda: None)
 
 
 ANY = said(libvirt.VIR_ERR_OPERATION_FAILED)
@@ -58,13 +58,13 @@ UNKNOWN = said(libvirt.VIR_ERR_NO_DOMAIN)
         (UNKNOWN, 1, DomainNotFoundError),
     ],
 )
-async def test_a_domain_that_is_gone_is_asked_for(hypervisor, error, active, kind):
+async def test_a_domain_that_is_gone_is_asked_for(connection, error, active, kind):
     with pytest.raises(HypervisorError) as raised:
-        await hypervisor.call_running("web: try", Handle(active), failing(error))
+        await connection.call_running("web: try", Handle(active), failing(error))
     assert type(raised.value) is kind
     assert raised.value.message.startswith("web: try: ")
 
 
-async def test_an_answer_that_the_binding_cannot_read_is_an_error_like_others(hypervisor):
+async def test_an_answer_that_the_binding_cannot_read_is_an_error_like_others(connection):
     with pytest.raises(HypervisorError, match="web: try: libvirt's error cannot be read"):
-        await hypervisor.call("web: try", failing(SystemError("returned a result with an error")))
+        await connection.call("web: try", failing(SystemError("returned a result with an error")))

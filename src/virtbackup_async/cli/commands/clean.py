@@ -16,7 +16,7 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.connection import open_hypervisor
+from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 
 
 @click.command("clean", cls=Command, epilog=EXIT_STATUSES)

@@ -13,7 +13,7 @@ from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.doctor.examination import run_doctor
 from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.connection import open_hypervisor
+from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 
 
 @click.command("doctor", cls=Command, epilog=EXIT_STATUSES)

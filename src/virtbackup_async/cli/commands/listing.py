@@ -55,7 +55,7 @@ async def _list(
 
 async def _known_domains(config: Config) -> tuple[str, ...]:
     # A list without --all has no need of libvirt, whose import takes as long as a thousand backups.
-    from virtbackup_async.hypervisor.connection import open_hypervisor  # noqa: PLC0415 -- see above
+    from virtbackup_async.hypervisor.hypervisor import open_hypervisor  # noqa: PLC0415 -- see above
 
     async with open_hypervisor(
         config.uri, username=config.username, passphrase=config.passphrase

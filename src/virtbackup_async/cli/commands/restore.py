@@ -32,7 +32,7 @@ from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore
 from virtbackup_async.engine.runtime import MIB
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.connection import open_hypervisor
+from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.reporting.text import duration, printable
 

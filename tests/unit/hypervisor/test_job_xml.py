@@ -1,8 +1,10 @@
-"""The XML of a backup job, and whose a running job is."""
+"""The XML of a snapshot and of a pull job, and whose a running job is."""
 
 from pathlib import Path
 
-from virtbackup_async.hypervisor.backup_xml import backup_xml, socket_of
+from lxml import etree
+
+from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
 from virtbackup_async.model.domain_xml import parse
 from virtbackup_async.model.pull import PullJob, is_scratch_of_ours, is_socket_of_ours, socket_name
 
@@ -30,3 +32,18 @@ def test_only_our_names_are_ours():
     assert is_scratch_of_ours(JOB.scratch["vda"])
     for other in ("/i/a.qcow2", "/i/a.vbk-0a0b0c0d", "a.vbk-0a0b0c0d.scratch", "/i/x.scratch"):
         assert not is_scratch_of_ours(Path(other))
+
+
+def test_a_snapshot_names_every_disk_wanted_or_not():
+    overlays = {"vda": Path("/i/a.vbk-1"), "vdb": Path("/i/<&'\".vbk-1")}
+    root = etree.fromstring(snapshot_xml("b<1>", overlays, ["hdc", "vdc"]))
+    disks = {disk.get("name"): disk for disk in root.iterfind("disks/disk")}
+    assert root.findtext("name") == "b<1>"
+    assert {dev: disk.get("snapshot") for dev, disk in disks.items()} == {
+        "vda": "external",
+        "vdb": "external",
+        "hdc": "no",
+        "vdc": "no",
+    }
+    assert disks["vdb"].find("source").get("file") == "/i/<&'\".vbk-1"
+    assert disks["vda"].find("driver").get("type") == "qcow2"
