@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from virtbackup_async.catalog import definition_file, host_notes, names, pending_file
+from virtbackup_async.catalog import definition_file, host_notes, pending_file
+from virtbackup_async.model import names
 
 TEXT = (Path(__file__).parents[2] / "docs/formats.md").read_text()
 
