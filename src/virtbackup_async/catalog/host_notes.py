@@ -31,13 +31,13 @@ from virtbackup_async.catalog.pending_file import PendingWire
 from virtbackup_async.catalog.scanning import is_temporary
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.files.directories import check_private, make_private
 from virtbackup_async.files.durable import (
     remove_durably,
     remove_file,
     storage_error,
     write_atomically,
 )
-from virtbackup_async.files.private_directory import check_private, make_private
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Pending
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeGuard
 
 from msgspec import Struct
 
-from virtbackup_async.model.ages import AGE_PATTERN, age_of
+from virtbackup_async.model.amounts import AGE_PATTERN, age_of
 from virtbackup_async.model.packager_rules import PACKAGER_TYPES
 from virtbackup_async.model.pull import Method
 

@@ -26,7 +26,7 @@ from virtbackup_async.engine import signs
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.private_directory import make_private
+from virtbackup_async.files.directories import make_private
 from virtbackup_async.files.target_path import TargetPath
 
 T = TypeVar("T")

@@ -32,7 +32,8 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
-from virtbackup_async.reporting.text import count, duration, size
+from virtbackup_async.model.amounts import duration, size
+from virtbackup_async.reporting.text import count
 
 NAMES_SHOWN = 8
 

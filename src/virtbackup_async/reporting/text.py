@@ -7,8 +7,6 @@ Names of domains, disks and files come from outside. Whatever reaches a terminal
 import logging
 import unicodedata
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP = 1024
 _MINUTE_S = 60
 _HOUR_S = 3600
 # Control, format (bidi overrides), surrogate, private, unassigned; line and paragraph separators.
@@ -24,29 +22,6 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def size(length_bytes: float) -> str:
-    """``1.5 GiB``; bytes below one KiB are exact."""
-    value = float(length_bytes)
-    for unit in _UNITS[:-1]:
-        # What would be printed as 1024.0 belongs to the next unit.
-        if round(value, 1) < _STEP:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= _STEP
-    return f"{value:.1f} {_UNITS[-1]}"
-
-
-def duration(seconds: float) -> str:
-    """``4.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    if seconds < 10:  # noqa: PLR2004 -- a tenth of a second says something only below ten
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < _MINUTE_S:
-        return f"{whole} s"
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02} s"
-    return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S:02} min"
 
 
 def clock(seconds: float) -> str:

@@ -22,8 +22,8 @@ from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.engine.inventory.chosen_backup import set_pinned
 from virtbackup_async.engine.inventory.listing import list_backups
-from virtbackup_async.engine.inventory.pinning import set_pinned
 from virtbackup_async.engine.inventory.stats import run_stats
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup

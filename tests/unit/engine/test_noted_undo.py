@@ -14,7 +14,7 @@ from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
-from virtbackup_async.engine.doctor.notes import check_notes
+from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime

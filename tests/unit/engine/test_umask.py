@@ -7,8 +7,8 @@ from anyio import CapacityLimiter
 
 from fakes.stored_backup import StoredBackup
 from unit.engine.restore.test_state import Site
-from virtbackup_async.engine.restore.made_directories import make_directories
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.files.directories import make_directories
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 

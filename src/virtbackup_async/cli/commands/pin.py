@@ -9,7 +9,7 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.inventory.pinning import set_pinned
+from virtbackup_async.engine.inventory.chosen_backup import set_pinned
 from virtbackup_async.events import Emit
 
 

@@ -34,7 +34,8 @@ from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
 from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.reporting.text import duration, printable
+from virtbackup_async.model.amounts import duration
+from virtbackup_async.reporting.text import printable
 
 
 @click.command("restore", cls=Command, epilog=EXIT_STATUSES)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.drawing import glyphs_for
-from virtbackup_async.reporting.text import size
+from virtbackup_async.model.amounts import size
 
 MOST_DAYS: Final = 30
 _LEAST_BAR: Final = 5

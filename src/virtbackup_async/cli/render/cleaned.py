@@ -30,8 +30,9 @@ from virtbackup_async.events import (
     Summary,
     UnclaimedBackups,
 )
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.sentences import clean_in_words, unclaimed_in_words
-from virtbackup_async.reporting.text import count, printable, size
+from virtbackup_async.reporting.text import count, printable
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
 _STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}

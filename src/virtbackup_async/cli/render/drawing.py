@@ -20,7 +20,8 @@ from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board, DiskRow, DomainRow
 from virtbackup_async.events import Phase
-from virtbackup_async.reporting.text import clock, count, percent, printable, size
+from virtbackup_async.model.amounts import size
+from virtbackup_async.reporting.text import clock, count, percent, printable
 
 _NAME_WIDTH = 24
 _DISK_WIDTH = 6

@@ -29,8 +29,9 @@ from virtbackup_async.events import (
     TargetUnreadable,
     UnclaimedBackups,
 )
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.sentences import not_counted_in_words
-from virtbackup_async.reporting.text import count, printable, size
+from virtbackup_async.reporting.text import count, printable
 
 _DAY = len("2026-07-01")
 _A_DAY = timedelta(days=1)

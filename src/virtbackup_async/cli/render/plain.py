@@ -21,9 +21,10 @@ from virtbackup_async.events import (
     VerifyFailed,
     Warned,
 )
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.interface import LogLine, Moment
 from virtbackup_async.reporting.sentences import in_words
-from virtbackup_async.reporting.text import level_name, percent, printable, size
+from virtbackup_async.reporting.text import level_name, percent, printable
 
 _STEP_PERCENT = 10
 _STEPS = 10

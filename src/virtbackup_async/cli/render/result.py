@@ -30,8 +30,9 @@ from virtbackup_async.events import (
     RestoreDone,
     Summary,
 )
+from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.sentences import reason
-from virtbackup_async.reporting.text import count, duration, printable, size
+from virtbackup_async.reporting.text import count, printable
 
 _MAX_REASON = 30
 _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")

@@ -37,8 +37,9 @@ from virtbackup_async.events import (
     TargetUnreadable,
     UnclaimedBackups,
 )
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.sentences import not_counted_in_words
-from virtbackup_async.reporting.text import count, printable, size
+from virtbackup_async.reporting.text import count, printable
 
 _BACKUP_COLUMNS = (
     Column("group", may_go=True),

@@ -32,8 +32,9 @@ from virtbackup_async.events import (
     VerifyDone,
     VerifyFailed,
 )
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.sentences import found_good, in_words
-from virtbackup_async.reporting.text import count, printable, size
+from virtbackup_async.reporting.text import count, printable
 
 RANGES_A_DISK: Final = 16
 _HEADS = ("domain", "backup", "disk", "lost", "from", "to")

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from anyio import CapacityLimiter, create_task_group, to_thread
+from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
-from virtbackup_async.engine.clean.prune import sweep_target
 from virtbackup_async.engine.clean.removal import backup_paths, occupied_bytes, remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import Verdict
@@ -40,8 +39,11 @@ from virtbackup_async.events import (
     CleanVerdict,
     Emit,
     RemovalFailed,
+    RepositorySwept,
     Warned,
 )
+from virtbackup_async.repository.prune.prune import Swept, sweep
+from virtbackup_async.repository.storage.repository_file import find_repository
 
 REMOVAL_BEGUN = "its removal was begun"
 
@@ -103,7 +105,7 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         tell_new_problems(cleaning, target, scan, again)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
-        await sweep_target(target.catalog.target, cleaning.emit)
+        await _prune(target.catalog.target, cleaning.emit)
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
@@ -190,3 +192,35 @@ async def _occupied_bytes(found: FoundBackup) -> int:
         return await occupied_bytes([*backup_paths(found), found.path])
     except DefinitionError:
         return await occupied_bytes([found.path])
+
+
+async def _prune(target: Path, emit: Emit) -> None:
+    """Remove the chunks that no backup needs from the target's repository, if it has one.
+
+    Raises:
+        CorruptError: something is damaged that may be needed; nothing was removed.
+        StorageError: the repository is not writable, or full.
+    """
+    try:
+        swept = await to_thread.run_sync(_pruned, target)
+    except LockHeldError as error:
+        emit(Warned(f"the repository is not swept: {error.message}"))
+        return
+    if swept is not None:
+        emit(
+            RepositorySwept(
+                target=str(target),
+                freed_bytes=swept.freed_bytes,
+                rewritten_bytes=swept.rewritten_bytes,
+                waiting_bytes=swept.waiting_bytes,
+                stored_bytes=swept.stored_bytes,
+                unrewritten_bytes=swept.unrewritten_bytes,
+            )
+        )
+
+
+def _pruned(target: Path) -> Swept | None:
+    repository = find_repository(target)
+    if repository is None:
+        return None
+    return sweep(target, repository, from_thread.check_cancelled)

@@ -11,7 +11,6 @@ from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
 from virtbackup_async.engine.backup.state_files import missing
 from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
-from virtbackup_async.engine.doctor.amounts import GIB, MIB, gib
 from virtbackup_async.engine.doctor.target import free_bytes_at
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup
@@ -21,6 +20,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.errors import HypervisorError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import host_paths
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 from virtbackup_async.qemu import qemu_img
@@ -33,8 +33,8 @@ USUAL_SKIPS = (
     *(f"a {kind} device of the host" for kind in ("pci", "usb", "mdev")),
 )
 _ANY_NAME = "0" * 8
-OVERLAY_LEAST_BYTES = 256 * MIB
-OVERLAY_USUAL_BYTES = GIB
+OVERLAY_LEAST_BYTES = 256 * 1024**2
+OVERLAY_USUAL_BYTES = 1024**3
 
 
 async def check_disks(
@@ -173,7 +173,7 @@ async def _check_chain(info: DomainInfo, dev: str, chain: Sequence[BackingImage]
         advice = error.hint or "See that every image of its backing chain is there."
         return Finding(Level.PROBLEM, CHECK, info.name, message, advice)
     images_below = f", {len(below)} below it" if below else ""
-    message = f"{dev}: {own.format} of {gib(size_bytes)}{images_below}, {own.path}"
+    message = f"{dev}: {own.format} of {size(size_bytes)}{images_below}, {own.path}"
     return Finding(Level.OK, CHECK, info.name, message)
 
 
@@ -193,7 +193,7 @@ def judge_room(
 
     A scratch image takes no more: what the guest overwrites.
     """
-    message = f"{dev}: {gib(free_bytes)} free for its {what} in {directory}"
+    message = f"{dev}: {size(free_bytes)} free for its {what} in {directory}"
     if free_bytes >= OVERLAY_USUAL_BYTES:
         return Finding(Level.OK, "overlay", domain, message)
     level = Level.WARNING if free_bytes >= OVERLAY_LEAST_BYTES else Level.PROBLEM

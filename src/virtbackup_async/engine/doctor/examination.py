@@ -3,7 +3,7 @@
 Called by the ``doctor`` command. It works on as far as it can where libvirt does not answer.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -18,16 +18,15 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.doctor import (
     agent,
+    configuration,
     disks,
     history,
     host,
     image_leftovers,
     leftovers,
-    notes,
-    patterns,
-    states,
     target,
 )
+from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host, locks_of, this_host
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
@@ -35,6 +34,7 @@ from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.model import domain_xml
+from virtbackup_async.model.domain import DomainInfo
 
 Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
 
@@ -102,9 +102,10 @@ async def run_doctor(
         host=this_host(config),
         freeze=freeze,
     )
-    work.tell(patterns.check_autostart(config))
-    work.tell(_without_target(group) for group in groups if not group.target)
-    work.tell(_refused_hooks(config))
+    work.tell(configuration.check_autostart(config))
+    for group in groups:
+        work.tell(configuration.check_target(group))
+    work.tell(configuration.check_trust(config))
     work.tell(await host.check_clock())
     await _examine_targets(work)
     await _examine_domains(work, connect)
@@ -113,18 +114,6 @@ async def run_doctor(
         if group.target in work.scans:
             scan = work.scans[group.target]
             work.tell(history.check_history(group, scan, work.domain_names, now))
-
-
-def _refused_hooks(config: Config) -> Iterator[Finding]:
-    if config.distrust is not None:
-        message = f"hooks are refused, and the backups behind them: {config.distrust.message}"
-        advice = config.distrust.hint
-        yield Finding(Level.PROBLEM, "hooks", str(config.path), message, advice)
-
-
-def _without_target(group: Group) -> Finding:
-    advice = "Write target: and a directory in the group, or in default."
-    return Finding(Level.PROBLEM, "target", f"group {group.name}", "has no target", advice)
 
 
 async def _examine_targets(work: _Examination) -> None:
@@ -139,7 +128,7 @@ async def _examine_targets(work: _Examination) -> None:
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.locks))
-    work.notes, found = await notes.check_notes(work.host, work.locks)
+    work.notes, found = await leftovers.check_notes(work.host, work.locks)
     work.tell(found)
 
 
@@ -149,7 +138,7 @@ async def _examine_domains(work: _Examination, connect: Connect) -> None:
             work.tell(host.check_versions(await hypervisor.versions()))
             work.domain_names = await hypervisor.domain_names()
             for group in work.groups:
-                work.tell(patterns.check_group(group, work.domain_names))
+                work.tell(configuration.check_group(group, work.domain_names))
             await _examine_planned(work, hypervisor, work.domain_names)
             names = work.domain_names
             work.at_work = await leftovers.images_at_work(hypervisor, names, work.locks)
@@ -199,7 +188,7 @@ async def _look_at(
 ) -> list[Finding]:
     info = await domain.info()
     work.images[domain.name] = tuple(domain_xml.disk_sources(info.xml).values())
-    findings = states.check_state(info)
+    findings = _check_state(info)
     for planned in backups:
         findings += await disks.check_disks(hypervisor, info, planned, work.host)
     findings += await leftovers.check_domain(domain)
@@ -210,6 +199,18 @@ async def _look_at(
         freeze_locks=work.locks if work.freeze else None,
     )
     return findings
+
+
+def _check_state(info: DomainInfo) -> list[Finding]:
+    """Warn of a state in which backups can do less: saved, suspended."""
+    if info.is_saved:
+        advice = "Start it before its backup; restore --in-place refuses it as it is."
+        return [Finding(Level.WARNING, "domain", info.name, SAVED, advice)]
+    if info.is_suspended:
+        message = "the guest is suspended: only `method: pull` can back it up, not quiesced"
+        advice = f"Wake it up: virsh dompmwakeup {info.name}"
+        return [Finding(Level.WARNING, "domain", info.name, message, advice)]
+    return []
 
 
 async def _beside_images(work: _Examination) -> list[Finding]:

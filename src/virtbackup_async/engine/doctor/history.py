@@ -10,13 +10,13 @@ from datetime import datetime
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config, Group
-from virtbackup_async.engine.doctor.amounts import DAY_S, span
 from virtbackup_async.engine.inventory.dates import CLOCK_SLACK_S, local_time, time_of
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.model.amounts import age
 
 CHECK = "backups"
-STALE_AFTER_S = 8 * DAY_S
+STALE_AFTER_S = 8 * 24 * 3600
 """More than a week: the longest interval that is usual, and a day of patience."""
 
 
@@ -68,7 +68,7 @@ def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Ite
     if not good or good[-1] is not past[-1]:
         return
     age_s = max(0, now.timestamp() - good[-1].definition.date)
-    message = f"the last backup is {span(age_s)} old"
+    message = f"the last backup is {age(age_s)} old"
     if age_s > STALE_AFTER_S:
         advice = "See that the timer is on: systemctl list-timers 'virtbackup*'."
         yield Finding(Level.WARNING, CHECK, domain, message, advice)
@@ -86,7 +86,7 @@ def _counted(
 
 
 def _in_the_future(domain: str, future: Sequence[FoundBackup], now: datetime) -> Finding:
-    ahead = span(future[-1].definition.date - now.timestamp())
+    ahead = age(future[-1].definition.date - now.timestamp())
     message = f"{future[-1].path}: is dated {ahead} in the future"
     if len(future) > 1:
         message = f"{len(future)} backups are dated in the future, {message}"
@@ -110,7 +110,7 @@ def _newest_is_damaged(
         advice = f"None of its backups is good: run `virtbackup backup {group}` now."
         return Finding(Level.PROBLEM, CHECK, domain, f"{message}; NONE IS GOOD", advice)
     last = good[-1].definition
-    message = f"{message}; the newest good one is {span(now.timestamp() - last.date)} old"
+    message = f"{message}; the newest good one is {age(now.timestamp() - last.date)} old"
     words = ["virtbackup", "restore", "--date", last.name, "--", group, domain, "DIRECTORY"]
     advice = shlex.join(words)
     return Finding(Level.PROBLEM, CHECK, domain, message, advice)

@@ -1,24 +1,28 @@
 """A target: whether it is there, writable, private, on a disk of its own, and large enough."""
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.doctor.amounts import gib
-from virtbackup_async.engine.doctor.mounts import MOUNTINFO, mount_of
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.files.trial import lacks_of
+from virtbackup_async.model.amounts import size
 
 CHECK = "target"
 ROOT = Path("/")
 _LACK_ADVICE = "docs/operations.md says what that means for backups, and for which file systems."
+_POINT, _TYPE, _SOURCE = 4, 0, 1
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+MOUNTINFO = Path("/proc/self/mountinfo")
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -91,8 +95,8 @@ def _where(target: Path) -> Finding:
     except OSError as error:
         return Finding(Level.INFO, CHECK, subject, f"file system unknown: {error.strerror}")
     if mount is None:
-        return Finding(Level.INFO, CHECK, subject, f"{gib(free_bytes)} free")
-    place = f"{mount.type} on {mount.source}, mounted at {mount.point}, {gib(free_bytes)} free"
+        return Finding(Level.INFO, CHECK, subject, f"{size(free_bytes)} free")
+    place = f"{mount.type} on {mount.source}, mounted at {mount.point}, {size(free_bytes)} free"
     if mount.point == ROOT:
         advice = "Mount a disk of its own there; a full root disk stops the host."
         message = f"lies on the root file system: {place}"
@@ -116,7 +120,7 @@ async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[
 
 def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
     """Judge whether the next run fits: it must, and twice is better."""
-    amounts = f"the last backups took {gib(needed_bytes)}, {gib(free_bytes)} are free"
+    amounts = f"the last backups took {size(needed_bytes)}, {size(free_bytes)} are free"
     advice = "Free some space, or lower the retention and run `virtbackup clean`."
     if free_bytes < needed_bytes:
         return Finding(
@@ -148,3 +152,43 @@ def stored_bytes(found: FoundBackup) -> int:
     return sum(
         image.stored_bytes for record in records for image in (record.image, *record.backing)
     )
+
+
+class Mount(Struct, frozen=True):
+    """A mounted file system; ``source`` is mostly a device or a server's export."""
+
+    point: Path
+    type: str
+    source: str
+
+
+def mount_of(path: Path, mountinfo: str) -> Mount | None:
+    r"""Return the mount that an absolute path without symlinks lies on; the last one wins.
+
+    ``mountinfo`` is the kernel's ``/proc/self/mountinfo``, see proc(5)::
+
+        36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sdb1 rw,errors=continue
+                         ^mount point             ^type ^source
+
+    Blanks and the like in a path are written as ``\040``.
+    """
+    found: Mount | None = None
+    for line in mountinfo.splitlines():
+        mount = _parsed(line)
+        if mount is None or not path.is_relative_to(mount.point):
+            continue
+        if found is None or len(mount.point.parts) >= len(found.point.parts):
+            found = mount
+    return found
+
+
+def _parsed(line: str) -> Mount | None:
+    head, dash, tail = line.partition(" - ")
+    fields, after = head.split(" "), tail.split(" ")
+    if not dash or len(fields) <= _POINT or len(after) <= _SOURCE:
+        return None
+    return Mount(Path(_plain(fields[_POINT])), after[_TYPE], _plain(after[_SOURCE]))
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)

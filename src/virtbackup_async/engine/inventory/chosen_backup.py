@@ -13,6 +13,7 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog import definition_file
+from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import FoundBackup, Problem
@@ -31,7 +32,7 @@ from virtbackup_async.engine.inventory.dates import (
 from virtbackup_async.engine.inventory.lacking import find_lacks
 from virtbackup_async.engine.plan import find_group, target_of
 from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
-from virtbackup_async.events import Emit, Warned
+from virtbackup_async.events import Emit, PinChanged, Warned
 
 _NEAREST_SHOWN = 3
 _ANOTHER = "Name the date of another backup to restore that."
@@ -123,6 +124,22 @@ async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
     for warning in _warnings(backups, found, disks, date):
         emit(Warned(warning, domain))
     return found
+
+
+async def set_pinned(
+    config: Config, group: str, domain: str, date: str | None, *, pinned: bool
+) -> PinChanged:
+    """Write the pin into the backup's definition, so that ``clean`` keeps it; or take it out.
+
+    Arguments and further errors are those of :func:`find_backup`.
+
+    Raises:
+        NotFoundError: there is no such backup, or it was removed this moment.
+        StorageError: the definition cannot be written.
+    """
+    found = await find_backup(config, group, domain, date)
+    await amend_definition(found.path, {"pinned": pinned})
+    return PinChanged(group, domain, found.definition.name, str(found.path), pinned)
 
 
 def _newest_or_at(backups: _Backups, date: str | None) -> _Candidate | None:

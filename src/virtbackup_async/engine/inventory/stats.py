@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.clean.removal import backup_paths, occupied_by
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.listing import (
     GroupBackups,
@@ -17,8 +18,8 @@ from virtbackup_async.engine.inventory.listing import (
     choose_backups,
     refuse_what_was_not_seen,
 )
-from virtbackup_async.engine.inventory.reclaimable import freed_by_each
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.errors import DefinitionError
 from virtbackup_async.events import (
     BackupStats,
     DayStats,
@@ -32,6 +33,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository.usage.exclusive import share_out
 from virtbackup_async.repository.usage.totals import Measured, measure
 
 
@@ -117,10 +119,48 @@ async def _say_of_each(
 ) -> None:
     freed: dict[Path, int] = {}
     for target, scan in scans.items():
-        freed |= await to_thread.run_sync(freed_by_each, target, scan.complete)
+        freed |= await to_thread.run_sync(_freed_by_each, target, scan.complete)
     for chosen in groups:
         for found in chosen.backups:
             emit(_of_backup(chosen.group, found, freed[found.path]))
+
+
+def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, int]:
+    """Return the bytes that removing each backup would free, by its definition's path. Blocks.
+
+    Removing a backup frees its files. Of a repository that is only the map; pruning then frees the
+    chunks that no other backup needs.
+
+    Raises:
+        CorruptError: a map or the index of the repository is damaged.
+        StorageError: it cannot be read.
+    """
+    paths = {found.path: _files(found) for found in backups}
+    freed = {
+        definition: sum(map(occupied_by, (definition, *files)))
+        for definition, files in paths.items()
+    }
+    repository = find_repository(target)
+    if repository is None:
+        return freed
+    in_repository = [
+        found.path for found in backups if found.definition.packager.type == "repository"
+    ]
+    owners = {
+        file: owner for owner, definition in enumerate(in_repository) for file in paths[definition]
+    }
+    shares = share_out(target, repository, owners, from_thread.check_cancelled)
+    # Those at the end that have no disks own nothing.
+    for definition, own_bytes in zip(in_repository, shares.own_bytes, strict=False):
+        freed[definition] += own_bytes
+    return freed
+
+
+def _files(found: FoundBackup) -> tuple[Path, ...]:
+    try:
+        return backup_paths(found)
+    except DefinitionError:  # made by a newer program
+        return ()
 
 
 def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:

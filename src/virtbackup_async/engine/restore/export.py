@@ -19,12 +19,10 @@ from typing import Final
 from anyio import CancelScope, CapacityLimiter, to_thread
 from msgspec import Struct
 
-from virtbackup_async.engine.doctor.amounts import gib
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.restore.export_target import Target, open_target
-from virtbackup_async.engine.restore.open_package import open_package
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, plan_restore
-from virtbackup_async.engine.restore.read_images import read_back
+from virtbackup_async.engine.restore.read_images import open_package, read_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.events import DiskExported, Emit, RestoreStarted
@@ -33,6 +31,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.packagers.interface import PackageReader, Progress
@@ -119,7 +118,7 @@ class _Export(Struct, frozen=True):
                 return None
             output = str(request.output)
             self.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
-            return (await read_back(self.disk, package, take, self.domain, self.emit)).data_bytes
+            return (await read_disk(self.disk, package, take, self.domain, self.emit)).data_bytes
 
     async def convert_to(self, target: Target) -> int:
         """Restore the images for a while, and write what a guest sees of them."""
@@ -208,8 +207,8 @@ async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path
         raise durable.storage_error("use", parent, error) from error
     if free_bytes < disk.data_bytes:
         raise StorageError(
-            f"the images of {disk.dev} need {gib(disk.data_bytes)} for a while, "
-            f"{gib(free_bytes)} are free in {parent}",
+            f"the images of {disk.dev} need {size(disk.data_bytes)} for a while, "
+            f"{size(free_bytes)} are free in {parent}",
             hint="For standard output, TMPDIR names another directory.",
         )
     place = durable.temporary_path(parent)

@@ -25,10 +25,10 @@ from typing import Final
 
 from anyio import fail_after, to_thread
 
-from virtbackup_async.engine.restore.made_directories import make_directories
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.directories import make_directories
 from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,

@@ -24,7 +24,6 @@ from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.restore.files import check_space
 from virtbackup_async.engine.restore.image_swap import NEW, Swap, leftovers, prepare_swap
-from virtbackup_async.engine.restore.open_package import open_package
 from virtbackup_async.engine.restore.plan import (
     RestoredDisk,
     RestoredImage,
@@ -32,7 +31,7 @@ from virtbackup_async.engine.restore.plan import (
     encrypted_in,
     plan_restore,
 )
-from virtbackup_async.engine.restore.read_images import read_back, read_back_state
+from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.restore.state import state_paths
 from virtbackup_async.engine.restore.to_directory import restore_disks
 from virtbackup_async.errors import (
@@ -139,7 +138,7 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
                 )
                 for state in work.plan.state:
                     if state.image.name in work.swaps:
-                        data_bytes += await read_back_state(state, package, work.fill)
+                        data_bytes += await read_state(state, package, work.fill)
             await _swap_all(work)
         kept = await _settle_old(work)
     return RestoreDone(
@@ -311,7 +310,7 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
 async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
     """Write a disk's own image beside the one that it replaces."""
     own = RestoredDisk(disk.dev, disk.images[:1])
-    return await read_back(own, package, work.fill, work.domain.name, work.emit)
+    return await read_disk(own, package, work.fill, work.domain.name, work.emit)
 
 
 @asynccontextmanager

@@ -1,25 +1,53 @@
-"""Reading a disk, or state, out of a package: each image held against what was recorded.
+"""Reading disks and state out of a package, each image compared with its record.
 
-``restore`` writes what comes, ``verify`` drops it; what is checked is the same.
+``restore`` writes the images, ``verify`` drops them; both check the same.
 """
 
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from virtbackup_async.catalog.package_files import packed_files
+from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.progress import DiskMeter
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, RestoredState
 from virtbackup_async.errors import CorruptError, DigestMismatchError
 from virtbackup_async.events import DiskDone, Emit, Warned
+from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import Definition
 from virtbackup_async.packagers.interface import PackageReader, Progress
+from virtbackup_async.packagers.registry import open_reader, package_paths
+
+REMOVER_TIMEOUT_S = 60
+"""How long a removal that is under way may take; after it the package is gone."""
 
 Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
 """Takes the whole of an image's stream in, and tells the progress of it."""
 
 
-async def read_back(
+@asynccontextmanager
+async def open_package(
+    definition: Definition, directory: Path, buffers: BufferPool
+) -> AsyncGenerator[PackageReader]:
+    """Open the package for reading; ``clean`` leaves it alone until it is closed.
+
+    Raises:
+        DefinitionError: the packager is not known.
+        LockHeldError: it is being removed.
+    """
+    packager, name = definition.packager, definition.name
+    paths = package_paths(packager, directory, name, packed_files(definition))
+    async with (
+        hold_package(paths, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
+        open_reader(packager, directory, name, buffers) as package,
+    ):
+        yield package
+
+
+async def read_disk(
     disk: RestoredDisk, package: PackageReader, fill: Fill, domain: str, emit: Emit
 ) -> DiskDone:
     """Read a disk's images, top first, and say so.
@@ -43,7 +71,7 @@ async def read_back(
     return done
 
 
-async def read_back_state(state: RestoredState, package: PackageReader, fill: Fill) -> int:
+async def read_state(state: RestoredState, package: PackageReader, fill: Fill) -> int:
     """Read a file of the domain's state; it is too small to be spoken of.
 
     Returns:

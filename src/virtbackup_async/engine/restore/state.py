@@ -18,9 +18,9 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.engine.restore.made_directories import make_directory
 from virtbackup_async.engine.restore.plan import RestoredState, RestorePlan
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.files.directories import make_directory
 from virtbackup_async.files.durable import (
     FILE_MODE,
     remove_durably,

@@ -14,9 +14,13 @@ from msgspec import Struct
 
 from virtbackup_async.engine.outcome import most_severe
 from virtbackup_async.engine.restore.files import open_restored_files
-from virtbackup_async.engine.restore.open_package import open_package
 from virtbackup_async.engine.restore.plan import Formats, RestoredDisk, RestorePlan, plan_restore
-from virtbackup_async.engine.restore.read_images import read_back, read_back_state, rebase_hints
+from virtbackup_async.engine.restore.read_images import (
+    open_package,
+    read_disk,
+    read_state,
+    rebase_hints,
+)
 from virtbackup_async.events import DiskDone, Emit, FileFormat, RestoreDone, RestoreStarted
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
@@ -74,10 +78,10 @@ async def restore_backup(
         emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
         async with open_package(definition, request.directory, buffers) as package:
             data_bytes = await restore_disks(
-                plan, cpu, lambda disk: read_back(disk, package, files.fill, domain, emit)
+                plan, cpu, lambda disk: read_disk(disk, package, files.fill, domain, emit)
             )
             for state in plan.state:
-                data_bytes += await read_back_state(state, package, files.fill)
+                data_bytes += await read_state(state, package, files.fill)
         await files.publish(plan.xml_name, definition.domain_xml.encode())
     for disk in () if request.for_domain else plan.disks:
         for hint in rebase_hints(disk, domain, target):

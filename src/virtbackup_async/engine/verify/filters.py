@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from virtbackup_async.engine.inventory.dates import start_of
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.model.ages import age_of
+from virtbackup_async.model.amounts import age_of
 
 T = TypeVar("T")
 

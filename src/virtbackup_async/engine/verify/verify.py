@@ -18,9 +18,8 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.inventory.listing import GroupBackups, broken_backups, choose_backups
-from virtbackup_async.engine.restore.open_package import open_package
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
-from virtbackup_async.engine.restore.read_images import read_back, read_back_state
+from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.runtime import MIB
 from virtbackup_async.engine.verify.filters import draw_sample, parse_age, parse_since
 from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
@@ -232,13 +231,13 @@ class _Reader(Struct, frozen=True):
         async with open_package(definition, directory, self.buffers) as package:
             for disk in plan.disks:
                 try:
-                    done = await read_back(disk, package, _drop, chosen.domain, emit)
+                    done = await read_disk(disk, package, _drop, chosen.domain, emit)
                     data_bytes += done.data_bytes
                 except VirtBackupError as error:
                     failures.append(error)
             for state in plan.state:
                 try:
-                    data_bytes += await read_back_state(state, package, _drop)
+                    data_bytes += await read_state(state, package, _drop)
                 except VirtBackupError as error:
                     failures.append(error)
         if failures:

@@ -16,7 +16,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.inventory.pinning import set_pinned
+from virtbackup_async.engine.inventory.chosen_backup import set_pinned
 from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, StorageError

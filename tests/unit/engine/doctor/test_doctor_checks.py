@@ -10,9 +10,8 @@ import pytest
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry
-from virtbackup_async.engine.doctor import disks, history, host, patterns, target
-from virtbackup_async.engine.doctor.amounts import DAY_S, GIB, MIB, gib, span
-from virtbackup_async.engine.doctor.mounts import Mount, mount_of
+from virtbackup_async.engine.doctor import configuration, disks, history, host, target
+from virtbackup_async.engine.doctor.target import Mount, mount_of
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import (
     Definition,
@@ -75,13 +74,13 @@ def test_the_clock_is_judged_where_systemd_knows(answer, levels):
 )
 def test_a_pattern_that_matches_nothing_is_told(pattern, level):
     hosts = (HostEntry(parse_pattern("db")), HostEntry(parse_pattern(pattern)))
-    found = list(patterns.check_group(Group("g", None, hosts=hosts), ("db", "web")))
+    found = list(configuration.check_group(Group("g", None, hosts=hosts), ("db", "web")))
     assert [finding.level for finding in found] == ([level] if level else []) + [Level.OK]
     assert level is not Level.PROBLEM or "did you mean 'web'" in found[0].message
 
 
 def test_a_group_without_a_domain_is_told():
-    (found,) = patterns.check_group(Group("g", None), ("db",))
+    (found,) = configuration.check_group(Group("g", None), ("db",))
     assert found.level is Level.WARNING
 
 
@@ -128,10 +127,10 @@ async def test_a_target_that_does_not_tell_its_room_is_a_problem(monkeypatch):
 @pytest.mark.parametrize(
     ("free_bytes", "level"),
     [
-        (256 * MIB - 1, Level.PROBLEM),
-        (256 * MIB, Level.WARNING),
-        (GIB - 1, Level.WARNING),
-        (GIB, Level.OK),
+        (256 << 20 - 1, Level.PROBLEM),
+        (256 << 20, Level.WARNING),
+        (1 << 30 - 1, Level.WARNING),
+        (1 << 30, Level.OK),
     ],
 )
 def test_room_for_the_overlay(free_bytes, level):
@@ -202,28 +201,10 @@ def test_groups_that_no_run_starts_by_itself_are_told():
         name: Group(name, Path("/t"), autostart_given=given)
         for name, given in (("a", True), ("b", False))
     }
-    (found,) = patterns.check_autostart(Config(Path("/c.yml"), groups=groups))
+    (found,) = configuration.check_autostart(Config(Path("/c.yml"), groups=groups))
     assert (found.level, found.subject) == (Level.WARNING, "group b")
-    (found,) = patterns.check_autostart(Config(Path("/c.yml")))
+    (found,) = configuration.check_autostart(Config(Path("/c.yml")))
     assert (found.level, found.message) == (Level.PROBLEM, "has no groups")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0 minutes"),
-        (60, "1 minute"),
-        (3600, "1 hour"),
-        (DAY_S, "24 hours"),
-        (2 * DAY_S, "2 days"),
-    ],
-)
-def test_spans_in_words(seconds, said):
-    assert span(seconds) == said
-
-
-def test_sizes_in_words():
-    assert (gib(GIB - MIB), gib(3 * GIB // 2)) == ("1023 MiB", "1.5 GiB")
 
 
 def test_what_is_damaged_is_told_of_a_domain_that_libvirt_does_not_know_any_more():

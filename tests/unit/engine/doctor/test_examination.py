@@ -113,7 +113,7 @@ def of(found, check, level=None):
 async def test_a_host_in_order_has_no_problem(examine):
     found = await examine()
     assert [one for one in found if one.level is Level.PROBLEM] == []
-    assert any("raw of 0 MiB" in message for message in of(found, "disk", Level.OK))
+    assert any("raw of 64.0 KiB" in message for message in of(found, "disk", Level.OK))
     assert of(found, "disk", Level.WARNING)[0].startswith("vdz is not backed up: has no image")
     assert "has no backup in group all yet" in of(found, "backups", Level.WARNING)
     assert "before-upgrade" in of(found, "leftover", Level.INFO)[0]

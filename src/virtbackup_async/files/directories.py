@@ -1,11 +1,16 @@
-"""A directory that nobody but its owner can have put anything into.
+"""Making directories: private ones, and ones with a given mode whatever the umask. Blocks.
 
-What this host notes for itself lies in one, and so do its locks: what is found there is believed.
-So the directory is ours, no link, and neither group nor others may write to it. All of it blocks.
+Nobody but its owner can have put anything into a private directory: it belongs to this user, is no
+link, and neither group nor others may write to it. This host keeps its notes and locks in such
+directories, and trusts what it finds there.
+
+QEMU's user must be able to pass through the directories of a domain's images and state, also where
+root's umask is 077; and with umask 0 nobody else may write to them.
 """
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from virtbackup_async.errors import StorageError
@@ -60,6 +65,33 @@ def check_private(path: Path) -> bool:
     finally:
         close(fd)
     return True
+
+
+def make_directories(path: Path, mode: int) -> bool:
+    """Make a directory and those above it that are missing; return whether it was missing.
+
+    Raises:
+        OSError: one cannot be made, or something else has its name.
+    """
+    if path.is_dir():
+        return False
+    with suppress(FileExistsError):
+        make_directories(path.parent, mode)
+    make_directory(path, mode)
+    return True
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Make one directory.
+
+    Raises:
+        OSError: it cannot be made; it exists.
+    """
+    path.mkdir(mode=mode)
+    # Some file systems know no modes: there it is as reachable as they make it.
+    with suppress(OSError):
+        inherited = path.stat().st_mode & stat.S_ISGID
+        path.chmod(mode | inherited)
 
 
 def _refused(path: Path, why: str, error: OSError | None = None) -> StorageError:

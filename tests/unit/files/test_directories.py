@@ -1,4 +1,4 @@
-"""files/private_directory.py: what is in such a directory, nobody else can have put there."""
+"""files/directories.py: what is in such a directory, nobody else can have put there."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.private_directory import check_private, make_private
+from virtbackup_async.files.directories import check_private, make_private
 
 
 def mode(path):

@@ -1,4 +1,4 @@
-"""Whether each entry of a group's ``hosts`` means a domain. Pure."""
+"""What the configuration says, and how its ``hosts`` match the domains. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +20,22 @@ def check_autostart(config: Config) -> Iterator[Finding]:
         advice = "Write autostart: true or false; virt-backup 0.5.6 would back it up."
         message = "has no autostart key: `virtbackup backup` without its name passes over it"
         yield Finding(Level.WARNING, AUTOSTART, f"group {name}", message, advice)
+
+
+def check_trust(config: Config) -> Iterator[Finding]:
+    """Say that hooks are refused, where others may write to the configuration."""
+    if config.distrust is not None:
+        message = f"hooks are refused, and the backups behind them: {config.distrust.message}"
+        advice = config.distrust.hint
+        yield Finding(Level.PROBLEM, "hooks", str(config.path), message, advice)
+
+
+def check_target(group: Group) -> Iterator[Finding]:
+    """Say that a group has no target."""
+    if group.target:
+        return
+    advice = "Write target: and a directory in the group, or in default."
+    yield Finding(Level.PROBLEM, "target", f"group {group.name}", "has no target", advice)
 
 
 def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:
