@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from virtbackup_async.repository.format import index_format as wire
-from virtbackup_async.repository.index.id_batches import Ids
+from virtbackup_async.repository.format.chunks import ID_BYTES
+from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdField, Ids, batches
 from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all
 from virtbackup_async.repository.index.segments import Index, Location, Segment
 
 _RECORDS_AT_ONCE: Final = 1 << 18
+_ID: Final = np.dtype((np.void, ID_BYTES))
 
 
 class Need(NamedTuple):
@@ -76,6 +78,33 @@ class Marks:
                 places.append((location, record["id"].tobytes()))
         for location, id_ in sorted(places):
             yield id_, location
+
+    def places_beside(self, packs: frozenset[bytes]) -> Iterator[tuple[bytes, Location]]:
+        """Give each needed chunk that some packs have as well, with the place marked for it.
+
+        That place is in another pack, and nobody has read what is there.
+        """
+        for ids in batches(self._unneeded_ids(packs), IDS_AT_ONCE):
+            wanted = SortedIds(ids)
+            for segment, flags in zip(self._index.segments, self._flags, strict=True):
+                found = find_all(segment, wanted, packs)
+                found = found[found != NOWHERE]
+                for number in found[flags[found]]:
+                    record = segment.read_records(int(number), int(number) + 1)[0]
+                    pack = segment.packs[record["pack"]]
+                    location = Location(pack, int(record["offset"]), int(record["length"]))
+                    yield record["id"].tobytes(), location
+
+    def _unneeded_ids(self, packs: frozenset[bytes]) -> Iterator[IdField]:
+        for segment, flags in zip(self._index.segments, self._flags, strict=True):
+            is_among = np.array([pack in packs for pack in segment.packs], dtype=np.bool_)
+            if not is_among.any():
+                continue
+            for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+                end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+                records = segment.read_records(first, end)
+                ids = records["id"][is_among[records["pack"]] & ~flags[first:end]]
+                yield np.ascontiguousarray(ids).view(_ID)[:, 0]
 
     def _needed_records(self) -> Iterator[tuple[Segment, wire.Records]]:
         for segment, flags in zip(self._index.segments, self._flags, strict=True):

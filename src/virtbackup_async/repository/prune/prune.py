@@ -3,6 +3,7 @@
 ::
 
     mark      which chunks do the maps need?                                       marks.py
+    look      where a pack that goes has a needed chunk as well, is the other copy good?
     rewrite   what is needed of packs that are mostly dead goes into new packs
     condemn   a note names the packs that are to go: no writer counts on them      condemned.py
     wait      for the writers that may have counted on them before: if there are
@@ -21,15 +22,16 @@ with; the index names no pack that is not there, unless the note names it too.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.repository.data.chunk_reader import ChunkReader
 from virtbackup_async.repository.data.known_damage import read_known_damage
 from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.presence import refuse_misfits, unknown_packs
@@ -173,6 +175,9 @@ class _Sweep:
             copied = {pack: need for pack, need in needed.items() if pack in going}
             dead = frozenset(sorted(going - copied.keys())[: self._most_packs])
             chosen = self._choose(dead, copied)
+            kept = self._last_good(marks, dead | chosen.keys())
+            dead -= kept
+            chosen = {pack: need for pack, need in chosen.items() if pack not in kept}
             note = Condemned((dead | chosen.keys()) - self._rewrite(marks, chosen))
             left = going - note.packs
             self._swept = replace(
@@ -218,6 +223,24 @@ class _Sweep:
             return frozenset()
         return unknown_packs(index, sizes)
 
+    def _last_good(self, marks: Marks, going: frozenset[bytes]) -> frozenset[bytes]:
+        """Return the packs that may have the last good copy of a chunk that is needed.
+
+        Of a chunk that is in two packs, one place is marked: before the other one goes, it is read.
+        """
+        kept: frozenset[bytes] = frozenset()
+        with ExitStack() as stack:
+            chunks: ChunkReader | None = None
+            for id_, location in marks.places_beside(going):
+                self._on_step()
+                if chunks is None:
+                    chunks = stack.enter_context(closing(ChunkReader(self._repository)))
+                try:
+                    chunks.read_blob(id_, location)
+                except CorruptError:
+                    kept |= chunks.packs_of(id_) & going
+        return kept
+
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
         """Copy what is needed of packs that are going; return those that must stay."""
         if not needed:
@@ -262,6 +285,9 @@ class _Sweep:
             sizes = pack_sizes(self._repository, note.packs)
             refuse_misfits(self._repository, index, note.packs - needed.keys())
             dead = note.packs - needed.keys() - self._held(index, sizes)
+            if self._marked:
+                # Else it was looked at, for all but the maps that came since, by the sweep before.
+                dead -= self._last_good(marks, dead)
             self._remove(dead)
             self._forget(index, dead)
             self._merge(index, living)

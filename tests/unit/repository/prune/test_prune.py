@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.small_repository import PACKAGER, SmallRepository, content
+from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
@@ -286,6 +286,81 @@ async def test_the_good_place_of_a_chunk_stays_if_the_one_to_be_copied_is_damage
         run_sweep(place)
         assert await place.restored("c") == content([1, *others])
         assert set(place.packs()) >= {damaged, good}
+
+
+@pytest.mark.parametrize("removed", ["a", "b"])
+async def test_the_last_good_copy_of_a_chunk_stays_in_a_pack_that_is_dead(place, removed):
+    """Its other copy is in a pack that nobody touches, and so nobody reads."""
+    left = {"a": range(1, 5), "b": range(1, 4)}
+    await place.back_up("a", content(left["a"]))
+    (first,) = place.packs()
+    await back_up_apart(place, "b", content(left["b"]))
+    (second,) = set(place.packs()) - {first}
+    flip(first if removed == "b" else second, 64 + 64 + 10)
+    place.remove(removed)
+    del left[removed]
+    for _ in range(3):
+        run_sweep(place)
+        ((name, numbers_left),) = left.items()
+        assert await place.restored(name) == content(numbers_left)
+
+
+async def test_a_second_copy_goes_where_the_first_is_good(place):
+    await place.back_up("a", content(range(1, 5)))
+    await back_up_apart(place, "b", content(range(1, 4)))
+    place.remove("b")
+    for _ in range(2):
+        run_sweep(place)
+    assert await place.restored("a") == content(range(1, 5))
+    assert len(place.packs()) == 1
+    assert len(place.indexed()) == 4
+
+
+APART = st.lists(
+    st.tuples(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.booleans()),
+    min_size=2,
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(APART, st.randoms(use_true_random=False))
+def test_whatever_is_rotten_no_last_good_copy_goes(backups, chance):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        place = SmallRepository(Path(directory) / "target")
+        anyio.run(partial(rot_and_sweep, place, backups, chance))
+
+
+async def rot_and_sweep(place, backups, chance):
+    """Each backup has packs of its own; of each chunk one copy stays good."""
+    make_repository(place.target)
+    alive = {}
+    for number, (chunks, is_kept) in enumerate(backups):
+        name = f"20260301-0215{number:02}_3_web"
+        await back_up_apart(place, name, content(chunks))
+        alive[name] = content(chunks)
+        if not is_kept:
+            place.remove(name)
+            del alive[name]
+    for copies in copies_in(place).values():
+        chance.shuffle(copies)
+        for location in copies[1:]:
+            if chance.random() < 0.7:
+                path = find_repository(place.target).pack_path(location.pack)
+                flip(path, location.offset + location.length // 2)
+    for _ in range(3):
+        run_sweep(place)
+        for name, data in alive.items():
+            assert await place.restored(name) == data
+
+
+def copies_in(place):
+    index = open_index(find_repository(place.target))
+    ids = sorted({id_ for segment in index.segments for id_ in ids_of(segment)})
+    try:
+        return {id_: list(index.places(id_)) for id_ in ids}
+    finally:
+        index.close()
 
 
 async def test_what_is_in_two_packs_takes_a_second_sweep_and_no_more(place):
