@@ -16,7 +16,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--all-points",
         action="store_true",
-        help="try every fault of docs/crash-safety.md, not only one at each step",
+        help="try every fault of docs/explanation/crash-safety.md, not only one at each step",
     )
     parser.addoption(
         "--walks",

@@ -1,7 +1,7 @@
 """Whatever dies, wherever: after ``clean -b`` the domain is at home and no finished backup is lost.
 
 ``faults/runs.py`` says what is checked after each fault. The faults are those of the table in
-docs/crash-safety.md; ``pytest tests/crash --all-points`` tries all of them.
+docs/explanation/crash-safety.md; ``pytest tests/crash --all-points`` tries all of them.
 """
 
 import pytest
@@ -20,7 +20,7 @@ def test_the_table_names_every_point(world, scenario, tmp_path):
     points = Fault(world, tmp_path, Row(scenario, "", "killed")).record()
     planned = {row[:3] for row in planned_rows({scenario: points})}
     named = {row[:3] for row in read_rows() if row.scenario == scenario}
-    assert planned == named, f"docs/crash-safety.md is out of date: run {COMMAND}"
+    assert planned == named, f"docs/explanation/crash-safety.md is out of date: run {COMMAND}"
 
 
 def test_a_fault_loses_nothing(world, row, tmp_path):

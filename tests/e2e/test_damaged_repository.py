@@ -1,4 +1,4 @@
-"""The way through a damaged repository, as docs/damaged-repository.md has it."""
+"""The way through a damaged repository, as docs/how-to/damaged-repository.md has it."""
 
 from command import events, virtbackup, write_config
 

@@ -1,4 +1,4 @@
-"""The table of docs/disks.md, on real QEMU: which disks are backed up, and restored as they were.
+"""The table of docs/reference/disks.md, on real QEMU: which disks are backed up and restored.
 
 A row is a way to make a disk. Of a disk with a ``yes`` a domain beside the original is started, and
 its image compared with what the guest saw; of one with a ``no`` the reason is compared.
@@ -34,7 +34,7 @@ from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.domain import DomainInfo
 
-TEXT = (Path(__file__).parents[2] / "docs/disks.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/reference/disks.md").read_text()
 METHODS = {"snapshot": 0, "pull": 1}
 SIZE = 2 << 20
 CONTENT = random.Random(5).randbytes(SIZE)

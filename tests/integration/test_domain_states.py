@@ -1,4 +1,4 @@
-"""docs/domain-states.md, cell by cell: what each command does to a real domain in each state."""
+"""docs/reference/domain-states.md, cell by cell: each command on a real domain in each state."""
 
 import filecmp
 import os

@@ -1,4 +1,4 @@
-"""docs/formats.md: its examples are read, its tables name the keys of the files."""
+"""docs/reference/formats.md: its examples are read, its tables name the keys of the files."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from virtbackup_async.catalog import definition_file, host_notes, pending_file
 from virtbackup_async.model import names
 
-TEXT = (Path(__file__).parents[2] / "docs/formats.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
 
 
 def example(kind):
@@ -57,7 +57,7 @@ def test_the_note_is_what_we_write():
     assert documented("Note") == keys(host_notes.NoteWire)
 
 
-@pytest.mark.parametrize("page", ["formats.md", "security.md"])
+@pytest.mark.parametrize("page", ["reference/formats.md", "explanation/security.md"])
 def test_each_test_that_a_promise_names_is_there(page):
     root = Path(__file__).parents[2]
     named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", (root / "docs" / page).read_text())

@@ -1,4 +1,4 @@
-"""The commands of docs/restore.md that need no virtbackup, run on real backups."""
+"""The commands of docs/how-to/restore.md that need no virtbackup, run on real backups."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from fakes.stored_backup import StoredBackup
 from virtbackup_async.model.backup import Packager
 
-DOC = Path(__file__).resolve().parents[2] / "docs" / "restore.md"
+DOC = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "restore.md"
 BLOCK = re.compile(r"<!-- run by \S+: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 COMMANDS = dict(BLOCK.findall(DOC.read_text()))
 PACKAGERS = [

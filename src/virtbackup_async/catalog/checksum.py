@@ -2,9 +2,9 @@
 
 It stands in the file itself, under the key ``checksum``, and is taken over all other keys in one
 canonical form, so that neither indentation nor the order of keys matters, and whoever changes a key
-can take it anew. docs/formats.md ("Checksum") has the form byte by byte. Invariant: a definition
-that has one, or by its version should have one, is refused unless it is right; older ones, and
-those of virt-backup, have none and are read as they are.
+can take it anew. docs/reference/formats.md ("Checksum") has the form byte by byte. Invariant: a
+definition that has one, or by its version should have one, is refused unless it is right; older
+ones, and those of virt-backup, have none and are read as they are.
 """
 
 from pathlib import Path

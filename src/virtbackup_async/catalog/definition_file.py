@@ -1,8 +1,8 @@
 """The file beside a finished backup's data: ``<name>.json``.
 
 The keys of virt-backup stay at the top level with the meaning they have there, so that it restores
-our backups and we restore its; our own keys stand beside them. docs/formats.md ("Definition") is
-the reference. The store of this layer is the caller.
+our backups and we restore its; our own keys stand beside them. docs/reference/formats.md
+("Definition") is the reference. The store of this layer is the caller.
 """
 
 from collections.abc import Iterator

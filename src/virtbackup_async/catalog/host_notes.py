@@ -11,7 +11,7 @@ directory of this host that nobody else can write to, so what it says was so::
     remove          after the pending file
 
 A crash between the two leaves a note whose pending file is gone; ``clean`` deals with it.
-docs/formats.md ("Note") is the reference.
+docs/reference/formats.md ("Note") is the reference.
 """
 
 import os

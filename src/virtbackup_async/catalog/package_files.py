@@ -1,7 +1,7 @@
 """Which files a backup consists of, told from its definition or pending file alone.
 
 The scan compares them with what the directory holds. The names are virt-backup's; ``packagers``
-makes them (counterpart: the module of each packager there), docs/formats.md shows them.
+makes them (counterpart: the module of each packager there), docs/reference/formats.md shows them.
 """
 
 from collections.abc import Collection

@@ -1,8 +1,8 @@
 """The file of a backup that was started and not finished: ``<name>.json.pending``.
 
 It is on disk before anything is made and goes last, so that ``clean`` can undo whatever a crash
-left. virt-backup's keys are kept, ours stand beside them; docs/formats.md ("Pending") is the
-reference. The store of this layer is the caller.
+left. virt-backup's keys are kept, ours stand beside them; docs/reference/formats.md ("Pending") is
+the reference. The store of this layer is the caller.
 """
 
 from pathlib import Path

@@ -109,7 +109,7 @@ def _unique_beginnings(options: list[click.Option]) -> list[tuple[click.Option, 
 
 
 _SHARED = (
-    click.option("--json", is_flag=True, help="Write JSON lines to stdout (docs/json.md)."),
+    click.option("--json", is_flag=True, help="Write JSON lines to stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
     click.option("-v", "--verbose", is_flag=True, help="Say more of what is done."),
     click.option("--no-progress", is_flag=True, help="Neither a live view nor progress lines."),

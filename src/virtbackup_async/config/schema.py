@@ -1,7 +1,7 @@
 """The configuration as the rest of the program sees it: checked, merged, complete.
 
-``loading`` makes it, ``engine`` and ``cli`` read it; docs/configuration.md describes each key and
-is tested against the tables of ``sections``.
+``loading`` makes it, ``engine`` and ``cli`` read it; docs/reference/configuration.md describes each
+key and is tested against the tables of ``sections``.
 """
 
 from dataclasses import dataclass, field

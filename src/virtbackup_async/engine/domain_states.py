@@ -1,4 +1,4 @@
-"""What the state of a domain allows: the rules that docs/domain-states.md has as a table.
+"""What the state of a domain allows: the rules that docs/reference/domain-states.md has as a table.
 
 Asked by whoever touches a domain, before the deed. libvirt knows more states than running and shut
 off, and some that pass for one of the two are neither.

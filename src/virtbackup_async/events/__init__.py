@@ -1,8 +1,8 @@
 """What happens, said by the engine as values; the renderers of ``cli`` show them.
 
 Each class is one line of ``--json``: its ``kind`` is the ``event`` key, its fields are the other
-keys. Fields may be added later, never renamed (docs/json.md lists them). All are imported from
-here; the modules below only sort them by theme.
+keys. Fields may be added later, never renamed (docs/reference/json.md lists them). All are imported
+from here; the modules below only sort them by theme.
 """
 
 from collections.abc import Callable

@@ -7,8 +7,8 @@
     file modes               EPERM: FAT, SMB, some NFS                    left as they come
     locks                    ENOLCK, EOPNOTSUPP: some NFS, SMB, FUSE      done without
 
-Whoever meets one notes it here, and goes on; the command tells at its end. docs/operations.md says
-what is not promised then.
+Whoever meets one notes it here, and goes on; the command tells at its end.
+docs/how-to/operations.md says what is not promised then.
 """
 
 import errno

@@ -13,7 +13,7 @@ from anyio import Semaphore
 
 CHUNK_BYTES: Final = 1024 * 1024
 # Reads past the page cache are slow if they are small, and each step through a worker thread costs
-# what hashing a hundred KiB does; docs/performance.md has the figures.
+# what hashing a hundred KiB does; docs/explanation/performance.md has the figures.
 BUFFER_BYTES: Final = 4 * CHUNK_BYTES
 DEFAULT_BUDGET_BYTES: Final = 64 * CHUNK_BYTES
 

@@ -10,7 +10,7 @@ A hole reads as zeros, and the leaf of zeros is known: a sparse disk of 100 GiB 
 milliseconds. And whoever has the leaf knows whether a piece is all zeros without looking again.
 The leaves are the ids of a repository's chunks, so an image's digest follows from its map, also
 where most of the image was not read. Made by the streams of ``stream.py``, in order;
-docs/formats.md has the format.
+docs/reference/formats.md has the format.
 """
 
 from typing import Final

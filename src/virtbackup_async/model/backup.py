@@ -1,7 +1,7 @@
 """A finished backup (definition) and a started one (pending), as the files beside the data say.
 
 The fields of virt-backup keep their names and meaning; what this project adds is optional, so that
-files of either program read alike. docs/formats.md is the reference.
+files of either program read alike. docs/reference/formats.md is the reference.
 
 ``gc=False``: a scan makes them by the ten thousand, and they hold no circles, so Python need not
 look for garbage among them: that took a tenth of the time of ``list``.

@@ -8,9 +8,9 @@
     a copy of the files   either       images in files, and those below them
 
 What changes the meaning of an image (an encryption, a part of a file, a data file beside it, images
-below it) is either understood here or the reason why the disk is left out. docs/disks.md has the
-whole table, from a test. Pure. Source: libvirt's docs/formatdomain.html, "Hard drives, floppy
-disks, CDROMs".
+below it) is either understood here or the reason why the disk is left out. docs/reference/disks.md
+has the whole table, from a test. Pure. Source: libvirt's docs/formatdomain.html, "Hard drives,
+floppy disks, CDROMs".
 """
 
 from collections.abc import Mapping, Sequence

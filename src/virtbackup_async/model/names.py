@@ -1,7 +1,8 @@
 """Names of the files below a target, made from names that come from outside.
 
 The engine asks here before it makes a file; the readers of this layer check with
-:func:`is_plain_name` what a definition claims. docs/formats.md ("Names") is the reference::
+:func:`is_plain_name` what a definition claims. docs/reference/formats.md ("Names") is the
+reference::
 
     TARGET/web/20260301-021500_3_web.json
            |   |               | |

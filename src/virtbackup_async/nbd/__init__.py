@@ -10,7 +10,8 @@
     export, constants                     values and numbers
 
 It uses asyncio's transports, not anyio's streams, because only a ``BufferedProtocol`` receives
-into memory that the caller owns, plain and under TLS alike. docs/nbd.md says what is spoken.
+into memory that the caller owns, plain and under TLS alike. docs/reference/nbd.md says what is
+spoken.
 """
 
 from virtbackup_async.nbd.client.client import NbdClient, open_nbd

@@ -4,8 +4,8 @@
 
     {"event":"disk_done","time":"2026-07-01T03:00:12.345+02:00","domain":"web", ...}
 
-``event`` is the event's kind, the other keys are its fields (docs/json.md). Everything beyond
-ASCII is escaped, so a hostile name or a file name that is not UTF-8 cannot break a line.
+``event`` is the event's kind, the other keys are its fields (docs/reference/json.md). Everything
+beyond ASCII is escaped, so a hostile name or a file name that is not UTF-8 cannot break a line.
 """
 
 import json

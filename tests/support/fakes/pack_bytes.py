@@ -1,4 +1,4 @@
-"""What packs and maps hold, by docs/repository-format.md alone, without the code under test."""
+"""Packs and maps, built from docs/reference/repository-format.md without the code under test."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The table of docs/crash-safety.md: which faults there are, and what came of each.
+"""The table of docs/explanation/crash-safety.md: which faults there are, and what came of each.
 
 ``planned_rows`` says which faults are to be tried, from the points that commands really pass; the
 page holds the outcomes of the last whole run. The tests read their rows from the page, and fail
@@ -14,7 +14,7 @@ from pathlib import Path
 from faults.deaths import SCRATCH_FULL
 from faults.runs import Row
 
-PAGE = Path(__file__).parents[3] / "docs" / "crash-safety.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "crash-safety.md"
 COMMAND = "scripts/update-crash-table"
 _BLOCK = re.compile(r"(<!-- measured: crash table -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = "| Point | Death | Command | Backups after clean |\n|---|---|---|---|"

@@ -21,5 +21,5 @@ under TCG, with ext4 disks and the QEMU guest agent. Usage (``PYTHONPATH=tests/s
 All of it blocks; from an async test use ``anyio.to_thread.run_sync``. It drives libvirt through
 ``virsh`` processes, so it needs no event loop and shares nothing with the code under test.
 ``open_embedded()`` gives ``qemu:///embed?root=...`` instead: one client process at a time.
-By hand: ``python -m lab shell``; see docs/lab.md.
+By hand: ``python -m lab shell``; see docs/contributing/lab.md.
 """

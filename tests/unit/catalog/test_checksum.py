@@ -92,7 +92,7 @@ async def test_each_flipped_bit_is_noticed(path):
 
 def test_checksum_is_that_of_the_documentation(path):
     raw = json.loads(path.read_bytes())
-    text = (Path(__file__).parents[3] / "docs/formats.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/reference/formats.md").read_text()
     code = re.search(r"### Checksum\n.*?```python\n(.*?)```", text, re.DOTALL)[1]
     names = {"json": json, "blake3": blake3, "definition": dict(raw)}
     exec(code, names)  # noqa: S102 -- what the documentation gives to other programs

@@ -28,7 +28,7 @@ def test_generated_blocks_are_up_to_date():
 
 
 def test_each_event_has_a_section_with_exactly_its_fields():
-    sections = SECTION.findall((ROOT / "docs" / "json.md").read_text())
+    sections = SECTION.findall((ROOT / "docs" / "reference" / "json.md").read_text())
     documented = {kind: ROW.findall(body) for kind, body in sections}
     assert documented == {
         event.kind: [field.name for field in fields(event)] for event in get_args(Event)
@@ -37,7 +37,9 @@ def test_each_event_has_a_section_with_exactly_its_fields():
 
 def test_each_exit_code_of_its_own_belongs_to_one_branch_of_the_errors():
     rows = re.findall(
-        r"^\| (\d+) \| `(\w+)` \|", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE
+        r"^\| (\d+) \| `(\w+)` \|",
+        (ROOT / "docs" / "reference" / "exit-codes.md").read_text(),
+        re.MULTILINE,
     )
     for code, name in rows:
         parent = getattr(errors, name).__mro__[1]
@@ -52,7 +54,7 @@ def test_each_exit_code_of_its_own_belongs_to_one_branch_of_the_errors():
 @pytest.mark.parametrize("number", range(len(whole_run())))
 def test_the_schema_names_exactly_the_keys_of_a_line(number):
     event, moment = whole_run()[number]
-    schema = json.loads((ROOT / "docs" / "json-schema.json").read_text())
+    schema = json.loads((ROOT / "docs" / "reference" / "json-schema.json").read_text())
     shape = schema["$defs"][type(event).__name__]
     line = msgspec.json.decode(json_line(event, moment.wall))
     assert list(line) == list(shape["properties"]) == shape["required"]

@@ -10,7 +10,7 @@ def test_every_dependency_says_why():
     extras = project["optional-dependencies"].values()
     required = [*project["dependencies"], *(name for extra in extras for name in extra)]
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in required}
-    page = (ROOT / "docs" / "dependencies.md").read_text()
+    page = (ROOT / "docs" / "contributing" / "dependencies.md").read_text()
     rows = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`([\w.-]+)`", row)}
     assert explained == names

@@ -1,4 +1,4 @@
-"""What each command ends with where there is nothing to see: the table of docs/exit-codes.md."""
+"""How each command ends when it finds nothing: the table of docs/reference/exit-codes.md."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-TEXT = (Path(__file__).parents[3] / "docs/exit-codes.md").read_text()
+TEXT = (Path(__file__).parents[3] / "docs/reference/exit-codes.md").read_text()
 TABLE = re.search(r"<!-- tried by \S+ -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)[1]
 HEADS, _, *ROWS = ([cell.strip() for cell in row.split("|")[1:-1]] for row in TABLE.splitlines())
 NAME = "20260701-030000_1_test"

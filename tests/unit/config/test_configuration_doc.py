@@ -1,4 +1,4 @@
-"""docs/configuration.md names every key and every default, and its example loads."""
+"""docs/reference/configuration.md names every key and every default, and its example loads."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config, Retention
 from virtbackup_async.model import packager_rules
 
-TEXT = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
+TEXT = (Path(__file__).parents[3] / "docs/reference/configuration.md").read_text()
 
 
 def rows(title):

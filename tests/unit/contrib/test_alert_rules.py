@@ -31,5 +31,5 @@ def test_each_alert_has_a_name_of_its_own_a_severity_and_a_summary():
 
 
 def test_each_metric_is_documented():
-    page = (RULES.parents[2] / "docs" / "operations.md").read_text()
+    page = (RULES.parents[2] / "docs" / "how-to" / "operations.md").read_text()
     assert re.findall(r"^\| `(virtbackup_\w+)` \|", page, re.MULTILINE) == list(HELP)

@@ -1,4 +1,4 @@
-"""docs/formats.md gives a program for the digest: it must print what a stream says."""
+"""docs/reference/formats.md gives a program for the digest: it must print what a stream says."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 
-FORMATS = Path(__file__).parents[3] / "docs" / "formats.md"
+FORMATS = Path(__file__).parents[3] / "docs" / "reference" / "formats.md"
 
 
 async def test_documented_program_prints_the_digest_of_a_stream(tmp_path):

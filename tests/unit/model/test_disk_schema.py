@@ -1,8 +1,8 @@
 """Every element and attribute of a disk in libvirt's schema: does it change which bytes are meant?
 
 What does is never passed over by who opens the images himself: it is understood, or the reason why
-the disk is left out. What does not changes nothing. The table of docs/disks.md is held against the
-code. A name that nobody has thought of yet fails the test.
+the disk is left out. What does not changes nothing. The table of docs/reference/disks.md is held
+against the code. A name that nobody has thought of yet fails the test.
 """
 
 import re
@@ -21,7 +21,7 @@ from virtbackup_async.model.restored_xml import restored_xml
 
 # Debian's libvirt 12.8, walked in the same way.
 NEWER = Path(__file__).with_name("libvirt-12.8-disk.txt").read_text().split()
-DOCS = (Path(__file__).parents[3] / "docs/disks.md").read_text()
+DOCS = (Path(__file__).parents[3] / "docs/reference/disks.md").read_text()
 
 
 class Effect(Enum):

@@ -99,7 +99,8 @@ def _untrackable(
             yield Finding(Level.INFO, CHECK, info.name, message)
         if head is not None and head.snapshots and (tracks_all or has_checkpoint):
             message = f"{dev} holds internal snapshots, which a dirty bitmap keeps from reverting"
-            advice = "Before `virsh snapshot-revert`, remove the checkpoint: see incremental.md."
+            page = "docs/explanation/incremental.md"
+            advice = f"Before `virsh snapshot-revert`, remove the checkpoint: see {page}."
             yield Finding(Level.WARNING, CHECK, info.name, message, advice)
 
 

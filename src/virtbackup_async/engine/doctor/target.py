@@ -19,7 +19,9 @@ from virtbackup_async.model.amounts import size
 
 CHECK = "target"
 ROOT = Path("/")
-_LACK_ADVICE = "docs/operations.md says what that means for backups, and for which file systems."
+_LACK_ADVICE = (
+    "docs/how-to/operations.md says what that means for backups, and for which file systems."
+)
 _POINT, _TYPE, _SOURCE = 4, 0, 1
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 MOUNTINFO = Path("/proc/self/mountinfo")

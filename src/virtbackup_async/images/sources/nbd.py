@@ -26,7 +26,8 @@ from virtbackup_async.nbd.protocol.constants import (
     STATE_ZERO,
 )
 
-# Of a buffer of 4 MiB, at least four are on their way together: docs/nbd.md has the figures.
+# Of a buffer of 4 MiB, at least four are on their way together: docs/reference/nbd.md has the
+# figures.
 _REQUEST_BYTES: Final = 1024 * 1024
 _EXTENTS_AT_ONCE: Final = 4096
 

@@ -1,7 +1,7 @@
 """Whether slow compression would be in vain: for data that is compressed or encrypted already.
 
 Asked by gzip and xz for each segment. Where a quick compressor finds next to nothing, slow ones do
-not find much; docs/performance.md has the figures.
+not find much; docs/explanation/performance.md has the figures.
 """
 
 import threading

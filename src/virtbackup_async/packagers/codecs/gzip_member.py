@@ -26,7 +26,7 @@ _TAIL: Final = struct.Struct("<II")
 _EXTRA: Final = (12, b"VB", 8)
 HEAD_BYTES: Final = _HEAD.size
 # libdeflate's levels for 1 to 9: the cheapest that pack as well as zlib's, 3 % more at most;
-# docs/performance.md has the figures.
+# docs/explanation/performance.md has the figures.
 _LIBDEFLATE_LEVELS: Final = (1, 1, 1, 4, 5, 5, 6, 7, 8)
 _STORED: Final = 0
 

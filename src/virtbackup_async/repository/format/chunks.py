@@ -7,7 +7,8 @@
     pages    |####----...|           |###########|####       |     a bit for each 4 KiB of data
     id       |  BLAKE3   | all zeros |  BLAKE3   |  BLAKE3   |     of all of it, holes as zeros
 
-Fixed in length and place: docs/decisions/repository-chunks.md says why, and why of this length.
+Fixed in length and place: docs/explanation/decisions/repository-chunks.md says why, and why of this
+length.
 """
 
 from collections.abc import Sequence

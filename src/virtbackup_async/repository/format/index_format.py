@@ -10,7 +10,7 @@
 
 Ids are as good as random, so the fan-out leaves some dozen records to look through, however many
 there are: a lookup is one read of a KiB, and what stays in memory is the fan-out and the names.
-Pure: bytes in, values out. docs/repository-format.md has the tables.
+Pure: bytes in, values out. docs/reference/repository-format.md has the tables.
 """
 
 import struct

@@ -7,7 +7,8 @@
     tail     BLAKE3 of all before                                                  32 bytes
 
 Pure: bytes in, values out. Numbers ascend; a chunk of zeros has no entry. All of an image is in its
-map, whatever other backups there are: any of them can go. docs/repository-format.md has the tables.
+map, whatever other backups there are: any of them can go. docs/reference/repository-format.md has
+the tables.
 """
 
 import struct

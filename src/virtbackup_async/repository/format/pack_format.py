@@ -8,7 +8,7 @@
     blob        ...
 
 Pure: bytes in, values out. A pack alone is enough to find its chunks again: the index only saves
-the reading. docs/repository-format.md has the tables.
+the reading. docs/reference/repository-format.md has the tables.
 """
 
 import struct

@@ -16,7 +16,7 @@ from virtbackup_async.model.backup import Definition, Packager, Verification
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NONE = Retention(0, 0, 0, 0, 0)
-DOC = (Path(__file__).parents[4] / "docs/clean.md").read_text()
+DOC = (Path(__file__).parents[4] / "docs/reference/clean.md").read_text()
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
