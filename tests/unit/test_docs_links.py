@@ -1,0 +1,56 @@
+"""Each link between the project's pages leads to a file, and to a heading inside it."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]*))?\)")
+CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+MENTION = re.compile(r"\bdocs/[\w./-]+\.(?:md|json|svg|1)\b")
+# Documents of libvirt and QEMU that the code cites have such paths, too, and other endings.
+OWN = ("*.md", "*.py", "*.yml", "*.toml", "*.service", "scripts/*")
+
+
+def tracked(*patterns):
+    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *patterns]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name]
+
+
+PAGES = [page for page in tracked("*.md") if "tests" not in page.relative_to(ROOT).parts]
+
+
+def anchors(page):
+    heads = re.findall(r"^#+ (.*)$", CODE_BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_relative_link_leads_somewhere(page):
+    for path, anchor in LINK.findall(CODE.sub("", page.read_text())):
+        leads_to = page.parent / path if path else page
+        assert leads_to.exists(), path
+        if anchor and leads_to.suffix == ".md":
+            assert anchor in anchors(leads_to), f"{path}#{anchor}"
+
+
+def test_each_page_that_a_file_mentions_exists():
+    mentioned = [
+        (str(file.relative_to(ROOT)), name)
+        for file in tracked(*OWN)
+        if file.name != "CHANGELOG.md"
+        for name in MENTION.findall(file.read_text())
+    ]
+    assert len(mentioned) > len(PAGES)
+    assert [found for found in mentioned if not (ROOT / found[1]).exists()] == []
+
+
+def test_the_index_leads_to_every_page():
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / path).resolve() for path, _ in LINK.findall(index.read_text())}
+    pages = {page for page in PAGES if (ROOT / "docs") in page.parents} - {index}
+    assert pages <= linked
