@@ -4,14 +4,18 @@
 # Enables and starts nothing: the lab runs a libvirt daemon of its own.
 set -euo pipefail
 
-# What is looked for: programs, a pkg-config module, and the daemon's QEMU driver.
+# What is looked for: programs, a pkg-config module, and drivers of the daemon: for guests, for the
+# secrets of encrypted disks, for volumes of storage pools.
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd virsh pkg-config gcc mkfs.ext4 cpio unshare
     swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze)
+readonly DRIVERS=(qemu secret storage)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
-    libvirt-daemon-driver-qemu libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
+    libvirt-daemon-driver-qemu libvirt-daemon-driver-secret libvirt-daemon-driver-storage
+    libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
     swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs xfsprogs
     util-linux util-linux-extra xz-utils bzip2 zstd groff-base systemd)
 readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
+    libvirt-daemon-driver-secret libvirt-daemon-driver-storage-core
     libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux swtpm swtpm-tools
     kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs
     xz bzip2 zstd groff-base systemd)
@@ -26,9 +30,13 @@ missing() { # what is not here, one a line; nothing when all is
         command -v "$program" >/dev/null || echo "$program"
     done
     command -v libvirtd >/dev/null || command -v virtqemud >/dev/null || echo libvirtd
-    compgen -G '/usr/lib*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
-        compgen -G '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
-        echo libvirt-qemu-driver
+    local driver
+    for driver in "${DRIVERS[@]}"; do
+        compgen -G "/usr/lib*/libvirt/connection-driver/libvirt_driver_$driver.so" >/dev/null ||
+            compgen -G "/usr/lib/*/libvirt/connection-driver/libvirt_driver_$driver.so" \
+                >/dev/null ||
+            echo "libvirt-$driver-driver"
+    done
     pkg-config --exists libvirt 2>/dev/null || echo libvirt-headers
     python_headers || echo python-headers-and-venv
 }

@@ -299,7 +299,7 @@ async def test_the_job_of_somebody_else_is_said_at_once_and_left_alone(blank, me
         assert "virsh domjobabort" in failed.error
         assert str(socket) in blank.root.virsh("backup-dumpxml", blank.name)
     finally:
-        blank.root.virsh("domjobabort", blank.name)
+        blank.abort_job()
     assert leftovers(tmp_path) == []
 
 
@@ -323,7 +323,7 @@ async def test_checkpoints_are_left_alone_while_somebody_elses_job_runs(blank, t
             with pytest.raises(HypervisorError, match="theirs is left alone while another job"):
                 await domain.redefine_checkpoint("theirs", 1, ["vda"])
         finally:
-            blank.root.virsh("domjobabort", blank.name)
+            blank.abort_job()
         assert await domain.redefine_checkpoint("theirs", 1, ["vda"]) == {"vda"}
         assert await domain.delete_checkpoint("theirs", ["vda"])
         assert await domain.checkpoint_names() == ()

@@ -91,7 +91,7 @@ async def test_the_job_of_somebody_else_is_left_alone(live, tmp_path):
         assert str(socket) in live.root.virsh("backup-dumpxml", live.name)
         assert live.agent("guest-fsfreeze-status") == "thawed"
     finally:
-        live.root.virsh("domjobabort", live.name)
+        live.abort_job()
     assert leftovers(tmp_path) == []
 
 

@@ -134,6 +134,11 @@ class LabDomain:
             if self.state() != "shut off":
                 raise
 
+    def abort_job(self) -> None:
+        """End its backup job, and wait until it has ended: newer libvirt does not."""
+        self.root.virsh("domjobabort", self.name)
+        self._wait(lambda: "None" in self.root.virsh("domjobinfo", self.name), "end its job", 30)
+
     def undefine(self) -> None:
         """Destroy it and forget it, its flash memory and its TPM; its images stay."""
         self.destroy()
