@@ -25,13 +25,13 @@ from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.engine.backup.selection import select_disks
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
-from virtbackup_async.engine.point_in_time.snapshot import signature
 from virtbackup_async.engine.restore.define import DefineRequest, check_definable, define_restored
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.errors import DiskNotFoundError
 from virtbackup_async.events import DiskSkipped, Warned
 from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.identity import signature
 from virtbackup_async.model.domain import DomainInfo
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/disks.md").read_text()

@@ -16,6 +16,8 @@ from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.locks import lock_directory
 from virtbackup_async.errors import ConfigError, ImageError, StorageError
+from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Pending
 
 STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
@@ -24,10 +26,17 @@ _NAME = "virtbackup"
 
 
 class Host(Struct, frozen=True):
-    """This host: its notes, and the targets as the configuration names them."""
+    """This host.
+
+    Attributes:
+        notes: of backups that it began.
+        targets: as the configuration names them.
+        images: the machine that has the domains' images.
+    """
 
     notes: HostNotes
     targets: tuple[Path, ...]
+    images: ImageHost = LocalHost()
 
     async def note(self, pending: Pending, pending_path: Path) -> Note:
         """Make a note durable of a backup that is about to begin.

@@ -1,4 +1,4 @@
-"""What tells an image from another one that was put in its place.
+"""What tells an image from another one that was put in its place, and from what it was before.
 
 A file keeps its inode while it is written to, and so it does when its contents are copied over, or
 its whole file system is rolled back. A file that is made anew may get the inode of the one that it
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from virtbackup_async.errors import ImageError
 from virtbackup_async.model.domain import BackingImage
 
 _AT_FDCWD: Final = -100
@@ -67,6 +68,33 @@ def is_same_backing(recorded: str, now: str) -> bool:
     if _WRITTEN in recorded and _WRITTEN in now:
         return recorded == now
     return recorded.partition(_WRITTEN)[0] == now.partition(_WRITTEN)[0]
+
+
+def signature(path: Path) -> tuple[int, ...]:
+    """Return what changes when an image is written to. Blocks.
+
+    Of a file: inode, size and both times, in ns. Of a block device: its length, and how much the
+    kernel has written to it; the times of its name say nothing, QEMU may have another one.
+
+    Raises:
+        ImageError: the file is gone.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISBLK(status.st_mode):
+            return (status.st_rdev, *_device_signature(status.st_rdev))
+    except OSError as error:
+        raise ImageError(f"image {path} is gone: {error.strerror}") from error
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _device_signature(device: int) -> tuple[int, ...]:
+    """Return a device's length, and what was written and discarded, by requests and sectors."""
+    told = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    counters = (told / "stat").read_text().split()
+    # Linux's Documentation/block/stat.rst; the last two are there from 4.19 on.
+    written = [int(counters[place]) for place in (4, 6, 11, 13) if place < len(counters)]
+    return (int((told / "size").read_text()), *written)
 
 
 def _birth(path: Path) -> str | None:

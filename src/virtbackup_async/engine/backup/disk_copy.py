@@ -20,11 +20,11 @@ from virtbackup_async.engine.point_in_time.snapshot import (
     ChangedMeanwhileError,
     PointInTimeDisks,
     TrackedDisk,
-    signature,
 )
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
+from virtbackup_async.images.identity import signature
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import DiskRecord, ImageRecord

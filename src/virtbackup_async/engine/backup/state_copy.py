@@ -16,11 +16,12 @@ from msgspec import Struct
 
 from virtbackup_async.engine.backup.disk_copy import image_record
 from virtbackup_async.engine.backup.state_files import DomainState, StateFile, missing
-from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError, signature
+from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.identity import signature
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream

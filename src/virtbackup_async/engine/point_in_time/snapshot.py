@@ -6,11 +6,9 @@ no changed definition, nothing to undo. Should the domain be started meanwhile, 
 under the copy; ``OfflineDisks.check`` notices, and the backup starts over with a snapshot.
 """
 
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from stat import S_ISBLK
 from typing import Protocol
 
 import anyio
@@ -36,6 +34,7 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.identity import signature
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import ChangedImage
@@ -266,30 +265,3 @@ class OfflineDisks(Struct):
                 f"{self.domain.name}: {disk.path} changed while it was copied",
                 hint="Something started the domain or writes to its image: try again later.",
             )
-
-
-def signature(path: Path) -> tuple[int, ...]:
-    """Return what changes when an image is written to.
-
-    Of a file: inode, size and both times, in ns. Of a block device: its length, and how much the
-    kernel has written to it; the times of its name say nothing, QEMU may have another one.
-
-    Raises:
-        ImageError: the file is gone.
-    """
-    try:
-        status = path.stat()
-        if S_ISBLK(status.st_mode):
-            return (status.st_rdev, *_device_signature(status.st_rdev))
-    except OSError as error:
-        raise ImageError(f"image {path} is gone: {error.strerror}") from error
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _device_signature(device: int) -> tuple[int, ...]:
-    """Return a device's length, and what was written and discarded, by requests and sectors."""
-    told = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
-    counters = (told / "stat").read_text().split()
-    # Linux's Documentation/block/stat.rst; the last two are there from 4.19 on.
-    written = [int(counters[place]) for place in (4, 6, 11, 13) if place < len(counters)]
-    return (int((told / "size").read_text()), *written)

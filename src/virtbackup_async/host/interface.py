@@ -1,0 +1,173 @@
+"""What the engine needs of the machine that has the domains' images.
+
+Backup, undo and restore look at images, run QEMU's tools on them, and remove or replace them. They
+do so through ``ImageHost`` alone, so that the images may one day be on another machine than this
+program and its targets. ``local.py`` has the implementation for this machine, and
+tests/contract/test_hosts.py holds every implementation to these docstrings.
+
+Paths are absolute, and of that machine. Images come from guests: a format is always given, never
+guessed, and a name that a header gives is taken for a path and nothing else.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.nbd import UnixAddress
+from virtbackup_async.qemu.qcow2 import Qcow2Head
+from virtbackup_async.qemu.qemu_img import ImageInfo
+
+_AS_THE_HEADERS_SAY = ToldChain()
+
+
+class ImageFiles(Protocol):
+    """Files of the host: images, and what lies beside them."""
+
+    async def exists(self, path: Path, *, follow: bool = True) -> bool:
+        """Tell whether there is a file; without ``follow``, a link that leads nowhere is one.
+
+        Raises:
+            StorageError: that cannot be told.
+        """
+
+    async def check_readable(self, path: Path) -> None:
+        """Make sure that an image can be opened for reading.
+
+        Raises:
+            ImageError: it cannot.
+        """
+
+    async def remove(self, path: Path) -> None:
+        """Remove a file durably; one that is gone is fine.
+
+        Raises:
+            StorageError: it cannot be removed, or its directory is gone.
+        """
+
+    async def free_bytes(self, directory: Path) -> int:
+        """Return how many bytes an ordinary user can still write there.
+
+        Raises:
+            StorageError: the directory is gone.
+        """
+
+    async def signature(self, path: Path) -> tuple[int, ...]:
+        """Return what changes whenever somebody writes to an image.
+
+        Raises:
+            ImageError: it is gone.
+        """
+
+    async def image_id(self, path: Path) -> str | None:
+        """Return what an image keeps while it is written to; None if nothing is known of it."""
+
+    async def backing_id(self, image: BackingImage, *, with_times: bool) -> str:
+        """Return what a backing image keeps as long as nobody writes to it.
+
+        Without the times: what it keeps as long as it is the same file.
+        """
+
+
+class ImageTools(Protocol):
+    """QEMU's tools, where the images are."""
+
+    async def info(self, image: BackingImage) -> ImageInfo:
+        """Read the header of one image, also while a guest is running on it.
+
+        Raises:
+            ImageError: it cannot be opened as that format.
+        """
+
+    async def head(self, path: Path) -> Qcow2Head | None:
+        """Return what a qcow2 header says; None if it cannot be read, or is none."""
+
+    async def chain(
+        self, image: BackingImage, told: ToldChain = _AS_THE_HEADERS_SAY
+    ) -> tuple[BackingImage, ...]:
+        """Return the image and those below it, nearest first.
+
+        Args:
+            image: the disk's own.
+            told: what the domain's XML says of it; the headers say the rest.
+
+        Raises:
+            ImageError: one cannot be read or is no file, or the chain has no end.
+        """
+
+    async def check_overlay(self, overlay: Path, image: Path) -> None:
+        """Make sure that a qcow2 overlay lies directly on ``image``, and on nothing else.
+
+        Raises:
+            ImageError: it does not, or cannot be read.
+        """
+
+    async def holds_data(self, overlay: Path) -> bool:
+        """Tell whether anything was ever written to a qcow2 overlay, zeros included.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+
+    async def commit(self, overlay: Path, image: BackingImage) -> None:
+        """Write what a qcow2 overlay holds into ``image``; safe to run again after a crash.
+
+        Raises:
+            ImageError: the overlay lies on another image, one of them is in use, or QEMU failed.
+        """
+
+    async def rebase(self, upper: BackingImage, lower: BackingImage) -> None:
+        """Make the header of ``upper`` name ``lower`` as the image below it; data stay as they are.
+
+        Raises:
+            ImageError: the header cannot be written.
+        """
+
+    async def remove_bitmap(self, image: Path, name: str) -> None:
+        """Remove a dirty bitmap from a qcow2 image.
+
+        Raises:
+            ImageError: the image cannot be written, or is in use.
+        """
+
+    def serve(
+        self, chain: Sequence[BackingImage], name: str, *, bitmap: str | None = None
+    ) -> AbstractAsyncContextManager[UnixAddress]:
+        """Serve an image, and those below it, read-only over NBD to one client.
+
+        Args:
+            chain: the image, then those below it, nearest first.
+            name: of the export.
+            bitmap: a dirty bitmap of the image to export with it.
+
+        Raises:
+            ImageError: an image cannot be opened, or has no such bitmap.
+        """
+
+    def open_image(
+        self,
+        path: Path,
+        buffers: BufferPool,
+        *,
+        follow: bool = True,
+        limits: Sequence[RateLimit] = (),
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        """Stream the bytes of an image file.
+
+        Args:
+            path: a regular file or a block device.
+            buffers: the memory that its data pass through.
+            follow: whether a symbolic link is followed.
+            limits: how fast it may be read.
+
+        Raises:
+            ImageError: it cannot be read, or gets shorter meanwhile.
+        """
+
+
+class ImageHost(ImageFiles, ImageTools, Protocol):
+    """The machine that has the images."""

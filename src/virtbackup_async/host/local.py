@@ -1,0 +1,119 @@
+"""This machine as the one that has the images."""
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from virtbackup_async.errors import ImageError
+from virtbackup_async.files.durable import remove_durably, storage_error
+from virtbackup_async.images import identity
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.chains import image_chain
+from virtbackup_async.images.rate_limit import RateLimit
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.nbd import UnixAddress
+from virtbackup_async.qemu import qemu_img
+from virtbackup_async.qemu.overlay_header import check_overlay
+from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
+from virtbackup_async.qemu.qemu_nbd import serve_image
+
+_AS_THE_HEADERS_SAY = ToldChain()
+
+
+class LocalHost:
+    """See ``interface.ImageHost``. It has no state, so any number of them are one."""
+
+    async def exists(self, path: Path, *, follow: bool = True) -> bool:
+        return await to_thread.run_sync(_exists, path, follow)
+
+    async def check_readable(self, path: Path) -> None:
+        await to_thread.run_sync(_check_readable, path)
+
+    async def remove(self, path: Path) -> None:
+        await remove_durably(path)
+
+    async def free_bytes(self, directory: Path) -> int:
+        return await to_thread.run_sync(_free_bytes, directory)
+
+    async def signature(self, path: Path) -> tuple[int, ...]:
+        return await to_thread.run_sync(identity.signature, path)
+
+    async def image_id(self, path: Path) -> str | None:
+        return await to_thread.run_sync(identity.image_id, path)
+
+    async def backing_id(self, image: BackingImage, *, with_times: bool) -> str:
+        look = partial(identity.backing_id, image, with_times=with_times)
+        return await to_thread.run_sync(look)
+
+    async def info(self, image: BackingImage) -> qemu_img.ImageInfo:
+        return await qemu_img.image_info(image.path, image.format)
+
+    async def head(self, path: Path) -> Qcow2Head | None:
+        return await to_thread.run_sync(head_of, path)
+
+    async def chain(
+        self, image: BackingImage, told: ToldChain = _AS_THE_HEADERS_SAY
+    ) -> tuple[BackingImage, ...]:
+        return await image_chain(image.path, image.format, told)
+
+    async def check_overlay(self, overlay: Path, image: Path) -> None:
+        await to_thread.run_sync(check_overlay, overlay, image)
+
+    async def holds_data(self, overlay: Path) -> bool:
+        return await qemu_img.holds_data(overlay)
+
+    async def commit(self, overlay: Path, image: BackingImage) -> None:
+        await qemu_img.commit(overlay, image)
+
+    async def rebase(self, upper: BackingImage, lower: BackingImage) -> None:
+        await qemu_img.rebase(upper, lower)
+
+    async def remove_bitmap(self, image: Path, name: str) -> None:
+        await qemu_img.remove_bitmap(image, name)
+
+    def serve(
+        self, chain: Sequence[BackingImage], name: str, *, bitmap: str | None = None
+    ) -> AbstractAsyncContextManager[UnixAddress]:
+        return serve_image(chain, name, bitmap=bitmap)
+
+    def open_image(
+        self,
+        path: Path,
+        buffers: BufferPool,
+        *,
+        follow: bool = True,
+        limits: Sequence[RateLimit] = (),
+    ) -> AbstractAsyncContextManager[DiskStream]:
+        return open_image_stream(path, buffers, follow=follow, limits=limits)
+
+
+def _exists(path: Path, follow: bool) -> bool:  # noqa: FBT001 -- run_sync passes no keywords
+    try:
+        path.stat(follow_symlinks=follow)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        # Not the same as gone: an overlay that cannot be seen now may hold a guest's last writes.
+        raise storage_error("look at", path, error) from error
+    return True
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from error
+
+
+def _free_bytes(directory: Path) -> int:
+    try:
+        status = os.statvfs(directory)
+    except OSError as error:
+        raise storage_error("use", directory, error) from error
+    return status.f_bavail * status.f_frsize
