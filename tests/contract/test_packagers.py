@@ -169,7 +169,7 @@ async def test_stored_bytes_add_up_to_the_package(package, images):
 
 
 async def test_progress_ascends_to_the_data_of_the_image(package, image):
-    said = []
+    said: list[int] = []
     async with package.writer() as writer:
         _, stream = await package.add(writer, image, progress=said.append)
         await writer.finish()
@@ -383,4 +383,6 @@ async def test_standard_tools_accept_the_package(package, images, tmp_path):
         for image in images:
             content = image.read_bytes()
             assert (out / in_package(image)).read_bytes() == content
-            assert opened.extractfile(in_package(image)).read() == content
+            member = opened.extractfile(in_package(image))
+            assert member
+            assert member.read() == content

@@ -40,7 +40,8 @@ def may_be_path(place, types):
 
 
 def _grammar(schema):
-    defined, todo, seen, start = {}, [schema], set(), []
+    defined: dict = {}
+    todo, seen, start = [schema], set(), []
     while todo:
         path = todo.pop()
         if path in seen:

@@ -22,7 +22,7 @@ def mounted(kind: str, directory: Path, mib: int) -> Iterator[Path]:
     with device.open("wb") as file:
         file.truncate(mib * MIB)
     subprocess.run([f"/usr/sbin/mkfs.{kind}", "-q", device], check=True, stdout=subprocess.DEVNULL)
-    mount = ["mount", "-o", "loop", device, place]
+    mount = ["mount", "-o", "loop", str(device), str(place)]
     mounting = subprocess.run(mount, check=False, capture_output=True, text=True)
     if mounting.returncode != 0:
         pytest.skip(f"loop devices cannot be mounted here: {mounting.stderr.strip()}")

@@ -55,7 +55,7 @@ class HostileTarget:
         config = {"target": str(self.target), "hosts": ["r:.*"], "packager": "directory"}
         (root / "config.yml").write_text(yaml.safe_dump({"groups": {"all": config}}))
 
-    def plant(self, disks: Mapping[str, object] = {}, **changed: object) -> Path:
+    def plant(self, disks: Mapping[str, Mapping[str, str | None]] = {}, **changed: object) -> Path:
         """Write a pending file; each disk gets the names inside the package by itself."""
         raw = {
             "name": NAME, "domain_id": 3, "domain_name": "evil", "domain_xml": "<domain/>",

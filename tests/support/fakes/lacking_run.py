@@ -23,7 +23,7 @@ _TOLD = (BackupDone, BackupRemoved, PinChanged, VerifyDone)
 def build_shim(directory: Path) -> Path:
     """Compile what stands between a command and the file system."""
     shim = directory / "lacking.so"
-    flags = ["-shared", "-fPIC", "-Wall", "-Werror", "-o", shim, SOURCE, "-ldl"]
+    flags = ["-shared", "-fPIC", "-Wall", "-Werror", "-o", str(shim), str(SOURCE), "-ldl"]
     subprocess.run(["gcc", *flags], check=True)
     return shim
 
@@ -46,7 +46,8 @@ def run_lacking(shim: Path, lack: str, site: FullSite, commands: Sequence[str]) 
     return json.loads(ended.stdout)
 
 
-async def _main(root: str, *commands: str) -> None:
+async def _main(*words: str) -> None:
+    root, *commands = words
     site = FullSite(Path(root))
     done: dict[str, int] = {}
     for command in commands:

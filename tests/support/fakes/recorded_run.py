@@ -1,6 +1,7 @@
 """Events as the engine says them, and moments without a clock: what renderers are fed."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 from virtbackup_async.events import (
     BackupDone,
@@ -51,7 +52,7 @@ def done(
     )
 
 
-def failed(domain: str = "db", **more: object) -> BackupFailed:
+def failed(domain: str = "db", **more: Any) -> BackupFailed:
     return BackupFailed("main", domain, f"{domain}: the snapshot was refused", 10, **more)
 
 

@@ -23,7 +23,9 @@ class SharedSite(Site):
     @property
     def repository(self) -> Repository:
         """The repository as it is now."""
-        return find_repository(self.target)
+        repository = find_repository(self.target)
+        assert repository
+        return repository
 
     @property
     def packs(self) -> list[Path]:

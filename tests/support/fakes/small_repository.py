@@ -71,11 +71,14 @@ class SmallRepository:
     def packs(self) -> list[Path]:
         """The packs that are there."""
         repository = find_repository(self.target)
+        assert repository
         return [repository.pack_path(pack) for pack in list_packs(repository)]
 
     def indexed(self) -> list[bytes]:
         """The ids in the index, sorted."""
-        index = open_index(find_repository(self.target))
+        repository = find_repository(self.target)
+        assert repository
+        index = open_index(repository)
         try:
             return sorted(id_ for segment in index.segments for id_ in ids_of(segment))
         finally:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,7 +45,7 @@ class Site:
         return await stored.make(self.root / image)
 
     async def verify(
-        self, now: datetime = NOW, config: Config | None = None, **request: object
+        self, now: datetime = NOW, config: Config | None = None, **request: Any
     ) -> list[str]:
         """Verify, and return the backups that are good."""
         self.events.clear()

@@ -23,6 +23,7 @@ def kill(world: World, domain: LabDomain, process: Process, target: Path) -> Non
 
 def kill_process(process: Process) -> None:
     """The same, wherever it stands still."""
+    assert process.pid is not None
     children = _children(process.pid)
     process.kill()
     process.join()
@@ -104,7 +105,7 @@ def _fill_up(place: Path) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (thread / "children").read_text().split())
     return found

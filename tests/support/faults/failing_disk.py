@@ -39,7 +39,7 @@ def environment(library: Path) -> dict[str, str]:
 
 
 class _State(ctypes.Structure):
-    _fields_ = [
+    _fields_ = [  # type: ignore[mutable-override]
         ("is_armed", ctypes.c_int),
         ("kinds", ctypes.c_int),
         ("code", ctypes.c_int),

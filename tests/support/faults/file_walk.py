@@ -20,11 +20,11 @@ from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import anyio
 from msgspec import Struct
-from msgspec.structs import replace
 
 from faults.failing_disk import FailingDisk, Fault
 from faults.file_scenes import FIRST, NOW, SCENES, Scene, Stage
@@ -43,7 +43,7 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
 )  # fmt: skip
 from virtbackup_async.cli.main import main
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine import locks
+from virtbackup_async.engine import locks, signs
 from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
@@ -51,8 +51,8 @@ from virtbackup_async.engine.host_state import STATE_VARIABLE
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import run_repair
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.events import BackupFailed, RemovalFailed
-from virtbackup_async.hypervisor import connection
+from virtbackup_async.events import BackupFailed, Event, RemovalFailed
+from virtbackup_async.hypervisor import hypervisor as libvirt_side  # noqa: F401 -- as above
 from virtbackup_async.packagers.repository import reader, writer  # noqa: F401 -- slow to load
 
 TIMEOUT_S: Final = 60
@@ -193,7 +193,7 @@ class Walk:
         await self._prove_listed("after the next clean")
 
     async def _go_on(self, what: str, run) -> None:
-        events = []
+        events: list[Event] = []
         try:
             await run(load_config(self.stage.config), (), emit=events.append)
         except VirtBackupError as error:
@@ -227,16 +227,22 @@ class Walk:
 
 def _stand_in(stage: Stage) -> None:
     """Put what the walk controls in the place of libvirt, of the host's locks and of the clock."""
-    for module in (backup, clean, doctor, restore, connection):
-        module.open_hypervisor = stage.open_hypervisor
-    locks._SHARED_DIRECTORY = stage.locks
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("virtbackup_async.") and hasattr(module, "open_hypervisor"):
+            _replace(module, "open_hypervisor", stage.open_hypervisor)
+    _replace(locks, "_SYSTEM_DIRECTORY", stage.locks / "own")
+    _replace(signs, "_DIRECTORY", stage.locks)
     os.environ[STATE_VARIABLE] = str(stage.state)
-    build = session.build_environment
+    defaults = Runtime.__init__.__kwdefaults__
+    assert defaults
+    assert "now" in defaults
+    defaults["now"] = _later
 
-    def build_with_clock(*args: object, **options: object):
-        return replace(build(*args, **options), now=_later)
 
-    session.build_environment = build_with_clock
+def _replace(module: ModuleType, name: str, value: object) -> None:
+    """Replace a name that is there: a new one would stand in for nothing."""
+    assert hasattr(module, name), f"{module.__name__} has no {name} any more"
+    setattr(module, name, value)
 
 
 def _later():

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.abc import Process
@@ -184,7 +185,7 @@ def _wrap_processes(points: Points) -> None:
     start = anyio.open_process
     labels: dict[int, str] = {}
 
-    async def started(argv: Sequence[str], **options: object) -> Process:
+    async def started(argv: Sequence[str], **options: Any) -> Process:
         if any(word.endswith("thaw_guard.py") for word in argv):
             # It leaves no traces; tests/crash/test_frozen_guests.py has its deaths.
             return await start(argv, **options)
@@ -211,4 +212,4 @@ def _wrap_processes(points: Points) -> None:
         kind.wait = waited  # type: ignore[method-assign]
 
     ended: set[int] = set()
-    anyio.open_process = started
+    anyio.open_process = started  # type: ignore[assignment]

@@ -73,7 +73,7 @@ class Fault:
         self.references = References(world, self.domain, directory)
         self._older_checkpoints = world.checkpoints(self.domain)
 
-    def record(self) -> list[str]:
+    def record(self) -> Sequence[str]:
         """Return the points that the command passes undisturbed, in order."""
         with self.world.mended(self.domain):
             self.world.make_room(self.domain)

@@ -32,6 +32,7 @@ from faults.deaths import kill_process
 from faults.references import difference
 from lab.disks import MIB, DiskSpec, make_image
 from lab.domains import LabDomain
+from lab.libvirt_root import Daemon
 from lab.process import LabError, run
 
 SECTOR_BYTES = 512
@@ -208,6 +209,7 @@ class Walk:
             self.clean()
 
     def restart_libvirt(self) -> None:
+        assert isinstance(self._root, Daemon)
         self._root.kill()
         self._root.start()
 

@@ -21,7 +21,7 @@ def install() -> Path:
         if not (place / "complete").exists():
             shutil.rmtree(place, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", place], check=True)
-            pip = [place / "bin/pip", "install", "-q", "--disable-pip-version-check"]
+            pip = [str(place / "bin/pip"), "install", "-q", "--disable-pip-version-check"]
             subprocess.run([*pip, f"virt-backup=={VERSION}", "zstandard"], check=True)
             (place / "complete").touch()
     return place / "bin/virt-backup"
