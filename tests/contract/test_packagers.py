@@ -17,11 +17,11 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import open_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import (
     open_reader,
     open_writer,
-    package_paths,
     remove_package,
 )
 
@@ -34,7 +34,7 @@ PACKAGERS = {
     "tar-bz2": Packager("tar", {"compression": "bz2", "compression_lvl": 1}),
     "tar-xz": Packager("tar", {"compression": "xz", "compression_lvl": 1}),
     "zstd": Packager("zstd", {"compression_lvl": 1}),
-    "zstd-threads": Packager("zstd", {"compression_lvl": 3, "threads": 2}),
+    "zstd-3": Packager("zstd", {"compression_lvl": 3}),
     "repository": Packager("repository", {"compression_lvl": 1}),
 }
 
@@ -81,7 +81,7 @@ class Package:
         return open_reader(self.packager, self.directory, NAME, self.buffers)
 
     def paths(self, *files):
-        return package_paths(self.packager, self.directory, NAME, files)
+        return Location(self.packager, self.directory, NAME).paths(files)
 
     def left(self):
         return sorted(path.name for path in self.directory.iterdir())
@@ -313,7 +313,7 @@ async def test_removed_by_names_alone_even_if_half_of_it_is_gone(package, images
     await package.write(*images)
     files = [in_package(image) for image in images]
     package.paths(*files)[0].unlink()
-    await remove_package(package.packager, package.directory, NAME, files)
+    await remove_package(Location(package.packager, package.directory, NAME), files)
     assert package.left() == []
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from virtbackup_async.catalog import definition_file, pending_file
-from virtbackup_async.catalog.package_files import missing_files, package_files
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.packager import package_files
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
 """Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
@@ -147,7 +147,7 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
             path = directory / name
             with findings.problems_of(path, directory.name):
                 backup = _read(path, dir_fd, present, findings)
-                named.update(package_files(backup, present) if backup else ())
+                named.update(package_files(backup) if backup else ())
     finally:
         os.close(dir_fd)
     findings.strays += [directory / name for name in _strays(present, named)]
@@ -214,7 +214,7 @@ def _is_finished(definition: Definition, path: Path, present: frozenset[str]) ->
     has_pending = f"{path.name}.pending" in present
     if has_pending and not definition_file.is_ours(definition.version):
         return False
-    missing = missing_files(definition, present)
+    missing = [file for file in package_files(definition) if file not in present]
     if missing:
         raise DefinitionError(f"{path}: data missing: {', '.join(missing)}")
     return True

@@ -13,11 +13,11 @@ from virtbackup_async.compat import config as compat
 from virtbackup_async.config.operations import LOG_KEYS, NOTIFY_KEYS
 from virtbackup_async.config.sections import GROUP_KEYS, HOOK_KEYS, HOST_KEYS, TOP_KEYS
 from virtbackup_async.config.values import Check
-from virtbackup_async.model.packager_rules import (
+from virtbackup_async.model.packager import (
     COMPRESSIONS,
     PACKAGER_TYPES,
-    known_options,
-    levels,
+    USUAL_TYPE,
+    type_named,
 )
 
 Schema = dict[str, Any]
@@ -52,7 +52,7 @@ def _group() -> Schema:
         "hooks": _ref("hooks"),
     }
     old = _renamed(GROUP_KEYS, compat.RENAMED_IN_GROUPS)
-    old |= dict(zip(compat.OLD_COMPRESSION, _options("tar").values(), strict=True))
+    old |= dict(zip(compat.OLD_COMPRESSION, _options(USUAL_TYPE).values(), strict=True))
     return {
         **_section(GROUP_KEYS, below, old),
         "allOf": [
@@ -67,13 +67,14 @@ def _group() -> Schema:
 
 def _options(packager_type: str) -> dict[str, Schema]:
     """Return the options of a packager; what is special to one compression is not told apart."""
-    ranges = [levels(packager_type, compression) for compression in COMPRESSIONS]
+    kind = type_named(packager_type)
+    ranges = [kind.levels(compression) for compression in COMPRESSIONS]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
     options: dict[str, Schema] = {
         "compression": {"anyOf": [{"enum": [*COMPRESSIONS]}, _TAR]},
         "compression_lvl": _or_null({"type": "integer", "minimum": lowest, "maximum": highest}),
     }
-    return {name: options[name] for name in known_options(packager_type)}
+    return {name: options[name] for name in kind.options}
 
 
 def _section(

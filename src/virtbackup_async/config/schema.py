@@ -11,6 +11,7 @@ from pathlib import Path
 from virtbackup_async.config.patterns import HostPattern, any_includes
 from virtbackup_async.config.trust import Distrust
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.packager import USUAL_TYPE
 from virtbackup_async.model.pull import Method
 
 
@@ -76,7 +77,7 @@ class Group:
 
     name: str
     target: Path | None
-    packager: Packager = field(default_factory=lambda: Packager("tar"))
+    packager: Packager = field(default_factory=lambda: Packager(USUAL_TYPE))
     autostart: bool = False
     autostart_given: bool = False
     quiesce: bool = False

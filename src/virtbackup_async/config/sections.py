@@ -18,7 +18,7 @@ from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.packager_rules import check_packager, clean_options, known_options
+from virtbackup_async.model.packager import NULL_TYPE, USUAL_TYPE, type_named, type_of
 from virtbackup_async.model.pull import Method
 
 Section = dict[str, Any]
@@ -74,7 +74,7 @@ HOOK_KEYS: Mapping[str, Check] = {
 # What null means where it does not mean "as if the key were not there".
 NULLS: Mapping[str, Any] = {
     **dict.fromkeys(RETENTION_KEYS),
-    "packager": "directory",
+    "packager": NULL_TYPE,
     "autostart": False,
 }
 
@@ -157,7 +157,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
 
 def _usual_method(packager: Packager) -> Method:
     """Return what a group without a ``method`` takes: only a pull can be incremental."""
-    return Method.AUTO if packager.type == "repository" else Method.SNAPSHOT
+    return Method.AUTO if type_of(packager).is_incremental else Method.SNAPSHOT
 
 
 def _read_host(entry: object, key_path: KeyPath, problems: Problems) -> HostEntry | None:
@@ -180,7 +180,7 @@ def _read_host(entry: object, key_path: KeyPath, problems: Problems) -> HostEntr
 
 
 def _packager(name: str, default: Section, section: Section, problems: Problems) -> Packager:
-    inherited: str = default.get("packager", "tar")
+    inherited: str = default.get("packager", USUAL_TYPE)
     packager_type: str = section.get("packager", inherited)
     where: KeyPath = ("groups", name) if "packager_opts" in section else ("default",)
     opts = {**default, **section}.get("packager_opts", {})
@@ -192,16 +192,16 @@ def _packager(name: str, default: Section, section: Section, problems: Problems)
             problems.warn(("groups", name, "packager"), message)
         opts = {}
     _check_options(packager_type, opts, (*where, "packager_opts"), problems)
-    return Packager(packager_type, clean_options(packager_type, opts))
+    return Packager(packager_type, type_named(packager_type).clean(opts))
 
 
 def _check_options(packager_type: str, opts: Section, where: KeyPath, problems: Problems) -> None:
-    known = known_options(packager_type)
+    known = type_named(packager_type).options
     for key in opts:
         if key not in known:
             suggestion = did_you_mean(str(key), known)
             message = f"no option of the packager {packager_type}, ignored{suggestion}"
             problems.warn((*where, key), message)
-    for problem in check_packager(packager_type, opts):
+    for problem in type_named(packager_type).problems(opts):
         key, _, message = problem.partition(": ")
         problems.error((*where, key), message)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 from msgspec import Struct
 
 from virtbackup_async.model.amounts import AGE_PATTERN, age_of
-from virtbackup_async.model.packager_rules import PACKAGER_TYPES
+from virtbackup_async.model.packager import PACKAGER_TYPES
 from virtbackup_async.model.pull import Method
 
 MAX_COUNT: Final = 1_000_000

@@ -17,6 +17,12 @@ from virtbackup_async.model.pull import PullJob
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.model.tracking import Reading
 
+# Kinds of a domain's state; model/domain_state.py finds it.
+NVRAM = "nvram"
+VARSTORE = "varstore"
+PSTORE = "pstore"
+TPM = "tpm"
+
 
 class Packager(Struct, frozen=True, gc=False):
     """Which packager wrote a backup, and the options a reader needs."""
@@ -83,8 +89,7 @@ class StateRecord(Struct, frozen=True, gc=False):
     """A file of the domain's state outside of its disks.
 
     Attributes:
-        kind: ``nvram`` or ``tpm``, see model/domain_state.py; another one may come from a newer
-            program.
+        kind: ``NVRAM`` or another of the kinds above; a newer program may have more.
         image: the file; a small image like any other.
         owner: the name of the user whom it belonged to; None where it has none.
     """

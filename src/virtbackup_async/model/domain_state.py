@@ -22,12 +22,9 @@ from lxml import etree
 from msgspec import Struct
 
 from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import NVRAM, PSTORE, TPM, VARSTORE
 from virtbackup_async.model.domain import DomainInfo
 
-NVRAM = "nvram"
-VARSTORE = "varstore"
-PSTORE = "pstore"
-TPM = "tpm"
 LABELS = {
     NVRAM: "the UEFI variables (NVRAM)",
     VARSTORE: "the UEFI variables (varstore)",

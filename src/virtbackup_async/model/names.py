@@ -20,7 +20,8 @@ import unicodedata
 from datetime import datetime
 from pathlib import Path
 
-from virtbackup_async.model.domain_state import NVRAM
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.backup import NVRAM
 
 COMPONENT_MAX_BYTES = 255
 # The longest file we make holds the backup's name twice, between them and behind them
@@ -157,6 +158,17 @@ def is_plain_name(name: str) -> bool:
     if not name.isprintable() and any(map(_is_unsafe, name)):
         return False
     return len(name.encode()) <= COMPONENT_MAX_BYTES
+
+
+def plain_name(name: str) -> str:
+    """Return ``name`` if it is a plain one, see ``is_plain_name``.
+
+    Raises:
+        DefinitionError: it is not.
+    """
+    if not is_plain_name(name):
+        raise DefinitionError(f"not a plain file name: {name!r:.300}")
+    return name
 
 
 def path_component(name: str, max_bytes: int) -> str:

@@ -1,13 +1,19 @@
-"""The door to the packagers: the engine opens, reads and removes packages here.
+"""Opens packages of every type for writing and reading, and removes them.
 
-Invariant: a package whose writing failed, or was cancelled, is gone when ``open_writer`` is left.
+Each type of packager is a folder here, by the name that ``model.packager`` gives it::
+
+    packagers/<type>/writer.py   open_writer(location, cpu)
+    packagers/<type>/reader.py   open_reader(location, buffers)
+
+They are loaded when they are needed: numpy alone takes as long as all other modules of a backup.
+Invariant: a package whose writing fails or is cancelled is removed before ``open_writer`` is left.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol, cast
 
 from anyio import fail_after, to_thread
 
@@ -15,32 +21,35 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.names import plain_name
+from virtbackup_async.model.packager import Location, type_named, type_of
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.directory import DirectoryReader, DirectoryWriter
 from virtbackup_async.packagers.interface import PackageReader, PackageWriter
-from virtbackup_async.packagers.names import (
-    directory_path,
-    map_path,
-    plain_name,
-    tar_path,
-    zstd_path,
-)
-from virtbackup_async.packagers.tar.reader import open_tar_reader
-from virtbackup_async.packagers.tar.writer import open_tar_writer
-from virtbackup_async.packagers.zstd.reader import open_zstd_reader
-from virtbackup_async.packagers.zstd.writer import ZstdWriter
 
 DISCARD_TIMEOUT_S: Final = 60.0
 
 
-def load_ahead(types: Iterable[str]) -> None:
-    """Load what writers of these types of packagers take long to load. Blocks.
+class _WriterModule(Protocol):
+    def open_writer(
+        self, location: Location, cpu: CpuShares
+    ) -> AbstractAsyncContextManager[PackageWriter]: ...
 
-    Called beside other work; whoever opens a writer need not wait for it, nor have called this.
+
+class _ReaderModule(Protocol):
+    def open_reader(
+        self, location: Location, buffers: BufferPool
+    ) -> AbstractAsyncContextManager[PackageReader]: ...
+
+
+def load_writers(types: Iterable[str]) -> None:
+    """Load the writers of these types of packagers, while the caller does something else. Blocks.
+
+    ``open_writer`` loads what is missing by then, and reports what cannot be loaded.
     """
-    if "repository" in types:
-        with suppress(ImportError):  # the one who needs it will say so
-            import_module("virtbackup_async.packagers.repository.writer")
+    for name in types:
+        if type_named(name).is_known:
+            with suppress(ImportError):
+                _import("writer", name)
 
 
 @asynccontextmanager
@@ -49,16 +58,21 @@ async def open_writer(
 ) -> AsyncIterator[PackageWriter]:
     """Start the package of the backup ``name`` in ``directory``, which exists.
 
-    When the block fails or is cancelled, everything that was made is removed, and so is what was
-    never finished.
+    If the block fails or is cancelled, all that was written is removed, and so is a package that
+    was never finished.
 
     Args:
-        packager: with options that ``check_packager`` lets through.
-        directory: where the package goes.
+        packager: its options have no ``problems``.
+        directory: the domain's, in the target.
         name: the backup's name.
         cpu: the process's, shared by all packages.
+
+    Raises:
+        DefinitionError: the packager is unknown, or ``name`` is not a plain one.
     """
-    async with _open_writer(packager, directory, name, cpu) as writer:
+    location = Location(packager, directory, plain_name(name))
+    module = cast("_WriterModule", await _load("writer", location))
+    async with module.open_writer(location, cpu) as writer:
         try:
             yield writer
         except BaseException:
@@ -71,76 +85,28 @@ async def open_writer(
 async def open_reader(
     packager: Packager, directory: Path, name: str, buffers: BufferPool
 ) -> AsyncIterator[PackageReader]:
-    """Open the package of the backup ``name`` in ``directory`` for reading."""
-    plain_name(name)
-    match packager.type:
-        case "directory":
-            yield DirectoryReader(directory, name, buffers)
-        case "tar":
-            async with open_tar_reader(tar_path(directory, name, packager), buffers) as reader:
-                yield reader
-        case "zstd":
-            async with open_zstd_reader(directory, name, buffers) as reader:
-                yield reader
-        case "repository":
-            # It loads numpy, which takes as long as all the rest of a backup's modules.
-            from virtbackup_async.packagers.repository.reader import (  # noqa: PLC0415 -- see above
-                open_repository_reader,
-            )
+    """Open the package of the backup ``name`` for reading.
 
-            async with open_repository_reader(directory, name, buffers) as reader:
-                yield reader
-        case unknown:
-            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
+    Raises:
+        DefinitionError: the packager is unknown, or ``name`` is not a plain one.
+    """
+    location = Location(packager, directory, plain_name(name))
+    module = cast("_ReaderModule", await _load("reader", location))
+    async with module.open_reader(location, buffers) as reader:
+        yield reader
 
 
-async def remove_package(
-    packager: Packager, directory: Path, name: str, files: Iterable[str]
-) -> None:
-    """Remove a package, whole or half-made, by its names alone; what is gone already is fine."""
-    for path in package_paths(packager, directory, name, files):
+async def remove_package(location: Location, files: Sequence[str]) -> None:
+    """Remove a package, complete or not, by the names of its files; missing ones are no error."""
+    for path in location.paths(files):
         await to_thread.run_sync(TargetPath.in_domain(path).remove)
 
 
-def package_paths(
-    packager: Packager, directory: Path, name: str, files: Iterable[str]
-) -> tuple[Path, ...]:
-    """The files in the target that the package of these disk files consists of."""
-    plain_name(name)
-    match packager.type:
-        case "directory":
-            return tuple(directory_path(directory, file) for file in files)
-        case "tar":
-            return (tar_path(directory, name, packager),)
-        case "zstd":
-            return tuple(zstd_path(directory, name, file) for file in files)
-        case "repository":
-            return tuple(map_path(directory, file) for file in files)
-        case unknown:
-            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
+async def _load(kind: str, location: Location) -> Any:  # noqa: ANN401 -- a module; see the callers
+    if not type_of(location.packager).is_known:
+        raise DefinitionError(f"unknown packager of {location.name}: {location.packager.type!r}")
+    return await to_thread.run_sync(_import, kind, location.packager.type)
 
 
-def _open_writer(
-    packager: Packager, directory: Path, name: str, cpu: CpuShares
-) -> AbstractAsyncContextManager[PackageWriter]:
-    plain_name(name)
-    match packager.type:
-        case "directory":
-            return _nothing_to_close(DirectoryWriter(directory))
-        case "tar":
-            return open_tar_writer(directory, name, packager, cpu)
-        case "zstd":
-            return _nothing_to_close(ZstdWriter(directory, name, packager, cpu))
-        case "repository":
-            from virtbackup_async.packagers.repository.writer import (  # noqa: PLC0415 -- numpy, too
-                open_repository_writer,
-            )
-
-            return open_repository_writer(directory, packager, cpu)
-        case unknown:
-            raise DefinitionError(f"unknown packager of {name}: {unknown!r}")
-
-
-@asynccontextmanager
-async def _nothing_to_close(writer: PackageWriter) -> AsyncIterator[PackageWriter]:
-    yield writer
+def _import(kind: str, name: str) -> object:
+    return import_module(f"{__package__}.{name}.{kind}")

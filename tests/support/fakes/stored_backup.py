@@ -11,8 +11,9 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.registry import open_writer, package_paths
+from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20
 DATA_BYTES = MIB // 4
@@ -37,8 +38,7 @@ class StoredBackup:
     @property
     def package(self) -> Path:
         """The one file of the package."""
-        (path,) = package_paths(self.packager, self.directory, self.name, [self.file])
-        return path
+        return Location(self.packager, self.directory, self.name).path(self.file)
 
     async def make(self, image: Path) -> "StoredBackup":
         """Back up ``image``, which is made if it is not there."""

@@ -9,7 +9,7 @@ import pytest
 from virtbackup_async.config import operations, sections
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config, Retention
-from virtbackup_async.model import packager_rules
+from virtbackup_async.model.packager import PACKAGER_TYPES
 
 TEXT = (Path(__file__).parents[3] / "docs/reference/configuration.md").read_text()
 
@@ -48,7 +48,7 @@ def test_defaults_are_those_of_the_code():
 
 
 def test_each_packager_is_documented():
-    for packager in packager_rules.PACKAGER_TYPES:
+    for packager in PACKAGER_TYPES:
         assert f"| `{packager}` |" in TEXT
 
 

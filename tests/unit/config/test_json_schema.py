@@ -12,7 +12,7 @@ from virtbackup_async.config import operations, sections
 from virtbackup_async.config.json_schema import config_schema
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.config.values import MAX_COUNT, WrongValueError
-from virtbackup_async.model.packager_rules import PACKAGER_TYPES
+from virtbackup_async.model.packager import PACKAGER_TYPES
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = [ROOT / "config.yml", *sorted((ROOT / "tests/compat/data/config").glob("*.yml"))]

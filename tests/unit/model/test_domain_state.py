@@ -6,12 +6,9 @@ import pytest
 from lxml import etree
 
 from virtbackup_async.model import domain_state
+from virtbackup_async.model.backup import NVRAM, PSTORE, TPM, VARSTORE
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import (
-    NVRAM,
-    PSTORE,
-    TPM,
-    VARSTORE,
     StatePlace,
     state_places,
 )

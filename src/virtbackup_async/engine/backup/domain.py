@@ -73,6 +73,7 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Pending
 from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.pull import Method, PullJob
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
@@ -177,7 +178,7 @@ async def _open_try(
         if not pull:
             check_snapshot(info)
         await check_free(domain, [disk.dev for disk in selection.disks])
-    if pull and planned.group.packager.type == "repository":
+    if pull and type_of(planned.group.packager).is_incremental:
         group = planned.group
         full_since = (runtime.now() - group.full_every).timestamp() if group.full_every else 0
         tracking = await track(

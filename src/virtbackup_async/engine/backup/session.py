@@ -33,7 +33,7 @@ from virtbackup_async.events import (
     RunStarted,
     Warned,
 )
-from virtbackup_async.packagers.registry import load_ahead
+from virtbackup_async.packagers.registry import load_writers
 
 ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
 
@@ -99,7 +99,7 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     types = {planned.group.packager.type for planned in plan.backups}
     async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
         # Meanwhile libvirt is asked for much, and waited for.
-        loading.start_soon(to_thread.run_sync, load_ahead, types, name="load packagers")
+        loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         for missing in plan.missing:
             unknown = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
             failed = BackupFailed(missing.group, missing.pattern, str(unknown), unknown.exit_code)

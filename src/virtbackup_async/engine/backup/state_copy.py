@@ -25,9 +25,8 @@ from virtbackup_async.images.identity import signature
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.backup import StateRecord
+from virtbackup_async.model.backup import TPM, StateRecord
 from virtbackup_async.model.domain import BackingImage
-from virtbackup_async.model.domain_state import TPM
 from virtbackup_async.packagers.interface import PackageWriter
 
 MAX_TRIES = 3

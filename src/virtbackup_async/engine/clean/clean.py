@@ -17,7 +17,7 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
-from virtbackup_async.engine.clean.removal import backup_paths, occupied_bytes, remove_backup
+from virtbackup_async.engine.clean.removal import occupied_bytes, remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import Verdict
 from virtbackup_async.engine.clean.stray_files import clean_debris, tell_new_problems
@@ -42,6 +42,7 @@ from virtbackup_async.events import (
     RepositorySwept,
     Warned,
 )
+from virtbackup_async.model.packager import backup_paths
 from virtbackup_async.repository.prune.prune import Swept, sweep
 from virtbackup_async.repository.storage.repository_file import find_repository
 
@@ -189,7 +190,9 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) 
 
 async def _occupied_bytes(found: FoundBackup) -> int:
     try:
-        return await occupied_bytes([*backup_paths(found), found.path])
+        return await occupied_bytes(
+            [*backup_paths(found.definition, found.path.parent), found.path]
+        )
     except DefinitionError:
         return await occupied_bytes([found.path])
 

@@ -15,10 +15,10 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
-from virtbackup_async.engine.clean.removal import backup_paths
 from virtbackup_async.engine.clean.retention import Verdict, judge
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.model.packager import backup_paths
 
 
 class CleanTarget(Struct, frozen=True):
@@ -136,6 +136,6 @@ class _Unclear:
 def _paths(found: FoundBackup) -> tuple[Path, ...]:
     """Return the package's files; none if the packager is not known."""
     try:
-        return backup_paths(found)
+        return backup_paths(found.definition, found.path.parent)
     except DefinitionError:
         return ()

@@ -12,13 +12,12 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.catalog.amendment import hold_definitions
-from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.packagers.registry import package_paths
+from virtbackup_async.model.packager import backup_paths
 
 _BLOCK_BYTES = 512
 
@@ -34,7 +33,7 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
         DefinitionError: its packager is not known; nothing was done.
         StorageError: the target is not writable; what is left is ended by the next ``clean``.
     """
-    paths = backup_paths(found)
+    paths = backup_paths(found.definition, found.path.parent)
     async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
         freed_bytes = await occupied_bytes([*paths, found.path])
         async with hold_definitions(found.path.parent):
@@ -46,17 +45,6 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
             await to_thread.run_sync(TargetPath.in_domain(path).remove)
         await end_removal(note)
     return freed_bytes
-
-
-def backup_paths(found: FoundBackup) -> tuple[Path, ...]:
-    """Return the paths of a backup's package.
-
-    Raises:
-        DefinitionError: the packager is not known.
-    """
-    definition, directory = found.definition, found.path.parent
-    files = packed_files(definition)
-    return package_paths(definition.packager, directory, definition.name, files)
 
 
 async def occupied_bytes(paths: Iterable[Path]) -> int:

@@ -22,6 +22,7 @@ from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import host_paths
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 from virtbackup_async.qemu import qemu_img
 
@@ -61,7 +62,7 @@ async def check_disks(
         findings.append(
             Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
         )
-    if pull and planned.group.packager.type == "repository":
+    if pull and type_of(planned.group.packager).is_incremental:
         has_checkpoint = await _has_checkpoint(hypervisor, info)
         untrackable = partial(
             _untrackable, info, selection, planned.group, has_checkpoint=has_checkpoint

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean.removal import backup_paths, occupied_by
+from virtbackup_async.engine.clean.removal import occupied_by
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.listing import (
     GroupBackups,
@@ -31,6 +31,7 @@ from virtbackup_async.events import (
     TargetUnreadable,
     Warned,
 )
+from virtbackup_async.model.packager import backup_paths, type_of
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.storage.repository_file import find_repository
 from virtbackup_async.repository.usage.exclusive import share_out
@@ -144,7 +145,7 @@ def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, i
     if repository is None:
         return freed
     in_repository = [
-        found.path for found in backups if found.definition.packager.type == "repository"
+        found.path for found in backups if type_of(found.definition.packager).uses_repository
     ]
     owners = {
         file: owner for owner, definition in enumerate(in_repository) for file in paths[definition]
@@ -158,7 +159,7 @@ def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, i
 
 def _files(found: FoundBackup) -> tuple[Path, ...]:
     try:
-        return backup_paths(found)
+        return backup_paths(found.definition, found.path.parent)
     except DefinitionError:  # made by a newer program
         return ()
 
@@ -179,7 +180,7 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
 
 
 def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositoryStats:
-    sums = _sums(f for f in scan.complete if f.definition.packager.type == "repository")
+    sums = _sums(f for f in scan.complete if type_of(f.definition.packager).uses_repository)
     return RepositoryStats(
         target=str(target),
         backups=sums.backups,

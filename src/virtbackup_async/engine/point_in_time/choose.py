@@ -23,6 +23,7 @@ from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.pull import Method
 
 # Before these, libvirt wants an experimental capability for it.
@@ -43,7 +44,7 @@ async def is_pulled(
     """
     if group.method is Method.SNAPSHOT:
         return False, None
-    is_better = group.method is Method.PULL or group.packager.type == "repository"
+    is_better = group.method is Method.PULL or type_of(group.packager).is_incremental
     if not (is_better or _needs_pull(info, wanted)):
         return False, None
     if not info.is_active:

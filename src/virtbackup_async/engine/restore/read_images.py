@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.progress import DiskMeter
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, RestoredState
@@ -18,8 +17,9 @@ from virtbackup_async.events import DiskDone, Emit, Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.packager import backup_paths
 from virtbackup_async.packagers.interface import PackageReader, Progress
-from virtbackup_async.packagers.registry import open_reader, package_paths
+from virtbackup_async.packagers.registry import open_reader
 
 REMOVER_TIMEOUT_S = 60
 """How long a removal that is under way may take; after it the package is gone."""
@@ -38,11 +38,10 @@ async def open_package(
         DefinitionError: the packager is not known.
         LockHeldError: it is being removed.
     """
-    packager, name = definition.packager, definition.name
-    paths = package_paths(packager, directory, name, packed_files(definition))
+    paths = backup_paths(definition, directory)
     async with (
         hold_package(paths, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
-        open_reader(packager, directory, name, buffers) as package,
+        open_reader(definition.packager, directory, definition.name, buffers) as package,
     ):
         yield package
 

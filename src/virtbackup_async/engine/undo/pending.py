@@ -19,7 +19,6 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.host_state import Host
@@ -47,6 +46,7 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.packager import Location, packed_files
 from virtbackup_async.packagers.registry import remove_package
 
 _AGAIN = "run `virtbackup clean -b` again"
@@ -100,8 +100,8 @@ class Undo(Struct, frozen=True):
         pending, directory = dead.pending, dead.path.parent
         # What a note tells of may be gone, with the target and all.
         if await AsyncPath(directory).is_dir():
-            files = packed_files(pending)
-            await remove_package(pending.packager, directory, pending.name, files)
+            location = Location(pending.packager, directory, pending.name)
+            await remove_package(location, packed_files(pending))
 
     async def _put_back_all(self, dead: DeadBackup) -> list[VirtBackupError]:
         failures: list[VirtBackupError] = []

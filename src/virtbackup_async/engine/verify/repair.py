@@ -28,6 +28,7 @@ from virtbackup_async.engine.verify.repository import verify_opened
 from virtbackup_async.engine.verify.results import Chosen, Verdicts
 from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.repository.check.repair import (
     drop_damaged_note,
     mend_heads,
@@ -130,7 +131,7 @@ class _Repair:
         return [
             Chosen(self._target.group_of(found.definition.domain_name) or "", found)
             for found in scan.complete
-            if found.definition.packager.type == "repository"
+            if type_of(found.definition.packager).uses_repository
         ]
 
 

@@ -23,7 +23,7 @@ from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
 from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBackupError
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.packagers.names import map_path
+from virtbackup_async.model.packager import Location
 from virtbackup_async.repository.check.lost_ranges import Losses, MapFacts, losses_of, need_map
 from virtbackup_async.repository.check.session import OpenedCheck
 from virtbackup_async.repository.storage.layout import Repository
@@ -72,7 +72,8 @@ class _Backup(Struct):
     readable: list[tuple[str, RestoredImage]] = field(default_factory=list)
 
     def map_path(self, image: RestoredImage) -> Path:
-        return map_path(self.chosen.found.path.parent, image.file)
+        definition, directory = self.chosen.found.definition, self.chosen.found.path.parent
+        return Location(definition.packager, directory, definition.name).path(image.file)
 
 
 class _Verifying:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from virtbackup_async.catalog.package_files import packed_files
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.durable import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition
-from virtbackup_async.packagers.registry import package_paths
+from virtbackup_async.model.packager import backup_paths, packed_files, type_of
 
 
 async def look_at_package(found: FoundBackup) -> int:
@@ -33,9 +32,9 @@ async def look_at_package(found: FoundBackup) -> int:
 
 
 def _look(definition: Definition, directory: Path) -> None:
-    files = packed_files(definition)
-    paths = package_paths(definition.packager, directory, definition.name, files)
-    for path, least_bytes in zip(paths, _least_bytes(definition, files), strict=True):
+    paths = backup_paths(definition, directory)
+    sizes = type_of(definition.packager).least_bytes(definition, packed_files(definition))
+    for path, least_bytes in zip(paths, sizes, strict=True):
         try:
             status = TargetPath.in_domain(path).status()
         except FileNotFoundError as error:
@@ -50,15 +49,3 @@ def _look(definition: Definition, directory: Path) -> None:
                 f"package is cut off: {path} is {status.st_size} bytes long, "
                 f"{least_bytes} were recorded"
             )
-
-
-def _least_bytes(definition: Definition, files: tuple[str, ...]) -> list[int]:
-    """Return how long each file of the package has to be at least, as far as it is known."""
-    images = {image.file: image for image in definition.images}
-    match definition.packager.type:
-        case "tar":
-            return [max(1, sum(image.stored_bytes for image in images.values()))]
-        case "directory":
-            return [images[file].size_bytes if file in images else 1 for file in files]
-        case _:
-            return [images[file].stored_bytes if file in images else 1 for file in files]

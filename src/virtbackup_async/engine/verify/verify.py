@@ -35,11 +35,10 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.packagers.interface import Progress
 
 K = TypeVar("K", bound=Hashable)
-
-_REPOSITORY = "repository"
 
 
 class VerifyRequest(Struct, frozen=True):
@@ -85,8 +84,8 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
         async with slots:
             await work()
 
-    shared = [one for one in chosen if one.found.definition.packager.type == _REPOSITORY]
-    others = [one for one in chosen if one.found.definition.packager.type != _REPOSITORY]
+    shared = [one for one in chosen if _uses_repository(one)]
+    others = [one for one in chosen if not _uses_repository(one)]
     async with create_task_group() as tasks:
         for target, backups in _sorted_out(shared, _target_of).items():
             work = partial(_verify_repository, target, backups, verdicts)
@@ -98,6 +97,10 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
         raise error
     if not any(group.backups or broken_backups(group) for group in groups):
         raise NotFoundError("there is no backup to verify", hint="Make one: virtbackup backup.")
+
+
+def _uses_repository(chosen: Chosen) -> bool:
+    return type_of(chosen.found.definition.packager).uses_repository
 
 
 async def _verify_repository(target: Path, backups: list[Chosen], verdicts: Verdicts) -> None:

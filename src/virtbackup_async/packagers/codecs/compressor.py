@@ -39,20 +39,18 @@ OnMember = Callable[[int, int], None]
 
 
 class Method(Struct, frozen=True):
-    """How a segment is compressed, how long segments are, and how many are compressed at once.
+    """How a segment is compressed, and how long segments are.
 
     They are short, because a reader decompresses them side by side, and many are in memory at once.
 
     Attributes:
         compress: blocks.
         segment_bytes: all but the last one are so long.
-        most_at_once: None leaves it to the process.
         is_long: see ``CpuShares.run``.
     """
 
     compress: Callable[[memoryview], bytes]
     segment_bytes: int
-    most_at_once: int | None = None
     is_long: bool = False
 
 
@@ -212,7 +210,7 @@ class Compressor:
     async def _new_segment(self) -> _Segment:
         """The one of its own, or a spare one, as soon as one is free."""
         while self._own_is_taken:
-            if self._may_be_more() and self._cpu.take_segment():
+            if self._cpu.take_segment():
                 self._spares += 1
                 return _Segment(is_spare=True)
             self._one_is_free = Event()
@@ -223,10 +221,6 @@ class Compressor:
     def _new_data(self) -> memoryview:
         data, self._data_at_rest = self._data_at_rest, None
         return data or memoryview(bytearray(self._method.segment_bytes))
-
-    def _may_be_more(self) -> bool:
-        most = self._method.most_at_once
-        return most is None or self._compressing < most
 
     async def _submit(self) -> None:
         """Have what was gathered compressed, if there is anything."""

@@ -4,7 +4,6 @@ Opened by ``registry.py``. Each chunk is held against its id as it is read. All 
 before the first byte of its disk is read.
 """
 
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
@@ -18,8 +17,9 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
-from virtbackup_async.packagers.damaged import file_names, reading
-from virtbackup_async.packagers.names import map_path
+from virtbackup_async.model.packager import Location
+from virtbackup_async.packagers.codecs.decompress_threads import open_threads
+from virtbackup_async.packagers.package_files import files_of, reading
 from virtbackup_async.repository.data.chunk_reader import ChunkReader
 from virtbackup_async.repository.data.maps import ChunkMap, data_extents, open_map
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of
@@ -27,8 +27,6 @@ from virtbackup_async.repository.format.map_format import MapEntry
 from virtbackup_async.repository.format.pack_format import Data
 from virtbackup_async.repository.storage.repository_file import find_repository
 
-_SUFFIX = ".map"
-_THREADS = min(8, os.cpu_count() or 1)
 _ZEROS = bytes(CHUNK_BYTES)
 
 
@@ -41,13 +39,10 @@ class _Piece(NamedTuple):
 
 
 @asynccontextmanager
-async def open_repository_reader(
-    directory: Path, name: str, buffers: BufferPool
-) -> AsyncIterator["RepositoryReader"]:
-    """Read from the repository of the target that ``directory`` is in."""
-    # Its threads start when there is something to read.
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decompress") as threads:
-        reader = RepositoryReader(directory, name, buffers, threads)
+async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["RepositoryReader"]:
+    """Open a package whose data is in the repository of its target."""
+    with open_threads() as threads:
+        reader = RepositoryReader(location, buffers, threads)
         try:
             yield reader
         finally:
@@ -59,17 +54,16 @@ class RepositoryReader:
     """The ``PackageReader`` of packages in a repository."""
 
     def __init__(
-        self, directory: Path, name: str, buffers: BufferPool, threads: ThreadPoolExecutor
+        self, location: Location, buffers: BufferPool, threads: ThreadPoolExecutor
     ) -> None:
-        self._directory = directory
-        self._name = name
+        self._location = location
         self._buffers = buffers
         self._threads = threads
         self._chunks: ChunkReader | None = None
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
-        path = map_path(self._directory, file)
+        path = self._location.path(file)
         image = await to_thread.run_sync(self._open_image, path)
         try:
             async with open_stream(
@@ -80,7 +74,7 @@ class RepositoryReader:
             image.close()
 
     async def files(self) -> tuple[str, ...]:
-        return await to_thread.run_sync(self._files)
+        return await files_of(self._location)
 
     def close(self) -> None:
         """Let go of the packs. Blocks."""
@@ -98,19 +92,11 @@ class RepositoryReader:
 
     def _open_chunks(self, path: Path) -> ChunkReader:
         if self._chunks is None:
-            repository = find_repository(self._directory.parent)
+            repository = find_repository(self._location.directory.parent)
             if repository is None:
                 raise CorruptError(f"the repository of {path} is missing")
             self._chunks = ChunkReader(repository)
         return self._chunks
-
-    def _files(self) -> tuple[str, ...]:
-        found = (
-            n
-            for n in file_names(self._directory)
-            if n.startswith(f"{self._name}_") and n.endswith(_SUFFIX)
-        )
-        return tuple(sorted(name.removesuffix(_SUFFIX) for name in found))
 
 
 class _MappedImage:
@@ -179,5 +165,5 @@ def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Piece]:
 def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:
     """Say which bytes of the image are not to be had: the rest of it may be of use."""
     first = number * CHUNK_BYTES
-    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.name.removesuffix(_SUFFIX)}"
+    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.stem}"
     return error.reworded(f"{where}: {error.message}")

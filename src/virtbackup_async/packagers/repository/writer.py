@@ -16,12 +16,11 @@ from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import ForeignRepositoryError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.damaged import reading
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
-from virtbackup_async.packagers.names import map_path
+from virtbackup_async.packagers.package_files import reading
 from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
 from virtbackup_async.repository.data.base_map import BaseMap
 from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters
@@ -37,18 +36,16 @@ _WRITERS = ChunkWriters()
 
 
 @asynccontextmanager
-async def open_repository_writer(
-    directory: Path, packager: Packager, cpu: CpuShares
-) -> AsyncIterator["RepositoryWriter"]:
-    """Write into the repository of the target that ``directory`` is in; made if there is none."""
-    level = packager.opts.get("compression_lvl") or 0
+async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["RepositoryWriter"]:
+    """Write into the repository of the package's target; make the repository if there is none."""
+    level = location.packager.opts.get("compression_lvl") or 0
     with CancelScope(shield=True):
-        repository = await to_thread.run_sync(make_repository, directory.parent)
+        repository = await to_thread.run_sync(make_repository, location.directory.parent)
         chunks = await to_thread.run_sync(_WRITERS.open, repository, level)
-    writer = RepositoryWriter(directory, repository, chunks, cpu)
+    writer = RepositoryWriter(location, repository, chunks, cpu)
     try:
         async with open_background() as tasks:
-            tasks.start_soon(keep_fresh, chunks.refresh, name=f"refresh {directory.name}")
+            tasks.start_soon(keep_fresh, chunks.refresh, name=f"refresh {location.directory.name}")
             yield writer
     finally:
         with CancelScope(shield=True):
@@ -59,9 +56,9 @@ class RepositoryWriter:
     """The ``PackageWriter`` of packages in a repository."""
 
     def __init__(
-        self, directory: Path, repository: Repository, chunks: ChunkWriter, cpu: CpuShares
+        self, location: Location, repository: Repository, chunks: ChunkWriter, cpu: CpuShares
     ) -> None:
-        self._directory = directory
+        self._location = location
         self._repository = repository
         self._chunks = chunks
         self._cpu = cpu
@@ -79,7 +76,7 @@ class RepositoryWriter:
     @asynccontextmanager
     async def open_base(self, file: str) -> AsyncIterator["TakenOver"]:
         # Behind the lease: what the map needs by now, a sweep leaves alone.
-        path = map_path(self._directory, file)
+        path = self._location.path(file)
         chunk_map = await to_thread.run_sync(_open_map, path)
         try:
             if chunk_map.head.repository_id != self._repository.id:
@@ -103,7 +100,7 @@ class RepositoryWriter:
         for image in self._maps:
             await image.publish()
             self._published.append(image.path)
-        await to_thread.run_sync(TargetPath.of(self._directory, 1).sync_names)
+        await to_thread.run_sync(TargetPath.of(self._location.directory, 1).sync_names)
         await to_thread.run_sync(self._chunks.check)
 
     async def discard(self) -> None:
@@ -124,7 +121,7 @@ class RepositoryWriter:
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
         """Store a stream's chunks; return the map of them, and by how much the packs grew."""
-        path = map_path(self._directory, file)
+        path = self._location.path(file)
         image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
         mapped = MappedImage(image, base)
         async with self._cpu.taking_part():

@@ -24,9 +24,10 @@ from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.names import plain_name
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
-from virtbackup_async.packagers.damaged import open_file, reading
-from virtbackup_async.packagers.names import plain_name
+from virtbackup_async.packagers.package_files import open_file, reading
 from virtbackup_async.packagers.tar.format import Layout
 from virtbackup_async.packagers.tar.head_reader import HeadReader
 from virtbackup_async.packagers.tar.members import split_of
@@ -38,8 +39,9 @@ _XZ: Final = b"\xfd7zXZ\0"
 
 
 @asynccontextmanager
-async def open_tar_reader(path: Path, buffers: BufferPool) -> AsyncIterator["TarReader"]:
-    """Read disks out of the archive at ``path``, all of them with the same few threads."""
+async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["TarReader"]:
+    """Open an archive; all its disks are decompressed by the same few threads."""
+    (path,) = location.paths(())
     with open_threads() as threads:
         yield TarReader(path, buffers, threads)
 

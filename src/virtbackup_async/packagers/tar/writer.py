@@ -6,35 +6,34 @@ archive is one sequence, so disks wait for each other.
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Protocol
 
 from anyio import Lock, to_thread
 
 from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.names import plain_name
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.compressor import method_of, open_compressor
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.codecs.output import OutputFile, Piece, open_output
 from virtbackup_async.packagers.codecs.zeros import zero_pieces
 from virtbackup_async.packagers.interface import Progress
-from virtbackup_async.packagers.names import plain_name, tar_path
 from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
 
 
 @asynccontextmanager
-async def open_tar_writer(
-    directory: Path, name: str, packager: Packager, cpu: CpuShares
-) -> AsyncIterator["TarWriter"]:
-    """Start the archive of the backup ``name``; without ``finish`` it is removed again."""
-    compression = packager.opts.get("compression")
-    async with open_output(tar_path(directory, name, packager)) as output:
+async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["TarWriter"]:
+    """Start an archive, which is removed again unless ``finish`` is called."""
+    (path,) = location.paths(())
+    opts = location.packager.opts
+    compression = opts.get("compression")
+    async with open_output(path) as output:
         if compression in {None, "tar"}:
             yield TarWriter(output, output)
             return
-        method = method_of(compression, packager.opts.get("compression_lvl") or 0)
+        method = method_of(compression, opts.get("compression_lvl") or 0)
         async with open_compressor(output, method, cpu) as compressor:
             yield TarWriter(output, compressor)
 

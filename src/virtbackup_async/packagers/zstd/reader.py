@@ -20,9 +20,9 @@ from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
-from virtbackup_async.packagers.damaged import file_names, open_file, reading
-from virtbackup_async.packagers.names import zstd_path
+from virtbackup_async.packagers.package_files import files_of, open_file, reading
 from virtbackup_async.packagers.zstd.map import pieces_of, read_map
 from virtbackup_async.packagers.zstd.parts import Part, frame_start, read_frame, read_pieces
 
@@ -30,26 +30,23 @@ _READ_BUFFER_BYTES: Final = 256 * 1024
 
 
 @asynccontextmanager
-async def open_zstd_reader(
-    directory: Path, name: str, buffers: BufferPool
-) -> AsyncIterator["ZstdReader"]:
-    """Read the disks of the backup ``name``, all of them with the same few threads."""
+async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["ZstdReader"]:
+    """Open a package; all its disks are decompressed by the same few threads."""
     with open_threads() as threads:
-        yield ZstdReader(directory, name, buffers, threads)
+        yield ZstdReader(location, buffers, threads)
 
 
 class ZstdReader:
     """The ``PackageReader`` of zstd packages."""
 
-    def __init__(self, directory: Path, name: str, buffers: BufferPool, threads: Executor) -> None:
-        self._directory = directory
-        self._name = name
+    def __init__(self, location: Location, buffers: BufferPool, threads: Executor) -> None:
+        self._location = location
         self._buffers = buffers
         self._threads = threads
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
-        path = zstd_path(self._directory, self._name, file)
+        path = self._location.path(file)
         frame = await to_thread.run_sync(_open_frame, path, self._threads)
         try:
             async with open_stream(frame, self._buffers, file) as stream:
@@ -59,14 +56,7 @@ class ZstdReader:
                 await to_thread.run_sync(frame.close)
 
     async def files(self) -> tuple[str, ...]:
-        return await to_thread.run_sync(self._files)
-
-    def _files(self) -> tuple[str, ...]:
-        prefix, suffix = f"{self._name}_", ".zstd"
-        found = (
-            n for n in file_names(self._directory) if n.startswith(prefix) and n.endswith(suffix)
-        )
-        return tuple(sorted(name[len(prefix) : -len(suffix)] for name in found))
+        return await files_of(self._location)
 
 
 class _Frame:

@@ -5,6 +5,8 @@ frame, because virt-backup stops reading behind the first. Holes of some MiB are
 smaller ones go in as zeros. The rest is compressed in runs, side by side.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,14 +15,13 @@ from anyio import to_thread
 
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import Batch, DiskStream
-from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.compressor import Compressor, Method, open_compressor
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.codecs.output import OutputFile, open_output
 from virtbackup_async.packagers.codecs.zeros import zero_pieces
 from virtbackup_async.packagers.interface import Progress
-from virtbackup_async.packagers.names import zstd_path
 from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, frame_header, hole_blocks
 from virtbackup_async.packagers.zstd.map import MAX_HOLES, ZstdMap, encode_map, packed_run
 from virtbackup_async.packagers.zstd.runs import run_bytes_of, window_log_of
@@ -29,21 +30,23 @@ from virtbackup_async.packagers.zstd.runs import run_bytes_of, window_log_of
 _SMALLEST_HOLE_BYTES: Final = 4 * 1024 * 1024
 
 
+@asynccontextmanager
+async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["ZstdWriter"]:
+    """Start a package; see ``registry.open_writer``."""
+    yield ZstdWriter(location, cpu)
+
+
 class ZstdWriter:
     """The ``PackageWriter`` of zstd packages."""
 
-    def __init__(self, directory: Path, name: str, packager: Packager, cpu: CpuShares) -> None:
-        self._directory = directory
-        self._name = name
-        self._level = packager.opts.get("compression_lvl") or 0
-        threads = packager.opts.get("threads")
-        # -1, or not said: as many as there are; 0: in the calling thread, so one.
-        self._most_at_once = None if threads is None or threads < 0 else max(1, threads)
+    def __init__(self, location: Location, cpu: CpuShares) -> None:
+        self._location = location
+        self._level = location.packager.opts.get("compression_lvl") or 0
         self._cpu = cpu
         self._written: list[Path] = []
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
-        path = zstd_path(self._directory, self._name, file)
+        path = self._location.path(file)
         async with open_output(path) as output:
             async with self._cpu.taking_part():
                 await self._write_frame(output, stream, on_progress)
@@ -52,7 +55,7 @@ class ZstdWriter:
         return output.length_bytes
 
     async def finish(self) -> None:
-        await to_thread.run_sync(TargetPath.of(self._directory, 1).sync_names)
+        await to_thread.run_sync(TargetPath.of(self._location.directory, 1).sync_names)
 
     async def discard(self) -> None:
         while self._written:
@@ -70,7 +73,7 @@ class ZstdWriter:
 
         run_bytes = run_bytes_of(self._level)
         compress = partial(self._cpu.run_compressors.compress, self._level)
-        method = Method(compress, run_bytes, self._most_at_once)
+        method = Method(compress, run_bytes)
         async with open_compressor(output, method, self._cpu, note) as compressor:
             frame = _FrameWriter(compressor)
             await compressor.put(frame_header(window_log_of(run_bytes), stream.size_bytes))

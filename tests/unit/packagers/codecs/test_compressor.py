@@ -1,7 +1,6 @@
 """compressor.py: segments are compressed side by side, and lie in the file in order."""
 
-import hashlib
-from threading import Event, Lock
+from threading import Event
 
 import pytest
 from anyio import fail_after
@@ -120,27 +119,6 @@ async def test_a_slow_segment_does_not_keep_those_behind_it_waiting(compressed):
     with fail_after(30):
         content, _ = await compressed(Method(compress, 1), work)
     assert content == bytes(range(1, 9))
-
-
-@pytest.mark.parametrize("most_at_once", [1, 2])
-async def test_no_more_are_compressed_at_once_than_it_is_asked_for(compressed, most_at_once):
-    lock, now, most = Lock(), 0, 0
-
-    def compress(data):
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        hashlib.sha256(LONG)  # lets others work meanwhile
-        with lock:
-            now -= 1
-        return bytes(data)
-
-    async def work(compressor):
-        await compressor.write([bytes(40)])
-
-    await compressed(Method(compress, 1, most_at_once), work, threads=4)
-    assert 1 <= most <= most_at_once
 
 
 async def test_an_error_is_told_at_the_latest_by_the_flush(tmp_path):

@@ -3,14 +3,17 @@
 import io
 import subprocess
 import tarfile
+from contextlib import asynccontextmanager
 
 import pytest
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
-from virtbackup_async.packagers.tar.reader import open_tar_reader
+from virtbackup_async.packagers.tar.reader import open_reader
 
 GIB = 1 << 30
 
@@ -110,6 +113,13 @@ def test_data_starts_where_it_can_be_written_past_the_page_cache(holes):
         assert len(head) <= 4096 + len(member_head("disk", 8192 + holes, layout, 0)) + 1024
 
 
+@asynccontextmanager
+async def open_disk(path):
+    location = Location(Packager("tar"), path.parent, path.stem)
+    async with open_reader(location, BufferPool()) as reader, reader.open_disk("disk") as stream:
+        yield stream
+
+
 def hostile_archive(path, sparse_map, realsize=1000):
     info = tarfile.TarInfo("disk")
     info.size = 1024
@@ -139,7 +149,7 @@ async def test_impossible_sparse_map_is_corrupt(tmp_path, sparse_map):
     path = tmp_path / "a.tar"
     hostile_archive(path, sparse_map)
     with pytest.raises(CorruptError, match=r"a\.tar"):
-        async with open_tar_reader(path, BufferPool()) as reader, reader.open_disk("disk"):
+        async with open_disk(path):
             pass
 
 
@@ -150,5 +160,5 @@ async def test_member_that_is_no_file_is_corrupt(tmp_path, kind):
     info.type, info.linkname = kind, "/etc/shadow"
     path.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
     with pytest.raises(CorruptError, match="not a regular file"):
-        async with open_tar_reader(path, BufferPool()) as reader, reader.open_disk("disk"):
+        async with open_disk(path):
             pass

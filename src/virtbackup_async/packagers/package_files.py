@@ -1,4 +1,7 @@
-"""Packages that may be damaged or hostile: opened safely, and their errors said as one of ours."""
+"""The files of packages, which may be damaged or hostile: opened and listed safely.
+
+All that is wrong with them becomes one of this program's errors.
+"""
 
 import lzma
 import os
@@ -7,15 +10,18 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from anyio import to_thread
 from zstandard import ZstdError
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.refusals import is_of_the_host, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.digest import LengthError
+from virtbackup_async.model.packager import Location, type_of
 
 # Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
 _DAMAGE = (
@@ -56,11 +62,17 @@ def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:
     return os.fdopen(TargetPath.in_domain(path).open_file(), "rb", buffer_bytes)
 
 
-def file_names(directory: Path) -> list[str]:
-    """Return the names of the files in a directory of packages. Blocks.
+async def files_of(location: Location) -> tuple[str, ...]:
+    """Return the names of a package's files, sorted, as its directory shows them.
 
     Raises:
-        CorruptError: it is missing or cannot be read.
+        CorruptError: the directory is missing or cannot be read.
     """
-    with reading(directory):
-        return TargetPath.of(directory, 1).file_names()
+    return await to_thread.run_sync(_files_of, location)
+
+
+def _files_of(location: Location) -> tuple[str, ...]:
+    packed_name = partial(type_of(location.packager).packed_name, location.name)
+    with reading(location.directory):
+        names = TargetPath.of(location.directory, 1).file_names()
+    return tuple(sorted(file for name in names if (file := packed_name(name)) is not None))

@@ -1,0 +1,283 @@
+"""Packagers as the whole program knows them: the files, options and abilities of each type.
+
+A packager is one class here, and one folder of ``packagers`` with the same name, whose ``reader``
+and ``writer`` modules ``packagers.registry`` loads. All else asks the class, and never compares
+names of types. File names are virt-backup's, to the letter; docs/formats.md shows them::
+
+    directory   <directory>/<file>                       one for each file of the package
+    tar         <directory>/<name>.tar[.gz|.bz2|.xz]     one archive, with a member <file> for each
+    zstd        <directory>/<name>_<file>.zstd           one for each
+    repository  <directory>/<file>.map                   one for each; the data is in the repository
+
+Options end up in the definition, where virt-backup passes them on as keyword arguments. Only the
+two that it knows can ever be there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
+
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.backup import Definition, Packager, Pending
+from virtbackup_async.model.names import plain_name
+
+COMPRESSIONS: Final = (None, "gz", "bz2", "xz")
+_OLD_COMPRESSIONS: Final = (*COMPRESSIONS, "tar")
+
+
+class PackagerType:
+    """A type of packager. One of these exists for each type; ``type_of`` finds it.
+
+    Attributes:
+        name: as configurations and definitions have it.
+        options: the names of its options.
+        is_known: whether this program can read and write its packages.
+        is_incremental: whether a package can take over unchanged data from an earlier one.
+        uses_repository: whether the data is in the target's repository, shared with other
+            backups, and the package only has maps of it.
+        is_prefixed: whether the names of the package's files start with the backup's name twice.
+        suffix: what is added to the names of the files.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    is_known: ClassVar[bool] = True
+    is_incremental: ClassVar[bool] = False
+    uses_repository: ClassVar[bool] = False
+    is_prefixed: ClassVar[bool] = False
+    suffix: ClassVar[str] = ""
+
+    def file_names(self, _packager: Packager, name: str, files: Iterable[str]) -> list[str]:
+        """Return the names of a package's files in the domain's directory.
+
+        Args:
+            _packager: of this type.
+            name: the backup's name.
+            files: the names of the files inside the package.
+
+        Returns:
+            One name for each of ``files``, in their order; or that of the only file.
+
+        Raises:
+            DefinitionError: the type is unknown, or an option that the name depends on.
+        """
+        prefix = self._prefix(name)
+        return [f"{prefix}{file}{self.suffix}" for file in files]
+
+    def packed_name(self, name: str, file_name: str) -> str | None:
+        """Return which file of the package ``name`` a file in the domain's directory holds.
+
+        None if it does not belong to the package, or is an archive of all of them.
+        """
+        if not (file_name.startswith(f"{name}_") and file_name.endswith(self.suffix)):
+            return None
+        return file_name.removesuffix(self.suffix).removeprefix(self._prefix(name))
+
+    def least_bytes(self, definition: Definition, files: Iterable[str]) -> list[int]:
+        """Return the least size of each file that ``file_names`` gives, as far as it is recorded.
+
+        For backups of virt-backup, which records no sizes, this is one byte.
+        """
+        stored = {image.file: image.stored_bytes for image in definition.images}
+        return [stored.get(file, 1) for file in files]
+
+    def levels(self, _compression: str | None) -> tuple[int, int]:
+        """Return the lowest and the highest ``compression_lvl`` of a compression."""
+        return 1, 9
+
+    def clean(self, opts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that have a meaning, each written in one way.
+
+        The result has no unknown option, and none that asks for nothing special: null, the text
+        ``None`` (virt-backup's example has it) and ``compression: tar``, an uncompressed tar.
+        """
+        known = {key: opts[key] for key in self.options if key in opts}
+        return {key: value for key, value in known.items() if not _asks_for_nothing(key, value)}
+
+    def problems(self, opts: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with the options, a line each: ``<option>: <problem>``.
+
+        Unknown options are no problem.
+        """
+        cleaned = self.clean(opts)
+        compression = cleaned.get("compression")
+        if compression not in COMPRESSIONS:
+            return [f"compression: found {compression!r:.60}, expected none, gz, bz2 or xz"]
+        if "compression_lvl" not in cleaned:
+            return []
+        return _level_problems(cleaned["compression_lvl"], *self.levels(compression))
+
+    def _prefix(self, name: str) -> str:
+        return f"{name}_" if self.is_prefixed else ""
+
+
+class _Directory(PackagerType):
+    """Each image is a file, as it is, with its holes."""
+
+    name = "directory"
+
+    def least_bytes(self, definition: Definition, files: Iterable[str]) -> list[int]:
+        sizes = {image.file: image.size_bytes for image in definition.images}
+        return [sizes.get(file, 1) for file in files]
+
+
+class _Tar(PackagerType):
+    """One tar archive of all images, compressed or not."""
+
+    name = "tar"
+    options: ClassVar[tuple[str, ...]] = ("compression", "compression_lvl")
+
+    def file_names(self, packager: Packager, name: str, _files: Iterable[str]) -> list[str]:
+        # virt-backup takes a name with ".tar" anywhere in it for one that has its suffix.
+        if ".tar" in name:
+            return [name]
+        compression = packager.opts.get("compression")
+        if compression not in _OLD_COMPRESSIONS:
+            raise DefinitionError(f"unknown tar compression of {name}: {compression!r}")
+        suffix = "" if compression in {None, "tar"} else f".{compression}"
+        return [f"{name}.tar{suffix}"]
+
+    def packed_name(self, _name: str, _file_name: str) -> str | None:
+        return None
+
+    def least_bytes(self, definition: Definition, _files: Iterable[str]) -> list[int]:
+        return [max(1, sum(image.stored_bytes for image in definition.images))]
+
+    def levels(self, compression: str | None) -> tuple[int, int]:
+        return (0, 9) if compression == "xz" else (1, 9)
+
+
+class _Zstd(PackagerType):
+    """Each image is a file with one zstd frame."""
+
+    name = "zstd"
+    options: ClassVar[tuple[str, ...]] = ("compression_lvl",)
+    is_prefixed = True
+    suffix = ".zstd"
+
+    def levels(self, _compression: str | None) -> tuple[int, int]:
+        return 0, 22  # 0 is zstd's own default
+
+
+class _Repository(PackagerType):
+    """Each image is a map of chunks, which are in the target's repository."""
+
+    name = "repository"
+    options: ClassVar[tuple[str, ...]] = ("compression_lvl",)
+    is_incremental = True
+    uses_repository = True
+    suffix = ".map"
+
+    def levels(self, _compression: str | None) -> tuple[int, int]:
+        return 0, 22
+
+
+class _Unknown(PackagerType):
+    """The type of a newer program's packages."""
+
+    is_known = False
+
+    def file_names(self, packager: Packager, name: str, _files: Iterable[str]) -> list[str]:
+        raise DefinitionError(f"unknown packager of {name}: {packager.type!r}")
+
+
+_TYPES: Final[Mapping[str, PackagerType]] = {
+    packager_type.name: packager_type
+    for packager_type in (_Directory(), _Tar(), _Zstd(), _Repository())
+}
+_UNKNOWN: Final = _Unknown()
+
+PACKAGER_TYPES: Final = tuple(_TYPES)
+USUAL_TYPE: Final = _Tar.name
+"""What a configuration means that names none, as in virt-backup."""
+NULL_TYPE: Final = _Directory.name
+"""What ``packager: null`` means, as in virt-backup."""
+
+
+def type_of(packager: Packager) -> PackagerType:
+    """Return a packager's type; one whose ``is_known`` is false where the name is unknown."""
+    return type_named(packager.type)
+
+
+def type_named(name: str) -> PackagerType:
+    """Return the packager type of this name, which may be unknown."""
+    return _TYPES.get(name, _UNKNOWN)
+
+
+def packed_files(backup: Definition | Pending) -> tuple[str, ...]:
+    """Return the names of all files inside the package.
+
+    The disks' images come first, then their backing files, then the domain's state.
+    """
+    if isinstance(backup, Pending):
+        disks = backup.disks.values()
+        images = tuple(file for disk in disks for file in (disk.target, *disk.backing))
+        return (*images, *backup.state_files)
+    backing = [image.file for record in backup.records.values() for image in record.backing]
+    state = [record.image.file for record in backup.state_files]
+    return (*backup.disks.values(), *backing, *state)
+
+
+def package_files(backup: Definition | Pending) -> list[str]:
+    """Return the names of the files, in the domain's directory, that the package consists of.
+
+    An unknown packager has none: its package counts as complete, and its reader reports the rest.
+
+    Raises:
+        DefinitionError: an option that the names depend on is unknown.
+    """
+    packager_type = type_of(backup.packager)
+    if not packager_type.is_known:
+        return []
+    return packager_type.file_names(backup.packager, backup.name, packed_files(backup))
+
+
+def backup_paths(definition: Definition, directory: Path) -> tuple[Path, ...]:
+    """Return the paths of the files that a backup's package consists of; see ``Location``."""
+    location = Location(definition.packager, directory, definition.name)
+    return location.paths(packed_files(definition))
+
+
+class Location(Struct, frozen=True):
+    """A package, whether it exists or not: a packager, a domain's directory, a backup's name.
+
+    Names may come from a hostile definition: no path leaves the directory.
+    """
+
+    packager: Packager
+    directory: Path
+    name: str
+
+    def paths(self, files: Sequence[str]) -> tuple[Path, ...]:
+        """Return the paths of the files that the package consists of.
+
+        Args:
+            files: the names of the files inside the package.
+
+        Raises:
+            DefinitionError: the packager is unknown, or a name is not a plain one.
+        """
+        for name in (self.name, *files):
+            plain_name(name)
+        names = type_of(self.packager).file_names(self.packager, self.name, files)
+        return tuple(self.directory / plain_name(name) for name in names)
+
+    def path(self, file: str) -> Path:
+        """Return the path of the file that holds ``file`` of the package; raises as ``paths``."""
+        (path,) = self.paths([file])
+        return path
+
+
+def _asks_for_nothing(option: str, value: object) -> bool:
+    if option == "compression" and isinstance(value, str):
+        return value.lower() in ("none", "tar")
+    return value is None
+
+
+def _level_problems(level: object, lowest: int, highest: int) -> list[str]:
+    if isinstance(level, int) and not isinstance(level, bool) and lowest <= level <= highest:
+        return []
+    expected = f"expected a whole number from {lowest} to {highest}"
+    return [f"compression_lvl: found {level!r:.60}, {expected}"]
