@@ -195,7 +195,9 @@ async def _open_try(
     try:
         async with (
             open_held([TargetPath.of(intent.path.parent, 1)]) as held,
-            checkpoint_of(runtime.hypervisor, domain, intent.pending, intent.path),
+            checkpoint_of(
+                runtime.host.images, runtime.hypervisor, domain, intent.pending, intent.path
+            ),
         ):
             yield _Try(planned, domain, info, selection, catalog, intent, held)
     except BaseException as error:
@@ -251,7 +253,12 @@ async def _copy(runtime: Runtime, attempt: _Try) -> tuple[Definition, Path]:
         raise listed
     if attempt.job is not None and attempt.job.tracking.disks:
         await drop_unneeded_checkpoints(
-            attempt.catalog, attempt.domain, attempt.info, attempt.selection, runtime.emit
+            runtime.host.images,
+            attempt.catalog,
+            attempt.domain,
+            attempt.info,
+            attempt.selection,
+            runtime.emit,
         )
     return definition, path
 
@@ -284,11 +291,14 @@ def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager
         if attempt.selection.pull:
             selection = attempt.selection
             kept = [disk for disk in selection.disks if disk.dev not in selection.chains]
-            return open_offline_nbd(attempt.domain, selection.chains, selection.tracking, kept)
-        return _at_rest(attempt)
+            return open_offline_nbd(
+                runtime.host.images, attempt.domain, selection.chains, selection.tracking, kept
+            )
+        return _at_rest(runtime, attempt)
     runtime.emit(PhaseChanged(attempt.domain.name, Phase.FREEZING))
     if attempt.job is not None:
         return open_pull_job(
+            runtime.host.images,
             runtime.hypervisor,
             attempt.domain,
             attempt.job,
@@ -303,6 +313,7 @@ def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager
         for dev, disk in attempt.pending.disks.items()
     }
     return open_snapshot(
+        runtime.host.images,
         runtime.hypervisor,
         attempt.domain,
         held,
@@ -315,8 +326,8 @@ def _still_disks(runtime: Runtime, attempt: _Try) -> AbstractAsyncContextManager
 
 
 @asynccontextmanager
-async def _at_rest(attempt: _Try) -> AsyncGenerator[PointInTimeDisks]:
-    still = OfflineDisks(attempt.domain)
+async def _at_rest(runtime: Runtime, attempt: _Try) -> AsyncGenerator[PointInTimeDisks]:
+    still = OfflineDisks(runtime.host.images, attempt.domain)
     await still.watch(attempt.selection.disks)
     yield still
 

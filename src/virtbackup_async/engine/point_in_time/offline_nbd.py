@@ -17,15 +17,14 @@ from msgspec import Struct
 from virtbackup_async.engine.point_in_time.snapshot import OfflineDisks, TrackedDisk
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking
 from virtbackup_async.nbd import UnixAddress
-from virtbackup_async.qemu.qemu_nbd import serve_image
 
 Chains = Mapping[str, Sequence[BackingImage]]
 
@@ -52,7 +51,8 @@ class OfflineNbdDisks(Struct):
         self, disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AsyncGenerator[DiskStream]:
         if disk.dev not in self.chains:
-            async with open_image_stream(image.path, buffers, limits=limits) as stream:
+            opened = self.at_rest.images.open_image(image.path, buffers, limits=limits)
+            async with opened as stream:
                 yield stream
             return
         async with (
@@ -74,7 +74,7 @@ class OfflineNbdDisks(Struct):
     @asynccontextmanager
     async def _serve(self, disk: Disk, bitmap: str | None = None) -> AsyncGenerator[UnixAddress]:
         async with AsyncExitStack() as stack:
-            server = serve_image(self.chains[disk.dev], disk.dev, bitmap=bitmap)
+            server = self.at_rest.images.serve(self.chains[disk.dev], disk.dev, bitmap=bitmap)
             try:
                 address = await stack.enter_async_context(server)
             except ImageError:
@@ -95,17 +95,22 @@ class OfflineNbdDisks(Struct):
 
 @asynccontextmanager
 async def open_offline_nbd(
-    domain: DomainPort, chains: Chains, tracking: Tracking, kept: Sequence[Disk] = ()
+    images: ImageHost,
+    domain: DomainPort,
+    chains: Chains,
+    tracking: Tracking,
+    kept: Sequence[Disk] = (),
 ) -> AsyncGenerator[OfflineNbdDisks]:
     """Serve a shut-off domain's disks; there is nothing to undo.
 
     Args:
+        images: the machine that has the images.
         domain: which.
         chains: by dev, the disk's image and those below it, nearest first.
         tracking: what is known of their changes.
         kept: disks that are read as the files they are.
     """
-    at_rest = OfflineDisks(domain)
+    at_rest = OfflineDisks(images, domain)
     await at_rest.watch(kept)
     for dev, chain in chains.items():
         for image in chain:

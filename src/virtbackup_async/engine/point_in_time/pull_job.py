@@ -12,13 +12,13 @@ QEMU pauses the guest. Then the backup is given up: without its job the guest go
 """
 
 import os
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -40,10 +40,11 @@ from virtbackup_async.errors import (
     HypervisorError,
     QuiesceError,
     RollbackError,
+    StorageError,
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.files.durable import remove_durably
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
@@ -112,6 +113,7 @@ def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str
 class PullDisks(Struct):
     """The disks of a running domain, served by QEMU as they were when the job began."""
 
+    images: ImageHost
     hypervisor: HypervisorPort
     domain: DomainPort
     job: PullJob
@@ -129,8 +131,28 @@ class PullDisks(Struct):
             if not (quiesce and await self._begin_frozen(others)):
                 await self._begin(others)
         except HypervisorError as error:
-            await to_thread.run_sync(_check_room, self.domain.name, self.job.scratch, error)
+            await self._check_room(error)
             raise
+
+    async def _check_room(self, error: HypervisorError) -> None:
+        """Say that a job was refused because a scratch image found no room, if that is so.
+
+        Raises:
+            HypervisorError: that is so.
+        """
+        for dev, path in self.job.scratch.items():
+            try:
+                free_bytes = await self.images.free_bytes(path.parent)
+            except StorageError as reason:
+                why = f"no scratch image can be made at {path} for {dev}: {reason.message}"
+            else:
+                if free_bytes >= EMPTY_SCRATCH_BYTES:
+                    continue
+                why = f"no room for the scratch image {path} of {dev}"
+            raise HypervisorError(
+                f"{self.domain.name}: {why}",
+                hint="Set `scratch` to a directory with room for what the guest overwrites.",
+            ) from error
 
     async def release(self, disk: Disk) -> None:
         """Do nothing: the job ends for all disks at once."""
@@ -245,29 +267,9 @@ class PullDisks(Struct):
         self.emit(Warned(message.replace(f"{self.domain.name}: ", ""), self.domain.name))
 
 
-def _check_room(name: str, scratch: Mapping[str, Path], error: HypervisorError) -> None:
-    """Say that a job was refused because a scratch image found no room, if that is so.
-
-    Raises:
-        HypervisorError: that is so.
-    """
-    for dev, path in scratch.items():
-        try:
-            room = os.statvfs(path.parent)
-        except OSError as reason:
-            why = f"no scratch image can be made at {path} for {dev}: {reason.strerror}"
-        else:
-            if room.f_bavail * room.f_frsize >= EMPTY_SCRATCH_BYTES:
-                continue
-            why = f"no room for the scratch image {path} of {dev}"
-        raise HypervisorError(
-            f"{name}: {why}",
-            hint="Set `scratch` to a directory with room for what the guest overwrites.",
-        ) from error
-
-
 @asynccontextmanager
-async def open_pull_job(  # noqa: PLR0913 -- a job is about all of these
+async def open_pull_job(  # noqa: PLR0913, PLR0917 -- a job is about all of these
+    images: ImageHost,
     hypervisor: HypervisorPort,
     domain: DomainPort,
     job: PullJob,
@@ -282,7 +284,7 @@ async def open_pull_job(  # noqa: PLR0913 -- a job is about all of these
         HypervisorError: the job could not be begun; nothing was made.
         RollbackError: the job could not be ended; the pending file must stay.
     """
-    still = PullDisks(hypervisor, domain, job, emit)
+    still = PullDisks(images, hypervisor, domain, job, emit)
     try:
         await still.begin(others, quiesce=quiesce)
         async with still.given_up_if_paused():
@@ -290,7 +292,7 @@ async def open_pull_job(  # noqa: PLR0913 -- a job is about all of these
     finally:
         with CancelScope(shield=True):
             try:
-                await end_pull(hypervisor, domain, job)
+                await end_pull(images, hypervisor, domain, job)
             except VirtBackupError as error:
                 raise RollbackError(
                     f"{domain.name}: the backup job is still there: {error.message}",
@@ -298,7 +300,9 @@ async def open_pull_job(  # noqa: PLR0913 -- a job is about all of these
                 ) from error
 
 
-async def end_pull(hypervisor: HypervisorPort, domain: ImageUser, job: PullJob) -> None:
+async def end_pull(
+    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, job: PullJob
+) -> None:
     """End the job if it runs and is this one; remove its scratch images and its socket.
 
     A guest that it has halted goes on.
@@ -315,7 +319,9 @@ async def end_pull(hypervisor: HypervisorPort, domain: ImageUser, job: PullJob) 
             await end_job(domain, job)
     except (DomainGoneError, DomainNotFoundError):
         pass  # the job went with it
-    await _remove_files(job.scratch, job.socket)
+    for path in (*job.scratch.values(), job.socket):
+        if await images.exists(path.parent):
+            await images.remove(path)
 
 
 async def end_job(domain: ImageUser, job: PullJob) -> None:
@@ -326,9 +332,3 @@ async def end_job(domain: ImageUser, job: PullJob) -> None:
     """
     await domain.end_backup(job.socket)
     await domain.resume()
-
-
-async def _remove_files(scratch: Mapping[str, Path], socket: Path) -> None:
-    for path in (*scratch.values(), socket):
-        if await anyio.Path(path.parent).is_dir():
-            await remove_durably(path)

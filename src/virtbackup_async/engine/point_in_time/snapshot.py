@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import anyio
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from msgspec import Struct, field
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
@@ -33,10 +33,9 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Phase, PhaseChanged, Warned
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.identity import signature
 from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import ChangedImage
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, Disk
@@ -91,6 +90,7 @@ class PointInTimeDisks(Protocol):
 class SnapshotDisks(Struct):
     """The disks of a running domain, each on an overlay."""
 
+    images: ImageHost
     hypervisor: HypervisorPort
     domain: DomainPort
     emit: Emit
@@ -163,13 +163,15 @@ class SnapshotDisks(Struct):
     def open_stream(
         self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AbstractAsyncContextManager[DiskStream]:
-        return open_image_stream(image.path, buffers, limits=limits)
+        return self.images.open_image(image.path, buffers, limits=limits)
 
     async def release(self, disk: Disk) -> None:
         """Commit the disk's overlay into its image, and remove it."""
         self.emit(PhaseChanged(self.domain.name, Phase.COMMITTING, disk.dev))
         with CancelScope(shield=True):
-            await revert_overlay(self.hypervisor, self.domain, self.held[disk.dev], self.note)
+            await revert_overlay(
+                self.images, self.hypervisor, self.domain, self.held[disk.dev], self.note
+            )
             # No await between: what is put back is never put back again.
             del self.held[disk.dev]
 
@@ -183,7 +185,7 @@ class SnapshotDisks(Struct):
         for dev, disk in list(self.held.items()):
             self.emit(PhaseChanged(self.domain.name, Phase.UNDOING, dev))
             try:
-                await revert_overlay(self.hypervisor, self.domain, disk, self.note)
+                await revert_overlay(self.images, self.hypervisor, self.domain, disk, self.note)
             except VirtBackupError as error:
                 failures.append(error)
             else:
@@ -205,6 +207,7 @@ def reason_of(domain: DomainPort, error: VirtBackupError) -> str:
 
 @asynccontextmanager
 async def open_snapshot(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of these
+    images: ImageHost,
     hypervisor: HypervisorPort,
     domain: DomainPort,
     disks: Mapping[str, OverlaidDisk],
@@ -221,7 +224,7 @@ async def open_snapshot(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of
         SnapshotError: nothing was made.
         RollbackError: a disk is not back on its image; the pending file must stay.
     """
-    still = SnapshotDisks(hypervisor, domain, emit, dict(disks), note)
+    still = SnapshotDisks(images, hypervisor, domain, emit, dict(disks), note)
     try:
         await still.take(name, others, quiesce=quiesce)
         yield still
@@ -233,6 +236,7 @@ async def open_snapshot(  # noqa: PLR0913, PLR0917 -- a snapshot is about all of
 class OfflineDisks(Struct):
     """The disks of a shut-off domain: nothing holds them, so they are watched."""
 
+    images: ImageHost
     domain: DomainPort
     signatures: dict[Path, tuple[int, ...]] = field(default_factory=dict)
     quiesced: bool | None = None
@@ -242,7 +246,7 @@ class OfflineDisks(Struct):
     async def watch(self, disks: Sequence[Disk]) -> None:
         """Remember what each image looks like before it is read."""
         for disk in disks:
-            self.signatures[disk.path] = await to_thread.run_sync(signature, disk.path)
+            self.signatures[disk.path] = await self.images.signature(disk.path)
 
     def tracked(self, _disk: Disk) -> None:
         """Tell nothing, as for disks on overlays."""
@@ -250,7 +254,7 @@ class OfflineDisks(Struct):
     def open_stream(
         self, _disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AbstractAsyncContextManager[DiskStream]:
-        return open_image_stream(image.path, buffers, limits=limits)
+        return self.images.open_image(image.path, buffers, limits=limits)
 
     async def release(self, disk: Disk) -> None:
         """Check that the image stood still.
@@ -259,7 +263,7 @@ class OfflineDisks(Struct):
             ChangedMeanwhileError: the domain was started, or somebody wrote to the image.
         """
         active = (await self.domain.info()).is_active
-        now = await to_thread.run_sync(signature, disk.path)
+        now = await self.images.signature(disk.path)
         if active or now != self.signatures[disk.path]:
             raise ChangedMeanwhileError(
                 f"{self.domain.name}: {disk.path} changed while it was copied",

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.catalog.scanning import definition_path
@@ -26,16 +25,16 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
-from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.domain import BackingImage, DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of
-from virtbackup_async.qemu import qemu_img
 from virtbackup_async.repository.storage.repository_file import find_repository
 
 
 @asynccontextmanager
 async def checkpoint_of(
-    hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
+    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
 ) -> AsyncGenerator[None]:
     """Remove the checkpoint of a backup that does not become complete in the block.
 
@@ -47,7 +46,7 @@ async def checkpoint_of(
     except BaseException:
         with CancelScope(shield=True):
             try:
-                await drop_checkpoint(hypervisor, domain, pending, path)
+                await drop_checkpoint(images, hypervisor, domain, pending, path)
             except VirtBackupError as error:
                 raise RollbackError(
                     f"{domain.name}: checkpoint {pending.checkpoint} is still there: "
@@ -58,11 +57,12 @@ async def checkpoint_of(
 
 
 async def drop_checkpoint(
-    hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
+    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
 ) -> None:
     """Remove the checkpoint of a backup that was begun, unless it is complete.
 
     Args:
+        images: the machine that has the images.
         hypervisor: to be asked again if the connection is lost.
         domain: of the backup; it may be gone.
         pending: the backup.
@@ -75,20 +75,26 @@ async def drop_checkpoint(
     if pending.checkpoint is None or await to_thread.run_sync(may_be_there, definition_path(path)):
         return
     try:
-        await _drop(domain, pending.checkpoint, pending.tracked_images)
+        await _drop(images, domain, pending.checkpoint, pending.tracked_images)
     except ConnectionLostError:
         await reconnect(hypervisor)
-        await _drop(domain, pending.checkpoint, pending.tracked_images)
+        await _drop(images, domain, pending.checkpoint, pending.tracked_images)
 
 
-async def drop_unneeded_checkpoints(
-    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection, emit: Emit
+async def drop_unneeded_checkpoints(  # noqa: PLR0913, PLR0917 -- a backup has all of these
+    images: ImageHost,
+    catalog: Catalog,
+    domain: DomainPort,
+    info: DomainInfo,
+    selection: Selection,
+    emit: Emit,
 ) -> None:
     """Remove those of a running domain's checkpoints for a target that nothing goes on from.
 
     If that fails, it is told, and the next backup does it.
 
     Args:
+        images: the machine that has the images.
         catalog: of the target.
         domain: running.
         info: what libvirt says of it.
@@ -96,13 +102,17 @@ async def drop_unneeded_checkpoints(
         emit: told what could not be removed.
     """
     try:
-        await _drop_unneeded(catalog, domain, info, selection)
+        await _drop_unneeded(images, catalog, domain, info, selection)
     except VirtBackupError as error:
         emit(Warned(f"old checkpoints could not be removed: {error.message}", domain.name))
 
 
 async def _drop_unneeded(
-    catalog: Catalog, domain: DomainPort, info: DomainInfo, selection: Selection
+    images: ImageHost,
+    catalog: Catalog,
+    domain: DomainPort,
+    info: DomainInfo,
+    selection: Selection,
 ) -> None:
     repository = await to_thread.run_sync(find_repository, catalog.target)
     if repository is None:
@@ -117,26 +127,28 @@ async def _drop_unneeded(
     for dev, disk in tracked.items():
         if disk.checkpoint and disk.base is None and disk.image_id is not None:
             # It may have been put back, and with it a bitmap that libvirt has forgotten.
-            image = selection.chains[dev][0].path
-            for name in (await qemu_img.image_info(image, "qcow2")).bitmaps:
+            image = BackingImage(selection.chains[dev][0].path, "qcow2")
+            for name in (await images.info(image)).bitmaps:
                 devs.setdefault(name, []).append(dev)
     for name, with_bitmap in devs.items():
         if is_checkpoint_of(name, repository.id) and name not in needed:
             await domain.delete_checkpoint(name, with_bitmap)
 
 
-async def _drop(domain: ImageUser, name: str, images: Mapping[str, Path]) -> None:
+async def _drop(
+    images: ImageHost, domain: ImageUser, name: str, tracked: Mapping[str, Path]
+) -> None:
     try:
-        done = await domain.delete_checkpoint(name, images)
+        done = await domain.delete_checkpoint(name, tracked)
     except DomainNotFoundError:
         done = False
     if not done:
-        await _remove_bitmaps(name, images.values())
+        await _remove_bitmaps(images, name, tracked.values())
 
 
-async def _remove_bitmaps(name: str, images: Iterable[Path]) -> None:
-    for image in images:
-        if await anyio.Path(image).exists():
-            info = await qemu_img.image_info(image, "qcow2")
+async def _remove_bitmaps(images: ImageHost, name: str, tracked: Iterable[Path]) -> None:
+    for image in tracked:
+        if await images.exists(image):
+            info = await images.info(BackingImage(image, "qcow2"))
             if name in info.bitmaps:
-                await qemu_img.remove_bitmap(image, name)
+                await images.remove_bitmap(image, name)

@@ -13,7 +13,6 @@ state directory was lost) an overlay is put back only if all of this holds:
 Of all else that is there, nothing is touched: a person is told what to look at.
 """
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +28,11 @@ from virtbackup_async.engine.ports import ImageUser
 from virtbackup_async.engine.undo.find_domain import GoneDomain
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, gone_error, sources_of
 from virtbackup_async.errors import ImageError, RollbackError, VirtBackupError
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
 from virtbackup_async.model.names import is_overlay_of_ours, is_overlay_of_virt_backup
 from virtbackup_async.model.pull import PullJob
-from virtbackup_async.qemu.overlay_header import check_overlay
 
 
 class DeadBackup(Struct, frozen=True):
@@ -85,7 +84,7 @@ async def borne_out(host: Host, domain: ImageUser, dead: DeadBackup) -> list[Ove
         if disk.overlay in _sides(sources, disk.dev):
             doubt = await _doubt(host, domain, version, disk)
         else:
-            doubt = await to_thread.run_sync(_doubt_unused, host, domain, version, disk)
+            doubt = await _doubt_unused(host, domain, version, disk)
         if doubt is not None:
             doubts.append(doubt)
         elif disk.overlay in _sides(sources, disk.dev):
@@ -95,15 +94,17 @@ async def borne_out(host: Host, domain: ImageUser, dead: DeadBackup) -> list[Ove
     return certain
 
 
-def check_nothing_left(job: PullJob) -> None:
+async def check_nothing_left(images: ImageHost, job: PullJob) -> None:
     """Make sure that of a pull job without a note nothing is left that would have to be removed.
-
-    Blocks.
 
     Raises:
         RollbackError: files are there that may be another's.
     """
-    left = [path for path in (*job.scratch.values(), job.socket) if os.path.lexists(path)]
+    left = [
+        path
+        for path in (*job.scratch.values(), job.socket)
+        if await images.exists(path, follow=False)
+    ]
     if left:
         words = " ".join(shlex.quote(str(path)) for path in left)
         raise RollbackError(
@@ -123,7 +124,7 @@ async def _doubt(
     host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
 ) -> RollbackError | None:
     """Return why an overlay that the domain is on may not be one of that backup's."""
-    why = await to_thread.run_sync(_implausible, host, version, disk)
+    why = await _implausible(host, version, disk)
     if why is None and not is_ours(version):
         # virt-backup lets libvirt forget its snapshots; one of the same kind that is known is a
         # person's own.
@@ -133,14 +134,15 @@ async def _doubt(
     return None if why is None else _made_up(domain, disk, why)
 
 
-def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | None:
-    """Return what shows that it is no overlay of that backup's; None if nothing does. Blocks."""
+async def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | None:
+    """Return what shows that it is no overlay of that backup's; None if nothing does."""
     is_named_well = is_overlay_of_ours if is_ours(version) else is_overlay_of_virt_backup
     if not is_named_well(disk.overlay, disk.image):
         return f"{disk.overlay} is not called as an overlay of that program"
     try:
-        host.refuse_in_target(disk.dev, (disk.overlay, disk.image))
-        check_overlay(disk.overlay, disk.image)
+        paths = (disk.overlay, disk.image)
+        await to_thread.run_sync(host.refuse_in_target, disk.dev, paths)
+        await host.images.check_overlay(disk.overlay, disk.image)
     except ImageError as error:
         return error.message
     return None
@@ -155,13 +157,13 @@ def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
     )
 
 
-def _doubt_unused(
+async def _doubt_unused(
     host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
 ) -> RollbackError | None:
     """Return what is to be said of an overlay that the domain is not on; None if it is gone."""
-    if not os.path.lexists(disk.overlay):
+    if not await host.images.exists(disk.overlay, follow=False):
         return None
-    why = _implausible(host, version, disk)
+    why = await _implausible(host, version, disk)
     if why is not None:
         return _made_up(domain, disk, why)
     if isinstance(domain, GoneDomain):

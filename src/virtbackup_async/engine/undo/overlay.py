@@ -44,9 +44,8 @@ from virtbackup_async.errors import (
     RollbackError,
     StorageError,
 )
-from virtbackup_async.files import durable
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.domain import BackingImage, Sources
-from virtbackup_async.qemu import qemu_img
 
 RECONNECT_TIMEOUT_S = 30
 RECONNECT_INTERVAL_S = 1
@@ -77,11 +76,16 @@ class OverlaidDisk(Struct, frozen=True):
 
 
 async def revert_overlay(
-    hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk, note: NoteCommitted
+    images: ImageHost,
+    hypervisor: HypervisorPort,
+    domain: ImageUser,
+    disk: OverlaidDisk,
+    note: NoteCommitted,
 ) -> None:
     """Leave the domain on the disk's own image, with all that was written, and no overlay.
 
     Args:
+        images: the machine that has the image and the overlay.
         hypervisor: the connection, opened again if it breaks.
         domain: whose disk it is.
         disk: what is to be put back.
@@ -101,20 +105,24 @@ async def revert_overlay(
             await note(disk.dev)
 
     for _ in range(MAX_STEPS):
-        if await _step(hypervisor, domain, disk, before_pivot):
+        if await _step(images, hypervisor, domain, disk, before_pivot):
             return
     raise HypervisorError(f"{domain.name}: {disk.dev}: the domain keeps changing")
 
 
 async def _step(
-    hypervisor: HypervisorPort, domain: ImageUser, disk: OverlaidDisk, before_pivot: BeforePivot
+    images: ImageHost,
+    hypervisor: HypervisorPort,
+    domain: ImageUser,
+    disk: OverlaidDisk,
+    before_pivot: BeforePivot,
 ) -> bool:
     """Take one step of the table; True when there is nothing more to do."""
     try:
         sources = await sources_of(domain)
         if disk.dev in (sources.live or {}):
-            return await _step_running(domain, disk, sources, before_pivot)
-        return await _step_shut_off(domain, disk, sources)
+            return await _step_running(images, domain, disk, sources, before_pivot)
+        return await _step_shut_off(images, domain, disk, sources)
     except ConnectionLostError:
         await reconnect(hypervisor)
     except DomainGoneError:
@@ -132,7 +140,11 @@ async def sources_of(domain: ImageUser) -> Sources:
 
 
 async def _step_running(
-    domain: ImageUser, disk: OverlaidDisk, sources: Sources, before_pivot: BeforePivot
+    images: ImageHost,
+    domain: ImageUser,
+    disk: OverlaidDisk,
+    sources: Sources,
+    before_pivot: BeforePivot,
 ) -> bool:
     live = (sources.live or {}).get(disk.dev)
     if live == disk.overlay:
@@ -144,41 +156,43 @@ async def _step_running(
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
-    await durable.remove_durably(disk.overlay)
+    await images.remove(disk.overlay)
     return True
 
 
-async def _step_shut_off(domain: ImageUser, disk: OverlaidDisk, sources: Sources) -> bool:
-    exists = await anyio.Path(disk.overlay).exists()
+async def _step_shut_off(
+    images: ImageHost, domain: ImageUser, disk: OverlaidDisk, sources: Sources
+) -> bool:
+    exists = await images.exists(disk.overlay)
     if sources.persistent is None:
         # Nobody names the images any more; what the guest wrote last is in the overlay.
         if exists:
             if not disk.of_this_run:
                 raise gone_error(domain.name, disk)
-            await qemu_img.commit(disk.overlay, disk.below)
-            await durable.remove_durably(disk.overlay)
+            await images.commit(disk.overlay, disk.below)
+            await images.remove(disk.overlay)
         return True
     persistent = sources.persistent.get(disk.dev)
     is_saved_on_it = sources.saved.get(disk.dev) == disk.overlay
     if persistent == disk.overlay or is_saved_on_it:
         if exists:
-            await _commit_shut_off(domain, disk)
+            await _commit_shut_off(images, domain, disk)
         if is_saved_on_it:
             await domain.set_saved_source(disk.dev, disk.image, disk.format)
         if persistent == disk.overlay:
             await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
-    if exists and not disk.is_committed and await qemu_img.holds_data(disk.overlay):
+    if exists and not disk.is_committed and await images.holds_data(disk.overlay):
         raise HypervisorError(
             f"{domain.name}: {disk.dev} is now on {persistent}, but {disk.overlay} holds data"
         )
-    await durable.remove_durably(disk.overlay)
+    await images.remove(disk.overlay)
     return True
 
 
-async def _commit_shut_off(domain: ImageUser, disk: OverlaidDisk) -> None:
+async def _commit_shut_off(images: ImageHost, domain: ImageUser, disk: OverlaidDisk) -> None:
     try:
-        await qemu_img.commit(disk.overlay, disk.below)
+        await images.commit(disk.overlay, disk.below)
     except ImageError as error:
         # QEMU's own lock on the image: the domain was started this very moment.
         if (await sources_of(domain)).live is not None:

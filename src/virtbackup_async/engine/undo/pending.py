@@ -117,7 +117,8 @@ class Undo(Struct, frozen=True):
                     _log.warning("%s: the guest was still frozen: thawed", self.domain.name)
         for disk in disks:
             try:
-                await revert_overlay(self.hypervisor, self.domain, disk, partial(self._note, dead))
+                note = partial(self._note, dead)
+                await revert_overlay(self.host.images, self.hypervisor, self.domain, disk, note)
             except VirtBackupError as error:
                 failures.append(error)
         return failures
@@ -141,10 +142,12 @@ class Undo(Struct, frozen=True):
                 # removes.
                 with suppress(DomainGoneError, DomainNotFoundError):
                     await end_job(self.domain, job)
-                await to_thread.run_sync(check_nothing_left, job)
+                await check_nothing_left(self.host.images, job)
             else:
-                await end_pull(self.hypervisor, self.domain, job)
-                await drop_checkpoint(self.hypervisor, self.domain, dead.pending, dead.path)
+                await end_pull(self.host.images, self.hypervisor, self.domain, job)
+                await drop_checkpoint(
+                    self.host.images, self.hypervisor, self.domain, dead.pending, dead.path
+                )
         except VirtBackupError as error:
             return [error]
         return []

@@ -22,6 +22,7 @@ from virtbackup_async.errors import (
     RollbackError,
 )
 from virtbackup_async.events import Warned
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import Disk, DomainInfo
@@ -62,7 +63,7 @@ def job(tmp_path):
 
 def pull(domain, job, events, *, quiesce=True):
     hypervisor = FakeHypervisor(domain)
-    return open_pull_job(hypervisor, domain, job, [], events.append, quiesce=quiesce)
+    return open_pull_job(LocalHost(), hypervisor, domain, job, [], events.append, quiesce=quiesce)
 
 
 def failing(error):
@@ -232,7 +233,7 @@ async def test_a_job_that_does_not_end_is_said(domain, job):
 async def test_a_domain_that_is_gone_took_its_job_along(domain, job):
     domain.before["end_backup"] = [failing(DomainGoneError("not running"))]
     job.scratch["vda"].touch()
-    await end_pull(FakeHypervisor(domain), domain, job)
+    await end_pull(LocalHost(), FakeHypervisor(domain), domain, job)
     assert not job.scratch["vda"].exists()
 
 

@@ -18,6 +18,7 @@ from virtbackup_async.errors import (
     SnapshotError,
 )
 from virtbackup_async.events import Warned
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.domain import Disk
 
 
@@ -48,7 +49,7 @@ def take(domain, held, events, *, quiesce=True):
 
     hypervisor = FakeHypervisor(domain)
     return open_snapshot(
-        hypervisor, domain, held, [], events.append, note, name="b", quiesce=quiesce
+        LocalHost(), hypervisor, domain, held, [], events.append, note, name="b", quiesce=quiesce
     )
 
 
@@ -146,7 +147,7 @@ async def test_what_was_released_is_not_put_back_again(domain, held, images):
 async def test_an_image_at_rest_that_changes_is_noticed(images, change):
     domain = FakeDomain(images, active=False)
     disk = Disk("vda", images["vda"], "raw")
-    still = OfflineDisks(domain)
+    still = OfflineDisks(LocalHost(), domain)
     await still.watch([disk])
     await still.release(disk)
     match change:

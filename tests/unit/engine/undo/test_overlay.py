@@ -18,6 +18,7 @@ from virtbackup_async.errors import (
     RollbackError,
     StorageError,
 )
+from virtbackup_async.host.local import LocalHost
 
 MIB = 1 << 20
 
@@ -61,14 +62,14 @@ def starts_with(image, byte):
 
 
 async def test_a_running_domain_is_committed(disk, domain):
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert domain.live == domain.persistent == {"vda": disk.image}
     assert not disk.overlay.exists()
 
 
 async def test_a_job_that_a_killed_backup_left_is_taken_up_again(disk, domain):
     domain.jobs = frozenset({"vda"})
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert "resume_commit" in domain.calls
     assert "commit" not in domain.calls
 
@@ -81,7 +82,7 @@ async def test_a_domain_that_was_saved_on_the_overlay_goes_on_from_its_image(
     domain.saved = {"vda": disk.overlay}
     if not by_definition:
         domain.persistent = {"vda": disk.image}
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert domain.saved == domain.persistent == {"vda": disk.image}
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
@@ -92,13 +93,13 @@ async def test_an_overlay_stays_while_the_saved_state_names_it(disk, domain):
     domain.saved = {"vda": disk.overlay}
     domain.before["set_saved_source"] = [failing(HypervisorError("it is damaged"))]
     with pytest.raises(HypervisorError, match="it is damaged"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
 
 
 async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, domain):
     domain.live = {"vda": disk.image}
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert "commit" not in domain.calls
     assert not disk.overlay.exists()
@@ -106,7 +107,7 @@ async def test_a_definition_that_still_names_the_overlay_is_corrected(disk, doma
 
 async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
     domain.shut_off()
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
@@ -115,7 +116,9 @@ async def test_a_shut_off_domain_is_committed_by_qemu_img(disk, domain):
 async def test_a_domain_undefined_while_it_is_backed_up_keeps_what_it_wrote(disk, domain):
     domain.shut_off()
     domain.undefine()
-    await revert_overlay(FakeHypervisor(), domain, replace(disk, of_this_run=True), note)
+    await revert_overlay(
+        LocalHost(), FakeHypervisor(), domain, replace(disk, of_this_run=True), note
+    )
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
 
@@ -124,14 +127,14 @@ async def test_a_domain_that_is_gone_is_left_to_a_person(disk, domain):
     domain.shut_off()
     domain.undefine()
     with pytest.raises(RollbackError, match="does not know the domain") as raised:
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     commands = re.findall("`(.*?)`", raised.value.hint)
     assert disk.overlay.exists()
     assert starts_with(disk.image, 1)
     # What the person is told to do is what helps.
     subprocess.run(commands[0], shell=True, check=True)  # noqa: S602 -- as it is pasted
     assert starts_with(disk.image, 2)
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
 
 
 async def test_nothing_is_committed_into_an_image_that_the_header_does_not_name(
@@ -142,7 +145,7 @@ async def test_nothing_is_committed_into_an_image_that_the_header_does_not_name(
     qemu("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", other, disk.overlay)
     domain.shut_off()
     with pytest.raises(ImageError, match=f"lies on {other}, not on {disk.image}"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert starts_with(other, 9)
     assert disk.overlay.exists()
 
@@ -151,7 +154,9 @@ async def test_nor_as_another_format(disk, domain):
     """A guest may write a header of qcow2 into its raw image."""
     domain.shut_off()
     with pytest.raises(ImageError, match="raw, not for qcow2"):
-        await revert_overlay(FakeHypervisor(), domain, replace(disk, format="qcow2"), note)
+        await revert_overlay(
+            LocalHost(), FakeHypervisor(), domain, replace(disk, format="qcow2"), note
+        )
     assert starts_with(disk.image, 1)
 
 
@@ -161,7 +166,7 @@ async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, doma
         raise DomainGoneError("domain is not running")
 
     domain.before["commit"] = [stop]
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
 
@@ -169,7 +174,7 @@ async def test_a_domain_that_stops_meanwhile_is_committed_by_qemu_img(disk, doma
 async def test_a_snapshot_that_never_happened_needs_nothing(disk, domain):
     disk.overlay.unlink()
     domain.live = domain.persistent = {"vda": disk.image}
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert "commit" not in domain.calls
 
 
@@ -178,14 +183,16 @@ async def test_an_overlay_without_data_is_removed(disk, domain):
     qemu("qemu-img", "create", "-f", "qcow2", "-F", "raw", "-b", disk.image, disk.overlay)
     domain.shut_off()
     domain.persistent = {"vda": disk.image}
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert not disk.overlay.exists()
 
 
 async def test_an_overlay_whose_data_was_committed_is_removed(disk, domain):
     domain.shut_off()
     domain.persistent = {"vda": disk.image}
-    await revert_overlay(FakeHypervisor(), domain, replace(disk, is_committed=True), note)
+    await revert_overlay(
+        LocalHost(), FakeHypervisor(), domain, replace(disk, is_committed=True), note
+    )
     assert not disk.overlay.exists()
     assert starts_with(disk.image, 1)
 
@@ -203,7 +210,7 @@ async def test_a_domain_that_stops_right_behind_the_pivot_needs_nothing_more(dis
         raise DomainGoneError("domain is not running")
 
     domain.before["pivot"] = [stop]
-    await revert_overlay(FakeHypervisor(), domain, disk, take_note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, take_note)
     assert noted == [("vda", "commit")]
     assert not disk.overlay.exists()
     assert starts_with(disk.image, 1)
@@ -213,7 +220,7 @@ async def test_a_note_that_cannot_be_written_does_not_keep_the_overlay(disk, dom
     async def full(dev):
         raise StorageError("target is full")
 
-    await revert_overlay(FakeHypervisor(), domain, disk, full)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, full)
     assert domain.live == {"vda": disk.image}
     assert not disk.overlay.exists()
 
@@ -222,14 +229,14 @@ async def test_an_overlay_with_data_that_nobody_names_is_left_alone(disk, domain
     domain.shut_off()
     domain.persistent = {"vda": disk.image}
     with pytest.raises(HypervisorError, match="holds data"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
     assert starts_with(disk.image, 1)
 
 
 async def test_a_detached_disk_keeps_what_was_written(disk, domain):
     domain.live = {}
-    await revert_overlay(FakeHypervisor(), domain, disk, note)
+    await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert domain.persistent == {"vda": disk.image}
     assert starts_with(disk.image, 2)
     assert not disk.overlay.exists()
@@ -238,14 +245,14 @@ async def test_a_detached_disk_keeps_what_was_written(disk, domain):
 async def test_the_overlay_of_a_detached_disk_that_holds_data_is_left_alone(disk, domain):
     domain.live = domain.persistent = {}
     with pytest.raises(HypervisorError, match="holds data"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
 
 
 async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain, tmp_path):
     domain.live = {"vda": tmp_path / "theirs"}
     with pytest.raises(HypervisorError, match="by somebody else"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
     assert "commit" not in domain.calls
 
@@ -253,7 +260,7 @@ async def test_an_image_that_somebody_else_put_there_is_left_alone(disk, domain,
 async def test_a_lost_connection_is_opened_again(disk, domain):
     hypervisor = FakeHypervisor()
     domain.before["commit"] = [failing(ConnectionLostError("gone"))]
-    await revert_overlay(hypervisor, domain, disk, note)
+    await revert_overlay(LocalHost(), hypervisor, domain, disk, note)
     assert hypervisor.reconnects == 1
     assert not disk.overlay.exists()
 
@@ -261,7 +268,7 @@ async def test_a_lost_connection_is_opened_again(disk, domain):
 async def test_a_failed_block_job_is_an_error_and_keeps_the_overlay(disk, domain):
     domain.before["commit"] = [failing(BlockJobError("failed"))]
     with pytest.raises(BlockJobError):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
 
 
@@ -275,12 +282,12 @@ async def test_libvirt_gone_for_good_is_given_up(disk, domain, monkeypatch):
     domain.before["sources"] = [failing(ConnectionLostError("gone"))]
     monkeypatch.setattr("virtbackup_async.engine.undo.overlay.RECONNECT_INTERVAL_S", 0)
     with pytest.raises(ConnectionFailedError):
-        await revert_overlay(Gone(), domain, disk, note)
+        await revert_overlay(LocalHost(), Gone(), domain, disk, note)
     assert disk.overlay.exists()
 
 
 async def test_a_domain_that_keeps_changing_is_given_up(disk, domain):
     domain.before["commit"] = [failing(DomainGoneError("stopped")) for _ in range(20)]
     with pytest.raises(HypervisorError, match="keeps changing"):
-        await revert_overlay(FakeHypervisor(), domain, disk, note)
+        await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
