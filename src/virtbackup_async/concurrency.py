@@ -1,4 +1,4 @@
-"""Tasks that help a block of code and end with it.
+"""Background tasks that end with the block that started them.
 
 Used where a reader reads ahead, a compressor works behind, or buffers are written side by side. A
 task group alone would wrap even the body's own error into a group; here it comes out bare.

@@ -1,4 +1,4 @@
-"""Every error this program raises on purpose, each with the exit code it ends the command with.
+"""Every error that the program raises on purpose, with its exit code.
 
 ::
 

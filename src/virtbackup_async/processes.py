@@ -1,4 +1,4 @@
-"""Programs that run beside this one: started, fed, listened to, ended. Nothing else starts any.
+"""Starts other programs; no other module does.
 
 ``images`` runs ``qemu-img`` through it, ``engine`` the admin's hooks, ``hypervisor`` the guard of a
 frozen guest. Invariant: when a call or a block has ended, the program itself has ended. Where it

@@ -1,1 +1,1 @@
-"""What a target holds: names, definition and pending files, and the scan that finds them."""
+"""The files of a target: definitions, pending files, their names, and the scan that finds them."""

@@ -1,1 +1,1 @@
-"""The command line: what the admin types and sees. The only layer that draws, prints and exits."""
+"""The command line: the only layer that draws, prints and exits."""

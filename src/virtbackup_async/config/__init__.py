@@ -1,1 +1,1 @@
-"""The configuration file: its schema, how it is read, and what is wrong with it."""
+"""The configuration file: how it is read and checked."""

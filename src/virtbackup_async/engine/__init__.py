@@ -1,1 +1,1 @@
-"""What happens: plans, and the work on domains. Speaks by events; never prints."""
+"""The commands: what each of them does, reported as events."""

@@ -1,4 +1,4 @@
-"""What happens, said by the engine as values; the renderers of ``cli`` show them.
+"""The events that a run emits; each is one line of ``--json``.
 
 Each class is one line of ``--json``: its ``kind`` is the ``event`` key, its fields are the other
 keys. Fields may be added later, never renamed (docs/reference/json.md lists them). All are imported

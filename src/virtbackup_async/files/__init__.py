@@ -1,1 +1,1 @@
-"""Files below a target, opened from directory to directory; no link leads out of it."""
+"""File I/O: durable files, and access below a target that follows no link."""

@@ -1,4 +1,4 @@
-"""The only layer that imports libvirt.
+"""The connection to libvirt; no other layer imports libvirt.
 
 ``open_hypervisor`` opens a connection whose every call runs in a worker thread, and whose events
 arrive on the asyncio loop. This layer returns values of ``model`` and raises errors of ``errors``.

@@ -1,1 +1,1 @@
-"""Disk images as files: extents, streams, digests, sparse copies, and QEMU's image tool."""
+"""Disk images as streams: their sources, sinks, extents and digests."""

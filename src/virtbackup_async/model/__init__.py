@@ -1,1 +1,1 @@
-"""Values without behaviour: what the layers hand to each other."""
+"""Plain values that the layers exchange."""

@@ -1,4 +1,4 @@
-"""A client of the NBD protocol: what an NBD server exports, read and written from asyncio.
+"""An asyncio client of the NBD protocol.
 
 ::
 

@@ -1,1 +1,1 @@
-"""The ways to lay disk streams down in a target, and to read them back: one module each."""
+"""The formats of packages: how disk streams are written into a target and read back."""

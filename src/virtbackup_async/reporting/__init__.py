@@ -1,1 +1,1 @@
-"""What becomes of events: outcomes, sentences, JSON lines, logs, metrics. Draws nothing."""
+"""Turns events into outcomes, sentences, JSON lines, logs and metrics; draws nothing."""

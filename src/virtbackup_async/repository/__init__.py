@@ -1,4 +1,4 @@
-"""A store of chunks in which equal data lies once, shared by all backups of a target."""
+"""The deduplicating store: equal chunks are stored once for all backups of a target."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""One module a command, loaded by ``cli.main`` when that command is typed."""
+"""One module for each command; ``cli.main`` imports it when the command is run."""

@@ -1,1 +1,1 @@
-"""The renderers: each shows the same events its own way, and none imports another."""
+"""Renderers: each shows the same events in its own way."""

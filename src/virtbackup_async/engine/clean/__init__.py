@@ -1,1 +1,1 @@
-"""The ``clean`` command: retention, killed backups, stray files, and the space they took."""
+"""The ``clean`` command: retention, undo of killed backups, stray files, prune."""

@@ -1,4 +1,4 @@
-"""Looks before the night for what would go wrong in it; changes nothing that stays.
+"""The ``doctor`` command: finds problems before the next backup, and changes nothing.
 
 One module a subject; each check gives findings and never raises for what it finds.
 """

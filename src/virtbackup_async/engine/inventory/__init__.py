@@ -1,1 +1,1 @@
-"""What there is: listing, statistics, dates, and the choice of one backup."""
+"""The ``list``, ``stats``, ``pin`` and ``unpin`` commands, and the choice of one backup."""

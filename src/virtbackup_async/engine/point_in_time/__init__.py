@@ -1,1 +1,1 @@
-"""Disks as they were at one moment: by snapshot, by pull job, or of a domain that is shut off."""
+"""Disks as of one point in time: by snapshot, by pull job, or of a shut-off domain."""

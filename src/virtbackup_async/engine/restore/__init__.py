@@ -1,1 +1,1 @@
-"""Backups on their way out: into a directory, in place, or as one exported image."""
+"""The ``restore`` and ``export`` commands."""

@@ -1,1 +1,1 @@
-"""The way back: overlays, pull jobs and checkpoints of a backup that did not end by itself."""
+"""Undo of an unfinished backup: its overlays, its pull job and its checkpoint."""

@@ -1,1 +1,1 @@
-"""Whether backups are still what was recorded, and the ``repair`` of those that are not."""
+"""The ``verify`` and ``repair`` commands."""

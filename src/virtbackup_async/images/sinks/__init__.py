@@ -1,1 +1,1 @@
-"""Where a disk stream goes: a sparse file, an image written in order, a pipe."""
+"""Sinks of a disk stream: a sparse file, an image written in order, a pipe."""

@@ -1,1 +1,1 @@
-"""Where a disk stream comes from: an image file, or an NBD export."""
+"""Sources of a disk stream: an image file, or an NBD export."""

@@ -1,1 +1,1 @@
-"""The client: exports read and written from asyncio."""
+"""The client: reads and writes exports over asyncio connections."""

@@ -1,1 +1,1 @@
-"""The NBD protocol, without input or output."""
+"""The NBD protocol: pure, no I/O."""

@@ -1,1 +1,1 @@
-"""Packages whose chunks lie in the target's repository."""
+"""Packages whose chunks are stored in the target's repository."""

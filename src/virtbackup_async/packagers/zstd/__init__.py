@@ -1,1 +1,1 @@
-"""Packages of one zstd frame a disk."""
+"""Packages with one zstd frame for each disk."""

@@ -1,1 +1,1 @@
-"""Whether a repository holds what its maps need, and the repair of one that does not."""
+"""Checks a repository against its maps, and repairs it."""

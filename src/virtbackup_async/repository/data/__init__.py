@@ -1,1 +1,1 @@
-"""Chunks and maps, written and read."""
+"""Reads and writes chunks and maps."""

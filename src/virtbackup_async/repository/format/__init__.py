@@ -1,1 +1,1 @@
-"""The bytes of a repository's files: pure, without input or output."""
+"""The bytes of a repository's files: pure, no I/O."""

@@ -1,1 +1,1 @@
-"""Which chunk is where: segments on disk, and lookups of many ids at once."""
+"""The index: which chunk is where, and lookups of many ids at once."""

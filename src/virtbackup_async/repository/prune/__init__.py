@@ -1,1 +1,1 @@
-"""Removing chunks that no map needs, and giving their space back."""
+"""Removes chunks that no map needs, and gives their space back."""

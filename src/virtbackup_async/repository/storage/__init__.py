@@ -1,1 +1,1 @@
-"""Where a repository's files lie, who works in it, and which packs are about to go."""
+"""The files of a repository: where they are, who uses them, which packs are pending deletion."""

@@ -1,1 +1,1 @@
-"""How much a repository holds, and for whom."""
+"""How much space a repository takes, and for which backups."""
