@@ -12,7 +12,8 @@ from pathlib import Path
 import anyio
 from msgspec.structs import replace
 
-sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
+_TESTS = Path(__file__).parents[3]
+sys.path[:0] = [str(_TESTS), str(_TESTS / "support"), str(Path(__file__).parent)]
 
 from test_in_place import ShutOff, Site  # noqa: E402 -- the path is set above
 

@@ -323,7 +323,7 @@ APART = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(APART, st.randoms(use_true_random=False))
 def test_whatever_is_rotten_no_last_good_copy_goes(backups, chance):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
