@@ -73,6 +73,14 @@ async def test_a_link_is_removed_and_what_it_leads_to_stays(host, base, tmp_path
     assert not await host.exists(link, follow=False)
 
 
+async def test_a_path_leads_where_its_links_lead(host, base, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    path = tmp_path / "link" / base.path.name
+    assert await host.real_path(path) == base.path.resolve()
+    await host.remove(base.path)
+    assert await host.real_path(path) == base.path.parent.resolve() / base.path.name
+
+
 async def test_a_removal_that_fails_is_told(host, tmp_path):
     (tmp_path / "full" / "file").mkdir(parents=True)
     with pytest.raises(StorageError, match="full"):

@@ -35,6 +35,13 @@ class ImageFiles(Protocol):
             StorageError: that cannot be told.
         """
 
+    async def real_path(self, path: Path) -> Path:
+        """Return where a path leads, every link followed; a file that is missing stays the last.
+
+        Raises:
+            StorageError: that cannot be told, for links that go round.
+        """
+
     async def check_readable(self, path: Path) -> None:
         """Make sure that an image can be opened for reading.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from virtbackup_async.errors import ImageError
+from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.files.durable import remove_durably, storage_error
 from virtbackup_async.images import identity
 from virtbackup_async.images.buffers import BufferPool
@@ -31,6 +31,9 @@ class LocalHost:
 
     async def exists(self, path: Path, *, follow: bool = True) -> bool:
         return await to_thread.run_sync(_exists, path, follow)
+
+    async def real_path(self, path: Path) -> Path:
+        return await to_thread.run_sync(_real_path, path)
 
     async def check_readable(self, path: Path) -> None:
         await to_thread.run_sync(_check_readable, path)
@@ -102,6 +105,13 @@ def _exists(path: Path, follow: bool) -> bool:  # noqa: FBT001 -- run_sync passe
         # Not the same as gone: an overlay that cannot be seen now may hold a guest's last writes.
         raise storage_error("look at", path, error) from error
     return True
+
+
+def _real_path(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # in a loop of links, by the version of Python
+        raise StorageError(f"cannot look at {path}: {error}") from error
 
 
 def _check_readable(path: Path) -> None:

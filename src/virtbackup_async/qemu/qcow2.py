@@ -149,6 +149,11 @@ class Qcow2Head(Struct, frozen=True):
     data_file: str | None
     options: Qcow2Options
 
+    @property
+    def layout(self) -> Qcow2Options | None:
+        """How an image like it is laid out; None if this program cannot write such a one."""
+        return self.options if self.options.can_be_written else None
+
 
 def read_head(head: bytes) -> Qcow2Head | None:
     """Return what the first ``HEAD_BYTES`` of an image say; None if it is no qcow2 image."""
@@ -174,12 +179,6 @@ def head_of(path: Path) -> Qcow2Head | None:
             return read_head(file.read(HEAD_BYTES))
     except OSError:
         return None
-
-
-def layout_of(path: Path) -> Qcow2Options | None:
-    """Return how an image is laid out; None where that cannot be read. Blocks."""
-    head = head_of(path)
-    return head.options if head is not None and head.options.can_be_written else None
 
 
 def file_beside(head: bytes, *, may_have_backing: bool) -> str | None:

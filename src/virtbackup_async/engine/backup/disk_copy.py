@@ -6,7 +6,6 @@ of it after all.
 
 from contextlib import AsyncExitStack
 
-from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.engine.backup.incremental_copy import (
@@ -24,7 +23,7 @@ from virtbackup_async.engine.point_in_time.snapshot import (
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
-from virtbackup_async.images.identity import signature
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
@@ -81,7 +80,7 @@ async def _copy_whole(
     images = (BackingImage(disk.path, disk.format), *disk.backing)
     records = []
     async with AsyncExitStack() as stack:
-        before = [await to_thread.run_sync(signature, image.path) for image in disk.backing]
+        before = [await runtime.host.images.signature(image.path) for image in disk.backing]
         streams = [
             await stack.enter_async_context(
                 still.open_stream(disk, image, runtime.buffers, job.limits)
@@ -97,7 +96,7 @@ async def _copy_whole(
             if depth == 0:
                 await still.release(disk)
                 runtime.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
-        await _check_unchanged(disk, before)
+        await _check_unchanged(runtime.host.images, disk, before)
     return DiskRecord(records[0], tuple(records[1:]))
 
 
@@ -131,9 +130,9 @@ def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int
     )
 
 
-async def _check_unchanged(disk: Disk, before: list[tuple[int, ...]]) -> None:
+async def _check_unchanged(images: ImageHost, disk: Disk, before: list[tuple[int, ...]]) -> None:
     for image, was in zip(disk.backing, before, strict=True):
-        if await to_thread.run_sync(signature, image.path) != was:
+        if await images.signature(image.path) != was:
             raise ChangedMeanwhileError(
                 f"backing image {image.path} of {disk.dev} changed while it was copied",
                 hint="Nothing may write to an image that other images are built on.",

@@ -182,6 +182,7 @@ async def _open_try(
         group = planned.group
         full_since = (runtime.now() - group.full_every).timestamp() if group.full_every else 0
         tracking = await track(
+            runtime.host.images,
             catalog,
             domain,
             info,
@@ -236,7 +237,7 @@ async def _copy(runtime: Runtime, attempt: _Try) -> tuple[Definition, Path]:
             state = await copy_state(runtime, _state_job(attempt), package)
             records = await _copy_disks(runtime, attempt, package, still)
         runtime.emit(PhaseChanged(attempt.domain.name, Phase.FINISHING))
-        records = await with_originals(records, attempt.selection)
+        records = await with_originals(runtime.host.images, records, attempt.selection)
         definition = _definition(attempt, records, state, still)
         path = attempt.catalog.definition_path(definition)
         listed: ListedError | None = None

@@ -5,7 +5,6 @@ reason, and the others are taken: by its kind, or because something is wrong wit
 a *broken* one: the backup is not all that was to be, and says so.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from virtbackup_async.errors import (
     RollbackError,
     VirtBackupError,
 )
-from virtbackup_async.images.chains import image_chain
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, host_paths
 from virtbackup_async.model.disk_xml import SUPPORTED_FORMATS, Reader
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo, SkippedDisk
@@ -180,8 +179,8 @@ async def _chain(
         raise block_job_error(info.name, [disk.dev])
     if reader is Reader.PULL_JOB:
         return (BackingImage(disk.path, disk.format),)
-    await to_thread.run_sync(_check_readable, info.name, disk.dev, disk.path)
-    chain = await image_chain(disk.path, disk.format, disk.told)
+    await _check_readable(host.images, info.name, disk)
+    chain = await host.images.chain(BackingImage(disk.path, disk.format), disk.told)
     files = [path for image in chain for path in image.files]
     await to_thread.run_sync(host.refuse_in_target, what, files)
     return chain
@@ -231,11 +230,11 @@ def is_overlay_of_ours(path: Path) -> bool:
     return ".vbk-" in path.name
 
 
-def _check_readable(domain: str, dev: str, path: Path) -> None:
+async def _check_readable(images: ImageHost, domain: str, disk: Disk) -> None:
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError as error:
+        await images.check_readable(disk.path)
+    except ImageError as error:
         raise ImageError(
-            f"{domain}: image of {dev} cannot be read: {path}: {error.strerror}",
+            f"{domain}: image of {disk.dev} cannot be read: {error.message}",
             hint="Check that it exists on this host, and run as a user that may read it.",
         ) from error

@@ -20,8 +20,8 @@ from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.identity import signature
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
@@ -61,7 +61,7 @@ async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) ->
     for file in job.state.files:
         async with AsyncExitStack() as stack:
             try:
-                held = _still_copy(file, job.directory, buffers)
+                held = _still_copy(runtime.host.images, file, job.directory, buffers)
                 copy = await stack.enter_async_context(held)
             except ImageError as error:
                 gone[file.kind] = error.message
@@ -83,18 +83,18 @@ async def _pack(
 
 @asynccontextmanager
 async def _still_copy(
-    file: StateFile, directory: Path, buffers: BufferPool
+    images: ImageHost, file: StateFile, directory: Path, buffers: BufferPool
 ) -> AsyncGenerator[TargetPath]:
     """Copy a file aside, for the time of the block, as it was at one moment."""
     for _ in range(MAX_TRIES):
         copy = TargetPath.of(directory, 1).temporary()
         try:
-            before = await to_thread.run_sync(signature, file.path)
+            before = await images.signature(file.path)
             # In swtpm's directory links are not libvirt's; the others are an admin's paths.
             follow = file.kind != TPM
-            async with open_image_stream(file.path, buffers, follow=follow) as stream:
+            async with images.open_image(file.path, buffers, follow=follow) as stream:
                 await write_sparse(stream, copy, _untold)
-            if await to_thread.run_sync(signature, file.path) == before:
+            if await images.signature(file.path) == before:
                 yield copy
                 return
         finally:

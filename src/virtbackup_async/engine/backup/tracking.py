@@ -15,7 +15,6 @@ are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Final
 
 from anyio import to_thread
@@ -27,13 +26,8 @@ from virtbackup_async.engine.backup.bases import Candidates, CheckpointedBackup,
 from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
-from virtbackup_async.images.chains import image_chain
-from virtbackup_async.images.identity import (
-    backing_id,
-    image_id,
-    is_same_backing,
-    is_same_image,
-)
+from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.images.identity import is_same_backing, is_same_image
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.tracking import (
     Base,
@@ -42,14 +36,14 @@ from virtbackup_async.model.tracking import (
     checkpoint_name,
     is_checkpoint_of_ours,
 )
-from virtbackup_async.qemu import qemu_img
-from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
+from virtbackup_async.qemu.qcow2 import Qcow2Head
 from virtbackup_async.repository.storage.repository_file import make_repository
 
 _WITH_BITMAPS: Final = 3
 
 
-async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
+async def track(  # noqa: PLR0913, PLR0917 -- what is known of a domain, one by one
+    images: ImageHost,
     catalog: Catalog,
     domain: DomainPort,
     info: DomainInfo,
@@ -61,6 +55,7 @@ async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
     """Find out what of each disk has to be read.
 
     Args:
+        images: the machine that has the images.
         catalog: of the target.
         domain: locked by the caller.
         info: what libvirt says of it.
@@ -78,15 +73,15 @@ async def track(  # noqa: PLR0913 -- what is known of a domain, one by one
     if info.is_active:
         known = await _known(domain, candidates)
     else:
-        known = await _stored(candidates, selection.chains)
+        known = await _stored(images, candidates, selection.chains)
     tracked = {}
     for disk in selection.disks:
         if disk.dev not in selection.chains:
             continue  # it is copied as the files it is
         chain = selection.chains[disk.dev]
         image = replace(disk, format=chain[0].format)
-        head = await to_thread.run_sync(read_image_head, image)
-        seen = await _look_at(image, head, chain[1:])
+        head = await read_image_head(images, image)
+        seen = await _look_at(images, image, head, chain[1:])
         unfit = why_untrackable(info, image, head, with_snapshots=with_snapshots)
         found = candidates.get(disk.dev)
         base, reason = (None, unfit) if unfit else _base(disk, seen, found, full_since)
@@ -114,23 +109,25 @@ class _Seen(Struct, frozen=True):
     below: tuple[str, ...] | None
 
 
-async def _look_at(image: Disk, head: Qcow2Head | None, below: Sequence[BackingImage]) -> _Seen:
-    identity = await to_thread.run_sync(image_id, image.path) if image.kind == "file" else None
+async def _look_at(
+    images: ImageHost, image: Disk, head: Qcow2Head | None, below: Sequence[BackingImage]
+) -> _Seen:
+    identity = await images.image_id(image.path) if image.kind == "file" else None
     if not below and head is not None and head.has_backing:
         try:
-            below = (await image_chain(image.path, image.format, image.told))[1:]
+            below = (await images.chain(BackingImage(image.path, image.format), image.told))[1:]
         except ImageError:  # of a running domain it need not be a file
             return _Seen(identity, None)
-    return _Seen(identity, tuple([await _backing_id(one) for one in below]))
+    return _Seen(identity, tuple([await _backing_id(images, one) for one in below]))
 
 
-async def _backing_id(image: BackingImage) -> str:
+async def _backing_id(images: ImageHost, image: BackingImage) -> str:
     """Return what an image below keeps; one that we write to, to remove a bitmap, less."""
     bitmaps: frozenset[str] = frozenset()
     if image.format == "qcow2":
-        bitmaps = (await qemu_img.image_info(image.path, image.format)).bitmaps
+        bitmaps = (await images.info(image)).bitmaps
     with_times = not any(map(is_checkpoint_of_ours, bitmaps))
-    return await to_thread.run_sync(partial(backing_id, image, with_times=with_times))
+    return await images.backing_id(image, with_times=with_times)
 
 
 async def _known(
@@ -156,7 +153,9 @@ async def _known(
 
 
 async def _stored(
-    candidates: Mapping[str, Candidates], chains: Mapping[str, Sequence[BackingImage]]
+    images: ImageHost,
+    candidates: Mapping[str, Candidates],
+    chains: Mapping[str, Sequence[BackingImage]],
 ) -> frozenset[tuple[str, str]]:
     """Return (checkpoint, dev) for all disks whose image alone has all changes, in its bitmap.
 
@@ -169,19 +168,20 @@ async def _stored(
         with_it = [
             image
             for image in chain
-            if image.format == "qcow2"
-            and checkpoint in (await qemu_img.image_info(image.path, "qcow2")).good_bitmaps
+            if image.format == "qcow2" and checkpoint in (await images.info(image)).good_bitmaps
         ]
         if checkpoint is not None and with_it == [chain[0]]:
             known.add((checkpoint, dev))
     return frozenset(known)
 
 
-def read_image_head(image: Disk) -> Qcow2Head | None:
-    """Read the header of a disk's image; None where it cannot be read, or is no qcow2. Blocks."""
+async def read_image_head(images: ImageHost, image: Disk) -> Qcow2Head | None:
+    """Read the header of a disk's image; None where it cannot be read, or is no qcow2."""
     if image.format != "qcow2" or image.kind == "network":
         return None
-    return head_of(image.path)  # where it cannot be read, QEMU may be able to, and will say
+    return await images.head(
+        image.path
+    )  # where it cannot be read, QEMU may be able to, and will say
 
 
 def why_untrackable(

@@ -1,8 +1,7 @@
 """The disks of a domain: which can be backed up, from which images, with room for the overlay."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -11,20 +10,19 @@ from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
 from virtbackup_async.engine.backup.state_files import missing
 from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
-from virtbackup_async.engine.doctor.target import free_bytes_at
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.choose import is_pulled
 from virtbackup_async.engine.point_in_time.pull_job import plan_pull
 from virtbackup_async.engine.ports import HypervisorPort
-from virtbackup_async.errors import HypervisorError, VirtBackupError
+from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import host_paths
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
-from virtbackup_async.qemu import qemu_img
 
 CHECK = "disk"
 USUAL_SKIPS = (
@@ -64,17 +62,21 @@ async def check_disks(
         )
     if pull and type_of(planned.group.packager).is_incremental:
         has_checkpoint = await _has_checkpoint(hypervisor, info)
-        untrackable = partial(
-            _untrackable, info, selection, planned.group, has_checkpoint=has_checkpoint
-        )
-        findings += await to_thread.run_sync(lambda: list(untrackable()))
+        findings += [
+            finding
+            async for finding in _untrackable(
+                host.images, info, selection, planned.group, has_checkpoint=has_checkpoint
+            )
+        ]
     if pull and info.is_active:
-        return findings + await to_thread.run_sync(_check_pull, info, selection, planned.group)
+        return findings + await _check_pull(host.images, info, selection, planned.group)
     for disk in selection.disks:
         own = (BackingImage(disk.path, disk.format), *disk.backing)
-        findings.append(await _check_chain(info, disk.dev, selection.chains.get(disk.dev, own)))
+        findings.append(
+            await _check_chain(host.images, info, disk.dev, selection.chains.get(disk.dev, own))
+        )
         if info.is_active:
-            findings.append(await to_thread.run_sync(_check_room, info.name, disk))
+            findings.append(await _check_room(host.images, info.name, disk))
     return findings
 
 
@@ -86,14 +88,19 @@ async def _has_checkpoint(hypervisor: HypervisorPort, info: DomainInfo) -> bool:
     return False
 
 
-def _untrackable(
-    info: DomainInfo, selection: Selection, group: Group, *, has_checkpoint: bool
-) -> Iterator[Finding]:
+async def _untrackable(
+    images: ImageHost,
+    info: DomainInfo,
+    selection: Selection,
+    group: Group,
+    *,
+    has_checkpoint: bool,
+) -> AsyncIterator[Finding]:
     """Tell which disks are read in full each time, and which snapshots cannot be reverted to."""
     tracks_all = group.track_with_snapshots
     for dev, chain in selection.chains.items():
         image = Disk(dev, chain[0].path, chain[0].format)
-        head = read_image_head(image)
+        head = await read_image_head(images, image)
         reason = why_untrackable(info, image, head, with_snapshots=tracks_all)
         if reason is not None:
             message = f"{dev} is read in full by each backup: {reason}"
@@ -105,20 +112,21 @@ def _untrackable(
             yield Finding(Level.WARNING, CHECK, info.name, message, advice)
 
 
-def _check_pull(info: DomainInfo, selection: Selection, group: Group) -> list[Finding]:
+async def _check_pull(
+    images: ImageHost, info: DomainInfo, selection: Selection, group: Group
+) -> list[Finding]:
+    rooms = []
     try:
-        job = plan_pull(info, selection.disks, group.scratch, _ANY_NAME)
-        directories = {dev: scratch.resolve().parent for dev, scratch in job.scratch.items()}
-        rooms = [
-            judge_room(info.name, dev, directory, free_bytes_at(directory), what="scratch image")
-            for dev, directory in directories.items()
-        ]
+        job = await to_thread.run_sync(plan_pull, info, selection.disks, group.scratch, _ANY_NAME)
+        for dev, scratch in job.scratch.items():
+            directory = (await images.real_path(scratch)).parent
+            free_bytes = await images.free_bytes(directory)
+            rooms.append(judge_room(info.name, dev, directory, free_bytes, what="scratch image"))
     except HypervisorError as error:
         message = error.message.removeprefix(f"{info.name}: ")
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror}"
-        return [Finding(Level.PROBLEM, CHECK, info.name, message, "Mend `scratch`.")]
+    except StorageError as error:
+        return [Finding(Level.PROBLEM, CHECK, info.name, error.message, "Mend `scratch`.")]
     served = [
         Finding(Level.OK, CHECK, info.name, f"{disk.dev}: served by QEMU, {disk.path}")
         for disk in selection.disks
@@ -164,12 +172,14 @@ def _needed(info: DomainInfo) -> Iterator[Finding]:
         yield Finding(Level.INFO, "state", info.name, message)
 
 
-async def _check_chain(info: DomainInfo, dev: str, chain: Sequence[BackingImage]) -> Finding:
+async def _check_chain(
+    images: ImageHost, info: DomainInfo, dev: str, chain: Sequence[BackingImage]
+) -> Finding:
     own, *below = chain
     try:
-        size_bytes = (await qemu_img.image_info(own.path, own.format)).virtual_size
+        size_bytes = (await images.info(own)).virtual_size
         for image in below:
-            await qemu_img.image_info(image.path, image.format)
+            await images.info(image)
     except VirtBackupError as error:
         message = f"{dev}: {error.message}"
         advice = error.hint or "See that every image of its backing chain is there."
@@ -179,12 +189,12 @@ async def _check_chain(info: DomainInfo, dev: str, chain: Sequence[BackingImage]
     return Finding(Level.OK, CHECK, info.name, message)
 
 
-def _check_room(domain: str, disk: Disk) -> Finding:
-    directory = disk.path.resolve().parent
+async def _check_room(images: ImageHost, domain: str, disk: Disk) -> Finding:
     try:
-        return judge_room(domain, disk.dev, directory, free_bytes_at(directory))
-    except OSError as error:
-        message = f"{disk.dev}: {directory}: {error.strerror}"
+        directory = (await images.real_path(disk.path)).parent
+        return judge_room(domain, disk.dev, directory, await images.free_bytes(directory))
+    except StorageError as error:
+        message = f"{disk.dev}: {error.message}"
         return Finding(Level.PROBLEM, "overlay", domain, message, "Mend the file system.")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.qemu.qcow2 import Qcow2Head
@@ -43,9 +44,9 @@ def test_what_can_be():
     assert why(head=None) is None, "QEMU may be able to read it"
 
 
-def test_no_header_is_read_of_what_is_no_file(tmp_path):
+async def test_no_header_is_read_of_what_is_no_file(tmp_path):
     raw = tmp_path / "raw"
     raw.write_bytes(b"QFI\xfb" + bytes(200))
-    assert read_image_head(Disk("vda", raw, "raw")) is None
-    assert read_image_head(Disk("vda", raw, "qcow2", kind="network")) is None
-    assert read_image_head(Disk("vda", tmp_path / "gone", "qcow2")) is None
+    assert await read_image_head(LocalHost(), Disk("vda", raw, "raw")) is None
+    assert await read_image_head(LocalHost(), Disk("vda", raw, "qcow2", kind="network")) is None
+    assert await read_image_head(LocalHost(), Disk("vda", tmp_path / "gone", "qcow2")) is None

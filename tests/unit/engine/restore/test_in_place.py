@@ -29,7 +29,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.names import is_kept
-from virtbackup_async.qemu.qcow2 import layout_of
+from virtbackup_async.qemu.qcow2 import head_of
 
 PROGRAM = Path(__file__).with_name("killed_restore.py")
 CALLS = {"link": 4, "replace": 2, "unlink": 2, "fsync": 4}
@@ -181,10 +181,10 @@ async def test_what_was_pulled_from_qcow2_becomes_such_an_image_again(site, opti
     image = site.images["vdb"]
     image.unlink()
     run_qemu_img("create", "-q", "-f", "qcow2", *(["-o", options] if options else []), image, "3M")
-    before = layout_of(image)
+    before = head_of(image).layout
     site.domain.formats["vdb"] = "qcow2"
     done = await site.restore()
-    assert layout_of(image) == before
+    assert head_of(image).layout == before
     run_qemu_img("check", "-q", "-f", "qcow2", image)
     run_qemu_img("compare", "-q", "-f", "raw", "-F", "qcow2", site.root / "image.raw", image)
     formats = {found.disk: found.format for found in done.formats}

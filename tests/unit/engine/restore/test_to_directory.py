@@ -35,7 +35,7 @@ from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.qemu.qcow2 import layout_of
+from virtbackup_async.qemu.qcow2 import head_of
 
 MIB = 1 << 20
 NAME = "20260301-021500_3_web"
@@ -372,13 +372,13 @@ async def test_a_pulled_disk_becomes_what_is_wanted(backup, formats, name, image
     compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", image_format]
     subprocess.run([*compare, backup.images / "data.raw", restored], check=True)
     if image_format == "qcow2":
-        assert layout_of(restored) == layout
+        assert head_of(restored).layout == layout
 
 
 async def test_a_layout_that_no_image_has_is_not_believed(backup):
     wild = Qcow2Options(version=9, cluster_bits=60)
     await backup.restore(pulled(backup, wild), formats=Formats("qcow2"))
-    assert layout_of(backup.target / "data.qcow2") == Qcow2Options()
+    assert head_of(backup.target / "data.qcow2").layout == Qcow2Options()
 
 
 async def test_qcow2_in_a_backup_is_not_taken_apart(backup):
