@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from blake3 import blake3
 
-from virtbackup_async.repository.check.check import Checking
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.data.base_map import BaseMap
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
@@ -30,12 +32,11 @@ from virtbackup_async.repository.format.map_format import ENTRY, MapHead, encode
 from virtbackup_async.repository.index.merging import merged
 from virtbackup_async.repository.index.segment_writer import Content, nothing_follows, write_segment
 from virtbackup_async.repository.index.segments import open_index, open_segment
-from virtbackup_async.repository.prune.mark import maps_of
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import Repository, new_token, pack_name
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
-from virtbackup_async.repository.usage.exclusive import share_out
-from virtbackup_async.repository.usage.totals import measure
+from virtbackup_async.repository.usage.exclusive import exclusive_usage
+from virtbackup_async.repository.usage.totals import total_usage
 
 CHUNKS = 40_000_000
 DISKS = 25
@@ -50,7 +51,7 @@ _random = np.random.default_rng(10)
 
 
 def build(target: Path, chunks: int = CHUNKS) -> None:
-    """Make it, as if sweeps had merged what the first nights left, and ten more nights came."""
+    """Make it, as if prunes had merged what the first nights left, and ten more nights came."""
     target.mkdir(parents=True)
     repository = make_repository(target)
     each = chunks // DISKS
@@ -82,7 +83,7 @@ def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> P
 
 
 def _write_whole_map(target: Path, repository: Repository) -> None:
-    """Make a map of all disks one behind the other, where the sweep does not look for maps."""
+    """Make a map of all disks one behind the other, where the prune does not look for maps."""
     paths = [_map_path(target / f"disk-{disk:02}", NIGHTS - 1) for disk in range(DISKS)]
     with ExitStack() as stack, (target / _WHOLE).open("wb") as file:
         maps = [stack.enter_context(closing(open_map(path))) for path in paths]
@@ -153,7 +154,7 @@ def open_it(_: Path, repository: Repository) -> str:
 def look_up(target: Path, repository: Repository) -> str:
     """Look single chunks up, as the first backup of a disk does."""
     with closing(open_index(repository)) as index:
-        ids = islice(_ids(next(iter(maps_of(target)))), _SINGLE_LOOKUPS)
+        ids = islice(_ids(list_maps(target)[0].path), _SINGLE_LOOKUPS)
         started_s = time.monotonic()
         found = sum(index.find(id_) is not None for id_ in ids)
         each_us = (time.monotonic() - started_s) / found * 1e6
@@ -179,7 +180,7 @@ def plan(target: Path, repository: Repository) -> str:
 def check(target: Path, repository: Repository) -> str:
     """Do all that ``verify`` does of all disks' last backups, but read what the packs hold."""
     with closing(open_index(repository)) as index:
-        checking = Checking(repository, index, frozenset())
+        checking = Check(repository, index, frozenset())
         for directory in sorted(target.glob("disk-*")):
             need_map(_map_path(directory, NIGHTS - 1), repository, checking, lambda: None)
         checked_bytes = checking.look_at_packs(lambda: None)
@@ -196,26 +197,26 @@ def write(_: Path, repository: Repository) -> str:
 
 
 def clean(target: Path, repository: Repository) -> str:
-    """Sweep what is needed, all of it."""
-    return str(sweep(target, repository, lambda: None))
+    """Prune what is needed, all of it."""
+    return str(prune_repository(repository, partial(list_maps, target), lambda: None))
 
 
 def clean_disk(target: Path, repository: Repository) -> str:
-    """Sweep when the last disk's backups have been removed: the whole index is written anew."""
+    """Prune when the last disk's backups have been removed: the whole index is written anew."""
     for path in (target / f"disk-{DISKS - 1:02}").iterdir():
         path.unlink()
-    return str(sweep(target, repository, lambda: None))
+    return str(prune_repository(repository, partial(list_maps, target), lambda: None))
 
 
 def stats(target: Path, repository: Repository) -> str:
     """Measure it, as ``stats`` does: by the index and the lengths of files."""
-    return str(measure(target, repository, lambda: None))
+    return str(total_usage(repository, partial(list_maps, target), lambda: None))
 
 
 def stats_backups(target: Path, repository: Repository) -> str:
     """Find out what the removal of each backup would free: ``stats --backups``."""
-    owners = {path: owner for owner, path in enumerate(maps_of(target))}
-    shares = share_out(target, repository, owners, lambda: None)
+    owners = {file.path: owner for owner, file in enumerate(list_maps(target))}
+    shares = exclusive_usage(repository, partial(list_maps, target), owners, lambda: None)
     return f"{len(owners)} backups, {shares.shared_bytes} bytes are of several"
 
 

@@ -142,7 +142,7 @@ class Site:
         raise AssertionError
 
     async def forget_all_but_the_newest(self) -> None:
-        """As a clean that died before it had swept."""
+        """As a clean that died before it had pruned."""
         *old, _ = (await Catalog(self.target).scan()).complete
         for found in old:
             for path in found.path.parent.glob(f"{found.definition.name}*"):

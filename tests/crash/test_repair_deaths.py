@@ -1,12 +1,15 @@
 """Killed at every file operation of a repair: nothing good is lost, and the next one ends it."""
 
+from functools import partial
+
 import anyio
 import pytest
 
 from fakes.repaired import repair
 from fakes.shared_site import flip
 from fakes.small_repository import content, each_death
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 
@@ -28,7 +31,7 @@ def damage(place):
         flip(segment, 40)
         flip(first, 20)
         repository = find_repository(place.target)
-        repository.condemned.write_text("?")
+        repository.pending_deletion.write_text("?")
         flip(repository.path / "repository", 30)
 
     async def make_first():
@@ -51,7 +54,9 @@ def test_a_repair_that_dies_anywhere_loses_nothing(memory):
     for place in each_death(memory, damage, repair):
         (repaired,) = repair(place)
         assert repaired.waiting_maps == 2
-        sweep(place.target, find_repository(place.target), lambda: None)
+        prune_repository(
+            find_repository(place.target), partial(list_maps, place.target), lambda: None
+        )
         anyio.run(check, place)
         (healed,) = repair(place)
         assert (healed.dropped_chunks, healed.waiting_maps) == (0, 1)

@@ -1,7 +1,7 @@
-"""Killed at every file operation of a backup into a repository, and of a sweep: nothing is lost.
+"""Killed at every file operation of a backup into a repository, and of a prune: nothing is lost.
 
 After each death: backups that were whole restore, what stands for a backup is one, and the next
-sweep removes all that nobody needs.
+prune removes all that nobody needs.
 """
 
 from functools import partial
@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from fakes.small_repository import content, each_death
-from virtbackup_async.repository.prune import prune
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository.prune import prune as pruning
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 
@@ -23,7 +24,11 @@ MERGED = 3
 
 def run_sweep(place):
     repository = find_repository(place.target)
-    return None if repository is None else sweep(place.target, repository, lambda: None)
+    return (
+        None
+        if repository is None
+        else prune_repository(repository, partial(list_maps, place.target), lambda: None)
+    )
 
 
 async def make(place, **backups):
@@ -37,13 +42,13 @@ async def assert_good(place, **backups):
 
 
 def assert_nothing_leaks(place):
-    """What is left when all backups are gone, is swept away."""
+    """What is left when all backups are gone, is pruned away."""
     for path in place.directory.glob("*.map"):
         path.unlink()
     run_sweep(place)
     assert place.packs() == []
     assert place.indexed() == []
-    assert not find_repository(place.target).condemned.exists()
+    assert not find_repository(place.target).pending_deletion.exists()
 
 
 @pytest.mark.timeout(300)
@@ -89,7 +94,7 @@ def test_a_sweep_that_dies_anywhere_loses_nothing(memory):
 
     async def check(place):
         await assert_good(place, old=OLD)
-        # A backup that comes now counts on nothing that the next sweep removes.
+        # A backup that comes now counts on nothing that the next prune removes.
         await make(place, new=NEW)
         run_sweep(place)
         await assert_good(place, old=OLD, new=NEW)
@@ -101,7 +106,7 @@ def test_a_sweep_that_dies_anywhere_loses_nothing(memory):
 
 @pytest.mark.timeout(300)
 def test_a_merge_of_the_index_that_dies_anywhere_loses_nothing(memory, monkeypatch):
-    monkeypatch.setattr(prune, "MAX_SEGMENTS", MERGED - 1)
+    monkeypatch.setattr(pruning, "MAX_SEGMENTS", MERGED - 1)
 
     def prepare(place):
         anyio.run(partial(make, place, old=OLD, new=NEW, big=BIG))

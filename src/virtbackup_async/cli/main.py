@@ -87,6 +87,8 @@ def run_and_end() -> NoReturn:
     only keep the admin waiting.
     """
     open_closed()
+    # Loading numpy starts a BLAS thread for each CPU, which takes 70 ms of one; nothing uses them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         main()
     except SystemExit as end:

@@ -1,6 +1,99 @@
-"""The deduplicating store: equal chunks are stored once for all backups of a target."""
+"""A repository: the store in a target that holds equal data once, shared by all its backups.
 
-import os
+These names are the face: other layers import nothing from the folders below. A name loads its
+module only when it is first asked for, since some of them load numpy, which takes as long as all
+the rest of a backup's modules.
 
-# numpy's BLAS starts a thread a CPU when it is loaded, 70 ms of one, and nothing here needs it.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+::
+
+    find_repository, make_repository        what a target has
+    ChunkWriters, MapWriter, BaseMap        a backup is stored: chunks, then the map of each image
+    ChunkReader, open_map                   and read back
+    CheckSession, need_map, lost_ranges_of  chunks are checked; what is lost of which image
+    repair_repository_file .. note_known_damage     the steps of a repair, in this order
+    prune_repository                        chunks that no map needs are removed
+    total_usage, exclusive_usage            how much there is, and for which backup
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from virtbackup_async.repository.check.check import Check
+    from virtbackup_async.repository.check.lost_ranges import (
+        LostRanges,
+        MapFacts,
+        lost_ranges_of,
+        need_map,
+    )
+    from virtbackup_async.repository.check.repair import (
+        drop_bad_entries,
+        drop_damaged_pending_deletion,
+        reindex_packs,
+        repair_heads,
+    )
+    from virtbackup_async.repository.check.session import CheckSession
+    from virtbackup_async.repository.check.unrepaired import note_known_damage
+    from virtbackup_async.repository.data.base_map import BaseMap
+    from virtbackup_async.repository.data.chunk_reader import ChunkReader
+    from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters, Packed
+    from virtbackup_async.repository.data.maps import ChunkMap, MapWriter, data_extents, open_map
+    from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of, pages_of
+    from virtbackup_async.repository.format.map_format import MapEntry, MapHead, entries_of
+    from virtbackup_async.repository.format.pack_format import Data
+    from virtbackup_async.repository.prune.prune import Pruned, prune_repository
+    from virtbackup_async.repository.storage.layout import MapFile, Repository
+    from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
+    from virtbackup_async.repository.storage.reading import REPAIR_HINT
+    from virtbackup_async.repository.storage.repository_file import (
+        find_repository,
+        make_repository,
+        repair_repository_file,
+    )
+    from virtbackup_async.repository.usage.exclusive import exclusive_usage
+    from virtbackup_async.repository.usage.totals import Totals, total_usage
+
+__all__ = [
+    "CHUNK_BYTES", "REPAIR_HINT", "BaseMap", "Check", "CheckSession", "ChunkMap", "ChunkReader",
+    "ChunkWriter", "ChunkWriters", "Data", "LostRanges", "MapEntry", "MapFacts", "MapFile",
+    "MapHead", "MapWriter", "Packed", "Pruned", "Repository", "Totals", "data_extents",
+    "drop_bad_entries", "drop_damaged_pending_deletion", "entries_of", "exclusive_usage",
+    "find_repository", "length_of", "lost_ranges_of", "make_repository", "need_map",
+    "note_known_damage", "open_leased", "open_map", "pages_of", "prune_repository",
+    "reindex_packs", "repair_heads", "repair_repository_file", "take_prune_lease", "total_usage",
+]  # fmt: skip
+
+_NAMES: Final = {
+    "check.check": ("Check",),
+    "check.lost_ranges": ("LostRanges", "MapFacts", "lost_ranges_of", "need_map"),
+    "check.repair": (
+        "drop_bad_entries", "drop_damaged_pending_deletion", "reindex_packs", "repair_heads",
+    ),
+    "check.session": ("CheckSession",),
+    "check.unrepaired": ("note_known_damage",),
+    "data.base_map": ("BaseMap",),
+    "data.chunk_reader": ("ChunkReader",),
+    "data.chunk_writer": ("ChunkWriter", "ChunkWriters", "Packed"),
+    "data.maps": ("ChunkMap", "MapWriter", "data_extents", "open_map"),
+    "format.chunks": ("CHUNK_BYTES", "length_of", "pages_of"),
+    "format.map_format": ("MapEntry", "MapHead", "entries_of"),
+    "format.pack_format": ("Data",),
+    "prune.prune": ("Pruned", "prune_repository"),
+    "storage.layout": ("MapFile", "Repository"),
+    "storage.leases": ("open_leased", "take_prune_lease"),
+    "storage.reading": ("REPAIR_HINT",),
+    "storage.repository_file": ("find_repository", "make_repository", "repair_repository_file"),
+    "usage.exclusive": ("exclusive_usage",),
+    "usage.totals": ("Totals", "total_usage"),
+}  # fmt: skip
+_MODULES: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker is to know these names, and no others
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -71,7 +71,7 @@ class FullSite:
         return self.target / ".virtbackup-repository"
 
     async def fill(self) -> None:
-        """Make backups by all packagers, and what a crash, a sweep and a repair leave."""
+        """Make backups by all packagers, and what a crash, a prune and a repair leave."""
         self.locks.mkdir(parents=True)
         for packager in PACKAGERS:
             for day in range(2):

@@ -61,7 +61,7 @@ class SmallRepository:
         return path.read_bytes()
 
     def remove(self, name: str) -> None:
-        """Remove a backup, as ``clean`` does before it sweeps."""
+        """Remove a backup, as ``clean`` does before it prunes."""
         self.map_path(name).unlink()
 
     def map_path(self, name: str) -> Path:

@@ -21,7 +21,10 @@ from virtbackup_async.events import RepositoryDamaged, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.storage.pending_deletion import Condemned, write_condemned
+from virtbackup_async.repository.storage.pending_deletion import (
+    PendingDeletion,
+    write_pending_deletion,
+)
 
 IMAGES = {"one": [1, 0, 2], "two": [2, 3]}
 # Bits of a zstd frame: one in its head that the format calls unused, some that fill up bytes.
@@ -38,7 +41,9 @@ class Laboratory(SharedSite):
             name: await self.back_up(chunks, day=day)
             for day, (name, chunks) in enumerate(IMAGES.items())
         }
-        write_condemned(self.repository, Condemned(frozenset({bytes(16)}), frozenset()))
+        write_pending_deletion(
+            self.repository, PendingDeletion(frozenset({bytes(16)}), frozenset())
+        )
         scan = await Catalog(self.target).scan()
         self.chosen = [Chosen("all", found) for found in scan.complete]
         self.buffers = BufferPool()

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import partial
 
 import pytest
 from blake3 import blake3
@@ -10,11 +11,12 @@ from fakes.repaired import repair
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.digest import MAX_IMAGE_BYTES, check_length
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.maps import open_map
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
-from virtbackup_async.repository.usage.totals import measure
+from virtbackup_async.repository.usage.totals import total_usage
 
 HUGE = [MAX_IMAGE_BYTES + 1, 1 << 62, (1 << 63) - 1, (1 << 64) - 1]
 HUGE_32 = [1 << 20, (1 << 31) - 1, (1 << 32) - 1]
@@ -37,7 +39,9 @@ def seal(path, data):
 
 
 def run_sweep(place):
-    return sweep(place.target, find_repository(place.target), lambda: None)
+    return prune_repository(
+        find_repository(place.target), partial(list_maps, place.target), lambda: None
+    )
 
 
 async def assert_told(place):
@@ -67,7 +71,7 @@ async def test_the_place_of_a_chunk_in_the_index(place, field, value):
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, RECORD_AT + field, value)
     seal(path, bytes(data))
-    measure(place.target, find_repository(place.target), lambda: None)
+    total_usage(find_repository(place.target), partial(list_maps, place.target), lambda: None)
     await assert_told(place)
     # The repair has read the pack again.
     assert await place.restored("a") == DATA

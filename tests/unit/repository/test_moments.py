@@ -1,7 +1,7 @@
 """A target put together from copies of different moments: nothing goes that is needed and there.
 
-The moments are those of a history of backups, removals, sweeps, merges and deaths; packs, index,
-maps and the notes of the sweep and of ``repair`` each come from any of them, and a pack may be
+The moments are those of a history of backups, removals, prunes, merges and deaths; packs, index,
+maps and the notes of the prune and of ``repair`` each come from any of them, and a pack may be
 lost or cut off on the way. What such a target still holds is found out by a reader of its own.
 """
 
@@ -22,10 +22,11 @@ from fakes.repaired import repair
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import killed_before
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import chunk_writer
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.prune import prune
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune import prune as pruning
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 PARTS = ("packs", "index", "condemned", "damaged", "maps")
@@ -37,10 +38,10 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("back up"), IMAGES),
         st.tuples(st.just("remove"), st.integers(0, 9)),
-        st.tuples(st.just("sweep"), st.none()),
+        st.tuples(st.just("prune"), st.none()),
         st.tuples(st.just("repair"), st.none()),
         st.tuples(st.just("die in a backup"), st.tuples(IMAGES, DEATHS)),
-        st.tuples(st.just("die in a sweep"), DEATHS),
+        st.tuples(st.just("die in a prune"), DEATHS),
     ),
     min_size=2,
     max_size=9,
@@ -50,10 +51,10 @@ HARMS = st.one_of(
     st.tuples(st.sampled_from(["lose", "cut"]), st.integers(0, 9), st.integers(0, 700)),
 )
 MOMENTS = st.tuples(*[st.integers(0, 9)] * len(PARTS))
-ORDERS = st.lists(st.sampled_from(["sweep", "repair", "back up"]), max_size=4)
+ORDERS = st.lists(st.sampled_from(["prune", "repair", "back up"]), max_size=4)
 # A chunk is packed anew between the two moments; the index is of the first, the packs of the other.
 SWEPT = [
-    ("back up", list(range(1, 9))), ("back up", [2]), ("remove", 0), ("sweep", None),
+    ("back up", list(range(1, 9))), ("back up", [2]), ("remove", 0), ("prune", None),
 ]  # fmt: skip
 
 
@@ -61,7 +62,7 @@ SWEPT = [
 def small_packs(monkeypatch):
     """Packs of a few chunks, and segments that are merged at once."""
     monkeypatch.setattr(pack_format, "PACK_BYTES", 700)
-    monkeypatch.setattr(prune, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(pruning, "MAX_SEGMENTS", 2)
     monkeypatch.setattr(chunk_writer, "MERGED_AT_ONCE", 2)
     monkeypatch.setattr(chunk_writer, "CHUNKS_A_SEGMENT", 3)
 
@@ -69,8 +70,8 @@ def small_packs(monkeypatch):
 @pytest.mark.timeout(600)
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS, moments=MOMENTS, harm=HARMS, order=ORDERS)
-@example(steps=SWEPT, moments=(3, 2, 3, 3, 3), harm=("", 0, 0), order=["sweep"])
-@example(steps=SWEPT, moments=(2, 3, 3, 3, 2), harm=("", 0, 0), order=["back up", "sweep"])
+@example(steps=SWEPT, moments=(3, 2, 3, 3, 3), harm=("", 0, 0), order=["prune"])
+@example(steps=SWEPT, moments=(2, 3, 3, 3, 2), harm=("", 0, 0), order=["back up", "prune"])
 def test_whatever_is_put_together_is_kept_and_found(steps, moments, harm, order):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         History(Path(directory)).live(steps).put_together(moments, harm).check(order)
@@ -101,14 +102,14 @@ class History:
                 maps = sorted(self.place.directory.glob("*.map"))
                 if maps:
                     maps[how % len(maps)].unlink()
-            case "sweep":
+            case "prune":
                 self._sweep()
             case "repair":
                 repair(self.place)
             case "die in a backup":
                 self.images[name] = how[0]
                 killed_before(how[1], partial(self._back_up, name, how[0]))
-            case "die in a sweep":
+            case "die in a prune":
                 killed_before(how, self._sweep)
 
     def _back_up(self, name, numbers) -> None:
@@ -116,7 +117,9 @@ class History:
         anyio.run(self.place.back_up, name, content(numbers))
 
     def _sweep(self) -> None:
-        sweep(self.place.target, find_repository(self.place.target), lambda: None)
+        prune_repository(
+            find_repository(self.place.target), partial(list_maps, self.place.target), lambda: None
+        )
 
     def put_together(self, moments, harm) -> "History":
         """Take each part from a moment."""
@@ -138,12 +141,12 @@ class History:
 
     def check(self, order) -> None:
         held = held_ids(self.place.target)
-        for number, what in enumerate([*order, "repair", "sweep", "back up"]):
+        for number, what in enumerate([*order, "repair", "prune", "back up"]):
             # No map that is needed goes, whatever is done in whatever order.
             needed = self._needed()
             name = f"20260401-0215{number:02}_3_web"
             match what:
-                case "sweep":
+                case "prune":
                     with suppress(CorruptError):
                         self._sweep()
                 case "repair":

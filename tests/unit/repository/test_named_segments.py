@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from fakes.failing_calls import failing
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageError
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import chunk_writer
 from virtbackup_async.repository.index import segment_writer
 from virtbackup_async.repository.index.segments import open_index
-from virtbackup_async.repository.prune import prune
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune import prune as pruning
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
@@ -36,7 +38,9 @@ def is_segment(path: Path) -> bool:
 
 
 def run_sweep(place):
-    return sweep(place.target, find_repository(place.target), lambda: None)
+    return prune_repository(
+        find_repository(place.target), partial(list_maps, place.target), lambda: None
+    )
 
 
 def assert_names_only_what_is_there(place):
@@ -116,7 +120,7 @@ async def test_a_segment_without_its_name_leaves_no_pack_behind(place):
 
 
 async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypatch):
-    monkeypatch.setattr(prune, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(pruning, "MAX_SEGMENTS", 2)
     for number in range(1, 5):
         await place.back_up(f"n{number}", content([number]))
     with failing("fsync", is_index, errno.EIO) as failed, suppress(StorageError):

@@ -1,4 +1,4 @@
-"""Many processes at once: backups of several domains, one that is killed, and sweeps beside them.
+"""Many processes at once: backups of several domains, one that is killed, and prunes beside them.
 
 Who comes first where is up to the machine; what is there in the end is not.
 """
@@ -18,7 +18,8 @@ import pytest
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import die_before
 from virtbackup_async.errors import LockHeldError
-from virtbackup_async.repository.prune.prune import MAX_SEGMENTS, sweep
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository.prune.prune import MAX_SEGMENTS, prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.leases import living_holders
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
@@ -74,7 +75,7 @@ def die_on_the_way(target: Path) -> None:
 
 def run_sweep(target: Path):
     with suppress(LockHeldError):
-        return sweep(target, find_repository(target), lambda: None)
+        return prune_repository(find_repository(target), partial(list_maps, target), lambda: None)
 
 
 def sweep_often(target: Path) -> None:
@@ -103,17 +104,17 @@ def at_once(works: Iterable[Callable[[], None]]) -> Iterator[Callable[[], dict[i
 
 
 def sweep_until_nothing_goes(place: SmallRepository) -> None:
-    """A sweep leaves nothing to the next one but what is in two packs, of which one copy goes."""
+    """A prune leaves nothing to the next one but what is in two packs, of which one copy goes."""
     run_sweep(place.target)
     while True:
         indexed = place.indexed()
         is_twice = len(indexed) > len(set(indexed))
         before_bytes = sum(path.stat().st_size for path in place.packs())
-        swept = run_sweep(place.target)
-        if not swept.freed_bytes:
+        pruned = run_sweep(place.target)
+        if not pruned.freed_bytes:
             return
-        assert is_twice, "the sweep before had left something"
-        assert swept.stored_bytes < before_bytes, "it would never end"
+        assert is_twice, "the prune before had left something"
+        assert pruned.stored_bytes < before_bytes, "it would never end"
 
 
 @pytest.mark.timeout(300)

@@ -10,11 +10,11 @@ from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.storage import leases
 from virtbackup_async.repository.storage.leases import (
     EXPIRY_S,
-    SWEEPER,
+    PRUNER,
     living_holders,
     remove_debris,
     take_lease,
-    take_sweep_lease,
+    take_prune_lease,
 )
 from virtbackup_async.repository.storage.repository_file import make_repository
 
@@ -38,7 +38,7 @@ def test_a_holder_is_seen_until_it_lets_go(tmp_path):
     lease = take_lease(tmp_path, A)
     assert living_holders(tmp_path) == {A}
     lease.check()
-    lease.release()
+    lease.close()
     assert living_holders(tmp_path) == frozenset()
     assert list(tmp_path.iterdir()) == []
 
@@ -48,7 +48,7 @@ def test_a_name_is_held_by_one(tmp_path):
     with pytest.raises(LockHeldError):
         take_lease(tmp_path, A)
     assert [path.name for path in tmp_path.iterdir()] == [A]
-    lease.release()
+    lease.close()
 
 
 def test_a_dead_holder_of_this_host_is_broken_at_once(tmp_path):
@@ -78,7 +78,7 @@ def test_who_was_taken_for_dead_is_told(tmp_path):
     leave(tmp_path, A, "somebody else")
     with pytest.raises(LockHeldError, match="broken"):
         lease.check()
-    lease.release()
+    lease.close()
     assert (tmp_path / A).exists(), "it is somebody else's"
 
 
@@ -87,7 +87,7 @@ def test_refreshing_is_seen(tmp_path):
     os.utime(tmp_path / A, (0, 0))
     lease.refresh()
     assert (tmp_path / A).stat().st_mtime > 0
-    lease.release()
+    lease.close()
 
 
 def oddities(directory, monkeypatch):
@@ -140,8 +140,8 @@ def test_leases_that_are_a_link_are_left_alone(tmp_path, monkeypatch, work):
 
 def test_a_sweep_that_left_no_note_does_not_keep_others_out(tmp_path):
     repository = make_repository(tmp_path)
-    (repository.leases / SWEEPER).write_bytes(b"")
+    (repository.leases / PRUNER).write_bytes(b"")
     with pytest.raises(LockHeldError):
-        take_sweep_lease(repository)
-    os.utime(repository.leases / SWEEPER, (0, 0))
-    take_sweep_lease(repository).release()
+        take_prune_lease(repository)
+    os.utime(repository.leases / PRUNER, (0, 0))
+    take_prune_lease(repository).release()

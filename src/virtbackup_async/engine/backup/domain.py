@@ -77,7 +77,7 @@ from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.pull import Method, PullJob
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.repository.storage.reading import REPAIR_HINT
+from virtbackup_async.repository import REPAIR_HINT
 
 MAX_TRIES = 3
 UNDO_TIMEOUT_S = 60

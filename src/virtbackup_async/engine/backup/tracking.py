@@ -37,7 +37,7 @@ from virtbackup_async.model.tracking import (
     is_checkpoint_of_ours,
 )
 from virtbackup_async.qemu.qcow2 import Qcow2Head
-from virtbackup_async.repository.storage.repository_file import make_repository
+from virtbackup_async.repository import make_repository
 
 _WITH_BITMAPS: Final = 3
 

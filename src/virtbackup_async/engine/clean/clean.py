@@ -8,6 +8,7 @@ no other. Safe to run twice, to interrupt anywhere, and beside running backups a
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
@@ -43,8 +44,8 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.packager import backup_paths
-from virtbackup_async.repository.prune.prune import Swept, sweep
-from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository import Pruned, find_repository, prune_repository
 
 REMOVAL_BEGUN = "its removal was begun"
 
@@ -205,25 +206,25 @@ async def _prune(target: Path, emit: Emit) -> None:
         StorageError: the repository is not writable, or full.
     """
     try:
-        swept = await to_thread.run_sync(_pruned, target)
+        pruned = await to_thread.run_sync(_pruned, target)
     except LockHeldError as error:
-        emit(Warned(f"the repository is not swept: {error.message}"))
+        emit(Warned(f"the repository is not pruned: {error.message}"))
         return
-    if swept is not None:
+    if pruned is not None:
         emit(
             RepositorySwept(
                 target=str(target),
-                freed_bytes=swept.freed_bytes,
-                rewritten_bytes=swept.rewritten_bytes,
-                waiting_bytes=swept.waiting_bytes,
-                stored_bytes=swept.stored_bytes,
-                unrewritten_bytes=swept.unrewritten_bytes,
+                freed_bytes=pruned.freed_bytes,
+                rewritten_bytes=pruned.rewritten_bytes,
+                waiting_bytes=pruned.waiting_bytes,
+                stored_bytes=pruned.stored_bytes,
+                unrewritten_bytes=pruned.unrewritten_bytes,
             )
         )
 
 
-def _pruned(target: Path) -> Swept | None:
+def _pruned(target: Path) -> Pruned | None:
     repository = find_repository(target)
     if repository is None:
         return None
-    return sweep(target, repository, from_thread.check_cancelled)
+    return prune_repository(repository, partial(list_maps, target), from_thread.check_cancelled)

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from anyio import from_thread, to_thread
@@ -32,10 +33,14 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.packager import backup_paths, type_of
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES
-from virtbackup_async.repository.storage.repository_file import find_repository
-from virtbackup_async.repository.usage.exclusive import share_out
-from virtbackup_async.repository.usage.totals import Measured, measure
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository import (
+    CHUNK_BYTES,
+    Totals,
+    exclusive_usage,
+    find_repository,
+    total_usage,
+)
 
 
 class _Sums(Struct, frozen=True):
@@ -150,7 +155,8 @@ def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, i
     owners = {
         file: owner for owner, definition in enumerate(in_repository) for file in paths[definition]
     }
-    shares = share_out(target, repository, owners, from_thread.check_cancelled)
+    maps = partial(list_maps, target)
+    shares = exclusive_usage(repository, maps, owners, from_thread.check_cancelled)
     # Those at the end that have no disks own nothing.
     for definition, own_bytes in zip(in_repository, shares.own_bytes, strict=False):
         freed[definition] += own_bytes
@@ -179,7 +185,7 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
     )
 
 
-def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositoryStats:
+def _of_repository(target: Path, scan: Scan, measured: Totals) -> RepositoryStats:
     sums = _sums(f for f in scan.complete if type_of(f.definition.packager).uses_repository)
     return RepositoryStats(
         target=str(target),
@@ -193,11 +199,11 @@ def _of_repository(target: Path, scan: Scan, measured: Measured) -> RepositorySt
     )
 
 
-def _measure(target: Path) -> Measured | None:
+def _measure(target: Path) -> Totals | None:
     repository = find_repository(target)
     if repository is None:
         return None
-    return measure(target, repository, from_thread.check_cancelled)
+    return total_usage(repository, partial(list_maps, target), from_thread.check_cancelled)
 
 
 def _day(found: FoundBackup) -> str:

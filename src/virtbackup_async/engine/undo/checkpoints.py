@@ -29,7 +29,7 @@ from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import BackingImage, DomainInfo
 from virtbackup_async.model.tracking import is_checkpoint_of
-from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository import find_repository
 
 
 @asynccontextmanager

@@ -6,44 +6,35 @@ Called by ``verify`` for the chunks of some backups, and by ``repair`` for all o
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Lock
 
-from anyio import CancelScope, create_task_group, from_thread, to_thread
+from anyio import create_task_group, from_thread, to_thread
 
-from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.outcome import most_severe
 from virtbackup_async.events import Emit, RepositoryDamaged, RepositoryProgress, Warned
-from virtbackup_async.repository.check.check import Checking
-from virtbackup_async.repository.check.session import OpenedCheck
-from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.leases import keep_fresh
+from virtbackup_async.repository import Check, CheckSession, Repository, open_leased
 
 MAX_TOLD_PACKS = 100
 
 
 @asynccontextmanager
-async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[OpenedCheck]:
+async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[CheckSession]:
     """Open a repository to be checked, and say which of its small files are damaged.
 
     Raises:
         StorageError: the index cannot be listed.
     """
-    with CancelScope(shield=True):
-        opened = await to_thread.run_sync(OpenedCheck, repository)
-    try:
+    session = open_leased(partial(CheckSession, repository), f"refresh {repository.path}")
+    async with session as opened:
         if opened.lease_error is not None:
-            emit(Warned(f"a sweep may disturb this: {opened.lease_error.message}"))
+            emit(Warned(f"a prune may disturb this: {opened.lease_error.message}"))
         for problem in opened.problems:
             emit(RepositoryDamaged(_target(repository), problem.message, 0))
-        async with open_background() as tasks:
-            tasks.start_soon(keep_fresh, opened.refresh, name=f"refresh {repository.path}")
-            yield opened
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(opened.close)
+        yield opened
 
 
-async def check_chunks(opened: OpenedCheck, *, quick: bool, emit: Emit) -> int:
+async def check_chunks(opened: CheckSession, *, quick: bool, emit: Emit) -> int:
     """Check what was asked for, and say which packs are damaged.
 
     Args:
@@ -69,7 +60,7 @@ async def check_chunks(opened: OpenedCheck, *, quick: bool, emit: Emit) -> int:
 class _Reading:
     """Some threads that take one run after the other."""
 
-    def __init__(self, checking: Checking, total_bytes: int, target: str, emit: Emit) -> None:
+    def __init__(self, checking: Check, total_bytes: int, target: str, emit: Emit) -> None:
         self._checking = checking
         self._runs = checking.runs(from_thread.check_cancelled)
         self._turn = Lock()
@@ -100,7 +91,7 @@ class _Reading:
         return None if run is None else self._checking.check(run)
 
 
-def _tell_damage(checking: Checking, target: str, emit: Emit) -> None:
+def _tell_damage(checking: Check, target: str, emit: Emit) -> None:
     damage = [checking.damage[pack] for pack in sorted(checking.damage)]
     for pack in damage[:MAX_TOLD_PACKS]:
         emit(RepositoryDamaged(target, pack.error, pack.chunks))

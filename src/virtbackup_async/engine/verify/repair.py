@@ -6,21 +6,19 @@
     put back            what packs hold and the index does not know
     verify              every chunk of the index, every backup of the target
     take out            what is bad, so that the next backup stores it again
-    note                what stays damaged, so that the sweep can go on
+    note                what stays damaged, so that the prune can go on
 
-Under the sweep's lease from begin to end; backups and restores go on beside it. The order of
+Under the prune's lease from begin to end; backups and restores go on beside it. The order of
 writing is in ``repository/mending``. Safe to run twice, and to kill anywhere.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from anyio import CancelScope, from_thread, to_thread
+from anyio import from_thread, to_thread
 
-from virtbackup_async.concurrency import open_background
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
 from virtbackup_async.engine.verify.chunks import open_check
@@ -29,16 +27,18 @@ from virtbackup_async.engine.verify.results import Chosen, Verdicts
 from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
 from virtbackup_async.model.packager import type_of
-from virtbackup_async.repository.check.repair import (
-    drop_damaged_note,
-    mend_heads,
-    put_back,
-    take_out,
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository import (
+    Repository,
+    drop_bad_entries,
+    drop_damaged_pending_deletion,
+    note_known_damage,
+    open_leased,
+    reindex_packs,
+    repair_heads,
+    repair_repository_file,
+    take_prune_lease,
 )
-from virtbackup_async.repository.check.unrepaired import note_unmended
-from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.leases import keep_fresh, take_sweep_lease
-from virtbackup_async.repository.storage.repository_file import mend_repository
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ async def run_repair(
 
     Raises:
         NotFoundError: a named group does not exist, or there is no repository.
-        LockHeldError: a sweep or another repair is under way.
+        LockHeldError: a prune or another repair is under way.
         NewerVersionError: a newer program wrote a part of it, which stays as it is.
         ForeignRepositoryError: a part belongs to another repository, and stays as it is.
         CorruptError: something cannot be mended, and nothing may be done before somebody decided.
@@ -93,27 +93,30 @@ class _Repair:
 
     async def run(self) -> bool:
         """Repair it; tell whether there was something to repair."""
-        repository = await to_thread.run_sync(mend_repository, self._path)
+        repository = await to_thread.run_sync(repair_repository_file, self._path)
         if repository is None:
             # Nothing is there, or the target itself is not.
             await self._target.catalog.scan()
             return False
-        async with _open_lease(repository):
+        take_lease = partial(take_prune_lease, repository)
+        async with open_leased(take_lease, f"refresh {repository.leases}") as lease:
             await self._mend(repository)
+            await to_thread.run_sync(lease.check)
         return True
 
     async def _mend(self, repository: Repository) -> None:
-        await to_thread.run_sync(drop_damaged_note, repository)
-        indexed, removed = await _stepwise(partial(put_back, repository))
+        await to_thread.run_sync(drop_damaged_pending_deletion, repository)
+        indexed, removed = await _stepwise(partial(reindex_packs, repository))
         async with open_check(repository, self._emit) as opened:
             checking = opened.checking
             checking.need_all()
             await verify_opened(repository, opened, await self._backups(), self._verdicts)
             if checking.newer_pack is not None:
                 raise NewerVersionError(checking.newer_pack)
-            heads = await to_thread.run_sync(mend_heads, repository, checking)
-            dropped, left = await to_thread.run_sync(take_out, repository, checking)
-        waiting = await _stepwise(partial(note_unmended, self._path, repository))
+            heads = await to_thread.run_sync(repair_heads, repository, checking)
+            dropped, left = await to_thread.run_sync(drop_bad_entries, repository, checking)
+        maps = partial(list_maps, self._path)
+        waiting = await _stepwise(partial(note_known_damage, repository, maps))
         self._emit(
             RepositoryRepaired(
                 target=str(self._path),
@@ -138,17 +141,3 @@ class _Repair:
 async def _stepwise(work: Callable[[Callable[[], None]], T]) -> T:
     """Do something in a thread that may be cancelled at each of its steps."""
     return await to_thread.run_sync(work, from_thread.check_cancelled)
-
-
-@asynccontextmanager
-async def _open_lease(repository: Repository) -> AsyncIterator[None]:
-    with CancelScope(shield=True):
-        lease = await to_thread.run_sync(take_sweep_lease, repository)
-    try:
-        async with open_background() as tasks:
-            tasks.start_soon(keep_fresh, lease.refresh, name=f"refresh {lease.path}")
-            yield
-            await to_thread.run_sync(lease.check)
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(lease.release)

@@ -24,10 +24,15 @@ from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBacku
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
-from virtbackup_async.repository.check.lost_ranges import Losses, MapFacts, losses_of, need_map
-from virtbackup_async.repository.check.session import OpenedCheck
-from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository import (
+    CheckSession,
+    LostRanges,
+    MapFacts,
+    Repository,
+    find_repository,
+    lost_ranges_of,
+    need_map,
+)
 
 _SHOWN_RANGES = 3
 
@@ -44,7 +49,7 @@ async def verify_repository(target: Path, backups: Sequence[Chosen], verdicts: V
 
 
 async def verify_opened(
-    repository: Repository, opened: OpenedCheck, backups: Sequence[Chosen], verdicts: Verdicts
+    repository: Repository, opened: CheckSession, backups: Sequence[Chosen], verdicts: Verdicts
 ) -> None:
     """Verify backups in a repository that is open; a last event for each of them.
 
@@ -77,7 +82,7 @@ class _Backup(Struct):
 
 
 class _Verifying:
-    def __init__(self, repository: Repository, opened: OpenedCheck, verdicts: Verdicts) -> None:
+    def __init__(self, repository: Repository, opened: CheckSession, verdicts: Verdicts) -> None:
         self._repository = repository
         self._opened = opened
         self._checking = opened.checking
@@ -172,10 +177,10 @@ class _Verifying:
                 )
             )
 
-    def _losses(self, backup: _Backup, image: RestoredImage) -> Losses:
+    def _losses(self, backup: _Backup, image: RestoredImage) -> LostRanges:
         path = backup.map_path(image)
         try:
-            return losses_of(path, self._checking, from_thread.check_cancelled)
+            return lost_ranges_of(path, self._checking, from_thread.check_cancelled)
         except FileNotFoundError as error:
             raise CorruptError(f"package is missing: {path}") from error
 
@@ -185,7 +190,7 @@ def _images(plan: RestorePlan) -> list[tuple[str, RestoredImage]]:
     return [*of_disks, *((state.kind, state.image) for state in plan.state)]
 
 
-def _in_words(file: str, losses: Losses) -> str:
+def _in_words(file: str, losses: LostRanges) -> str:
     shown = ", ".join(map(_range, losses.ranges[:_SHOWN_RANGES]))
     more = len(losses.ranges[_SHOWN_RANGES:]) + losses.more_ranges
     also = f" and {more} more ranges" if more else ""

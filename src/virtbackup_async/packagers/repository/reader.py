@@ -20,12 +20,17 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.decompress_threads import open_threads
 from virtbackup_async.packagers.package_files import files_of, reading
-from virtbackup_async.repository.data.chunk_reader import ChunkReader
-from virtbackup_async.repository.data.maps import ChunkMap, data_extents, open_map
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of
-from virtbackup_async.repository.format.map_format import MapEntry
-from virtbackup_async.repository.format.pack_format import Data
-from virtbackup_async.repository.storage.repository_file import find_repository
+from virtbackup_async.repository import (
+    CHUNK_BYTES,
+    ChunkMap,
+    ChunkReader,
+    Data,
+    MapEntry,
+    data_extents,
+    find_repository,
+    length_of,
+    open_map,
+)
 
 _ZEROS = bytes(CHUNK_BYTES)
 

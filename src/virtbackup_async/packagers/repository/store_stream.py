@@ -9,7 +9,7 @@
 
 Called by ``repository.py`` for each image. Invariants: a batch that is packed gets stored, and
 until then waits for nothing but those before it; whatever else it has to wait for comes after that.
-So no two disks wait for each other, whatever they have in common. When ``take_in`` is left, by
+So no two disks wait for each other, whatever they have in common. When ``store_stream`` is left, by
 whatever way, nothing of it is under way, and nothing is claimed.
 """
 
@@ -24,11 +24,16 @@ from virtbackup_async.images.pieces import Chunk
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
-from virtbackup_async.repository.data.base_map import BaseMap
-from virtbackup_async.repository.data.chunk_writer import ChunkWriter, Packed
-from virtbackup_async.repository.data.maps import MapWriter
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES, pages_of
-from virtbackup_async.repository.format.map_format import MapEntry, entries_of
+from virtbackup_async.repository import (
+    CHUNK_BYTES,
+    BaseMap,
+    ChunkWriter,
+    MapEntry,
+    MapWriter,
+    Packed,
+    entries_of,
+    pages_of,
+)
 
 
 class MappedImage(Struct, frozen=True):
@@ -46,7 +51,7 @@ class MappedImage(Struct, frozen=True):
             self.image.add(entries_of(_entries(chunk)))
 
 
-async def take_in(
+async def store_stream(
     stream: DiskStream,
     chunks: ChunkWriter,
     mapped: MappedImage,
@@ -61,7 +66,7 @@ async def take_in(
         VirtBackupError: of the stream.
     """
     async with open_workers(cpu.batches) as workers:
-        intake = _Intake(chunks, mapped, cpu)
+        intake = _StreamStore(chunks, mapped, cpu)
         while (batch := await stream.take()) is not None:
             await workers.start(intake.of(batch), name="store a batch")
             on_progress(stream.data_bytes)
@@ -69,7 +74,7 @@ async def take_in(
     return intake.stored_bytes
 
 
-class _Intake:
+class _StreamStore:
     def __init__(self, chunks: ChunkWriter, mapped: MappedImage, cpu: CpuShares) -> None:
         self.stored_bytes = 0
         self._chunks = chunks

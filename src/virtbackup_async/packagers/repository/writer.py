@@ -2,7 +2,7 @@
 
 Opened by ``registry.py``; ``repository_reader.py`` is the way back. Equal chunks are stored once,
 of whatever disk, domain or date they are. Order: packs, index, maps, each durable; then the lease
-is seen to be there, so that no sweep has missed the maps. Disks run side by side; how chunks get
+is seen to be there, so that no prune has missed the maps. Disks run side by side; how chunks get
 into the packs is in ``intake.py``.
 """
 
@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 
-from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import ForeignRepositoryError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import DiskStream
@@ -21,15 +20,20 @@ from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.package_files import reading
-from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
-from virtbackup_async.repository.data.base_map import BaseMap
-from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters
-from virtbackup_async.repository.data.maps import ChunkMap, MapWriter, open_map
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES
-from virtbackup_async.repository.format.map_format import MapHead
-from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.leases import keep_fresh
-from virtbackup_async.repository.storage.repository_file import make_repository
+from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
+from virtbackup_async.repository import (
+    CHUNK_BYTES,
+    BaseMap,
+    ChunkMap,
+    ChunkWriter,
+    ChunkWriters,
+    MapHead,
+    MapWriter,
+    Repository,
+    make_repository,
+    open_leased,
+    open_map,
+)
 
 # Of this process: all of its backups.
 _WRITERS = ChunkWriters()
@@ -39,17 +43,13 @@ _WRITERS = ChunkWriters()
 async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["RepositoryWriter"]:
     """Write into the repository of the package's target; make the repository if there is none."""
     level = location.packager.opts.get("compression_lvl") or 0
-    with CancelScope(shield=True):
-        repository = await to_thread.run_sync(make_repository, location.directory.parent)
-        chunks = await to_thread.run_sync(_WRITERS.open, repository, level)
-    writer = RepositoryWriter(location, repository, chunks, cpu)
-    try:
-        async with open_background() as tasks:
-            tasks.start_soon(keep_fresh, chunks.refresh, name=f"refresh {location.directory.name}")
-            yield writer
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(writer.close)
+
+    def open_() -> RepositoryWriter:
+        repository = make_repository(location.directory.parent)
+        return RepositoryWriter(location, repository, _WRITERS.open(repository, level), cpu)
+
+    async with open_leased(open_, f"refresh {location.directory.name}") as writer:
+        yield writer
 
 
 class RepositoryWriter:
@@ -69,29 +69,29 @@ class RepositoryWriter:
         return self._chunks.take_problem()
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
-        image, stored_bytes = await self._take_in(file, stream, None, on_progress)
+        image, stored_bytes = await self._store_stream(file, stream, None, on_progress)
         await to_thread.run_sync(image.finish)
         return stored_bytes + image.length_bytes
 
     @asynccontextmanager
-    async def open_base(self, file: str) -> AsyncIterator["TakenOver"]:
-        # Behind the lease: what the map needs by now, a sweep leaves alone.
+    async def open_base(self, file: str) -> AsyncIterator["RepositoryBaseImage"]:
+        # Behind the lease: what the map needs by now, a prune leaves alone.
         path = self._location.path(file)
         chunk_map = await to_thread.run_sync(_open_map, path)
         try:
             if chunk_map.head.repository_id != self._repository.id:
                 raise ForeignRepositoryError(f"{path} belongs to another repository")
-            yield TakenOver(BaseMap(chunk_map), self._chunks)
+            yield RepositoryBaseImage(BaseMap(chunk_map), self._chunks)
         finally:
             chunk_map.close()
 
     async def add_changes(
         self, file: str, stream: DiskStream, base: BaseImage, on_progress: Progress
     ) -> Stored:
-        if not isinstance(base, TakenOver):
+        if not isinstance(base, RepositoryBaseImage):
             message = "a base is one that open_base gave"
             raise TypeError(message)
-        image, stored_bytes = await self._take_in(file, stream, base.map, on_progress)
+        image, stored_bytes = await self._store_stream(file, stream, base.map, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
         return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
 
@@ -109,15 +109,19 @@ class RepositoryWriter:
             self._published.pop()
         await to_thread.run_sync(self._chunks.discard)
 
+    def refresh(self) -> None:
+        """Refresh the lease. Blocks."""
+        self._chunks.refresh()
+
     def close(self) -> None:
-        """Remove what has no name, and let the sweep work. Blocks."""
+        """Remove what has no name, and let the prune work. Blocks."""
         try:
             for image in self._maps:
                 image.discard()
         finally:
             self._chunks.close()
 
-    async def _take_in(
+    async def _store_stream(
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
         """Store a stream's chunks; return the map of them, and by how much the packs grew."""
@@ -125,7 +129,7 @@ class RepositoryWriter:
         image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
         mapped = MappedImage(image, base)
         async with self._cpu.taking_part():
-            stored_bytes = await take_in(stream, self._chunks, mapped, self._cpu, on_progress)
+            stored_bytes = await store_stream(stream, self._chunks, mapped, self._cpu, on_progress)
         return image, stored_bytes
 
     def _new_map(self, path: Path, size_bytes: int) -> MapWriter:
@@ -134,7 +138,7 @@ class RepositoryWriter:
         return image
 
 
-class TakenOver:
+class RepositoryBaseImage:
     """The ``BaseImage`` in a repository."""
 
     def __init__(self, base: BaseMap, chunks: ChunkWriter) -> None:

@@ -1,4 +1,4 @@
-"""Checking chunks: each is read and hashed once, however many maps need it.
+"""Check chunks: each is read and hashed once, however many maps need it.
 
 ::
 
@@ -27,7 +27,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.page_cache import is_cached
 from virtbackup_async.images.extents import PAGE_BYTES
-from virtbackup_async.repository.check.pack_head import look_at_pack
+from virtbackup_async.repository.check.pack_head import look_at_pack_head
 from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
@@ -51,7 +51,7 @@ class PackDamage(Struct):
     chunks: int = 0
 
 
-class Checking:
+class Check:
     """One check of an index that is open; ``check`` may be called by several threads.
 
     Attributes:
@@ -236,7 +236,7 @@ class Checking:
         """Return up to where a pack can be read; note what is wrong with it."""
         if not self._counts[number]:
             return 0
-        look = look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
+        look = look_at_pack_head(self._repository, self._packs[number], int(self._ends[number]))
         if look.error is not None:
             self.damage[number] = PackDamage(look.error)
         if look.has_damaged_head:

@@ -15,7 +15,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
-from virtbackup_async.repository.check.check import Checking, OnStep
+from virtbackup_async.repository.check.check import Check, OnStep
 from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of, length_of
 from virtbackup_async.repository.format.map_format import Entries, MapEntry
@@ -39,7 +39,7 @@ class MapFacts(Struct, frozen=True):
     digest: str
 
 
-class Losses(Struct, frozen=True):
+class LostRanges(Struct, frozen=True):
     """What of an image is lost.
 
     Attributes:
@@ -56,7 +56,7 @@ class Losses(Struct, frozen=True):
 def need_map(
     path: Path,
     repository: Repository,
-    checking: Checking,
+    checking: Check,
     on_step: OnStep,
     recorded_bytes: int | None = None,
 ) -> MapFacts:
@@ -98,7 +98,7 @@ def need_map(
     return MapFacts(data_bytes, missing, digest.finish())
 
 
-def losses_of(path: Path, checking: Checking, on_step: OnStep) -> Losses:
+def lost_ranges_of(path: Path, checking: Check, on_step: OnStep) -> LostRanges:
     """Find what of a map's image cannot be read, all being checked. Blocks.
 
     Raises:
@@ -112,7 +112,7 @@ def losses_of(path: Path, checking: Checking, on_step: OnStep) -> Losses:
         chunk_map.close()
 
 
-def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> Iterator[Extent]:
+def _lost_extents(chunk_map: ChunkMap, checking: Check, on_step: OnStep) -> Iterator[Extent]:
     size_bytes = chunk_map.head.size_bytes
     numbers = []
 
@@ -128,7 +128,7 @@ def _lost_extents(chunk_map: ChunkMap, checking: Checking, on_step: OnStep) -> I
         numbers.clear()
 
 
-def _bounded(lost: Iterable[Extent]) -> Losses:
+def _bounded(lost: Iterable[Extent]) -> LostRanges:
     """Join what is side by side, and keep the first of it."""
     lost_bytes, more = 0, 0
     ranges: list[Extent] = []
@@ -143,7 +143,7 @@ def _bounded(lost: Iterable[Extent]) -> Losses:
         else:
             more += 1
         last_end = extent.end
-    return Losses(lost_bytes, tuple(ranges), more)
+    return LostRanges(lost_bytes, tuple(ranges), more)
 
 
 def _data_bytes(block: Entries, size_bytes: int) -> int:

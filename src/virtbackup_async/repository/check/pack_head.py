@@ -15,7 +15,7 @@ from virtbackup_async.repository.storage.layout import Repository
 from virtbackup_async.repository.storage.reading import reading
 
 
-class PackLook(Struct, frozen=True):
+class PackHead(Struct, frozen=True):
     """What a pack looks like.
 
     Attributes:
@@ -31,19 +31,19 @@ class PackLook(Struct, frozen=True):
     is_newer: bool = False
 
 
-def look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> PackLook:
+def look_at_pack_head(repository: Repository, pack: bytes, least_bytes: int) -> PackHead:
     """Look at a pack that has to have some length. Blocks."""
     path = repository.pack_path(pack)
     try:
         with reading("pack", path):
             return _look(path, repository, pack, least_bytes)
     except FileNotFoundError:
-        return PackLook(0, f"pack is missing: {path}")
+        return PackHead(0, f"pack is missing: {path}")
     except CorruptError as error:
-        return PackLook(0, error.message, is_newer=isinstance(error, NewerVersionError))
+        return PackHead(0, error.message, is_newer=isinstance(error, NewerVersionError))
 
 
-def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> PackLook:
+def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> PackHead:
     fd = repository.pack(pack).open_file()
     try:
         length_bytes = os.fstat(fd).st_size
@@ -51,11 +51,11 @@ def _look(path: Path, repository: Repository, pack: bytes, least_bytes: int) -> 
     finally:
         close(fd)
     if not pack_format.is_whole_head(head):
-        return PackLook(
+        return PackHead(
             length_bytes, f"pack is damaged: {path}: its head is damaged", has_damaged_head=True
         )
     pack_format.check_head(head, repository.id, pack)
     if length_bytes < least_bytes:
         error = f"pack is damaged: {path}: it is cut off at {length_bytes} bytes"
-        return PackLook(length_bytes, error)
-    return PackLook(length_bytes)
+        return PackHead(length_bytes, error)
+    return PackHead(length_bytes)

@@ -8,7 +8,7 @@
     take out      each segment that names bad places: one without them, then the old one goes
     note          maps that are damaged, or still miss chunks                    known_damage.py
 
-Called by ``repair``, which holds the sweep's lease: backups and restores go on beside it. Each step
+Called by ``repair``, which holds the prune's lease: backups and restores go on beside it. Each step
 is durable before the next, and a crash anywhere leaves what the next repair goes on with. No pack
 is ever removed, and no chunk that is good anywhere is forgotten. A backup that runs meanwhile and
 counts on a bad chunk is as damaged as it would have been; the next one finds the chunk missing, and
@@ -31,7 +31,7 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.repository.check.check import Checking, Flags, OnStep
+from virtbackup_async.repository.check.check import Check, Flags, OnStep
 from virtbackup_async.repository.check.scan_pack import chunks_of_pack
 from virtbackup_async.repository.format import index_format, pack_format
 from virtbackup_async.repository.index.presence import unknown_packs
@@ -51,27 +51,30 @@ from virtbackup_async.repository.storage.layout import (
     token_of,
 )
 from virtbackup_async.repository.storage.leases import living_writers
-from virtbackup_async.repository.storage.pending_deletion import read_condemned, remove_note
+from virtbackup_async.repository.storage.pending_deletion import (
+    read_pending_deletion,
+    remove_pending_deletion,
+)
 
 CHUNKS_A_SEGMENT: Final = 65536
 _RECORDS_AT_ONCE: Final = 1 << 18
 
 
-def drop_damaged_note(repository: Repository) -> bool:
-    """Remove the note of condemned packs if it is damaged: the next sweep writes another. Blocks.
+def drop_damaged_pending_deletion(repository: Repository) -> bool:
+    """Remove the note of condemned packs if it is damaged: the next prune writes another. Blocks.
 
     Returns:
         Whether it was.
     """
     try:
-        read_condemned(repository)
+        read_pending_deletion(repository)
     except CorruptError:
-        remove_note(repository)
+        remove_pending_deletion(repository)
         return True
     return False
 
 
-def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
+def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
     """Put into the index what packs hold that it does not name; remove damaged segments. Blocks.
 
     Returns:
@@ -100,7 +103,7 @@ def put_back(repository: Repository, on_step: OnStep) -> tuple[int, int]:
     return count, removed
 
 
-def mend_heads(repository: Repository, checking: Checking) -> int:
+def repair_heads(repository: Repository, checking: Check) -> int:
     """Write the heads of packs anew that are damaged. Blocks.
 
     Returns:
@@ -135,7 +138,7 @@ def _refuse_shared(fd: int, path: Path) -> None:
         )
 
 
-def take_out(repository: Repository, checking: Checking) -> tuple[int, int]:
+def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]:
     """Take bad places out of the index; those of writers that live, stay. Blocks.
 
     Returns:

@@ -1,18 +1,21 @@
-"""A repository that is open to be checked, beside backups, restores and sweeps.
+"""A repository that is open to be checked, beside backups, restores and prunes.
 
-Opened by ``verify``. It holds a lease as a writer does, so a sweep lets the packs be until it is
+Opened by ``verify``. It holds a lease as a writer does, so a prune lets the packs be until it is
 given back; where no lease can be had, as on a medium that cannot be written to, it does without.
 """
 
 from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.repository.check.check import Checking
+from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.index.segments import Index, open_readable_index
 from virtbackup_async.repository.storage.layout import Repository, new_token
 from virtbackup_async.repository.storage.leases import Lease, take_lease
-from virtbackup_async.repository.storage.pending_deletion import Condemned, read_condemned
+from virtbackup_async.repository.storage.pending_deletion import (
+    PendingDeletion,
+    read_pending_deletion,
+)
 
 
-class OpenedCheck:
+class CheckSession:
     """What is to be checked; ``close`` it.
 
     Attributes:
@@ -33,16 +36,16 @@ class OpenedCheck:
         self._lease = self._take_lease()
         self._index = Index([])
         try:
-            condemned = self._read_condemned()
+            condemned = self._read_pending_deletion()
             self._index, damaged = open_readable_index(repository)
             self.problems += [segment.error for segment in damaged]
-            self.checking = Checking(repository, self._index, condemned.packs)
+            self.checking = Check(repository, self._index, condemned.packs)
         except BaseException:
             self.close()
             raise
 
     def refresh(self) -> None:
-        """Tell the sweep, on whatever host, that we live. Blocks."""
+        """Tell the prune, on whatever host, that we live. Blocks."""
         if self._lease is not None:
             self._lease.refresh()
 
@@ -50,7 +53,7 @@ class OpenedCheck:
         """Let go of all. Blocks."""
         self._index.close()
         if self._lease is not None:
-            self._lease.release()
+            self._lease.close()
 
     def _take_lease(self) -> Lease | None:
         try:
@@ -59,9 +62,9 @@ class OpenedCheck:
             self.lease_error = error
             return None
 
-    def _read_condemned(self) -> Condemned:
+    def _read_pending_deletion(self) -> PendingDeletion:
         try:
-            return read_condemned(self.repository)
+            return read_pending_deletion(self.repository)
         except CorruptError as error:
             self.problems.append(error)
-            return Condemned()
+            return PendingDeletion()

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 
 from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
-from virtbackup_async.repository.check.check import Checking, OnStep
+from virtbackup_async.repository.check.check import Check, OnStep
 from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.data.known_damage import (
     KnownDamage,
@@ -17,12 +16,11 @@ from virtbackup_async.repository.data.known_damage import (
 )
 from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.segments import open_index
-from virtbackup_async.repository.prune.mark import maps_of
-from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.layout import ListMaps, Repository
 
 
-def note_unmended(target: Path, repository: Repository, on_step: OnStep) -> int:
-    """Let the sweep know of the maps of a target that stay as they are. Blocks.
+def note_known_damage(repository: Repository, list_maps: ListMaps, on_step: OnStep) -> int:
+    """Record the maps that cannot be repaired, so that a prune goes on in spite of them. Blocks.
 
     Returns:
         How many there are.
@@ -34,16 +32,16 @@ def note_unmended(target: Path, repository: Repository, on_step: OnStep) -> int:
         StorageError: the repository is not writable, or full.
     """
     with closing(open_index(repository)) as index:
-        checking = Checking(repository, index, frozenset())
-        known = KnownDamage(dict(_unmended(target, repository, checking, on_step)))
+        checking = Check(repository, index, frozenset())
+        known = KnownDamage(dict(_damaged_maps(list_maps, repository, checking, on_step)))
     write_known_damage(repository, known)
     return len(known.maps)
 
 
-def _unmended(
-    target: Path, repository: Repository, checking: Checking, on_step: OnStep
+def _damaged_maps(
+    list_maps: ListMaps, repository: Repository, checking: Check, on_step: OnStep
 ) -> Iterator[tuple[str, MapDamage]]:
-    for path in maps_of(target):
+    for path in (file.path for file in list_maps()):
         # Its backup may have been removed since the directory was read.
         with suppress(FileNotFoundError):
             is_damaged = False

@@ -4,7 +4,7 @@
 
     earlier map    | a | b | - | c | d |       - no entry: zeros
     changed        |   | x | x |   |   |       by the dirty bitmap
-    index          |   |   |   |   | ? |       not in it any more: damage, or a sweep came first
+    index          |   |   |   |   | ? |       not in it any more: damage, or a prune came first
     to be read     |   | b | - |   | d |       the others are as they were
 
 Called by the packager in worker threads. In memory are two bytes for each chunk of the image, and

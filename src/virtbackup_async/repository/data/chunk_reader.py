@@ -1,6 +1,6 @@
 """Reading chunks by id, out of whichever pack has them by now.
 
-Called by the packager's reader. The sweep may move a chunk into another pack while a backup is
+Called by the packager's reader. The prune may move a chunk into another pack while a backup is
 read: then the index is opened again, and the chunk is found at its new place. Damage costs no more
 than it must: a chunk that is in two places is read from the other one, segments that cannot be read
 are done without, and the head of a pack is not needed for what is checked by its own id.
@@ -39,7 +39,7 @@ class ChunkReader:
         try:
             return self._read(id_)
         except FileNotFoundError:
-            # Swept since the index was opened: its live chunks are elsewhere now.
+            # Pruned since the index was opened: its live chunks are elsewhere now.
             with self._turn:
                 self._index.close()
                 self._index, self._damaged = open_readable_index(self._repository)

@@ -67,7 +67,7 @@ class ChunkWriters:
         return ChunkWriter(self, known, level or _DEFAULT_LEVEL)
 
     def leave(self, known: KnownChunks, writer: "ChunkWriter") -> None:
-        """Take note that a writer has ended; the last one lets the sweep work. Blocks."""
+        """Take note that a writer has ended; the last one lets the prune work. Blocks."""
         with self._turn:
             known.users -= 1
             known.left.append(writer)
@@ -79,7 +79,7 @@ class ChunkWriters:
 
 
 def _is_held(known: KnownChunks) -> bool:
-    """Tell whether more writers may come: not if a sweep took this process for dead."""
+    """Tell whether more writers may come: not if a prune took this process for dead."""
     try:
         known.lease.check()
     except (LockHeldError, StorageError):
@@ -214,7 +214,7 @@ class ChunkWriter:
             self._write_segment()
 
     def check(self) -> None:
-        """See, the maps being durable, that no sweep has given us up. Blocks.
+        """See, the maps being durable, that no prune has given us up. Blocks.
 
         Raises:
             LockHeldError: one has; the backup must not be published.
@@ -224,7 +224,7 @@ class ChunkWriter:
         self._packs.check()
 
     def refresh(self) -> None:
-        """Tell the sweep, on whatever host, that we live. Blocks."""
+        """Tell the prune, on whatever host, that we live. Blocks."""
         self._known.lease.refresh()
 
     def discard(self) -> None:
@@ -236,7 +236,7 @@ class ChunkWriter:
                 self._unindexed.clear()
 
     def close(self) -> None:
-        """Let the sweep work. Blocks; what was not published is removed."""
+        """Let the prune work. Blocks; what was not published is removed."""
         try:
             self.discard()
         finally:

@@ -8,7 +8,7 @@ r"""Which chunks need not be stored: those in the index, and those that this pro
 
 One for each repository of a process, shared by the writers of ``chunk_writer.py``, so that disks
 with equal data which are backed up at once store it once. Invariants: the lease is there before the
-index is looked at; packs that the sweep has condemned by then do not count as there, nor do those
+index is looked at; packs that the prune has condemned by then do not count as there, nor do those
 that are missing or cut off; whoever
 takes a chunk of another writer for present has that writer put it into the index. Memory: the
 chunks that are not in the index yet, some ten thousand a writer.
@@ -29,7 +29,7 @@ from virtbackup_async.repository.index.presence import in_words, misfits
 from virtbackup_async.repository.index.segments import Index, Segment, open_index
 from virtbackup_async.repository.storage.layout import Repository, new_token
 from virtbackup_async.repository.storage.leases import Lease, take_lease
-from virtbackup_async.repository.storage.pending_deletion import read_condemned
+from virtbackup_async.repository.storage.pending_deletion import read_pending_deletion
 
 
 class Storer(Protocol):
@@ -76,7 +76,7 @@ class KnownChunks:
         self.segment_numbers = count()
         self.users = 0
         self.left: list[Storer] = []
-        condemned = read_condemned(repository).packs
+        condemned = read_pending_deletion(repository).packs
         self._index = open_index(repository)
         try:
             absent = misfits(repository, self._index, condemned)
@@ -163,13 +163,13 @@ class KnownChunks:
             return True
 
     def close(self) -> None:
-        """Remove what nobody relies on any more, and let the sweep work. Blocks."""
+        """Remove what nobody relies on any more, and let the prune work. Blocks."""
         try:
             for storer in self.left:
                 storer.discard()
         finally:
             self._index.close()
-            self.lease.release()
+            self.lease.close()
 
     def _claim(self, id_: bytes, storer: Storer, claim: Claim) -> None:
         if id_ not in self._coming:
@@ -204,5 +204,5 @@ def open_known_chunks(repository: Repository) -> KnownChunks:
     try:
         return KnownChunks(repository, lease)
     except BaseException:
-        lease.release()
+        lease.close()
         raise

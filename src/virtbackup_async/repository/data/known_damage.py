@@ -1,13 +1,13 @@
-"""Damage that ``repair`` has seen and could not mend: the sweep goes on in spite of it.
+"""Damage that ``repair`` has seen and could not mend: the prune goes on in spite of it.
 
 ::
 
-    a map misses chunks, or is damaged itself      the sweep stops: what is needed is not known
+    a map misses chunks, or is damaged itself      the prune stops: what is needed is not known
     repair has looked at all there is to find      and notes the map, and how much it misses
-    the same map, not more of it missing           the sweep goes on, and keeps what the map names
+    the same map, not more of it missing           the prune goes on, and keeps what the map names
 
 The note says which content of a map it is about, and how many chunks were missing then. So damage
-that comes later, such as a part of the index that gets lost, stops the sweep again.
+that comes later, such as a part of the index that gets lost, stops the prune again.
 """
 
 import os
@@ -111,7 +111,7 @@ def read_known_damage(repository: Repository) -> KnownDamage:
     try:
         return msgspec.convert(sealed_json.loads(data, path), KnownDamage)
     except (CorruptError, msgspec.ValidationError):
-        # It excuses nothing then: the sweep stops where it did, and `repair` writes it anew.
+        # It excuses nothing then: the prune stops where it did, and `repair` writes it anew.
         return KnownDamage()
 
 

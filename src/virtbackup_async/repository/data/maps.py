@@ -1,6 +1,6 @@
 """Maps on disk: written as an image goes by, read back by place.
 
-Called by the packager (one map for each image) and by the sweep (all of them). Invariant: a map
+Called by the packager (one map for each image) and by the prune (all of them). Invariant: a map
 that has its name is whole and durable, and so are all chunks that it names.
 """
 

@@ -1,6 +1,6 @@
 """Packs on their way to disk: one is filled at a time, by all disks of a backup.
 
-Called by ``chunk_writer`` in worker threads, and by the sweep. Invariants: nobody else knows of a
+Called by ``chunk_writer`` in worker threads, and by the prune. Invariants: nobody else knows of a
 pack before the index names it, and the index names it when it is durable; until then it can be
 taken back.
 """

@@ -5,7 +5,7 @@
     blocks of a map, or of many maps  -->  | id | id | id | ...        |  -->  lookup
                                              32 bytes each, in one piece
 
-Called by whoever looks ids up: for a backup, the sweep, ``verify`` and ``stats``. A lookup may read
+Called by whoever looks ids up: for a backup, the prune, ``verify`` and ``stats``. A lookup may read
 the whole index, so the more the better; memory is what bounds it, and is used again.
 """
 

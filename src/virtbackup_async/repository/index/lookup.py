@@ -6,7 +6,7 @@
     segment   |   stretch   |      |  stretch  |       read as far as there are ids for it
     both      met by those bits; what meets is compared whole
 
-Called by the writer, for the chunks of an earlier map, by the sweep and by ``verify``, for those of
+Called by the writer, for the chunks of an earlier map, by the prune and by ``verify``, for those of
 all maps. Memory: some 20 bytes an id beside the ids themselves, and for each thread a stretch of
 the index. What takes its time is numpy's, so threads work side by side.
 """

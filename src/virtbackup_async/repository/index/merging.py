@@ -6,7 +6,7 @@
                | b  d    | l     |     into memory; parts are put together and sorted
     merged     | a b d f | k l m |     what is in two of them at the same place, comes once
 
-Called by the sweep, and by the writer for its own segments. A lookup goes through all segments, so
+Called by the prune, and by the writer for its own segments. A lookup goes through all segments, so
 there must not be one for each night: those stay that are more than twice as large as all smaller
 ones together. So 40 million chunks are in no more than 16, and a record is written again only when
 the segment that it is in has grown by half.

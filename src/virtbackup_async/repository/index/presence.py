@@ -7,7 +7,7 @@
     misfits                             b: cut off           c: missing
 
 Looked at when the index is opened by who relies on it: the writer, to whom chunks in such packs are
-not there, and the sweep, which removes nothing while there are any. A name and a length are all
+not there, and the prune, which removes nothing while there are any. A name and a length are all
 that is asked for, so it costs a look a pack; what a pack holds, ``verify`` reads. Readers need no
 look: they find out when they read.
 """
@@ -36,7 +36,7 @@ def misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -
     Args:
         repository: whose.
         index: open.
-        condemned: packs that may be gone: a sweep removes them before the index forgets them. They
+        condemned: packs that may be gone: a prune removes them before the index forgets them. They
             are left out.
 
     Raises:

@@ -1,6 +1,6 @@
 """Writing segments of the index: whole, sorted, durable before they have their names.
 
-Called by the writer for what it stored, and by the sweep for what is left of others. Invariant: the
+Called by the writer for what it stored, and by the prune for what is left of others. Invariant: the
 caller hears of the name before anything else can fail. From then on others may count on what the
 segment says, so nothing that it names is ever taken back.
 """
@@ -83,7 +83,7 @@ def write_segment(
             close(fd)
         _give_name(part, place, on_named)
     except BaseException:
-        # What is left of it, the sweep removes.
+        # What is left of it, the prune removes.
         with suppress(OSError):
             part.unlink()
         raise

@@ -1,6 +1,6 @@
 """The index's segments on disk, read by a lookup at a time.
 
-Called by the writer, the reader and the sweep; ``segment_writer`` writes them. Invariants: a
+Called by the writer, the reader and the prune; ``segment_writer`` writes them. Invariants: a
 segment with a name is whole and never changes; all of it is checked when it is opened. Files are
 read, not mapped: a mapped one that is cut off, or gone from a network, would kill the process.
 """
@@ -24,7 +24,7 @@ from virtbackup_async.repository.storage.layout import (
     list_segments,
     read_exactly,
 )
-from virtbackup_async.repository.storage.reading import mendable, reading
+from virtbackup_async.repository.storage.reading import reading, with_repair_hint
 
 _PIECE_BYTES: Final = 1 << 20
 _RECORDS_A_PIECE: Final = _PIECE_BYTES // wire.RECORD_BYTES
@@ -187,7 +187,7 @@ def open_index(repository: Repository) -> Index:
     index, damaged = open_readable_index(repository)
     if damaged:
         index.close()
-        raise mendable(damaged[0].error)
+        raise with_repair_hint(damaged[0].error)
     return index
 
 
@@ -204,7 +204,7 @@ def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegm
         try:
             return _open_index(repository)
         except FileNotFoundError:
-            pass  # the sweep has put one in the place of some since they were listed
+            pass  # the prune has put one in the place of some since they were listed
     try:
         return _open_index(repository)
     except OSError as error:

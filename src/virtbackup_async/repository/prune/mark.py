@@ -1,4 +1,4 @@
-"""Marking which chunks are needed, told from the maps of a target: the first half of a sweep.
+"""Marking which chunks are needed, told from the maps of a target: the first half of a prune.
 
 ::
 
@@ -6,28 +6,22 @@
     map of Tuesday   | a | x | c |        of the same disk: only what differs
     gathered         a b c x ...          one pass over the index serves many maps
 
-Called by the sweep; memory: what was gathered, 70 MB at most. The maps are read by the block.
+Called by the prune; memory: what was gathered, 70 MB at most. The maps are read by the block.
 """
 
-import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository.data.known_damage import read_known_damage, readable_ids
 from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdBatch
 from virtbackup_async.repository.prune.needed import Marks
 from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, mendable
-
-MAP_SUFFIX: Final = ".map"
+from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 
 
 def mark_all(
@@ -60,41 +54,6 @@ def mark_all(
         gathered.close()
 
 
-def maps_of(target: Path) -> Iterable[Path]:
-    """Return the paths of all maps in a target, those of a disk by their dates. Blocks.
-
-    Raises:
-        StorageError: a directory cannot be read.
-    """
-    top = TargetPath(target)
-    try:
-        return [path for name in top.names(_may_hold_maps) for path in _maps_of_domain(top / name)]
-    except OSError as error:
-        raise storage_error("read", target, error) from error
-
-
-def _may_hold_maps(entry: os.DirEntry[str]) -> bool:
-    """Tell of what is in a target whether there are maps in it, seen or not."""
-    is_link = entry.is_symlink() and not entry.is_file()
-    return entry.name[0] != "." and (entry.is_dir(follow_symlinks=False) or is_link)
-
-
-def _maps_of_domain(directory: TargetPath) -> list[Path]:
-    try:
-        names = directory.names(lambda entry: entry.name.endswith(MAP_SUFFIX))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        # What its maps need must not go only because they cannot be seen.
-        raise storage_error("read", directory.path, error) from error
-    return sorted((directory.path / name for name in names), key=disk_and_date)
-
-
-def disk_and_date(path: Path) -> tuple[str, str]:
-    """Return what is the same in the names of a disk's maps, and what orders them."""
-    return path.name.split("_", maxsplit=2)[-1], path.name
-
-
 class _Gathered:
     """The ids of many maps, to be looked up together; ``close`` it."""
 
@@ -115,7 +74,7 @@ class _Gathered:
             try:
                 self._take_whole(path)
             except CorruptError as error:
-                raise mendable(error) from error
+                raise with_repair_hint(error) from error
         else:
             self._starts.append((len(self._batch), path))
             self._batch.add(readable_ids(path))

@@ -1,8 +1,8 @@
 """Which chunks are needed: a flag for each record of the index.
 
-Set by ``marks.py`` as it reads the maps, asked by the sweep. Where a chunk is in the index twice,
+Set by ``marks.py`` as it reads the maps, asked by the prune. Where a chunk is in the index twice,
 one place is marked: one outside of the packs that are ``going`` if there is any, else that in the
-first segment. The next sweep may find the segments in another order, and with it a pack that is
+first segment. The next prune may find the segments in another order, and with it a pack that is
 mostly dead where this one found none. Memory: a byte a chunk.
 """
 

@@ -7,7 +7,7 @@
     rewrite   what is needed of packs that are mostly dead goes into new packs
     condemn   a note names the packs that are to go: no writer counts on them      condemned.py
     wait      for the writers that may have counted on them before: if there are
-              any, this sweep ends here, and the next one goes on
+              any, this prune ends here, and the next one goes on
     mark      the maps that came since: those writers may have needed one after all
     remove    the packs go, then the index forgets them, then the note goes
     again     if there was no room for all that is to be packed anew: now there is more
@@ -15,8 +15,8 @@
 To remove a pack takes no room, to pack one anew does: so where room is short, dead packs go first,
 and then the packs of which the least is needed, as many as fit at a time.
 
-Called by ``clean``. One sweep at a time, under a lease. Readers are never held up: they find a
-chunk that has moved by opening the index again. A crash anywhere leaves what the next sweep goes on
+Called by ``clean``. One prune at a time, under a lease. Readers are never held up: they find a
+chunk that has moved by opening the index again. A crash anywhere leaves what the next prune goes on
 with; the index names no pack that is not there, unless the note names it too.
 """
 
@@ -37,11 +37,12 @@ from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.presence import refuse_misfits, unknown_packs
 from virtbackup_async.repository.index.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.index.segments import Index, Segment, open_index, open_segment
-from virtbackup_async.repository.prune.mark import maps_of, mark_all
+from virtbackup_async.repository.prune.mark import mark_all
 from virtbackup_async.repository.prune.needed import NOTHING, Marks, Need
-from virtbackup_async.repository.prune.repack import Place, Rewriting
+from virtbackup_async.repository.prune.repack import Place, Repack
 from virtbackup_async.repository.prune.room import fitting, free_bytes
 from virtbackup_async.repository.storage.layout import (
+    ListMaps,
     Repository,
     list_packs,
     map_file,
@@ -53,13 +54,13 @@ from virtbackup_async.repository.storage.layout import (
 from virtbackup_async.repository.storage.leases import (
     living_writers,
     remove_debris,
-    take_sweep_lease,
+    take_prune_lease,
 )
 from virtbackup_async.repository.storage.pending_deletion import (
-    Condemned,
-    read_condemned,
-    remove_note,
-    write_condemned,
+    PendingDeletion,
+    read_pending_deletion,
+    remove_pending_deletion,
+    write_pending_deletion,
 )
 from virtbackup_async.repository.storage.reserve import is_full, keep_reserve, release_reserve
 
@@ -69,8 +70,8 @@ MAX_SEGMENTS: Final = 8
 _PLACES_AT_ONCE: Final = 1 << 17
 
 
-class Swept(Struct, frozen=True):
-    """What came of a sweep.
+class Pruned(Struct, frozen=True):
+    """What came of a prune.
 
     Attributes:
         freed_bytes: length of the packs that are gone.
@@ -88,26 +89,28 @@ class Swept(Struct, frozen=True):
     stored_bytes: int = 0
 
 
-def sweep(target: Path, repository: Repository, on_step: Callable[[], None]) -> Swept:
-    """Remove what no map of the target needs. Blocks.
+def prune_repository(
+    repository: Repository, list_maps: ListMaps, on_step: Callable[[], None]
+) -> Pruned:
+    """Remove the chunks that no map needs. Blocks.
 
     Args:
-        target: whose maps count.
-        repository: the one in it.
-        on_step: called often; what it raises ends the sweep, which is safe anywhere.
+        repository: which.
+        list_maps: lists the maps of its target; called several times.
+        on_step: called often; what it raises ends the prune, which is safe anywhere.
 
     Raises:
-        LockHeldError: another sweep is under way.
+        LockHeldError: another prune is under way.
         CorruptError: a map or the index is damaged: nothing was removed.
         StorageError: the repository is not writable, or full.
     """
-    lease = take_sweep_lease(repository)
+    lease = take_prune_lease(repository)
     try:
-        swept = _Sweep(target, repository, on_step).run()
+        pruned = _Prune(repository, list_maps, on_step).run()
         lease.check()
-        return swept
+        return pruned
     finally:
-        lease.release()
+        lease.close()
 
 
 class _Map(NamedTuple):
@@ -118,25 +121,27 @@ class _Map(NamedTuple):
     changed_ns: int
 
 
-class _Sweep:
-    def __init__(self, target: Path, repository: Repository, on_step: Callable[[], None]) -> None:
-        self._target = target
+class _Prune:
+    def __init__(
+        self, repository: Repository, list_maps: ListMaps, on_step: Callable[[], None]
+    ) -> None:
+        self._list_maps = list_maps
         self._on_step = on_step
         self._repository = repository
-        self._swept = Swept()
+        self._pruned = Pruned()
         self._marked: frozenset[_Map] = frozenset()
         self._is_short = False
         self._most_packs = sys.maxsize
 
-    def run(self) -> Swept:
-        note = read_condemned(self._repository)
+    def run(self) -> Pruned:
+        note = read_pending_deletion(self._repository)
         if not note.packs or self._carry_out(note):
             while self._take_a_round():
                 pass
         remove_debris(self._repository)
         keep_reserve(self._repository)
         sizes = pack_sizes(self._repository, list_packs(self._repository))
-        return replace(self._swept, stored_bytes=sum(sizes.values()))
+        return replace(self._pruned, stored_bytes=sum(sizes.values()))
 
     def _take_a_round(self) -> bool:
         """Remove what there is room to remove; return whether another round may do more."""
@@ -150,9 +155,9 @@ class _Sweep:
 
     @property
     def _gained_bytes(self) -> int:
-        return self._swept.freed_bytes - self._swept.rewritten_bytes
+        return self._pruned.freed_bytes - self._pruned.rewritten_bytes
 
-    def _condemn(self) -> Condemned:
+    def _condemn(self) -> PendingDeletion:
         """Find packs that are dead, or mostly, and leave a note of them."""
         # In this order: a writer that has ended by now has its maps, and its packs in the index;
         # the index knows all chunks of these maps. Maps that come later are seen the next time.
@@ -178,10 +183,10 @@ class _Sweep:
             kept = self._last_good(marks, dead | chosen.keys())
             dead -= kept
             chosen = {pack: need for pack, need in chosen.items() if pack not in kept}
-            note = Condemned((dead | chosen.keys()) - self._rewrite(marks, chosen))
+            note = PendingDeletion((dead | chosen.keys()) - self._rewrite(marks, chosen))
             left = going - note.packs
-            self._swept = replace(
-                self._swept, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
+            self._pruned = replace(
+                self._pruned, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
             )
             if not note.packs:
                 self._merge(index, living)
@@ -198,12 +203,12 @@ class _Sweep:
         is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
         return {} if is_short and dead else chosen
 
-    def _write(self, note: Condemned, dead: frozenset[bytes]) -> Condemned:
+    def _write(self, note: PendingDeletion, dead: frozenset[bytes]) -> PendingDeletion:
         """Leave a note: of what fits into it, if there is little room, the dead packs first."""
         packs = sorted(note.packs, key=lambda pack: (pack not in dead, pack))
         while True:
             try:
-                write_condemned(self._repository, note)
+                write_pending_deletion(self._repository, note)
             except StorageError as error:
                 if not is_full(error):
                     raise
@@ -212,7 +217,7 @@ class _Sweep:
                 if len(packs) == 1:
                     raise
                 packs = packs[: len(packs) // 2]
-                note, self._is_short = Condemned(frozenset(packs)), True
+                note, self._is_short = PendingDeletion(frozenset(packs)), True
                 self._most_packs = len(packs)
             else:
                 return note
@@ -245,7 +250,7 @@ class _Sweep:
         """Copy what is needed of packs that are going; return those that must stay."""
         if not needed:
             return frozenset()
-        with closing(Rewriting(self._repository, new_token())) as rewriting:
+        with closing(Repack(self._repository, new_token())) as rewriting:
             try:
                 rewriting.copy(self._places(marks, needed))
             except StorageError as error:
@@ -255,8 +260,8 @@ class _Sweep:
                 self._is_short = True
                 self._most_packs = len(needed) // 2
                 return rewriting.staying | needed.keys()
-            rewritten_bytes = self._swept.rewritten_bytes + rewriting.copied_bytes
-            self._swept = replace(self._swept, rewritten_bytes=rewritten_bytes)
+            rewritten_bytes = self._pruned.rewritten_bytes + rewriting.copied_bytes
+            self._pruned = replace(self._pruned, rewritten_bytes=rewritten_bytes)
             return rewriting.staying
 
     def _places(self, marks: Marks, needed: Mapping[bytes, Need]) -> Iterator[Place]:
@@ -265,16 +270,16 @@ class _Sweep:
                 self._on_step()
                 yield place
 
-    def _carry_out(self, note: Condemned) -> bool:
+    def _carry_out(self, note: PendingDeletion) -> bool:
         """Remove the packs of a note; False if writers are still to be waited for."""
         living = self._writers()
         if note.waiting_for is None:
-            note = Condemned(note.packs, living)
+            note = PendingDeletion(note.packs, living)
             if living:
                 self._note_waiting(note)
         if living & (note.waiting_for or frozenset()):
             waiting = sum(pack_sizes(self._repository, note.packs).values())
-            self._swept = replace(self._swept, waiting_bytes=waiting)
+            self._pruned = replace(self._pruned, waiting_bytes=waiting)
             return False
         maps = self._maps()
         with closing(open_index(self._repository)) as index:
@@ -286,26 +291,26 @@ class _Sweep:
             refuse_misfits(self._repository, index, note.packs - needed.keys())
             dead = note.packs - needed.keys() - self._held(index, sizes)
             if self._marked:
-                # Else it was looked at, for all but the maps that came since, by the sweep before.
+                # Else it was looked at, for all but the maps that came since, by the prune before.
                 dead -= self._last_good(marks, dead)
             self._remove(dead)
             self._forget(index, dead)
             self._merge(index, living)
-        remove_note(self._repository)
+        remove_pending_deletion(self._repository)
         return True
 
-    def _note_waiting(self, note: Condemned) -> None:
+    def _note_waiting(self, note: PendingDeletion) -> None:
         try:
-            write_condemned(self._repository, note)
+            write_pending_deletion(self._repository, note)
         except StorageError as error:
-            # Then the next sweep waits for those that live by then: later, and as safe.
+            # Then the next prune waits for those that live by then: later, and as safe.
             if not is_full(error):
                 raise
 
     def _maps(self) -> list["_Map"]:
         """Return what maps there are: a name alone might come again."""
         found = []
-        for path in maps_of(self._target):
+        for path in (file.path for file in self._list_maps()):
             try:
                 status = map_file(path).status()
             except FileNotFoundError:
@@ -352,8 +357,8 @@ class _Sweep:
     def _remove(self, packs: Iterable[bytes]) -> None:
         for pack, size_bytes in pack_sizes(self._repository, packs).items():
             self._repository.pack(pack).remove()
-            freed_bytes = self._swept.freed_bytes + size_bytes
-            self._swept = replace(self._swept, freed_bytes=freed_bytes)
+            freed_bytes = self._pruned.freed_bytes + size_bytes
+            self._pruned = replace(self._pruned, freed_bytes=freed_bytes)
 
 
 def _groups(needed: Mapping[bytes, Need]) -> Iterator[frozenset[bytes]]:

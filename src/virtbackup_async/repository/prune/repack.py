@@ -1,6 +1,6 @@
 """Moving what is still needed out of packs that are mostly dead.
 
-Called by the sweep. Each chunk is read and held against its id: what is damaged is not copied on,
+Called by the prune. Each chunk is read and held against its id: what is damaged is not copied on,
 and each pack that has it stays, since it may be good in another one. The copies are durable and in
 the index before the old packs are condemned.
 """
@@ -21,8 +21,8 @@ CHUNKS_A_SEGMENT: Final = 65536
 Place = tuple[bytes, Location]
 
 
-class Rewriting:
-    """One sweep's copies, under a name of their own; ``close`` it.
+class Repack:
+    """One prune's copies, under a name of their own; ``close`` it.
 
     Attributes:
         copied_bytes: how much was copied.

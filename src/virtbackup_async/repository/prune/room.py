@@ -1,6 +1,6 @@
 """How much can be packed anew in the room that there is: the smallest first.
 
-Called by the sweep. What is packed anew needs room before it gives any back, twice as much and
+Called by the prune. What is packed anew needs room before it gives any back, twice as much and
 more; so where there is little, a few packs go in each round, and the next round has more.
 """
 

@@ -4,11 +4,11 @@
 
     TARGET/.virtbackup-repository/
     |-- repository                   what it is: id, version, length of chunks
-    |-- condemned                    packs that no writer may count on any more (see sweep.py)
+    |-- condemned                    packs that no writer may count on any more (see prune.py)
     |-- damaged                      maps that cannot be mended (see known_damage.py)
     |-- packs/1f/1f...0007.pack      chunks; the name's first 24 digits are its writer's
     |-- index/1f...-7.index          where they are, a segment for some of them
-    `-- leases/1f...                 a writer that lives, or the sweeper
+    `-- leases/1f...                 a writer that lives, or the pruner
 
 All modules of this layer take their paths here, and reach what is there without following a link
 (``files``). Names that begin with a dot are temporary.
@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -61,7 +61,7 @@ class Repository(Struct, frozen=True):
         return self.path / "leases"
 
     @property
-    def condemned(self) -> Path:
+    def pending_deletion(self) -> Path:
         return self.path / "condemned"
 
     @property
@@ -87,6 +87,23 @@ class Repository(Struct, frozen=True):
     def segment_path(self, token: str, number: int) -> Path:
         """Return the path of a writer's segment of the index."""
         return self.index / f"{token}-{number}{_INDEX_SUFFIX}"
+
+
+class MapFile(Struct, frozen=True):
+    """A map in a target, as whoever names the maps lists it.
+
+    Attributes:
+        path: where it is.
+        disk: the same for all maps of one disk, and for no other. In a list the maps of a disk
+            follow each other by date: what they have in common is looked up once.
+    """
+
+    path: Path
+    disk: str
+
+
+ListMaps = Callable[[], Sequence[MapFile]]
+"""Lists all maps of a target. Blocks. Raises StorageError if a directory cannot be read."""
 
 
 def new_token() -> str:
@@ -135,7 +152,7 @@ def pack_sizes(repository: Repository, packs: Iterable[bytes]) -> dict[bytes, in
         try:
             with directory.entered() as fd:
                 for pack in together:
-                    with suppress(FileNotFoundError):  # swept this moment
+                    with suppress(FileNotFoundError):  # pruned this moment
                         name = repository.pack(pack).name
                         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                         if stat.S_ISREG(status.st_mode):

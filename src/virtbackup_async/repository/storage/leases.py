@@ -16,13 +16,14 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
-from anyio import sleep, to_thread
+from anyio import CancelScope, sleep, to_thread
 
+from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
@@ -35,15 +36,15 @@ from virtbackup_async.repository.storage.reserve import is_full, release_reserve
 
 REFRESH_S: Final = 60
 EXPIRY_S: Final = 3600
-SWEEPER: Final = "sweep"
+PRUNER: Final = "sweep"
 _NOTE_MAX_BYTES: Final = 4096
-_LEASE: Final = re.compile(f"[0-9a-f]{{24}}|{SWEEPER}")
+_LEASE: Final = re.compile(f"[0-9a-f]{{24}}|{PRUNER}")
 # A lease that has no name yet, or a small file.
 _DEBRIS: Final = re.compile(r"\.[0-9a-f]{16}|\.virtbackup-[0-9a-f]{16}\.tmp")
 
 
 class Lease:
-    """A lease that is held; ``release`` it."""
+    """A lease that is held; ``close`` it."""
 
     def __init__(self, place: TargetPath, fd: int, held: Held) -> None:
         self.path = place.path
@@ -74,7 +75,7 @@ class Lease:
             hint="Run it again.",
         )
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give it up. Blocks."""
         with suppress(OSError, LockHeldError, StorageError):
             self.check()
@@ -93,8 +94,37 @@ def _hold(leases: TargetPath) -> Held:
         raise storage_error("read", root.path, error) from error
 
 
-async def keep_fresh(refresh: Callable[[], None]) -> None:
-    """Refresh a lease often enough, until cancelled; a background task of its holder."""
+class Leased(Protocol):
+    """Something that works under a lease; both of its methods block."""
+
+    def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+L = TypeVar("L", bound=Leased)
+
+
+@asynccontextmanager
+async def open_leased(open_: Callable[[], L], name: str) -> AsyncIterator[L]:
+    """Open something in a thread, refresh its lease until the block ends, and close it.
+
+    Args:
+        open_: opens it; blocks.
+        name: the name of the task that refreshes the lease.
+    """
+    with CancelScope(shield=True):
+        leased = await to_thread.run_sync(open_)
+    try:
+        async with open_background() as tasks:
+            tasks.start_soon(_keep_fresh, leased.refresh, name=name)
+            yield leased
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(leased.close)
+
+
+async def _keep_fresh(refresh: Callable[[], None]) -> None:
     while True:
         await sleep(REFRESH_S)
         await to_thread.run_sync(refresh)
@@ -126,7 +156,7 @@ def take_lease(directory: Path, token: str) -> Lease:
         close(fd)
         raise
     finally:
-        # A second name of the lease by now, or nothing: the sweep finds what stays.
+        # A second name of the lease by now, or nothing: the prune finds what stays.
         with suppress(OSError):
             part.unlink()
 
@@ -146,37 +176,37 @@ def _give_name(part: TargetPath, place: TargetPath) -> None:
         raise
 
 
-def take_sweep_lease(repository: Repository) -> Lease:
+def take_prune_lease(repository: Repository) -> Lease:
     """Be the one that removes packs and replaces segments of others. Blocks.
 
     Raises:
-        LockHeldError: a sweep or a repair is under way.
+        LockHeldError: a prune or a repair is under way.
         StorageError: it cannot be written.
     """
     with suppress(LockHeldError):
-        return _take_sweep_lease(repository)
+        return _take_prune_lease(repository)
     # Its holder may be dead: then this breaks it.
     living_holders(repository.leases)
-    return _take_sweep_lease(repository)
+    return _take_prune_lease(repository)
 
 
-def _take_sweep_lease(repository: Repository) -> Lease:
+def _take_prune_lease(repository: Repository) -> Lease:
     try:
-        return take_lease(repository.leases, SWEEPER)
+        return take_lease(repository.leases, PRUNER)
     except StorageError as error:
         # On a target that is full there is room for this: for who gives room back.
         if is_full(error) and release_reserve(repository):
-            return take_lease(repository.leases, SWEEPER)
+            return take_lease(repository.leases, PRUNER)
         raise
 
 
 def living_writers(repository: Repository) -> frozenset[str]:
-    """Return the tokens of those that live, other than who sweeps; break the leases of the dead.
+    """Return the tokens of those that live, other than who prunes; break the leases of the dead.
 
     Raises:
         StorageError: the leases cannot be read.
     """
-    return living_holders(repository.leases) - {SWEEPER}
+    return living_holders(repository.leases) - {PRUNER}
 
 
 def living_holders(directory: Path) -> frozenset[str]:
@@ -207,8 +237,8 @@ def _lives(lease: TargetPath, now_s: float) -> bool:
     try:
         if _is_alive(fd, now_s):
             return True
-        # What only has the name of a writer's lease is let be; that of the sweep has to be free.
-        if lease.name == SWEEPER or _note_in(fd) is not None:
+        # What only has the name of a writer's lease is let be; that of the prune has to be free.
+        if lease.name == PRUNER or _note_in(fd) is not None:
             with suppress(FileNotFoundError):
                 lease.unlink()
                 lease.parent.sync_names()

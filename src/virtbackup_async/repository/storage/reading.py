@@ -11,7 +11,7 @@ from virtbackup_async.files.refusals import is_of_the_host, storage_error
 REPAIR_HINT: Final = "Run 'virtbackup repair'."
 
 
-def mendable(error: CorruptError) -> CorruptError:
+def with_repair_hint(error: CorruptError) -> CorruptError:
     """Return the error with what to do, unless it says something else itself."""
     return error.reworded(error.message, REPAIR_HINT)
 
@@ -23,8 +23,8 @@ def reading(what: str, path: Path) -> Iterator[None]:
     Raises:
         CorruptError: the file is damaged, or cannot be read.
         StorageError: it cannot be read now, for an error that is not the file's: what is noted as
-            damaged, `repair` takes out of the index, and the sweep removes.
-        FileNotFoundError: it is not there: the sweep may have put another in its place.
+            damaged, `repair` takes out of the index, and the prune removes.
+        FileNotFoundError: it is not there: the prune may have put another in its place.
     """
     try:
         yield

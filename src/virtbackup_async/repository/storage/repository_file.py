@@ -21,7 +21,7 @@ from virtbackup_async.repository.storage.layout import (
     list_packs,
     read_exactly,
 )
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, mendable
+from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 from virtbackup_async.repository.storage.reserve import keep_reserve
 
 VERSION: Final = 1
@@ -69,7 +69,7 @@ def _make(file: TargetPath, target: Path) -> Repository:
     return found
 
 
-def mend_repository(target: Path) -> Repository | None:
+def repair_repository_file(target: Path) -> Repository | None:
     """Return the repository of a target, and write anew what it is if that is lost. Blocks.
 
     Its id is in the head of every pack; all else is the same in every repository.
@@ -151,7 +151,7 @@ def _parse(data: bytes, path: Path) -> bytes:
     try:
         value = sealed_json.loads(data, path)
     except CorruptError as error:
-        raise mendable(error) from error
+        raise with_repair_hint(error) from error
     expected = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "digest": "blake3"}
     unknown = {key: value.get(key) for key in expected if value.get(key) != expected[key]}
     if unknown or value.get("encryption") is not None:

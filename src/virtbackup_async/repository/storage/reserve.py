@@ -1,14 +1,14 @@
-"""Room that is kept for the sweep, so that a full target can be cleaned.
+"""Room that is kept for the prune, so that a full target can be cleaned.
 
 ::
 
     backups fill the target to the last byte, or take its last inode
-    sweep       cannot write its lease, or the note of what is to go: it lets go of the reserve
+    prune       cannot write its lease, or the note of what is to go: it lets go of the reserve
     dead packs  go, and there is room again
     the end     the reserve is made anew
 
 Some files of some KiB, each an inode, beside the rest of the repository; nobody reads them. Where
-none could be made, the sweep does without as long as there is room.
+none could be made, the prune does without as long as there is room.
 """
 
 import errno

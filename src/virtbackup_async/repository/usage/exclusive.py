@@ -24,9 +24,8 @@ from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_ma
 from virtbackup_async.repository.format.map_format import Entries
 from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdBatch
 from virtbackup_async.repository.index.segments import open_index
-from virtbackup_async.repository.prune.mark import disk_and_date, maps_of
-from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.usage.owners import Ownership, Shares
+from virtbackup_async.repository.storage.layout import ListMaps, MapFile, Repository
+from virtbackup_async.repository.usage.owners import ExclusiveUsage, Ownership
 
 _NEIGHBOURS: Final = 2
 
@@ -34,19 +33,22 @@ _NEIGHBOURS: Final = 2
 class _Read(NamedTuple):
     """A map that was read: open, because the next ones are held against it."""
 
-    path: Path
+    file: MapFile
     chunk_map: ChunkMap
     owner: int | None
 
 
-def share_out(
-    target: Path, repository: Repository, owners: Mapping[Path, int], on_step: Callable[[], None]
-) -> Shares:
+def exclusive_usage(
+    repository: Repository,
+    list_maps: ListMaps,
+    owners: Mapping[Path, int],
+    on_step: Callable[[], None],
+) -> ExclusiveUsage:
     """Find out who needs what. Blocks.
 
     Args:
-        target: whose maps count.
-        repository: the one in it.
+        repository: which.
+        list_maps: lists the maps of its target.
         owners: of each map its backup, as a number from 0 on. A map that is missing here, as that
             of a backup which is being made, counts as several.
         on_step: called often; what it raises ends the work.
@@ -58,10 +60,10 @@ def share_out(
     with closing(open_index(repository)) as index:
         ownership = Ownership(index, 1 + max(owners.values(), default=-1))
         with closing(_Sharing(repository, ownership, on_step)) as sharing:
-            for path in maps_of(target):
+            for file in list_maps():
                 # Its backup may have been removed since the directory was read.
                 with suppress(FileNotFoundError):
-                    sharing.take(path, owners.get(path))
+                    sharing.take(file, owners.get(file.path))
             sharing.enter()
         return ownership.shares(on_step)
 
@@ -79,10 +81,10 @@ class _Sharing:
         self._whose: list[NDArray[np.uint32]] = []
         self._before: deque[_Read] = deque()
 
-    def take(self, path: Path, owner: int | None) -> None:
-        chunk_map = open_map(path)
-        self._leave_behind(path, owner)
-        self._before.appendleft(_Read(path, chunk_map, owner))
+    def take(self, file: MapFile, owner: int | None) -> None:
+        chunk_map = open_map(file.path)
+        self._leave_behind(file, owner)
+        self._before.appendleft(_Read(file, chunk_map, owner))
         check_owner(chunk_map, self._repository)
         for block in chunk_map.blocks():
             self._on_step()
@@ -114,15 +116,13 @@ class _Sharing:
         self._batch.add(block["id"])
         self._whose.append(whose)
 
-    def _leave_behind(self, path: Path, owner: int | None) -> None:
+    def _leave_behind(self, file: MapFile, owner: int | None) -> None:
         """Close the maps that the next one is not to be held against: of other disks, or old."""
-        is_neighbour = bool(self._before) and _is_same_disk(self._before[0], path, owner)
+        is_neighbour = bool(self._before) and _is_same_disk(self._before[0], file, owner)
         keep = _NEIGHBOURS if is_neighbour else 0
         while len(self._before) > keep:
             self._before.pop().chunk_map.close()
 
 
-def _is_same_disk(read: _Read, path: Path, owner: int | None) -> bool:
-    disk = (path.parent, disk_and_date(path)[0])
-    is_same = disk == (read.path.parent, disk_and_date(read.path)[0])
-    return is_same and (owner is None or owner != read.owner)
+def _is_same_disk(read: _Read, file: MapFile, owner: int | None) -> bool:
+    return file.disk == read.file.disk and (owner is None or owner != read.owner)

@@ -21,7 +21,7 @@ _RECORDS_AT_ONCE: Final = 1 << 18
 Whose = NDArray[np.uint32]
 
 
-class Shares(Struct, frozen=True):
+class ExclusiveUsage(Struct, frozen=True):
     """How the bytes of all chunks in the packs fall to backups.
 
     Attributes:
@@ -72,7 +72,7 @@ class Ownership:
             known[records] = np.where(is_only, owners, self.several)
             wanted.keep(~hit)
 
-    def shares(self, on_step: Callable[[], None]) -> Shares:
+    def shares(self, on_step: Callable[[], None]) -> ExclusiveUsage:
         """Add up what the chunks of each take in packs. Blocks."""
         total = np.zeros(self.several + 1, dtype=np.int64)
         for segment, known in zip(self._index.segments, self._whose, strict=True):
@@ -84,7 +84,7 @@ class Ownership:
                 sums = np.bincount(whose, lengths, len(total))
                 total += sums.astype(np.int64)
         nobody, *own, several = total.tolist()
-        return Shares(tuple(own), several, nobody)
+        return ExclusiveUsage(tuple(own), several, nobody)
 
 
 def _one_a_record(records: Numbers, owners: Whose, several: int) -> tuple[Numbers, Whose]:

@@ -1,7 +1,7 @@
 """How much a repository holds, told without reading its maps: for ``stats``.
 
 The maps' lengths say how many chunks the images consist of, the index how many different ones there
-are, and what they take. Chunks that no backup needs count until the next sweep.
+are, and what they take. Chunks that no backup needs count until the next prune.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from virtbackup_async.repository.format.map_format import entry_count
 from virtbackup_async.repository.index.segments import Segment, open_index
-from virtbackup_async.repository.prune.mark import maps_of
 from virtbackup_async.repository.storage.layout import (
+    ListMaps,
     Repository,
     list_packs,
     map_file,
@@ -25,7 +25,7 @@ from virtbackup_async.repository.storage.reading import reading
 _RECORDS_AT_ONCE: Final = 1 << 17
 
 
-class Measured(Struct, frozen=True):
+class Totals(Struct, frozen=True):
     """What a repository holds.
 
     Attributes:
@@ -41,12 +41,12 @@ class Measured(Struct, frozen=True):
     pack_bytes: int
 
 
-def measure(target: Path, repository: Repository, on_step: Callable[[], None]) -> Measured:
-    """Look how much the repository of a target holds. Blocks.
+def total_usage(repository: Repository, list_maps: ListMaps, on_step: Callable[[], None]) -> Totals:
+    """Return how much a repository holds. Blocks.
 
     Args:
-        target: whose maps count.
-        repository: the one in it.
+        repository: which.
+        list_maps: lists the maps of its target.
         on_step: called often; may raise.
 
     Raises:
@@ -54,8 +54,8 @@ def measure(target: Path, repository: Repository, on_step: Callable[[], None]) -
         StorageError: it cannot be read.
     """
     with closing(open_index(repository)) as index:
-        return Measured(
-            mapped_chunks=sum(map(_entries, maps_of(target))),
+        return Totals(
+            mapped_chunks=sum(_entries(file.path) for file in list_maps()),
             chunks=sum(segment.shape.records for segment in index.segments),
             chunk_stored_bytes=sum(_stored_bytes(segment, on_step) for segment in index.segments),
             pack_bytes=sum(pack_sizes(repository, list_packs(repository)).values()),

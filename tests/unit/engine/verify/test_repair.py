@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import zlib
+from functools import partial
 
 import pytest
 from blake3 import blake3
@@ -28,11 +29,12 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
-from virtbackup_async.repository.prune.prune import sweep
-from virtbackup_async.repository.storage.leases import SWEEPER, take_lease
+from virtbackup_async.repository.prune.prune import prune_repository
+from virtbackup_async.repository.storage.leases import PRUNER, take_lease
 
 
 class DamagedSite(SharedSite):
@@ -52,8 +54,8 @@ class DamagedSite(SharedSite):
             assert stream.digest == stored.definition.records["vda"].image.digest
         return bytes(data)
 
-    def sweep(self):
-        return sweep(self.target, self.repository, lambda: None)
+    def prune(self):
+        return prune_repository(self.repository, partial(list_maps, self.target), lambda: None)
 
     @property
     def segments(self):
@@ -105,7 +107,7 @@ async def test_the_next_backup_heals_what_the_disk_still_has(site, how):
     lost = {event.backup: event.ranges[-1] for event in site.of(DiskDamaged)}
     assert lost[also.name] == (CHUNK_BYTES, CHUNK_BYTES)
     assert nothing_but(await site.repair(), waiting_maps=2), "there is nothing more to mend"
-    site.sweep()
+    site.prune()
     healing = await site.back_up([1, 9, 3, 2], day=2)
     assert nothing_but(await site.repair())
     assert sorted(event.backup for event in site.of(VerifyDone)) == sorted(
@@ -218,11 +220,11 @@ async def test_what_it_is_is_not_guessed(site):
 
 async def test_a_damaged_note_of_condemned_packs_goes(site):
     stored = await site.back_up([1])
-    site.repository.condemned.write_text("?")
+    site.repository.pending_deletion.write_text("?")
     with pytest.raises(CorruptError, match="repair"):
         await site.back_up([1], day=1)
     assert nothing_but(await site.repair())
-    assert not site.repository.condemned.exists()
+    assert not site.repository.pending_deletion.exists()
     assert await site.verify() == [stored.name]
 
 
@@ -234,15 +236,15 @@ async def test_a_damaged_map_costs_its_backup_and_the_sweep_goes_on(site, at):
     gone.path.unlink()
     gone.package.unlink()
     with pytest.raises(CorruptError, match="repair"):
-        site.sweep()
+        site.prune()
     assert nothing_but(await site.repair(), waiting_maps=1)
     assert site.bad() == [bad.name]
-    stored_bytes = site.sweep().freed_bytes
+    stored_bytes = site.prune().freed_bytes
     assert stored_bytes > 0
     assert await site.restored(good) == content([3])
     flip(bad.package, at % bad.package.stat().st_size)
     assert await site.restored(bad) == content([1, 2]), "what it needs is still there"
-    site.sweep()
+    site.prune()
 
 
 async def test_damage_that_comes_later_stops_the_sweep_again(site):
@@ -250,17 +252,17 @@ async def test_damage_that_comes_later_stops_the_sweep_again(site):
     pack = site.packs[0]
     flip(pack, pack.stat().st_size - 1)
     await site.repair()
-    site.sweep()
+    site.prune()
     packs = site.packs
     site.segments[0].unlink()
     with pytest.raises(CorruptError, match="repair"):
-        site.sweep()
+        site.prune()
     assert site.packs == packs
     assert (await site.repair()).indexed_chunks == 1
-    site.sweep()
+    site.prune()
     flip(site.repository.damaged, 5)
     with pytest.raises(CorruptError, match="repair"):
-        site.sweep()
+        site.prune()
 
 
 async def test_what_comes_back_is_still_there_for_the_next_repair(site):
@@ -269,11 +271,11 @@ async def test_what_comes_back_is_still_there_for_the_next_repair(site):
     aside = pack.rename(site.root / "aside")
     assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
     aside.rename(pack)
-    assert site.sweep().freed_bytes == 0
+    assert site.prune().freed_bytes == 0
     assert nothing_but(await site.repair(), indexed_chunks=2)
     assert await site.restored(stored) == content([1, 2])
     stored.package.unlink()
-    site.sweep()
+    site.prune()
     assert site.packs == []
 
 
@@ -292,10 +294,10 @@ async def test_what_a_running_backup_has_written_is_left_to_it(site):
 
 async def test_it_is_not_beside_a_sweep(site):
     await site.back_up([1])
-    lease = take_lease(site.repository.leases, SWEEPER)
+    lease = take_lease(site.repository.leases, PRUNER)
     with pytest.raises(LockHeldError):
         await site.repair()
-    lease.release()
+    lease.close()
     assert nothing_but(await site.repair())
     assert list(site.repository.leases.iterdir()) == []
 
@@ -391,7 +393,7 @@ async def test_damage_that_comes_with_a_hint_is_repaired_all_the_same(site, kind
         case "map":
             flip(map_of(stored), 8)
         case "condemned":
-            site.repository.condemned.write_bytes(b"x")
+            site.repository.pending_deletion.write_bytes(b"x")
         case "what":
             flip(site.repository.path / "repository", 3)
     await site.repair()
@@ -407,7 +409,7 @@ def map_of(stored):
 
 @pytest.mark.parametrize("kind", [".pack", ".map", "segment"])
 async def test_what_cannot_be_read_now_is_not_taken_out(site, kind):
-    """What is out of the index, the next sweep removes: a stale handle must not cost a backup."""
+    """What is out of the index, the next prune removes: a stale handle must not cost a backup."""
     stored = await site.back_up([1, 2, 0, 3])
     index = {path.name: path.read_bytes() for path in site.segments}
 
@@ -424,6 +426,6 @@ async def test_what_cannot_be_read_now_is_not_taken_out(site, kind):
     assert {event.exit_code for event in site.of(VerifyFailed)} == {StorageError.exit_code}
     assert {path.name: path.read_bytes() for path in site.segments} == index
     assert stored.read().verified is None
-    site.sweep()
+    site.prune()
     assert await site.restored(stored) == content([1, 2, 0, 3])
     assert await site.verify() == [stored.name]

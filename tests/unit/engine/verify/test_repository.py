@@ -151,7 +151,7 @@ async def test_without_a_lease_it_is_read_all_the_same(site):
     stored = await site.back_up([1])
     site.repository.leases.rmdir()
     assert await site.verify() == [stored.name]
-    assert "a sweep may disturb this" in site.of(Warned)[0].message
+    assert "a prune may disturb this" in site.of(Warned)[0].message
 
 
 async def test_what_it_reads_does_not_stay_in_the_page_cache(site):
@@ -170,4 +170,4 @@ async def test_it_runs_beside_a_sweep(site):
     stored = await site.back_up([1])
     lease = take_lease(site.repository.leases, "sweep")
     assert await site.verify() == [stored.name]
-    lease.release()
+    lease.close()

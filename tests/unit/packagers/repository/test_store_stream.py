@@ -13,7 +13,7 @@ from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.packagers.repository.store_stream import MappedImage, take_in
+from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
 from virtbackup_async.repository.check.scan_pack import chunks_of_pack
 from virtbackup_async.repository.data import pack_writer
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
@@ -92,7 +92,7 @@ async def take_in_backwards(site, tmp_path, data):
     try:
         async with open_image_stream(tmp_path / "image", site.buffers) as stream:
             mapped = MappedImage(image, None)
-            stored = await take_in(stream, writer, mapped, site.cpu, lambda _: None)
+            stored = await store_stream(stream, writer, mapped, site.cpu, lambda _: None)
         await to_thread.run_sync(image.finish)
         await to_thread.run_sync(writer.publish)
         await image.publish()

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 
 from fakes.repaired import repair
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.known_damage import (
     KnownDamage,
@@ -16,9 +18,12 @@ from virtbackup_async.repository.data.known_damage import (
     write_known_damage,
 )
 from virtbackup_async.repository.data.maps import open_map
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_packs
-from virtbackup_async.repository.storage.pending_deletion import Condemned, write_condemned
+from virtbackup_async.repository.storage.pending_deletion import (
+    PendingDeletion,
+    write_pending_deletion,
+)
 from virtbackup_async.repository.storage.repository_file import find_repository
 
 OLD = content([1, 2, 3])
@@ -31,7 +36,9 @@ def place(tmp_path):
 
 
 def run_sweep(place):
-    return sweep(place.target, find_repository(place.target), lambda: None)
+    return prune_repository(
+        find_repository(place.target), partial(list_maps, place.target), lambda: None
+    )
 
 
 def lose(pack):
@@ -150,7 +157,9 @@ async def test_condemned_packs_stay_that_may_hold_what_is_known_to_be_lost(place
     path = place.map_path("kept")
     known = MapDamage(content_of_map(path), 3, is_damaged=False)
     write_known_damage(repository, KnownDamage({"web/" + path.name: known}))
-    write_condemned(repository, Condemned(frozenset(list_packs(repository)), frozenset()))
+    write_pending_deletion(
+        repository, PendingDeletion(frozenset(list_packs(repository)), frozenset())
+    )
     run_sweep(place)
     repair(place)
     assert await place.restored("kept") == OLD
@@ -165,7 +174,7 @@ async def test_a_condemned_pack_that_is_needed_after_all_and_lost_stops_the_swee
     packs = frozenset(list_packs(repository))
     (pack,) = set(place.packs()) - {other}
     lose(pack)
-    write_condemned(repository, Condemned(packs, frozenset()))
+    write_pending_deletion(repository, PendingDeletion(packs, frozenset()))
     with pytest.raises(CorruptError, match="pack is missing"):
         run_sweep(place)
     assert other.exists()

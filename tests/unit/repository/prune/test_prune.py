@@ -1,4 +1,4 @@
-"""What a sweep removes, and what it must not, whatever else goes on."""
+"""What a prune removes, and what it must not, whatever else goes on."""
 
 import os
 import tempfile
@@ -14,14 +14,15 @@ from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import chunk_id
 from virtbackup_async.repository.index.segments import open_index
-from virtbackup_async.repository.prune import prune
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune import prune as pruning
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import new_token
-from virtbackup_async.repository.storage.leases import EXPIRY_S, SWEEPER, take_lease
+from virtbackup_async.repository.storage.leases import EXPIRY_S, PRUNER, take_lease
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 
@@ -30,7 +31,9 @@ def named(data):
 
 
 def run_sweep(place):
-    return sweep(place.target, find_repository(place.target), lambda: None)
+    return prune_repository(
+        find_repository(place.target), partial(list_maps, place.target), lambda: None
+    )
 
 
 def open_in_new_process(place):
@@ -44,7 +47,7 @@ def place(tmp_path):
 
 
 BACKUPS = st.lists(st.integers(0, 6), min_size=1, max_size=8)
-STEPS = st.lists(st.one_of(BACKUPS, st.integers(0, 9), st.just("sweep")), max_size=10)
+STEPS = st.lists(st.one_of(BACKUPS, st.integers(0, 9), st.just("prune")), max_size=10)
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,7 +60,7 @@ def test_whatever_is_removed_the_rest_restores_and_nothing_leaks(steps):
 async def take_steps(place, steps):
     make_repository(place.target)
     alive = {}
-    for count, step in enumerate([*steps, "sweep"]):
+    for count, step in enumerate([*steps, "prune"]):
         match step:
             case list():
                 name = f"20260301-0215{count:02}_3_web"
@@ -67,7 +70,7 @@ async def take_steps(place, steps):
                 name = sorted(alive)[step % len(alive)]
                 place.remove(name)
                 del alive[name]
-            case "sweep":
+            case "prune":
                 run_sweep(place)
                 for name, data in alive.items():
                     assert await place.restored(name) == data
@@ -95,11 +98,11 @@ async def test_space_comes_back_and_is_told(place):
     stored = sum(path.stat().st_size for path in place.packs())
     assert run_sweep(place).freed_bytes == 0
     place.remove("a")
-    swept = run_sweep(place)
-    assert swept.freed_bytes == stored
+    pruned = run_sweep(place)
+    assert pruned.freed_bytes == stored
     left = sum(path.stat().st_size for path in place.packs())
-    assert swept.stored_bytes == left < stored
-    assert 0 < swept.rewritten_bytes < left
+    assert pruned.stored_bytes == left < stored
+    assert 0 < pruned.rewritten_bytes < left
     assert await place.restored("b") == content(range(1, 3))
     place.remove("b")
     assert run_sweep(place).freed_bytes == left
@@ -113,8 +116,8 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     place.remove("a")
     writer = open_in_new_process(place)
     assert writer.add(named(content([1]))) == 0, "it is there already"
-    swept = run_sweep(place)
-    assert (swept.freed_bytes, swept.waiting_bytes) == (0, swept.stored_bytes)
+    pruned = run_sweep(place)
+    assert (pruned.freed_bytes, pruned.waiting_bytes) == (0, pruned.stored_bytes)
     # A writer that comes now does not count on what is condemned.
     late = open_in_new_process(place)
     assert late.add(named(content([2]))) > 0
@@ -142,7 +145,7 @@ async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it
 
 async def test_a_sweep_that_died_on_another_host_is_waited_for_an_hour(place):
     await place.back_up("a", content([1]))
-    elsewhere = find_repository(place.target).leases / SWEEPER
+    elsewhere = find_repository(place.target).leases / PRUNER
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     with pytest.raises(LockHeldError):
         run_sweep(place)
@@ -161,13 +164,13 @@ async def test_what_a_writer_needed_after_all_is_kept(place):
     assert place.packs()
     writer.close()
     # As if it was that writer: it found its chunks in the condemned pack, and has its map.
-    find_repository(place.target).condemned.rename(place.target / "aside")
+    find_repository(place.target).pending_deletion.rename(place.target / "aside")
     await place.back_up("b", data)
-    (place.target / "aside").rename(find_repository(place.target).condemned)
+    (place.target / "aside").rename(find_repository(place.target).pending_deletion)
     assert run_sweep(place).freed_bytes == 0
     assert await place.restored("b") == data
     assert len(place.packs()) == 1
-    assert not find_repository(place.target).condemned.exists()
+    assert not find_repository(place.target).pending_deletion.exists()
 
 
 async def test_a_reader_finds_what_has_moved(place):
@@ -207,7 +210,7 @@ def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
             break
         return index
 
-    monkeypatch.setattr(prune, "open_index", open_and_back_up)
+    monkeypatch.setattr(pruning, "open_index", open_and_back_up)
     run_sweep(place)
     monkeypatch.undo()
     run_sweep(place)
@@ -217,10 +220,10 @@ def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
 
 async def test_two_sweeps_are_not_at_once(place):
     await place.back_up("a", content([1]))
-    lease = take_lease(find_repository(place.target).leases, SWEEPER)
+    lease = take_lease(find_repository(place.target).leases, PRUNER)
     with pytest.raises(LockHeldError):
         run_sweep(place)
-    lease.release()
+    lease.close()
     run_sweep(place)
 
 
@@ -371,8 +374,8 @@ async def test_what_is_in_two_packs_takes_a_second_sweep_and_no_more(place):
     place.remove("a")
     assert run_sweep(place).rewritten_bytes > 0
     for is_left in (True, False):
-        swept = run_sweep(place)
-        assert bool(swept.freed_bytes) == is_left
+        pruned = run_sweep(place)
+        assert bool(pruned.freed_bytes) == is_left
         assert await place.restored("b") == content([1, 11, 12, 13])
         assert await place.restored("c") == content([1])
     assert len(place.indexed()) == len(set(place.indexed()))

@@ -1,16 +1,19 @@
-"""What the sweep does where room is short: what takes none first, then the smallest, then more."""
+"""What the prune does where room is short: what takes none first, then the smallest, then more."""
 
 import errno
+from functools import partial
 
 import pytest
 
 from fakes.failing_calls import failing
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageError
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.prune import prune, room
+from virtbackup_async.repository.prune import prune as pruning
+from virtbackup_async.repository.prune import room
 from virtbackup_async.repository.prune.needed import Need
-from virtbackup_async.repository.prune.prune import sweep
+from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage import reserve
 from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.repository_file import find_repository
@@ -26,7 +29,9 @@ def place(tmp_path):
 
 
 def run_sweep(place):
-    return sweep(place.target, find_repository(place.target), lambda: None)
+    return prune_repository(
+        find_repository(place.target), partial(list_maps, place.target), lambda: None
+    )
 
 
 def reserves(place):
@@ -54,16 +59,16 @@ async def make_dead_and_half_dead(place, monkeypatch):
 
 async def test_without_room_the_dead_packs_go_and_the_others_stay(place, monkeypatch):
     await make_dead_and_half_dead(place, monkeypatch)
-    monkeypatch.setattr(prune, "free_bytes", lambda _: 0)
-    swept = run_sweep(place)
+    monkeypatch.setattr(pruning, "free_bytes", lambda _: 0)
+    pruned = run_sweep(place)
     assert len(place.packs()) == 2
-    assert swept.rewritten_bytes == 0
-    assert swept.freed_bytes > 0
-    assert swept.unrewritten_bytes == swept.stored_bytes > 0
+    assert pruned.rewritten_bytes == 0
+    assert pruned.freed_bytes > 0
+    assert pruned.unrewritten_bytes == pruned.stored_bytes > 0
     assert await place.restored("kept") == content([3, 5])
     monkeypatch.undo()
-    swept = run_sweep(place)
-    assert (len(place.packs()), swept.unrewritten_bytes) == (1, 0)
+    pruned = run_sweep(place)
+    assert (len(place.packs()), pruned.unrewritten_bytes) == (1, 0)
     assert await place.restored("kept") == content([3, 5])
 
 
@@ -75,12 +80,12 @@ async def test_each_round_has_the_room_that_the_one_before_made(place, monkeypat
         rounds.append(len(copied))
         return room.fitting(copied, room_bytes, min(most_packs, 1))
 
-    monkeypatch.setattr(prune, "fitting", first_little)
-    swept = run_sweep(place)
+    monkeypatch.setattr(pruning, "fitting", first_little)
+    pruned = run_sweep(place)
     # Two that are to be packed anew: the dead one goes first; then one; then the other one, which
     # is all that there is.
     assert rounds[:3] == [2, 2, 1]
-    assert swept.unrewritten_bytes == 0
+    assert pruned.unrewritten_bytes == 0
     assert await place.restored("kept") == content([3, 5])
 
 
@@ -93,10 +98,10 @@ async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, mon
         return path.suffix == ".pack" and path not in before
 
     with failing("write", is_new_pack, code) as failed:
-        swept = run_sweep(place)
+        pruned = run_sweep(place)
     assert len(failed) >= 2, "it did not try with less"
-    assert (swept.rewritten_bytes, len(place.packs())) == (0, 2)
-    assert swept.unrewritten_bytes == swept.stored_bytes
+    assert (pruned.rewritten_bytes, len(place.packs())) == (0, 2)
+    assert pruned.unrewritten_bytes == pruned.stored_bytes
     assert await place.restored("kept") == content([3, 5])
 
 
@@ -118,7 +123,7 @@ async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, c
 
 async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch):
     await make_dead_and_half_dead(place, monkeypatch)
-    written = prune.write_condemned
+    written = pruning.write_pending_deletion
 
     def write_short(repository, note):
         if len(note.packs) > 1:
@@ -126,7 +131,7 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
             raise StorageError("target is full") from cause
         written(repository, note)
 
-    monkeypatch.setattr(prune, "write_condemned", write_short)
+    monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
     run_sweep(place)
     # Packed anew one by one, each into a pack of its own: nothing else is left.
     assert len(place.packs()) == 2

@@ -3,6 +3,7 @@
 import tempfile
 from collections import defaultdict
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from fakes.small_repository import content
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.maps import MapWriter
@@ -22,7 +24,7 @@ from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.storage.repository_file import make_repository
 from virtbackup_async.repository.usage import exclusive
-from virtbackup_async.repository.usage.exclusive import share_out
+from virtbackup_async.repository.usage.exclusive import exclusive_usage
 from virtbackup_async.repository.usage.owners import Ownership
 
 # Disks are lists of chunks, told from each other by a number; 0 is one of zeros.
@@ -92,7 +94,7 @@ def test_shares_are_those_that_counting_gives(backups, unknown, ids_at_once):
         target = Path(directory)
         repository, owners = build(target, backups)
         owners = {path: owner for path, owner in owners.items() if owner not in unknown}
-        told = share_out(target, repository, owners, lambda: None)
+        told = exclusive_usage(repository, partial(list_maps, target), owners, lambda: None)
         own, shared, unneeded = expected(backups, set(owners.values()), lengths(repository))
     assert (told.own_bytes, told.shared_bytes, told.unneeded_bytes) == (own, shared, unneeded)
 
@@ -114,7 +116,7 @@ def test_a_map_of_another_repository_is_an_error(tmp_path):
     path.unlink()
     write_map(path, make_repository(tmp_path / "other"), [1])
     with pytest.raises(CorruptError, match="belongs to another repository"):
-        share_out(tmp_path, repository, owners, lambda: None)
+        exclusive_usage(repository, partial(list_maps, tmp_path), owners, lambda: None)
 
 
 def test_a_damaged_map_is_an_error(tmp_path):
@@ -124,4 +126,4 @@ def test_a_damaged_map_is_an_error(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(CorruptError, match="its checksum differs"):
-        share_out(tmp_path, repository, owners, lambda: None)
+        exclusive_usage(repository, partial(list_maps, tmp_path), owners, lambda: None)
