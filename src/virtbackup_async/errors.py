@@ -28,6 +28,7 @@
     │   ├── NbdProtocolError              it broke the protocol: trust nothing of the connection
     │   └── NbdRequestError               one request failed, the connection is good
     ├── ImageError                   21   an image cannot be read or written; qemu-img failed
+    │   └── ChangedMeanwhileError         it changed while it was read: read it again
     ├── StorageError                 22   the target is missing, not writable or full
     └── HookError                    23   a command of the configuration failed
 
@@ -152,6 +153,9 @@ class ForeignRepositoryError(CorruptError):
         super().__init__(message, hint=hint)
 
 
+CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
+
+
 class RollbackError(VirtBackupError):
     """An undo step failed: the pending file stays, and says what is left to clean."""
 
@@ -197,6 +201,10 @@ class ImageError(VirtBackupError):
     """A disk image cannot be read or written, or a QEMU tool failed on it."""
 
     exit_code = 21
+
+
+class ChangedMeanwhileError(ImageError):
+    """An image, or the domain that uses it, changed while the image was read; a retry may work."""
 
 
 class StorageError(VirtBackupError):

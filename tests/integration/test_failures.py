@@ -87,8 +87,8 @@ async def test_libvirt_restarting_while_a_shut_off_domain_is_copied(daemon, tmp_
 
 
 async def test_libvirt_gone_for_good_keeps_the_pending_file(daemon, busy, tmp_path, monkeypatch):
-    monkeypatch.setattr("virtbackup_async.engine.undo.overlay.RECONNECT_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("virtbackup_async.engine.undo.overlay.RECONNECT_INTERVAL_S", 0.05)
+    monkeypatch.setattr("virtbackup_async.engine.undo.reconnect.RECONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("virtbackup_async.engine.undo.reconnect.RECONNECT_INTERVAL_S", 0.05)
     recorder = On(tmp_path / "f").arm(Phase.COPYING, daemon.kill)
     try:
         recorder = await back_up(configure(tmp_path, daemon.uri, [busy.name]), recorder)

@@ -6,9 +6,9 @@ off, and some that pass for one of the two are neither.
 
 from collections.abc import Iterable, Sequence
 
-from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import (
+    ChangedMeanwhileError,
     DomainGoneError,
     DomainNotFoundError,
     HypervisorError,

@@ -12,6 +12,7 @@ from typing import Protocol
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.tracking import Tracking
 
 BeforePivot = Callable[[], Awaitable[None]]
 
@@ -69,7 +70,9 @@ class DomainPort(ImageUser, Protocol):
 
     async def prepare_backup(self) -> None: ...
 
-    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None: ...
+    async def begin_backup(
+        self, job: PullJob, tracking: Tracking, others: Iterable[str]
+    ) -> None: ...
 
     async def redefine_checkpoint(
         self, name: str, date: int, devs: Sequence[str]

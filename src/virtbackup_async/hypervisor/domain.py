@@ -23,6 +23,7 @@ from virtbackup_async.hypervisor.save_image import remove_saved, set_saved_sourc
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.tracking import Tracking
 
 END_TIMEOUT_S = 60
 END_INTERVALS_S = (0.002, 0.05)
@@ -126,7 +127,7 @@ class Domain:
                 hint="Wait for it, or end it by `virsh domjobabort`.",
             )
 
-    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None:
+    async def begin_backup(self, job: PullJob, tracking: Tracking, others: Iterable[str]) -> None:
         """Let QEMU serve the running domain's disks as they are now, until :meth:`end_backup`.
 
         Raises:
@@ -134,8 +135,8 @@ class Domain:
                 have kept the checkpoint.
         """
         handle = await self._handle()
-        xml, checkpoint = backup_xml(job, others), None
-        name, devs = job.tracking.checkpoint, job.tracking.in_checkpoint
+        xml, checkpoint = backup_xml(job, tracking, others), None
+        name, devs = tracking.checkpoint, tracking.in_checkpoint
         if name is not None:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])

@@ -10,6 +10,7 @@ from lxml import etree
 
 from virtbackup_async.model.domain_xml import parse
 from virtbackup_async.model.pull import PullJob, export_bitmap
+from virtbackup_async.model.tracking import Tracking
 
 
 def snapshot_xml(name: str, overlays: Mapping[str, Path], others: Iterable[str]) -> str:
@@ -33,11 +34,12 @@ def snapshot_xml(name: str, overlays: Mapping[str, Path], others: Iterable[str])
     return etree.tostring(root, encoding="unicode")
 
 
-def backup_xml(job: PullJob, others: Iterable[str]) -> str:
+def backup_xml(job: PullJob, tracking: Tracking, others: Iterable[str]) -> str:
     """Describe a pull job: an export of each disk, under its dev's name, and nothing else.
 
     Args:
         job: the socket that QEMU serves at, and a scratch image for each disk.
+        tracking: the checkpoint since which each disk's changes are exported.
         others: every other disk; libvirt would also back up a disk that is not named.
     """
     root = etree.Element("domainbackup", mode="pull")
@@ -45,7 +47,7 @@ def backup_xml(job: PullJob, others: Iterable[str]) -> str:
     listed = etree.SubElement(root, "disks")
     for dev, scratch in job.scratch.items():
         disk = etree.SubElement(listed, "disk", name=dev, backup="yes", type="file", exportname=dev)
-        since = job.tracking.since(dev)
+        since = tracking.since(dev)
         if since is not None:
             disk.set("backupmode", "incremental")
             disk.set("incremental", since)

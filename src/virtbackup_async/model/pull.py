@@ -16,8 +16,6 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from virtbackup_async.model.tracking import Tracking
-
 _SOCKET = re.compile(r"vbk-[0-9a-f]{8}\.sock")
 _SCRATCH = re.compile(r".*\.vbk-[0-9a-f]{8}\.scratch", re.DOTALL)
 SOCKET_MAX_BYTES = 107
@@ -36,17 +34,15 @@ class Method(StrEnum):
 
 
 class PullJob(Struct, frozen=True):
-    """What a job makes, by names of ours.
+    """The files that a job creates.
 
     Attributes:
         socket: where QEMU listens.
-        scratch: by dev, the image that keeps what the guest overwrites.
-        tracking: since when each disk's changes are to be told, and the checkpoint to be made.
+        scratch: by dev, the image that keeps the data that the guest overwrites.
     """
 
     socket: Path
     scratch: Mapping[str, Path] = field(default_factory=dict)
-    tracking: Tracking = Tracking()
 
 
 def socket_name(token: str) -> str:

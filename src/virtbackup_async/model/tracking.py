@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from virtbackup_async.model.extent import Extent
 
@@ -103,6 +104,14 @@ class Tracking(Struct, frozen=True):
         """Return the checkpoint since which a disk's changes are to be read; None: all of it."""
         disk = self.disks.get(dev)
         return disk.base.checkpoint if disk and disk.base else None
+
+    def in_full(self, reason: str) -> "Tracking":
+        """Return the same disks without a checkpoint, each to be read in full for that reason."""
+        disks = {
+            dev: replace(disk, base=None, reason=reason, checkpoint=False)
+            for dev, disk in self.disks.items()
+        }
+        return Tracking(disks)
 
 
 def checkpoint_name(repository_id: bytes) -> str:

@@ -14,6 +14,7 @@ from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.tracking import Tracking
 
 Act = Callable[[], None]
 
@@ -119,7 +120,7 @@ class FakeDomain:
     async def prepare_backup(self) -> None:
         self._called("prepare_backup")
 
-    async def begin_backup(self, job: PullJob, others: Iterable[str]) -> None:
+    async def begin_backup(self, job: PullJob, tracking: Tracking, others: Iterable[str]) -> None:
         self._called("begin_backup")
         self.job = job
 

@@ -10,7 +10,7 @@ from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.runtime import Runtime, open_runtime
 from virtbackup_async.events import ListedDomain, PinChanged, Warned
-from virtbackup_async.hypervisor import connection
+from virtbackup_async.hypervisor import hypervisor as hypervisor_module
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_the_connection_is_opened_by_the_first_call_and_closed_at_the_end(
         yield FakeHypervisor()
         log.append("closed")
 
-    monkeypatch.setattr(connection, "open_hypervisor", connect)
+    monkeypatch.setattr(hypervisor_module, "open_hypervisor", connect)
     async with open_runtime(config, [].append):
         pass
     assert log == []

@@ -7,12 +7,13 @@ from lxml import etree
 from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
 from virtbackup_async.model.domain_xml import parse
 from virtbackup_async.model.pull import PullJob, is_scratch_of_ours, is_socket_of_ours, socket_name
+from virtbackup_async.model.tracking import Tracking
 
 JOB = PullJob(Path("/run/<&>/vbk-0a0b0c0d.sock"), {"vda": Path("/s/a'b.vbk-0a0b0c0d.scratch")})
 
 
 def test_each_disk_is_served_under_its_name_and_no_other():
-    root = parse(backup_xml(JOB, ["vdb"]))
+    root = parse(backup_xml(JOB, Tracking(), ["vdb"]))
     assert root.get("mode") == "pull"
     served, left = root.findall("disks/disk")
     assert (served.get("name"), served.get("exportname")) == ("vda", "vda")
@@ -21,7 +22,7 @@ def test_each_disk_is_served_under_its_name_and_no_other():
 
 
 def test_a_job_is_known_by_its_socket():
-    assert socket_of(backup_xml(JOB, [])) == JOB.socket
+    assert socket_of(backup_xml(JOB, Tracking(), [])) == JOB.socket
     assert socket_of("<domainbackup mode='push'/>") is None
 
 

@@ -15,35 +15,21 @@ from virtbackup_async.engine.backup.incremental_copy import (
     checkpoint_of,
     copy_changes,
 )
-from virtbackup_async.engine.point_in_time.snapshot import (
-    ChangedMeanwhileError,
-    PointInTimeDisks,
-    TrackedDisk,
-)
+from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks, TrackedDisk
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import ChangedMeanwhileError
 from virtbackup_async.events import DiskDone, Phase, PhaseChanged
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model import names
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 
 
-def image_files(backup: str, disk: Disk) -> tuple[str, ...]:
-    """Return the names inside the package: of the disk's image, then of those below it."""
-    top = names.disk_file(backup, disk.dev, disk.format)
-    below = (
-        names.disk_file(backup, f"{disk.dev}-backing{depth}", image.format)
-        for depth, image in enumerate(disk.backing, start=1)
-    )
-    return (top, *below)
-
-
 async def copy_disk(
-    runtime: Runtime, job: DiskJob, package: PackageWriter, still: PointInTimeDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, disks: PointInTimeDisks
 ) -> DiskRecord:
     """Put a disk into the package and release it as soon as its own image is copied.
 
@@ -56,17 +42,17 @@ async def copy_disk(
         RollbackError: the disk is not back on its image.
     """
     runtime.emit(PhaseChanged(job.domain, Phase.COPYING, job.disk.dev))
-    tracked = still.tracked(job.disk)
+    tracked = disks.tracked(job.disk)
     unfit: UnfitBaseError | None = None
     record = None
     if tracked is not None and tracked.before.base and isinstance(package, IncrementalWriter):
         try:
             record = await copy_changes(runtime, job, package, tracked)
-            await still.release(job.disk)
+            await disks.release(job.disk)
         except UnfitBaseError as error:
             unfit = error
     if record is None:
-        record = await _copy_whole(runtime, job, package, still)
+        record = await _copy_whole(runtime, job, package, disks)
         if tracked is not None:
             record = replace(record, reading=_full_reading(job, tracked, record, unfit))
     runtime.emit(_disk_done(job.domain, job.disk.dev, record))
@@ -74,7 +60,7 @@ async def copy_disk(
 
 
 async def _copy_whole(
-    runtime: Runtime, job: DiskJob, package: PackageWriter, still: PointInTimeDisks
+    runtime: Runtime, job: DiskJob, package: PackageWriter, disks: PointInTimeDisks
 ) -> DiskRecord:
     domain, disk = job.domain, job.disk
     images = (BackingImage(disk.path, disk.format), *disk.backing)
@@ -83,7 +69,7 @@ async def _copy_whole(
         before = [await runtime.host.images.signature(image.path) for image in disk.backing]
         streams = [
             await stack.enter_async_context(
-                still.open_stream(disk, image, runtime.buffers, job.limits)
+                disks.open_stream(disk, image, runtime.buffers, job.limits)
             )
             for image in images
         ]
@@ -94,7 +80,7 @@ async def _copy_whole(
             meter.end(stream)
             records.append(image_record(image, file, stream, stored))
             if depth == 0:
-                await still.release(disk)
+                await disks.release(disk)
                 runtime.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
         await _check_unchanged(runtime.host.images, disk, before)
     return DiskRecord(records[0], tuple(records[1:]))

@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.engine.point_in_time.snapshot import TrackedDisk
+from virtbackup_async.engine.point_in_time.interface import TrackedDisk
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, VirtBackupError

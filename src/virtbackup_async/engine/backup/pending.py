@@ -1,8 +1,8 @@
-"""The intent of a backup: this host's note and the pending file, which name all that will be made.
+"""Starting a backup: the host note and the pending file name everything that it will create.
 
-Called by ``domain_backup`` before anything is touched; ``broken`` undoes a backup by them. The note
-comes first and goes last, so that no pending file of this host's is ever without one: an undo
-believes a pending file without a note only what libvirt and the images bear out.
+They are on disk before anything is touched, and an undo relies on them. The note is written first
+and removed last, so that no pending file of this host is ever without one: of a pending file
+without a note, an undo believes only the facts that libvirt and the images confirm.
 """
 
 import secrets
@@ -11,43 +11,61 @@ from pathlib import Path
 import anyio
 from anyio import CancelScope, to_thread
 from msgspec import Struct
-from msgspec.structs import replace
 
 from virtbackup_async import __version__
 from virtbackup_async.catalog.host_notes import Note
-from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.backup.disk_copy import image_files
-from virtbackup_async.engine.backup.selection import Selection
+from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.plan import PlannedBackup
-from virtbackup_async.engine.point_in_time.pull_job import plan_pull
+from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
-from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.pull import PullJob
 
 TOKEN_BYTES = 4
 NAME_RETRY_S = 0.2
 
 
+class StartedBackup(Struct, frozen=True):
+    """A backup whose pending file and host note are on disk.
+
+    Attributes:
+        pending: the names of everything that it creates.
+        path: the pending file.
+        note: the host note.
+    """
+
+    pending: Pending
+    path: Path
+    note: Note
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the package and the definition."""
+        return self.path.parent
+
+
 class _Names(Struct, frozen=True):
-    """What makes the names of overlays or scratch images; a ``job`` only where QEMU serves."""
+    """The source of all names; ``job`` is None without a pull job."""
 
     token: str
     job: PullJob | None
-    is_active: bool
+    inspection: Inspection
 
-    def is_tracked(self, disk: Disk) -> bool:
-        return self.job is not None and disk.dev in self.job.tracking.in_checkpoint
+    @property
+    def checkpoint(self) -> str | None:
+        return self.inspection.tracking.checkpoint if self.job is not None else None
 
-    def of(self, disk: Disk, files: tuple[str, ...]) -> PendingDisk:
-        """Return what is about to be made for one disk."""
+    def disk(self, disk: Disk, files: tuple[str, ...]) -> PendingDisk:
+        """Return the names for one disk, whose images become ``files`` in the package."""
         file, *backing = files
         overlay = scratch = None
         if self.job is not None:
             scratch = str(self.job.scratch[disk.dev])
-        elif self.is_active:
+        elif self.inspection.info.is_active:
             overlay = str(names.overlay_path(disk.path, self.token))
+        in_checkpoint = self.inspection.tracking.in_checkpoint
         return PendingDisk(
             str(disk.path),
             disk.format,
@@ -55,48 +73,23 @@ class _Names(Struct, frozen=True):
             file,
             tuple(backing),
             scratch=scratch,
-            tracked=self.is_tracked(disk),
+            tracked=self.job is not None and disk.dev in in_checkpoint,
         )
 
 
-class Intent(Struct, frozen=True):
-    """What a backup is about to make, and where it says so.
-
-    Attributes:
-        pending: what it makes.
-        job: the pull job; None for other methods.
-        path: of the pending file.
-        note: of this host.
-    """
-
-    pending: Pending
-    job: PullJob | None
-    path: Path
-    note: Note
-
-
-async def write_intent(
-    runtime: Runtime,
-    catalog: Catalog,
-    planned: PlannedBackup,
-    info: DomainInfo,
-    selection: Selection,
-) -> Intent:
-    """Make the note of this host and the pending file durable.
+async def write_pending(
+    runtime: Runtime, planned: PlannedBackup, inspection: Inspection
+) -> StartedBackup:
+    """Write the host note and the pending file; both are durable.
 
     Raises:
-        HypervisorError: a backup job has no place for its socket or for a scratch image.
-        StorageError: the target or this host's own directory is not there, not writable or full.
+        HypervisorError: a pull job has no place for its socket or for a scratch image.
+        StorageError: the target or the state directory is missing, not writable or full.
     """
-    token = secrets.token_hex(TOKEN_BYTES)
-    job = None
-    if selection.pull and info.is_active:
-        scratch = planned.group.scratch
-        job = await to_thread.run_sync(plan_pull, info, selection.disks, scratch, token)
-        job = replace(job, tracking=selection.tracking)
-    made = _Names(token, job, info.is_active)
+    catalog = inspection.catalog
+    made = await to_thread.run_sync(_choose_names, planned, inspection)
     while True:
-        pending = _intent(runtime, planned, info, selection, made)
+        pending = _pending(runtime, planned, made)
         note = await runtime.host.note(pending, catalog.pending_path(pending))
         try:
             path = await catalog.create_pending(pending)
@@ -106,32 +99,36 @@ async def write_intent(
             if not isinstance(error, FileExistsError):
                 raise
         else:
-            return Intent(pending, job, path, note)
+            return StartedBackup(pending, path, note)
         # A name holds seconds; two backups of a domain in one second need two of them.
         await anyio.sleep(NAME_RETRY_S)
 
 
-async def forget_intent(runtime: Runtime, catalog: Catalog, intent: Intent) -> None:
-    """Remove the pending file and then the note: nothing is left to be undone."""
-    await catalog.remove_pending(intent.path)
-    await runtime.host.notes.remove(intent.note.path)
+async def remove_pending(runtime: Runtime, inspection: Inspection, started: StartedBackup) -> None:
+    """Remove the pending file and then the note: nothing is left that has to be undone."""
+    await inspection.catalog.remove_pending(started.path)
+    await runtime.host.notes.remove(started.note.path)
 
 
-def _intent(
-    runtime: Runtime,
-    planned: PlannedBackup,
-    info: DomainInfo,
-    selection: Selection,
-    made: _Names,
-) -> Pending:
+def _choose_names(planned: PlannedBackup, inspection: Inspection) -> _Names:
+    info, selection = inspection.info, inspection.selection
+    token = secrets.token_hex(TOKEN_BYTES)
+    job = None
+    if selection.pull and info.is_active:
+        job = plan_pull(info, selection.disks, planned.group.scratch, token)
+    return _Names(token, job, inspection)
+
+
+def _pending(runtime: Runtime, planned: PlannedBackup, made: _Names) -> Pending:
     now = runtime.now()
+    info, selection = made.inspection.info, made.inspection.selection
     name = names.backup_name(info.name, info.domain_id, now)
     return Pending(
         name=name,
         domain_id=info.domain_id,
         domain_name=info.name,
         domain_xml=info.xml,
-        disks={disk.dev: made.of(disk, image_files(name, disk)) for disk in selection.disks},
+        disks={disk.dev: made.disk(disk, _image_files(name, disk)) for disk in selection.disks},
         version=__version__,
         date=int(now.timestamp()),
         packager=planned.group.packager,
@@ -139,5 +136,15 @@ def _intent(
         quiesce=planned.quiesce,
         state_files=tuple(file.name_in(name) for file in selection.state.files),
         socket=str(made.job.socket) if made.job else None,
-        checkpoint=made.job.tracking.checkpoint if made.job else None,
+        checkpoint=made.checkpoint,
     )
+
+
+def _image_files(backup: str, disk: Disk) -> tuple[str, ...]:
+    """Return the names inside the package: of the disk's image, then of its backing files."""
+    top = names.disk_file(backup, disk.dev, disk.format)
+    below = (
+        names.disk_file(backup, f"{disk.dev}-backing{depth}", image.format)
+        for depth, image in enumerate(disk.backing, start=1)
+    )
+    return (top, *below)

@@ -26,7 +26,6 @@ from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, host_paths
 from virtbackup_async.model.disk_xml import SUPPORTED_FORMATS, Reader
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo, SkippedDisk
-from virtbackup_async.model.tracking import Tracking
 
 IN_PLAIN_TEXT = (
     "is encrypted where it lies, and in plain text in the backup, and meanwhile in the scratch "
@@ -47,7 +46,6 @@ class Selection(Struct, frozen=True):
     With ``pull``, QEMU serves the disks; without, their images are read. ``chains`` are, by dev,
     the images of disks that are served, nearest first; of a running domain the first alone. A disk
     without a chain is copied as the files it is, also with ``pull``: its data are encrypted.
-    ``tracking`` is what is known of the disks' changes since earlier backups.
     ``unsaved`` is what the guest stores in devices that are no disks. ``broken`` are the disks that
     were to be backed up; those that exist are among the ``skipped``.
     """
@@ -57,7 +55,6 @@ class Selection(Struct, frozen=True):
     state: DomainState
     pull: bool = False
     chains: Mapping[str, tuple[BackingImage, ...]] = field(default_factory=dict)
-    tracking: Tracking = Tracking()
     unsaved: tuple[SkippedDisk, ...] = ()
     broken: tuple[BrokenDisk, ...] = ()
 

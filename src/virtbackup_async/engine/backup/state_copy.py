@@ -16,9 +16,8 @@ from msgspec import Struct
 
 from virtbackup_async.engine.backup.disk_copy import image_record
 from virtbackup_async.engine.backup.state_files import DomainState, StateFile, missing
-from virtbackup_async.engine.point_in_time.snapshot import ChangedMeanwhileError
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import ImageError
+from virtbackup_async.errors import ChangedMeanwhileError, ImageError
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool

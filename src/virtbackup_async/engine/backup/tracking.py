@@ -42,26 +42,35 @@ from virtbackup_async.repository import make_repository
 _WITH_BITMAPS: Final = 3
 
 
-async def track(  # noqa: PLR0913, PLR0917 -- what is known of a domain, one by one
+class TrackingRules(Struct, frozen=True):
+    """The configuration's rules for incremental backups.
+
+    Attributes:
+        full_since: a disk last read in full before this is read in full; seconds since the epoch.
+        with_snapshots: whether images with internal snapshots get checkpoints.
+    """
+
+    full_since: float = 0
+    with_snapshots: bool = False
+
+
+async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by one
     images: ImageHost,
     catalog: Catalog,
     domain: DomainPort,
     info: DomainInfo,
     selection: Selection,
-    full_since: float,
-    *,
-    with_snapshots: bool = False,
+    rules: TrackingRules,
 ) -> Tracking:
-    """Find out what of each disk has to be read.
+    """Find out which parts of each disk have to be read.
 
     Args:
         images: the machine that has the images.
-        catalog: of the target.
-        domain: locked by the caller.
-        info: what libvirt says of it.
-        selection: what is about to be backed up.
-        full_since: what was last read in full before is read in full; seconds since the epoch.
-        with_snapshots: whether images with internal snapshots get checkpoints.
+        catalog: the definitions of the target.
+        domain: the domain; the caller holds its lock.
+        info: what libvirt reports of it.
+        selection: the disks that are about to be backed up.
+        rules: the configuration's rules.
 
     Raises:
         HypervisorError: libvirt cannot be asked.
@@ -82,24 +91,15 @@ async def track(  # noqa: PLR0913, PLR0917 -- what is known of a domain, one by 
         image = replace(disk, format=chain[0].format)
         head = await read_image_head(images, image)
         seen = await _look_at(images, image, head, chain[1:])
-        unfit = why_untrackable(info, image, head, with_snapshots=with_snapshots)
+        unfit = why_untrackable(info, image, head, with_snapshots=rules.with_snapshots)
         found = candidates.get(disk.dev)
-        base, reason = (None, unfit) if unfit else _base(disk, seen, found, full_since)
+        base, reason = (None, unfit) if unfit else _base(disk, seen, found, rules.full_since)
         if base is not None and (base.checkpoint, disk.dev) not in known:
             reason = f"libvirt or QEMU lost the dirty bitmap of checkpoint {base.checkpoint}"
             base = None
         tracked[disk.dev] = Tracked(base, reason, unfit is None, seen.image_id, seen.below)
     is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
     return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
-
-
-def untracked(tracking: Tracking, reason: str) -> Tracking:
-    """Return the same disks, all of them to be read in full, without a checkpoint."""
-    disks = {
-        dev: replace(disk, base=None, reason=reason, checkpoint=False)
-        for dev, disk in tracking.disks.items()
-    }
-    return Tracking(disks)
 
 
 class _Seen(Struct, frozen=True):
@@ -179,9 +179,8 @@ async def read_image_head(images: ImageHost, image: Disk) -> Qcow2Head | None:
     """Read the header of a disk's image; None where it cannot be read, or is no qcow2."""
     if image.format != "qcow2" or image.kind == "network":
         return None
-    return await images.head(
-        image.path
-    )  # where it cannot be read, QEMU may be able to, and will say
+    # If it cannot be read here, QEMU may be able to read it, or reports the error.
+    return await images.head(image.path)
 
 
 def why_untrackable(

@@ -1,20 +1,20 @@
 """The disks of a domain that is shut off, as its guest would see them, for ``method: pull``.
 
-``qemu-nbd`` serves them, with the dirty bitmaps that are in the images. Nothing is locked, nothing
-is written: should the domain be started meanwhile, ``OfflineDisks`` notices, and the backup starts
-over.
+``qemu-nbd`` exports them, with the dirty bitmaps that their images hold. It locks nothing and
+writes nothing. If somebody starts the domain in the meantime, ``release`` notices, and the backup
+starts over.
 
-No checkpoint can be made without QEMU. But the bitmap that was gone on from knows what changed
-since this backup as well, and more: the next one goes on from it again.
+Only a running QEMU can make a checkpoint. But the bitmap that this backup is based on also has all
+changes since this backup, and more, so the next backup is based on it as well.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
-from msgspec import Struct
-
-from virtbackup_async.engine.point_in_time.snapshot import OfflineDisks, TrackedDisk
+from virtbackup_async.engine.point_in_time.interface import Chains, TrackedDisk
+from virtbackup_async.engine.point_in_time.offline import OfflineDisks
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
 from virtbackup_async.host.interface import ImageHost
@@ -26,33 +26,30 @@ from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking
 from virtbackup_async.nbd import UnixAddress
 
-Chains = Mapping[str, Sequence[BackingImage]]
 
+class OfflineNbdDisks(OfflineDisks):
+    """Disks of a domain that is shut off; those that have a chain are exported while read."""
 
-class OfflineNbdDisks(Struct):
-    """The disks of a shut-off domain, each served while it is read; one without a chain is not."""
-
-    at_rest: OfflineDisks
-    chains: Chains
-    tracking: Tracking
-    quiesced: bool | None = None
-    frozen_ms: int | None = None
-    not_quiesced: str | None = None
+    def __init__(
+        self, images: ImageHost, domain: DomainPort, chains: Chains, tracking: Tracking
+    ) -> None:
+        super().__init__(images, domain)
+        self._chains = chains
+        self._tracking = tracking
 
     def tracked(self, disk: Disk) -> TrackedDisk | None:
-        before = self.tracking.disks.get(disk.dev)
+        before = self._tracking.disks.get(disk.dev)
         if before is None:
             return None
-        since = self.tracking.since(disk.dev)
+        since = self._tracking.since(disk.dev)
         return TrackedDisk(before, since, partial(self._open_changes, disk, since or ""))
 
     @asynccontextmanager
     async def open_stream(
         self, disk: Disk, image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AsyncGenerator[DiskStream]:
-        if disk.dev not in self.chains:
-            opened = self.at_rest.images.open_image(image.path, buffers, limits=limits)
-            async with opened as stream:
+        if disk.dev not in self._chains:
+            async with super().open_stream(disk, image, buffers, limits) as stream:
                 yield stream
             return
         async with (
@@ -74,7 +71,7 @@ class OfflineNbdDisks(Struct):
     @asynccontextmanager
     async def _serve(self, disk: Disk, bitmap: str | None = None) -> AsyncGenerator[UnixAddress]:
         async with AsyncExitStack() as stack:
-            server = self.at_rest.images.serve(self.chains[disk.dev], disk.dev, bitmap=bitmap)
+            server = self._images.serve(self._chains[disk.dev], disk.dev, bitmap=bitmap)
             try:
                 address = await stack.enter_async_context(server)
             except ImageError:
@@ -83,36 +80,39 @@ class OfflineNbdDisks(Struct):
             yield address
 
     async def release(self, disk: Disk) -> None:
-        """Check that the image, and those below it, stood still.
+        """Check that the image and its backing files did not change.
 
         Raises:
-            ChangedMeanwhileError: the domain was started, or somebody wrote to one of them.
+            ChangedMeanwhileError: the domain was started, or one of them was written to.
         """
-        for image in self.chains.get(disk.dev, [BackingImage(disk.path, disk.format)]):
-            for path in image.files:
-                await self.at_rest.release(Disk(disk.dev, path, image.format))
+        for path in self.files_of(disk):
+            await self._check(path)
+
+    def files_of(self, disk: Disk) -> list[Path]:
+        """Return all files that hold data of a disk."""
+        if disk.dev not in self._chains:
+            return [disk.path]
+        return [path for image in self._chains[disk.dev] for path in image.files]
 
 
 @asynccontextmanager
 async def open_offline_nbd(
     images: ImageHost,
     domain: DomainPort,
+    disks: Sequence[Disk],
     chains: Chains,
     tracking: Tracking,
-    kept: Sequence[Disk] = (),
 ) -> AsyncGenerator[OfflineNbdDisks]:
-    """Serve a shut-off domain's disks; there is nothing to undo.
+    """Export the disks of a domain that is shut off; there is nothing to undo.
 
     Args:
         images: the machine that has the images.
-        domain: which.
-        chains: by dev, the disk's image and those below it, nearest first.
-        tracking: what is known of their changes.
-        kept: disks that are read as the files they are.
+        domain: the domain.
+        disks: all disks to read; those without a chain are read as the files that they are.
+        chains: the images of the disks to export.
+        tracking: the facts about their changes.
     """
-    at_rest = OfflineDisks(images, domain)
-    await at_rest.watch(kept)
-    for dev, chain in chains.items():
-        for image in chain:
-            await at_rest.watch([Disk(dev, path, image.format) for path in image.files])
-    yield OfflineNbdDisks(at_rest, chains, tracking)
+    offline = OfflineNbdDisks(images, domain, chains, tracking)
+    for disk in disks:
+        await offline.watch(offline.files_of(disk))
+    yield offline

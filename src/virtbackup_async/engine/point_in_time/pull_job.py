@@ -1,148 +1,93 @@
-"""Holding a running domain's disks still by a pull-mode backup job of QEMU, see ``model/pull.py``.
+"""The disks of a running domain, by a pull-mode backup job of QEMU; see ``model/pull.py``.
 
-The guest stays on its own images; nothing has to be merged back. What is overwritten while the
-copy runs goes to scratch images, which are thrown away. ``backupBegin`` does not freeze the guest,
-so that is done here: freeze, begin, thaw, in one short window.
+The guest stays on its own images, so nothing has to be committed. Data that the guest overwrites
+during the copy goes to scratch images, which are deleted afterwards. ``backupBegin`` does not
+freeze the guest, so this module does: freeze, begin, thaw, in one short window.
 
-Whatever happens, the job is ended and its files go. A job of somebody else is left alone: ours is
-known by its socket, which the pending file has named before.
+Whatever happens, the end of the block ends the job and removes its files. A foreign job is left
+alone: the pending file names this backup's socket, and a job is known by its socket.
 
-Where a scratch image finds no room, the guest's write that would have needed it cannot be done, and
-QEMU pauses the guest. Then the backup is given up: without its job the guest goes on.
+If a scratch image has no space left, QEMU cannot do the guest's write and pauses the guest. Then
+the backup fails, and the guest runs again without the job.
 """
 
-import os
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import anyio
 from anyio import CancelScope
-from msgspec import Struct
-from msgspec.structs import replace
 
 from virtbackup_async.concurrency import open_background
-from virtbackup_async.engine.backup.tracking import untracked
-from virtbackup_async.engine.point_in_time.snapshot import (
-    CLEAN_HINT,
+from virtbackup_async.engine.point_in_time.interface import (
     MAYBE_FROZEN,
     NOT_QUIESCED,
+    DisksRequest,
     TrackedDisk,
     reason_of,
 )
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser, ThawGuardPort
-from virtbackup_async.engine.undo.overlay import reconnect
+from virtbackup_async.engine.ports import ThawGuardPort
+from virtbackup_async.engine.undo.pull_job import end_pull
+from virtbackup_async.engine.undo.reconnect import reconnect
 from virtbackup_async.errors import (
+    CLEAN_HINT,
     ConnectionLostError,
-    DomainGoneError,
-    DomainNotFoundError,
     HypervisorError,
     QuiesceError,
     RollbackError,
     StorageError,
     VirtBackupError,
 )
-from virtbackup_async.events import Emit, Warned
-from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model import domain_xml, names
-from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
-from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, export_bitmap, socket_name
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.pull import PullJob, export_bitmap
+from virtbackup_async.model.tracking import Tracking
 from virtbackup_async.nbd import UnixAddress
 
 WATCH_INTERVAL_S = 1
 EMPTY_SCRATCH_BYTES = 1 << 20
-"""More than a qcow2 without data takes."""
+"""More than an empty qcow2 image takes."""
 
 
-def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
-    """Give names to all that a job will make. Blocking.
+class PullDisks:
+    """The disks of a running domain, exported by QEMU as they were when the job began."""
 
-    Args:
-        info: the running domain.
-        disks: what is to be pulled.
-        scratch: the directory for scratch images; None: beside each disk's image.
-        token: what makes the names ours: eight hexadecimal digits.
-
-    Raises:
-        HypervisorError: there is no directory for the socket, or none for a scratch image.
-    """
-    socket = _socket_path(info, scratch, socket_name(token))
-    return PullJob(socket, {disk.dev: _scratch_path(info, disk, scratch, token) for disk in disks})
-
-
-def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
-    # libvirt's own directories of this domain: QEMU's user may create sockets there, AppArmor and
-    # SELinux let it.
-    candidates = [
-        *domain_xml.socket_directories(info.xml),
-        *_own_directories(info),
-        *([scratch] if scratch else []),
-    ]
-    for directory in candidates:
-        path = directory / name
-        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
-            return path
-    raise HypervisorError(
-        f"{info.name}: no directory in which QEMU could make a socket",
-        hint="Set `scratch` to a directory with a short path that QEMU's user may write to.",
-    )
-
-
-def _own_directories(info: DomainInfo) -> Iterator[Path]:
-    # The name in it is cut off where it is long; the number is of one running domain alone.
-    if info.running_directory is not None:
-        with suppress(OSError):
-            yield from info.running_directory.glob(f"domain-{info.domain_id}-*")
-
-
-def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:
-    if scratch is None and disk.kind != "file":
-        raise HypervisorError(
-            f"{info.name}: {disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
-            hint="Set `scratch` in the configuration to a directory for scratch images.",
-        )
-    name = f"{info.name}-{disk.dev}" if scratch else disk.path.name
-    return names.scratch_path(scratch or disk.path.parent, name, token)
-
-
-class PullDisks(Struct):
-    """The disks of a running domain, served by QEMU as they were when the job began."""
-
-    images: ImageHost
-    hypervisor: HypervisorPort
-    domain: DomainPort
-    job: PullJob
-    emit: Emit
-    quiesced: bool | None = False
-    frozen_ms: int | None = None
-    not_quiesced: str | None = None
-    was_paused: bool = False
+    def __init__(self, request: DisksRequest, job: PullJob, tracking: Tracking) -> None:
+        self.quiesced: bool | None = False
+        self.frozen_ms: int | None = None
+        self.not_quiesced: str | None = None
+        self._images = request.images
+        self._hypervisor = request.hypervisor
+        self._domain = request.domain
+        self._emit = request.emit
+        self._job = job
+        self._tracking = tracking
+        self._was_paused = False
 
     async def begin(self, others: Sequence[str], *, quiesce: bool) -> None:
-        """Begin the job; without freezing the guest if that is wanted and cannot be done."""
-        await self.domain.prepare_backup()
-        self.was_paused = await self.domain.is_paused_on_io_error()
+        """Begin the job; if the guest cannot be frozen, without that."""
+        await self._domain.prepare_backup()
+        self._was_paused = await self._domain.is_paused_on_io_error()
         try:
             if not (quiesce and await self._begin_frozen(others)):
                 await self._begin(others)
         except HypervisorError as error:
-            await self._check_room(error)
+            await self._check_space(error)
             raise
 
-    async def _check_room(self, error: HypervisorError) -> None:
-        """Say that a job was refused because a scratch image found no room, if that is so.
+    async def _check_space(self, error: HypervisorError) -> None:
+        """Find out whether libvirt refused the job for want of space for a scratch image.
 
         Raises:
-            HypervisorError: that is so.
+            HypervisorError: it did; ``error`` is the refusal.
         """
-        for dev, path in self.job.scratch.items():
+        for dev, path in self._job.scratch.items():
             try:
-                free_bytes = await self.images.free_bytes(path.parent)
+                free_bytes = await self._images.free_bytes(path.parent)
             except StorageError as reason:
                 why = f"no scratch image can be made at {path} for {dev}: {reason.message}"
             else:
@@ -150,7 +95,7 @@ class PullDisks(Struct):
                     continue
                 why = f"no room for the scratch image {path} of {dev}"
             raise HypervisorError(
-                f"{self.domain.name}: {why}",
+                f"{self._domain.name}: {why}",
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
             ) from error
 
@@ -158,55 +103,55 @@ class PullDisks(Struct):
         """Do nothing: the job ends for all disks at once."""
 
     def tracked(self, disk: Disk) -> TrackedDisk | None:
-        before = self.job.tracking.disks.get(disk.dev)
+        before = self._tracking.disks.get(disk.dev)
         if before is None:
             return None
-        checkpoint = self.job.tracking.checkpoint if before.checkpoint else None
+        checkpoint = self._tracking.checkpoint if before.checkpoint else None
         return TrackedDisk(before, checkpoint, partial(self._open_changes, disk))
 
     def _open_changes(
         self, disk: Disk, buffers: BufferPool, limits: Sequence[RateLimit]
     ) -> AbstractAsyncContextManager[ChangedImage]:
-        address, bitmap = UnixAddress(self.job.socket), export_bitmap(disk.dev)
+        address, bitmap = UnixAddress(self._job.socket), export_bitmap(disk.dev)
         return open_nbd_changes(address, disk.dev, bitmap, buffers, limits=limits)
 
     def open_stream(
         self, disk: Disk, _image: BackingImage, buffers: BufferPool, limits: Sequence[RateLimit], /
     ) -> AbstractAsyncContextManager[DiskStream]:
-        return open_nbd_stream(UnixAddress(self.job.socket), disk.dev, buffers, limits=limits)
+        return open_nbd_stream(UnixAddress(self._job.socket), disk.dev, buffers, limits=limits)
 
     @asynccontextmanager
     async def given_up_if_paused(self) -> AsyncGenerator[None]:
-        """Leave the block by an error as soon as the guest is halted, if it was not before."""
+        """Leave the block by an error once QEMU pauses the guest; not if it was paused before."""
         async with open_background() as tasks:
             with CancelScope() as scope:
-                if not self.was_paused:
-                    tasks.start_soon(self._watch, scope, name=f"watch {self.domain.name}")
+                if not self._was_paused:
+                    tasks.start_soon(self._watch, scope, name=f"watch {self._domain.name}")
                 yield
         if scope.cancelled_caught:
             raise HypervisorError(
-                f"{self.domain.name}: no room for scratch: the guest had to wait for this backup",
+                f"{self._domain.name}: no room for scratch: the guest had to wait for this backup",
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
             )
 
     async def _watch(self, scope: CancelScope) -> None:
-        halted = False
-        while not halted:
+        paused = False
+        while not paused:
             await anyio.sleep(WATCH_INTERVAL_S)
-            # A libvirt that restarts says nothing; QEMU serves on meanwhile.
+            # While libvirt restarts, it does not answer, and QEMU goes on serving.
             with suppress(HypervisorError):
-                halted = await self.domain.is_paused_on_io_error()
+                paused = await self._domain.is_paused_on_io_error()
         scope.cancel()
 
     async def _begin_frozen(self, others: Sequence[str]) -> bool:
-        """Begin the job with the guest frozen; False if it could not be frozen, nor was begun."""
+        """Begin the job in the frozen guest; False if it could not be frozen, and nothing began."""
         try:
-            async with self.domain.guarded() as guard:
-                await self.domain.prepare_quiesce()
+            async with self._domain.guarded() as guard:
+                await self._domain.prepare_quiesce()
                 await guard.ready()
                 self.frozen_ms = await self._begin_in_window(guard, others)
         except QuiesceError as error:
-            self._not_quiesced(reason_of(self.domain, error))
+            self._not_quiesced(reason_of(self._domain, error))
             return False
         self.quiesced = self.frozen_ms is not None
         if not self.quiesced:
@@ -214,9 +159,9 @@ class PullDisks(Struct):
         return True
 
     async def _begin_in_window(self, guard: ThawGuardPort, others: Sequence[str]) -> int | None:
-        """Freeze, begin, thaw; for how many ms the guest was frozen, None if not for all of it.
+        """Freeze, begin, thaw; return for how many ms the guest was frozen, None if not throughout.
 
-        The thaw comes whatever happened, also for a guest of which only a part may be frozen.
+        The guest is thawed whatever happens: a freeze that fails can leave a part of it frozen.
         """
         began_s = ended_s = anyio.current_time()
         in_time = False
@@ -225,7 +170,7 @@ class PullDisks(Struct):
             await self._begin(others)
         finally:
             with CancelScope(shield=True), suppress(HypervisorError):
-                # Where libvirt is gone, the guard is not released: it tries on.
+                # If libvirt is gone, the guard is not released, so it goes on trying.
                 if await self._thaw() is None:
                     self._warn(MAYBE_FROZEN)
                 ended_s = anyio.current_time()
@@ -237,98 +182,56 @@ class PullDisks(Struct):
         self._warn(f"{NOT_QUIESCED}: {reason}")
 
     async def _begin(self, others: Sequence[str]) -> None:
-        """Begin the job; without a checkpoint, all disks in full, if libvirt refuses that."""
-        tracking = self.job.tracking
+        """Begin the job; without a checkpoint, so with full reads, if libvirt refuses one."""
+        tracking = self._tracking
         try:
-            await self.domain.begin_backup(self.job, others)
+            await self._domain.begin_backup(self._job, tracking, others)
         except HypervisorError as error:
             if tracking.checkpoint is None or type(error) is not HypervisorError:
                 raise
             refusal = error
         else:
             return
-        # It keeps the checkpoint where it fails behind it.
-        await self.domain.delete_checkpoint(tracking.checkpoint, tracking.in_checkpoint)
-        reason = refusal.message.removeprefix(f"{self.domain.name}: ")
-        why = f"libvirt refused a checkpoint: {reason}"
-        self.job = replace(self.job, tracking=untracked(tracking, why))
-        await self.domain.begin_backup(self.job, others)
+        # libvirt keeps the checkpoint if it fails after making it.
+        await self._domain.delete_checkpoint(tracking.checkpoint, tracking.in_checkpoint)
+        why = f"libvirt refused a checkpoint: {reason_of(self._domain, refusal)}"
+        self._tracking = tracking.in_full(why)
+        await self._domain.begin_backup(self._job, self._tracking, others)
         self._warn(f"all disks are read in full, and will be the next time: {why}")
 
     async def _thaw(self) -> int | None:
-        """Thaw the guest, through a restart of libvirt too; None where no agent answers."""
+        """Thaw the guest, even if libvirt restarts; None if no agent answers."""
         try:
-            return await self.domain.thaw()
+            return await self._domain.thaw()
         except ConnectionLostError:
-            await reconnect(self.hypervisor)
-            return await self.domain.thaw()
+            await reconnect(self._hypervisor)
+            return await self._domain.thaw()
 
     def _warn(self, message: str) -> None:
-        self.emit(Warned(message.replace(f"{self.domain.name}: ", ""), self.domain.name))
+        self._emit(Warned(message.replace(f"{self._domain.name}: ", ""), self._domain.name))
 
 
 @asynccontextmanager
-async def open_pull_job(  # noqa: PLR0913, PLR0917 -- a job is about all of these
-    images: ImageHost,
-    hypervisor: HypervisorPort,
-    domain: DomainPort,
-    job: PullJob,
-    others: Sequence[str],
-    emit: Emit,
-    *,
-    quiesce: bool,
+async def open_pull_job(
+    request: DisksRequest, job: PullJob, tracking: Tracking
 ) -> AsyncGenerator[PullDisks]:
-    """Serve a running domain's disks; on the way out, end the job and remove what it made.
+    """Export a running domain's disks; the end of the block ends the job and removes its files.
 
     Raises:
-        HypervisorError: the job could not be begun; nothing was made.
+        HypervisorError: the job could not begin; nothing was created.
         RollbackError: the job could not be ended; the pending file must stay.
     """
-    still = PullDisks(images, hypervisor, domain, job, emit)
+    disks = PullDisks(request, job, tracking)
     try:
-        await still.begin(others, quiesce=quiesce)
-        async with still.given_up_if_paused():
-            yield still
+        await disks.begin(request.others, quiesce=request.quiesce)
+        async with disks.given_up_if_paused():
+            yield disks
     finally:
         with CancelScope(shield=True):
             try:
-                await end_pull(images, hypervisor, domain, job)
+                await end_pull(request.images, request.hypervisor, request.domain, job)
             except VirtBackupError as error:
                 raise RollbackError(
-                    f"{domain.name}: the backup job is still there: {error.message}",
+                    f"{request.domain.name}: the backup job is still there: {error.message}",
                     hint=CLEAN_HINT,
                 ) from error
-
-
-async def end_pull(
-    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, job: PullJob
-) -> None:
-    """End the job if it runs and is this one; remove its scratch images and its socket.
-
-    A guest that it has halted goes on.
-
-    Raises:
-        HypervisorError: libvirt is gone, or the job does not end.
-        StorageError: a file cannot be removed.
-    """
-    try:
-        try:
-            await end_job(domain, job)
-        except ConnectionLostError:
-            await reconnect(hypervisor)
-            await end_job(domain, job)
-    except (DomainGoneError, DomainNotFoundError):
-        pass  # the job went with it
-    for path in (*job.scratch.values(), job.socket):
-        if await images.exists(path.parent):
-            await images.remove(path)
-
-
-async def end_job(domain: ImageUser, job: PullJob) -> None:
-    """End the job if it runs and is this one; a guest that it has halted goes on.
-
-    Raises:
-        HypervisorError: libvirt is gone, or the job does not end.
-    """
-    await domain.end_backup(job.socket)
-    await domain.resume()

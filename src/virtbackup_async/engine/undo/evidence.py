@@ -26,7 +26,12 @@ from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.ports import ImageUser
 from virtbackup_async.engine.undo.find_domain import GoneDomain
-from virtbackup_async.engine.undo.overlay import OverlaidDisk, gone_error, sources_of
+from virtbackup_async.engine.undo.overlay import (
+    OverlaidDisk,
+    gone_error,
+    overlaid_disks,
+    sources_of,
+)
 from virtbackup_async.errors import ImageError, RollbackError, VirtBackupError
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
@@ -51,17 +56,7 @@ class DeadBackup(Struct, frozen=True):
     @property
     def overlaid(self) -> list[OverlaidDisk]:
         """The disks that were put, or about to be put, on an overlay."""
-        return [
-            OverlaidDisk(
-                dev,
-                Path(disk.src),
-                disk.type,
-                Path(disk.snapshot),
-                is_committed=disk.committed and self.note is not None,
-            )
-            for dev, disk in self.pending.disks.items()
-            if disk.snapshot is not None
-        ]
+        return [*overlaid_disks(self.pending, is_noted=self.note is not None).values()]
 
 
 async def dead_backup(notes: Notes, found: FoundPending) -> DeadBackup:

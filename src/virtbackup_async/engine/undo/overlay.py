@@ -28,13 +28,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.engine.ports import BeforePivot, HypervisorPort, ImageUser
+from virtbackup_async.engine.undo.reconnect import reconnect
 from virtbackup_async.errors import (
-    ConnectionFailedError,
     ConnectionLostError,
     DefinitionError,
     DomainGoneError,
@@ -45,10 +44,9 @@ from virtbackup_async.errors import (
     StorageError,
 )
 from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import BackingImage, Sources
 
-RECONNECT_TIMEOUT_S = 30
-RECONNECT_INTERVAL_S = 1
 MAX_STEPS = 6
 
 NoteCommitted = Callable[[str], Awaitable[None]]
@@ -73,6 +71,30 @@ class OverlaidDisk(Struct, frozen=True):
     @property
     def below(self) -> BackingImage:
         return BackingImage(self.image, self.format)
+
+
+def overlaid_disks(
+    pending: Pending, *, of_this_run: bool = False, is_noted: bool = True
+) -> dict[str, OverlaidDisk]:
+    """Return, by dev, the disks that a backup put, or was about to put, on an overlay.
+
+    Args:
+        pending: names the overlays.
+        of_this_run: see :class:`OverlaidDisk`.
+        is_noted: whether ``pending`` is a note of this host, which can be trusted.
+    """
+    return {
+        dev: OverlaidDisk(
+            dev,
+            Path(disk.src),
+            disk.type,
+            Path(disk.snapshot),
+            is_committed=disk.committed and is_noted,
+            of_this_run=of_this_run,
+        )
+        for dev, disk in pending.disks.items()
+        if disk.snapshot is not None
+    }
 
 
 async def revert_overlay(
@@ -210,21 +232,3 @@ def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
         f"`qemu-img commit -f qcow2 {overlay} && rm {overlay}`, or give it up with "
         f"`rm {overlay}`.",
     )
-
-
-async def reconnect(hypervisor: HypervisorPort) -> None:
-    """Open a broken connection again, with patience for a daemon that restarts.
-
-    Raises:
-        ConnectionFailedError: libvirt did not come back in time.
-    """
-    deadline = anyio.current_time() + RECONNECT_TIMEOUT_S
-    while True:
-        try:
-            await hypervisor.reconnect()
-        except ConnectionFailedError:
-            if anyio.current_time() > deadline:
-                raise
-        else:
-            return
-        await anyio.sleep(RECONNECT_INTERVAL_S)

@@ -22,7 +22,6 @@ from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.point_in_time.pull_job import end_job, end_pull
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.checkpoints import drop_checkpoint
 from virtbackup_async.engine.undo.evidence import (
@@ -34,6 +33,7 @@ from virtbackup_async.engine.undo.evidence import (
 )
 from virtbackup_async.engine.undo.find_domain import uuid_of
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
+from virtbackup_async.engine.undo.pull_job import end_job, end_pull
 from virtbackup_async.engine.undo.virt_backup_running import refuse_while_virt_backup_runs
 from virtbackup_async.errors import (
     DomainGoneError,

@@ -1,4 +1,4 @@
-"""pull_job.py and method.py: freeze, begin, thaw in any weather; what is ours, and no more."""
+"""The disks of a running domain by a pull job: freeze, begin, thaw in any weather."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from fakes import nbd_wire as wire
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from fakes.moved_clock import moved_clock
 from fakes.nbd_peer import peer
-from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.point_in_time.choose import is_pulled
-from virtbackup_async.engine.point_in_time.pull_job import end_pull, open_pull_job, plan_pull
+from virtbackup_async.engine.point_in_time.interface import DisksRequest
+from virtbackup_async.engine.point_in_time.pull_job import open_pull_job
+from virtbackup_async.engine.undo.pull_job import end_pull
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainGoneError,
@@ -24,20 +24,11 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import Warned
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.domain import Disk, DomainInfo
-from virtbackup_async.model.host import HostVersions
-from virtbackup_async.model.pull import Method, PullJob
+from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.pull import PullJob
 from virtbackup_async.model.tracking import Base, Tracked, Tracking
 from virtbackup_async.nbd.protocol.constants import SILENCE_TIMEOUT_S, Command, Option, OptionReply
 from virtbackup_async.nbd.protocol.request import Request
-
-XML = """<domain><devices>
-  <disk type='file'><source file='/i/a'/><target dev='vda'/></disk>
-  <disk type='block'><source dev='/dev/vg/lv'/><target dev='vdb'/></disk>
-  <disk type='network'><source protocol='rbd' name='pool/img'/><target dev='vdc'/></disk>
-  <channel type='unix'><source mode='bind' path='{}/agent.0'/></channel>
-</devices></domain>"""
 
 SIZE_BYTES = 4096
 READY_WITHOUT_CONTEXTS = (
@@ -47,6 +38,7 @@ READY_WITHOUT_CONTEXTS = (
     + wire.export_info(Option.GO, SIZE_BYTES)
     + wire.option_reply(Option.GO, OptionReply.ACK)
 )
+NOTHING = Tracking()
 FIRST_READ = Request(Command.READ, 1, 0, SIZE_BYTES).header
 
 
@@ -61,9 +53,9 @@ def job(tmp_path):
     return PullJob(tmp_path / "vbk-00000001.sock", scratch)
 
 
-def pull(domain, job, events, *, quiesce=True):
-    hypervisor = FakeHypervisor(domain)
-    return open_pull_job(LocalHost(), hypervisor, domain, job, [], events.append, quiesce=quiesce)
+def pull(domain, job, events, *, quiesce=True, tracking=NOTHING):
+    request = DisksRequest(LocalHost(), FakeHypervisor(domain), domain, [], quiesce, events.append)
+    return open_pull_job(request, job, tracking)
 
 
 def failing(error):
@@ -71,10 +63,6 @@ def failing(error):
         raise error
 
     return act
-
-
-def info(xml, *, active=True):
-    return DomainInfo("web", "u", 1 if active else -1, active, True, xml)
 
 
 async def test_a_guest_is_frozen_only_while_the_job_begins(domain, job):
@@ -237,65 +225,17 @@ async def test_a_domain_that_is_gone_took_its_job_along(domain, job):
     assert not job.scratch["vda"].exists()
 
 
-def test_names_are_in_the_directories_of_libvirt_and_of_the_configuration(tmp_path):
-    disks = [Disk("vda", tmp_path / "a", "raw"), Disk("vdb", tmp_path, "raw", kind="block")]
-    planned = plan_pull(info(XML.format(tmp_path)), disks, tmp_path / "scratch", "0a0b0c0d")
-    assert planned.socket == tmp_path / "vbk-0a0b0c0d.sock"
-    assert planned.scratch["vdb"] == tmp_path / "scratch/web-vdb.vbk-0a0b0c0d.scratch"
-    beside = plan_pull(info(XML.format(tmp_path)), disks[:1], None, "0a0b0c0d")
-    assert beside.scratch["vda"] == tmp_path / "a.vbk-0a0b0c0d.scratch"
-
-
-def test_what_has_no_place_is_said_with_what_to_do(tmp_path):
-    device = Disk("vdb", tmp_path, "raw", kind="block")
-    with pytest.raises(HypervisorError, match=r"vdb is a block disk.*Set `scratch`"):
-        plan_pull(info(XML.format(tmp_path)), [device], None, "0a0b0c0d")
-    with pytest.raises(HypervisorError, match=r"no directory.*Set `scratch`"):
-        plan_pull(info(XML.format(tmp_path / ("x" * 120))), [], None, "0a0b0c0d")
-
-
-class Old(FakeHypervisor):
-    async def versions(self):
-        return HostVersions("QEMU", (6, 0, 0), (7, 2, 0))
-
-
-@pytest.mark.parametrize(
-    ("configured", "wanted", "active", "expected"),
-    [
-        (Method.SNAPSHOT, (), True, False),
-        (Method.PULL, (), True, True),
-        (Method.PULL, (), False, True),
-        (Method.AUTO, (), True, True),
-        (Method.AUTO, ("vda",), True, False),
-        (Method.AUTO, ("vda", "vdc"), True, True),
-        (Method.AUTO, (), False, True),
-        (Method.AUTO, ("vda",), False, False),
-    ],
-)
-async def test_the_method_is_chosen(configured, wanted, active, expected):
-    described = info(XML.format("/c"), active=active)
-    group = Group("g", None, method=configured)
-    assert await is_pulled(FakeHypervisor(), group, described, wanted) == (expected, None)
-
-
-@pytest.mark.parametrize("active", [True, False])
-async def test_auto_pulls_into_a_repository_whatever_the_disks_are(active):
-    group = Group("g", None, Packager("repository"), method=Method.AUTO)
-    described = info(XML.format("/c"), active=active)
-    assert await is_pulled(FakeHypervisor(), group, described, ("vda",)) == (True, None)
-
-
 @pytest.fixture
-def tracked(job):
+def tracked():
     base = Base("b", "b_vda.raw", "virtbackup-1", 0)
     disks = {"vda": Tracked(base, None, checkpoint=True, image_id=None)}
-    return replace(job, tracking=Tracking(disks, "virtbackup-2"))
+    return Tracking(disks, "virtbackup-2")
 
 
-async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, tracked):
+async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, job, tracked):
     domain.before["begin_backup"] = [failing(HypervisorError("fake: it has snapshots"))]
     events = []
-    async with pull(domain, tracked, events) as still:
+    async with pull(domain, job, events, tracking=tracked) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
     assert domain.calls == [
         "prepare_backup", "is_paused_on_io_error", "guarded", "prepare_quiesce", "ready", "freeze",
@@ -308,22 +248,12 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, t
     assert any("it has snapshots" in event.message for event in events)
 
 
-async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, tracked):
+async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, job, tracked):
     domain.before["begin_backup"] = [failing(ConnectionLostError("fake: gone"))]
     with pytest.raises(ConnectionLostError):
-        async with pull(domain, tracked, []):
+        async with pull(domain, job, [], tracking=tracked):
             pass
     assert domain.calls.count("begin_backup") == 1
-
-
-async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
-    pull, warning = await is_pulled(
-        Old(), Group("g", None, method=Method.PULL), info(XML.format("/c")), ()
-    )
-    assert not pull
-    assert warning == (
-        "libvirt 6.0.0 cannot serve disks, it takes 7.6.0: its disks are snapshotted instead"
-    )
 
 
 async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job, monkeypatch):

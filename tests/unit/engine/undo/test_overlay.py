@@ -273,14 +273,14 @@ async def test_a_failed_block_job_is_an_error_and_keeps_the_overlay(disk, domain
 
 
 async def test_libvirt_gone_for_good_is_given_up(disk, domain, monkeypatch):
-    monkeypatch.setattr("virtbackup_async.engine.undo.overlay.RECONNECT_TIMEOUT_S", 0)
+    monkeypatch.setattr("virtbackup_async.engine.undo.reconnect.RECONNECT_TIMEOUT_S", 0)
 
     class Gone(FakeHypervisor):
         async def reconnect(self):
             raise ConnectionFailedError("no answer")
 
     domain.before["sources"] = [failing(ConnectionLostError("gone"))]
-    monkeypatch.setattr("virtbackup_async.engine.undo.overlay.RECONNECT_INTERVAL_S", 0)
+    monkeypatch.setattr("virtbackup_async.engine.undo.reconnect.RECONNECT_INTERVAL_S", 0)
     with pytest.raises(ConnectionFailedError):
         await revert_overlay(LocalHost(), Gone(), domain, disk, note)
     assert disk.overlay.exists()

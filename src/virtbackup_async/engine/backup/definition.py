@@ -1,0 +1,125 @@
+"""The definition of a backup whose data is all in the package, and the event that reports it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from virtbackup_async.engine.backup.inspection import Inspection
+from virtbackup_async.engine.backup.state_copy import CopiedState
+from virtbackup_async.engine.domain_states import SAVED
+from virtbackup_async.engine.plan import PlannedBackup
+from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks
+from virtbackup_async.events import BackupDone
+from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import Definition, DiskRecord, Original, Pending
+from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.pull import Method
+
+
+async def build_definition(
+    inspection: Inspection,
+    pending: Pending,
+    records: Mapping[str, DiskRecord],
+    state: CopiedState,
+    disks: PointInTimeDisks,
+) -> Definition:
+    """Return the definition of a backup.
+
+    Args:
+        inspection: the facts about the domain.
+        pending: the backup's name, and everything else that was known from the start.
+        records: by dev, the images in the package.
+        state: the state files in the package.
+        disks: how the disks were held.
+    """
+    info, selection = inspection.info, inspection.selection
+    records = await _with_originals(inspection.images, records, selection.chains)
+    skipped = {disk.dev: disk.reason for disk in selection.left_out}
+    return Definition(
+        name=pending.name,
+        domain_id=pending.domain_id,
+        domain_name=pending.domain_name,
+        domain_xml=_packed_xml(inspection, pending),
+        disks={dev: record.image.file for dev, record in records.items()},
+        version=pending.version,
+        date=pending.date,
+        packager=pending.packager,
+        domain_uuid=pending.domain_uuid,
+        records=records,
+        skipped={**skipped, **state.missing},
+        quiesced=False if info.is_saved else disks.quiesced,
+        state="running" if info.is_active else "shutoff",
+        method=method_of(inspection),
+        frozen_ms=disks.frozen_ms,
+        not_quiesced=SAVED if info.is_saved else disks.not_quiesced,
+        state_files=state.records,
+    )
+
+
+def method_of(inspection: Inspection) -> str:
+    """Return the method as definitions and events name it."""
+    if inspection.selection.pull:
+        return Method.PULL
+    return Method.SNAPSHOT if inspection.info.is_active else "copy"
+
+
+def _packed_xml(inspection: Inspection, pending: Pending) -> str:
+    """Return the domain's XML with the formats of the images in the package."""
+    if not inspection.selection.pull:
+        return pending.domain_xml
+    return domain_xml.with_raw_disks(pending.domain_xml, inspection.selection.chains.keys())
+
+
+async def _with_originals(
+    images: ImageHost,
+    records: Mapping[str, DiskRecord],
+    chains: Mapping[str, tuple[BackingImage, ...]],
+) -> dict[str, DiskRecord]:
+    """Add the original images of pulled disks: the package holds the disks' data, raw."""
+    with_them = dict(records)
+    for dev, chain in chains.items():
+        if dev in with_them:
+            original = await _original(images, chain[0])
+            with_them[dev] = replace(with_them[dev], original=original)
+    return with_them
+
+
+async def _original(images: ImageHost, image: BackingImage) -> Original:
+    head = await images.head(image.path) if image.format == "qcow2" else None
+    return Original(image.format, head.layout if head is not None else None)
+
+
+def done_event(
+    planned: PlannedBackup, definition: Definition, path: Path, duration_s: float
+) -> BackupDone:
+    """Return the event that reports a complete backup; ``path`` is its definition's."""
+    images = definition.images
+    return BackupDone(
+        group=planned.group.name,
+        domain=definition.domain_name,
+        backup=definition.name,
+        definition=str(path),
+        quiesced=definition.quiesced,
+        frozen_ms=definition.frozen_ms,
+        not_quiesced=definition.not_quiesced,
+        data_bytes=sum(image.data_bytes for image in images),
+        stored_bytes=sum(image.stored_bytes for image in images),
+        duration_s=round(duration_s, 3),
+        read_bytes=_read_bytes(definition),
+        audit_failures=sum(
+            record.reading is not None and record.reading.audit_failed
+            for record in definition.records.values()
+        ),
+    )
+
+
+def _read_bytes(definition: Definition) -> int:
+    """Return the bytes read: for incremental disks only the changes."""
+    saved_bytes = sum(
+        record.image.data_bytes - record.reading.read_bytes
+        for record in definition.records.values()
+        if record.reading is not None
+    )
+    return sum(image.data_bytes for image in definition.images) - saved_bytes

@@ -1,0 +1,64 @@
+"""Where the socket and the scratch images of a pull job go. Blocking.
+
+QEMU creates these files, so it must be allowed to: libvirt's own directories of the domain are the
+best place for the socket, because QEMU's user can write there, and AppArmor and SELinux let it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from virtbackup_async.errors import HypervisorError
+from virtbackup_async.model import domain_xml, names
+from virtbackup_async.model.domain import Disk, DomainInfo
+from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, socket_name
+
+
+def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
+    """Name all files that a pull job creates.
+
+    Args:
+        info: the running domain.
+        disks: the disks to pull.
+        scratch: the directory for scratch images; None for the directory of each disk's image.
+        token: eight hexadecimal digits, which make the names this backup's own.
+
+    Raises:
+        HypervisorError: there is no directory for the socket, or for a scratch image.
+    """
+    socket = _socket_path(info, scratch, socket_name(token))
+    return PullJob(socket, {disk.dev: _scratch_path(info, disk, scratch, token) for disk in disks})
+
+
+def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
+    candidates = [
+        *domain_xml.socket_directories(info.xml),
+        *_own_directories(info),
+        *([scratch] if scratch else []),
+    ]
+    for directory in candidates:
+        path = directory / name
+        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
+            return path
+    raise HypervisorError(
+        f"{info.name}: no directory in which QEMU could make a socket",
+        hint="Set `scratch` to a directory with a short path that QEMU's user may write to.",
+    )
+
+
+def _own_directories(info: DomainInfo) -> Iterator[Path]:
+    # libvirt cuts a long name off; the number belongs to one running domain alone.
+    if info.running_directory is not None:
+        with suppress(OSError):
+            yield from info.running_directory.glob(f"domain-{info.domain_id}-*")
+
+
+def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:
+    if scratch is None and disk.kind != "file":
+        raise HypervisorError(
+            f"{info.name}: {disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
+            hint="Set `scratch` in the configuration to a directory for scratch images.",
+        )
+    name = f"{info.name}-{disk.dev}" if scratch else disk.path.name
+    return names.scratch_path(scratch or disk.path.parent, name, token)
