@@ -163,13 +163,16 @@ class Site:
     async def clean(self, keep_last: int) -> None:
         events = []
         request = CleanRequest()
-        await run_clean(self.config(keep_last), request, self.hypervisor, events.append, self.locks)
+        runtime = Runtime(
+            self.config(keep_last), events.append, self.hypervisor, lock_directory=self.locks
+        )
+        await run_clean(runtime, request)
         assert not [event for event in events if isinstance(event, RemovalFailed)]
         assert len((await Catalog(self.target).scan()).complete) == 1
 
     async def assert_good(self) -> None:
         events = []
-        await run_verify(self.config(), VerifyRequest(), NOW, events.append)
+        await run_verify(Runtime(self.config(), events.append, now=lambda: NOW), VerifyRequest())
         assert not [event for event in events if isinstance(event, VerifyFailed)]
 
 

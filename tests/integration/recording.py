@@ -22,7 +22,6 @@ from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, Phase, PhaseChanged, RestoreDone
 from virtbackup_async.hypervisor import open_hypervisor
-from virtbackup_async.images.buffers import BufferPool
 
 
 @dataclass
@@ -96,9 +95,7 @@ async def restore(
     """One ``restore`` command."""
     found = await find_backup(config, "all", domain, date)
     request = RestoreRequest(found.definition, found.path.parent, target)
-    return await restore_backup(
-        request, buffers=BufferPool(), cpu=anyio.CapacityLimiter(2), emit=lambda _event: None
-    )
+    return await restore_backup(Runtime(config, lambda _event: None), request)
 
 
 def guest_visible(domain: LabDomain, directory: Path) -> dict[str, Path]:

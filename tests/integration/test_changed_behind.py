@@ -3,19 +3,16 @@
 import json
 import shutil
 
-import anyio
 import pytest
 
 from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import LabError, run
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
-from virtbackup_async.engine.restore.define import DefineRequest, define_restored
+from virtbackup_async.engine.restore.define import DefineRequest, restore_domain
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
-from virtbackup_async.engine.restore.plan import AS_THEY_WERE
-from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime, open_runtime
 from virtbackup_async.hypervisor import open_hypervisor
-from virtbackup_async.images.buffers import BufferPool
 
 
 @pytest.fixture
@@ -234,14 +231,9 @@ async def test_an_image_with_its_data_elsewhere_is_read_in_full(site):
 async def in_place(site):
     async with open_hypervisor(site.config.uri) as hypervisor:
         found = await find_backup(site.config, "all", site.name, None)
-        return await restore_in_place(
-            InPlaceRequest(found.definition, found.path.parent, ("vda", "vdb")),
-            await hypervisor.domain(site.name),
-            lock_directory=site.path,
-            buffers=BufferPool(),
-            cpu=anyio.CapacityLimiter(2),
-            emit=lambda _event: None,
-        )
+        runtime = Runtime(site.config, lambda _event: None, hypervisor, lock_directory=site.path)
+        request = InPlaceRequest(found.definition, found.path.parent, ("vda", "vdb"))
+        return await restore_in_place(runtime, request)
 
 
 async def test_a_disk_that_was_restored_in_place_is_incremental_again(site):
@@ -272,15 +264,9 @@ async def test_a_twin_of_a_pulled_domain_is_on_qcow2_again(site):
     done = (await site.back_up()).recorder.done
     place = site.path / "twin"
     found = await find_backup(site.config, "all", site.name, done.backup)
-    files = RestoreRequest(
-        found.definition, found.path.parent, place, for_domain=True, formats=AS_THEY_WERE
-    )
-    await restore_backup(
-        files, buffers=BufferPool(), cpu=anyio.CapacityLimiter(2), emit=lambda _event: None
-    )
-    request = DefineRequest(found.definition, place, new_name="twin")
-    async with open_hypervisor(site.config.uri) as hypervisor:
-        await define_restored(request, hypervisor, lambda _event: None)
+    request = DefineRequest(found.definition, found.path.parent, place, new_name="twin")
+    async with open_runtime(site.config, lambda _event: None) as runtime:
+        await restore_domain(runtime, request)
     try:
         site.daemon.virsh("start", "twin", "--paused")
         xml = site.daemon.virsh("dumpxml", "twin")

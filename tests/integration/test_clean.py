@@ -17,7 +17,7 @@ from lab.domains import define
 from recording import Recorder, assert_at_home, back_up, configure, leftovers
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
+from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.events import (
     BackupDone,
     BackupRemoved,
@@ -27,7 +27,6 @@ from virtbackup_async.events import (
     PhaseChanged,
     Warned,
 )
-from virtbackup_async.hypervisor import open_hypervisor
 
 MIB = 1 << 20
 SLOW = {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 9}}
@@ -61,8 +60,8 @@ def kill_backup(config):
 async def clean(config, emit=None, **request):
     """One ``clean`` command; its events."""
     events = Recorder(config.path.parent / "unused")
-    async with open_lazy_hypervisor(lambda: open_hypervisor(config.uri)) as hypervisor:
-        await run_clean(config, CleanRequest(**request), hypervisor, emit or events)
+    async with open_runtime(config, emit or events) as runtime:
+        await run_clean(runtime, CleanRequest(**request))
     return events
 
 

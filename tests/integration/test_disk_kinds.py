@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import fail_after, to_thread
 
 from fakes.nbd_servers import qemu_nbd
 from lab.disks import DiskSpec
@@ -25,12 +25,13 @@ from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.engine.backup.selection import select_disks
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
-from virtbackup_async.engine.restore.define import DefineRequest, check_definable, define_restored
-from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.restore.define import (
+    DefineRequest,
+    restore_domain,
+)
+from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.errors import DiskNotFoundError
 from virtbackup_async.events import DiskSkipped, Warned
-from virtbackup_async.hypervisor import open_hypervisor
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.identity import signature
 from virtbackup_async.model.domain import DomainInfo
 
@@ -312,16 +313,10 @@ async def test_a_kind_of_disk(daemon, make_domain, tmp_path, name, active):
 async def check_twin(daemon, config, domain, place, target):
     """Restore the backup as another domain, let QEMU open it, and compare its disk."""
     found = await find_backup(config, "all", domain.name, None)
-    wanted = DefineRequest(found.definition, target, new_name="twin")
-    request = RestoreRequest(
-        found.definition, found.path.parent, target, for_domain=True, formats=wanted.formats
-    )
+    wanted = DefineRequest(found.definition, found.path.parent, target, new_name="twin")
     with fail_after(60):
-        async with open_hypervisor(config.uri) as hypervisor:
-            await check_definable(wanted, hypervisor)
-            buffers, cpu = BufferPool(), CapacityLimiter(2)
-            await restore_backup(request, buffers=buffers, cpu=cpu, emit=lambda _event: None)
-            await define_restored(wanted, hypervisor, lambda _event: None)
+        async with open_runtime(config, lambda _event: None) as runtime:
+            await restore_domain(runtime, wanted)
     await to_thread.run_sync(started_and_compared, daemon, domain, place)
 
 

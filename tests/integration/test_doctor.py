@@ -1,16 +1,14 @@
 """The doctor on real guests: a healthy one, one without an agent, snapshots, an overlay left."""
 
-from functools import partial
-
 import pytest
 from anyio import to_thread
 
 from lab.disks import DiskSpec
 from lab.domains import define, running
 from recording import Recorder, configure
-from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
+from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.hypervisor import open_hypervisor
 from virtbackup_async.model.tracking import checkpoint_name
 
 
@@ -19,8 +17,8 @@ def examine(tmp_path):
     async def examine(daemon, hosts, *, freeze=False, **group):
         config = configure(tmp_path, daemon.uri, hosts, **group)
         recorder = Recorder(tmp_path / "frozen")
-        connect = partial(open_hypervisor, config.uri)
-        await run_doctor(config, [], connect, recorder, freeze=freeze)
+        async with open_runtime(config, recorder) as runtime:
+            await run_doctor(runtime, DoctorRequest(freeze=freeze))
         return recorder.of(Finding)
 
     return examine

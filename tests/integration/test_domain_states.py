@@ -4,7 +4,6 @@ import filecmp
 import os
 import signal
 from contextlib import contextmanager
-from functools import partial
 
 import anyio
 import libvirt
@@ -22,15 +21,14 @@ from recording import (
     leftovers,
     restore,
 )
-from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.domain_states import SAVED
-from virtbackup_async.engine.host_state import locks_of
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.runtime import Runtime, open_runtime
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Finding, Level, Phase, PhaseChanged, Warned
 from virtbackup_async.hypervisor import open_hypervisor
-from virtbackup_async.images.buffers import BufferPool
 
 METHODS = ("snapshot", "pull")
 
@@ -88,20 +86,15 @@ async def backed_up(domain, directory, **options):
 async def in_place(domain, config, *, remove_saved=False):
     found = await find_backup(config, "all", domain.name, None)
     async with open_hypervisor(config.uri) as hypervisor:
-        return await restore_in_place(
-            InPlaceRequest(found.definition, found.path.parent, remove_saved=remove_saved),
-            await hypervisor.domain(domain.name),
-            lock_directory=locks_of(config),
-            buffers=BufferPool(),
-            cpu=anyio.CapacityLimiter(2),
-            emit=lambda _event: None,
-        )
+        request = InPlaceRequest(found.definition, found.path.parent, remove_saved=remove_saved)
+        return await restore_in_place(Runtime(config, lambda _event: None, hypervisor), request)
 
 
 async def examined(domain, directory, **options):
     config = config_of(domain, directory, **options)
     recorder = Recorder(directory / "still")
-    await run_doctor(config, [], partial(open_hypervisor, config.uri), recorder)
+    async with open_runtime(config, recorder) as runtime:
+        await run_doctor(runtime, DoctorRequest())
     return [found for found in recorder.of(Finding) if found.check == "domain"]
 
 

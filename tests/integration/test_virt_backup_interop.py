@@ -16,9 +16,8 @@ from virt_backup_program import run_virt_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.inventory.listing import list_backups
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
+from virtbackup_async.engine.runtime import open_runtime
 from virtbackup_async.events import PendingLeft, PendingUndone
-from virtbackup_async.hypervisor import open_hypervisor
 
 PACKAGERS = {
     "directory": {"packager": "directory"},
@@ -115,8 +114,8 @@ async def test_what_they_left_when_they_were_killed_is_undone(
     assert all(domain.images()[dev] != image for dev, image in images.items())
     domain.qemu_io("vda", "write -P 7 44M 1M")
     events = Recorder(tmp_path / "unused")
-    async with open_lazy_hypervisor(lambda: open_hypervisor(config.uri)) as hypervisor:
-        await run_clean(config, CleanRequest(complete=False), hypervisor, events)
+    async with open_runtime(config, events) as runtime:
+        await run_clean(runtime, CleanRequest(complete=False))
     assert not events.of(PendingLeft)
     assert len(events.of(PendingUndone)) == 1
     assert_at_home(domain, images)

@@ -3,44 +3,45 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from virtbackup_async.api import VirtBackup, open_virtbackup
 from virtbackup_async.cli.io_priority import take_io_priority
 from virtbackup_async.cli.run import Job, Prepare
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.event_log import EventLog, open_event_log
 
-ConfiguredWork = Callable[[Config, Emit], Awaitable[None]]
+Work = Callable[[VirtBackup], Awaitable[object]]
 
 
-def configured(path: Path | None, work: ConfiguredWork, *, told: str | None = None) -> Prepare:
-    """What ``run`` needs, for work that takes the configuration.
+def configured(path: Path | None, work: Work, *, reports_as: str | None = None) -> Prepare:
+    """Return what ``run`` needs, for work that takes the configuration.
 
     Args:
         path: the configuration file; None to look in the usual places.
-        work: the command's own.
-        told: the command's name, if metrics, notifications and the log shall tell of it: one that
-            is run at night, with the I/O priority of the configuration.
+        work: calls a method of the opened ``VirtBackup``.
+        reports_as: the command's name in metrics, notifications and the log; for commands that are
+            run at night, which take the I/O priority of the configuration. None reports nothing.
     """
 
     def prepare(emit: Emit) -> Job:
         config = load_config(path)
-        aftermath = Aftermath(config, told) if told else None
-        if told:
+        after_run = AfterRun(config, reports_as) if reports_as else None
+        if reports_as:
             take_io_priority(config.io_priority, emit)
 
         async def watched(emit: Emit) -> None:
-            # Here, and not before: the log that they belong into is open now.
-            for warning in config.warnings:
-                emit(Warned(warning))
-            await work(config, aftermath.tap(emit) if aftermath else emit)
+            # Warnings are emitted here, and not before: the log that they belong into is open now.
+            on_event = after_run.tap(emit) if after_run else emit
+            async with open_virtbackup(config, on_event=on_event) as vb:
+                await work(vb)
 
         return Job(
             watched,
             debug=config.debug,
-            conclude=aftermath.conclude if aftermath else None,
-            event_log=_event_log(config, emit) if told else None,
+            conclude=after_run.conclude if after_run else None,
+            event_log=_event_log(config, emit) if reports_as else None,
         )
 
     return prepare

@@ -1,15 +1,16 @@
 """A connection to libvirt that is opened when it is first needed.
 
-``clean`` needs libvirt only to put domains back: a target without unfinished backups is cleaned
-without it, and so are unfinished backups that made no overlay.
+Most commands never need it, and ``clean`` needs it only to put domains back: a target without
+unfinished backups is cleaned without libvirt, and so are unfinished backups that made no overlay.
 """
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import anyio
 
-from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort, StartableDomain
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.model.host import HostVersions
 
@@ -40,6 +41,24 @@ class LazyHypervisor:
 
     async def reconnect(self) -> None:
         await (await self._open()).reconnect()
+
+    async def state_directories(self) -> frozenset[Path]:
+        return await (await self._open()).state_directories()
+
+    async def define(self, xml: str) -> StartableDomain:
+        return await (await self._open()).define(xml)
+
+    async def try_again(self) -> None:
+        """Forget that the connection could not be opened; open it again if it broke.
+
+        Raises nothing of libvirt's: who needs the connection then gets the error.
+        """
+        self._failure = None
+        if self._hypervisor is not None:
+            try:
+                await self._hypervisor.reconnect()
+            except HypervisorError as error:
+                self._failure = error
 
     async def _open(self) -> HypervisorPort:
         async with self._opening:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from anyio import CapacityLimiter
 
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
+from virtbackup_async.engine.lazy_hypervisor import LazyHypervisor, open_lazy_hypervisor
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.events import Emit, Event
 
@@ -162,6 +162,11 @@ class Runtime:
         """Return the rate limits that the copies of a group keep to: the run's, and its own."""
         limits = (self._resources.run_limit, self._resources.group_limits.get(group))
         return tuple(limit for limit in limits if limit is not None)
+
+    async def refresh(self) -> None:
+        """Get ready for another command: try a connection again that failed in the last one."""
+        if isinstance(self._hypervisor, LazyHypervisor):
+            await self._hypervisor.try_again()
 
     def recording(self, *kinds: type[Event]) -> "tuple[Runtime, Recording]":
         """Return this runtime with an ``emit`` that also records events of some kinds."""

@@ -24,7 +24,7 @@ from virtbackup_async.reporting.notification import notify
 METRICS_MODE = 0o644
 
 
-class Aftermath:
+class AfterRun:
     """Remembers what happens in one run of a command, and tells others of it at the end."""
 
     def __init__(self, config: Config, command: str) -> None:

@@ -6,7 +6,7 @@ r"""Metrics of runs in a file for Prometheus's node exporter (its textfile colle
     # TYPE virtbackup_backup_success gauge
     virtbackup_backup_success{group="main",domain="web"} 1
 
-Called by ``aftermath`` when a run has ended. What earlier runs wrote of other groups and domains
+Called by ``after_run`` when a run has ended. What earlier runs wrote of other groups and domains
 stays: the file is read, the samples of this run take their places, and it is replaced at once.
 Source: prometheus.io, "Exposition formats".
 """

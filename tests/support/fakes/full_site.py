@@ -3,13 +3,11 @@
 import os
 import shutil
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import yaml
-from anyio import CapacityLimiter
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from fakes.stored_backup import DATE, StoredBackup
@@ -21,18 +19,17 @@ from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.doctor.examination import run_doctor
-from virtbackup_async.engine.inventory.chosen_backup import set_pinned
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
+from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
 from virtbackup_async.engine.inventory.listing import list_backups
-from virtbackup_async.engine.inventory.stats import run_stats
+from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.repair import run_repair
+from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed, VerifyFailed
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.repository.format import sealed_json
 
@@ -149,63 +146,55 @@ class FullSite:
         assert "unexpected" not in failure
         self.failures.append(failure)
 
-    async def backup(self, packager: str) -> None:
-        emit = self.events.append
-        await run_backup(
-            Runtime(self.config(), emit, self.hypervisor()), BackupRequest([packager], wait_s=60)
+    def runtime(self) -> Runtime:
+        return Runtime(
+            self.config(),
+            self.events.append,
+            self.hypervisor(),
+            lock_directory=self.locks,
         )
+
+    async def backup(self, packager: str) -> None:
+        await run_backup(self.runtime(), BackupRequest([packager], wait_s=60))
 
     async def listing(self) -> None:
         await list_backups(self.config(), [], [], known_domains=PACKAGERS)
         self.found = list((await Catalog(self.target).scan()).complete)
 
     async def verify(self, *, quick: bool) -> None:
-        await run_verify(self.config(), VerifyRequest(quick=quick), NOW, self.events.append)
+        await run_verify(self.runtime(), VerifyRequest(quick=quick))
 
     async def restore(self) -> None:
         for number, found in enumerate(self.found):
             place = self.root / "restored" / str(number)
             request = RestoreRequest(found.definition, found.path.parent, place)
-            await self.attempt(
-                restore_backup(
-                    request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=self.events.append
-                )
-            )
+            await self.attempt(restore_backup(self.runtime(), request))
 
     async def export(self) -> None:
         (self.root / "exported").mkdir(exist_ok=True)
         for number, found in enumerate(self.found):
             output = self.root / "exported" / str(number)
             request = ExportRequest(found.definition, found.path.parent, "vda", output, "raw")
-            await self.attempt(
-                export_disk(
-                    request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=self.events.append
-                )
-            )
+            await self.attempt(export_disk(self.runtime(), request))
 
     async def clean(self) -> None:
         request = CleanRequest(drop_damaged=True, wait_s=60)
-        await run_clean(
-            self.config(), request, self.hypervisor(), self.events.append, self.locks
-        )  # fmt: skip
+        await run_clean(self.runtime(), request)
 
     async def repair(self) -> None:
-        await run_repair(self.config(), [], NOW, self.events.append, quick=False)
+        await run_repair(self.runtime(), RepairRequest())
 
     async def stats(self) -> None:
-        await run_stats(self.config(), [], self.events.append, each_backup=True)
+        await run_stats(self.runtime(), StatsRequest(each_backup=True))
 
     async def pin(self) -> None:
         date = (NOW - timedelta(days=10)).strftime("%Y%m%d-%H%M%S")
         for packager in PACKAGERS:
-            await self.attempt(set_pinned(self.config(), packager, packager, date, pinned=True))
+            request = PinRequest(packager, packager, date)
+            await self.attempt(set_pinned(self.runtime(), request))
 
     async def doctor(self) -> None:
-        @asynccontextmanager
-        async def connect() -> AsyncGenerator[FakeHypervisor]:
-            yield self.hypervisor()
-
-        await run_doctor(self.config(), [], connect, lambda _finding: None, freeze=False)
+        await run_doctor(self.runtime(), DoctorRequest())
 
 
 COMMANDS: dict[str, Callable] = {

@@ -15,6 +15,7 @@ from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import Event, PendingLeft, PendingUndone
 
 KIB = 1024
@@ -73,10 +74,10 @@ class HostileTarget:
     async def clean(self, *groups: str) -> list[Event]:
         self.events = []
         config = load_config(self.root / "config.yml")
-        await run_clean(
-            config, CleanRequest(groups, complete=False), self.hypervisor, self.events.append,
-            self.root / "locks",
-        )  # fmt: skip
+        runtime = Runtime(
+            config, self.events.append, self.hypervisor, lock_directory=self.root / "locks"
+        )
+        await run_clean(runtime, CleanRequest(groups, complete=False))
         return self.events
 
     def events_of(self, kind: type[Event]) -> list[Event]:

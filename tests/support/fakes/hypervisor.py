@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from lxml import etree
+
 from virtbackup_async.engine.ports import BeforePivot
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
@@ -61,6 +63,10 @@ class FakeDomain:
 
     def shut_off(self) -> None:
         self.live = None
+
+    async def start(self) -> None:
+        self._called("start")
+        self.live = dict(self.persistent or {})
 
     def undefine(self) -> None:
         self.persistent = None
@@ -221,3 +227,23 @@ class FakeHypervisor:
 
     async def reconnect(self) -> None:
         self.reconnects += 1
+
+    async def state_directories(self) -> frozenset[Path]:
+        return frozenset()
+
+    async def define(self, xml: str) -> FakeDomain:
+        """Define a shut-off domain on the images that the XML names."""
+        root = etree.fromstring(xml)
+        domain = FakeDomain(
+            {
+                str(disk.xpath("string(target/@dev)")): Path(
+                    str(disk.xpath("string(source/@file)"))
+                )
+                for disk in root.findall("devices/disk")
+            },
+            active=False,
+        )
+        domain.name = root.findtext("name") or domain.name
+        domain.uuid = root.findtext("uuid") or domain.uuid
+        self.domains[domain.name] = domain
+        return domain

@@ -9,6 +9,7 @@ import yaml
 from fakes.stored_backup import DATE, StoredBackup
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.events import Event, VerifyDone
 from virtbackup_async.model.backup import Packager
@@ -49,9 +50,8 @@ class Site:
     ) -> list[str]:
         """Verify, and return the backups that are good."""
         self.events.clear()
-        await run_verify(
-            config or self.configure(), VerifyRequest(**request), now, self.events.append
-        )
+        runtime = Runtime(config or self.configure(), self.events.append, now=lambda: now)
+        await run_verify(runtime, VerifyRequest(**request))
         return sorted(event.backup for event in self.of(VerifyDone))
 
     def of(self, kind: type) -> list:

@@ -49,7 +49,7 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.host_state import STATE_VARIABLE
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.repair import run_repair
+from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed
 from virtbackup_async.hypervisor import hypervisor as libvirt_side  # noqa: F401 -- as above
@@ -184,7 +184,7 @@ class Walk:
 
     async def _prove_target(self) -> None:
         if self.scene is SCENES["repair"]:
-            await self._go_on("repair", partial(run_repair, now=FIRST, quick=False))
+            await self._go_on("repair", self._repair)
         else:
             await self._prove_listed("afterwards")
         await self._go_on("backup", self._back_up)
@@ -210,7 +210,10 @@ class Walk:
 
     async def _clean(self, config, groups, emit) -> None:
         async with self.stage.open_hypervisor() as hypervisor:
-            await run_clean(config, CleanRequest(groups), hypervisor, emit)
+            await run_clean(Runtime(config, emit, hypervisor), CleanRequest(groups))
+
+    async def _repair(self, config, groups, emit) -> None:
+        await run_repair(Runtime(config, emit, now=lambda: FIRST), RepairRequest(groups))
 
     async def _prove_listed(self, when: str) -> None:
         listed = await self.stage.listed()

@@ -10,7 +10,7 @@ import subprocess, sys, threading
 from pathlib import Path
 from virtbackup_async.cli.configured import configured
 
-configured(Path(sys.argv[1]), None, told=sys.argv[2] or None)(print)
+configured(Path(sys.argv[1]), None, reports_as=sys.argv[2] or None)(print)
 of_thread = []
 thread = threading.Thread(target=lambda: of_thread.append(
     subprocess.check_output(["ionice", "-p", str(threading.get_native_id())], text=True)))

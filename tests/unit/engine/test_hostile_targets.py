@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter, run
+from anyio import run
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -31,9 +31,9 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.processes import Ended
 from virtbackup_async.qemu import qemu_img
 
@@ -82,16 +82,17 @@ class World(HostileTarget):
         await self.clean()
         config = load_config(self.root / "config.yml")
         request = CleanRequest(broken=False)
-        await run_clean(config, request, self.hypervisor, lambda _event: None, self.root / "locks")
+        runtime = Runtime(
+            config, lambda _event: None, self.hypervisor, lock_directory=self.root / "locks"
+        )
+        await run_clean(runtime, request)
         await list_backups(config, ["all"], [], known_domains=None)
         with suppress(VirtBackupError):
-            await run_verify(config, VerifyRequest(), NOW, lambda _event: None)
+            await run_verify(runtime, VerifyRequest())
         for found in (await Catalog(self.target).scan()).complete:
             request = RestoreRequest(found.definition, found.path.parent, self.root / "restored")
             with suppress(VirtBackupError):
-                await restore_backup(
-                    request, buffers=BufferPool(), cpu=CapacityLimiter(1), emit=lambda _event: None
-                )
+                await restore_backup(runtime, request)
 
     def assert_unharmed(self):
         assert snapshot_of(self.images, self.etc) == self.before

@@ -59,6 +59,6 @@ async def test_a_definition_that_cannot_be_synced(config, tmp_path, packager, is
     assert (len(scan.complete), scan.pending) == (0 if is_removable else 1, ())
     found = scan.complete
     with contextlib.nullcontext() if found else pytest.raises(NotFoundError, match="no backup"):
-        await run_verify(config(packager), VerifyRequest(), NOW, events.append)
+        await run_verify(Runtime(config(packager), events.append, now=lambda: NOW), VerifyRequest())
     assert len([event for event in events if isinstance(event, VerifyDone)]) == len(found)
     assert not [event for event in events if isinstance(event, VerifyFailed)]

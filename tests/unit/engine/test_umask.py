@@ -3,13 +3,13 @@
 import os
 
 import pytest
-from anyio import CapacityLimiter
 
 from fakes.stored_backup import StoredBackup
 from unit.engine.restore.test_state import Site
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.files.directories import make_directories
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 
 UMASKS = [0, 0o022, 0o027, 0o077]
@@ -35,7 +35,7 @@ async def test_restored_images_are_reachable_by_whom_they_are_meant_for(
     request = RestoreRequest(
         stored.definition, stored.directory, place / "above" / "here", for_domain=for_domain
     )
-    await restore_backup(request, buffers=BufferPool(), cpu=CapacityLimiter(1), emit=lambda _: None)
+    await restore_backup(Runtime(Config(tmp_path / "config.yml"), lambda _: None), request)
     assert modes(tmp_path)["new"] == mode
     assert modes(place) == {
         "above": mode, "above/here": mode, "above/here/disk": 0o600, "above/here/web.xml": 0o600,

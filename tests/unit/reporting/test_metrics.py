@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes.recorded_run import GIB, HOSTILE, done, failed, summary
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import VerifyDone, VerifyFailed
-from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.metrics import HELP, dumps, loads, samples_of
 
 
@@ -65,11 +65,11 @@ async def test_a_later_run_keeps_what_earlier_ones_wrote_of_others(tmp_path):
 
     async def run(*events):
         warnings = []
-        aftermath = Aftermath(Config(path=tmp_path, metrics_textfile=path), "backup")
+        after_run = AfterRun(Config(path=tmp_path, metrics_textfile=path), "backup")
         for event in events:
-            aftermath.tap(warnings.append)(event)
+            after_run.tap(warnings.append)(event)
         warnings.clear()
-        await aftermath.conclude(summary(), warnings.append)
+        await after_run.conclude(summary(), warnings.append)
         assert warnings == []
         return parsed(path.read_text())
 
@@ -86,7 +86,7 @@ async def test_a_later_run_keeps_what_earlier_ones_wrote_of_others(tmp_path):
 async def test_metrics_that_cannot_be_written_are_a_warning(tmp_path):
     path = tmp_path / "missing" / "virtbackup.prom"
     warnings = []
-    aftermath = Aftermath(Config(path=tmp_path, metrics_textfile=path), "backup")
-    await aftermath.conclude(summary(), warnings.append)
+    after_run = AfterRun(Config(path=tmp_path, metrics_textfile=path), "backup")
+    await after_run.conclude(summary(), warnings.append)
     (warning,) = warnings
     assert str(path) in warning.message

@@ -11,7 +11,7 @@ import pytest
 from fakes.recorded_run import summary
 from virtbackup_async.config.schema import Config, NotifySettings
 from virtbackup_async.events import Summary
-from virtbackup_async.reporting.after_run import Aftermath
+from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.notification import MISSING, body
 
 # Apprise's own import, on the Python that still has that module.
@@ -43,7 +43,7 @@ def server():
 async def concluded(tmp_path, urls, on, code):
     warnings = []
     config = Config(path=tmp_path, notify=NotifySettings(tuple(urls), on))
-    await Aftermath(config, "backup").conclude(summary(code), warnings.append)
+    await AfterRun(config, "backup").conclude(summary(code), warnings.append)
     return [warning.message for warning in warnings]
 
 

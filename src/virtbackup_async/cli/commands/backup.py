@@ -1,7 +1,5 @@
 """``virtbackup backup``: back up the domains of groups."""
 
-from functools import partial
-
 import click
 
 from virtbackup_async.cli.completion import group_names
@@ -11,10 +9,6 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.backup.session import BackupRequest, run_backup
-from virtbackup_async.engine.runtime import open_runtime
-from virtbackup_async.events import Emit
 
 
 @click.command("backup", cls=Command, epilog=EXIT_STATUSES)
@@ -31,11 +25,9 @@ def command(
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    request = BackupRequest(groups, wait_s, allow_empty)
-    job = configured(settings.config_path, partial(_back_up, request), told="backup")
+    job = configured(
+        settings.config_path,
+        lambda vb: vb.backup(groups, wait_s=wait_s, allow_empty=allow_empty),
+        reports_as="backup",
+    )
     run(settings, job, None if settings.quiet else reports.result)
-
-
-async def _back_up(request: BackupRequest, config: Config, emit: Emit) -> None:
-    async with open_runtime(config, emit) as runtime:
-        await run_backup(runtime, request)

@@ -11,12 +11,6 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.waiting import wait_option
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.clean.clean import run_clean
-from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
-from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 
 
 @click.command("clean", cls=Command, epilog=EXIT_STATUSES)
@@ -52,22 +46,17 @@ def command(  # noqa: PLR0913 -- one for each option
         raise click.UsageError("-b and -B exclude each other")
     if broken_only and drop_damaged:
         raise click.UsageError("-b and --drop-damaged exclude each other")
-    request = CleanRequest(
-        groups,
-        broken=not no_broken,
-        complete=not broken_only,
-        dry_run=dry_run,
-        wait_s=wait_s,
-        drop_damaged=drop_damaged,
+    job = configured(
+        settings.config_path,
+        lambda vb: vb.clean(
+            groups,
+            broken=not no_broken,
+            complete=not broken_only,
+            dry_run=dry_run,
+            drop_damaged=drop_damaged,
+            wait_s=wait_s,
+        ),
+        reports_as="clean",
     )
-    job = configured(settings.config_path, partial(_clean, request), told="clean")
     report = partial(reports.cleaned, dry_run=dry_run)
     run(settings, job, None if settings.quiet and not dry_run else report)
-
-
-async def _clean(request: CleanRequest, config: Config, emit: Emit) -> None:
-    connect = partial(
-        open_hypervisor, config.uri, username=config.username, passphrase=config.passphrase
-    )
-    async with open_lazy_hypervisor(connect) as hypervisor:
-        await run_clean(config, request, hypervisor, emit)

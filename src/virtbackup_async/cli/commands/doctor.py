@@ -10,10 +10,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.doctor.examination import run_doctor
-from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.hypervisor import open_hypervisor
 
 
 @click.command("doctor", cls=Command, epilog=EXIT_STATUSES)
@@ -30,13 +26,5 @@ def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> Non
     Examines libvirt, the domains of GROUP, their disks and the target; without a GROUP, of all
     groups. Nothing is changed, and no guest is frozen unless you say so.
     """
-    work = partial(_examine, groups, freeze=freeze)
-    report = partial(reports.checkup, all_is_shown=not settings.quiet, counted="check")
-    run(settings, configured(settings.config_path, work), report)
-
-
-async def _examine(groups: tuple[str, ...], config: Config, emit: Emit, *, freeze: bool) -> None:
-    connect = partial(
-        open_hypervisor, config.uri, username=config.username, passphrase=config.passphrase
-    )
-    await run_doctor(config, groups, connect, emit, freeze=freeze)
+    job = configured(settings.config_path, lambda vb: vb.doctor(groups, freeze=freeze))
+    run(settings, job, partial(reports.checkup, all_is_shown=not settings.quiet, counted="check"))

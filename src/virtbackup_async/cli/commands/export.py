@@ -1,13 +1,11 @@
 """``virtbackup export``: write one disk of a backup as an image that any program reads."""
 
-import os
 import sys
-from functools import partial
 from pathlib import Path
 
-import anyio
 import click
 
+from virtbackup_async.api import VirtBackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.cli.completion import domain_names, group_names
 from virtbackup_async.cli.configured import configured
@@ -16,13 +14,8 @@ from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import stdout_was_closed
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.inventory.chosen_backup import find_backup_to_read
-from virtbackup_async.engine.restore.export import FORMATS, ExportRequest, export_disk
+from virtbackup_async.engine.restore.export import FORMATS
 from virtbackup_async.engine.restore.export_target import STDOUT
-from virtbackup_async.engine.runtime import MIB
-from virtbackup_async.events import Emit
-from virtbackup_async.images.buffers import BufferPool
 
 
 @click.command("export", cls=Command, epilog=EXIT_STATUSES)
@@ -67,7 +60,11 @@ def command(  # noqa: PLR0913 -- one for each argument
     """
     if output == STDOUT:
         _check_stdout(settings)
-    work = partial(_export, (group, domain, date), disk, output, image_format, trusted=trusted)
+
+    async def work(vb: VirtBackup) -> None:
+        found = await vb.find(group, domain, date, disks=(disk,), trusted=trusted)
+        await vb.export(found, disk, output, image_format=image_format)
+
     is_quiet = settings.quiet or output == STDOUT
     run(settings, configured(settings.config_path, work), None if is_quiet else reports.result)
 
@@ -80,20 +77,3 @@ def _check_stdout(settings: Settings) -> None:
         raise click.UsageError("standard output is closed: give OUTPUT a name")
     if sys.stdout.isatty():
         raise click.UsageError("an image is nothing for a terminal: give OUTPUT a name, or a pipe")
-
-
-async def _export(  # noqa: PLR0913, PLR0917 -- the command's own
-    backup: tuple[str, str, str | None],
-    disk: str,
-    output: Path,
-    image_format: str,
-    config: Config,
-    emit: Emit,
-    *,
-    trusted: bool,
-) -> None:
-    found = await find_backup_to_read(config, *backup, emit, disks=(disk,), trusted=trusted)
-    request = ExportRequest(found.definition, found.path.parent, disk, output, image_format)
-    buffers = BufferPool(config.buffers_mib * MIB)
-    cpu = anyio.CapacityLimiter(os.cpu_count() or 1)
-    emit(await export_disk(request, buffers=buffers, cpu=cpu, emit=emit))

@@ -10,9 +10,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.inventory.listing import show_backups
-from virtbackup_async.events import Emit
 
 
 @click.command("list", cls=Command, epilog=EXIT_STATUSES)
@@ -41,23 +38,7 @@ def command(
 
     Without a GROUP, of all groups in the configuration.
     """
-    work = partial(_list, groups, domains, show_all=show_all)
-    report = partial(reports.listing, short=short, detailed=bool(domains))
-    run(settings, configured(settings.config_path, work), report)
-
-
-async def _list(
-    groups: tuple[str, ...], domains: tuple[str, ...], config: Config, emit: Emit, *, show_all: bool
-) -> None:
-    known = await _known_domains(config) if show_all else None
-    await show_backups(config, groups, domains, emit, known_domains=known)
-
-
-async def _known_domains(config: Config) -> tuple[str, ...]:
-    # A list without --all has no need of libvirt, whose import takes as long as a thousand backups.
-    from virtbackup_async.hypervisor.hypervisor import open_hypervisor  # noqa: PLC0415 -- see above
-
-    async with open_hypervisor(
-        config.uri, username=config.username, passphrase=config.passphrase
-    ) as hypervisor:
-        return await hypervisor.domain_names()
+    job = configured(
+        settings.config_path, lambda vb: vb.list(groups, domains=domains, with_known=show_all)
+    )
+    run(settings, job, partial(reports.listing, short=short, detailed=bool(domains)))

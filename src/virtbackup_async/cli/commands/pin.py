@@ -1,4 +1,4 @@
-"""``virtbackup pin``: keep a backup from being cleaned, and ``unpin``, its opposite."""
+"""``virtbackup pin``: keep a backup from being cleaned."""
 
 import click
 
@@ -8,9 +8,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.inventory.chosen_backup import set_pinned
-from virtbackup_async.events import Emit
 
 
 @click.command("pin", cls=Command, epilog=EXIT_STATUSES)
@@ -28,13 +25,5 @@ def command(settings: Settings, group: str, domain: str, date: str | None) -> No
 
     The pin is part of the backup's definition. "list" shows it; "unpin" takes it back.
     """
-    change_pin(settings, (group, domain, date), pinned=True)
-
-
-def change_pin(settings: Settings, backup: tuple[str, str, str | None], *, pinned: bool) -> None:
-    """Run the command; ``backup`` is group, domain and date."""
-
-    async def work(config: Config, emit: Emit) -> None:
-        emit(await set_pinned(config, *backup, pinned=pinned))
-
-    run(settings, configured(settings.config_path, work), None if settings.quiet else reports.pins)
+    job = configured(settings.config_path, lambda vb: vb.pin(group, domain, date))
+    run(settings, job, None if settings.quiet else reports.pins)

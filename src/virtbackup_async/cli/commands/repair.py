@@ -1,8 +1,5 @@
 """``virtbackup repair``: mend a repository, so that the next backups make it whole."""
 
-from datetime import datetime
-from functools import partial
-
 import click
 
 from virtbackup_async.cli.completion import group_names
@@ -11,9 +8,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.verify.repair import run_repair
-from virtbackup_async.events import Emit
 
 
 @click.command("repair", cls=Command, epilog=EXIT_STATUSES)
@@ -31,10 +25,5 @@ def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None
     what is lost, so that the next backup stores it again if a disk still has it. Removes no backup.
     "verify" says what is damaged without changing anything.
     """
-    work = partial(_repair, groups, quick=quick)
-    job = configured(settings.config_path, work)
+    job = configured(settings.config_path, lambda vb: vb.repair(groups, quick=quick))
     run(settings, job, None if settings.quiet else reports.verified)
-
-
-async def _repair(groups: tuple[str, ...], config: Config, emit: Emit, *, quick: bool) -> None:
-    await run_repair(config, groups, datetime.now().astimezone(), emit, quick=quick)

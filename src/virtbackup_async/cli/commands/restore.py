@@ -1,10 +1,8 @@
 """``virtbackup restore``: bring the disks of one backup back, or the whole domain."""
 
-import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -12,6 +10,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async.api import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completion import domain_names, group_names
@@ -20,20 +19,7 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.loading import load_config
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.host_state import locks_of
-from virtbackup_async.engine.inventory.chosen_backup import find_backup_to_read
-from virtbackup_async.engine.inventory.lacking import refuse_mixture
-from virtbackup_async.engine.restore.define import DefineRequest, check_definable, define_restored
-from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
-from virtbackup_async.engine.restore.plan import Formats
-from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
-from virtbackup_async.engine.runtime import MIB
 from virtbackup_async.errors import VirtBackupError
-from virtbackup_async.events import Emit
-from virtbackup_async.hypervisor.hypervisor import open_hypervisor
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.amounts import duration
 from virtbackup_async.reporting.text import printable
 
@@ -148,12 +134,10 @@ def command(  # noqa: PLR0913 -- one for each option
     )
     if in_place and not (yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty():
         wanted = _asked(wanted, settings)
-    if target_dir is None:
-        work = partial(_in_place, wanted)
-    elif define or name:
-        work = partial(_define, wanted, target_dir)
-    else:
-        work = partial(_restore, wanted, target_dir)
+
+    async def work(vb: VirtBackup) -> None:
+        await wanted.restore(vb, target_dir, define=define or bool(name))
+
     run(
         settings, configured(settings.config_path, work), None if settings.quiet else reports.result
     )
@@ -181,16 +165,34 @@ class _Wanted(Struct, frozen=True):
     allow_missing: bool
     trusted: bool
 
-    async def find(self, config: Config, emit: Emit) -> FoundBackup:
-        return await find_backup_to_read(
-            config,
-            self.group,
-            self.domain,
-            self.date,
-            emit,
-            disks=self.disks,
-            trusted=self.trusted,
+    async def find(self, vb: VirtBackup) -> FoundBackup:
+        return await vb.find(
+            self.group, self.domain, self.date, disks=self.disks, trusted=self.trusted
         )
+
+    async def restore(self, vb: VirtBackup, target: Path | None, *, define: bool) -> None:
+        """Restore into the directory, or in place if there is none."""
+        found = await self.find(vb)
+        if target is None:
+            await vb.restore_in_place(
+                found,
+                disks=self.disks,
+                discard_old=self.discard_old,
+                remove_managed_save=self.remove_saved,
+                allow_missing=self.allow_missing,
+            )
+        elif define:
+            await vb.restore_domain(
+                found,
+                target,
+                disks=self.disks,
+                name=self.new_name,
+                start=self.start,
+                allow_missing=self.allow_missing,
+                image_format=self.image_format,
+            )
+        else:
+            await vb.restore(found, target, disks=self.disks, image_format=self.image_format)
 
 
 def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
@@ -198,9 +200,13 @@ def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
 
     What cannot be found is not asked of: the run says what is wrong.
     """
+
+    async def find() -> FoundBackup:
+        async with open_virtbackup(settings.config_path) as vb:
+            return await wanted.find(vb)
+
     with suppress(VirtBackupError):
-        config = load_config(settings.config_path)
-        found = anyio.run(wanted.find, config, lambda _event: None)
+        found = anyio.run(find)
         click.confirm(_question(wanted, found), abort=True, err=True)
         return replace(wanted, date=found.definition.name)
     return wanted
@@ -216,75 +222,3 @@ def _question(wanted: _Wanted, found: FoundBackup) -> str:
         f"{wanted.domain}: {disks} will be as on {made:%Y-%m-%d %H:%M:%S}, {age} ago. "
         f"What is on them now {old}. Go on?"
     )
-
-
-async def _restore(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
-    found = await wanted.find(config, emit)
-    request = RestoreRequest(
-        found.definition,
-        found.path.parent,
-        target,
-        wanted.disks,
-        formats=Formats(wanted.image_format),
-    )
-    await _write(request, config, emit)
-
-
-async def _define(wanted: _Wanted, target: Path, config: Config, emit: Emit) -> None:
-    found = await wanted.find(config, emit)
-    definition, disks = found.definition, wanted.disks
-    formats = Formats(wanted.image_format, as_they_were=True)
-    files = RestoreRequest(
-        definition, found.path.parent, target, disks, for_domain=True, formats=formats
-    )
-    request = DefineRequest(
-        definition,
-        target,
-        disks,
-        wanted.new_name,
-        wanted.start,
-        allow_missing=wanted.allow_missing,
-        formats=formats,
-    )
-    async with open_hypervisor(
-        config.uri, username=config.username, passphrase=config.passphrase
-    ) as hypervisor:
-        await check_definable(request, hypervisor)
-        await _write(files, config, emit)
-        emit(await define_restored(request, hypervisor, emit))
-
-
-async def _in_place(wanted: _Wanted, config: Config, emit: Emit) -> None:
-    found = await wanted.find(config, emit)
-    if not wanted.allow_missing:
-        refuse_mixture(found.definition, wanted.disks)
-    async with open_hypervisor(
-        config.uri, username=config.username, passphrase=config.passphrase
-    ) as hypervisor:
-        done = await restore_in_place(
-            InPlaceRequest(
-                found.definition,
-                found.path.parent,
-                wanted.disks,
-                discard_old=wanted.discard_old,
-                remove_saved=wanted.remove_saved,
-            ),
-            await hypervisor.domain(wanted.domain),
-            lock_directory=locks_of(config),
-            buffers=_buffers(config),
-            cpu=_cpu(),
-            emit=emit,
-        )
-    emit(done)
-
-
-async def _write(request: RestoreRequest, config: Config, emit: Emit) -> None:
-    emit(await restore_backup(request, buffers=_buffers(config), cpu=_cpu(), emit=emit))
-
-
-def _buffers(config: Config) -> BufferPool:
-    return BufferPool(config.buffers_mib * MIB)
-
-
-def _cpu() -> anyio.CapacityLimiter:
-    return anyio.CapacityLimiter(os.cpu_count() or 1)

@@ -1,7 +1,5 @@
 """``virtbackup stats``: how much the backups hold, and how much they take."""
 
-from functools import partial
-
 import click
 
 from virtbackup_async.cli.completion import group_names
@@ -10,9 +8,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.inventory.stats import run_stats
-from virtbackup_async.events import Emit
 
 
 @click.command("stats", cls=Command, epilog=EXIT_STATUSES)
@@ -32,9 +27,5 @@ def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -
     stored of it: by compression, and in a repository by storing once what is equal. What was added
     by day is that of the backups that are still there.
     """
-    work = partial(_stats, groups, each_backup=each_backup)
-    run(settings, configured(settings.config_path, work), reports.stats)
-
-
-async def _stats(groups: tuple[str, ...], config: Config, emit: Emit, *, each_backup: bool) -> None:
-    await run_stats(config, groups, emit, each_backup=each_backup)
+    job = configured(settings.config_path, lambda vb: vb.stats(groups, each_backup=each_backup))
+    run(settings, job, reports.stats)

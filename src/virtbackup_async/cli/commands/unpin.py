@@ -2,9 +2,11 @@
 
 import click
 
-from virtbackup_async.cli.commands.pin import change_pin
 from virtbackup_async.cli.completion import domain_names, group_names
+from virtbackup_async.cli.configured import configured
 from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.render import reports
+from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
 
 
@@ -20,4 +22,5 @@ from virtbackup_async.cli.settings import Settings
 @shared_options
 def command(settings: Settings, group: str, domain: str, date: str | None) -> None:
     """Let a pinned backup of DOMAIN in GROUP be cleaned again when no rule keeps it."""
-    change_pin(settings, (group, domain, date), pinned=False)
+    job = configured(settings.config_path, lambda vb: vb.unpin(group, domain, date))
+    run(settings, job, None if settings.quiet else reports.pins)

@@ -1,8 +1,5 @@
 """``virtbackup verify``: read backups back and compare them with what was recorded."""
 
-from datetime import datetime
-from functools import partial
-
 import click
 
 from virtbackup_async.cli.completion import domain_names, group_names
@@ -11,9 +8,6 @@ from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
-from virtbackup_async.events import Emit
 
 
 @click.command("verify", cls=Command, epilog=EXIT_STATUSES)
@@ -63,10 +57,16 @@ def command(  # noqa: PLR0913 -- one for each option
     Without a GROUP, of all groups in the configuration. Writes nothing but the result, which
     "list" shows.
     """
-    request = VerifyRequest(groups, domains, newer_than, not_verified_since, sample, quick)
-    job = configured(settings.config_path, partial(_verify, request), told="verify")
+    job = configured(
+        settings.config_path,
+        lambda vb: vb.verify(
+            groups,
+            domains=domains,
+            newer_than=newer_than,
+            not_verified_since=not_verified_since,
+            sample=sample,
+            quick=quick,
+        ),
+        reports_as="verify",
+    )
     run(settings, job, None if settings.quiet else reports.verified)
-
-
-async def _verify(request: VerifyRequest, config: Config, emit: Emit) -> None:
-    await run_verify(config, request, datetime.now().astimezone(), emit)

@@ -7,25 +7,23 @@ no other. Safe to run twice, to interrupt anywhere, and beside running backups a
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
+from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.clean.removal import occupied_bytes, remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import Verdict
 from virtbackup_async.engine.clean.stray_files import clean_debris, tell_new_problems
-from virtbackup_async.engine.host_state import locks_of, this_host
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
-from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
 from virtbackup_async.engine.undo.pending import read_notes
 from virtbackup_async.errors import (
@@ -39,6 +37,8 @@ from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
     Emit,
+    PendingLeft,
+    PendingUndone,
     RemovalFailed,
     RepositorySwept,
     Warned,
@@ -50,21 +50,30 @@ from virtbackup_async.repository import Pruned, find_repository, prune_repositor
 REMOVAL_BEGUN = "its removal was begun"
 
 
-async def run_clean(
-    config: Config,
-    request: CleanRequest,
-    hypervisor: HypervisorPort,
-    emit: Emit,
-    lock_directory: Path | None = None,
-) -> None:
-    """Clean the targets of groups, and say by events what was done and what is left.
+class CleanRun(Struct, frozen=True):
+    """What a run removed, undid and left.
 
-    Args:
-        config: the configuration.
-        request: what to clean.
-        hypervisor: asked only if a domain has to be put back.
-        emit: where events go.
-        lock_directory: where the locks on domains lie; None for where all look for them.
+    Attributes:
+        verdicts: one for each complete backup that was judged.
+        removed: the backups of which nothing is left.
+        not_removed: those that were to go and are still there.
+        undone: the killed backups that were undone.
+        left: those that were not, and why.
+        swept: the repositories whose unused space was given back.
+    """
+
+    verdicts: tuple[CleanVerdict, ...]
+    removed: tuple[BackupRemoved, ...]
+    not_removed: tuple[RemovalFailed, ...]
+    undone: tuple[PendingUndone, ...]
+    left: tuple[PendingLeft, ...]
+    swept: tuple[RepositorySwept, ...]
+
+
+async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
+    """Clean the targets of groups; events say what was done and what is left.
+
+    libvirt is asked only if a domain has to be put back.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -72,12 +81,25 @@ async def run_clean(
         StorageError: a target cannot be read; the others were cleaned.
         CorruptError: a repository is damaged, so nothing of it was removed.
     """
+    runtime, recording = runtime.recording(
+        CleanVerdict, BackupRemoved, RemovalFailed, PendingUndone, PendingLeft, RepositorySwept
+    )
+    await _clean(runtime, request)
+    return CleanRun(
+        recording.of(CleanVerdict),
+        recording.of(BackupRemoved),
+        recording.of(RemovalFailed),
+        recording.of(PendingUndone),
+        recording.of(PendingLeft),
+        recording.of(RepositorySwept),
+    )
+
+
+async def _clean(runtime: Runtime, request: CleanRequest) -> None:
+    config, emit = runtime.config, runtime.emit
+    notes = await read_notes(runtime.host, emit) if request.broken else Notes(())
     slots = CapacityLimiter(config.threads)
-    locks = lock_directory or locks_of(config)
-    now = datetime.now().astimezone()
-    host = this_host(config)
-    notes = await read_notes(host, emit) if request.broken else Notes(())
-    cleaning = Cleaning(request, hypervisor, emit, now, locks, slots, host, notes)
+    cleaning = Cleaning(runtime, request, runtime.now(), slots, notes)
     failures: list[StorageError | CorruptError] = []
     for target in await to_thread.run_sync(clean_targets, config, request.group_names):
         try:
@@ -88,7 +110,7 @@ async def run_clean(
             await _clean_target(cleaning, target, scan)
         except (StorageError, CorruptError) as error:
             failures.append(error)
-    await undo_forgotten(cleaning, config)
+    await undo_forgotten(cleaning)
     for failure in failures[1:]:
         emit(Warned(str(failure)))
     if failures:

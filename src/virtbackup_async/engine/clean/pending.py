@@ -13,7 +13,6 @@ from msgspec import Struct
 from virtbackup_async.catalog.host_notes import Note
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.engine.clean.stray_files import TEMPORARY_MAX_AGE_S
 from virtbackup_async.engine.host_state import Host
@@ -34,19 +33,21 @@ async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: Dead
     pending = dead.pending
     cleaning.emit(PendingFound(group, pending.domain_name, pending.name, str(dead.path)))
     if not cleaning.request.dry_run:
+        runtime = cleaning.runtime
         undoing = Undoing(
-            cleaning.hypervisor, catalog, cleaning.host, cleaning.lock_directory, cleaning.emit
+            runtime.hypervisor, catalog, runtime.host, runtime.lock_directory, cleaning.emit
         )
         await undo_broken(undoing, group, dead, cleaning.lock_wait(pending.domain_name))
 
 
-async def undo_forgotten(cleaning: Cleaning, config: Config) -> None:
+async def undo_forgotten(cleaning: Cleaning) -> None:
     """Undo what this host noted and no target tells of: the pending file is gone, or damaged.
 
     Who removes it must not keep a domain on its overlay; nor is a target always there.
     """
     if not cleaning.request.dry_run and cleaning.request.broken:
         await _remove_debris(cleaning)
+    config = cleaning.runtime.config
     named = select_groups(config, cleaning.request.group_names)
     for note in cleaning.notes.notes:
         domain = note.pending.domain_name
@@ -63,7 +64,7 @@ async def undo_forgotten(cleaning: Cleaning, config: Config) -> None:
 async def _remove_debris(cleaning: Cleaning) -> None:
     try:
         before_s = cleaning.now.timestamp() - TEMPORARY_MAX_AGE_S
-        await cleaning.host.notes.remove_debris(before_s)
+        await cleaning.runtime.host.notes.remove_debris(before_s)
     except StorageError as error:
         cleaning.emit(Warned(str(error)))
 

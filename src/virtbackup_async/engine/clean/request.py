@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from anyio import CapacityLimiter
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.locks import LockWait
-from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import Emit, Warned
 
 
@@ -40,17 +38,19 @@ class Cleaning(Struct, frozen=True):
     ``notes`` are those that this host had when it began; none where nothing is to be undone.
     """
 
+    runtime: Runtime
     request: CleanRequest
-    hypervisor: HypervisorPort
-    emit: Emit
     now: datetime
-    lock_directory: Path
     slots: CapacityLimiter
-    host: Host
     notes: Notes
+
+    @property
+    def emit(self) -> Emit:
+        return self.runtime.emit
 
     def lock_wait(self, domain: str) -> LockWait:
         """Return how long to wait for somebody who works on the domain."""
         return LockWait(
-            self.request.wait_s, lambda message: self.emit(Warned(f"waiting: {message}", domain))
+            self.request.wait_s,
+            lambda message: self.emit(Warned(f"waiting: {message}", domain)),
         )

@@ -3,9 +3,7 @@
 Called by the ``doctor`` command. It works on as far as it can where libvirt does not answer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import anyio
@@ -27,16 +25,15 @@ from virtbackup_async.engine.doctor import (
     target,
 )
 from virtbackup_async.engine.domain_states import SAVED
-from virtbackup_async.engine.host_state import Host, locks_of, this_host
+from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
-
-Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
 
 PARALLEL_DOMAINS = 8
 
@@ -73,34 +70,40 @@ class _Examination(Struct):
         return [group for group in self.groups if group.target == path]
 
 
-async def run_doctor(
-    config: Config,
-    group_names: Sequence[str],
-    connect: Connect,
-    emit: Emit,
-    *,
-    freeze: bool = False,
-) -> None:
-    """Examine the named groups, or all, and say what was found as ``Finding`` events.
+class DoctorRequest(Struct, frozen=True):
+    """What to examine.
 
-    Args:
-        config: the configuration.
-        group_names: the groups; none for all of them.
-        connect: opens the connection to libvirt.
-        emit: where findings go.
+    Attributes:
+        groups: none for all of them.
         freeze: freeze the guests for a moment, to see how long it takes.
+    """
+
+    groups: Sequence[str] = ()
+    freeze: bool = False
+
+
+async def run_doctor(runtime: Runtime, request: DoctorRequest) -> tuple[Finding, ...]:
+    """Examine the named groups, or all; return what was found, and emit it on the way.
 
     Raises:
         NotFoundError: a named group does not exist.
+        ConfigError: the environment names no absolute path for the state directory.
     """
-    groups = select_groups(config, group_names) or list(config.groups.values())
+    runtime, recording = runtime.recording(Finding)
+    await _examine(runtime, request)
+    return recording.of(Finding)
+
+
+async def _examine(runtime: Runtime, request: DoctorRequest) -> None:
+    config = runtime.config
+    groups = select_groups(config, request.groups) or list(config.groups.values())
     work = _Examination(
         config=config,
         groups=[group for group in groups if group.target],
-        emit=emit,
-        locks=locks_of(config),
-        host=this_host(config),
-        freeze=freeze,
+        emit=runtime.emit,
+        locks=runtime.lock_directory,
+        host=runtime.host,
+        freeze=request.freeze,
     )
     work.tell(configuration.check_autostart(config))
     for group in groups:
@@ -108,8 +111,8 @@ async def run_doctor(
     work.tell(configuration.check_trust(config))
     work.tell(await host.check_clock())
     await _examine_targets(work)
-    await _examine_domains(work, connect)
-    now = datetime.now().astimezone()
+    await _examine_domains(work, runtime.hypervisor)
+    now = runtime.now()
     for group in work.groups:
         if group.target in work.scans:
             scan = work.scans[group.target]
@@ -132,16 +135,15 @@ async def _examine_targets(work: _Examination) -> None:
     work.tell(found)
 
 
-async def _examine_domains(work: _Examination, connect: Connect) -> None:
+async def _examine_domains(work: _Examination, hypervisor: HypervisorPort) -> None:
     try:
-        async with connect() as hypervisor:
-            work.tell(host.check_versions(await hypervisor.versions()))
-            work.domain_names = await hypervisor.domain_names()
-            for group in work.groups:
-                work.tell(configuration.check_group(group, work.domain_names))
-            await _examine_planned(work, hypervisor, work.domain_names)
-            names = work.domain_names
-            work.at_work = await leftovers.images_at_work(hypervisor, names, work.locks)
+        work.tell(host.check_versions(await hypervisor.versions()))
+        work.domain_names = await hypervisor.domain_names()
+        for group in work.groups:
+            work.tell(configuration.check_group(group, work.domain_names))
+        await _examine_planned(work, hypervisor, work.domain_names)
+        names = work.domain_names
+        work.at_work = await leftovers.images_at_work(hypervisor, names, work.locks)
     except HypervisorError as error:
         advice = error.hint or "The domains could not be examined: start libvirt, and run again."
         work.tell([Finding(Level.PROBLEM, "libvirt", host.SUBJECT, error.message, advice)])

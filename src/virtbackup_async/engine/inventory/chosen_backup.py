@@ -31,8 +31,9 @@ from virtbackup_async.engine.inventory.dates import (
 )
 from virtbackup_async.engine.inventory.lacking import find_lacks
 from virtbackup_async.engine.plan import find_group, target_of
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
-from virtbackup_async.events import Emit, PinChanged, Warned
+from virtbackup_async.events import PinChanged, Warned
 
 _NEAREST_SHOWN = 3
 _ANOTHER = "Name the date of another backup to restore that."
@@ -81,34 +82,38 @@ async def find_backup(
     return _whole(backups, _newest_or_at(backups, date) or _refuse(backups, date))
 
 
-async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
-    config: Config,
-    group_name: str,
-    domain: str,
-    date: str | None,
-    emit: Emit,
-    *,
-    disks: Sequence[str] = (),
-    trusted: bool = False,
-) -> FoundBackup:
-    """Return a backup as :func:`find_backup` does, or the last one before the date; warn of it.
+class FindRequest(Struct, frozen=True):
+    """Which backup to read.
 
-    Args:
-        config: the configuration.
-        group_name: says which target to look into.
+    Attributes:
+        group: says which target to look into.
         domain: its exact name.
         date: as for :func:`find_backup`.
-        emit: told what is not as the admin may think.
         disks: the devs that are wanted; none for all.
         trusted: whether a definition is taken that has not its checksum.
+    """
+
+    group: str
+    domain: str
+    date: str | None = None
+    disks: Sequence[str] = ()
+    trusted: bool = False
+
+
+async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBackup:
+    """Return a backup as :func:`find_backup` does, or the last one before the date.
+
+    Warns of what is not as the admin may think.
 
     Raises:
         NotFoundError: no such group, no backup of the domain, all are later, or the backup lacks
-            one of ``disks``.
+            one of the wanted disks.
+        ConfigError: as for :func:`find_backup`.
         DefinitionError: the one that is meant is there, and damaged.
         StorageError: as for :func:`find_backup`.
     """
-    backups = await _backups_of(config, group_name, domain)
+    emit, domain, date = runtime.emit, request.domain, request.date
+    backups = await _backups_of(runtime.config, request.group, domain)
     chosen = _newest_or_at(backups, date)
     if chosen is None:
         chosen = (date and before_date(backups.candidates, date)) or _refuse(backups, date)
@@ -116,30 +121,41 @@ async def find_backup_to_read(  # noqa: PLR0913 -- what can be said of a backup
         if chosen.found is not None:
             message = f"no backup at {date}: taking the last one before it, of {moment}"
             emit(Warned(message, domain))
-    if trusted and chosen.problem is not None:
+    if request.trusted and chosen.problem is not None:
         found = await to_thread.run_sync(_read_trusted, chosen.problem.path)
         emit(Warned(f"{found.path}: read as it is, though its checksum is another", domain))
     else:
         found = _whole(backups, chosen)
-    for warning in _warnings(backups, found, disks, date):
+    for warning in _warnings(backups, found, request.disks, date):
         emit(Warned(warning, domain))
     return found
 
 
-async def set_pinned(
-    config: Config, group: str, domain: str, date: str | None, *, pinned: bool
-) -> PinChanged:
+class PinRequest(Struct, frozen=True):
+    """The backup to pin, named as for :func:`find_backup`; not ``pinned`` takes the pin back."""
+
+    group: str
+    domain: str
+    date: str | None = None
+    pinned: bool = True
+
+
+async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
     """Write the pin into the backup's definition, so that ``clean`` keeps it; or take it out.
 
-    Arguments and further errors are those of :func:`find_backup`.
+    Further errors are those of :func:`find_backup`.
 
     Raises:
         NotFoundError: there is no such backup, or it was removed this moment.
         StorageError: the definition cannot be written.
     """
-    found = await find_backup(config, group, domain, date)
-    await amend_definition(found.path, {"pinned": pinned})
-    return PinChanged(group, domain, found.definition.name, str(found.path), pinned)
+    found = await find_backup(runtime.config, request.group, request.domain, request.date)
+    await amend_definition(found.path, {"pinned": request.pinned})
+    changed = PinChanged(
+        request.group, request.domain, found.definition.name, str(found.path), request.pinned
+    )
+    runtime.emit(changed)
+    return changed
 
 
 def _newest_or_at(backups: _Backups, date: str | None) -> _Candidate | None:

@@ -21,10 +21,10 @@ from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.inventory.dates import local_time, time_of
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.plan import groups_with_target, target_of
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
 from virtbackup_async.events import (
     BrokenBackup,
-    Emit,
     Event,
     ListedBackup,
     ListedDomain,
@@ -96,21 +96,57 @@ async def list_backups(
     return [_listing(backups, (*known, *filter(backups.includes, asked))) for backups in chosen]
 
 
-async def show_backups(
-    config: Config,
-    group_names: Sequence[str],
-    domain_names: Sequence[str],
-    emit: Emit,
-    *,
-    known_domains: Sequence[str] | None,
-) -> None:
-    """Say what :func:`list_backups` returns, and then what of it could not be seen.
+class ListRequest(Struct, frozen=True):
+    """What to list.
+
+    Attributes:
+        groups: none for all that have a target.
+        domains: domains, or patterns as in ``hosts``, to show alone; none for all that the
+            groups' hosts mean.
+        with_known: show also the domains that libvirt knows and that have no backup.
+    """
+
+    groups: Sequence[str] = ()
+    domains: Sequence[str] = ()
+    with_known: bool = False
+
+
+class Listing(Struct, frozen=True):
+    """What backups there are.
+
+    Attributes:
+        backups: those that can be read, sorted by group, domain and date.
+        without_backup: domains that have none, where they were asked for.
+        broken: what should be a backup and cannot be read.
+    """
+
+    backups: tuple[ListedBackup, ...]
+    without_backup: tuple[ListedDomain, ...]
+    broken: tuple[BrokenBackup, ...]
+
+
+async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
+    """List the backups of groups, as their targets hold them now.
 
     Raises:
-        StorageError: a target cannot be read.
-        CorruptError: of some domain there are broken backups alone.
+        NotFoundError: a named group does not exist, or nobody knows a named domain.
+        ConfigError: a named group has no target, or no group has, or a pattern is none.
+        StorageError: a target cannot be read; the backups in the others were emitted.
+        CorruptError: of some domain there are broken backups alone; everything was emitted.
+        HypervisorError: libvirt's domains cannot be listed.
     """
-    listings = await list_backups(config, group_names, domain_names, known_domains=known_domains)
+    runtime, recording = runtime.recording(ListedBackup, ListedDomain, BrokenBackup)
+    await _list(runtime, request)
+    return Listing(
+        recording.of(ListedBackup), recording.of(ListedDomain), recording.of(BrokenBackup)
+    )
+
+
+async def _list(runtime: Runtime, request: ListRequest) -> None:
+    """Emit what there is, and then raise what of it could not be seen."""
+    config, emit, domain_names = runtime.config, runtime.emit, request.domains
+    known = await runtime.hypervisor.domain_names() if request.with_known else None
+    listings = await list_backups(config, request.groups, domain_names, known_domains=known)
     for listing in listings:
         for event in listing.events():
             emit(event)

@@ -10,7 +10,6 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.removal import occupied_by
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.listing import (
@@ -20,6 +19,7 @@ from virtbackup_async.engine.inventory.listing import (
     refuse_what_was_not_seen,
 )
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.events import (
     BackupStats,
@@ -52,17 +52,31 @@ class _Sums(Struct, frozen=True):
     stored_bytes: int
 
 
-async def run_stats(
-    config: Config, group_names: Sequence[str], emit: Emit, *, each_backup: bool = False
-) -> None:
-    """Say what is stored: for each domain, group and day, and for each repository.
+class StatsRequest(Struct, frozen=True):
+    """What to measure.
 
-    Args:
-        config: the configuration.
-        group_names: the groups; none for all that have a target.
-        emit: told the figures.
-        each_backup: tell also what the removal of each backup would free, for which all maps of
-            a repository are read.
+    Attributes:
+        groups: none for all that have a target.
+        each_backup: measure also what the removal of each backup would free, for which all maps
+            of a repository are read.
+    """
+
+    groups: Sequence[str] = ()
+    each_backup: bool = False
+
+
+class Stats(Struct, frozen=True):
+    """How much backups hold and take; ``backups`` only where each was asked for."""
+
+    groups: tuple[GroupStats, ...]
+    domains: tuple[DomainStats, ...]
+    days: tuple[DayStats, ...]
+    backups: tuple[BackupStats, ...]
+    repositories: tuple[RepositoryStats, ...]
+
+
+async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
+    """Measure what is stored: for each domain, group and day, and for each repository.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -70,14 +84,29 @@ async def run_stats(
         CorruptError: a repository is damaged, or of some domain there are broken backups alone.
         StorageError: a target or a repository cannot be read; the others are told all the same.
     """
+    runtime, recording = runtime.recording(
+        GroupStats, DomainStats, DayStats, BackupStats, RepositoryStats
+    )
+    await _measure_all(runtime, request)
+    return Stats(
+        recording.of(GroupStats),
+        recording.of(DomainStats),
+        recording.of(DayStats),
+        recording.of(BackupStats),
+        recording.of(RepositoryStats),
+    )
+
+
+async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
+    config, emit = runtime.config, runtime.emit
     scans: dict[Path, Scan] = {}
-    groups = await choose_backups(config, group_names, ())
+    groups = await choose_backups(config, request.groups, ())
     for chosen in groups:
         if chosen.scan is not None:
             scans[chosen.target] = chosen.scan
         for event in _of_group(chosen):
             emit(event)
-    if each_backup:
+    if request.each_backup:
         await _say_of_each(groups, scans, emit)
     for target, scan in scans.items():
         measured = await to_thread.run_sync(_measure, target)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from virtbackup_async.engine.ports import DefiningPort, DomainPort
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.restore.plan import (
     AS_THEY_WERE,
     QCOW2,
@@ -28,8 +28,10 @@ from virtbackup_async.engine.restore.plan import (
     xml_of,
 )
 from virtbackup_async.engine.restore.state import give_state
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
-from virtbackup_async.events import DomainDefined, Emit, Warned
+from virtbackup_async.events import DomainDefined, Emit, RestoreDone, Warned
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_xml import writable_devs
@@ -42,6 +44,7 @@ class DefineRequest(Struct, frozen=True):
 
     Attributes:
         definition: the backup.
+        directory: where its package lies.
         target: the directory that it is restored into.
         disks: the devs that are restored; empty for all.
         new_name: gives the domain an identity of its own.
@@ -51,12 +54,25 @@ class DefineRequest(Struct, frozen=True):
     """
 
     definition: Definition
+    directory: Path
     target: Path
     disks: tuple[str, ...] = ()
     new_name: str | None = None
     start: bool = False
     allow_missing: bool = False
     formats: Formats = AS_THEY_WERE
+
+    @property
+    def files(self) -> RestoreRequest:
+        """What is restored for it, and where to."""
+        return RestoreRequest(
+            self.definition,
+            self.directory,
+            self.target,
+            self.disks,
+            for_domain=True,
+            formats=self.formats,
+        )
 
     def plan(self) -> RestorePlan:
         """Return what is restored for it."""
@@ -97,7 +113,34 @@ class DefineRequest(Struct, frozen=True):
         )
 
 
-async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> None:
+class RestoredDomain(Struct, frozen=True):
+    """The files that were restored, and the domain that was defined on them."""
+
+    files: RestoreDone
+    domain: DomainDefined
+
+
+async def restore_domain(runtime: Runtime, request: DefineRequest) -> RestoredDomain:
+    """Restore the disks of a backup into a directory, and define its domain on them.
+
+    Raises:
+        HypervisorError: a domain of that name or UUID is there, or libvirt refuses to define it;
+            then the restored images stay.
+        DefinitionError: the backup's XML cannot be used.
+        NotFoundError: the domain is to be started, and disks of it would not be of the backup.
+        StorageError: as for ``restore_backup``, or the domain's state cannot be put where it
+            belongs; then it is not started.
+        ImageError: an overlay cannot be rebased.
+        CorruptError, RollbackError: as for ``restore_backup``.
+    """
+    await check_definable(request, runtime.hypervisor)
+    files = await restore_backup(runtime, request.files)
+    domain = await define_restored(request, runtime.hypervisor, runtime.emit)
+    runtime.emit(domain)
+    return RestoredDomain(files, domain)
+
+
+async def check_definable(request: DefineRequest, hypervisor: HypervisorPort) -> None:
     """Look before anything is restored whether the domain can be defined afterwards.
 
     Raises:
@@ -125,7 +168,7 @@ async def check_definable(request: DefineRequest, hypervisor: DefiningPort) -> N
 
 
 async def define_restored(
-    request: DefineRequest, hypervisor: DefiningPort, emit: Emit
+    request: DefineRequest, hypervisor: HypervisorPort, emit: Emit
 ) -> DomainDefined:
     """Define the domain, its images being restored.
 

@@ -16,16 +16,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CancelScope, to_thread
 from msgspec import Struct
 
 from virtbackup_async.engine.progress import DiskMeter, data_bytes_of
 from virtbackup_async.engine.restore.export_target import Target, open_target
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk
-from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.restore.to_directory import (
+    RestoreRequest,
+    restore_files,
+)
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, StorageError
-from virtbackup_async.events import DiskExported, Emit, RestoreStarted
+from virtbackup_async.events import DiskExported, RestoreStarted
 from virtbackup_async.files import durable
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
@@ -59,9 +63,7 @@ class ExportRequest(Struct, frozen=True):
     format: str
 
 
-async def export_disk(
-    request: ExportRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
-) -> DiskExported:
+async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
     """Write a disk of a backup as one image; it is checked against its digest on the way.
 
     Raises:
@@ -72,12 +74,12 @@ async def export_disk(
         ImageError: QEMU cannot read the images.
     """
     plan = plan_restore(request.definition, (request.dev,))
-    export = _Export(request, plan.disks[0], buffers, cpu, emit)
-    async with open_target(request.output, export.domain, emit) as target:
+    export = _Export(runtime, request, plan.disks[0])
+    async with open_target(request.output, export.domain, runtime.emit) as target:
         data_bytes = await export.stream_to(target)
         if data_bytes is None:
             data_bytes = await export.convert_to(target)
-    return DiskExported(
+    exported = DiskExported(
         domain=export.domain,
         backup=request.definition.name,
         disk=request.dev,
@@ -86,16 +88,16 @@ async def export_disk(
         verified=plan.is_verifiable,
         data_bytes=data_bytes,
     )
+    runtime.emit(exported)
+    return exported
 
 
 class _Export(Struct, frozen=True):
     """One export; its two ways return how many bytes of data were in the images."""
 
+    runtime: Runtime
     request: ExportRequest
     disk: RestoredDisk
-    buffers: BufferPool
-    cpu: CapacityLimiter
-    emit: Emit
 
     @property
     def domain(self) -> str:
@@ -113,12 +115,14 @@ class _Export(Struct, frozen=True):
             await target.take(stream, on_progress, wrap=wrap)
 
         definition = request.definition
-        async with open_package(definition, request.directory, self.buffers) as package:
+        async with open_package(definition, request.directory, self.runtime.buffers) as package:
             if not await _is_streamable(package, image, image_format, wrap=wrap):
                 return None
             output = str(request.output)
-            self.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
-            return (await read_disk(self.disk, package, take, self.domain, self.emit)).data_bytes
+            self.runtime.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
+            return (
+                await read_disk(self.disk, package, take, self.domain, self.runtime.emit)
+            ).data_bytes
 
     async def convert_to(self, target: Target) -> int:
         """Restore the images for a while, and write what a guest sees of them."""
@@ -127,12 +131,12 @@ class _Export(Struct, frozen=True):
             restored = RestoreRequest(
                 request.definition, request.directory, place, (request.dev,), for_domain=True
             )
-            done = await restore_backup(
-                restored, buffers=self.buffers, cpu=self.cpu, emit=self.emit
-            )
+            done = await restore_files(self.runtime, restored)
             await to_thread.run_sync(_check_heads, self.disk, place)
-            async with _view(self.disk, place, self.buffers) as stream:
-                meter = DiskMeter(self.emit, self.domain, request.dev, data_bytes_of(stream))
+            async with _view(self.disk, place, self.runtime.buffers) as stream:
+                meter = DiskMeter(
+                    self.runtime.emit, self.domain, request.dev, data_bytes_of(stream)
+                )
                 await target.take(stream, meter.begin(stream), wrap=request.format == "qcow2")
             return done.data_bytes
 

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from anyio import CancelScope, CapacityLimiter, current_time, fail_after, to_thread
+from anyio import CancelScope, current_time, fail_after, to_thread
 from msgspec import Struct
 
 from virtbackup_async.engine.backup.selection import is_overlay_of_ours
 from virtbackup_async.engine.domain_states import check_replaceable
+from virtbackup_async.engine.inventory.lacking import refuse_mixture
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.restore.files import check_space
@@ -34,6 +35,7 @@ from virtbackup_async.engine.restore.plan import (
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.restore.state import state_paths
 from virtbackup_async.engine.restore.to_directory import restore_disks
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     DigestMismatchError,
     DiskNotFoundError,
@@ -68,10 +70,15 @@ _TOKEN_BYTES: Final = 4
 
 
 class InPlaceRequest(Struct, frozen=True):
-    """What to restore: a backup, its package's directory, the devs wanted; empty for all.
+    """What to restore.
 
-    With ``discard_old``, what was replaced is not kept.
-    ``remove_saved`` throws a managed save image of the domain away, its memory.
+    Attributes:
+        definition: the backup.
+        directory: where its package lies.
+        disks: the devs to restore; empty for all.
+        discard_old: remove the images that are replaced.
+        remove_saved: throw a managed save image of the domain away, its memory.
+        allow_missing: restore although the backup lacks disks of the domain.
     """
 
     definition: Definition
@@ -79,6 +86,7 @@ class InPlaceRequest(Struct, frozen=True):
     disks: tuple[str, ...] = ()
     discard_old: bool = False
     remove_saved: bool = False
+    allow_missing: bool = False
 
 
 class _Work(Struct, frozen=True):
@@ -104,18 +112,11 @@ class _Work(Struct, frozen=True):
         await self.swaps[image.name].fill(stream, on_progress)
 
 
-async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by one
-    request: InPlaceRequest,
-    domain: DomainPort,
-    *,
-    lock_directory: Path,
-    buffers: BufferPool,
-    cpu: CapacityLimiter,
-    emit: Emit,
-) -> RestoreDone:
+async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> RestoreDone:
     """Restore disks of a backup, and its state, over what its domain has now.
 
     Raises:
+        NotFoundError: the backup lacks disks of the domain, and that is not allowed.
         HypervisorError: the domain runs or is saved, was started meanwhile, or is another than the
             backup's.
         DiskNotFoundError: the domain has no such disk, or one of another format.
@@ -126,22 +127,25 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
         RollbackError: after a failure an image could not be put back.
     """
     began_s = current_time()
-    async with hold_domain(lock_directory, domain.name, domain.uuid, "restore"):
-        work = await _prepare(request, domain, emit)
+    if not request.allow_missing:
+        refuse_mixture(request.definition, request.disks)
+    domain = await runtime.hypervisor.domain(request.definition.domain_name)
+    async with hold_domain(runtime.lock_directory, domain.name, domain.uuid, "restore"):
+        work = await _prepare(request, domain, runtime.emit)
         definition = request.definition
-        await _check_backing(work, buffers)
-        emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
+        await _check_backing(work, runtime.buffers)
+        runtime.emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
         async with _put_back_on_failure(work):
-            async with open_package(definition, request.directory, buffers) as package:
+            async with open_package(definition, request.directory, runtime.buffers) as package:
                 data_bytes = await restore_disks(
-                    work.plan, cpu, lambda disk: _fill(work, disk, package)
+                    work.plan, runtime.disk_slots, lambda disk: _fill(work, disk, package)
                 )
                 for state in work.plan.state:
                     if state.image.name in work.swaps:
                         data_bytes += await read_state(state, package, work.fill)
             await _swap_all(work)
         kept = await _settle_old(work)
-    return RestoreDone(
+    done = RestoreDone(
         domain=domain.name,
         backup=definition.name,
         target=work.target,
@@ -152,6 +156,8 @@ async def restore_in_place(  # noqa: PLR0913 -- what a restore shares, one by on
         kept=kept,
         formats=tuple(_formats(work)),
     )
+    runtime.emit(done)
+    return done
 
 
 def _formats(work: _Work) -> Iterator[FileFormat]:

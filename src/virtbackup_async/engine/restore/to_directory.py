@@ -21,8 +21,8 @@ from virtbackup_async.engine.restore.read_images import (
     read_state,
     rebase_hints,
 )
-from virtbackup_async.events import DiskDone, Emit, FileFormat, RestoreDone, RestoreStarted
-from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.events import DiskDone, FileFormat, RestoreDone, RestoreStarted
 from virtbackup_async.model.backup import Definition
 
 _PRIVATE: Final = 0o700
@@ -52,22 +52,23 @@ class RestoreRequest(Struct, frozen=True):
     formats: Formats = Formats()
 
 
-async def restore_backup(
-    request: RestoreRequest, *, buffers: BufferPool, cpu: CapacityLimiter, emit: Emit
-) -> RestoreDone:
+async def restore_backup(runtime: Runtime, request: RestoreRequest) -> RestoreDone:
     """Restore the wanted disks of a backup, and the domain's state and XML beside them.
 
-    Args:
-        request: what and where to.
-        buffers: the memory that disk data passes through.
-        cpu: how many disks are restored at once.
-        emit: told of the start and of each disk; the end is the return value.
-
     Raises:
+        NotFoundError: the backup has no such disk.
         StorageError: a file exists already, or the target is full or not writable.
         CorruptError: the package is damaged, or does not hold what was recorded.
         RollbackError: after a failure something could not be removed.
     """
+    done = await restore_files(runtime, request)
+    runtime.emit(done)
+    return done
+
+
+async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDone:
+    """Restore as :func:`restore_backup` does, as a step of something else: the end is no event."""
+    emit = runtime.emit
     began_s = current_time()
     definition, target = request.definition, request.target
     domain = definition.domain_name
@@ -76,9 +77,11 @@ async def restore_backup(
         target, plan, _REACHABLE if request.for_domain else _PRIVATE
     ) as files:
         emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
-        async with open_package(definition, request.directory, buffers) as package:
+        async with open_package(definition, request.directory, runtime.buffers) as package:
             data_bytes = await restore_disks(
-                plan, cpu, lambda disk: read_disk(disk, package, files.fill, domain, emit)
+                plan,
+                runtime.disk_slots,
+                lambda disk: read_disk(disk, package, files.fill, domain, emit),
             )
             for state in plan.state:
                 data_bytes += await read_state(state, package, files.fill)

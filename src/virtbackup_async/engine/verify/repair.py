@@ -13,19 +13,25 @@ writing is in ``repository/mending``. Safe to run twice, and to kill anywhere.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from anyio import from_thread, to_thread
+from msgspec import Struct
 
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.chunks import open_check
 from virtbackup_async.engine.verify.repository import verify_opened
 from virtbackup_async.engine.verify.results import Chosen, Verdicts
 from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
-from virtbackup_async.events import Emit, RepositoryRepaired, RunStarted, Warned
+from virtbackup_async.events import (
+    RepositoryRepaired,
+    RunStarted,
+    VerifyDone,
+    VerifyFailed,
+    Warned,
+)
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import (
@@ -43,18 +49,31 @@ from virtbackup_async.repository import (
 T = TypeVar("T")
 
 
-async def run_repair(
-    config: Config, group_names: Sequence[str], now: datetime, emit: Emit, *, quick: bool
-) -> None:
-    """Repair the repositories of groups' targets; a ``VerifyDone`` or ``VerifyFailed`` a backup.
+class RepairRequest(Struct, frozen=True):
+    """What to repair.
 
-    Args:
-        config: the configuration.
-        group_names: whose targets; none for all groups that have one. All backups of a target are
+    Attributes:
+        groups: whose targets; none for all groups that have one. All backups of a target are
             looked at, whoever's they are: they share what is mended.
-        now: when it is.
-        emit: where events go.
         quick: take for good what is there, without reading it.
+    """
+
+    groups: Sequence[str] = ()
+    quick: bool = False
+
+
+class RepairRun(Struct, frozen=True):
+    """What a run mended, and which backups of the repositories are good or damaged."""
+
+    repositories: tuple[RepositoryRepaired, ...]
+    good: tuple[VerifyDone, ...]
+    damaged: tuple[VerifyFailed, ...]
+
+
+async def run_repair(runtime: Runtime, request: RepairRequest) -> RepairRun:
+    """Repair the repositories of groups' targets.
+
+    Emits a ``VerifyDone`` or a ``VerifyFailed`` for each backup in them.
 
     Raises:
         NotFoundError: a named group does not exist, or there is no repository.
@@ -64,13 +83,22 @@ async def run_repair(
         CorruptError: something cannot be mended, and nothing may be done before somebody decided.
         StorageError: a target cannot be read or written. The others were repaired all the same.
     """
-    targets = await to_thread.run_sync(clean_targets, config, group_names)
+    runtime, recording = runtime.recording(RepositoryRepaired, VerifyDone, VerifyFailed)
+    await _repair(runtime, request)
+    return RepairRun(
+        recording.of(RepositoryRepaired), recording.of(VerifyDone), recording.of(VerifyFailed)
+    )
+
+
+async def _repair(runtime: Runtime, request: RepairRequest) -> None:
+    emit, now = runtime.emit, runtime.now()
+    targets = await to_thread.run_sync(clean_targets, runtime.config, request.groups)
     emit(RunStarted("repair", ()))
     failures: list[VirtBackupError] = []
     found = False
     for target in targets:
         try:
-            found |= await _Repair(target, Verdicts(now, quick, emit)).run()
+            found |= await _Repair(target, Verdicts(now, request.quick, emit)).run()
         except VirtBackupError as error:
             failures.append(error)
     for failure in failures[1:]:

@@ -16,19 +16,19 @@ from anyio import CapacityLimiter, create_task_group, current_time
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.inventory.listing import GroupBackups, broken_backups, choose_backups
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
-from virtbackup_async.engine.runtime import MIB
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import draw_sample, parse_age, parse_since
 from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
 from virtbackup_async.engine.verify.sizes import look_at_package
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import (
-    Emit,
     Event,
+    RepositoryChecked,
     RunStarted,
+    VerifyDone,
     VerifyFailed,
     VerifyStarted,
     Warned,
@@ -61,8 +61,21 @@ class VerifyRequest(Struct, frozen=True):
     quick: bool = False
 
 
-async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit: Emit) -> None:
-    """Verify backups; a ``VerifyDone`` or a ``VerifyFailed`` for each of them.
+class VerifyRun(Struct, frozen=True):
+    """What a run found: each backup that was looked at is good or damaged."""
+
+    good: tuple[VerifyDone, ...]
+    damaged: tuple[VerifyFailed, ...]
+    repositories: tuple[RepositoryChecked, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no backup is damaged."""
+        return not self.damaged
+
+
+async def run_verify(runtime: Runtime, request: VerifyRequest) -> VerifyRun:
+    """Verify backups; emits a ``VerifyDone`` or a ``VerifyFailed`` for each of them.
 
     Raises:
         NotFoundError: a named group does not exist, nobody knows a named domain, or there is no
@@ -70,6 +83,15 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
         ConfigError: an age, a date, the sample or a pattern cannot be understood.
         StorageError: a target cannot be read; the others are verified all the same.
     """
+    runtime, recording = runtime.recording(VerifyDone, VerifyFailed, RepositoryChecked)
+    await _verify(runtime, request)
+    return VerifyRun(
+        recording.of(VerifyDone), recording.of(VerifyFailed), recording.of(RepositoryChecked)
+    )
+
+
+async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
+    config, emit, now = runtime.config, runtime.emit, runtime.now()
     wanted = _Wanted(request, now)
     groups = await choose_backups(config, request.groups, request.domains)
     chosen = wanted.choose(groups)
@@ -77,7 +99,7 @@ async def run_verify(config: Config, request: VerifyRequest, now: datetime, emit
     for failed in _damaged(groups):
         emit(failed)
     verdicts = Verdicts(now, request.quick, emit)
-    reader = _Reader(BufferPool(config.buffers_mib * MIB), verdicts)
+    reader = _Reader(runtime.buffers, verdicts)
     slots = CapacityLimiter(config.threads)
 
     async def verify(work: Callable[[], Awaitable[None]]) -> None:

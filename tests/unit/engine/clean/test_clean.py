@@ -16,9 +16,10 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.inventory.chosen_backup import set_pinned
+from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
 from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, StorageError
 from virtbackup_async.events import (
     BackupRemoved,
@@ -87,11 +88,11 @@ class Place:
         default = {"target": str(self.target)}
         path.write_text(yaml.safe_dump({"default": default, "groups": self.groups}))
         self.config = load_config(path)
-        await run_clean(
-            self.config, CleanRequest(groups, **request), self.hypervisor, self.events.append,
-            self.locks,
-        )  # fmt: skip
+        await run_clean(self.runtime(self.events.append), CleanRequest(groups, **request))
         return self.events
+
+    def runtime(self, emit):
+        return Runtime(self.config, emit, self.hypervisor, lock_directory=self.locks)
 
     def of(self, kind, *fields):
         found = [event for event in self.events if isinstance(event, kind)]
@@ -216,17 +217,19 @@ async def test_broken_only_and_no_broken(place):
 async def test_a_pinned_backup_stays_until_it_is_unpinned(place):
     old, _ = (place.put(day=day, version="0.5.6") for day in (0, 1))
     await place.clean(dry_run=True)
-    changed = await set_pinned(place.config, "all", "web", old, pinned=True)
+    changed = await set_pinned(place.runtime(print), PinRequest("all", "web", old, pinned=True))
     assert changed.pinned
     raw = json.loads((place.target / "web" / f"{old}.json").read_text())
     assert (raw["pinned"], raw["version"], raw["domain_name"]) == (True, "0.5.6", "web")
     await place.clean()
     assert not place.of(BackupRemoved)
-    await set_pinned(place.config, "all", "web", old, pinned=False)
+    await set_pinned(place.runtime(print), PinRequest("all", "web", old, pinned=False))
     await place.clean()
     assert place.of(BackupRemoved, "backup") == [old]
     with pytest.raises(NotFoundError):
-        await set_pinned(place.config, "all", "web", "20200101-000000", pinned=True)
+        await set_pinned(
+            place.runtime(print), PinRequest("all", "web", "20200101-000000", pinned=True)
+        )
 
 
 async def test_a_pin_after_the_verdict_is_seen(place):
@@ -239,7 +242,7 @@ async def test_a_pin_after_the_verdict_is_seen(place):
             definition.write_text(json.dumps(json.loads(definition.read_text()) | {"pinned": True}))
 
     await place.clean(dry_run=True)
-    await run_clean(place.config, CleanRequest(), place.hypervisor, emit, place.locks)
+    await run_clean(place.runtime(emit), CleanRequest())
     assert len(await place.listed()) == 2
 
 
@@ -377,7 +380,7 @@ async def test_waiting_for_a_domain(place):
             os.close(lock)
 
     await place.clean(dry_run=True)
-    await run_clean(place.config, CleanRequest(wait_s=60), place.hypervisor, emit, place.locks)
+    await run_clean(place.runtime(emit), CleanRequest(wait_s=60))
     assert len(waited) == 1
     assert place.of(PendingUndone)
 
@@ -389,6 +392,7 @@ import anyio
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.runtime import Runtime
 
 left = int(sys.argv[2])
 
@@ -407,7 +411,8 @@ for name in ("unlink", "replace", "rename", "fsync"):
     counted(name)
 root = Path(sys.argv[1])
 config = load_config(root / "config.yml")
-anyio.run(run_clean, config, CleanRequest(), None, lambda event: None, root / "locks")
+runtime = Runtime(config, lambda event: None, lock_directory=root / "locks")
+anyio.run(run_clean, runtime, CleanRequest())
 print(left)
 """
 

@@ -16,8 +16,10 @@ from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor import leftovers
-from virtbackup_async.engine.doctor.examination import run_doctor
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
+from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain, is_held, lock_directory
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
@@ -100,7 +102,9 @@ def examine(tmp_path, hypervisor):
             yield hypervisor
 
         found = []
-        await run_doctor(load_config(path), names, connect, found.append, freeze=freeze)
+        async with open_lazy_hypervisor(connect) as on_demand:
+            runtime = Runtime(load_config(path), found.append, on_demand)
+            assert await run_doctor(runtime, DoctorRequest(names, freeze)) == tuple(found)
         return found
 
     return examine

@@ -6,9 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.engine.inventory.chosen_backup import find_backup, find_backup_to_read
+from virtbackup_async.engine.inventory.chosen_backup import (
+    FindRequest,
+    find_backup,
+    find_backup_to_read,
+)
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.inventory.listing import list_backups
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.model import domain_xml
@@ -17,8 +22,12 @@ from virtbackup_async.model.domain import NOT_WANTED, NOTHING_TO_MISS
 DATE = 1772331300  # 2026-03-01T02:15:00Z
 
 
+async def read(config, emit, *asked, **options):
+    return await find_backup_to_read(Runtime(config, emit), FindRequest(*asked, **options))
+
+
 async def read_silently(config, group, domain, date):
-    return await find_backup_to_read(config, group, domain, date, lambda _event: None)
+    return await read(config, lambda _event: None, group, domain, date)
 
 
 async def test_newest_backup_is_found_without_a_date(configure, put):
@@ -198,7 +207,7 @@ async def test_last_backup_before_a_date_is_taken_and_said(configure, put, berli
     for days in (-2, -1, 0, 1):
         put("web", DATE + 86400 * days)
     events = []
-    found = await find_backup_to_read(configure(a={}), "a", "web", date, events.append)
+    found = await read(configure(a={}), events.append, "a", "web", date)
     assert found.definition.date == DATE + 86400 * day
     moment = datetime.fromtimestamp(found.definition.date).astimezone().isoformat()
     message = f"no backup at {date}: taking the last one before it, of {moment}"
@@ -208,7 +217,7 @@ async def test_last_backup_before_a_date_is_taken_and_said(configure, put, berli
 async def test_no_backup_before_a_date_names_the_nearest(configure, put, berlin):
     put("web")
     with pytest.raises(NotFoundError, match="no backup of web at 2026-02-28") as caught:
-        await find_backup_to_read(configure(a={}), "a", "web", "2026-02-28", [].append)
+        await read(configure(a={}), [].append, "a", "web", "2026-02-28")
     assert "2026-03-01T03:15:00+01:00" in str(caught.value)
 
 
@@ -221,11 +230,11 @@ async def test_damaged_last_backup_before_a_date_is_not_passed_over(
     (tmp_path / "t" / "web" / f"{damaged}.json").write_text("{")
     config = configure(a={})
     with pytest.raises(DefinitionError, match=damaged):
-        await find_backup_to_read(config, "a", "web", "2026-03-01T03:16:30", [].append)
+        await read(config, [].append, "a", "web", "2026-03-01T03:16:30")
     with pytest.raises(DefinitionError, match=damaged):
-        await find_backup_to_read(config, "a", "web", "2026-03-01T03:16", [].append)
+        await read(config, [].append, "a", "web", "2026-03-01T03:16")
     for date, expected in (("2026-03-01T03:15:30", DATE), ("2026-03-01", DATE + 120)):
-        found = await find_backup_to_read(config, "a", "web", date, [].append)
+        found = await read(config, [].append, "a", "web", date)
         assert found.definition.date == expected
 
 
@@ -245,7 +254,7 @@ async def test_a_date_means_the_last_backup_of_its_unit(configure, put, berlin):
     ):
         assert (await find_backup(config, "a", "web", date)).definition.date == DATE + seconds
         events = []
-        found = await find_backup_to_read(config, "a", "web", date, events.append)
+        found = await read(config, events.append, "a", "web", date)
         assert (found.definition.date, events) == (DATE + seconds, [])
 
 
@@ -276,7 +285,7 @@ async def test_damaged_backup_is_told_with_the_newest_good_one(configure, put, b
     good = put("web", DATE)
     newest = put("web", DATE + 60, **bad)
     config, events = configure(a={}), []
-    found = await find_backup_to_read(config, "a", "web", None, events.append)
+    found = await read(config, events.append, "a", "web", None)
     assert found.definition.name == newest
     (warning,) = events
     assert f"verify found {newest} damaged" in warning.message
@@ -288,11 +297,11 @@ async def test_backup_dated_in_the_future_is_told(configure, put):
     past = put("web", now - 60)
     future = put("web", now + 86400)
     config, events = configure(a={}), []
-    await find_backup_to_read(config, "a", "web", None, events.append)
+    await read(config, events.append, "a", "web", None)
     assert f"{future}, the newest, is dated in the future" in events[0].message
     assert f"before now the last is {past}" in events[0].message
     events.clear()
-    await find_backup_to_read(config, "a", "web", past, events.append)
+    await read(config, events.append, "a", "web", past)
     assert events == []
 
 
@@ -316,17 +325,17 @@ async def test_each_disk_that_a_backup_lacks_is_told_with_who_has_it(configure, 
     skipped = {**SKIPPED, "tpm": "no file can be read"}
     assert put("web", DATE + 60, disks=disks, skipped=skipped, **xml) == name
     config, events = configure(a={}), []
-    await find_backup_to_read(config, "a", "web", None, events.append)
+    await read(config, events.append, "a", "web", None)
     assert [event.message for event in events] == [
         f"backup {name}: vda is not in it: {WHY}; {both} has it, of 2026-03-01 03:15:00+01:00",
         f"backup {name}: tpm is not in it: no file can be read; no older backup has it",
     ]
     events.clear()
-    await find_backup_to_read(config, "a", "web", None, events.append, disks=["vdb"])
-    await find_backup_to_read(config, "a", "web", both, events.append)
+    await read(config, events.append, "a", "web", None, disks=["vdb"])
+    await read(config, events.append, "a", "web", both)
     assert events == []
     with pytest.raises(NotFoundError, match="no disk vda in backup") as caught:
-        await find_backup_to_read(config, "a", "web", None, events.append, disks=["vda"])
+        await read(config, events.append, "a", "web", None, disks=["vda"])
     assert caught.value.hint == f"{both} has it."
 
 
@@ -338,7 +347,7 @@ async def test_disk_that_nobody_wrote_down_is_missed_too(configure, put, berlin)
         disks={"vda": "20260301-031500_3_web_vda.qcow2"},
     )
     events = []
-    await find_backup_to_read(configure(a={}), "a", "web", None, events.append)
+    await read(configure(a={}), events.append, "a", "web", None)
     assert "vdx is not in it" in events[0].message
     assert len(events) == 1
 
@@ -347,14 +356,14 @@ async def test_definition_with_a_wrong_checksum_is_read_only_when_trusted(config
     name = put("web", domain_xml="<domain/>", checksum="blake3:00", version="1.1.0")
     config, events = configure(a={}), []
     with pytest.raises(DefinitionError, match="--trust-definition"):
-        await find_backup_to_read(config, "a", "web", None, events.append)
+        await read(config, events.append, "a", "web", None)
     assert events == []
-    found = await find_backup_to_read(config, "a", "web", None, events.append, trusted=True)
+    found = await read(config, events.append, "a", "web", None, trusted=True)
     assert found.path == tmp_path / "t" / "web" / f"{name}.json"
     assert "its checksum is another" in events[0].message
     found.path.write_text("{")
     with pytest.raises(DefinitionError):
-        await find_backup_to_read(config, "a", "web", None, events.append, trusted=True)
+        await read(config, events.append, "a", "web", None, trusted=True)
 
 
 @pytest.mark.parametrize(

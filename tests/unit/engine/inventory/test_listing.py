@@ -2,9 +2,11 @@
 
 import pytest
 
+from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
-from virtbackup_async.engine.inventory.listing import list_backups, show_backups
+from virtbackup_async.engine.inventory.listing import ListRequest, list_backups, run_list
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     ConfigError,
     CorruptError,
@@ -92,11 +94,23 @@ async def test_sizes_count_backing_images(configure, put):
     assert (backup.size_bytes, backup.stored_bytes) == (20, 6)
 
 
+class Known(FakeHypervisor):
+    """A libvirt of which only the names of domains are asked."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = tuple(names)
+
+    async def domain_names(self):
+        return self.names
+
+
 async def shown(config, *domains, groups=(), known=None):
     """What `list` says; the last is the error that it ends with, None if it ends well."""
     events = []
     try:
-        await show_backups(config, groups, domains, events.append, known_domains=known)
+        runtime = Runtime(config, events.append, known and Known(known))
+        await run_list(runtime, ListRequest(groups, domains, with_known=known is not None))
     except VirtBackupError as error:
         return [*events, type(error)]
     return [*events, None]

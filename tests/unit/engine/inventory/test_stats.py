@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from fakes.stored_backup import DATA_BYTES, DATE, MIB, StoredBackup
 from virtbackup_async.catalog import definition_file
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.inventory.stats import run_stats
+from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.events import (
     BackupStats,
@@ -43,7 +44,7 @@ async def said(tmp_path, events=None, *, each_backup=False, **groups):
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump({"groups": groups}))
     events = [] if events is None else events
-    await run_stats(load_config(path), list(groups), events.append, each_backup=each_backup)
+    await run_stats(Runtime(load_config(path), events.append), StatsRequest(groups, each_backup))
     return events
 
 

@@ -27,7 +27,9 @@ WHOLE = replace(LACKING, disks={"vda": f"{NAME}_vda.raw", **LACKING.disks}, skip
 
 
 def request(definition, **changed):
-    return DefineRequest(definition, Path("/srv/restored"), **{"start": True, **changed})
+    return DefineRequest(
+        definition, Path("/srv/t/web"), Path("/srv/restored"), **{"start": True, **changed}
+    )
 
 
 async def test_domain_with_old_disks_beside_those_of_today_is_not_started():

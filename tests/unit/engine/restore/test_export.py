@@ -2,15 +2,16 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter
 from msgspec.structs import replace
 
 from fakes.stored_backup import MIB, StoredBackup
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, DefinitionError, NotFoundError, StorageError
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 
 PACKAGERS = ["directory", "tar", "zstd", "repository"]
@@ -38,11 +39,13 @@ async def make_qcow2(tmp_path, packager):
     return backup
 
 
+def runtime():
+    return Runtime(Config(Path("config.yml")), lambda _event: None)
+
+
 async def export(backup, output, image_format="raw", dev="vda"):
     request = ExportRequest(backup.read(), backup.directory, dev, output, image_format)
-    return await export_disk(
-        request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=lambda _event: None
-    )
+    return await export_disk(runtime(), request)
 
 
 def left(output):
@@ -151,7 +154,5 @@ async def test_cipher_text_is_no_disk_that_a_guest_sees(tmp_path, output, image_
         replace(backup.read(), domain_xml=xml), backup.directory, "vda", output, image_format
     )
     with pytest.raises(DefinitionError, match="is encrypted as a whole"):
-        await export_disk(
-            request, buffers=BufferPool(), cpu=CapacityLimiter(2), emit=lambda _event: None
-        )
+        await export_disk(runtime(), request)
     assert left(output) == []

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter, create_task_group
+from anyio import create_task_group
 from msgspec.structs import replace
 
-from fakes.hypervisor import FakeDomain
+from fakes.hypervisor import FakeDomain, FakeHypervisor
 from fakes.stored_backup import MIB, StoredBackup
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     CorruptError,
     DiskNotFoundError,
@@ -25,7 +27,6 @@ from virtbackup_async.errors import (
     StorageError,
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
-from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.names import is_kept
@@ -97,14 +98,14 @@ class Site:
     async def restore(self, definition=None, disks=(), emit=None, **options):
         self.events.clear()
         definition = definition or self.definition
-        return await restore_in_place(
-            InPlaceRequest(definition, self.stored.directory, disks, **options),
-            self.domain,
+        runtime = Runtime(
+            Config(self.root / "config.yml"),
+            emit or self.events.append,
+            FakeHypervisor(self.domain),
             lock_directory=self.root / "locks",
-            buffers=BufferPool(),
-            cpu=CapacityLimiter(2),
-            emit=emit or self.events.append,
         )
+        request = InPlaceRequest(definition, self.stored.directory, disks, **options)
+        return await restore_in_place(runtime, request)
 
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]

@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from anyio import CapacityLimiter, create_task_group
+from anyio import create_task_group
 from msgspec.structs import replace
 
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.plan import Formats
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     ConfigError,
     CorruptError,
@@ -97,12 +99,11 @@ class Backup:
 
     async def restore(self, definition=None, emit=None, disks=(), **options):
         definition = definition or self.definition
-        return await restore_backup(
-            RestoreRequest(definition, self.directory, self.target, disks, **options),
-            buffers=self.buffers,
-            cpu=CapacityLimiter(2),
-            emit=emit or self.events.append,
-        )
+        request = RestoreRequest(definition, self.directory, self.target, disks, **options)
+        return await restore_backup(self.runtime(emit or self.events.append), request)
+
+    def runtime(self, emit):
+        return Runtime(Config(self.target / "config.yml", buffers_mib=32), emit)
 
     def of(self, kind):
         return [event for event in self.events if isinstance(event, kind)]

@@ -13,7 +13,8 @@ from fakes.failing_calls import failing
 from fakes.shared_site import SharedSite, flip
 from fakes.small_repository import content
 from fakes.verified_site import NOW
-from virtbackup_async.engine.verify.repair import run_repair
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.errors import (
     CorruptError,
     ForeignRepositoryError,
@@ -40,7 +41,10 @@ from virtbackup_async.repository.storage.leases import PRUNER, take_lease
 class DamagedSite(SharedSite):
     async def repair(self, quick=False):
         self.events.clear()
-        await run_repair(self.configure(), (), NOW, self.events.append, quick=quick)
+        await run_repair(
+            Runtime(self.configure(), self.events.append, now=lambda: NOW),
+            RepairRequest(quick=quick),
+        )
         (repaired,) = self.of(RepositoryRepaired)
         return repaired
 
