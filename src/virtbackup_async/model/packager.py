@@ -2,7 +2,7 @@
 
 A packager is one class here, and one folder of ``packagers`` with the same name, whose ``reader``
 and ``writer`` modules ``packagers.registry`` loads. All else asks the class, and never compares
-names of types. File names are virt-backup's, to the letter; docs/formats.md shows them::
+names of types. File names are virt-backup's, to the letter; docs/reference/formats.md shows them::
 
     directory   <directory>/<file>                       one for each file of the package
     tar         <directory>/<name>.tar[.gz|.bz2|.xz]     one archive, with a member <file> for each

@@ -130,3 +130,56 @@ class PackageReader(Protocol):
     async def files(self) -> tuple[str, ...]:
         """The names of the files in the package, sorted."""
         ...
+
+
+class RandomAccess(Protocol):
+    """An image in a package that can be read anywhere; several tasks may read at once.
+
+    Attributes:
+        size_bytes: the image's length, holes included.
+        digest: the image's, where opening it is enough to know it. Then every byte that ``read``
+            returns has been checked, and belongs to an image of that digest. Where it is None,
+            ``read`` returns the bytes as the package has them, and only a sequential read of the
+            whole image can show that they are what was backed up.
+    """
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def digest(self) -> str | None: ...
+
+    async def extents(self) -> tuple[Extent, ...]:
+        """Return which parts can hold data, ascending; all others read as zeros."""
+        ...
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``, which must be inside the image.
+
+        A cancellation waits until the bytes are read.
+
+        Raises:
+            CorruptError: some of them are damaged or missing; others may be readable.
+            StorageError: they cannot be read now.
+            ValueError: they are not all inside the image.
+        """
+        ...
+
+
+@runtime_checkable
+class RandomAccessReader(PackageReader, Protocol):
+    """A package whose images can be read anywhere without reading all that precedes."""
+
+    def open_image(self, file: str) -> AbstractAsyncContextManager[RandomAccess]:
+        """Open an image of the package; raises as ``open_disk`` does.
+
+        The block is left when no task reads the image any more. The memory of an open image is
+        bounded, but for the bytes that are being returned: the caller bounds those.
+        """
+        ...
+
+
+def check_range(image: RandomAccess, offset: int, length: int) -> None:
+    """Raise ``ValueError`` unless a range is inside an image."""
+    if offset < 0 or length < 0 or offset + length > image.size_bytes:
+        message = f"bytes {offset} to {offset + length} of an image of {image.size_bytes}"
+        raise ValueError(message)

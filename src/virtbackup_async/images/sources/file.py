@@ -48,7 +48,7 @@ async def open_image_stream(
     Raises:
         ImageError: it is missing, of another kind, not readable, or gets shorter meanwhile.
     """
-    image = await to_thread.run_sync(_open_image, path, follow)
+    image = await to_thread.run_sync(open_image_file, path, follow)
     try:
         async with open_stream(
             image, buffers, path.name, image_fd=image.fd, limits=limits
@@ -114,7 +114,8 @@ class ImageFile:
             os.close(direct)
 
 
-def _open_image(place: Path | TargetPath, follow: bool) -> ImageFile:  # noqa: FBT001 -- run_sync passes no keywords
+def open_image_file(place: Path | TargetPath, follow: bool = True) -> ImageFile:  # noqa: FBT001, FBT002 -- run_sync passes no keywords
+    """Do what ``open_image_stream`` does to open an image; ``close`` it. Blocks."""
     path = place if isinstance(place, Path) else place.path
     try:
         # Without O_NONBLOCK a pipe in the place of an image would hang the thread for ever.

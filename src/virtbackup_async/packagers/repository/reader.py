@@ -4,11 +4,13 @@ Opened by ``registry.py``. Each chunk is held against its id as it is read. All 
 before the first byte of its disk is read.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from anyio import CancelScope, to_thread
@@ -17,8 +19,10 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.decompress_threads import open_threads
+from virtbackup_async.packagers.interface import check_range
 from virtbackup_async.packagers.package_files import files_of, reading
 from virtbackup_async.repository import (
     CHUNK_BYTES,
@@ -33,6 +37,7 @@ from virtbackup_async.repository import (
 )
 
 _ZEROS = bytes(CHUNK_BYTES)
+_KEPT_CHUNKS = 16
 
 
 class _Piece(NamedTuple):
@@ -78,6 +83,16 @@ class RepositoryReader:
         finally:
             image.close()
 
+    @asynccontextmanager
+    async def open_image(self, file: str) -> AsyncIterator["MappedAccess"]:
+        path = self._location.path(file)
+        image = await to_thread.run_sync(self._open_image, path)
+        try:
+            digest = await to_thread.run_sync(image.read_digest)
+            yield MappedAccess(image, digest)
+        finally:
+            image.close()
+
     async def files(self) -> tuple[str, ...]:
         return await files_of(self._location)
 
@@ -110,16 +125,19 @@ class _MappedImage:
     def __init__(
         self, chunk_map: ChunkMap, chunks: ChunkReader, threads: ThreadPoolExecutor
     ) -> None:
+        self.path = chunk_map.path
+        self.read_digest = chunk_map.read_digest
         self._map = chunk_map
         self._chunks = chunks
         self._threads = threads
+        self._turn = Lock()
         self._checked: dict[int, bytes] = {}
         self.size_bytes = chunk_map.head.size_bytes
         self.data_extents = data_extents(chunk_map.entries(), self.size_bytes)
 
     def read(self, wanted: Sequence[Wanted]) -> None:
         coming = [
-            self._threads.submit(self._read, number, self._map.entry(number), list(pieces))
+            self._threads.submit(self._read, number, self.entry(number), list(pieces))
             for number, pieces in groupby(_pieces(wanted), key=lambda piece: piece.number)
         ]
         # All of them, even if one fails: they write to the buffer, and read the packs.
@@ -127,9 +145,22 @@ class _MappedImage:
         for chunk in coming:
             chunk.result()
 
+    def entry(self, number: int) -> MapEntry | None:
+        """Return the map's entry of a chunk; for any number of threads."""
+        with self._turn:
+            return self._map.entry(number)
+
     def known_leaf(self, offset: int) -> bytes | None:
         """Return the leaf of a piece that was read, whole, and held against it; once."""
         return self._checked.pop(offset // CHUNK_BYTES, None)
+
+    def content(self, number: int) -> Data:
+        """Return a chunk, of which the last one of an image can be longer than the image.
+
+        Raises:
+            CorruptError: it is damaged or missing.
+        """
+        return self._content(number, self.entry(number))
 
     def close(self) -> None:
         self._map.close()
@@ -154,6 +185,53 @@ class _MappedImage:
             return self._chunks.read(entry.id)
         except CorruptError as error:
             raise _lost(self._map.path, number, error) from error
+
+
+class MappedAccess:
+    """The ``RandomAccess`` to an image in a repository.
+
+    Each chunk is compared with its id when it is decompressed, before any of its bytes is
+    returned. The digest is that of the ids: a caller that finds it in the definition knows that
+    it gets the bytes that were backed up. The last chunks are kept, for small reads in a row.
+    """
+
+    def __init__(self, image: _MappedImage, digest: str) -> None:
+        self.size_bytes = image.size_bytes
+        self.digest = digest
+        self._image = image
+        self._turn = Lock()
+        self._kept: OrderedDict[int, Data] = OrderedDict()
+
+    async def extents(self) -> tuple[Extent, ...]:
+        return self._image.data_extents
+
+    async def read(self, offset: int, length: int) -> bytes:
+        check_range(self, offset, length)
+        return await to_thread.run_sync(self._read, offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        end = offset + length
+        pieces: list[memoryview] = []
+        while offset < end:
+            number, start = divmod(offset, CHUNK_BYTES)
+            piece = memoryview(self._chunk(number))[start : min(CHUNK_BYTES, start + end - offset)]
+            if not piece:
+                raise CorruptError(f"chunk {number} of {self._image.path} is too short")
+            pieces.append(piece)
+            offset += len(piece)
+        return b"".join(pieces)
+
+    def _chunk(self, number: int) -> Data:
+        with self._turn:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+        data = self._image.content(number)
+        with self._turn:
+            self._kept[number] = data
+            if len(self._kept) > _KEPT_CHUNKS:
+                self._kept.popitem(last=False)
+        return data
 
 
 def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Piece]:

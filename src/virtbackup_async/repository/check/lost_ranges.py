@@ -16,7 +16,7 @@ from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.check.check import Check, OnStep
-from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
+from virtbackup_async.repository.data.maps import ChunkMap, add_leaves, check_owner, open_map
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of, length_of
 from virtbackup_async.repository.format.map_format import Entries, MapEntry
 from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdField, batches
@@ -89,7 +89,7 @@ def need_map(
             for block in chunk_map.blocks():
                 on_step()
                 data_bytes += _data_bytes(block, size_bytes)
-                _add_leaves(digest, block)
+                add_leaves(digest, block)
                 yield block["id"]
 
         missing = sum(map(checking.need, batches(read(), IDS_AT_ONCE)))
@@ -153,9 +153,3 @@ def _data_bytes(block: Entries, size_bytes: int) -> int:
     # The end of an image cuts its last page.
     at_end = extents_of(last.number, last.pages, size_bytes)
     return pages * PAGE_BYTES + sum(extent.length for extent in at_end)
-
-
-def _add_leaves(digest: ImageDigest, block: Entries) -> None:
-    numbers, ids = block["number"].tolist(), block["id"].tolist()
-    for number, id_ in zip(numbers, ids, strict=True):
-        digest.add(number * CHUNK_BYTES, id_)

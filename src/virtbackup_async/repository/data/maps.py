@@ -59,8 +59,7 @@ class MapWriter:
 
     def add(self, entries: wire.Entries) -> None:
         """Append entries, at least one; numbers ascend. Blocks at times."""
-        for run in np.split(entries, np.flatnonzero(np.diff(entries["number"]) != 1) + 1):
-            self.digest.add(int(run["number"][0]) * CHUNK_BYTES, run["id"].tobytes())
+        add_leaves(self.digest, entries)
         self.data_bytes += wire.data_length_of(entries, self._head.size_bytes)
         self._waiting += entries.tobytes()
         self.length_bytes += entries.nbytes
@@ -177,6 +176,17 @@ class ChunkMap:
         all_same: NDArray[np.bool_] = is_same.all(axis=1)
         return all_same
 
+    def read_digest(self) -> str:
+        """Return the digest of the image, which follows from the chunks' ids. Blocks.
+
+        Raises:
+            CorruptError: the map is damaged.
+        """
+        digest = ImageDigest(self.head.size_bytes)
+        for block in self.blocks():
+            add_leaves(digest, block)
+        return digest.finish()
+
     def entry(self, number: int) -> wire.MapEntry | None:
         """Return the entry of a chunk; None for one of zeros."""
         if not self._block or not self._block[0].number <= number <= self._block[-1].number:
@@ -223,6 +233,12 @@ def open_map(path: Path) -> ChunkMap:
         except BaseException:
             close(fd)
             raise
+
+
+def add_leaves(digest: ImageDigest, entries: wire.Entries) -> None:
+    """Add the ids of a map's entries, which are leaves, to the digest of the map's image."""
+    for run in np.split(entries, np.flatnonzero(np.diff(entries["number"]) != 1) + 1):
+        digest.add(int(run["number"][0]) * CHUNK_BYTES, run["id"].tobytes())
 
 
 def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
