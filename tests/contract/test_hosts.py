@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,10 @@ from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import open_nbd_stream
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.model.qcow2_options import Qcow2Options
 
 MIB = 1 << 20
 
@@ -247,3 +250,128 @@ async def test_an_image_is_read_as_it_is(host, base, tmp_path):
     with pytest.raises(ImageError):
         async with host.open_image(link, buffers, follow=False):
             raise AssertionError
+
+
+DIGITS = "0a0b0c0d"
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """What is restored."""
+    path = tmp_path / "restored"
+    path.write_bytes(b"\x09" * MIB)
+    return path
+
+
+async def filled(host, path, fresh, wrap=None):
+    """A replacement whose new image is written, and not yet in its place."""
+    replacement = await host.prepare_replacement(path, DIGITS, wrap)
+    async with open_image_stream(fresh, BufferPool(16 * MIB)) as stream:
+        await replacement.fill(stream, lambda _data_bytes: None)
+    return replacement
+
+
+def beside(path):
+    """What lies beside an image and has a part of its name."""
+    return sorted(one.name for one in path.parent.iterdir() if one.name.startswith(path.name + "."))
+
+
+async def test_an_image_is_replaced_and_the_old_one_is_kept(host, base, fresh):
+    base.path.chmod(0o640)
+    replacement = await filled(host, base.path, fresh)
+    assert base.path.read_bytes() == b"\x01" * MIB
+    await replacement.swap()
+    assert base.path.read_bytes() == fresh.read_bytes()
+    assert stat.S_IMODE(base.path.stat().st_mode) == 0o640
+    kept = await replacement.keep_old("20260301-021500")
+    assert kept.read_bytes() == b"\x01" * MIB
+    assert beside(base.path) == [kept.name]
+
+
+async def test_no_kept_image_takes_the_place_of_another(host, base, fresh):
+    kept = set()
+    for _ in range(3):
+        replacement = await filled(host, base.path, fresh)
+        await replacement.swap()
+        kept.add(await replacement.keep_old("20260301-021500"))
+    assert sorted(map(str, kept)) == sorted(str(base.path.parent / n) for n in beside(base.path))
+    assert len(kept) == 3
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_an_undone_replacement_leaves_the_old_image_alone(host, base, fresh, swapped):
+    replacement = await filled(host, base.path, fresh)
+    inode = base.path.stat().st_ino
+    if swapped:
+        await replacement.swap()
+    await replacement.undo()
+    await replacement.undo()
+    assert base.path.stat().st_ino == inode
+    assert base.path.read_bytes() == b"\x01" * MIB
+    assert beside(base.path) == []
+
+
+async def test_where_there_was_no_image_an_undo_leaves_none(host, tmp_path, fresh):
+    path = tmp_path / "new.raw"
+    replacement = await filled(host, path, fresh)
+    await replacement.swap()
+    assert path.read_bytes() == fresh.read_bytes()
+    assert await replacement.keep_old("20260301-021500") is None
+    await replacement.undo()
+    assert not path.exists()
+
+
+async def test_the_old_image_can_be_given_up(host, base, fresh):
+    replacement = await filled(host, base.path, fresh)
+    await replacement.swap()
+    await replacement.forget_old()
+    assert beside(base.path) == []
+
+
+async def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(host, base, fresh, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(base.path)
+    replacement = await filled(host, link, fresh)
+    assert replacement.image == base.path.resolve()
+    await replacement.swap()
+    await replacement.forget_old()
+    assert link.is_symlink()
+    assert base.path.read_bytes() == fresh.read_bytes()
+
+
+async def test_a_raw_stream_becomes_a_qcow2_image_if_that_is_wanted(host, base, fresh):
+    replacement = await filled(host, base.path, fresh, Qcow2Options())
+    await replacement.swap()
+    assert (await host.info(BackingImage(base.path, "qcow2"))).virtual_size == MIB
+
+
+@pytest.mark.parametrize("name", ["web.raw", "w" * 250])
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_what_a_death_leaves_is_found(host, tmp_path, fresh, name, swapped):
+    """Also beside an image whose name is so long that theirs are cut."""
+    image = tmp_path / name
+    image.write_bytes(b"\x01")
+    other = tmp_path / "web.raw.vbk-restore-mine"
+    other.write_bytes(b"\x01")
+    replacement = await filled(host, image, fresh)
+    if swapped:
+        await replacement.swap()
+    (left,) = await host.replacement_leftovers(image)
+    assert left.read_bytes() == (b"\x01" if swapped else fresh.read_bytes())
+    assert left != other
+    assert await host.replacement_leftovers(tmp_path / "gone" / "image") == ()
+
+
+async def test_only_regular_files_are_replaced(host, tmp_path):
+    for path in (tmp_path, tmp_path / "gone" / "image"):
+        with pytest.raises(StorageError):
+            await host.prepare_replacement(path, DIGITS)
+
+
+async def test_directories_of_one_file_system_are_told_from_others(host, tmp_path):
+    (tmp_path / "a").mkdir()
+    here = await host.file_system(tmp_path)
+    assert await host.file_system(tmp_path / "a") == here
+    assert await host.file_system(Path("/proc")) != here
+    with pytest.raises(StorageError):
+        await host.file_system(tmp_path / "gone")

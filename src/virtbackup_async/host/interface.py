@@ -9,7 +9,7 @@ Paths are absolute, and of that machine. Images come from guests: a format is al
 guessed, and a name that a header gives is taken for a path and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,62 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.qemu.qcow2 import Qcow2Head
 from virtbackup_async.qemu.qemu_img import ImageInfo
 
 _AS_THE_HEADERS_SAY = ToldChain()
+
+
+class Replacement(Protocol):
+    """A new image in the place of an old one, which keeps a name beside it until the end.
+
+    Each step is durable, and a death between two of them leaves the old image or the new one.
+    """
+
+    @property
+    def image(self) -> Path:
+        """The file that is replaced, links followed."""
+
+    @property
+    def wrap(self) -> Qcow2Options | None:
+        """How the new image is laid out; None if the stream is the image as it is."""
+
+    async def fill(self, stream: DiskStream, on_progress: Callable[[int], None]) -> None:
+        """Write the new image beside the old one, with its owner, mode and SELinux label.
+
+        Raises:
+            StorageError: there is no room, or the directory is not writable.
+        """
+
+    async def swap(self) -> None:
+        """Put the new image in the place of the old one.
+
+        Raises:
+            StorageError: that failed; ``undo`` is still to be called.
+        """
+
+    async def undo(self) -> None:
+        """Put the old image back if it was swapped, and remove the new one.
+
+        Raises:
+            StorageError: that failed.
+        """
+
+    async def keep_old(self, date: str) -> Path | None:
+        """Give the old image a name to stay by; return it, or None if there was no old image.
+
+        Raises:
+            StorageError: that failed; it stays under its other name.
+        """
+
+    async def forget_old(self) -> None:
+        """Remove the old image.
+
+        Raises:
+            StorageError: that failed.
+        """
 
 
 class ImageFiles(Protocol):
@@ -63,6 +114,13 @@ class ImageFiles(Protocol):
             StorageError: the directory is gone.
         """
 
+    async def file_system(self, directory: Path) -> int:
+        """Return a number that tells the directory's file system from the host's others.
+
+        Raises:
+            StorageError: the directory is gone.
+        """
+
     async def signature(self, path: Path) -> tuple[int, ...]:
         """Return what changes whenever somebody writes to an image.
 
@@ -78,6 +136,23 @@ class ImageFiles(Protocol):
 
         Without the times: what it keeps as long as it is the same file.
         """
+
+    async def prepare_replacement(
+        self, path: Path, token: str, wrap: Qcow2Options | None = None
+    ) -> Replacement:
+        """Look at what is to be replaced; nothing is written yet.
+
+        Args:
+            path: of the image; there need not be one.
+            token: eight hexadecimal digits, in the names of all that lies beside it meanwhile.
+            wrap: how the new image is laid out, as qcow2; None to write a stream as it is.
+
+        Raises:
+            StorageError: its directory is missing, or it is something else than a regular file.
+        """
+
+    async def replacement_leftovers(self, image: Path) -> tuple[Path, ...]:
+        """Return what killed replacements left beside an image: new images first, then old ones."""
 
 
 class ImageTools(Protocol):

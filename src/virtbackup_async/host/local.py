@@ -10,6 +10,8 @@ from anyio import to_thread
 
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.files.durable import remove_durably, storage_error
+from virtbackup_async.host.interface import Replacement
+from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chains import image_chain
@@ -17,6 +19,7 @@ from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.qemu import qemu_img
 from virtbackup_async.qemu.overlay_header import check_overlay
@@ -44,6 +47,9 @@ class LocalHost:
     async def free_bytes(self, directory: Path) -> int:
         return await to_thread.run_sync(_free_bytes, directory)
 
+    async def file_system(self, directory: Path) -> int:
+        return await to_thread.run_sync(_file_system, directory)
+
     async def signature(self, path: Path) -> tuple[int, ...]:
         return await to_thread.run_sync(identity.signature, path)
 
@@ -53,6 +59,14 @@ class LocalHost:
     async def backing_id(self, image: BackingImage, *, with_times: bool) -> str:
         look = partial(identity.backing_id, image, with_times=with_times)
         return await to_thread.run_sync(look)
+
+    async def prepare_replacement(
+        self, path: Path, token: str, wrap: Qcow2Options | None = None
+    ) -> Replacement:
+        return await to_thread.run_sync(prepare_swap, path, token, wrap)
+
+    async def replacement_leftovers(self, image: Path) -> tuple[Path, ...]:
+        return tuple(await to_thread.run_sync(leftovers, image))
 
     async def info(self, image: BackingImage) -> qemu_img.ImageInfo:
         return await qemu_img.image_info(image.path, image.format)
@@ -127,3 +141,10 @@ def _free_bytes(directory: Path) -> int:
     except OSError as error:
         raise storage_error("use", directory, error) from error
     return status.f_bavail * status.f_frsize
+
+
+def _file_system(directory: Path) -> int:
+    try:
+        return directory.stat().st_dev
+    except OSError as error:
+        raise storage_error("use", directory, error) from error

@@ -1,4 +1,4 @@
-"""Putting a restored image in the place of an existing one, in steps that may be cut anywhere.
+"""Putting a restored image in the place of an existing one; any step may be the last one.
 
 ::
 
@@ -9,13 +9,13 @@
       link     web.qcow2.before-restore-<date>  is the old image as well
       unlink   web.qcow2.vbk-old-<token>
 
-Whoever dies, whenever: ``web.qcow2`` is the old image or the new one, and whole. Undoing renames
-the old name back. Used by ``restore_in_place``; all of it blocks but ``fill``.
+Whenever the process or the host dies, ``web.qcow2`` is the old image or the new one, and whole.
+Undoing renames the old image back.
 """
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -29,16 +29,12 @@ from virtbackup_async.images.sinks.sequential import write_qcow2
 from virtbackup_async.images.sinks.sequential_file import create_outlet
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.names import beside, kept_path
+from virtbackup_async.model import names
 from virtbackup_async.model.qcow2_options import Qcow2Options
-from virtbackup_async.packagers.interface import Progress
-
-NEW = "restore-"
-OLD = "old-"
 
 
-class Swap(Struct):
-    """One image that is replaced.
+class LocalReplacement(Struct):
+    """One image that is replaced, see ``interface.Replacement``.
 
     ``image`` is the file itself, symlinks resolved. With ``wrap``, what comes is a raw disk, and
     the new image a qcow2 image of it.
@@ -52,13 +48,13 @@ class Swap(Struct):
 
     @property
     def new(self) -> Path:
-        return beside(self.image, f"{NEW}{self.token}")
+        return names.replacement_path(self.image, self.token)
 
     @property
     def old(self) -> Path:
-        return beside(self.image, f"{OLD}{self.token}")
+        return names.replaced_path(self.image, self.token)
 
-    async def fill(self, stream: DiskStream, on_progress: Progress) -> None:
+    async def fill(self, stream: DiskStream, on_progress: Callable[[int], None]) -> None:
         """Write the new image beside the old one, with its owner, mode and SELinux label."""
         if self.wrap is None:
             await write_sparse(stream, self.new, on_progress)
@@ -67,7 +63,10 @@ class Swap(Struct):
                 await write_qcow2(stream, outlet, on_progress, self.wrap)
         await to_thread.run_sync(self._take_over)
 
-    def swap(self) -> None:
+    async def swap(self) -> None:
+        await to_thread.run_sync(self._swap)
+
+    def _swap(self) -> None:
         """Put the new image in the place of the old one, which keeps a name of its own."""
         try:
             if self.existed:
@@ -79,7 +78,10 @@ class Swap(Struct):
         except OSError as error:
             raise storage_error("replace", self.image, error) from error
 
-    def undo(self) -> None:
+    async def undo(self) -> None:
+        await to_thread.run_sync(self._undo)
+
+    def _undo(self) -> None:
         """Put the old image back if it was swapped; remove the new one."""
         try:
             if self.is_swapped and self.existed and self.old.exists():
@@ -92,7 +94,10 @@ class Swap(Struct):
         except OSError as error:
             raise storage_error("put back", self.image, error) from error
 
-    def keep_old(self, date: str) -> Path | None:
+    async def keep_old(self, date: str) -> Path | None:
+        return await to_thread.run_sync(self._keep_old, date)
+
+    def _keep_old(self, date: str) -> Path | None:
         """Give the old image a name to stay by, and return it; None if there was none."""
         if not self.existed:
             return None
@@ -106,13 +111,16 @@ class Swap(Struct):
 
     def _link_old(self, date: str) -> Path:
         for number in count(1):
-            path = kept_path(self.image, date if number == 1 else f"{date}-{number}")
+            path = names.kept_path(self.image, date if number == 1 else f"{date}-{number}")
             with suppress(FileExistsError):
                 os.link(self.old, path)
                 return path
         raise AssertionError  # there is always a number more
 
-    def forget_old(self) -> None:
+    async def forget_old(self) -> None:
+        await to_thread.run_sync(self._forget_old)
+
+    def _forget_old(self) -> None:
         """Remove the old image."""
         try:
             self.old.unlink(missing_ok=True)
@@ -131,7 +139,7 @@ class Swap(Struct):
             raise storage_error("write", self.new, error) from error
 
 
-def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> Swap:
+def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> LocalReplacement:
     """Look at what is to be replaced. Blocks.
 
     Raises:
@@ -146,7 +154,7 @@ def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> Sw
                 f"cannot restore {path} in place: its directory is missing",
                 hint="Mount it, or restore into a directory.",
             ) from None
-        return Swap(image, token, wrap=wrap)
+        return LocalReplacement(image, token, wrap=wrap)
     except OSError as error:
         raise storage_error("look at", path, error) from error
     if not stat.S_ISREG(mode):
@@ -154,21 +162,19 @@ def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> Sw
             f"cannot restore {path} in place: not a regular file",
             hint="Restore into a directory and copy it from there.",
         )
-    return Swap(image, token, existed=True, wrap=wrap)
+    return LocalReplacement(image, token, existed=True, wrap=wrap)
 
 
-def leftovers(image: Path) -> Iterator[Path]:
-    """Yield what a killed restore left beside an image. Blocks."""
-    beginnings = tuple(beside(image, kind).name for kind in (NEW, OLD))
-    with suppress(OSError), os.scandir(image.parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(beginnings):
-                yield image.with_name(entry.name)
-
-
-def is_of_restore(path: Path) -> bool:
-    """Tell whether a file is one that a restore has beside an image while it works."""
-    return any(f".vbk-{kind}" in path.name for kind in (NEW, OLD))
+def leftovers(image: Path) -> list[Path]:
+    """Return what killed restores left beside an image: new images, then old ones. Blocks."""
+    try:
+        paths = sorted(image.parent.iterdir())
+    except OSError:
+        return []
+    return [
+        *(path for path in paths if names.is_replacement_of(path, image)),
+        *(path for path in paths if names.is_replaced_of(path, image)),
+    ]
 
 
 def _copy_label(source: Path, target: Path) -> None:

@@ -38,6 +38,8 @@ _MEANT_SUFFIXES = ("json", "pending", "removed", "map")
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
 _KEPT_MARK = ".before-restore-"
+_REPLACEMENT = "restore-"
+_REPLACED = "old-"
 # Counterpart: model/pull.py knows a scratch image of ours by it.
 _SCRATCH_SUFFIX = ".scratch"
 
@@ -105,6 +107,43 @@ def beside(image: Path, token: str) -> Path:
     suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)
+
+
+def is_marked(path: Path) -> bool:
+    """Tell whether this program may have given a file its name: an overlay, a scratch image, ..."""
+    return _OVERLAY_MARK in path.name
+
+
+def image_beside(path: Path) -> Path:
+    """Return the image that a file with such a name lies beside; any other file itself."""
+    return path.with_name(path.name.rpartition(_OVERLAY_MARK)[0]) if is_marked(path) else path
+
+
+def replacement_path(image: Path, token: str) -> Path:
+    """Return where a restore in place writes what is to replace the image."""
+    return beside(image, f"{_REPLACEMENT}{token}")
+
+
+def replaced_path(image: Path, token: str) -> Path:
+    """Return where a restore in place keeps the image until all disks are replaced."""
+    return beside(image, f"{_REPLACED}{token}")
+
+
+def is_of_restore(path: Path) -> bool:
+    """Tell whether a file's name is one of those that a restore in place gives while it works."""
+    return any(f"{_OVERLAY_MARK}{kind}" in path.name for kind in (_REPLACEMENT, _REPLACED))
+
+
+def is_replacement_of(path: Path, image: Path) -> bool:
+    """Tell whether a file's name is one that ``replacement_path`` gives for the image."""
+    token = path.name[-_TOKEN_DIGITS:]
+    return _TOKEN.fullmatch(token) is not None and path == replacement_path(image, token)
+
+
+def is_replaced_of(path: Path, image: Path) -> bool:
+    """Tell whether a file's name is one that ``replaced_path`` gives for the image."""
+    token = path.name[-_TOKEN_DIGITS:]
+    return _TOKEN.fullmatch(token) is not None and path == replaced_path(image, token)
 
 
 def kept_path(image: Path, date: str) -> Path:

@@ -6,7 +6,6 @@ a *broken* one: the backup is not all that was to be, and says so.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct, field
@@ -26,6 +25,7 @@ from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, host_paths
 from virtbackup_async.model.disk_xml import SUPPORTED_FORMATS, Reader
 from virtbackup_async.model.domain import NOT_WANTED, BackingImage, Disk, DomainInfo, SkippedDisk
+from virtbackup_async.model.names import is_marked
 
 IN_PLAIN_TEXT = (
     "is encrypted where it lies, and in plain text in the backup, and meanwhile in the scratch "
@@ -215,16 +215,11 @@ def _as_files(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> Disk
 
 
 def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
-    if is_overlay_of_ours(disk.path):
+    if is_marked(disk.path):
         raise RollbackError(
             f"{info.name}: {disk.dev} still runs on the overlay of a killed backup, {disk.path}",
             hint="Run `virtbackup clean -b` first.",
         )
-
-
-def is_overlay_of_ours(path: Path) -> bool:
-    """Tell whether the image's name is one that ``model.names.overlay_path`` gives."""
-    return ".vbk-" in path.name
 
 
 async def _check_readable(images: ImageHost, domain: str, disk: Disk) -> None:

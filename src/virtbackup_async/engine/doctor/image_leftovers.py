@@ -18,13 +18,10 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import Scan
-from virtbackup_async.engine.backup.selection import is_overlay_of_ours
-from virtbackup_async.engine.restore.image_swap import is_of_restore
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.model.names import is_kept
+from virtbackup_async.model.names import image_beside, is_kept, is_marked, is_of_restore
 
 CHECK = "leftover"
-_MARK = ".vbk-"
 
 
 class _Kind(Struct, frozen=True):
@@ -77,11 +74,6 @@ async def check_beside(
     return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))
 
 
-def image_of(path: Path) -> Path:
-    """Return the image that a file of ours lies beside; any other file itself."""
-    return path.with_name(path.name.rpartition(_MARK)[0]) if is_overlay_of_ours(path) else path
-
-
 def _strays(
     directories: Sequence[Path], known: set[Path], at_work: frozenset[Path]
 ) -> Iterator[Finding]:
@@ -92,7 +84,7 @@ def _strays(
             continue  # told already, where its image was looked at
         for path in paths:
             kind = _kind_of(path)
-            is_known = path in known or image_of(path) in at_work
+            is_known = path in known or image_beside(path) in at_work
             if kind is not None and (kind in (_KEPT, _LEFT) or not is_known):
                 yield Finding(kind.level, CHECK, str(path), kind.message, kind.advice)
 
@@ -103,7 +95,7 @@ def _kind_of(path: Path) -> _Kind | None:
         return _KEPT
     if is_of_restore(path):
         return _LEFT
-    if not is_overlay_of_ours(path):
+    if not is_marked(path):
         return None
     by_suffix = {".part": _PART, ".scratch": _SCRATCH}
     return by_suffix.get(path.suffix, _OVERLAY)

@@ -10,13 +10,13 @@ from anyio import to_thread
 from virtbackup_async.catalog.host_notes import Note, Notes
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.doctor.image_leftovers import image_of
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model import domain_xml
+from virtbackup_async.model.names import image_beside
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 CHECK = "leftover"
@@ -125,5 +125,5 @@ async def images_at_work(
             domain = await hypervisor.domain(name)
             if await to_thread.run_sync(is_held, lock_directory, domain.uuid):
                 sources = domain_xml.disk_sources((await domain.info()).xml)
-                found.update(map(image_of, sources.values()))
+                found.update(map(image_beside, sources.values()))
     return frozenset(found)

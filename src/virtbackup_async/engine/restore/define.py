@@ -31,12 +31,12 @@ from virtbackup_async.engine.restore.state import give_state
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError, NotFoundError
-from virtbackup_async.events import DomainDefined, Emit, RestoreDone, Warned
+from virtbackup_async.events import DomainDefined, RestoreDone, Warned
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_xml import writable_devs
 from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored_xml
-from virtbackup_async.qemu import qemu_img
 
 
 class DefineRequest(Struct, frozen=True):
@@ -135,7 +135,7 @@ async def restore_domain(runtime: Runtime, request: DefineRequest) -> RestoredDo
     """
     await check_definable(request, runtime.hypervisor)
     files = await restore_backup(runtime, request.files)
-    domain = await define_restored(request, runtime.hypervisor, runtime.emit)
+    domain = await _define(runtime, request)
     runtime.emit(domain)
     return RestoredDomain(files, domain)
 
@@ -167,16 +167,15 @@ async def check_definable(request: DefineRequest, hypervisor: HypervisorPort) ->
         )
 
 
-async def define_restored(
-    request: DefineRequest, hypervisor: HypervisorPort, emit: Emit
-) -> DomainDefined:
-    """Define the domain, its images being restored.
+async def _define(runtime: Runtime, request: DefineRequest) -> DomainDefined:
+    """Define the domain on its restored images.
 
     Raises:
         HypervisorError: libvirt refuses; the restored images stay.
         ImageError: an overlay cannot be rebased.
         StorageError: its state cannot be put where it belongs; the domain is not started.
     """
+    hypervisor, emit = runtime.hypervisor, runtime.emit
     wanted = request.xml(await hypervisor.state_directories())
     for dev in wanted.left_out:
         message = f"{dev} is not in the backup, and the original's is not shared: left out"
@@ -190,7 +189,8 @@ async def define_restored(
         emit(Warned(message, wanted.name))
     plan = request.plan()
     target = request.target.absolute()
-    rebased = [name for disk in plan.disks for name in await join_chain(disk, target)]
+    images = runtime.host.images
+    rebased = [name for disk in plan.disks for name in await _join_chain(images, disk, target)]
     try:
         domain = await hypervisor.define(wanted.xml)
         await give_state(plan, target, await domain.info(), emit)
@@ -211,8 +211,8 @@ async def _is_taken(lookup: Awaitable[DomainPort]) -> DomainPort | None:
         return None
 
 
-async def join_chain(disk: RestoredDisk, target: Path) -> list[str]:
-    """Let each image of a chain name the restored one below it; the names of those changed.
+async def _join_chain(images: ImageHost, disk: RestoredDisk, target: Path) -> list[str]:
+    """Let each image of a chain name the restored one below it; return the files changed.
 
     Raises:
         ImageError: the header of one cannot be read or written.
@@ -223,8 +223,8 @@ async def join_chain(disk: RestoredDisk, target: Path) -> list[str]:
             continue
         image = BackingImage(target / upper.name, upper.record.format)
         below = BackingImage(target / lower.name, lower.record.format)
-        header = await qemu_img.image_info(image.path, image.format)
+        header = await images.info(image)
         if header.backing_filename != str(below.path):
-            await qemu_img.rebase(image, below)
+            await images.rebase(image, below)
             changed.append(upper.name)
     return changed

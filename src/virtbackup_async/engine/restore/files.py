@@ -169,12 +169,11 @@ def _check_target(target: Path, plan: RestorePlan) -> None:
                 f"file exists already: {target / name}",
                 hint="Nothing is ever overwritten: restore into another directory.",
             )
-    check_space(target, status, plan.data_bytes)
+    check_space(target, status.f_bavail * status.f_frsize, plan.data_bytes)
 
 
-def check_space(directory: Path, status: os.statvfs_result, needed_bytes: int) -> None:
-    """Raise StorageError if the file system of ``directory`` has less than that free."""
-    available_bytes = status.f_bavail * status.f_frsize
+def check_space(directory: Path, available_bytes: int, needed_bytes: int) -> None:
+    """Raise StorageError if there is too little room in ``directory``."""
     if available_bytes < needed_bytes:
         raise StorageError(
             f"target is too small: {directory} has {available_bytes} bytes free, "

@@ -2,9 +2,9 @@
 
 Called by the command line. The domain is locked all the time, and looked at again before each
 swap: one that was started meanwhile gets its images back. Invariants: an image is replaced in one
-step, by one that is whole and checked (``swap.py``); after a failure or a cancellation every image
-is what it was; after a success the old one is kept beside it, unless that is not wanted. Images
-below are never written: other domains may stand on them.
+step, by one that is whole and checked (``host/replacement.py``); after a failure or a cancellation
+every image is what it was; after a success the old one is kept beside it, unless that is not
+wanted. Images below are never written: other domains may stand on them.
 """
 
 import os
@@ -18,13 +18,11 @@ from typing import Final
 from anyio import CancelScope, current_time, fail_after, to_thread
 from msgspec import Struct
 
-from virtbackup_async.engine.backup.selection import is_overlay_of_ours
 from virtbackup_async.engine.domain_states import check_replaceable
 from virtbackup_async.engine.inventory.lacking import refuse_mixture
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.restore.files import check_space
-from virtbackup_async.engine.restore.image_swap import NEW, Swap, leftovers, prepare_swap
 from virtbackup_async.engine.restore.plan import (
     RestoredDisk,
     RestoredImage,
@@ -53,17 +51,15 @@ from virtbackup_async.events import (
     RestoreStarted,
     Warned,
 )
-from virtbackup_async.files.durable import remove_durably, storage_error
+from virtbackup_async.host.interface import ImageHost, Replacement
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import Disk
-from virtbackup_async.model.names import beside
+from virtbackup_async.model.names import is_marked, is_replacement_of
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.packagers.interface import PackageReader, Progress
-from virtbackup_async.qemu.qcow2 import head_of
 
 UNDO_TIMEOUT_S: Final = 60.0
 _TOKEN_BYTES: Final = 4
@@ -95,7 +91,8 @@ class _Work(Struct, frozen=True):
     request: InPlaceRequest
     domain: DomainPort
     plan: RestorePlan
-    swaps: Mapping[str, Swap]
+    swaps: Mapping[str, Replacement]
+    images: ImageHost
     emit: Emit
 
     @property
@@ -104,7 +101,7 @@ class _Work(Struct, frozen=True):
         return os.path.commonpath([self.swaps[name].image.parent for name in names])
 
     @property
-    def images(self) -> tuple[str, ...]:
+    def replaced(self) -> tuple[str, ...]:
         return tuple(str(swap.image) for swap in self.swaps.values())
 
     async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
@@ -131,7 +128,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
         refuse_mixture(request.definition, request.disks)
     domain = await runtime.hypervisor.domain(request.definition.domain_name)
     async with hold_domain(runtime.lock_directory, domain.name, domain.uuid, "restore"):
-        work = await _prepare(request, domain, runtime.emit)
+        work = await _prepare(runtime, request, domain)
         definition = request.definition
         await _check_backing(work, runtime.buffers)
         runtime.emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
@@ -149,7 +146,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
         domain=domain.name,
         backup=definition.name,
         target=work.target,
-        files=work.images,
+        files=work.replaced,
         verified=work.plan.is_verifiable,
         data_bytes=data_bytes,
         duration_s=current_time() - began_s,
@@ -170,8 +167,9 @@ def _formats(work: _Work) -> Iterator[FileFormat]:
             yield FileFormat(str(swap.image), disk.dev, now, size_bytes, image.original_format)
 
 
-async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _Work:
+async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort) -> _Work:
     """Check everything that can be checked before a byte is written."""
+    images, emit = runtime.host.images, runtime.emit
     plan = plan_restore(request.definition, request.disks)
     recorded = request.definition.domain_uuid or domain_xml.uuid(request.definition.domain_xml)
     if recorded not in (None, domain.uuid):
@@ -182,26 +180,26 @@ async def _prepare(request: InPlaceRequest, domain: DomainPort, emit: Emit) -> _
     await check_replaceable(domain, remove_saved=request.remove_saved)
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
-    places = await _places(domain, plan, encrypted_in(request.definition), emit)
+    places = await _places(images, domain, plan, encrypted_in(request.definition), emit)
     state = await to_thread.run_sync(state_paths, plan, info, emit)
     places |= {name: (path, None) for name, path in state.items()}
     swaps = {
-        name: await to_thread.run_sync(prepare_swap, path, token, wrap)
+        name: await images.prepare_replacement(path, token, wrap)
         for name, (path, wrap) in places.items()
     }
-    images = [swap.image for swap in swaps.values()]
-    if len(set(images)) < len(images):
+    paths = [swap.image for swap in swaps.values()]
+    if len(set(paths)) < len(paths):
         raise StorageError(
-            f"{domain.name}: two disks are on one image: {max(images, key=images.count)}"
+            f"{domain.name}: two disks are on one image: {max(paths, key=paths.count)}"
         )
-    for image in images:
-        await _clear_leftovers(image, domain.name, emit)
-    await to_thread.run_sync(_check_space, plan, swaps)
-    return _Work(request, domain, plan, swaps, emit)
+    for path in paths:
+        await _clear_leftovers(images, path, domain.name, emit)
+    await _check_space(images, plan, swaps)
+    return _Work(request, domain, plan, swaps, images, emit)
 
 
 async def _places(
-    domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
+    images: ImageHost, domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
     """Return by restored name each disk's image in the domain now, and how it is to be laid out.
 
@@ -218,7 +216,7 @@ async def _places(
                 f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
                 hint="Name the disks to restore with --disk, or restore into a directory.",
             )
-        if is_overlay_of_ours(now.path):
+        if is_marked(now.path):
             raise RollbackError(
                 f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
                 hint="Run `virtbackup clean -b` first.",
@@ -234,7 +232,7 @@ async def _places(
         is_whole = record is not None and record.format == "luks" and now.format == "raw"
         if record is not None and record.format != now.format and not is_whole:
             _check_convertible(domain.name, disk, now, xml)
-            head = await to_thread.run_sync(head_of, now.path)
+            head = await images.head(now.path)
             wrap = disk.images[0].layout
             if head is not None and head.options.can_be_written:
                 wrap = head.options
@@ -265,35 +263,30 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
         )
 
 
-async def _clear_leftovers(image: Path, domain: str, emit: Emit) -> None:
+async def _clear_leftovers(images: ImageHost, image: Path, domain: str, emit: Emit) -> None:
     """Remove what a killed restore had half written; what it had replaced is the admin's."""
-    for path in await to_thread.run_sync(lambda: list(leftovers(image))):
-        if path.name.startswith(beside(image, NEW).name):
-            await remove_durably(path)
+    for path in await images.replacement_leftovers(image):
+        if is_replacement_of(path, image):
+            await images.remove(path)
         else:
             message = f"{path} is what a killed restore replaced: remove it if nobody needs it"
             emit(Warned(message, domain))
 
 
-def _check_space(plan: RestorePlan, swaps: Mapping[str, Swap]) -> None:
+async def _check_space(
+    images: ImageHost, plan: RestorePlan, swaps: Mapping[str, Replacement]
+) -> None:
     needed: dict[int, tuple[Path, int]] = {}
     for image in plan.images:
         if image.name not in swaps:
             continue
         directory = swaps[image.name].image.parent
-        try:
-            device = directory.stat().st_dev
-            _, before = needed.get(device, (directory, 0))
-            new_bytes = image.record.data_bytes if image.record else 0
-            needed[device] = (directory, before + new_bytes)
-        except OSError as error:
-            raise storage_error("use", directory, error) from error
+        file_system = await images.file_system(directory)
+        _, before = needed.get(file_system, (directory, 0))
+        new_bytes = image.record.data_bytes if image.record else 0
+        needed[file_system] = (directory, before + new_bytes)
     for directory, needed_bytes in needed.values():
-        try:
-            status = os.statvfs(directory)
-        except OSError as error:
-            raise storage_error("use", directory, error) from error
-        check_space(directory, status, needed_bytes)
+        check_space(directory, await images.free_bytes(directory), needed_bytes)
 
 
 async def _check_backing(work: _Work, buffers: BufferPool) -> None:
@@ -303,7 +296,7 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
             path = Path(image.record.source if image.record else "")
             if image.expected_digest is None or not path.is_absolute():
                 raise ImageError(f"nothing is recorded to compare {path} of {disk.dev} with")
-            async with open_image_stream(path, buffers) as stream:
+            async with work.images.open_image(path, buffers) as stream:
                 async for _chunk in stream.chunks():
                     pass
             if stream.digest != image.expected_digest:
@@ -329,11 +322,11 @@ async def _put_back_on_failure(work: _Work) -> AsyncGenerator[None]:
         raise
 
 
-async def _undo_all(swaps: Sequence[Swap]) -> None:
+async def _undo_all(swaps: Sequence[Replacement]) -> None:
     left = []
     for swap in swaps:
         try:
-            await to_thread.run_sync(swap.undo)
+            await swap.undo()
         except StorageError as error:
             left.append(error.message)
     if left:
@@ -351,7 +344,7 @@ async def _swap_all(work: _Work) -> None:
     for swap in work.swaps.values():
         await check_replaceable(work.domain, remove_saved=False)
         with CancelScope(shield=True):
-            await to_thread.run_sync(swap.swap)
+            await swap.swap()
     # Started in the moment between look and deed: it runs on the old images, so they come back.
     await check_replaceable(work.domain, remove_saved=False)
 
@@ -366,8 +359,8 @@ async def _settle_old(work: _Work) -> tuple[str, ...]:
     for swap in work.swaps.values():
         try:
             if work.request.discard_old:
-                await to_thread.run_sync(swap.forget_old)
-            elif path := await to_thread.run_sync(swap.keep_old, date):
+                await swap.forget_old()
+            elif path := await swap.keep_old(date):
                 kept.append(str(path))
         except VirtBackupError as error:
             work.emit(Warned(f"the old image stays: {error.message}", work.domain.name))
