@@ -11,6 +11,7 @@ LINK = re.compile(r"\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]*))?\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 MENTION = re.compile(r"\bdocs/[\w./-]+\.(?:md|json|svg|1)\b")
+MODULE = re.compile(r"(?<![\w/])(?:[\w-]+/)+\w+\.py\b")
 # Documents of libvirt and QEMU that the code cites have such paths, too, and other endings.
 OWN = ("*.md", "*.py", "*.yml", "*.toml", "*.service", "scripts/*")
 
@@ -47,6 +48,21 @@ def test_each_page_that_a_file_mentions_exists():
     ]
     assert len(mentioned) > len(PAGES)
     assert [found for found in mentioned if not (ROOT / found[1]).exists()] == []
+
+
+def test_each_module_that_a_page_names_exists():
+    places = [ROOT, ROOT / "src" / "virtbackup_async", ROOT / "src", ROOT / "tests" / "support"]
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    named = [
+        (str(page.relative_to(ROOT)), name)
+        for page in pages
+        for name in MODULE.findall(page.read_text())
+    ]
+    assert len(named) > len(pages)
+    missing = [
+        found for found in named if not any((place / found[1]).is_file() for place in places)
+    ]
+    assert missing == []
 
 
 def test_the_index_leads_to_every_page():
