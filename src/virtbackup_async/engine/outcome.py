@@ -1,19 +1,36 @@
-"""What a backup came to: its last event, or one error out of the many of a task group."""
+"""One error for a piece of work that failed: out of the many of a task group, or of any kind."""
+
+import logging
 
 from virtbackup_async.errors import RollbackError, VirtBackupError
 
+_log = logging.getLogger(__name__)
+
 
 def most_severe(group: BaseExceptionGroup[BaseException]) -> VirtBackupError | None:
-    """Return the error of a task group that must be told first: one that leaves something behind.
+    """Return the first error of a task group, but one that leaves something to undo before others.
 
-    None if the group holds nothing of ours: a mistake in the program, or only cancellations.
+    None if all of them are bugs or cancellations.
     """
-    ours: list[VirtBackupError] = []
+    known: list[VirtBackupError] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             inner = most_severe(error)
-            ours += [inner] if inner else []
+            known += [inner] if inner else []
         elif isinstance(error, VirtBackupError):
-            ours.append(error)
-    left = [error for error in ours if isinstance(error, RollbackError)]
-    return next(iter(left or ours), None)
+            known.append(error)
+    left = [error for error in known if isinstance(error, RollbackError)]
+    return next(iter(left or known), None)
+
+
+def known_error(what: str, error: Exception) -> VirtBackupError:
+    """Return an error as one that can be reported; a bug must not stop the work on other domains.
+
+    Args:
+        what: the domain or backup, for the log.
+        error: a bug is logged with its traceback.
+    """
+    if isinstance(error, VirtBackupError):
+        return error
+    _log.error("%s: unexpected error", what, exc_info=error)
+    return VirtBackupError(f"unexpected: {type(error).__name__}: {error}")

@@ -4,7 +4,6 @@ A domain's failure is an outcome, an event; it never stops another domain. The b
 domain, wanted by several groups, run one after the other.
 """
 
-import logging
 from collections.abc import Sequence
 
 import anyio
@@ -17,6 +16,7 @@ from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.backup.domain import back_up_domain
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.inventory.lacking import missing_since_last
+from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
@@ -36,8 +36,6 @@ from virtbackup_async.events import (
 from virtbackup_async.packagers.registry import load_writers
 
 ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
-
-_log = logging.getLogger(__name__)
 
 
 class BackupRequest(Struct, frozen=True):
@@ -147,28 +145,19 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
         done = await back_up_domain(session.runtime, planned, wait_s=session.wait_s)
         catalog = Catalog(target_of(planned.group))
         missing = await missing_since_last(catalog, planned.domain, done.backup)
-    except VirtBackupError as error:
-        left = isinstance(error, RollbackError)
-        end(_failed(planned, str(error), error.exit_code, left_pending=left))
     except anyio.get_cancelled_exc_class():
-        end(_failed(planned, "cancelled", 1, cancelled=True))
+        end(_failed(planned, VirtBackupError("cancelled"), cancelled=True))
         raise
-    except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
-        _log.exception("%s: unexpected error", planned.domain)
-        message = f"unexpected: {type(error).__name__}: {error}"
-        end(_failed(planned, message, VirtBackupError.exit_code))
+    except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
+        end(_failed(planned, known_error(planned.domain, error)))
     else:
         end(replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing)))))
 
 
 def _failed(
-    planned: PlannedBackup,
-    error: str,
-    exit_code: int,
-    *,
-    cancelled: bool = False,
-    left_pending: bool = False,
+    planned: PlannedBackup, error: VirtBackupError, *, cancelled: bool = False
 ) -> BackupFailed:
+    left_pending = isinstance(error, RollbackError)
     return BackupFailed(
-        planned.group.name, planned.domain, error, exit_code, cancelled, left_pending
+        planned.group.name, planned.domain, str(error), error.exit_code, cancelled, left_pending
     )

@@ -3,7 +3,6 @@
 What is undone, and in which order, stands in ``broken``; which domain it was, in ``whereabouts``.
 """
 
-import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,15 +16,14 @@ from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.engine.clean.stray_files import TEMPORARY_MAX_AGE_S
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.locks import LockWait, hold_domain
+from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import select_groups
 from virtbackup_async.engine.ports import HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
 from virtbackup_async.engine.undo.find_domain import GoneDomain, find_domain, lock_name
 from virtbackup_async.engine.undo.pending import Undo, read_notes
-from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError, VirtBackupError
+from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError
 from virtbackup_async.events import Emit, PendingFound, PendingLeft, PendingUndone, Warned
-
-_log = logging.getLogger(__name__)
 
 
 async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: DeadBackup) -> None:
@@ -104,11 +102,8 @@ async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, lock_wait:
         undone = await _undo(undoing, dead, lock_wait)
     except LockHeldError as error:
         left(f"is being worked on: {error.message}", in_use=True)
-    except VirtBackupError as error:
-        left(str(error))
-    except Exception as error:  # noqa: BLE001 -- a mistake of ours must not stop other domains
-        _log.exception("%s: unexpected error", pending.domain_name)
-        left(f"unexpected: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
+        left(str(known_error(pending.domain_name, error)))
     else:
         if undone:
             undoing.emit(PendingUndone(group, pending.domain_name, pending.name))

@@ -3,7 +3,6 @@
 Called by ``verify`` for whatever packager. Invariant: nothing but the key ``verified`` is written.
 """
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,11 +13,10 @@ from msgspec.structs import asdict
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import may_be_there
+from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import Emit, VerifyDone, VerifyFailed, Warned
 from virtbackup_async.model.backup import Verification
-
-_log = logging.getLogger(__name__)
 
 
 class Chosen(Struct, frozen=True):
@@ -71,10 +69,8 @@ class Verdicts(Struct, frozen=True):
     async def bad(self, chosen: Chosen, error: Exception) -> None:
         """A backup is not, or could not be looked at."""
         if not isinstance(error, VirtBackupError):
-            # A mistake of ours must not stop the others.
-            _log.error("%s: unexpected error", chosen.name, exc_info=error)
-            message = f"unexpected: {type(error).__name__}: {error}"
-            self._fail(chosen, message, VirtBackupError.exit_code)
+            bug = known_error(chosen.name, error)
+            self._fail(chosen, bug.message, bug.exit_code)
             return
         if not await to_thread.run_sync(may_be_there, chosen.found.path):
             self.emit(Warned(f"{chosen.name} was removed while it was read", chosen.domain))
