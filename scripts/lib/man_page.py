@@ -9,9 +9,9 @@ import re
 
 import click
 
-from virtbackup_async import __version__
 from virtbackup_async.cli.main import Virtbackup, virtbackup
 from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.version import __version__
 
 FILES = (
     ("~/.config/virt-backup/config.yml", "The configuration of a user."),

@@ -11,6 +11,8 @@ and the import linter enforces it.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from virtbackup_async.version import __version__
+
 if TYPE_CHECKING:
     from virtbackup_async.api import VirtBackup, open_virtbackup
     from virtbackup_async.catalog.scanning import FoundBackup
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from virtbackup_async.engine.verify.verify import VerifyRun
     from virtbackup_async.errors import VirtBackupError
     from virtbackup_async.model.backup import Definition
-
-__version__ = "1.1.0"
 
 __all__ = [
     "BackupRun",

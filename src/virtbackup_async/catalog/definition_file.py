@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from virtbackup_async import __version__
 from virtbackup_async.catalog import checksum, raw_json
 from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
@@ -26,6 +25,7 @@ from virtbackup_async.model.backup import (
     Verification,
 )
 from virtbackup_async.model.tracking import Reading
+from virtbackup_async.version import __version__
 
 SUFFIX = ".json"
 

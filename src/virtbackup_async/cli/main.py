@@ -10,12 +10,12 @@ from typing import NoReturn
 
 import click
 
-from virtbackup_async import __version__
 from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.version import __version__
 
 _COMMANDS = {
     "backup": Entry(

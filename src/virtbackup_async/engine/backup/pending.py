@@ -12,7 +12,6 @@ import anyio
 from anyio import CancelScope, to_thread
 from msgspec import Struct
 
-from virtbackup_async import __version__
 from virtbackup_async.catalog.host_notes import Note
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.plan import PlannedBackup
@@ -22,6 +21,7 @@ from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.version import __version__
 
 TOKEN_BYTES = 4
 NAME_RETRY_S = 0.2

@@ -17,11 +17,12 @@ from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
-from virtbackup_async.engine.clean.removal import occupied_bytes, remove_backup
+from virtbackup_async.engine.clean.removal import remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import Verdict
 from virtbackup_async.engine.clean.stray_files import clean_debris, tell_new_problems
 from virtbackup_async.engine.inventory.dates import local_time
+from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup

@@ -6,20 +6,16 @@ package, and then it stays; a pin that was set meanwhile is seen, because pins a
 definitions become notes under one lock.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
-
 from anyio import to_thread
 
 from virtbackup_async.catalog.amendment import hold_definitions
 from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.packager import backup_paths
-
-_BLOCK_BYTES = 512
 
 
 async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
@@ -45,16 +41,3 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
             await to_thread.run_sync(TargetPath.in_domain(path).remove)
         await end_removal(note)
     return freed_bytes
-
-
-async def occupied_bytes(paths: Iterable[Path]) -> int:
-    """Return what the files take on their file system; holes take nothing."""
-    return await to_thread.run_sync(lambda: sum(map(occupied_by, paths)))
-
-
-def occupied_by(path: Path) -> int:
-    """Return what a file takes; 0 if it is gone. Blocks."""
-    try:
-        return TargetPath.in_domain(path).status().st_blocks * _BLOCK_BYTES
-    except OSError:
-        return 0  # gone already

@@ -10,7 +10,6 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.engine.clean.removal import occupied_by
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.listing import (
     GroupBackups,
@@ -18,6 +17,7 @@ from virtbackup_async.engine.inventory.listing import (
     choose_backups,
     refuse_what_was_not_seen,
 )
+from virtbackup_async.engine.inventory.occupied import occupied_by
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError
