@@ -88,7 +88,7 @@ async def read_all_back(target: Path) -> None:
 
 
 async def _drop(_image: RestoredImage, stream: DiskStream, _on_progress: Progress) -> None:
-    async for _chunk in stream.chunks():
+    async for _chunk in stream.pieces():
         pass
 
 

@@ -226,7 +226,7 @@ async def test_an_image_is_served_with_what_lies_below_it(host, base, overlay):
         open_nbd_stream(address, "vda", buffers) as stream,
     ):
         assert stat.S_ISSOCK(address.path.stat().st_mode)
-        async for piece in stream.chunks():
+        async for piece in stream.pieces():
             seen += piece.data
     assert bytes(seen) == b"\x07" * 65536 + b"\x01" * (MIB - 65536)
     assert not address.path.exists()
@@ -241,7 +241,7 @@ async def test_an_image_that_is_missing_is_not_served(host, overlay, tmp_path):
 async def test_an_image_is_read_as_it_is(host, base, tmp_path):
     buffers = BufferPool(16 * MIB)
     async with host.open_image(base.path, buffers) as stream:
-        seen = b"".join([bytes(piece.data) async for piece in stream.chunks()])
+        seen = b"".join([bytes(piece.data) async for piece in stream.pieces()])
     assert seen == b"\x01" * MIB
     link = tmp_path / "link"
     link.symlink_to(base.path)

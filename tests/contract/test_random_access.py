@@ -42,7 +42,7 @@ async def read_whole(package, file):
     """Read an image as restore does, and return its bytes, its extents and its digest."""
     async with package.reader() as reader, reader.open_disk(file) as stream:
         content = bytearray(stream.size_bytes)
-        async for chunk in stream.chunks():
+        async for chunk in stream.pieces():
             content[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
         return bytes(content), stream.data_extents, stream.digest
 

@@ -51,7 +51,7 @@ async def test_copy_shares_the_blocks_of_the_image(mounted, image):
     assert (mounted / "copy").read_bytes() == image.read_bytes()
     assert (mounted / "copy").stat().st_mode & 0o777 == 0o600
     async with open_image_stream(mounted / "copy", BufferPool()) as stream:
-        async for _ in stream.chunks():
+        async for _ in stream.pieces():
             pass
         assert stream.digest == digest
 

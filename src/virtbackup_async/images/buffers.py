@@ -1,9 +1,9 @@
-"""The memory that disk data passes through: one pool, with one budget, for all copies at once.
+"""The memory that disk data passes through: one pool, with one budget, for all copies together.
 
-Made once by the command and handed to every stream. Invariant: no more buffers are out than the
-budget allows, so memory does not grow with the number of disks or with a slow target. Nobody may
-wait for a second buffer while holding one that only he can give back: that is what keeps many
-copies on few buffers from waiting for each other for ever.
+A command creates one pool, which all its streams use. Invariant: no more buffers are in use than
+the budget allows. So memory does not grow with the number of disks, or with a slow target. No task
+waits for a second buffer while it holds one that only it can release: otherwise many copies could
+wait for each other for ever.
 """
 
 import mmap
@@ -11,19 +11,19 @@ from typing import Final
 
 from anyio import Semaphore
 
-CHUNK_BYTES: Final = 1024 * 1024
-# Reads past the page cache are slow if they are small, and each step through a worker thread costs
-# what hashing a hundred KiB does; docs/explanation/performance.md has the figures.
-BUFFER_BYTES: Final = 4 * CHUNK_BYTES
-DEFAULT_BUDGET_BYTES: Final = 64 * CHUNK_BYTES
+MIB: Final = 1024 * 1024
+# Small reads that bypass the page cache are slow, and each hop to a worker thread costs as much as
+# hashing a hundred KiB; docs/explanation/performance.md has the figures.
+BUFFER_BYTES: Final = 4 * MIB
+DEFAULT_BUDGET_BYTES: Final = 64 * MIB
 
 
 class BufferPool:
-    """Buffers of ``BUFFER_BYTES`` each, used again and again.
+    """Buffers of ``BUFFER_BYTES`` each, which are reused.
 
-    There are as many as fit into ``budget_bytes``, but never less than one. They are pages of their
-    own, outside of malloc's arenas: reads that go past the page cache need such, and what is
-    reserved here is all that is used.
+    There are as many as fit into ``budget_bytes``, and at least one. They are separate pages,
+    outside malloc's arenas: direct I/O needs aligned memory, and the pool's size is all that is
+    used.
     """
 
     def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
@@ -32,16 +32,16 @@ class BufferPool:
 
     @property
     def available(self) -> int:
-        """How many buffers could be had now without waiting."""
+        """How many buffers can be acquired now without waiting."""
         return self._permits.value
 
     async def acquire(self) -> memoryview:
-        """A buffer with undefined content, as soon as there is one."""
+        """Return a buffer with undefined content, as soon as one is free."""
         await self._permits.acquire()
         return self._free.pop() if self._free else _new_buffer()
 
     def release(self, buffer: memoryview) -> None:
-        """Give a buffer back; views of it must not be used any more."""
+        """Return a buffer to the pool; no view of it can be used any more."""
         self._free.append(buffer)
         self._permits.release()
 

@@ -1,4 +1,4 @@
-"""``blake3-256k``, the digest of an image: a hash over the hashes of its pieces of 256 KiB.
+"""``blake3-256k``, the digest of an image: a hash over the hashes of its leaves of 256 KiB.
 
 ::
 
@@ -6,11 +6,10 @@
     leaves   | BLAKE3  | BLAKE3  |         | BLAKE3         |    32 bytes each
     digest   BLAKE3( length of the image as 8 bytes little-endian, leaf 0, leaf 1, ... )
 
-A hole reads as zeros, and the leaf of zeros is known: a sparse disk of 100 GiB is hashed in
-milliseconds. And whoever has the leaf knows whether a piece is all zeros without looking again.
-The leaves are the ids of a repository's chunks, so an image's digest follows from its map, also
-where most of the image was not read. Made by the streams of ``stream.py``, in order;
-docs/reference/formats.md has the format.
+A hole reads as zeros, and the hash of a leaf of zeros is known, so a sparse disk of 100 GiB is
+hashed in milliseconds. A leaf's hash also shows whether it is all zeros. In a repository it is the
+chunk's id. So an image's digest follows from its map, even if most of the image was not read.
+Streams compute it in order; docs/reference/formats.md describes the format.
 """
 
 from typing import Final
@@ -22,26 +21,26 @@ from virtbackup_async.errors import CorruptError
 LEAF_BYTES: Final = 256 * 1024
 PREFIX: Final = "blake3-256k:"
 _LEAVES_AT_ONCE: Final = 4096
-# No image is longer: a length that comes from a file is looked at before anything is made of it.
+# No image is longer. Lengths that files claim are checked before they are used.
 MAX_IMAGE_BYTES: Final = 1 << 50
 
 
 class LengthError(CorruptError):
-    """A length that no image has."""
+    """A length that no image can have."""
 
 
 def check_length(size_bytes: int) -> None:
-    """See that an image may be that long.
+    """Check that an image can be that long.
 
     Raises:
-        LengthError: none is: a petabyte of zeros alone takes half a minute to be hashed.
+        LengthError: it cannot: hashing a petabyte of zeros alone takes half a minute.
     """
     if not 0 <= size_bytes <= MAX_IMAGE_BYTES:
         raise LengthError(f"it says that its image is {size_bytes} bytes long")
 
 
 def leaf_of(data: memoryview | bytes) -> bytes:
-    """The leaf of one piece: 32 bytes."""
+    """Return the hash of one leaf: 32 bytes."""
     return blake3(data).digest()
 
 
@@ -50,14 +49,14 @@ _MANY_ZERO_LEAVES: Final = _ZERO_LEAF * _LEAVES_AT_ONCE
 
 
 def zero_leaf_of(length_bytes: int) -> bytes:
-    """The leaf of ``length_bytes`` zeros."""
+    """Return the hash of a leaf of ``length_bytes`` zeros."""
     return _ZERO_LEAF if length_bytes == LEAF_BYTES else leaf_of(bytes(length_bytes))
 
 
 class ImageDigest:
     """The digest of an image of ``size_bytes``; leaves that are not added count as zeros.
 
-    Not for the event loop where holes are huge: a TiB of them takes some milliseconds.
+    Blocks for some milliseconds for each TiB of holes.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -66,13 +65,13 @@ class ImageDigest:
         self._hash = blake3(size_bytes.to_bytes(8, "little"))
 
     def add(self, offset: int, leaves: bytes) -> None:
-        """Add the leaves, one behind the other, of pieces from ``offset`` on; offsets ascend."""
+        """Add the hashes of the leaves from ``offset`` on, concatenated; offsets ascend."""
         self._add_zeros_up_to(offset // LEAF_BYTES)
         self._hash.update(leaves)
         self._next_leaf += len(leaves) // len(_ZERO_LEAF)
 
     def finish(self) -> str:
-        """The digest as text, ``blake3-256k:<64 hex>``."""
+        """Return the digest as text, ``blake3-256k:<64 hex>``."""
         whole, rest = divmod(self._size_bytes, LEAF_BYTES)
         self._add_zeros_up_to(whole)
         if rest and self._next_leaf == whole:

@@ -1,4 +1,4 @@
-"""Which parts of an image are data, and how they fall into chunks.
+"""Which parts of an image are data, and in which pieces they are read.
 
 ::
 
@@ -6,10 +6,10 @@
     leaves   |    0    |    1    |    2    |    3    |  4  |     the last one is shorter
     planned  |dddd-----|         |---dd--dd|dddddd---|     |     1 and 4 are holes
              |    0    |         |         1         |     |
-    buffer   |    0    |         1         |                     read at once
+    buffer   |    0    |         1         |                     read in one step
 
-Used by the streams and by the tar packager. Invariant: data extents ascend, do not touch each
-other and lie inside the image.
+Used by streams and packagers. Invariant: data extents ascend, do not touch each other, and are
+inside the image.
 """
 
 import errno
@@ -28,8 +28,8 @@ PAGE_BYTES: Final = 4096
 _ZERO_PAGE: Final = bytes(PAGE_BYTES)
 
 
-class PlannedChunk(Struct, frozen=True):
-    """Neighbours that fit into a buffer: where they are, how long, and which parts are data."""
+class PlannedPiece(Struct, frozen=True):
+    """Neighbouring leaves that fit into a buffer: offset, length, and the ranges that are data."""
 
     offset: int
     length: int
@@ -37,21 +37,20 @@ class PlannedChunk(Struct, frozen=True):
 
 
 def data_length(extents: Iterable[Extent]) -> int:
-    """How many bytes the extents cover."""
+    """Return how many bytes the extents cover."""
     return sum(extent.length for extent in extents)
 
 
 def scan_data(fd: int, size_bytes: int) -> tuple[Extent, ...]:
-    """Ask the file system which parts of a file are not holes. Blocking."""
+    """Return which parts of a file are not holes, by the file system. Blocks."""
     return bounded(_seek_data(fd, size_bytes))
 
 
 def bounded(extents: Iterable[Extent], most: int | None = None) -> tuple[Extent, ...]:
-    """Join extents that touch each other, and do not let them be too many.
+    """Join extents that touch each other, and limit their number.
 
-    A badly fragmented file would cost memory without end: beyond ``most``, or
-    ``MAX_EXTENTS``, the smallest holes are
-    taken for data.
+    A badly fragmented file would take memory without end. So the smallest holes count as data if
+    there are more extents than ``most``, or than ``MAX_EXTENTS``.
     """
     found: list[Extent] = []
     smallest_hole = 1
@@ -64,7 +63,7 @@ def bounded(extents: Iterable[Extent], most: int | None = None) -> tuple[Extent,
 
 
 def common(some: Iterable[Extent], others: Iterable[Extent]) -> Iterator[Extent]:
-    """Give what is in both; each ascends, and so does what is given."""
+    """Yield the parts that are in both; all three ascend."""
     rest = iter(others)
     other = next(rest, None)
     for extent in some:
@@ -79,11 +78,11 @@ def common(some: Iterable[Extent], others: Iterable[Extent]) -> Iterator[Extent]
 
 def plan_buffers(
     size_bytes: int, extents: tuple[Extent, ...] | None
-) -> Iterator[tuple[PlannedChunk, ...]]:
-    """Gather the chunks of ``plan_chunks`` that fit into a buffer together, however far apart."""
-    gathered: list[PlannedChunk] = []
+) -> Iterator[tuple[PlannedPiece, ...]]:
+    """Group the pieces of ``plan_pieces`` that fit into one buffer, however far apart they are."""
+    gathered: list[PlannedPiece] = []
     gathered_bytes = 0
-    for planned in plan_chunks(size_bytes, extents):
+    for planned in plan_pieces(size_bytes, extents):
         if gathered_bytes + planned.length > BUFFER_BYTES:
             yield tuple(gathered)
             gathered, gathered_bytes = [], 0
@@ -93,8 +92,8 @@ def plan_buffers(
         yield tuple(gathered)
 
 
-def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedChunk]:
-    """Gather the leaves that have data in them, neighbours together, as many as fit into a buffer.
+def plan_pieces(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator[PlannedPiece]:
+    """Yield the leaves that contain data, in pieces of neighbours that fit into a buffer.
 
     ``None`` for the extents plans the whole image as data.
     """
@@ -104,18 +103,18 @@ def plan_chunks(size_bytes: int, extents: tuple[Extent, ...] | None) -> Iterator
     for piece in _cut(whole if extents is None else extents):
         start = piece.start - piece.start % LEAF_BYTES
         if ranges and (start > end or start - offset >= BUFFER_BYTES):
-            yield PlannedChunk(offset, end - offset, tuple(ranges))
+            yield PlannedPiece(offset, end - offset, tuple(ranges))
             ranges = []
         if not ranges:
             offset = start
         end = min(start + LEAF_BYTES, size_bytes)
         _append(ranges, piece, smallest_hole=1)
     if ranges:
-        yield PlannedChunk(offset, end - offset, tuple(ranges))
+        yield PlannedPiece(offset, end - offset, tuple(ranges))
 
 
-def find_data(planned: PlannedChunk, buffer: memoryview) -> tuple[Extent, ...]:
-    """Find the pages of a chunk, which ``buffer`` begins with, that are not all zeros."""
+def find_data(planned: PlannedPiece, buffer: memoryview) -> tuple[Extent, ...]:
+    """Return the pages of a piece that are not all zeros; ``buffer`` starts with the piece."""
     found: list[Extent] = []
     for start in range(0, planned.length, PAGE_BYTES):
         length = min(PAGE_BYTES, planned.length - start)
@@ -145,7 +144,7 @@ def _seek_data(fd: int, size_bytes: int) -> Iterator[Extent]:
                 return
             if error.errno != errno.EINVAL:
                 raise
-            start, end = end, size_bytes  # the file system cannot tell: all of it may be data
+            start, end = end, size_bytes  # the file system does not know: all can be data
         if start >= size_bytes:  # it has grown since its size was taken
             return
         yield Extent(start, min(end, size_bytes) - start)

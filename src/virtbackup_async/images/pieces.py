@@ -1,14 +1,14 @@
-"""Buffers full of an image's bytes: filled from a source, hashed, cut into what is handed on.
+"""Buffers of an image's bytes: filled from a source, hashed, and cut into pieces.
 
 ::
 
-    buffer       |        leaves 20 to 23 of an image    |     what was planned to be read at once
+    buffer       |        leaves 20 to 23 of an image    |     read in one step
     bytes        |dddd-dddd|ddd------|000000000|--ddddddd|     d data, 0 zeros, - holes
-    leaves       |    x    |    x    |    0    |    x    |     of the digest: a hash for each piece
-    chunks       |         0         |         |    1    |     what is all zeros is not handed on
+    leaves       |    x    |    x    |    0    |    x    |     of the digest, 256 KiB each
+    pieces       |         0         |         |    1    |     leaves of zeros are left out
 
-A buffer may hold several such, of places in the image that are far apart. The blocking side of
-``stream.py``, in worker threads.
+One buffer can hold several such ranges, from distant parts of the image. This is the blocking side
+of ``stream.py``, and runs in worker threads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,29 +17,29 @@ from typing import Protocol
 from msgspec import Struct
 
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
-from virtbackup_async.images.extents import PlannedChunk, find_data
+from virtbackup_async.images.extents import PlannedPiece, find_data
 from virtbackup_async.model.extent import Extent
 
 Wanted = tuple[int, memoryview]
-"""Where in an image, and the memory to be filled with what is there."""
+"""An offset in an image, and the memory to fill with the bytes from there."""
 
 
 KnownLeaf = Callable[[int], bytes | None]
-"""Gives the leaf of the piece at an offset, if the source has hashed all of it; asked once."""
+"""Returns the leaf at an offset if the source has hashed all its bytes; called once for each."""
 
 
 def no_leaf(_offset: int) -> None:
-    """Know of no piece: of sources that hash nothing."""
+    """Know no leaf: for sources that hash nothing."""
 
 
-class Chunk(Struct, frozen=True):
-    """Some pieces of an image, one after the other; the last one of an image may be shorter.
+class Piece(Struct, frozen=True):
+    """A part of an image: some leaves in a row, of which an image's last one can be shorter.
 
     Attributes:
-        offset: where in the image it starts; a multiple of ``LEAF_BYTES``.
-        data: all of it, zeros where a hole is; valid until the stream's next step.
-        ranges: the parts that are not holes, at their places in the image.
-        leaves: the hash of each piece, see ``digest.py``.
+        offset: in the image; a multiple of ``LEAF_BYTES``.
+        data: all bytes, with zeros for holes; valid until the stream's next step.
+        ranges: the parts that are not holes, by their offsets in the image.
+        leaves: the hashes, see ``digest.py``.
     """
 
     offset: int
@@ -51,8 +51,8 @@ class Chunk(Struct, frozen=True):
 class ImageReader(Protocol):
     """The blocking side of a source, called in worker threads, one call at a time.
 
-    ``read`` fills all that is wanted, in whatever order, or raises an error of ``errors.py``. Only
-    bytes of ``data_extents`` are asked for, all of them where it is None; offsets ascend.
+    ``read`` fills all the memory, in any order, or raises an error of ``errors.py``. It is only
+    called for bytes of ``data_extents``, or for any bytes if that is None. Offsets ascend.
     """
 
     @property
@@ -62,13 +62,13 @@ class ImageReader(Protocol):
     def read(self, wanted: Sequence[Wanted]) -> None: ...
 
 
-def fill(buffer: memoryview, planned: Sequence[PlannedChunk], reader: ImageReader) -> None:
-    """Read what was planned into the front of ``buffer``, zeros where holes are."""
+def fill(buffer: memoryview, planned: Sequence[PlannedPiece], reader: ImageReader) -> None:
+    """Read the planned pieces into the start of ``buffer``, with zeros for holes."""
     wanted: list[Wanted] = []
-    for chunk, data in _places(buffer, planned):
+    for piece, data in _places(buffer, planned):
         done = 0
-        for extent in chunk.ranges:
-            start, end = extent.start - chunk.offset, extent.end - chunk.offset
+        for extent in piece.ranges:
+            start, end = extent.start - piece.offset, extent.end - piece.offset
             data[done:start] = bytes(start - done)
             wanted.append((extent.start, data[start:end]))
             done = end
@@ -78,57 +78,58 @@ def fill(buffer: memoryview, planned: Sequence[PlannedChunk], reader: ImageReade
 
 def cut(
     buffer: memoryview,
-    planned: Sequence[PlannedChunk],
+    planned: Sequence[PlannedPiece],
     digest: ImageDigest,
     *,
     knows_holes: bool,
     known_leaf: KnownLeaf = no_leaf,
-) -> tuple[Chunk, ...]:
-    """Hash what ``buffer`` was filled with; give the chunks of it that are not all zeros.
+) -> tuple[Piece, ...]:
+    """Hash the bytes in ``buffer``, and return its pieces without the leaves of zeros.
 
     Args:
-        buffer: full of what was planned.
-        planned: what that was.
-        digest: gets the leaves.
-        knows_holes: whether the planned ranges tell holes; if not, pages of zeros are such.
-        known_leaf: spares the hashing of pieces that the source has hashed.
+        buffer: filled by ``fill``.
+        planned: the same as for ``fill``.
+        digest: receives the leaves.
+        knows_holes: whether the planned ranges show the holes; if not, pages of zeros count as
+            holes.
+        known_leaf: returns leaves that need not be hashed again.
     """
     return tuple(
-        chunk
+        piece
         for whole, data in _places(buffer, planned)
-        for chunk in _cut(whole, data, digest, known_leaf, knows_holes=knows_holes)
+        for piece in _cut(whole, data, digest, known_leaf, knows_holes=knows_holes)
     )
 
 
 def _places(
-    buffer: memoryview, planned: Sequence[PlannedChunk]
-) -> Iterator[tuple[PlannedChunk, memoryview]]:
-    """Give each chunk, and where in the buffer it is: one behind the other."""
+    buffer: memoryview, planned: Sequence[PlannedPiece]
+) -> Iterator[tuple[PlannedPiece, memoryview]]:
+    """Yield each piece with its part of the buffer; they follow each other."""
     start = 0
-    for chunk in planned:
-        yield chunk, buffer[start : start + chunk.length]
-        start += chunk.length
+    for piece in planned:
+        yield piece, buffer[start : start + piece.length]
+        start += piece.length
 
 
 def _cut(
-    planned: PlannedChunk,
+    planned: PlannedPiece,
     data: memoryview,
     digest: ImageDigest,
     known_leaf: KnownLeaf,
     *,
     knows_holes: bool,
-) -> Iterator[Chunk]:
+) -> Iterator[Piece]:
     for start, end, leaves in _runs_of_data(data, planned.offset, digest, known_leaf):
-        run = PlannedChunk(planned.offset + start, end - start, ())
+        run = PlannedPiece(planned.offset + start, end - start, ())
         part = data[start:end]
         ranges = _within(planned.ranges, run) if knows_holes else find_data(run, part)
-        yield Chunk(run.offset, part, ranges, tuple(leaves))
+        yield Piece(run.offset, part, ranges, tuple(leaves))
 
 
 def _runs_of_data(
     data: memoryview, offset: int, digest: ImageDigest, known_leaf: KnownLeaf
 ) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Yield start, end and leaves of neighbouring pieces in ``data`` that are not all zeros."""
+    """Yield start, end and hashes of each run of leaves in ``data`` that are not all zeros."""
     run_start = 0
     leaves: list[bytes] = []
     for start in range(0, len(data), LEAF_BYTES):
@@ -146,7 +147,7 @@ def _runs_of_data(
         yield run_start, len(data), leaves
 
 
-def _within(ranges: tuple[Extent, ...], run: PlannedChunk) -> tuple[Extent, ...]:
+def _within(ranges: tuple[Extent, ...], run: PlannedPiece) -> tuple[Extent, ...]:
     clipped = (
         (max(extent.start, run.offset), min(extent.end, run.offset + run.length))
         for extent in ranges

@@ -1,16 +1,16 @@
-"""A disk stream: the data of one image on its way from a source into a sink.
+"""A disk stream: the data of one image on its way from a source to a sink.
 
 ::
 
     ImageReader --read--> --leaf hash--> read-ahead --> consumer: packager, sparse copy
     (file, package, NBD)                 (a few buffers of the pool, with some MiBs each)
 
-Reading and hashing are in a worker thread each, side by side: storage need not wait for a CPU.
+Reading and hashing run in parallel, each in its own worker thread, so storage need not wait for a
+CPU. Sources call ``open_stream``; packagers and restore consume the stream.
 
-Sources open one with ``open_stream``; packagers and restore consume it. Invariants: chunks come
-in ascending order, those that are all zeros do not come at all; reading starts with the first
-step, so that a stream which waits for its turn holds no buffers; when the block of ``open_stream``
-is left, the reading has ended and all buffers are back in the pool.
+Invariants: Pieces ascend, and leaves of zeros are left out. Reading starts with the consumer's
+first step, so a stream that waits for its turn holds no buffers. When the block of ``open_stream``
+is left, reading has ended and all buffers are back in the pool.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -24,39 +24,39 @@ from msgspec import Struct
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.digest import ImageDigest
-from virtbackup_async.images.extents import PlannedChunk, data_length, plan_buffers
-from virtbackup_async.images.pieces import Chunk, ImageReader, KnownLeaf, cut, fill, no_leaf
+from virtbackup_async.images.extents import PlannedPiece, data_length, plan_buffers
+from virtbackup_async.images.pieces import ImageReader, KnownLeaf, Piece, cut, fill, no_leaf
 from virtbackup_async.images.rate_limit import RateLimit, keep_to
 from virtbackup_async.model.extent import Extent
 
-_Planned = tuple[PlannedChunk, ...]
+_Planned = tuple[PlannedPiece, ...]
 _Filled = tuple[_Planned, memoryview]
-_Hashed = tuple[tuple[Chunk, ...], memoryview, int]
+_Hashed = tuple[tuple[Piece, ...], memoryview, int]
 
 
 class Batch(Struct, frozen=True):
-    """The chunks of one buffer.
+    """The pieces of one buffer.
 
     Attributes:
-        chunks: at least one; their data is valid until it is given back, or the stream is closed.
-        give_back: to be called once, or never; not after the stream was closed.
+        pieces: at least one; their data is valid until it is given back, or the stream is closed.
+        give_back: the consumer calls it once, or never; not after the stream is closed.
     """
 
-    chunks: tuple[Chunk, ...]
+    pieces: tuple[Piece, ...]
     give_back: Callable[[], None]
 
 
 class DiskStream(Protocol):
-    """The data of one image, once.
+    """The data of one image, which can be read once.
 
     Attributes:
         size_bytes: the image's length, holes included.
-        data_extents: what of it is not hole; None if only the reading will tell.
-        data_bytes: how much data has gone by so far. Where the extents are known these count,
-            zeros in them or not; else what is not zeros.
-        digest: see ``digest.py``; known when the last chunk has gone by.
-        image_fd: an open file that holds the image as it is, to be cloned in place of writing the
-            chunks; None where there is no such file.
+        data_extents: the parts that are not holes; None if only reading shows them.
+        data_bytes: how much data the consumer has received. If the extents are known, all their
+            bytes count; if not, all pages that are not zeros.
+        digest: see ``digest.py``; known after the last piece.
+        image_fd: an open file that contains the image as it is, and can be cloned in place of
+            writing the pieces; None if there is no such file.
     """
 
     @property
@@ -69,21 +69,21 @@ class DiskStream(Protocol):
     def digest(self) -> str: ...
     @property
     def image_fd(self) -> int | None: ...
-    def chunks(self) -> AsyncIterator[Chunk]:
-        """Give the chunks one by one; each is valid until the next one is asked for."""
+    def pieces(self) -> AsyncIterator[Piece]:
+        """Iterate over the pieces; each is valid until the next one is requested."""
         ...
 
     async def take(self) -> Batch | None:
-        """Give the chunks of the next buffer, held as long as they are of use; None at the end.
+        """Return the pieces of the next buffer, which the caller gives back; None at the end.
 
-        Who waits for the next ones must not keep others waiting for those that he holds: there may
-        be no other buffer.
+        A caller that holds a batch must not make others wait for it while it waits for the next
+        one: there might be no other buffer.
         """
         ...
 
 
 @asynccontextmanager
-async def open_stream(  # noqa: PLR0913 -- all that a source tells of itself
+async def open_stream(  # noqa: PLR0913 -- all that describes a source
     reader: ImageReader,
     buffers: BufferPool,
     name: str,
@@ -99,8 +99,8 @@ async def open_stream(  # noqa: PLR0913 -- all that a source tells of itself
         buffers: the process's pool.
         name: of the tasks.
         image_fd: see ``DiskStream``.
-        limits: how fast it may be read; shared with other streams.
-        known_leaf: of what ``reader`` has read, for sources that hash as they read.
+        limits: of the speed; shared with other streams.
+        known_leaf: returns hashes that ``reader`` has computed, for sources that hash themselves.
     """
     stream = _ReadAheadStream(reader, buffers, image_fd, limits, known_leaf)
     try:
@@ -137,7 +137,7 @@ class _ReadAheadStream:
         self._digest = ImageDigest(reader.size_bytes)
         self._digest_text: str | None = None
         self._failure: Exception | None = None
-        self._coming: Iterator[Chunk] = iter(())
+        self._coming: Iterator[Piece] = iter(())
         self._read, self._unhashed = create_memory_object_stream[_Filled]()
         self._hashed, self._ready = create_memory_object_stream[_Hashed](1)
 
@@ -148,40 +148,40 @@ class _ReadAheadStream:
             raise RuntimeError(message)
         return self._digest_text
 
-    def chunks(self) -> AsyncIterator[Chunk]:
+    def pieces(self) -> AsyncIterator[Piece]:
         return self
 
-    def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         return self
 
-    async def __anext__(self) -> Chunk:
-        while (chunk := next(self._coming, None)) is None:
+    async def __anext__(self) -> Piece:
+        while (piece := next(self._coming, None)) is None:
             current, self._current = self._current, None
             if current is not None:
                 current.give_back()
             self._current = await self.take()
             if self._current is None:
                 raise StopAsyncIteration
-            self._coming = iter(self._current.chunks)
-        return chunk
+            self._coming = iter(self._current.pieces)
+        return piece
 
     async def take(self) -> Batch | None:
         self._wanted.set()
         try:
-            chunks, buffer, self.data_bytes = await self._ready.receive()
+            pieces, buffer, self.data_bytes = await self._ready.receive()
         except (EndOfStream, ClosedResourceError):
             self.data_bytes = self._data_bytes_at_end
             if self._failure is not None:
                 raise self._failure from None
             return None
-        return Batch(chunks, partial(self._give_back, buffer))
+        return Batch(pieces, partial(self._give_back, buffer))
 
     async def read_ahead(self) -> None:
-        """A background task: fill buffers; its errors wait for the consumer."""
+        """Fill buffers, in a background task; the consumer raises its errors."""
         await self._wanted.wait()
         with self._read, self._keeping_failure():
             for planned in plan_buffers(self.size_bytes, self.data_extents):
-                # Before there is a buffer: others may have use for it meanwhile.
+                # Before it has a buffer, which others can use in the meantime.
                 await keep_to(self._limits, _data_length(planned))
                 buffer = await self._buffers.acquire()
                 self._held[id(buffer)] = buffer
@@ -189,22 +189,22 @@ class _ReadAheadStream:
                 await self._read.send((planned, buffer))
 
     async def hash_behind(self) -> None:
-        """A background task: hash what was read, and hand on what is not all zeros."""
+        """Hash the filled buffers, in a background task, and queue pieces that are not zeros."""
         with self._hashed, self._unhashed, self._keeping_failure():
-            gone_by = 0
+            passed_bytes = 0
             async for planned, buffer in self._unhashed:
-                chunks = await to_thread.run_sync(self._cut, planned, buffer)
-                gone_by += _data_length(planned if self.data_extents is not None else chunks)
-                if chunks:
-                    await self._hashed.send((chunks, buffer, gone_by))
+                pieces = await to_thread.run_sync(self._cut, planned, buffer)
+                passed_bytes += _data_length(planned if self.data_extents is not None else pieces)
+                if pieces:
+                    await self._hashed.send((pieces, buffer, passed_bytes))
                 else:
                     self._give_back(buffer)
             if self._failure is None:
-                self._data_bytes_at_end = gone_by
+                self._data_bytes_at_end = passed_bytes
                 self._digest_text = await to_thread.run_sync(self._digest.finish)
 
     def close(self) -> None:
-        """Give back what is still held; no task may be running any more."""
+        """Release all buffers that are still held; no task can be running any more."""
         for end in (self._read, self._unhashed, self._hashed, self._ready):
             end.close()
         for buffer in self._held.values():
@@ -218,7 +218,7 @@ class _ReadAheadStream:
         except Exception as error:  # noqa: BLE001 -- raised by the consumer's next step
             self._failure = self._failure or error
 
-    def _cut(self, planned: _Planned, buffer: memoryview) -> tuple[Chunk, ...]:
+    def _cut(self, planned: _Planned, buffer: memoryview) -> tuple[Piece, ...]:
         knows_holes = self.data_extents is not None
         return cut(
             buffer, planned, self._digest, knows_holes=knows_holes, known_leaf=self._known_leaf
@@ -229,5 +229,5 @@ class _ReadAheadStream:
         self._buffers.release(buffer)
 
 
-def _data_length(chunks: Iterable[PlannedChunk | Chunk]) -> int:
-    return sum(data_length(chunk.ranges) for chunk in chunks)
+def _data_length(pieces: Iterable[PlannedPiece | Piece]) -> int:
+    return sum(data_length(piece.ranges) for piece in pieces)

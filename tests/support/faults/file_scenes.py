@@ -120,7 +120,7 @@ class Stage:
             (file,) = definition.disks.values()
             async with package.open_disk(file) as stream:
                 data = bytearray(stream.size_bytes)
-                async for chunk in stream.chunks():
+                async for chunk in stream.pieces():
                     data[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
                 return bytes(data)
 

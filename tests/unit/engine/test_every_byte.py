@@ -82,7 +82,7 @@ class Laboratory(SharedSite):
         data = bytearray()
         reader = open_reader(stored.packager, stored.directory, stored.name, self.buffers)
         async with reader as package, package.open_disk(stored.file) as stream:
-            async for chunk in stream.chunks():
+            async for chunk in stream.pieces():
                 data.extend(bytes(chunk.offset - len(data)))
                 data += chunk.data
             return bytes(data.ljust(stream.size_bytes, b"\0"))

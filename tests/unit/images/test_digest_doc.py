@@ -19,7 +19,7 @@ async def test_documented_program_prints_the_digest_of_a_stream(tmp_path):
         file.truncate((3 << 20) + 5)
         file.write(b"abc" * 500000)
     async with open_image_stream(image, BufferPool()) as stream:
-        async for _ in stream.chunks():
+        async for _ in stream.pieces():
             pass
     said = subprocess.check_output([sys.executable, "-c", program, image], text=True)
     assert said.strip() == stream.digest

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtbackup_async.images import extents as module
-from virtbackup_async.images.buffers import BUFFER_BYTES, CHUNK_BYTES
+from virtbackup_async.images.buffers import BUFFER_BYTES, MIB
 from virtbackup_async.images.digest import LEAF_BYTES, ImageDigest, leaf_of, zero_leaf_of
 from virtbackup_async.images.extents import (
-    PlannedChunk,
+    PlannedPiece,
     data_length,
     find_data,
     plan_buffers,
-    plan_chunks,
+    plan_pieces,
     scan_data,
 )
 from virtbackup_async.images.pieces import cut, fill
@@ -25,7 +25,7 @@ from virtbackup_async.model.extent import Extent
 # Places where things go wrong: at, before and behind the ends of chunks.
 PLACES = st.integers(0, 5).flatmap(
     lambda chunk: st.sampled_from([-4097, -1, 0, 1, 4096]).map(
-        lambda near: max(0, chunk * CHUNK_BYTES + near)
+        lambda near: max(0, chunk * MIB + near)
     )
 )
 
@@ -37,7 +37,7 @@ def layouts(draw):
     pairs = zip(places[::2], places[1::2], strict=False)
     extents = tuple(Extent(start, end - start) for start, end in pairs)
     end = extents[-1].end if extents else 0
-    return end + draw(st.sampled_from([0, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5])), extents
+    return end + draw(st.sampled_from([0, 1, MIB, 3 * MIB + 5])), extents
 
 
 def naive_digest(image):
@@ -50,7 +50,7 @@ def naive_digest(image):
 def test_planned_chunks_cover_the_extents_exactly(layout):
     size, extents = layout
     covered = []
-    for planned in plan_chunks(size, extents):
+    for planned in plan_pieces(size, extents):
         assert planned.offset % LEAF_BYTES == 0
         end = planned.offset + planned.length
         assert planned.length <= BUFFER_BYTES
@@ -66,23 +66,23 @@ def test_planned_chunks_cover_the_extents_exactly(layout):
 
 @given(layouts())
 def test_each_chunk_is_planned_once_in_order(layout):
-    offsets = [planned.offset for planned in plan_chunks(*layout)]
+    offsets = [planned.offset for planned in plan_pieces(*layout)]
     assert offsets == sorted(set(offsets))
 
 
 @given(layouts())
 def test_what_is_planned_for_buffers_fits_into_them_and_leaves_little_room(layout):
     buffers = list(plan_buffers(*layout))
-    assert [chunk for planned in buffers for chunk in planned] == list(plan_chunks(*layout))
+    assert [chunk for planned in buffers for chunk in planned] == list(plan_pieces(*layout))
     lengths = [sum(chunk.length for chunk in planned) for planned in buffers]
     assert all(0 < length <= BUFFER_BYTES for length in lengths)
     for length, behind in pairwise(zip(lengths, buffers, strict=True)):
         assert length[0] + behind[1][0].length > BUFFER_BYTES
 
 
-@given(st.integers(0, 3 * CHUNK_BYTES + 2))
+@given(st.integers(0, 3 * MIB + 2))
 def test_without_extents_everything_is_planned(size):
-    assert sum(data_length(planned.ranges) for planned in plan_chunks(size, None)) == size
+    assert sum(data_length(planned.ranges) for planned in plan_pieces(size, None)) == size
 
 
 @settings(deadline=None)
@@ -134,7 +134,7 @@ def test_what_is_all_zeros_is_not_handed_on(data_at, knows_holes):
     assert stored == len(data_at) * (LEAF_BYTES if knows_holes else 4096)
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 150 * CHUNK_BYTES + 3])
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, 150 * MIB + 3])
 def test_digest_of_a_hole_needs_no_bytes(size):
     assert ImageDigest(size).finish() == naive_digest(bytes(size))
 
@@ -154,20 +154,20 @@ def test_zero_leaf_is_the_leaf_of_zeros():
 
 @given(st.sets(st.integers(0, 40000), max_size=8), st.integers(1, 40001))
 def test_data_is_found_page_by_page(places, length):
-    buffer = bytearray(CHUNK_BYTES)
+    buffer = bytearray(MIB)
     places = {place for place in places if place < length}
     for place in places:
         buffer[place] = 1
-    buffer[length:] = b"\1" * (CHUNK_BYTES - length)  # not part of the chunk
-    planned = PlannedChunk(7 * CHUNK_BYTES, length, ())
+    buffer[length:] = b"\1" * (MIB - length)  # not part of the chunk
+    planned = PlannedPiece(7 * MIB, length, ())
     found = find_data(planned, memoryview(buffer))
     pages = {page for extent in found for page in pages_of(extent)}
     assert pages == {place // 4096 for place in places}
-    assert all(extent.end <= 7 * CHUNK_BYTES + length for extent in found)
+    assert all(extent.end <= 7 * MIB + length for extent in found)
 
 
 def pages_of(extent):
-    start = extent.start - 7 * CHUNK_BYTES
+    start = extent.start - 7 * MIB
     return range(start // 4096, (start + extent.length + 4095) // 4096)
 
 

@@ -123,5 +123,5 @@ async def test_stream_asks_before_it_reads_and_holds_no_buffer(monkeypatch):
 
 
 async def drain(stream):
-    async for _ in stream.chunks():
+    async for _ in stream.pieces():
         pass

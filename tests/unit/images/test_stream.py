@@ -52,13 +52,13 @@ async def collect(stream):
     """Where each MiB is that came, and what its first byte is."""
     return [
         (chunk.offset + start, chunk.data[start])
-        async for chunk in stream.chunks()
+        async for chunk in stream.pieces()
         for start in range(0, len(chunk.data), MIB)
     ]
 
 
 async def extend(seen, stream):
-    async for chunk in stream.chunks():
+    async for chunk in stream.pieces():
         seen += [chunk.offset]
 
 
@@ -88,7 +88,7 @@ async def test_nothing_is_read_before_the_first_step(buffers):
 async def test_reading_stays_a_few_chunks_ahead(buffers):
     reader = Reader(50)
     async with open_stream(reader, buffers, "test") as stream:
-        await anext(stream.chunks())
+        await anext(stream.pieces())
         while len(reader.offsets) < 4:
             await checkpoint()
         for _ in range(50):
@@ -100,7 +100,7 @@ async def test_reading_stays_a_few_chunks_ahead(buffers):
 
 async def test_chunk_stays_valid_until_the_next_step(buffers):
     async with open_stream(Reader(50), buffers, "test") as stream:
-        async for chunk in stream.chunks():
+        async for chunk in stream.pieces():
             content = bytes(chunk.data)
             for _ in range(5):
                 await checkpoint()
@@ -111,7 +111,7 @@ async def test_leaving_early_gives_all_buffers_back_each_once(buffers):
     reader = Reader(50)
     reader.read = fill_with_x
     async with open_stream(reader, buffers, "test") as stream:
-        async for _ in stream.chunks():
+        async for _ in stream.pieces():
             break
     # They are equal, but not the same.
     held = [await buffers.acquire() for _ in range(8)]
@@ -128,7 +128,7 @@ def fill_with_x(wanted):
 async def test_error_of_the_body_comes_out_bare(buffers):
     async def fail_at_the_first_chunk():
         async with open_stream(Reader(50), buffers, "test") as stream:
-            async for _ in stream.chunks():
+            async for _ in stream.pieces():
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -145,7 +145,7 @@ async def test_error_of_the_reader_comes_at_its_place(buffers):
 
 async def test_digest_is_not_known_before_the_end(buffers):
     async with open_stream(Reader(9), buffers, "test") as stream:
-        await anext(stream.chunks())
+        await anext(stream.pieces())
         with pytest.raises(RuntimeError):
             _ = stream.digest
 
@@ -154,7 +154,7 @@ async def test_cancelled_step_gives_all_buffers_back(buffers):
     async with open_stream(Reader(50), buffers, "test") as stream:
         with CancelScope() as scope:
             scope.cancel()
-            await anext(stream.chunks())
+            await anext(stream.pieces())
         assert scope.cancelled_caught
 
 
@@ -254,7 +254,7 @@ def cold(tmp_path):
 
 async def read_all(path, buffers):
     async with open_image_stream(path, buffers) as stream:
-        pieces = [bytes(chunk.data) async for chunk in stream.chunks()]
+        pieces = [bytes(chunk.data) async for chunk in stream.pieces()]
     assert b"".join(pieces) == path.read_bytes()
 
 
@@ -304,7 +304,7 @@ async def test_what_the_source_has_hashed_is_not_hashed_again(buffers):
         return bytes(32) if offset == LEAF_BYTES else None
 
     async with open_stream(Reader(1), buffers, "vda", known_leaf=known_leaf) as stream:
-        (leaves,) = [chunk.leaves async for chunk in stream.chunks()]
+        (leaves,) = [chunk.leaves async for chunk in stream.pieces()]
     hashed = leaf_of(b"\1" * LEAF_BYTES)
     assert leaves == (hashed, bytes(32), hashed, hashed)
     assert asked == [0, LEAF_BYTES, 2 * LEAF_BYTES, 3 * LEAF_BYTES]

@@ -28,7 +28,7 @@ async def read(packager, directory):
         open_reader(packager, directory, NAME, BufferPool()) as package,
         package.open_disk(FILE) as stream,
     ):
-        async for _ in stream.chunks():
+        async for _ in stream.pieces():
             pass
 
 

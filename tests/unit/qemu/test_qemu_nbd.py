@@ -31,7 +31,7 @@ async def seen(chain):
         serve_image(chain, "x") as address,
         open_nbd_stream(address, "x", BufferPool()) as nbd,
     ):
-        return b"".join([bytes(chunk.data) async for chunk in nbd.chunks()])
+        return b"".join([bytes(chunk.data) async for chunk in nbd.pieces()])
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ async def test_a_server_that_falls_silent_is_told_and_ended(raw, monkeypatch):
 
     async def read(stream):
         with pytest.raises(NbdConnectionError, match="the server was silent for 300 s"):
-            [bytes(chunk.data) async for chunk in stream.chunks()]
+            [bytes(chunk.data) async for chunk in stream.pieces()]
         failed.set()
 
     with moved_clock(monkeypatch) as clock:

@@ -149,7 +149,7 @@ async def _is_streamable(
             # The tables come first: they need to know where data is.
             return stream.data_extents is not None
         if image_format == "qcow2":
-            async for chunk in stream.chunks():
+            async for chunk in stream.pieces():
                 _check_head(image, bytes(chunk.data[:HEAD_BYTES]), is_last=True)
                 break
     return True

@@ -297,7 +297,7 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
             if image.expected_digest is None or not path.is_absolute():
                 raise ImageError(f"nothing is recorded to compare {path} of {disk.dev} with")
             async with work.images.open_image(path, buffers) as stream:
-                async for _chunk in stream.chunks():
+                async for _chunk in stream.pieces():
                     pass
             if stream.digest != image.expected_digest:
                 raise DigestMismatchError(

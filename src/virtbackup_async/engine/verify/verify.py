@@ -271,5 +271,5 @@ class _Reader(Struct, frozen=True):
 
 
 async def _drop(_image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
-    async for _chunk in stream.chunks():
+    async for _chunk in stream.pieces():
         on_progress(stream.data_bytes)

@@ -26,7 +26,7 @@ from virtbackup_async.files.closing import close
 from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
 from virtbackup_async.files.durable import storage_error
 from virtbackup_async.files.write_behind import WriteBehind
-from virtbackup_async.images.pieces import Chunk
+from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import Batch, DiskStream
 
 Place = Callable[[int], int]
@@ -57,7 +57,7 @@ async def write_data(
 
     async def write(batch: Batch, end: int) -> None:
         nonlocal written_bytes, gone_by
-        now_bytes = await to_thread.run_sync(file.write, batch.chunks, place)
+        now_bytes = await to_thread.run_sync(file.write, batch.pieces, place)
         batch.give_back()
         written_bytes += now_bytes
         gone_by = max(gone_by, end)
@@ -86,18 +86,18 @@ class DataFile:
         self._lock = Lock()
         self._direct_fd = open_direct(fd, os.O_WRONLY) if lies_on_a_device(fd) else None
 
-    def write(self, chunks: Iterable[Chunk], place: Place) -> int:
-        """Write the data of chunks; return how many bytes.
+    def write(self, pieces: Iterable[Piece], place: Place) -> int:
+        """Write the data of pieces; return how many bytes.
 
         Raises:
             StorageError: the target is full or failed.
         """
         written_bytes = 0
         try:
-            for chunk in chunks:
-                for extent in chunk.ranges:
-                    start = extent.start - chunk.offset
-                    data = chunk.data[start : start + extent.length]
+            for piece in pieces:
+                for extent in piece.ranges:
+                    start = extent.start - piece.offset
+                    data = piece.data[start : start + extent.length]
                     self._write(data, place(extent.start))
                     written_bytes += extent.length
         except OSError as error:

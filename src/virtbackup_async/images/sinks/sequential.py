@@ -2,7 +2,7 @@
 
 ::
 
-    stream   |     |  chunk  |         |chunk|             with ranges of data, ascending
+    stream   |     |  piece  |         |piece|             with ranges of data, ascending
     pieces   |head|table|  of the disk  |table|  of the disk  |
     outlet    head table  000 data 000   table  data 000
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from anyio import to_thread
 
-from virtbackup_async.images.pieces import Chunk
+from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.sinks.sequential_file import Outlet
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
@@ -61,8 +61,8 @@ async def _write(
     on_progress: Callable[[int], None],
 ) -> None:
     interleaved = _Interleaved(outlet, iter(pieces))
-    async for chunk in stream.chunks():
-        await to_thread.run_sync(interleaved.add, chunk)
+    async for piece in stream.pieces():
+        await to_thread.run_sync(interleaved.add, piece)
         on_progress(stream.data_bytes)
     await to_thread.run_sync(interleaved.finish)
 
@@ -76,10 +76,10 @@ class _Interleaved:
         # What is still to be written of the part of the disk that we are at.
         self._part: Extent | None = _NOWHERE
 
-    def add(self, chunk: Chunk) -> None:
-        for extent in chunk.ranges:
-            start = extent.start - chunk.offset
-            self._put(extent.start, chunk.data[start : start + extent.length])
+    def add(self, piece: Piece) -> None:
+        for extent in piece.ranges:
+            start = extent.start - piece.offset
+            self._put(extent.start, piece.data[start : start + extent.length])
 
     def finish(self) -> None:
         while self._part is not None:

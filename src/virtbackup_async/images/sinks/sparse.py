@@ -40,7 +40,7 @@ async def write_sparse(
     file = await to_thread.run_sync(_SparseFile, path, stream.size_bytes)
     try:
         if await to_thread.run_sync(file.clone, stream):
-            async for _ in stream.chunks():
+            async for _ in stream.pieces():
                 on_progress(stream.data_bytes)
             stored_bytes = stream.data_bytes
         else:

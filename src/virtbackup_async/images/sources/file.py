@@ -1,10 +1,10 @@
 """An image file, or a block device, as a disk stream.
 
-The backup reads a domain's images through it, restore and verify read the files of a directory
-package. The file is only read; its holes are found by SEEK_DATA and are not read at all.
+A backup reads a domain's images with it; restore and verify read the files of directory packages.
+Holes are found by SEEK_DATA and are not read.
 
-Invariant: the page cache stays what it was. What lies in it is taken from there; the rest goes
-past it (``O_DIRECT``): gigabytes that are read once must not push out what guests work with.
+Invariant: the page cache does not change. Bytes that are in it are taken from it, and the others
+bypass it (``O_DIRECT``): gigabytes that are read once must not evict the guests' data.
 """
 
 import errno
@@ -41,12 +41,12 @@ async def open_image_stream(
     Args:
         path: a regular file or a block device; in a target, a regular file.
         buffers: the process's pool.
-        follow: whether a symbolic link is followed: a domain's disk may be one, a file of a
-            package may not.
-        limits: how fast it may be read.
+        follow: whether to follow a symbolic link: a domain's disk can be one, a file of a package
+            must not.
+        limits: of the speed.
 
     Raises:
-        ImageError: it is missing, of another kind, not readable, or gets shorter meanwhile.
+        ImageError: it is missing, of another kind, not readable, or becomes shorter.
     """
     image = await to_thread.run_sync(open_image_file, path, follow)
     try:
@@ -68,7 +68,7 @@ class ImageFile:
         self.data_extents = scan_data(fd, self.size_bytes)
         self._direct_fd = open_direct(fd, os.O_RDONLY)
         by_hand = self._direct_fd is not None
-        # What reads past the cache must not read ahead into it where it takes a page from there.
+        # Direct reads must not cause read-ahead into the cache when they take a page from it.
         advice = os.POSIX_FADV_RANDOM if by_hand else os.POSIX_FADV_SEQUENTIAL
         os.posix_fadvise(fd, 0, 0, advice)
 
@@ -105,7 +105,7 @@ class ImageFile:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-            self._close_direct()  # it takes the flag, but wants another alignment
+            self._close_direct()  # it accepts the flag, but needs another alignment
         return os.preadv(self.fd, [target], offset)
 
     def _close_direct(self) -> None:
@@ -115,7 +115,11 @@ class ImageFile:
 
 
 def open_image_file(place: Path | TargetPath, follow: bool = True) -> ImageFile:  # noqa: FBT001, FBT002 -- run_sync passes no keywords
-    """Do what ``open_image_stream`` does to open an image; ``close`` it. Blocks."""
+    """Open an image, as for ``open_image_stream``; the caller closes it. Blocks.
+
+    Raises:
+        ImageError: it is missing, of another kind, or not readable.
+    """
     path = place if isinstance(place, Path) else place.path
     try:
         # Without O_NONBLOCK a pipe in the place of an image would hang the thread for ever.

@@ -28,7 +28,7 @@ from virtbackup_async.concurrency import open_background
 from virtbackup_async.packagers.codecs.compressible import is_dense
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.codecs.gzip_member import compress_gzip
-from virtbackup_async.packagers.codecs.output import OutputFile, Piece
+from virtbackup_async.packagers.codecs.output import Data, OutputFile
 from virtbackup_async.packagers.codecs.xz_stored import store_xz
 
 _MIB: Final = 1024 * 1024
@@ -149,7 +149,7 @@ class Compressor:
         self._failure: Exception | None = None
         self._queue, self._segments = create_memory_object_stream[_Segment](cpu.most_segments)
 
-    async def write(self, pieces: Iterable[Piece]) -> None:
+    async def write(self, pieces: Iterable[Data]) -> None:
         """Append the pieces in order."""
         for piece in pieces:
             rest = memoryview(piece)

@@ -21,7 +21,7 @@ from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.sinks.at_offsets import DataFile, Place, write_data
 from virtbackup_async.images.stream import DiskStream
 
-Piece = bytes | memoryview
+Data = bytes | memoryview
 
 # Joins heads and padding. What is longer than a buffer goes by it, and need not be copied.
 _BUFFER_BYTES: Final = 64 * 1024
@@ -56,7 +56,7 @@ class OutputFile:
         self._is_finished = False
         self._is_discarded = False
 
-    async def write(self, pieces: Iterable[Piece]) -> None:
+    async def write(self, pieces: Iterable[Data]) -> None:
         """Append the pieces in order."""
         pieces = list(pieces)
         try:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from virtbackup_async.images.buffers import CHUNK_BYTES
+from virtbackup_async.images.buffers import MIB
 
-_ZEROS: Final = memoryview(bytes(CHUNK_BYTES))
+_ZEROS: Final = memoryview(bytes(MIB))
 
 
 def zero_pieces(length_bytes: int) -> Iterator[memoryview]:

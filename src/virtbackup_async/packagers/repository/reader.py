@@ -40,7 +40,7 @@ _ZEROS = bytes(CHUNK_BYTES)
 _KEPT_CHUNKS = 16
 
 
-class _Piece(NamedTuple):
+class _Slice(NamedTuple):
     """Memory to be filled: from which chunk, and from where in it on."""
 
     number: int
@@ -165,7 +165,7 @@ class _MappedImage:
     def close(self) -> None:
         self._map.close()
 
-    def _read(self, number: int, entry: MapEntry | None, pieces: Sequence[_Piece]) -> None:
+    def _read(self, number: int, entry: MapEntry | None, pieces: Sequence[_Slice]) -> None:
         """Fill the pieces of a chunk."""
         data = memoryview(self._content(number, entry))
         for piece in pieces:
@@ -234,14 +234,14 @@ class MappedAccess:
         return data
 
 
-def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Piece]:
+def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
     """Cut what is wanted where chunks begin."""
     for offset, target in wanted:
         done = 0
         while done < len(target):
             number, start = divmod(offset + done, CHUNK_BYTES)
             piece = target[done : done + CHUNK_BYTES - start]
-            yield _Piece(number, start, piece)
+            yield _Slice(number, start, piece)
             done += len(piece)
 
 

@@ -20,7 +20,7 @@ from anyio import CancelScope, Event, to_thread
 from msgspec import Struct
 
 from virtbackup_async.concurrency import open_workers
-from virtbackup_async.images.pieces import Chunk
+from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
@@ -42,7 +42,7 @@ class MappedImage(Struct, frozen=True):
     image: MapWriter
     base: BaseMap | None
 
-    def add(self, chunks: tuple[Chunk, ...]) -> None:
+    def add(self, chunks: tuple[Piece, ...]) -> None:
         """Add what was read, behind what is taken over of the image before it. Blocks."""
         for chunk in chunks:
             if self.base is not None:
@@ -98,7 +98,7 @@ class _StreamStore:
             batch.give_back()
 
     async def _pack_and_store(self, batch: Batch, before: Event, is_stored: Event) -> None:
-        data = {id_: piece for chunk in batch.chunks for id_, piece in _pieces(chunk)}
+        data = {id_: piece for chunk in batch.pieces for id_, piece in _pieces(chunk)}
         packed = await self._cpu.run(partial(self._chunks.pack, data))
         await before.wait()
         stored_bytes = await to_thread.run_sync(self._store, packed, batch)
@@ -110,16 +110,16 @@ class _StreamStore:
 
     def _store(self, packed: Packed, batch: Batch) -> int:
         stored_bytes = self._chunks.store(packed)
-        self._mapped.add(batch.chunks)
+        self._mapped.add(batch.pieces)
         return stored_bytes
 
 
-def _pieces(chunk: Chunk) -> Iterator[tuple[bytes, memoryview]]:
+def _pieces(chunk: Piece) -> Iterator[tuple[bytes, memoryview]]:
     """Cut what comes of a stream into the repository's chunks: the leaves are their ids."""
     for place, leaf in enumerate(chunk.leaves):
         yield leaf, chunk.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
 
 
-def _entries(chunk: Chunk) -> Iterator[MapEntry]:
+def _entries(chunk: Piece) -> Iterator[MapEntry]:
     for number, leaf in enumerate(chunk.leaves, chunk.offset // CHUNK_BYTES):
         yield MapEntry(number, pages_of(number, chunk.ranges), leaf)

@@ -157,7 +157,7 @@ class RepositoryBaseImage:
 
     async def is_as_it_was(self, parts: Sequence[Extent], stream: DiskStream) -> bool:
         expected = dict(await to_thread.run_sync(_leaves, self.map, parts))
-        async for chunk in stream.chunks():
+        async for chunk in stream.pieces():
             first = chunk.offset // CHUNK_BYTES
             for number, leaf in enumerate(chunk.leaves, first):
                 if expected.pop(number, None) != leaf:

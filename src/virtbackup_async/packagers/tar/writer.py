@@ -10,14 +10,14 @@ from typing import Protocol
 
 from anyio import Lock, to_thread
 
-from virtbackup_async.images.pieces import Chunk
+from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.compressor import method_of, open_compressor
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.codecs.output import OutputFile, Piece, open_output
+from virtbackup_async.packagers.codecs.output import Data, OutputFile, open_output
 from virtbackup_async.packagers.codecs.zeros import zero_pieces
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
@@ -39,7 +39,7 @@ async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["TarW
 
 
 class _Sink(Protocol):
-    async def write(self, pieces: Iterable[Piece]) -> None: ...
+    async def write(self, pieces: Iterable[Data]) -> None: ...
     async def flush(self) -> None: ...
 
 
@@ -78,8 +78,8 @@ class TarWriter:
         await self._sink.write([head])
         if self._is_compressed:
             body = _Body(layout)
-            async for chunk in stream.chunks():
-                await self._sink.write(body.pieces_of(chunk))
+            async for piece in stream.pieces():
+                await self._sink.write(body.pieces_of(piece))
                 on_progress(stream.data_bytes)
             await self._sink.write(body.end())
         else:
@@ -96,17 +96,17 @@ class _Body:
         self._layout = layout
         self._position = 0
 
-    def pieces_of(self, chunk: Chunk) -> Iterator[Piece]:
-        for extent in chunk.ranges:
+    def pieces_of(self, piece: Piece) -> Iterator[Data]:
+        for extent in piece.ranges:
             yield from self._zeros_up_to(self._layout.position(extent.start))
-            start = extent.start - chunk.offset
+            start = extent.start - piece.offset
             self._position += extent.length
-            yield chunk.data[start : start + extent.length]
+            yield piece.data[start : start + extent.length]
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[Data]:
         yield from self._zeros_up_to(self._layout.length_bytes)
 
-    def _zeros_up_to(self, position: int) -> Iterator[Piece]:
+    def _zeros_up_to(self, position: int) -> Iterator[Data]:
         missing = position - self._position
         self._position = position
         yield from zero_pieces(missing)

@@ -52,7 +52,7 @@ class ZstdMap(Struct, frozen=True):
     extents: tuple[Extent, ...]
 
 
-class Piece(Struct, frozen=True):
+class FramePart(Struct, frozen=True):
     """A run or a hole: ``length`` bytes of the image from ``start`` on, and their blocks."""
 
     start: int
@@ -111,7 +111,7 @@ def read_map(fd: int, size_bytes: int) -> tuple[ZstdMap, int] | None:
     return zstd_map, frame_end
 
 
-def pieces_of(zstd_map: ZstdMap, size_bytes: int, end: int) -> Iterator[Piece]:
+def pieces_of(zstd_map: ZstdMap, size_bytes: int, end: int) -> Iterator[FramePart]:
     """What the frame is made of, from front to back.
 
     Args:
@@ -128,17 +128,17 @@ def pieces_of(zstd_map: ZstdMap, size_bytes: int, end: int) -> Iterator[Piece]:
         hole_start = size_bytes if hole is None else hole.start
         while position < hole_start:
             length, packed_bytes = next(runs, (0, 0))
-            yield _checked_run(Piece(position, length, place, packed_bytes), hole_start)
+            yield _checked_run(FramePart(position, length, place, packed_bytes), hole_start)
             position, place = position + length, place + packed_bytes
         if hole is not None:
             packed_bytes = hole_length(hole.length, is_first=not position)
-            yield Piece(position, hole.length, place, packed_bytes, is_hole=True)
+            yield FramePart(position, hole.length, place, packed_bytes, is_hole=True)
             position, place = hole.end, place + packed_bytes
     if next(runs, None) is not None or place + len(LAST_BLOCK) != end:
         raise ValueError("its map is not that of its frame")
 
 
-def _checked_run(run: Piece, most_end: int) -> Piece:
+def _checked_run(run: FramePart, most_end: int) -> FramePart:
     too_long = max(run.length, run.packed_bytes // 2) > MOST_RUN_BYTES
     if too_long or not run.length or run.start + run.length > most_end:
         raise ValueError("its map has an impossible run")

@@ -22,7 +22,7 @@ import zstandard
 from msgspec import Struct
 
 from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, hole_blocks, run_header
-from virtbackup_async.packagers.zstd.map import Piece
+from virtbackup_async.packagers.zstd.map import FramePart
 
 _LONGEST_HEADER_BYTES: Final = 18
 _CHECKSUM_BYTES: Final = 4
@@ -59,7 +59,7 @@ def frame_start(file: BinaryIO) -> bytes:
 
 
 def read_pieces(
-    fd: int, pieces: Iterator[Piece], threads: Executor, most_ahead: int
+    fd: int, pieces: Iterator[FramePart], threads: Executor, most_ahead: int
 ) -> Generator[Part, None, None]:
     """Decompress runs side by side, ``most_ahead`` at once. After ``close`` nobody reads ``fd``.
 
@@ -151,7 +151,7 @@ class _Room:
         return self._plain[:length_bytes]
 
 
-def _read_piece(fd: int, piece: Piece, room: _Room) -> Part:
+def _read_piece(fd: int, piece: FramePart, room: _Room) -> Part:
     if piece.is_hole:
         _expect_hole(fd, piece)
         return Part(piece.length)
@@ -170,7 +170,7 @@ def _read_piece(fd: int, piece: Piece, room: _Room) -> Part:
     return Part(len(data), data)
 
 
-def _expect_hole(fd: int, hole: Piece) -> None:
+def _expect_hole(fd: int, hole: FramePart) -> None:
     place = hole.place
     for blocks in hole_blocks(hole.length, is_first=not hole.start):
         if os.pread(fd, len(blocks), place) != blocks:

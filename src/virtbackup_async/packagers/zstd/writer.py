@@ -100,9 +100,9 @@ class _FrameWriter:
         await self._skip_to(stream.size_bytes)
 
     async def _add(self, batch: Batch) -> None:
-        for chunk in batch.chunks:
+        for chunk in batch.pieces:
             await self._skip_to(chunk.offset)
-            if chunk is batch.chunks[-1]:
+            if chunk is batch.pieces[-1]:
                 # Most of them are alone, and as long as a run: then it need not be copied.
                 await self._compressor.lend(chunk.data, batch.give_back)
             else:

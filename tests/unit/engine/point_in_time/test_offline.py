@@ -25,7 +25,7 @@ def run(*words):
 
 
 async def read(stream):
-    return b"".join([bytes(piece.data) async for piece in stream.chunks()])
+    return b"".join([bytes(piece.data) async for piece in stream.pieces()])
 
 
 @pytest.fixture

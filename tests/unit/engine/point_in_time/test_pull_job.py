@@ -275,7 +275,7 @@ async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job
                 pull(domain, job, []) as still,
                 still.open_stream(disk, disk, BufferPool(), []) as stream,
             ):
-                [bytes(chunk.data) async for chunk in stream.chunks()]
+                [bytes(chunk.data) async for chunk in stream.pieces()]
         failed.set()
 
     with moved_clock(monkeypatch) as clock:

@@ -52,7 +52,7 @@ class DamagedSite(SharedSite):
         reader = open_reader(stored.packager, stored.directory, stored.name, BufferPool())
         data = bytearray()
         async with reader as package, package.open_disk(stored.file) as stream:
-            async for chunk in stream.chunks():
+            async for chunk in stream.pieces():
                 data.extend(bytes(chunk.offset - len(data)))
                 data += chunk.data
             assert stream.digest == stored.definition.records["vda"].image.digest

@@ -188,7 +188,7 @@ async def swept_while_read(place):
     ):
         place.remove("a")
         assert run_sweep(place).rewritten_bytes
-        async for chunk in stream.chunks():
+        async for chunk in stream.pieces():
             data += bytes(chunk.data)
     return data
 
