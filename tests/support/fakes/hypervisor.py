@@ -12,7 +12,7 @@ from pathlib import Path
 from lxml import etree
 
 from virtbackup_async.engine.ports import BeforePivot
-from virtbackup_async.errors import DomainNotFoundError, HypervisorError
+from virtbackup_async.errors import DomainGoneError, DomainNotFoundError, HypervisorError
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.pull import PullJob
@@ -56,6 +56,7 @@ class FakeDomain:
         self.job: PullJob | None = None
         self.saved: dict[str, Path] = {}
         self.halted = False
+        self.checkpoints: list[str] = []
         self.thaws: int | None = 0
         self.in_time = True
         self.calls: list[str] = []
@@ -72,20 +73,30 @@ class FakeDomain:
         self.persistent = None
 
     def _called(self, method: str) -> None:
+        """Take note of a call, let happen what shall happen first, and look for the domain."""
         self.calls.append(method)
         acts = self.before.get(method, [])
         if acts:
             acts.pop(0)()
+        if self.live is None and self.persistent is None:
+            raise DomainNotFoundError(f"{self.name}: no such domain")
+
+    def _called_running(self, method: str) -> None:
+        self._called(method)
+        if self.live is None:
+            raise DomainGoneError(f"{self.name}: the domain is not running any more")
 
     async def info(self) -> DomainInfo:
         self._called("info")
         active, saved = self.live is not None, bool(self.saved)
-        return DomainInfo(self.name, self.uuid, 1, active, True, "<domain/>", is_saved=saved)
+        persistent = self.persistent is not None
+        domain_id = 1 if active else -1
+        return DomainInfo(
+            self.name, self.uuid, domain_id, active, persistent, "<domain/>", is_saved=saved
+        )
 
     async def sources(self) -> Sources:
         self._called("sources")
-        if self.live is None and self.persistent is None:
-            raise DomainNotFoundError("no such domain")
         return Sources(
             dict(self.live) if self.live is not None else None,
             dict(self.persistent) if self.persistent is not None else None,
@@ -125,10 +136,14 @@ class FakeDomain:
 
     async def prepare_backup(self) -> None:
         self._called("prepare_backup")
+        if self.job is not None:
+            raise HypervisorError(f"{self.name}: another backup job runs")
 
     async def begin_backup(self, job: PullJob, tracking: Tracking, others: Iterable[str]) -> None:
-        self._called("begin_backup")
+        self._called_running("begin_backup")
         self.job = job
+        if tracking.checkpoint is not None:
+            self.checkpoints.append(tracking.checkpoint)
 
     async def redefine_checkpoint(
         self, name: str, date: int, devs: Sequence[str]
@@ -138,6 +153,8 @@ class FakeDomain:
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         self._called("delete_checkpoint")
+        if name in self.checkpoints:
+            self.checkpoints.remove(name)
         return True
 
     async def end_backup(self, socket: Path) -> None:
@@ -154,15 +171,15 @@ class FakeDomain:
         self.halted = False
 
     async def snapshot_names(self) -> tuple[str, ...]:
+        self._called("snapshot_names")
         return ()
 
     async def checkpoint_names(self) -> tuple[str, ...]:
-        return ()
+        self._called("checkpoint_names")
+        return tuple(self.checkpoints)
 
     async def commit(self, dev: str, before_pivot: BeforePivot, *, resume: bool = False) -> None:
-        self._called("resume_commit" if resume else "commit")
-        if self.live is None:
-            raise HypervisorError("domain is not running")
+        self._called_running("resume_commit" if resume else "commit")
         await before_pivot()
         self._called("pivot")
         for side in (self.live, self.persistent):
@@ -180,7 +197,7 @@ class FakeDomain:
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._called("set_persistent_source")
         if self.persistent is None:
-            raise DomainNotFoundError("no such domain")
+            raise HypervisorError(f"{self.name}: the domain is transient")
         self.persistent[dev] = path
 
 
@@ -198,7 +215,8 @@ class DescribedDomain(FakeDomain):
         xml = f"<domain><devices>{disks}</devices></domain>"
         domain_id = -1 if self.live is None else 1
         active, saved = self.live is not None, bool(self.saved)
-        return DomainInfo(self.name, self.uuid, domain_id, active, True, xml, is_saved=saved)
+        persistent = self.persistent is not None
+        return DomainInfo(self.name, self.uuid, domain_id, active, persistent, xml, is_saved=saved)
 
 
 class FakeHypervisor:
