@@ -1,16 +1,20 @@
-"""What an undo may touch: what this host noted itself, or what libvirt and the images bear out.
+"""The evidence that an undo needs before it touches anything.
 
-A pending file in a target is a claim: whoever can write there can have made it. With a note of
-this host the undo goes by the note. Without one (virt-backup's files, another host's, or where the
-state directory was lost) an overlay is put back only if all of this holds:
+A pending file in a target is only a claim: anyone who can write there can have made it. If this
+host has a note of the backup, the undo relies on the note. Without one (for files of virt-backup or
+of another host, or after the loss of the state directory), an overlay is reverted only if:
 
-- libvirt knows the domain, and says that the disk is on that overlay, now or at its next start;
-- the overlay is called as the program of that version calls its own, and libvirt knows no
-  snapshot, of an admin's own, by that name;
-- neither it nor the image lies in a target;
-- the overlay's header names that image as the one below it.
+- libvirt knows the domain, and the disk is on that overlay now, or will be at its next start;
+- the overlay's name is one that the program of that version gives, and libvirt knows no snapshot
+  of that name, which would be an admin's;
+- neither the overlay nor the image is in a target;
+- the overlay's header names that image as its backing file.
 
-Of all else that is there, nothing is touched: a person is told what to look at.
+Nothing else is touched: an error says what a person has to check.
+
+A virt-backup holds no lock, and its pending files look the same while it works and after a kill. To
+undo a backup that is still running would remove its overlay, so nothing of virt-backup's is undone
+while any virt-backup runs. Source: proc(5), ``/proc/PID/cmdline``.
 """
 
 import shlex
@@ -32,21 +36,24 @@ from virtbackup_async.engine.undo.overlay import (
     overlaid_disks,
     sources_of,
 )
-from virtbackup_async.errors import ImageError, RollbackError, VirtBackupError
+from virtbackup_async.errors import ImageError, LockHeldError, RollbackError, VirtBackupError
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
 from virtbackup_async.model.names import is_overlay_of_ours, is_overlay_of_virt_backup
 from virtbackup_async.model.pull import PullJob
 
+_VIRT_BACKUP_NAMES = frozenset({b"virt-backup", b"virt_backup"})
+_MAX_WORDS = 6
+
 
 class DeadBackup(Struct, frozen=True):
     """A backup whose process died.
 
     Attributes:
-        pending: the facts: the note's, where there is one.
-        path: of its pending file, which may be gone.
-        note: what this host noted of it; None: nothing.
+        pending: the names of everything that it created; from the note, if there is one.
+        path: its pending file, which can be gone.
+        note: this host's note; None for none.
     """
 
     pending: Pending
@@ -55,21 +62,21 @@ class DeadBackup(Struct, frozen=True):
 
     @property
     def overlaid(self) -> list[OverlaidDisk]:
-        """The disks that were put, or about to be put, on an overlay."""
+        """The disks that it put, or was about to put, on an overlay."""
         return [*overlaid_disks(self.pending, is_noted=self.note is not None).values()]
 
 
 async def dead_backup(notes: Notes, found: FoundPending) -> DeadBackup:
-    """Return the facts of a backup whose pending file was found."""
+    """Return the backup of a pending file, with this host's note of it, if there is one."""
     note = await to_thread.run_sync(notes.of, found.pending, found.path)
     return DeadBackup(note.pending if note else found.pending, found.path, note)
 
 
 async def borne_out(host: Host, domain: ImageUser, dead: DeadBackup) -> list[OverlaidDisk]:
-    """Return the disks that an undo without a note may put back: those that all signs are for.
+    """Return the disks that an undo without a note can revert: all evidence is for them.
 
     Raises:
-        RollbackError: an overlay is there of which it cannot be told; nothing was touched.
+        RollbackError: the evidence for an overlay is not enough; nothing was touched.
         HypervisorError: libvirt cannot be asked.
     """
     sources = await sources_of(domain)
@@ -109,7 +116,7 @@ async def check_nothing_left(images: ImageHost, job: PullJob) -> None:
 
 
 def joined(errors: Sequence[VirtBackupError]) -> RollbackError:
-    """Make one error of several: each message and each advice once."""
+    """Join several errors into one; equal messages and hints appear once."""
     messages = dict.fromkeys(error.message for error in errors)
     hints = dict.fromkeys(error.hint for error in errors if error.hint)
     return RollbackError("; ".join(messages), hint=" ".join(hints) or None)
@@ -118,11 +125,10 @@ def joined(errors: Sequence[VirtBackupError]) -> RollbackError:
 async def _doubt(
     host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
 ) -> RollbackError | None:
-    """Return why an overlay that the domain is on may not be one of that backup's."""
+    """Return why an overlay that the domain uses might not belong to that backup."""
     why = await _implausible(host, version, disk)
     if why is None and not is_ours(version):
-        # virt-backup lets libvirt forget its snapshots; one of the same kind that is known is a
-        # person's own.
+        # virt-backup lets libvirt forget its snapshots: one that libvirt knows is a person's.
         name = disk.overlay.suffix.removeprefix(".")
         if name in await domain.snapshot_names():
             why = f"{disk.overlay} is a snapshot that libvirt knows"
@@ -144,7 +150,7 @@ async def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | No
 
 
 def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
-    # No command to paste: its path would be of his choice who made the file up.
+    # No command to paste: its path would come from the person who made the file up.
     return RollbackError(
         f"{domain.name}: {disk.dev}: no note of this host tells of that backup, and {why}",
         hint="Somebody may have made the pending file up: see who can write to the target. "
@@ -155,7 +161,7 @@ def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
 async def _doubt_unused(
     host: Host, domain: ImageUser, version: str, disk: OverlaidDisk
 ) -> RollbackError | None:
-    """Return what is to be said of an overlay that the domain is not on; None if it is gone."""
+    """Return the error for an overlay that the domain does not use; None if it is gone."""
     if not await host.images.exists(disk.overlay, follow=False):
         return None
     why = await _implausible(host, version, disk)
@@ -174,3 +180,28 @@ async def _doubt_unused(
 
 def _sides(sources: Sources, dev: str) -> tuple[Path | None, ...]:
     return (sources.live or {}).get(dev), (sources.persistent or {}).get(dev)
+
+
+async def refuse_while_virt_backup_runs(backup: str) -> None:
+    """Refuse to undo ``backup``, a pending one of virt-backup, while any virt-backup runs.
+
+    Raises:
+        LockHeldError: one runs; it cannot be known whether the backup is its own.
+    """
+    pid = await to_thread.run_sync(_running_virt_backup)
+    if pid is not None:
+        raise LockHeldError(
+            f"virt-backup runs as process {pid}, and {backup} may be what it works on",
+            hint="Let it end, or stop it, then run the command again.",
+        )
+
+
+def _running_virt_backup() -> int | None:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended, or is not ours to look at
+        if any(word.rsplit(b"/", 1)[-1] in _VIRT_BACKUP_NAMES for word in words[:_MAX_WORDS]):
+            return int(process.name)
+    return None

@@ -1,12 +1,13 @@
-"""Which domain a killed backup left on its overlays, whatever it is called by now.
+"""Finding the domain that a killed backup left on its overlays, whatever its name is now.
 
-``clean`` asks it for each pending file. A domain may have been renamed, undefined, or defined anew
-with another UUID since; the images must never be given to the wrong one. In this order:
+``clean`` needs it for each pending file. Since the backup, the domain can have been renamed,
+undefined, or defined again with another UUID; the wrong domain must never get the images. The
+first of these is the domain:
 
 1. the domain with the UUID of the pending file, or of the XML in it (virt-backup writes no UUID);
 2. without a UUID, the domain of that name;
-3. whichever domain names one of the overlays now, if this host noted the backup itself;
-4. none: a person decides what becomes of what the guest wrote last.
+3. if this host has a note of the backup, any domain that uses one of the overlays now;
+4. none: a person has to decide about the guest's last writes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,12 +24,12 @@ from virtbackup_async.model.domain_xml import canonical_uuid, uuid
 
 
 def uuid_of(pending: Pending) -> str | None:
-    """Return the UUID of the domain that was backed up, None where the file does not tell."""
+    """Return the UUID of the backed-up domain; None if the pending file has none."""
     return canonical_uuid(pending.domain_uuid) or uuid(pending.domain_xml)
 
 
 def lock_name(pending: Pending) -> str:
-    """Return what the domain's lock is on: its UUID, or in want of one a hash of its name."""
+    """Return the name of the domain's lock: its UUID, or without one a hash of its name."""
     name = pending.domain_name.encode("utf-8", "surrogatepass")
     return uuid_of(pending) or f"name-{blake2s(name, digest_size=16).hexdigest()}"
 
@@ -36,13 +37,13 @@ def lock_name(pending: Pending) -> str:
 async def find_domain(
     hypervisor: HypervisorPort, pending: Pending, *, is_noted: bool
 ) -> "DomainPort | GoneDomain":
-    """Return the domain to put back; one that is nowhere defined where there is none.
+    """Return the backed-up domain, or a ``GoneDomain`` if libvirt no longer has it.
 
-    Without a note of this host the file may name the images of any domain: then it is the one of
-    its UUID, or none. Only virt-backup's files may do without a UUID.
+    Without a note of this host, the pending file can name the images of any domain; then only the
+    domain with its UUID counts. A missing UUID is accepted only in virt-backup's files.
 
     Raises:
-        RollbackError: the images are in use by another domain: a person has to look at it.
+        RollbackError: another domain uses the images: a person has to decide.
         HypervisorError: libvirt cannot be asked.
     """
     wanted = uuid_of(pending)
@@ -68,7 +69,7 @@ async def _user_of_images(hypervisor: HypervisorPort, pending: Pending) -> Domai
             domain = await hypervisor.domain(name)
             used = _paths(await domain.sources())
         except DomainNotFoundError:
-            continue  # undefined since the names were listed
+            continue  # undefined after the names were listed
         if used & overlays:
             return domain
         if used & images:
@@ -87,7 +88,7 @@ def _paths(sources: Sources) -> set[Path]:
 
 
 class GoneDomain:
-    """A domain that libvirt does not know any more, for ``revert_overlay``'s row of that name."""
+    """A domain that libvirt does not know any more: every call raises ``DomainNotFoundError``."""
 
     def __init__(self, name: str) -> None:
         self.name = name

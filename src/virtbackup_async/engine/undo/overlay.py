@@ -1,26 +1,26 @@
-"""Bringing a disk back from its overlay to its own image, whatever has happened meanwhile.
+"""Reverting a disk from its overlay to its own image, whatever the state of the domain is.
 
-This is the undo of a snapshot, and the normal end of one: a backup does it after each disk's
-copy, after a failure or a cancellation, and so does the clean-up of a backup that was killed. It
-trusts no memory, only what the domain's XML says now::
+This is the undo of a snapshot, and also its normal end: a backup reverts each disk after its copy,
+after a failure and after a cancellation, and ``clean`` reverts the disks of a killed backup. The
+code relies on the domain's XML of this moment, and never on what the state was before::
 
-    the running domain is on    its definition names    then
+    the running domain is on    its persistent XML has  then
     --------------------------  ----------------------  ------------------------------------------
-    the overlay                 anything                 block commit, pivot, look again
-    its own image               the overlay              set the definition to the image
+    the overlay                 anything                 block commit, pivot, check again
+    its own image               the overlay              set the persistent XML to the image
     its own image               its own image, or none   remove the overlay
-    (shut off)                  the overlay              qemu-img commit, set the definition
+    (shut off)                  the overlay              qemu-img commit, set the persistent XML
     (saved, on the overlay)     anything                 the same, and set the saved state's image
     (undefined)                                          qemu-img commit, remove the overlay, in the
                                                          run that made it; else leave it to a person
     (shut off)                  its own image            remove the overlay if it holds no data, or
-                                                         none that is not in the image
-    something else                                       leave everything alone, say so
+                                                         if the image has all of its data
+    something else                                       change nothing, raise an error
 
-A running domain that the disk was detached from counts as shut off: nothing has its images open.
-Nothing is ever committed into another image than the one that the overlay's header names. The
-overlay is removed only when no side of the domain names it any more. A pivot leaves the data in it,
-and the image may be newer since: that all of it was committed is noted before each pivot.
+If the disk was detached from a running domain, the domain counts as shut off: its images are not
+open. An overlay is only ever committed into the image that its header names. It is removed once
+neither XML of the domain names it. A pivot leaves the data in the overlay, and the guest can write
+to the image afterwards; so a note says, before each pivot, that the overlay is committed.
 """
 
 import shlex
@@ -56,9 +56,9 @@ class OverlaidDisk(Struct, frozen=True):
     """A disk that a snapshot has put, or was about to put, on an overlay.
 
     Attributes:
-        is_committed: all that the overlay holds is in the image.
-        of_this_run: this very run made the overlay, and has held the domain's lock since: so it is
-            known what is in it, also where libvirt does not know the domain any more.
+        is_committed: the image has all data of the overlay.
+        of_this_run: this run made the overlay, and has held the domain's lock ever since; so the
+            overlay's data is known even if libvirt does not know the domain any more.
     """
 
     dev: str
@@ -104,25 +104,25 @@ async def revert_overlay(
     disk: OverlaidDisk,
     note: NoteCommitted,
 ) -> None:
-    """Leave the domain on the disk's own image, with all that was written, and no overlay.
+    """Bring the domain back to the disk's own image, with all data, and remove the overlay.
 
     Args:
         images: the machine that has the image and the overlay.
-        hypervisor: the connection, opened again if it breaks.
-        domain: whose disk it is.
-        disk: what is to be put back.
-        note: makes durable, before the pivot, that the disk ``is_committed``.
+        hypervisor: the connection, which is opened again if it breaks.
+        domain: the domain; it can be gone.
+        disk: the disk and its overlay.
+        note: records durably, before the pivot, that the disk ``is_committed``.
 
     Raises:
-        HypervisorError: it could not be done: libvirt is gone, a block job failed, or the domain
-            is on an image that is neither the overlay nor the disk's own.
-        ImageError: qemu-img could not commit.
+        HypervisorError: libvirt is gone, a block job failed, or the domain is on an image that is
+            neither the overlay nor the disk's own.
+        ImageError: qemu-img could not commit the overlay.
     """
 
     async def before_pivot() -> None:
         nonlocal disk
         disk = replace(disk, is_committed=True)
-        # A full target must not keep the domain on its overlay: the note is for a second fault.
+        # A full target must not keep the domain on its overlay; the note only helps after a crash.
         with suppress(StorageError, DefinitionError):
             await note(disk.dev)
 
@@ -139,7 +139,7 @@ async def _step(
     disk: OverlaidDisk,
     before_pivot: BeforePivot,
 ) -> bool:
-    """Take one step of the table; True when there is nothing more to do."""
+    """Take one step of the table; True if nothing more is to be done."""
     try:
         sources = await sources_of(domain)
         if disk.dev in (sources.live or {}):
@@ -148,13 +148,13 @@ async def _step(
     except ConnectionLostError:
         await reconnect(hypervisor)
     except DomainGoneError:
-        # It stopped between the look and the deed: look again.
+        # The domain stopped after its XML was read: read it again.
         pass
     return False
 
 
 async def sources_of(domain: ImageUser) -> Sources:
-    """Return what the domain is on; no side at all of one that libvirt does not know."""
+    """Return the images that the domain uses; none if libvirt does not know the domain."""
     try:
         return await domain.sources()
     except DomainNotFoundError:
@@ -187,7 +187,7 @@ async def _step_shut_off(
 ) -> bool:
     exists = await images.exists(disk.overlay)
     if sources.persistent is None:
-        # Nobody names the images any more; what the guest wrote last is in the overlay.
+        # No XML names the images any more; the guest's last writes are in the overlay.
         if exists:
             if not disk.of_this_run:
                 raise gone_error(domain.name, disk)
@@ -216,14 +216,14 @@ async def _commit_shut_off(images: ImageHost, domain: ImageUser, disk: OverlaidD
     try:
         await images.commit(disk.overlay, disk.below)
     except ImageError as error:
-        # QEMU's own lock on the image: the domain was started this very moment.
+        # QEMU holds its lock on the image: the domain was started at this moment.
         if (await sources_of(domain)).live is not None:
             raise DomainGoneError(error.message) from error
         raise
 
 
 def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
-    """Say that a person has to decide what becomes of an overlay, and how it is done."""
+    """Return an error that asks a person to decide about an overlay, with the commands for it."""
     overlay = shlex.quote(str(disk.overlay))
     return RollbackError(
         f"{domain}: {disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "

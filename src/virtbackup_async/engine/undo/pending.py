@@ -1,12 +1,12 @@
-"""Undoing a backup whose process died: from what this host noted of it, and from what is so now.
+"""Undoing a backup whose process died.
 
-The note and the pending file were on disk before anything was made, so they name all that there
-can be: overlays, the package, the definition. What is really there is looked up now; what may be
-touched, and what is left to a person where there is no note, stands in ``evidence``. A backup that
-got as far as its definition is whole: only its domain and its pending file are put in order.
+The note and the pending file were on disk before anything was created, so they name everything
+that can exist: overlays, the package, the definition. This module finds out which of it does exist;
+``evidence`` decides which of it may be touched without a note. A backup that has its definition is
+complete: only its domain is reverted, and its pending file removed.
 
-``clean`` calls it for every pending backup; ``backup`` for those of a domain that is about to be
-backed up. The caller holds the domain's lock, so the pending file has no living owner.
+``clean`` undoes every pending backup, and ``backup`` those of the domain that it is about to back
+up. The caller holds the domain's lock, so no living process owns the pending file.
 """
 
 import logging
@@ -30,11 +30,11 @@ from virtbackup_async.engine.undo.evidence import (
     check_nothing_left,
     dead_backup,
     joined,
+    refuse_while_virt_backup_runs,
 )
 from virtbackup_async.engine.undo.find_domain import uuid_of
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.pull_job import end_job, end_pull
-from virtbackup_async.engine.undo.virt_backup_running import refuse_while_virt_backup_runs
 from virtbackup_async.errors import (
     DomainGoneError,
     DomainNotFoundError,
@@ -55,11 +55,11 @@ _log = logging.getLogger(__name__)
 
 
 class Undo(Struct, frozen=True):
-    """What an undo works with, for all backups of a domain.
+    """The undo of a domain's dead backups.
 
     Attributes:
-        is_alone: whether no other user of the host works on the domain either: of what he makes,
-            this host has no note that we can read.
+        is_alone: whether it is known that no other user of the host works on the domain; this
+            process cannot read another user's notes.
     """
 
     hypervisor: HypervisorPort
@@ -69,11 +69,13 @@ class Undo(Struct, frozen=True):
     is_alone: bool
 
     async def of(self, dead: DeadBackup) -> None:
-        """Put the domain's disks back, remove what is half-made; pending file and note go last.
+        """Revert the domain's disks and remove the package; pending file and note go last.
+
+        It is safe to run this again.
 
         Raises:
-            RollbackError: something could not be undone; the pending file stays. Safe to run again.
-            LockHeldError: a virt-backup, or another user, may be working on it right now.
+            RollbackError: something could not be undone; the pending file stays.
+            LockHeldError: a virt-backup, or another user, might be working on it right now.
         """
         pending = dead.pending
         if dead.note is None and not self.is_alone:
@@ -83,13 +85,13 @@ class Undo(Struct, frozen=True):
             )
         if not is_ours(pending.version):
             await refuse_while_virt_backup_runs(pending.name)
-        failures = await self._put_back_all(dead)
+        failures = await self._revert_all(dead)
         failures += await self._end_job(dead)
         if failures:
             raise _not_undone(self.domain.name, pending.name, failures)
         definition = definition_path(dead.path)
         if not (is_ours(pending.version) and await to_thread.run_sync(may_be_there, definition)):
-            # virt-backup writes its definition first: beside its pending file it proves nothing.
+            # virt-backup writes its definition first, so that proves nothing while it is pending.
             await self.catalog.remove_definition(definition)
             await self._remove_package(dead)
         await self.catalog.remove_pending(dead.path)
@@ -98,20 +100,20 @@ class Undo(Struct, frozen=True):
 
     async def _remove_package(self, dead: DeadBackup) -> None:
         pending, directory = dead.pending, dead.path.parent
-        # What a note tells of may be gone, with the target and all.
+        # The note outlives the target, which can be gone.
         if await AsyncPath(directory).is_dir():
             location = Location(pending.packager, directory, pending.name)
             await remove_package(location, packed_files(pending))
 
-    async def _put_back_all(self, dead: DeadBackup) -> list[VirtBackupError]:
+    async def _revert_all(self, dead: DeadBackup) -> list[VirtBackupError]:
         failures: list[VirtBackupError] = []
         try:
-            disks = await self._disks_to_put_back(dead)
+            disks = await self._disks_to_revert(dead)
         except VirtBackupError as error:
             return [error]
         if dead.pending.quiesce and (dead.note is not None or disks):
-            # libvirt thaws in the call that freezes, and may have died in it; a pull job is begun
-            # in a guest that we froze, and may have died with.
+            # libvirt freezes and thaws in one call, and can have died in between. A pull job begins
+            # in a guest that the backup froze, and the backup can have died in between.
             with suppress(HypervisorError):
                 if await self.domain.thaw():
                     _log.warning("%s: the guest was still frozen: thawed", self.domain.name)
@@ -123,7 +125,7 @@ class Undo(Struct, frozen=True):
                 failures.append(error)
         return failures
 
-    async def _disks_to_put_back(self, dead: DeadBackup) -> list[OverlaidDisk]:
+    async def _disks_to_revert(self, dead: DeadBackup) -> list[OverlaidDisk]:
         if dead.note is not None or not dead.overlaid:
             return dead.overlaid
         return await borne_out(self.host, self.domain, dead)
@@ -138,8 +140,7 @@ class Undo(Struct, frozen=True):
             return []
         try:
             if dead.note is None:
-                # libvirt tells whose job it is. A checkpoint that may be left, the next backup
-                # removes.
+                # libvirt knows whose job it is. The next backup deletes a checkpoint that is left.
                 with suppress(DomainGoneError, DomainNotFoundError):
                     await end_job(self.domain, job)
                 await check_nothing_left(self.host.images, job)
@@ -162,9 +163,9 @@ def _not_undone(domain: str, backup: str, failures: list[VirtBackupError]) -> Ro
 
 
 async def read_notes(host: Host, emit: Emit) -> Notes:
-    """Return this host's notes; none, with a warning, where they cannot be believed or read.
+    """Return this host's notes; none, with a warning, if they cannot be trusted or read.
 
-    What has no note is then left alone where it is in doubt, so that nothing is done wrongly.
+    Without a note, an undo leaves alone everything that is in doubt, so that is safe.
     """
     try:
         notes = await host.read_notes()
@@ -188,7 +189,7 @@ async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
     """Undo every dead backup of a domain into a target; the caller holds the domain's lock.
 
     Raises:
-        RollbackError: one could not be undone; the others were tried all the same.
+        RollbackError: one could not be undone; the others were tried anyway.
     """
     undo = Undo(hypervisor, domain, catalog, host, is_alone)
     failures = []
@@ -206,7 +207,7 @@ async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> l
     found = (await catalog.scan_domain(domain.name)).pending
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
-    # Of those whose pending file is gone, or cannot be read any more.
+    # Also those whose pending file is gone, or can no longer be read.
     place = TargetPath.of(catalog.domain_directory(domain.name), 1)
     directory = await to_thread.run_sync(place.real_path)
     dead += [
@@ -214,5 +215,5 @@ async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> l
         for note in notes.notes
         if note.path not in noted and note.pending_path.parent == directory
     ]
-    # Another domain may have had this name then; its disks are not this one's.
+    # Another domain can have had this name at that time.
     return [backup for backup in dead if uuid_of(backup.pending) in (None, domain.uuid)]
