@@ -1,9 +1,9 @@
-"""The guest's agent: asked whether it is there, to freeze, to thaw. Called by ``domain``.
+"""The guest agent: asked whether it is there, to freeze, and to thaw.
 
-An agent is a program of the guest's, and may fail in any way: be missing, silent, slow, refuse,
-talk nonsense, lie. All of that is a ``QuiesceError``, whatever it says, for none of it is a reason
-to have no backup. Only what is not the agent's is another error: a broken connection to libvirt, a
-domain that is gone.
+The agent is a program of the guest, and can fail in any way: it can be missing, silent or slow, it
+can refuse, send nonsense, or lie. All of that is a ``QuiesceError``, because none of it is a reason
+to have no backup. Only faults that are not the agent's are other errors: a broken connection to
+libvirt, or a domain that is gone.
 """
 
 import json
@@ -29,7 +29,7 @@ from virtbackup_async.model import domain_xml
 T = TypeVar("T")
 
 AGENT_TIMEOUT_S = 30
-"""How long the guest may take to freeze. Freezing writes the guest's dirty pages out first."""
+"""How long a freeze can take. The guest writes its dirty pages out first."""
 
 AGENT_CONNECT_TIMEOUT_S = 5
 AGENT_POLL_INTERVAL_S = 0.2
@@ -44,19 +44,19 @@ _STANDING_STILL = {
 
 
 async def prepare(connection: Connection, handle: libvirt.virDomain) -> None:
-    """Make sure that the agent answers, and that libvirt will not wait for it for ever.
+    """Make sure that the agent answers, and that libvirt does not wait for it for ever.
 
-    A daemon that has just started, and the embedded driver, find a running guest's agent only
-    a moment later: it gets ``AGENT_CONNECT_TIMEOUT_S``.
+    A daemon that has just started, like the embedded driver, finds a running guest's agent a moment
+    later, so the agent gets ``AGENT_CONNECT_TIMEOUT_S``.
 
     Raises:
-        QuiesceError: there is no agent, it does not answer, or the guest stands still.
+        QuiesceError: there is no agent, it does not answer, or the guest does not run.
     """
     name = handle.name()
     what = f"{name}: ask the guest agent"
     state, _reason = await connection.ask(f"{name}: read its state", handle.state)
     if state in _STANDING_STILL:
-        # An agent that does not run cannot answer, and what does not run writes nothing.
+        # Its agent does not run either; nor does the guest write anything.
         raise QuiesceError(f"{name}: {_STANDING_STILL[state]}")
     await call(connection, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
     if not await _has_channel(connection, handle):
@@ -68,17 +68,16 @@ async def freeze(connection: Connection, handle: libvirt.virDomain) -> None:
     """Freeze the guest's file systems until :func:`thaw`; after :func:`prepare`.
 
     Raises:
-        QuiesceError: the guest did not freeze; a part of it may have, so thaw it.
+        QuiesceError: the guest did not freeze; thaw it, because a part of it can be frozen.
     """
     await call(connection, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
 
 
 async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
-    """Ask the guest to thaw, whether it is frozen or not.
+    """Ask the guest to thaw, whether it is frozen or not; if it is not, that does nothing.
 
-    Returns how many file systems were frozen by what the agent says, None where no agent answers.
-    Thawing a guest that is not frozen does nothing. A daemon that has just started finds the
-    agent only a moment later, see :func:`prepare`.
+    Returns the number of file systems that were frozen, as the agent reports it; None if no agent
+    answers. As in :func:`prepare`, the agent gets some time.
     """
     if await _has_channel(connection, handle):
         with suppress(QuiesceError):
@@ -88,7 +87,7 @@ async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
 
 
 async def is_frozen(connection: Connection, handle: libvirt.virDomain) -> bool:
-    """Return whether the agent says that the guest is frozen; False where it does not answer."""
+    """Return whether the agent reports that the guest is frozen; False if it does not answer."""
     what, wait_s = f"{handle.name()}: ask whether it is frozen", AGENT_CONNECT_TIMEOUT_S
     ask = libvirt_qemu.qemuAgentCommand
     with suppress(HypervisorError, ValueError, RecursionError):
@@ -104,7 +103,7 @@ async def call(
     function: Callable[..., T],
     *args: object,
 ) -> T:
-    """Make a call that an agent has part in: where it fails, the agent did, whatever is said.
+    """Make a call that involves the agent: any failure counts as the agent's.
 
     Raises:
         QuiesceError: it failed.
@@ -126,7 +125,7 @@ async def _call_patiently(
     function: Callable[..., T],
     *args: object,
 ) -> T:
-    """Make a call, with ``AGENT_CONNECT_TIMEOUT_S`` for the agent to be found."""
+    """Make a call; wait up to ``AGENT_CONNECT_TIMEOUT_S`` until libvirt has found the agent."""
     deadline = anyio.current_time() + AGENT_CONNECT_TIMEOUT_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Active commit and pivot of one disk: its overlay flows back into the image below it.
+"""Active commit and pivot of one disk: QEMU writes its overlay's data into the backing file.
 
 ::
 
@@ -6,9 +6,9 @@
     guest ──> overlay ══> base        mirror new writes; READY when both are equal
     guest ─────────────> base         blockJobAbort(PIVOT): the guest writes to base again
 
-READY is awaited by event *and* by polling: an event can be lost with its connection. A job that
-failed, was cancelled or makes no progress is an error, never a wait without an end. Called by
-``domain``. Source: libvirt's virDomainBlockCommit, virDomainGetBlockJobInfo.
+The wait for READY uses events *and* polling, because an event can be lost with its connection. A
+job that fails, is cancelled or makes no progress is an error; no wait is without an end. Source:
+libvirt's virDomainBlockCommit, virDomainGetBlockJobInfo.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,18 +37,18 @@ async def commit_and_pivot(
     *,
     resume: bool = False,
 ) -> None:
-    """Bring a running domain's disk back to the image below its overlay.
+    """Bring a running domain's disk back from its overlay to the backing file.
 
     Args:
         connection: the connection that ``domain`` belongs to.
         domain: libvirt's object of the running domain.
         dev: the disk's target.
-        before_pivot: awaited when the image has all that the overlay holds.
-        resume: a commit job of the disk runs already (a killed backup left it): do not start one.
+        before_pivot: awaited when the image has all data of the overlay.
+        resume: the disk's commit job runs already, left by a killed backup; do not start one.
 
     Raises:
         BlockJobError: the job failed, was cancelled, stalled or could not be pivoted.
-        DomainGoneError: the domain stopped meanwhile.
+        DomainGoneError: the domain stopped in the meantime.
     """
     what = f"{domain.name()}: commit {dev}"
     with connection.block_jobs.watch(domain.UUIDString(), dev) as watch:
@@ -67,7 +67,7 @@ async def commit_and_pivot(
 
 
 async def _pivoted(connection: Connection, domain: libvirt.virDomain, dev: str, what: str) -> bool:
-    """Pivot; False if QEMU says that the job is not ready after all."""
+    """Pivot; False if QEMU answers that the job is not ready."""
     flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
     try:
         await connection.call_running(what, domain, domain.blockJobAbort, dev, flags)
@@ -92,14 +92,14 @@ async def _wait_until_ready(
             _raise_if_over(watch, what)
             job = await connection.call_running(what, domain, domain.blockJobInfo, dev, 0)
             if not job:
-                # How it ended is told by an event alone, which may be behind.
+                # Only an event says how the job ended, and it can arrive later.
                 with anyio.move_on_after(EVENT_DELAY_S):
                     while not (watch.ended or watch.domain_stopped):
                         await watch.wait(EVENT_DELAY_S)
                 _raise_if_over(watch, what)
                 raise BlockJobError(f"{what}: the job vanished before it was ready")
             position = (job["cur"], job["end"])
-            # libvirt reports cur == end only once QEMU says that the job is ready.
+            # libvirt reports cur == end only once QEMU reports that the job is ready.
             if watch.ready or position[0] == position[1]:
                 return
             if position != last:

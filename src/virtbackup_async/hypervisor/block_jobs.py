@@ -1,8 +1,8 @@
-"""libvirt's block-job and lifecycle events, handed to whoever waits for one disk's job.
+"""libvirt's block-job and lifecycle events, for a waiter on one disk's job.
 
-libvirt calls ``on_block_job`` and ``on_lifecycle`` on the loop's thread. They only take note and
-wake a waiter: a libvirt call from inside an event callback would block the loop, or deadlock.
-An event can be lost with its connection, so waiters poll beside it (see ``commit``).
+libvirt calls ``on_block_job`` and ``on_lifecycle`` on the loop's thread. They only record the event
+and wake the waiter: a libvirt call inside an event callback would block the loop, or deadlock. An
+event can be lost with its connection, so waiters poll as well (see ``block_commit``).
 """
 
 from collections.abc import Generator
@@ -19,11 +19,11 @@ _ENDED = {
 
 
 class BlockJobWatch:
-    """What is known of one disk's block job from events alone.
+    """The state of one disk's block job, as far as events report it.
 
     Attributes:
-        ready: the job has mirrored everything and may be pivoted.
-        ended: how it ended without success, as words for a message; None while it has not.
+        ready: the job has copied everything and can be pivoted.
+        ended: how it ended without success, as words for a message; None while it runs.
         domain_stopped: the domain is no longer running, and the job went with it.
     """
 
@@ -45,14 +45,14 @@ class BlockJobWatch:
 
 
 class BlockJobEvents:
-    """The event callbacks of one connection, and who waits for which disk."""
+    """The event callbacks of one connection, and the waiters by disk."""
 
     def __init__(self) -> None:
         self._watches: dict[tuple[str, str], BlockJobWatch] = {}
 
     @contextmanager
     def watch(self, uuid: str, dev: str) -> Generator[BlockJobWatch]:
-        """Note events of one disk's job from here on; enter it *before* the job is started."""
+        """Record the events of one disk's job from here on; enter this *before* the job starts."""
         watch = self._watches[uuid, dev] = BlockJobWatch()
         try:
             yield watch
@@ -68,7 +68,7 @@ class BlockJobEvents:
         status: int,
         _opaque: object,
     ) -> None:
-        """VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2: names the disk by its target, not by a path."""
+        """VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2: names the disk by its target, not by its path."""
         watch = self._watches.get((domain.UUIDString(), dev))
         if watch is None:
             return
@@ -84,7 +84,7 @@ class BlockJobEvents:
         _detail: int,
         _opaque: object,
     ) -> None:
-        """VIR_DOMAIN_EVENT_ID_LIFECYCLE: a stopped domain takes its block jobs along."""
+        """VIR_DOMAIN_EVENT_ID_LIFECYCLE: the block jobs of a stopped domain end with it."""
         if event != libvirt.VIR_DOMAIN_EVENT_STOPPED:
             return
         uuid = domain.UUIDString()

@@ -1,8 +1,9 @@
-"""Checkpoints of libvirt: told to it again, and removed. Blocking; ``Domain`` calls it.
+"""Checkpoints: redefined, and deleted. Blocking; ``Domain`` calls it.
 
-libvirt keeps the description of a checkpoint, QEMU a bitmap of its name in each disk's image. Each
-can be lost by itself: the description when a domain is defined anew or moved, a bitmap when QEMU
-is killed or an image replaced. Source: libvirt's libvirt-domain-checkpoint and formatcheckpoint.
+libvirt keeps the description of a checkpoint, and QEMU a bitmap of its name in each disk's image.
+Each can be lost without the other: the description when the domain is defined again or migrated, a
+bitmap when QEMU is killed or an image is replaced. Source: libvirt's libvirt-domain-checkpoint and
+formatcheckpoint.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,15 +21,15 @@ _REDEFINE_CHECKED = _REDEFINE | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VA
 def checkpoint_xml(name: str, devs: Iterable[str], others: Iterable[str]) -> str:
     """Describe a new checkpoint: a bitmap of its name in each disk of ``devs``.
 
-    libvirt would take a disk that is not named, too: ``others`` are all that must be left alone.
+    ``others`` are all other disks: libvirt would also include a disk that is not named.
     """
     return etree.tostring(_description(name, devs, others), encoding="unicode")
 
 
 def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
-    """Touch no checkpoint while a job of the domain is on its way: libvirtd may not survive it.
+    """Touch no checkpoint while a job of the domain runs: libvirtd can crash.
 
-    Ours come one after the other, by the domain's lock; this is somebody else's.
+    The lock on the domain keeps virtbackup's own jobs apart; this finds foreign ones.
 
     Raises:
         HypervisorError: a job runs.
@@ -43,15 +44,15 @@ def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
 def redefine(
     handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str]
 ) -> frozenset[str]:
-    """Tell libvirt of a checkpoint, again; return the disks that still have its bitmap, whole.
+    """Redefine a checkpoint; return the disks that still have its bitmap, and a consistent one.
 
-    QEMU is asked for each bitmap. What libvirt knew of the checkpoint is replaced by what is so.
+    libvirt asks QEMU for each bitmap. The new description replaces libvirt's old one.
 
     Args:
-        handle: the domain, running.
-        name: of the checkpoint.
-        date: when it was made, in seconds since the epoch.
-        devs: disks that it was made for; those that the domain has not any more do not matter.
+        handle: the running domain.
+        name: the checkpoint's name.
+        date: its date, in seconds since the epoch.
+        devs: the disks that it was made for; those that the domain no longer has are ignored.
     """
     _refuse_during_job(handle, name)
     there = [dev for dev in devs if dev in _disks_of(handle)]
@@ -64,18 +65,18 @@ def redefine(
 
 
 def delete(handle: libvirt.virDomain, name: str, devs: Iterable[str]) -> bool:
-    """Remove a checkpoint, and its bitmaps; what is gone already is fine.
+    """Delete a checkpoint and its bitmaps; a missing one is fine.
 
-    libvirt removes no bitmap at all where one is missing, nor where it has lost the description:
-    then each is removed by itself.
+    If one bitmap is missing, or libvirt lost the description, libvirt deletes none of the bitmaps.
+    Then this deletes them one by one.
 
     Args:
         handle: the domain.
-        name: of the checkpoint.
-        devs: disks that it may have a bitmap in.
+        name: the checkpoint's name.
+        devs: the disks whose images can have its bitmap.
 
     Returns:
-        Whether the bitmaps are gone. They are not if the domain is shut off: QEMU has to remove
+        Whether the bitmaps are gone. If the domain is shut off, they are not: only QEMU can delete
         them, and libvirt only forgets the checkpoint.
     """
     _refuse_during_job(handle, name)
@@ -115,7 +116,7 @@ def _delete_whole(checkpoint: libvirt.virDomainCheckpoint) -> bool:
 def _redefine(
     handle: libvirt.virDomain, name: str, date: int, devs: Sequence[str], flags: int
 ) -> bool:
-    """Describe a checkpoint anew; False if QEMU has not the bitmaps that it should have."""
+    """Redefine a checkpoint; False if QEMU lacks one of the bitmaps."""
     others = [dev for dev in _disks_of(handle) if dev not in devs]
     root = _description(name, devs, others)
     known = _find(handle, name)

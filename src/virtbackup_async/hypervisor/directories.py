@@ -1,6 +1,6 @@
-"""Where a libvirt keeps what is its own: it tells nobody, so the URI has to say it.
+"""libvirt's own directories. Its API does not report them, so they follow from the URI.
 
-Called by ``domain``. Source: virQEMUDriverConfigNew in libvirt's src/qemu/qemu_conf.c.
+Source: virQEMUDriverConfigNew in libvirt's src/qemu/qemu_conf.c.
 """
 
 import os
@@ -15,8 +15,8 @@ class Directories(Struct, frozen=True):
 
     Attributes:
         swtpm: the state of emulated TPMs, a directory for each domain, by UUID.
-        running: a directory for each running domain, which its QEMU may write to.
-        state: those with a file for each domain: its UEFI variables, its pstore.
+        running: a directory for each running domain, which its QEMU can write to.
+        state: directories with a file for each domain: its UEFI variables, its pstore.
     """
 
     swtpm: Path
@@ -25,11 +25,10 @@ class Directories(Struct, frozen=True):
 
 
 def libvirt_directories(uri: str) -> Directories | None:
-    """Return the directories of the QEMU driver that a URI is of; None for another driver.
+    """Return the directories of a URI's QEMU driver; None for another driver.
 
     Args:
-        uri: the connection's; that of a session counts as one of this process's user and
-            environment.
+        uri: the connection's URI; a session's URI is taken for this process's user and environment.
     """
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] != "qemu":

@@ -1,7 +1,7 @@
-"""One domain: what a backup asks of it and does to it.
+"""One domain: everything that a backup asks of it and does to it.
 
 The object keeps the domain's identity, not libvirt's handle: a handle dies with its connection,
-and an undo may have to reconnect. Source: libvirt's libvirt-domain and libvirt-domain-snapshot.
+and an undo can have to reconnect. Source: libvirt's libvirt-domain and libvirt-domain-snapshot.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -27,10 +27,10 @@ from virtbackup_async.model.tracking import Tracking
 
 END_TIMEOUT_S = 60
 END_INTERVALS_S = (0.002, 0.05)
-"""Of the polls for a job's end: it takes moments, or seconds where a bitmap has to be merged."""
+"""Between polls for a job's end: it takes moments, or seconds if QEMU has to merge a bitmap."""
 
 _PRESERVE_SHUTDOWN_DOMAIN = 2
-"""VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN: an older binding has no name for it."""
+"""VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN, which an older binding does not name."""
 
 _PRESERVES_SINCE = 11_010_000
 
@@ -55,7 +55,7 @@ class Domain:
         return await self._connection.ask(f"{self.name}: read", read_info, handle)
 
     async def sources(self) -> Sources:
-        """Return the images that the domain is on, and will be on at its next start."""
+        """Return the images that the domain uses now, and those of its next start."""
         handle = await self._handle()
         return await self._connection.ask(f"{self.name}: read disks", read_sources, handle)
 
@@ -63,17 +63,17 @@ class Domain:
         """Start the domain.
 
         Raises:
-            HypervisorError: it runs already, or QEMU refuses.
+            HypervisorError: it runs already, or QEMU cannot start.
         """
         handle = await self._handle()
         await self._connection.call(f"{self.name}: start", handle.create)
 
     async def snapshot_names(self) -> tuple[str, ...]:
-        """Return the names of libvirt's snapshots of the domain; ours leave no metadata."""
+        """Return the names of the domain's snapshots; virtbackup's own leave no metadata."""
         return await self._names("snapshots", "listAllSnapshots")
 
     async def checkpoint_names(self) -> tuple[str, ...]:
-        """Return the names of libvirt's checkpoints of the domain."""
+        """Return the names of the domain's checkpoints."""
         return await self._names("checkpoints", "listAllCheckpoints")
 
     async def _names(self, what: str, method: str) -> tuple[str, ...]:
@@ -85,15 +85,15 @@ class Domain:
     async def snapshot(
         self, name: str, overlays: Mapping[str, Path], others: Iterable[str], *, quiesce: bool
     ) -> None:
-        """Put an overlay on each wanted disk of the running domain, on all of them or on none.
+        """Put an overlay on each of these disks of the running domain, on all of them or on none.
 
-        With ``quiesce``, libvirt freezes the guest's file systems and thaws them in the same
-        call, so that a guest does not stay frozen when this process dies in between.
+        With ``quiesce``, libvirt freezes and thaws the guest's file systems within the call, so
+        the guest does not stay frozen if this process dies.
 
         Raises:
-            QuiesceError: with ``quiesce``, it failed: libvirt says alike that the guest did not
-                freeze, that it did not thaw, and that there is no snapshot of a frozen guest.
-            SnapshotError: libvirt refused; nothing was made.
+            QuiesceError: with ``quiesce``, the call failed. libvirt's error is the same if the
+                freeze, the snapshot or the thaw failed.
+            SnapshotError: libvirt refused; nothing was created.
         """
         handle = await self._handle()
         flags = _SNAPSHOT_FLAGS
@@ -112,12 +112,12 @@ class Domain:
             raise
 
     async def prepare_backup(self) -> None:
-        """Make sure that no job of libvirt's is in the way of :meth:`begin_backup`.
+        """Make sure that the domain has no job, which would make :meth:`begin_backup` wait.
 
-        libvirt would wait for it half a minute, with the guest frozen.
+        libvirt would wait for half a minute, with the guest frozen.
 
         Raises:
-            HypervisorError: another backup, a migration or the like runs.
+            HypervisorError: another backup, a migration or a similar job runs.
         """
         handle = await self._handle()
         job = await self._connection.ask(f"{self.name}: ask for its job", handle.jobInfo)
@@ -128,11 +128,11 @@ class Domain:
             )
 
     async def begin_backup(self, job: PullJob, tracking: Tracking, others: Iterable[str]) -> None:
-        """Let QEMU serve the running domain's disks as they are now, until :meth:`end_backup`.
+        """Let QEMU export the running domain's disks as they are now, until :meth:`end_backup`.
 
         Raises:
-            HypervisorError: libvirt refused, or another job runs; nothing was made, but it may
-                have kept the checkpoint.
+            HypervisorError: libvirt refused, or another job runs; nothing was created, except that
+                libvirt can have kept the checkpoint.
         """
         handle = await self._handle()
         xml, checkpoint = backup_xml(job, tracking, others), None
@@ -149,19 +149,19 @@ class Domain:
     async def redefine_checkpoint(
         self, name: str, date: int, devs: Sequence[str]
     ) -> frozenset[str]:
-        """Return the disks whose changes since a checkpoint QEMU still knows; see ``redefine``."""
+        """Return the disks whose changes since a checkpoint QEMU still has; see ``redefine``."""
         handle = await self._handle()
         what = f"{self.name}: look for checkpoint {name}"
         return await self._connection.call_running(what, handle, redefine, handle, name, date, devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
-        """Remove a checkpoint of ours; False if bitmaps of it may be left; see ``delete``."""
+        """Delete a checkpoint; False if some of its bitmaps can be left; see ``delete``."""
         handle = await self._handle()
         what = f"{self.name}: remove checkpoint {name}"
         return await self._connection.call(what, delete, handle, name, devs)
 
     async def end_backup(self, socket: Path) -> None:
-        """End the backup job that serves at ``socket``, if there is one; wait until it is gone.
+        """End the backup job with that socket, if there is one, and wait for its end.
 
         Raises:
             HypervisorError: it does not end.
@@ -179,7 +179,7 @@ class Domain:
     async def is_paused_on_io_error(self) -> bool:
         """Return whether QEMU has paused the guest because of an I/O error of the host.
 
-        That is how a guest learns nothing of storage that is full: it waits until there is room.
+        QEMU does so if storage is full: the guest sees no error, and waits until there is space.
         """
         handle = await self._handle()
         return await self._connection.ask(
@@ -193,7 +193,7 @@ class Domain:
             await self._connection.call(f"{self.name}: resume", handle.resume)
 
     async def prepare_quiesce(self) -> None:
-        """Make sure that the guest agent answers in time; see ``agent``."""
+        """Make sure that the guest agent answers; see ``agent``."""
         await agent.prepare(self._connection, await self._handle())
 
     async def freeze(self) -> None:
@@ -201,11 +201,11 @@ class Domain:
         await agent.freeze(self._connection, await self._handle())
 
     async def is_frozen(self) -> bool:
-        """Return whether the guest's agent says that its file systems are frozen."""
+        """Return whether the guest agent reports frozen file systems."""
         return await agent.is_frozen(self._connection, await self._handle())
 
     def guarded(self) -> AbstractAsyncContextManager[ThawGuard]:
-        """Start a guard that thaws the guest where this process cannot; see ``guard``."""
+        """Start a guard, which thaws the guest if this process cannot; see ``guard``."""
         return guarded(self, self._connection.uri, self._connection.credentials)
 
     async def thaw(self) -> int | None:
@@ -220,14 +220,14 @@ class Domain:
         await commit_and_pivot(self._connection, handle, dev, before_pivot, resume=resume)
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
-        """Make ``path`` the disk's image from the domain's next start on."""
+        """Make ``path`` the disk's image, from the domain's next start on."""
         handle = await self._handle()
         await self._connection.call(
             f"{self.name}: set the image of {dev}", _set_source, handle, dev, path, image_format
         )
 
     async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
-        """Let the domain's saved memory go on with ``path``, which holds the same."""
+        """Let the domain's saved memory resume with ``path``, which has the same content."""
         handle = await self._handle()
         what = f"{self.name}: set the image of {dev} in its saved state"
         await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
@@ -242,16 +242,16 @@ class Domain:
 
 
 def _begin_flags(handle: libvirt.virDomain) -> int:
-    """Let a guest that powers itself off stand by, paused, until its disks are read.
+    """Return the flag that keeps a guest that powers itself off, paused, until the job ends.
 
-    The daemon decides, not the library here, which may be another version.
+    The daemon's version decides; the library here can be another one.
     """
     knows_it = handle.connect().getLibVersion() >= _PRESERVES_SINCE
     return _PRESERVE_SHUTDOWN_DOMAIN if knows_it else 0
 
 
 def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
-    """Abort the job at that socket; True while there is one."""
+    """Abort the job with that socket; True while it exists."""
     try:
         if not handle.isActive() or socket_of(handle.backupGetXMLDesc(0)) != socket:
             return False
@@ -261,7 +261,7 @@ def _abort_backup(handle: libvirt.virDomain, socket: Path) -> bool:
             return False
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
             raise
-        # It is on its way out, or the domain is.
+        # The job is ending, or the domain is.
     return True
 
 

@@ -1,7 +1,7 @@
-"""libvirt's errors into ours, at the one place where they cross into this program.
+"""The translation of libvirt's errors into the program's own.
 
-Only an error's code and its domain, the part of libvirt that it is from, say what it is. Its text
-may hold what a guest's agent said, so it is shown, and nothing is read in it.
+It depends only on an error's code and on its domain, the part of libvirt that raised it. The text
+can come from a guest's agent, so it is shown and never interpreted.
 """
 
 import libvirt
@@ -14,8 +14,8 @@ from virtbackup_async.errors import (
 )
 
 _AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
-# libvirt has no code of its own for a broken connection. These domains are the client's transport:
-# no driver, and so no guest, speaks in their name.
+# libvirt has no error code for a broken connection. These domains are the client's transport, so
+# no driver, and no guest, can raise an error in their name.
 _TRANSPORTS = frozenset(
     {
         libvirt.VIR_FROM_RPC,
@@ -37,7 +37,7 @@ MAX_TEXT = 400
 
 
 def translate(error: libvirt.libvirtError, what: str) -> HypervisorError:
-    """Give the most specific error of ours; ``what`` is what was tried, to lead the message."""
+    """Return the most specific error; ``what`` is the attempt, and begins the message."""
     message = f"{what}: {one_line(error)}"
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_NO_DOMAIN:
@@ -50,13 +50,13 @@ def translate(error: libvirt.libvirtError, what: str) -> HypervisorError:
 
 
 def code_of(error: HypervisorError) -> int | None:
-    """Return libvirt's code of an error that :func:`translate` made; None for other errors."""
+    """Return libvirt's code of an error that :func:`translate` returned; None for others."""
     cause = error.__cause__
     return cause.get_error_code() if isinstance(cause, libvirt.libvirtError) else None
 
 
 def one_line(error: libvirt.libvirtError) -> str:
-    """Return libvirt's message on one line, cut where it is long, without the final period."""
+    """Return libvirt's message on one line, truncated if long, without the final period."""
     said = (error.get_error_message() or str(error))[: 4 * MAX_TEXT]
     text = " ".join(said.split())
     return f"{text[:MAX_TEXT]}…" if len(text) > MAX_TEXT else text.rstrip(".")

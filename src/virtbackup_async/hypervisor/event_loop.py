@@ -1,23 +1,23 @@
 """libvirt's asyncio event implementation, made safe for calls from worker threads.
 
 libvirt drives an application's event loop through six hooks: add, update and remove, for file
-handles and for timers. It calls them from whichever thread happens to make an API call, and
-libvirtaio answers on the spot with ``loop.add_reader`` and ``ensure_future``, which belong to the
-loop's own thread. Here each hook only takes note, and the loop does the work::
+handles and for timers. It calls them from any thread that makes an API call, and libvirtaio then
+calls ``loop.add_reader`` and ``ensure_future`` there, though they belong to the loop's thread. Here
+each hook only queues a note, and the loop does the work::
 
     any thread:  hook ──> note in a queue ──> call_soon_threadsafe(drain)   and returns at once
     loop thread: hook ──> note in a queue ──> drain now
 
 - One queue for all threads keeps the order: a handle removed in a thread and one added for the
   same descriptor number, which the kernel hands out again at once, reach the loop in that order.
-- No hook waits for the loop. libvirt holds its client lock while it calls one, and the loop may
-  be waiting for that lock: waiting here would be a deadlock.
-- A removed handle or timer is muted at once, so that nothing fires after its removal returned.
-- No garbage is collected inside a hook, for the same lock: what is collected may be the last that
-  refers to a connection, which is closed then, and that takes the lock. Python collects wherever it
-  makes an object, so it is told not to, and the loop collects instead, where nothing is locked.
+- No hook waits for the loop. libvirt holds its client lock during a hook, and the loop can be
+  waiting for that lock: a wait here would be a deadlock.
+- A removed handle or timer is muted at once, so that nothing fires after its removal has returned.
+- No garbage is collected inside a hook, because of the same lock: garbage can hold the last
+  reference to a connection, whose closing takes the lock. Python collects whenever it creates an
+  object, so automatic collection is off, and the loop collects instead, where nothing is locked.
 
-Called by ``connection``. The implementation belongs to the process: libvirt takes one, for ever.
+The implementation belongs to the process: libvirt takes one, for ever.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class _Timer(libvirtaio.TimeoutCallback):  # type: ignore[misc]  # libvirtaio ca
 
 
 class ThreadSafeEventImpl(libvirtaio.virEventAsyncIOImpl):  # type: ignore[misc]  # no types
-    """libvirtaio's implementation behind a queue of notes (see the module's text)."""
+    """libvirtaio's implementation with a queue of notes before it (see the module's text)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -79,15 +79,14 @@ class ThreadSafeEventImpl(libvirtaio.virEventAsyncIOImpl):  # type: ignore[misc]
         self._loop_thread = threading.get_ident()
         self._notes: deque[Callable[[], None]] = deque()
         self.handed_over = 0
-        """How many notes came from other threads."""
+        """The number of notes from other threads."""
 
     def next_id(self) -> int:
         """Return a number for a handle or a timer; ``next`` of a count is atomic."""
         return next(self._ids)
 
     def _note(self, work: Callable[[], None]) -> None:
-        # After the command's end the loop is closed, and a last hook from libvirt's own clean-up
-        # has nothing left to watch.
+        # After the command's end the loop is closed, and libvirt's own clean-up calls a last hook.
         if self.loop.is_closed():
             return
         self._notes.append(work)
@@ -158,7 +157,7 @@ class ThreadSafeEventImpl(libvirtaio.virEventAsyncIOImpl):  # type: ignore[misc]
 
 
 def _collect(loop: asyncio.AbstractEventLoop) -> None:
-    """Collect what Python would have by now, and again in a while."""
+    """Collect the garbage that Python would have collected by now; schedule the next time."""
     for generation in (2, 1, 0):
         threshold = gc.get_threshold()[generation]  # 0: never
         if 0 < threshold < gc.get_count()[generation]:
@@ -171,7 +170,7 @@ _registered: ThreadSafeEventImpl | None = None
 
 
 def register_event_impl() -> ThreadSafeEventImpl:
-    """Register the running loop with libvirt, once; must come before the first connection.
+    """Register the running loop with libvirt, once; call this before the first connection.
 
     From then on the process collects garbage only while the loop runs, from the loop.
 

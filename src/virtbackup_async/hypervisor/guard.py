@@ -1,19 +1,19 @@
-"""A guard beside each freeze: a small program that thaws the guest where this process cannot.
+"""A guard for each freeze: a small program that thaws the guest if this process cannot.
 
 ::
 
     start the guard ── ready? ── arm ── freeze ── … ── thaw ── release
-                                  └─ until here, whatever becomes of us, the guest is thawed ─┘
+                                  └─ whatever happens to this process, the guest is thawed ─┘
 
-Stopped (SIGSTOP), killed or out of memory between freeze and thaw, this process would leave the
-guest frozen until somebody notices. The guard notices at once that we are gone, by the end of its
-stdin, and after ``LIMIT_S`` that we do nothing. While the agent is still freezing, which may
-rightly take longer, we arm it again and again.
+If this process is stopped (SIGSTOP), killed or out of memory between freeze and thaw, the guest
+would stay frozen until somebody notices. The guard sees by the end of its stdin that the process is
+gone, and after ``LIMIT_S`` that it does nothing. A freeze can take longer, so while the agent is
+freezing, the process arms the guard again and again.
 
-Trusted: nothing. A guard that cannot be started, that does not find the domain or is late leaves
-the guest unfrozen: a backup that is only crash-consistent is better than a guest that stands still.
-One that dies later costs nothing but its protection; then the time alone tells whether the guest
-may have been thawed too early.
+Nothing is trusted. If a guard cannot be started, does not find the domain, or is late, the guest is
+not frozen: a backup that is only crash-consistent is better than a guest that hangs. A guard that
+dies later only costs its protection; then the time alone says whether the guest was thawed too
+early.
 """
 
 import json
@@ -33,7 +33,7 @@ from virtbackup_async.hypervisor.errors import MAX_TEXT
 from virtbackup_async.processes import Companion, open_companion, python_program
 
 LIMIT_S = 10
-"""How long a guest stays frozen at most while we do nothing."""
+"""How long a guest stays frozen at most while this process does nothing."""
 
 START_TIMEOUT_S = 5
 BEAT_INTERVAL_S = 1
@@ -54,31 +54,31 @@ class Freezable(Protocol):
 
 
 class FrozenGuests:
-    """How many guests this process holds frozen now: who wants to stand still waits for none."""
+    """Counts the guests that this process holds frozen; it must not be stopped while any is."""
 
     def __init__(self) -> None:
         self._count = 0
         self._none = anyio.Event()
 
     def add(self) -> None:
-        """One more is about to be frozen."""
+        """Count one that is about to be frozen."""
         self._count += 1
 
     def remove(self) -> None:
-        """One is thawed."""
+        """Count one that is thawed."""
         self._count -= 1
         if not self._count:
             self._none.set()
 
     async def wait_for_none(self) -> None:
-        """Return when none is frozen; no freeze begins before the caller waits for something."""
+        """Return once none is frozen; no freeze begins before the caller's next ``await``."""
         while self._count:
             self._none = anyio.Event()
             await self._none.wait()
 
 
 FROZEN = FrozenGuests()
-"""Of this process, whatever connections it has: a signal stops all of it."""
+"""Of the whole process, with all its connections: a signal stops all of it."""
 
 
 class ThawGuard:
@@ -91,10 +91,10 @@ class ThawGuard:
         self._is_counted = False
 
     async def ready(self) -> None:
-        """Wait until the guard stands by; nothing is frozen before.
+        """Wait until the guard is ready; call this before :meth:`freeze`.
 
         Raises:
-            QuiesceError: there is no guard.
+            QuiesceError: the guard is late, or has ended.
         """
         heard = b""
         with anyio.move_on_after(START_TIMEOUT_S):
@@ -105,10 +105,11 @@ class ThawGuard:
             raise QuiesceError(f"{self._domain.name}: no guard to thaw the guest: {why}")
 
     async def freeze(self) -> None:
-        """Freeze the guest; from here on until :meth:`release` the guard thaws it if we do not.
+        """Freeze the guest; until :meth:`release`, the guard thaws it if this process does not.
 
         Raises:
-            QuiesceError: it did not freeze; a part of it may have, so thaw it and release.
+            QuiesceError: it did not freeze; thaw it, because a part of it can be frozen, and
+                release.
         """
         self._is_counted = True
         self._companion.end_timeout_s = THAW_FOR_S + LIMIT_S
@@ -120,7 +121,7 @@ class ThawGuard:
         await self._arm()
 
     async def release(self) -> bool:
-        """Say that the guest is thawed; whether it has stayed frozen until now."""
+        """Tell the guard that the guest is thawed; return whether it stayed frozen until then."""
         self.leave()
         self._companion.end_timeout_s = END_TIMEOUT_S
         if self._armed_s is None:
@@ -135,7 +136,7 @@ class ThawGuard:
         return in_time
 
     def leave(self) -> None:
-        """Do not count as frozen any more."""
+        """Count the guest as frozen no longer."""
         if self._is_counted:
             self._is_counted = False
             FROZEN.remove()
@@ -161,10 +162,10 @@ async def guarded(
 ) -> AsyncGenerator[ThawGuard]:
     """Start a guard for a domain's guest, without waiting for it; it ends with the block.
 
-    A guest that was not released by then is thawed by the guard, for which is waited.
+    If the guest is not released by then, the end of the block waits until the guard has thawed it.
 
     Raises:
-        QuiesceError: it cannot be started.
+        QuiesceError: the guard cannot be started.
     """
     username, passphrase = credentials
     request = {

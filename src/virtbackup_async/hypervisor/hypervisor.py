@@ -86,8 +86,8 @@ async def open_hypervisor(
 ) -> AsyncGenerator[Hypervisor]:
     """Connect to libvirt; the running asyncio loop serves libvirt's events.
 
-    For the whole process, libvirt takes this loop for its events and stops to print errors on
-    stderr.
+    This concerns the whole process: libvirt keeps this loop for ever, Python collects garbage only
+    from it (see ``event_loop``), and libvirt stops printing its errors on stderr.
 
     Args:
         uri: a libvirt URI; None for libvirt's default.

@@ -1,9 +1,9 @@
-"""A domain's managed save image: its memory, kept by ``virsh managedsave`` for its next start.
+"""A domain's managed save image: its memory, which ``virsh managedsave`` keeps for the next start.
 
-A saved domain counts as shut off, and is not: the next start resumes its memory, which holds what
-the guest had not written yet and what it believes to be on its disks. The save image has an XML of
-its own, which names the images that the domain goes on with, whatever its definition says.
-Blocking; ``Domain`` calls it. Source: libvirt's virDomainManagedSave and its family.
+libvirt counts a saved domain as shut off, but its next start resumes the memory, with data that the
+guest has not written yet, and with the guest's view of its disks. The save image has its own XML,
+which names the images of the resumed domain, whatever the persistent XML has. Blocking; ``Domain``
+calls it. Source: libvirt's virDomainManagedSave and its family.
 """
 
 from pathlib import Path
@@ -24,19 +24,19 @@ def is_saved(handle: libvirt.virDomain) -> bool:
 
 
 def saved_sources(handle: libvirt.virDomain) -> dict[str, Path]:
-    """Return the image of each disk that the saved memory goes on with; none if it is not saved."""
+    """Return, by dev, the images that the saved memory resumes with; none if nothing is saved."""
     if not is_saved(handle):
         return {}
     return domain_xml.disk_sources(handle.managedSaveGetXMLDesc(0))
 
 
 def set_saved_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:
-    """Let the saved memory go on with another image of the same content."""
+    """Let the saved memory resume with another image of the same content."""
     xml = handle.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
     changed = domain_xml.with_disk_on(xml, dev, path, image_format)
     handle.managedSaveDefineXML(changed, 0)
 
 
 def remove_saved(handle: libvirt.virDomain) -> None:
-    """Forget the saved memory: what the guest had not written is lost, as if its power went."""
+    """Remove the saved memory: the guest loses unwritten data, as in a power cut."""
     handle.managedSaveRemove(0)

@@ -1,19 +1,20 @@
-"""Thaws a guest when the program that froze it cannot: it was stopped, killed, or hangs.
+"""Thaws a guest if the program that froze it cannot: because it was stopped, killed, or hangs.
 
-Run as a program of its own, ``python -I -S thaw_guard.py DIRECTORY-OF-LIBVIRT``, by ``guard``, who
-speaks to it by bytes on its stdin::
+``guard`` runs it as a program, ``python -I -S thaw_guard.py DIRECTORY-OF-LIBVIRT``, and writes to
+its stdin::
 
-    one line of JSON    whom to thaw: uri, username, passphrase, uuid, limit_s, thaw_for_s
-    ARM                 the guest is about to be frozen, or frozen still; it has limit_s from here
-    RELEASE             it is thawed; asks for the verdict
-    (end)               whoever froze it is gone: thaw it now, if it was armed and not released
+    one line of JSON    the guest to thaw: uri, username, passphrase, uuid, limit_s, thaw_for_s
+    ARM                 the guest is about to be frozen, or still frozen; it has limit_s from here
+    RELEASE             the guest is thawed; asks for the verdict
+    (end)               the other program is gone: thaw now, if armed and not released
 
-and on its stdout, one line each::
+It answers on its stdout, one line each::
 
-    ready               connected, the domain is found; or ``no`` and the reason, and the end
-    kept, thawed        the verdict: it was left alone, or had to be thawed by the guard
+    ready               connected, the domain is found; or ``no`` and the reason, and it ends
+    kept, thawed        the verdict: the guest stayed frozen, or the guard had to thaw it
 
-It imports nothing of ours, nor the site's packages, so that it is up in a moment and stays small.
+It imports neither the package nor other packages of the site, so that it starts at once and stays
+small.
 """
 
 import json
@@ -30,7 +31,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 
 class Guard:
-    """The one guest that is watched over; ``connect`` gives libvirt's domain, as often as asked."""
+    """The guard of one guest."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
@@ -39,7 +40,7 @@ class Guard:
         self._thawed = False
 
     def connect(self) -> None:
-        """Find the domain; raises ``libvirtError``."""
+        """Connect to libvirt and find the domain; raises ``libvirtError``."""
         import libvirt  # noqa: PLC0415 -- from the directory that the command line names
 
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -58,7 +59,7 @@ class Guard:
         self._domain = connection.lookupByUUIDString(self._request["uuid"])
 
     def watch(self) -> None:
-        """Do as stdin says, until its end."""
+        """Obey stdin, until its end."""
         while True:
             heard = self._hear()
             if heard is None:
@@ -72,7 +73,7 @@ class Guard:
                 self._obey(heard)
 
     def _hear(self) -> bytes | None:
-        """Return what was said, nothing at the end; None when the deadline has passed."""
+        """Return the bytes from stdin, none at its end; None if the deadline has passed."""
         wait_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
         if not select.select([sys.stdin], [], [], wait_s)[0]:
             return None
@@ -87,12 +88,12 @@ class Guard:
                 _say("thawed" if self._thawed else "kept")
 
     def _thaw(self) -> None:
-        """Thaw the guest, with patience for an agent that is busy and a daemon that restarts."""
+        """Thaw the guest; try again while its agent is busy, or libvirt's daemon restarts."""
         end = time.monotonic() + self._request["thaw_for_s"]
         while time.monotonic() < end:
             try:
                 self._domain.fsThaw()
-            except Exception:  # noqa: BLE001 -- whatever it is: nobody else thaws this guest
+            except Exception:  # noqa: BLE001 -- no error is final: nobody else thaws this guest
                 time.sleep(RETRY_S)
             else:
                 return
@@ -107,7 +108,7 @@ def _say(line: str) -> None:
 
 
 def _line() -> bytes:
-    """Read one line, and not a byte behind it."""
+    """Read one line, and no byte after it."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -122,20 +123,20 @@ def _spare_from_oom() -> None:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
             file.write("-900")
     except OSError:
-        pass  # only root may
+        pass  # only root is permitted
 
 
 def main() -> None:
-    """Stand guard over one guest."""
+    """Guard one guest."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     _spare_from_oom()
-    # Behind the standard library: nothing there may take the place of a module of it.
+    # After the standard library, so that no file there replaces one of its modules.
     sys.path.append(sys.argv[1])
     guard = Guard(json.loads(_line()))
     try:
         guard.connect()
-    except Exception as error:  # noqa: BLE001 -- told to who asked for a guard
+    except Exception as error:  # noqa: BLE001 -- reported to the other program
         _say(f"no {' '.join(str(error).split())}")
         return
     try:
@@ -143,7 +144,7 @@ def main() -> None:
     except BrokenPipeError:
         return
     guard.watch()
-    # To take the interpreter apart would only keep a backup waiting.
+    # To shut the interpreter down would only keep a backup waiting.
     os._exit(0)
 
 
