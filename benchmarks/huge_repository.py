@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.packagers.repository.map_files import list_maps, map_name
 from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.data.base_map import BaseMap
@@ -33,7 +33,13 @@ from virtbackup_async.repository.index.merging import merged
 from virtbackup_async.repository.index.segment_writer import Content, nothing_follows, write_segment
 from virtbackup_async.repository.index.segments import open_index, open_segment
 from virtbackup_async.repository.prune.prune import prune_repository
-from virtbackup_async.repository.storage.layout import Repository, new_token, pack_name
+from virtbackup_async.repository.storage.layout import (
+    Repository,
+    new_token,
+    pack_file,
+    pack_name,
+    segment_file,
+)
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 from virtbackup_async.repository.usage.exclusive import exclusive_usage
 from virtbackup_async.repository.usage.totals import total_usage
@@ -60,10 +66,10 @@ def build(target: Path, chunks: int = CHUNKS) -> None:
     for group in (made[:20], made[20:24]):
         _merge(repository, group)
     for _ in range(10):
-        _add_segment(repository, _random.bytes(ID_BYTES * (each // 100)))
+        _add_segment(target, repository, _random.bytes(ID_BYTES * (each // 100)))
 
 
-def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> Path:
+def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> str:
     ids = _random.bytes(ID_BYTES * chunks)
     directory = target / name
     directory.mkdir()
@@ -79,14 +85,15 @@ def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> P
             _write_map(repository, path, entries)
         else:
             path.hardlink_to(first)
-    return _add_segment(repository, ids)
+    return _add_segment(target, repository, ids)
 
 
 def _write_whole_map(target: Path, repository: Repository) -> None:
     """Make a map of all disks one behind the other, where the prune does not look for maps."""
     paths = [_map_path(target / f"disk-{disk:02}", NIGHTS - 1) for disk in range(DISKS)]
+    storage = repository.storage
     with ExitStack() as stack, (target / _WHOLE).open("wb") as file:
-        maps = [stack.enter_context(closing(open_map(path))) for path in paths]
+        maps = [stack.enter_context(closing(open_map(storage, map_name(path)))) for path in paths]
         size_bytes = sum(chunk_map.head.size_bytes for chunk_map in maps)
         data, first = encode_head(MapHead(repository.id, size_bytes)), 0
         file.write(data)
@@ -111,7 +118,7 @@ def _write_map(repository: Repository, path: Path, entries: np.ndarray) -> None:
     path.write_bytes(data + blake3(data).digest())
 
 
-def _add_segment(repository: Repository, ids: bytes) -> Path:
+def _add_segment(target: Path, repository: Repository, ids: bytes) -> str:
     """Put chunks into packs and the index, as a backup does."""
     count, token = len(ids) // ID_BYTES, new_token()
     records = np.empty(count, dtype=RECORD_TYPE)
@@ -121,13 +128,13 @@ def _add_segment(repository: Repository, ids: bytes) -> Path:
     records["length"] = _BLOB_BYTES
     packs = [pack_name(token, number) for number in range(-(-count // _CHUNKS_A_PACK))]
     for pack in packs:
-        path = repository.pack_path(pack)
+        path = target / pack_file(pack)
         path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
             file.truncate(_HEAD_BYTES + _CHUNKS_A_PACK * _BLOB_BYTES)
-    path = repository.segment_path(token, 0)
-    write_segment(repository, path, Content(packs, _in_order(records), count), nothing_follows)
-    return path
+    name = segment_file(token, 0)
+    write_segment(repository, name, Content(packs, _in_order(records), count), nothing_follows)
+    return name
 
 
 def _in_order(records: Records) -> Iterator[Records]:
@@ -136,13 +143,13 @@ def _in_order(records: Records) -> Iterator[Records]:
         yield records[order[first : first + (1 << 18)]]
 
 
-def _merge(repository: Repository, paths: list[Path]) -> None:
-    segments = [open_segment(path, repository) for path in paths]
-    path = repository.segment_path(new_token(), 0)
-    write_segment(repository, path, merged(segments), nothing_follows)
+def _merge(repository: Repository, names: list[str]) -> None:
+    segments = [open_segment(repository, name) for name in names]
+    name = segment_file(new_token(), 0)
+    write_segment(repository, name, merged(segments), nothing_follows)
     for segment in segments:
         segment.close()
-        segment.path.unlink()
+        repository.storage.remove(segment.name)
 
 
 def open_it(_: Path, repository: Repository) -> str:
@@ -154,24 +161,24 @@ def open_it(_: Path, repository: Repository) -> str:
 def look_up(target: Path, repository: Repository) -> str:
     """Look single chunks up, as the first backup of a disk does."""
     with closing(open_index(repository)) as index:
-        ids = islice(_ids(list_maps(target)[0].path), _SINGLE_LOOKUPS)
+        ids = islice(_ids(repository, list_maps(target)[0].name), _SINGLE_LOOKUPS)
         started_s = time.monotonic()
         found = sum(index.find(id_) is not None for id_ in ids)
         each_us = (time.monotonic() - started_s) / found * 1e6
         return f"{found} found, {each_us:.1f} microseconds each, {len(index.segments)} segments"
 
 
-def _ids(path: Path) -> Iterator[bytes]:
-    with closing(open_map(path)) as chunk_map:
+def _ids(repository: Repository, name: str) -> Iterator[bytes]:
+    with closing(open_map(repository.storage, name)) as chunk_map:
         for entry in chunk_map.entries():
             yield entry.id
 
 
-def plan(target: Path, repository: Repository) -> str:
+def plan(_: Path, repository: Repository) -> str:
     """Find what is to be read of a disk of 10 TB of which nothing has changed."""
     with (
         closing(ChunkWriters().open(repository, 0)) as writer,
-        closing(open_map(target / _WHOLE)) as chunk_map,
+        closing(open_map(repository.storage, _WHOLE)) as chunk_map,
     ):
         parts = BaseMap(chunk_map).choose([], [], writer.are_missing)
         return f"{sum(part.length for part in parts)} of {chunk_map.head.size_bytes} bytes"
@@ -182,7 +189,7 @@ def check(target: Path, repository: Repository) -> str:
     with closing(open_index(repository)) as index:
         checking = Check(repository, index, frozenset())
         for directory in sorted(target.glob("disk-*")):
-            need_map(_map_path(directory, NIGHTS - 1), repository, checking, lambda: None)
+            need_map(repository, map_name(_map_path(directory, NIGHTS - 1)), checking, lambda: None)
         checked_bytes = checking.look_at_packs(lambda: None)
         runs = sum(1 for _ in checking.runs(lambda: None))
         return f"{checking.count_needed()} chunks, {checked_bytes} bytes, {runs} runs"
@@ -215,7 +222,7 @@ def stats(target: Path, repository: Repository) -> str:
 
 def stats_backups(target: Path, repository: Repository) -> str:
     """Find out what the removal of each backup would free: ``stats --backups``."""
-    owners = {file.path: owner for owner, file in enumerate(list_maps(target))}
+    owners = {file.name: owner for owner, file in enumerate(list_maps(target))}
     shares = exclusive_usage(repository, partial(list_maps, target), owners, lambda: None)
     return f"{len(owners)} backups, {shares.shared_bytes} bytes are of several"
 

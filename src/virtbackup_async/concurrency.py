@@ -5,11 +5,16 @@ task group alone would wrap even the body's own error into a group; here it come
 Invariant: when the block is left, by whatever way, its tasks have ended.
 """
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from anyio import Event, Semaphore, create_task_group
 from anyio.abc import TaskGroup
+
+CPU_THREADS: Final = min(8, os.cpu_count() or 1)
+"""As many threads as compute at the same time; a few, however many processors there are."""
 
 
 @asynccontextmanager

@@ -29,7 +29,8 @@
     │   └── NbdRequestError               one request failed, the connection is good
     ├── ImageError                   21   an image cannot be read or written; qemu-img failed
     │   └── ChangedMeanwhileError         it changed while it was read: read it again
-    ├── StorageError                 22   the target is missing, not writable or full
+    ├── StorageError                 22   the target is missing or not writable
+    │   └── StorageFullError              it is full: no space, or no inode
     └── HookError                    23   a command of the configuration failed
 
 A signal ends the command with 128 plus its number. Messages are one line, lower case, without a
@@ -211,6 +212,10 @@ class StorageError(VirtBackupError):
     """A target or a destination directory is missing, not writable or full."""
 
     exit_code = 22
+
+
+class StorageFullError(StorageError):
+    """A target or a destination directory has no space or no inode left, or a quota is reached."""
 
 
 class HookError(VirtBackupError):

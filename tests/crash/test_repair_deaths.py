@@ -6,11 +6,11 @@ import anyio
 import pytest
 
 from fakes.repaired import repair
+from fakes.repository_files import files_of
 from fakes.shared_site import flip
 from fakes.small_repository import content, each_death
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.prune.prune import prune_repository
-from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 
 GOOD = content([1, 2, 3])
@@ -22,7 +22,7 @@ def damage(place):
 
     async def make():
         await place.back_up("good", GOOD)
-        (segment,) = list_segments(find_repository(place.target))
+        (segment,) = place.segments()
         await place.back_up("bad", BAD)
         (pack,) = set(place.packs()) - {first}
         flip(pack, pack.stat().st_size - 1)
@@ -31,8 +31,8 @@ def damage(place):
         flip(segment, 40)
         flip(first, 20)
         repository = find_repository(place.target)
-        repository.pending_deletion.write_text("?")
-        flip(repository.path / "repository", 30)
+        files_of(repository).pending_deletion.write_text("?")
+        flip(files_of(repository).root / "repository", 30)
 
     async def make_first():
         await place.back_up("good", GOOD)

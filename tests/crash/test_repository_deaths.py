@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 import pytest
 
+from fakes.repository_files import files_of
 from fakes.small_repository import content, each_death
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.prune import prune as pruning
@@ -48,7 +49,7 @@ def assert_nothing_leaks(place):
     run_sweep(place)
     assert place.packs() == []
     assert place.indexed() == []
-    assert not find_repository(place.target).pending_deletion.exists()
+    assert not files_of(find_repository(place.target)).pending_deletion.exists()
 
 
 @pytest.mark.timeout(300)
@@ -116,7 +117,7 @@ def test_a_merge_of_the_index_that_dies_anywhere_loses_nothing(memory, monkeypat
         run_sweep(place)
         await assert_good(place, old=OLD, new=NEW, big=BIG)
         # A small one that was to go may stay until there is more to merge.
-        assert len(list_segments(find_repository(place.target))) < MERGED
+        assert len(list_segments(find_repository(place.target).storage)) < MERGED
         assert_nothing_leaks(place)
 
     for place in each_death(memory, prepare, run_sweep):

@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import StorageError, StorageFullError
 
 _OF_THE_HOST = frozenset(
     {
@@ -29,7 +29,7 @@ _LINK_HINT: Final = (
 )
 
 
-def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
+def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
     """Say what the operating system refused, as an error of ours.
 
     Args:
@@ -38,7 +38,7 @@ def storage_error(doing: str, path: Path, error: OSError) -> StorageError:
         error: to be given as the cause with ``from``.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
+        return StorageFullError(
             f"target is full: cannot {doing} {path}",
             hint="Free some space or lower the retention, then run the command again.",
         )

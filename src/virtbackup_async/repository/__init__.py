@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.check.repair import (
         drop_bad_entries,
         drop_damaged_pending_deletion,
+        note_known_damage,
         reindex_packs,
         repair_heads,
     )
     from virtbackup_async.repository.check.session import CheckSession
-    from virtbackup_async.repository.check.unrepaired import note_known_damage
     from virtbackup_async.repository.data.base_map import BaseMap
     from virtbackup_async.repository.data.chunk_reader import ChunkReader
     from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters, Packed
@@ -42,35 +42,73 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.format.map_format import MapEntry, MapHead, entries_of
     from virtbackup_async.repository.format.pack_format import Data
     from virtbackup_async.repository.prune.prune import Pruned, prune_repository
+    from virtbackup_async.repository.storage.interface import Kind, Storage
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
     from virtbackup_async.repository.storage.reading import REPAIR_HINT
     from virtbackup_async.repository.storage.repository_file import (
         find_repository,
         make_repository,
+        open_storage,
         repair_repository_file,
     )
     from virtbackup_async.repository.usage.exclusive import exclusive_usage
     from virtbackup_async.repository.usage.totals import Totals, total_usage
 
 __all__ = [
-    "CHUNK_BYTES", "REPAIR_HINT", "BaseMap", "Check", "CheckSession", "ChunkMap", "ChunkReader",
-    "ChunkWriter", "ChunkWriters", "Data", "LostRanges", "MapEntry", "MapFacts", "MapFile",
-    "MapHead", "MapWriter", "Packed", "Pruned", "Repository", "Totals", "data_extents",
-    "drop_bad_entries", "drop_damaged_pending_deletion", "entries_of", "exclusive_usage",
-    "find_repository", "length_of", "lost_ranges_of", "make_repository", "need_map",
-    "note_known_damage", "open_leased", "open_map", "pages_of", "prune_repository",
-    "reindex_packs", "repair_heads", "repair_repository_file", "take_prune_lease", "total_usage",
+    "CHUNK_BYTES",
+    "REPAIR_HINT",
+    "BaseMap",
+    "Check",
+    "CheckSession",
+    "ChunkMap",
+    "ChunkReader",
+    "ChunkWriter",
+    "ChunkWriters",
+    "Data",
+    "Kind",
+    "LostRanges",
+    "MapEntry",
+    "MapFacts",
+    "MapFile",
+    "MapHead",
+    "MapWriter",
+    "Packed",
+    "Pruned",
+    "Repository",
+    "Storage",
+    "Totals",
+    "data_extents",
+    "drop_bad_entries",
+    "drop_damaged_pending_deletion",
+    "entries_of",
+    "exclusive_usage",
+    "find_repository",
+    "length_of",
+    "lost_ranges_of",
+    "make_repository",
+    "need_map",
+    "note_known_damage",
+    "open_leased",
+    "open_map",
+    "open_storage",
+    "pages_of",
+    "prune_repository",
+    "reindex_packs",
+    "repair_heads",
+    "repair_repository_file",
+    "take_prune_lease",
+    "total_usage",
 ]  # fmt: skip
 
 _NAMES: Final = {
     "check.check": ("Check",),
     "check.lost_ranges": ("LostRanges", "MapFacts", "lost_ranges_of", "need_map"),
     "check.repair": (
-        "drop_bad_entries", "drop_damaged_pending_deletion", "reindex_packs", "repair_heads",
+        "drop_bad_entries", "drop_damaged_pending_deletion", "note_known_damage", "reindex_packs",
+        "repair_heads",
     ),
     "check.session": ("CheckSession",),
-    "check.unrepaired": ("note_known_damage",),
     "data.base_map": ("BaseMap",),
     "data.chunk_reader": ("ChunkReader",),
     "data.chunk_writer": ("ChunkWriter", "ChunkWriters", "Packed"),
@@ -79,10 +117,13 @@ _NAMES: Final = {
     "format.map_format": ("MapEntry", "MapHead", "entries_of"),
     "format.pack_format": ("Data",),
     "prune.prune": ("Pruned", "prune_repository"),
+    "storage.interface": ("Kind", "Storage"),
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
     "storage.reading": ("REPAIR_HINT",),
-    "storage.repository_file": ("find_repository", "make_repository", "repair_repository_file"),
+    "storage.repository_file": (
+        "find_repository", "make_repository", "open_storage", "repair_repository_file",
+    ),
     "usage.exclusive": ("exclusive_usage",),
     "usage.totals": ("Totals", "total_usage"),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fakes.repository_files import files_of
 from fakes.small_repository import PACKAGER, content
 from fakes.stored_backup import DATE, StoredBackup
 from fakes.verified_site import DAY_S, Site
@@ -30,7 +31,8 @@ class SharedSite(Site):
     @property
     def packs(self) -> list[Path]:
         """The packs, those of the first backup first."""
-        paths = [self.repository.pack_path(pack) for pack in list_packs(self.repository)]
+        repository = self.repository
+        paths = [files_of(repository).pack(pack) for pack in list_packs(repository.storage)]
         return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 

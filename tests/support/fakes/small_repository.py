@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fakes.repository_files import files_of
 from fakes.sudden_death import killed_everywhere
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
@@ -11,9 +12,10 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
+from virtbackup_async.repository import ChunkMap, open_map, open_storage
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.index.segments import Segment, open_index
-from virtbackup_async.repository.storage.layout import list_packs
+from virtbackup_async.repository.storage.layout import list_packs, list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 
 PACKAGER = Packager("repository", {"compression_lvl": 1})
@@ -68,11 +70,24 @@ class SmallRepository:
         """The map of a backup's disk."""
         return self.directory / f"{name}_vda.raw.map"
 
+    def map_name(self, name: str) -> str:
+        """The name of that map in the storage of the target."""
+        return f"web/{name}_vda.raw.map"
+
+    def open_map(self, name: str) -> ChunkMap:
+        """That map, open; the caller closes it."""
+        return open_map(open_storage(self.target), self.map_name(name))
+
+    def segments(self) -> list[Path]:
+        """The segments of the index that are there."""
+        storage = open_storage(self.target)
+        return [Path(storage.where(name)) for name in list_segments(storage)]
+
     def packs(self) -> list[Path]:
         """The packs that are there."""
         repository = find_repository(self.target)
         assert repository
-        return [repository.pack_path(pack) for pack in list_packs(repository)]
+        return [files_of(repository).pack(pack) for pack in list_packs(repository.storage)]
 
     def indexed(self) -> list[bytes]:
         """The ids in the index, sorted."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite
 from fakes.small_repository import content
 from fakes.verified_site import NOW
@@ -41,9 +42,8 @@ class Laboratory(SharedSite):
             name: await self.back_up(chunks, day=day)
             for day, (name, chunks) in enumerate(IMAGES.items())
         }
-        write_pending_deletion(
-            self.repository, PendingDeletion(frozenset({bytes(16)}), frozenset())
-        )
+        note = PendingDeletion(frozenset({bytes(16)}), frozenset())
+        write_pending_deletion(self.repository.storage, note)
         scan = await Catalog(self.target).scan()
         self.chosen = [Chosen("all", found) for found in scan.complete]
         self.buffers = BufferPool()
@@ -51,7 +51,7 @@ class Laboratory(SharedSite):
     @property
     def files(self):
         """The files whose content matters, by what they are."""
-        path = self.repository.path
+        path = files_of(self.repository).root
         return {
             "repository": [path / "repository"],
             "condemned": [path / "condemned"],

@@ -6,16 +6,17 @@ from threading import Barrier, Thread
 import pytest
 from anyio import create_task_group
 
+from fakes.repository_files import files_of
 from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.repository.data import pack_writer
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format.chunks import chunk_id
 from virtbackup_async.repository.storage.leases import living_holders
+from virtbackup_async.repository.storage.local_files import LocalGrowingFile
 from virtbackup_async.repository.storage.repository_file import make_repository
 
 
@@ -43,7 +44,7 @@ def writers(repository):
     yield *made, close
     while left:
         left.pop().close()
-    assert not living_holders(repository.leases)
+    assert not living_holders(repository.storage)
 
 
 def add(writer, *numbers):
@@ -140,7 +141,7 @@ def test_what_was_given_up_before_anybody_waited_is_stored_all_the_same(
     given_up, packed = failing.pack(chunks), good.pack(chunks)
     assert (packed.blobs, packed.others) == ({}, list(chunks))
     with monkeypatch.context() as patched:
-        patched.setattr(pack_writer, "write_all", full)
+        patched.setattr(LocalGrowingFile, "append", full)
         with pytest.raises(StorageError):
             failing.store(given_up)
     assert good.store(packed) == 0
@@ -149,7 +150,7 @@ def test_what_was_given_up_before_anybody_waited_is_stored_all_the_same(
     assert place.indexed() == list(chunks)
 
 
-def full(fd, data, path):
+def full(file, data):
     raise StorageError("target is full")
 
 
@@ -159,7 +160,7 @@ def test_after_a_failed_write_nothing_is_called_durable(place, writers, monkeypa
     add(good, 1)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pack_writer, "write_all", full)
+        patched.setattr(LocalGrowingFile, "append", full)
         with pytest.raises(StorageError):
             add(failing, 2)
     for writer in (failing, good):
@@ -171,10 +172,10 @@ def test_after_a_failed_write_nothing_is_called_durable(place, writers, monkeypa
 def test_who_comes_after_a_broken_lease_begins_anew(repository):
     process = ChunkWriters()
     first = process.open(repository, 1)
-    (lease,) = repository.leases.iterdir()
+    (lease,) = files_of(repository).leases.iterdir()
     lease.unlink()
     second = process.open(repository, 1)
     second.check()
     second.close()
     first.close()
-    assert not living_holders(repository.leases)
+    assert not living_holders(repository.storage)

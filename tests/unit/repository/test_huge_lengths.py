@@ -12,9 +12,7 @@ from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.digest import MAX_IMAGE_BYTES, check_length
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository.data.maps import open_map
 from virtbackup_async.repository.prune.prune import prune_repository
-from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 from virtbackup_async.repository.usage.totals import total_usage
 
@@ -67,7 +65,7 @@ async def test_the_length_of_an_image_in_a_map(place, length):
 @pytest.mark.parametrize("value", HUGE_32)
 @pytest.mark.parametrize("field", [36, 40], ids=["offset", "length"])
 async def test_the_place_of_a_chunk_in_the_index(place, field, value):
-    (path,) = list_segments(find_repository(place.target))
+    (path,) = place.segments()
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, RECORD_AT + field, value)
     seal(path, bytes(data))
@@ -79,7 +77,7 @@ async def test_the_place_of_a_chunk_in_the_index(place, field, value):
 
 @pytest.mark.parametrize("value", HUGE_32)
 async def test_the_number_of_a_pack_in_the_index(place, value):
-    (path,) = list_segments(find_repository(place.target))
+    (path,) = place.segments()
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, RECORD_AT + 32, value)
     seal(path, bytes(data))
@@ -98,7 +96,7 @@ async def test_the_number_of_a_pack_in_the_index(place, value):
     ],
 )
 async def test_the_counts_of_a_segment(place, at, form, value):
-    (path,) = list_segments(find_repository(place.target))
+    (path,) = place.segments()
     data = bytearray(path.read_bytes())
     struct.pack_into(form, data, len(data) - TAIL_BYTES + at, value)
     seal(path, bytes(data))
@@ -138,7 +136,7 @@ async def test_one_bit_of_the_head_of_a_map_is_damage_and_no_newer_program(place
     data[at] ^= 2
     path.write_bytes(data)
     with pytest.raises(CorruptError, match="checksum differs"):
-        open_map(path)
+        place.open_map("a")
     (repaired,) = repair(place)
     assert repaired.waiting_maps == 1
     run_sweep(place)
@@ -146,7 +144,7 @@ async def test_one_bit_of_the_head_of_a_map_is_damage_and_no_newer_program(place
 
 @pytest.mark.parametrize("at", [8, 10, 16], ids=["version", "flags", "repository"])
 async def test_one_bit_of_the_head_of_a_segment_is_mended(place, at):
-    (path,) = list_segments(find_repository(place.target))
+    (path,) = place.segments()
     data = bytearray(path.read_bytes())
     data[at] ^= 2
     path.write_bytes(data)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.failing_calls import failing
+from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageError
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -17,7 +18,7 @@ from virtbackup_async.repository.index import segment_writer
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import prune as pruning
 from virtbackup_async.repository.prune.prune import prune_repository
-from virtbackup_async.repository.storage.layout import list_segments
+from virtbackup_async.repository.storage.layout import list_segments, segment_file
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
 DATA = content([1, 2, 3])
@@ -50,7 +51,7 @@ def assert_names_only_what_is_there(place):
         named = {pack for segment in index.segments for pack in segment.packs}
     finally:
         index.close()
-    assert all(repository.pack_path(pack).exists() for pack in named)
+    assert all(files_of(repository).pack(pack).exists() for pack in named)
 
 
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
@@ -116,7 +117,7 @@ async def test_a_segment_without_its_name_leaves_no_pack_behind(place):
         await place.back_up("new", DATA)
     assert failed
     assert place.packs() == packs
-    assert [path.name for path in find_repository(place.target).index.glob(".*")] == []
+    assert [path.name for path in files_of(find_repository(place.target)).index.glob(".*")] == []
 
 
 async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypatch):
@@ -129,7 +130,7 @@ async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypat
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])
     run_sweep(place)
-    assert len(list_segments(find_repository(place.target))) == 1
+    assert len(list_segments(find_repository(place.target).storage)) == 1
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])
 
@@ -155,8 +156,8 @@ def test_nothing_is_named_before_the_caller_knows(place, monkeypatch):
     repository = make_repository(place.target)
     monkeypatch.setattr(os, "fsync", lambda _: order.append("sync"))
     monkeypatch.setattr(os, "rename", note_rename)
-    path = repository.segment_path("00" * 12, 0)
+    name = segment_file("00" * 12, 0)
     segment_writer.write_segment(
-        repository, path, segment_writer.content_of([]), lambda: order.append("told")
+        repository, name, segment_writer.content_of([]), lambda: order.append("told")
     )
     assert order == ["name", "told", "sync"]

@@ -133,8 +133,8 @@ def test_whoever_comes_first_all_restore_and_nothing_leaks(target):
         for night in range(NIGHTS - KEPT, NIGHTS):
             assert anyio.run(place.restored, name_of(writer, night)) == image_of(writer, night)
     repository = find_repository(target)
-    assert not living_holders(repository.leases)
-    assert len(list_segments(repository)) <= MAX_SEGMENTS
+    assert not living_holders(repository.storage)
+    assert len(list_segments(repository.storage)) <= MAX_SEGMENTS
     for path in place.directory.glob("*.map"):
         path.unlink()
     run_sweep(target)

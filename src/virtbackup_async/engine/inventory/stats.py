@@ -33,7 +33,7 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.packager import backup_paths, type_of
-from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.packagers.repository.map_files import list_maps, map_name
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     Totals,
@@ -182,7 +182,9 @@ def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, i
         found.path for found in backups if type_of(found.definition.packager).uses_repository
     ]
     owners = {
-        file: owner for owner, definition in enumerate(in_repository) for file in paths[definition]
+        map_name(file): owner
+        for owner, definition in enumerate(in_repository)
+        for file in paths[definition]
     }
     maps = partial(list_maps, target)
     shares = exclusive_usage(repository, maps, owners, from_thread.check_cancelled)

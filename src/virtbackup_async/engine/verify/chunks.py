@@ -25,12 +25,12 @@ async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[CheckS
     Raises:
         StorageError: the index cannot be listed.
     """
-    session = open_leased(partial(CheckSession, repository), f"refresh {repository.path}")
+    session = open_leased(partial(CheckSession, repository), f"refresh {repository.where}")
     async with session as opened:
         if opened.lease_error is not None:
             emit(Warned(f"a prune may disturb this: {opened.lease_error.message}"))
         for problem in opened.problems:
-            emit(RepositoryDamaged(_target(repository), problem.message, 0))
+            emit(RepositoryDamaged(repository.target, problem.message, 0))
         yield opened
 
 
@@ -48,7 +48,7 @@ async def check_chunks(opened: CheckSession, *, quick: bool, emit: Emit) -> int:
     Raises:
         StorageError: packs cannot be read now: nothing is known of them.
     """
-    checking, target = opened.checking, _target(opened.repository)
+    checking, target = opened.checking, opened.repository.target
     total_bytes = await to_thread.run_sync(checking.look_at_packs, from_thread.check_cancelled)
     if not quick:
         reading = _Reading(checking, total_bytes, target, emit)
@@ -98,7 +98,3 @@ def _tell_damage(checking: Check, target: str, emit: Emit) -> None:
     if rest := damage[MAX_TOLD_PACKS:]:
         chunks = sum(pack.chunks for pack in rest)
         emit(RepositoryDamaged(target, f"{len(rest)} more packs are damaged", chunks))
-
-
-def _target(repository: Repository) -> str:
-    return str(repository.path.parent)

@@ -126,8 +126,8 @@ class _Repair:
             # Nothing is there, or the target itself is not.
             await self._target.catalog.scan()
             return False
-        take_lease = partial(take_prune_lease, repository)
-        async with open_leased(take_lease, f"refresh {repository.leases}") as lease:
+        take_lease = partial(take_prune_lease, repository.storage)
+        async with open_leased(take_lease, f"refresh {repository.where}") as lease:
             await self._mend(repository)
             await to_thread.run_sync(lease.check)
         return True

@@ -24,6 +24,7 @@ from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBacku
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
+from virtbackup_async.packagers.repository.map_files import map_name
 from virtbackup_async.repository import (
     CheckSession,
     LostRanges,
@@ -76,9 +77,10 @@ class _Backup(Struct):
     failures: list[VirtBackupError] = field(default_factory=list)
     readable: list[tuple[str, RestoredImage]] = field(default_factory=list)
 
-    def map_path(self, image: RestoredImage) -> Path:
+    def map_name(self, image: RestoredImage) -> str:
         definition, directory = self.chosen.found.definition, self.chosen.found.path.parent
-        return Location(definition.packager, directory, definition.name).path(image.file)
+        location = Location(definition.packager, directory, definition.name)
+        return map_name(location.path(image.file))
 
 
 class _Verifying:
@@ -97,7 +99,7 @@ class _Verifying:
             await self._end(backup, began_s)
         self._emit(
             RepositoryChecked(
-                target=str(self._repository.path.parent),
+                target=self._repository.target,
                 backups=len(chosen),
                 chunks=self._checking.count_needed(),
                 stored_bytes=stored_bytes,
@@ -127,17 +129,18 @@ class _Verifying:
         return backup
 
     def _need(self, backup: _Backup, image: RestoredImage) -> MapFacts:
-        path = backup.map_path(image)
+        name = backup.map_name(image)
+        where = self._repository.storage.where(name)
         size_bytes = image.record.size_bytes if image.record else None
         try:
             facts = need_map(
-                path, self._repository, self._checking, from_thread.check_cancelled, size_bytes
+                self._repository, name, self._checking, from_thread.check_cancelled, size_bytes
             )
         except FileNotFoundError as error:
-            raise CorruptError(f"package is missing: {path}") from error
+            raise CorruptError(f"package is missing: {where}") from error
         if image.expected_digest not in {None, facts.digest}:
             raise DigestMismatchError(
-                f"{path} is not the map of what was backed up: its image has the digest "
+                f"{where} is not the map of what was backed up: its image has the digest "
                 f"{facts.digest}, {image.expected_digest} was recorded"
             )
         return facts
@@ -178,11 +181,14 @@ class _Verifying:
             )
 
     def _losses(self, backup: _Backup, image: RestoredImage) -> LostRanges:
-        path = backup.map_path(image)
+        name = backup.map_name(image)
         try:
-            return lost_ranges_of(path, self._checking, from_thread.check_cancelled)
+            return lost_ranges_of(
+                self._repository, name, self._checking, from_thread.check_cancelled
+            )
         except FileNotFoundError as error:
-            raise CorruptError(f"package is missing: {path}") from error
+            where = self._repository.storage.where(name)
+            raise CorruptError(f"package is missing: {where}") from error
 
 
 def _images(plan: RestorePlan) -> list[tuple[str, RestoredImage]]:

@@ -8,13 +8,11 @@
 A map without a definition counts as any other: its backup may be about to end.
 """
 
-import os
 from pathlib import Path
 
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.errors import StorageError
 from virtbackup_async.model.packager import type_named
-from virtbackup_async.repository import MapFile
+from virtbackup_async.repository import Kind, MapFile, Storage, open_storage
 
 _SUFFIX = type_named("repository").suffix
 _FIELDS_OF_A_BACKUP = 2
@@ -26,29 +24,32 @@ def list_maps(target: Path) -> list[MapFile]:
     Raises:
         StorageError: a directory cannot be read.
     """
-    top = TargetPath(target)
+    storage = open_storage(target)
     try:
-        return [file for name in top.names(_may_hold_maps) for file in _maps_in(top / name)]
-    except OSError as error:
-        raise storage_error("read", target, error) from error
+        # What lies behind a link cannot be seen, and must not be taken for nothing: it is refused.
+        directories = storage.names("", {Kind.DIRECTORY, Kind.LINK})
+    except FileNotFoundError as error:
+        raise StorageError(f"cannot read {target}: {error.strerror}") from error
+    return [
+        file
+        for directory in directories
+        if not directory.startswith(".")
+        for file in _maps_in(storage, directory)
+    ]
 
 
-def _may_hold_maps(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a target can be a directory with maps; a link counts, and is refused."""
-    is_link = entry.is_symlink() and not entry.is_file()
-    return entry.name[0] != "." and (entry.is_dir(follow_symlinks=False) or is_link)
+def map_name(path: Path) -> str:
+    """Return the name of a map in the storage of its target."""
+    return f"{path.parent.name}/{path.name}"
 
 
-def _maps_in(directory: TargetPath) -> list[MapFile]:
+def _maps_in(storage: Storage, directory: str) -> list[MapFile]:
     try:
-        names = directory.names(lambda entry: entry.name.endswith(_SUFFIX))
+        names = storage.names(directory, frozenset(Kind))
     except FileNotFoundError:
         return []
-    except OSError as error:
-        # Chunks must not be removed only because the map that needs them cannot be seen.
-        raise storage_error("read", directory.path, error) from error
-    names.sort(key=lambda name: (_disk_in(name), name))
-    return [MapFile(directory.path / name, f"{directory.name}/{_disk_in(name)}") for name in names]
+    maps = sorted((_disk_in(name), name) for name in names if name.endswith(_SUFFIX))
+    return [MapFile(f"{directory}/{name}", f"{directory}/{disk}") for disk, name in maps]
 
 
 def _disk_in(name: str) -> str:

@@ -24,6 +24,7 @@ from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.decompress_threads import open_threads
 from virtbackup_async.packagers.interface import check_range
 from virtbackup_async.packagers.package_files import files_of, reading
+from virtbackup_async.packagers.repository.map_files import map_name
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     ChunkMap,
@@ -34,6 +35,7 @@ from virtbackup_async.repository import (
     find_repository,
     length_of,
     open_map,
+    open_storage,
 )
 
 _ZEROS = bytes(CHUNK_BYTES)
@@ -73,8 +75,8 @@ class RepositoryReader:
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
-        path = self._location.path(file)
-        image = await to_thread.run_sync(self._open_image, path)
+        name = map_name(self._location.path(file))
+        image = await to_thread.run_sync(self._open_image, name)
         try:
             async with open_stream(
                 image, self._buffers, file, known_leaf=image.known_leaf
@@ -85,8 +87,8 @@ class RepositoryReader:
 
     @asynccontextmanager
     async def open_image(self, file: str) -> AsyncIterator["MappedAccess"]:
-        path = self._location.path(file)
-        image = await to_thread.run_sync(self._open_image, path)
+        name = map_name(self._location.path(file))
+        image = await to_thread.run_sync(self._open_image, name)
         try:
             digest = await to_thread.run_sync(image.read_digest)
             yield MappedAccess(image, digest)
@@ -101,20 +103,21 @@ class RepositoryReader:
         if self._chunks is not None:
             self._chunks.close()
 
-    def _open_image(self, path: Path) -> "_MappedImage":
-        with reading(path):
-            chunk_map = open_map(path)
+    def _open_image(self, name: str) -> "_MappedImage":
+        storage = open_storage(self._location.directory.parent)
+        with reading(Path(storage.where(name))):
+            chunk_map = open_map(storage, name)
         try:
-            return _MappedImage(chunk_map, self._open_chunks(path), self._threads)
+            return _MappedImage(chunk_map, self._open_chunks(chunk_map.where), self._threads)
         except BaseException:
             chunk_map.close()
             raise
 
-    def _open_chunks(self, path: Path) -> ChunkReader:
+    def _open_chunks(self, where: str) -> ChunkReader:
         if self._chunks is None:
             repository = find_repository(self._location.directory.parent)
             if repository is None:
-                raise CorruptError(f"the repository of {path} is missing")
+                raise CorruptError(f"the repository of {where} is missing")
             self._chunks = ChunkReader(repository)
         return self._chunks
 
@@ -125,7 +128,7 @@ class _MappedImage:
     def __init__(
         self, chunk_map: ChunkMap, chunks: ChunkReader, threads: ThreadPoolExecutor
     ) -> None:
-        self.path = chunk_map.path
+        self.where = chunk_map.where
         self.read_digest = chunk_map.read_digest
         self._map = chunk_map
         self._chunks = chunks
@@ -171,7 +174,7 @@ class _MappedImage:
         for piece in pieces:
             content = data[piece.start : piece.start + len(piece.target)]
             if len(content) < len(piece.target):
-                raise CorruptError(f"chunk {number} of {self._map.path} is too short")
+                raise CorruptError(f"chunk {number} of {self._map.where} is too short")
             piece.target[:] = content
         whole = length_of(number, self.size_bytes)
         if entry is not None and len(pieces) == 1 and len(pieces[0].target) == len(data) == whole:
@@ -184,7 +187,7 @@ class _MappedImage:
         try:
             return self._chunks.read(entry.id)
         except CorruptError as error:
-            raise _lost(self._map.path, number, error) from error
+            raise _lost(Path(self._map.name), number, error) from error
 
 
 class MappedAccess:
@@ -216,7 +219,7 @@ class MappedAccess:
             number, start = divmod(offset, CHUNK_BYTES)
             piece = memoryview(self._chunk(number))[start : min(CHUNK_BYTES, start + end - offset)]
             if not piece:
-                raise CorruptError(f"chunk {number} of {self._image.path} is too short")
+                raise CorruptError(f"chunk {number} of {self._image.where} is too short")
             pieces.append(piece)
             offset += len(piece)
         return b"".join(pieces)

@@ -13,13 +13,13 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.errors import ForeignRepositoryError
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.package_files import reading
+from virtbackup_async.packagers.repository.map_files import map_name
 from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
 from virtbackup_async.repository import (
     CHUNK_BYTES,
@@ -30,6 +30,7 @@ from virtbackup_async.repository import (
     MapHead,
     MapWriter,
     Repository,
+    Storage,
     make_repository,
     open_leased,
     open_map,
@@ -60,10 +61,11 @@ class RepositoryWriter:
     ) -> None:
         self._location = location
         self._repository = repository
+        self._storage = repository.storage
         self._chunks = chunks
         self._cpu = cpu
         self._maps: list[MapWriter] = []
-        self._published: list[Path] = []
+        self._published: list[str] = []
 
     def take_problem(self) -> str | None:
         return self._chunks.take_problem()
@@ -76,11 +78,11 @@ class RepositoryWriter:
     @asynccontextmanager
     async def open_base(self, file: str) -> AsyncIterator["RepositoryBaseImage"]:
         # Behind the lease: what the map needs by now, a prune leaves alone.
-        path = self._location.path(file)
-        chunk_map = await to_thread.run_sync(_open_map, path)
+        name = map_name(self._location.path(file))
+        chunk_map = await to_thread.run_sync(_open_map, self._storage, name)
         try:
             if chunk_map.head.repository_id != self._repository.id:
-                raise ForeignRepositoryError(f"{path} belongs to another repository")
+                raise ForeignRepositoryError(f"{chunk_map.where} belongs to another repository")
             yield RepositoryBaseImage(BaseMap(chunk_map), self._chunks)
         finally:
             chunk_map.close()
@@ -98,14 +100,14 @@ class RepositoryWriter:
     async def finish(self) -> None:
         await to_thread.run_sync(self._chunks.publish)
         for image in self._maps:
-            await image.publish()
-            self._published.append(image.path)
-        await to_thread.run_sync(TargetPath.of(self._location.directory, 1).sync_names)
+            await to_thread.run_sync(image.publish)
+            self._published.append(image.name)
+        await to_thread.run_sync(self._storage.sync_names, self._location.directory.name)
         await to_thread.run_sync(self._chunks.check)
 
     async def discard(self) -> None:
         while self._published:
-            await to_thread.run_sync(TargetPath.in_domain(self._published[-1]).remove)
+            await to_thread.run_sync(self._storage.remove, self._published[-1])
             self._published.pop()
         await to_thread.run_sync(self._chunks.discard)
 
@@ -125,15 +127,15 @@ class RepositoryWriter:
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
         """Store a stream's chunks; return the map of them, and by how much the packs grew."""
-        path = self._location.path(file)
-        image = await to_thread.run_sync(self._new_map, path, stream.size_bytes)
+        name = map_name(self._location.path(file))
+        image = await to_thread.run_sync(self._new_map, name, stream.size_bytes)
         mapped = MappedImage(image, base)
         async with self._cpu.taking_part():
             stored_bytes = await store_stream(stream, self._chunks, mapped, self._cpu, on_progress)
         return image, stored_bytes
 
-    def _new_map(self, path: Path, size_bytes: int) -> MapWriter:
-        image = MapWriter(path, MapHead(self._repository.id, size_bytes))
+    def _new_map(self, name: str, size_bytes: int) -> MapWriter:
+        image = MapWriter(self._storage, name, MapHead(self._repository.id, size_bytes))
         self._maps.append(image)
         return image
 
@@ -165,9 +167,9 @@ class RepositoryBaseImage:
         return not expected
 
 
-def _open_map(path: Path) -> ChunkMap:
-    with reading(path):
-        return open_map(path)
+def _open_map(storage: Storage, name: str) -> ChunkMap:
+    with reading(Path(storage.where(name))):
+        return open_map(storage, name)
 
 
 def _leaves(base: BaseMap, parts: Sequence[Extent]) -> list[tuple[int, bytes]]:

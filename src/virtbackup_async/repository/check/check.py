@@ -13,9 +13,8 @@ that is in two places is lost if both are bad. Invariant: nothing is written. Me
 record of the index, and a batch of places.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import closing
 from threading import Lock
 from typing import Final
 
@@ -23,22 +22,18 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.page_cache import is_cached
-from virtbackup_async.images.extents import PAGE_BYTES
-from virtbackup_async.repository.check.pack_head import look_at_pack_head
+from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
 from virtbackup_async.repository.index.id_batches import Ids
-from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all
+from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all, mark_records
 from virtbackup_async.repository.index.segments import Index, Location, Segment
-from virtbackup_async.repository.storage.layout import Repository, pack_file, read_exactly
+from virtbackup_async.repository.storage.interface import StoredFile
+from virtbackup_async.repository.storage.layout import Repository, pack_file
 from virtbackup_async.repository.storage.reading import reading
 
 PLACES_A_BATCH: Final = 1 << 20
-_RECORDS_AT_ONCE: Final = 1 << 18
 
 Flags = NDArray[np.bool_]
 OnStep = Callable[[], None]
@@ -62,10 +57,10 @@ class Check:
         newer_pack: what is said of a pack of a newer program, if there is one.
     """
 
-    def __init__(self, repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
+    def __init__(self, repository: Repository, index: Index, pending: frozenset[bytes]) -> None:
         self._repository = repository
         self._index = index
-        self._condemned = condemned
+        self._pending = pending
         self.needed: list[Flags] = [_no_flags(segment) for segment in index.segments]
         self.bad: list[Flags] = [_no_flags(segment) for segment in index.segments]
         names = sorted({pack for segment in index.segments for pack in segment.packs})
@@ -88,16 +83,7 @@ class Check:
         Returns:
             How many of them the index does not know.
         """
-        missing = SortedIds(ids)
-        for avoided in (self._condemned, frozenset[bytes]()):
-            wanted = missing
-            is_missing = np.ones(len(wanted), dtype=np.bool_)
-            for segment, needed in zip(self._index.segments, self.needed, strict=True):
-                found = find_all(segment, wanted, avoided)
-                needed[found[found != NOWHERE]] = True
-                is_missing &= found == NOWHERE
-            missing.keep(is_missing)
-        return len(missing)
+        return len(mark_records(self._index, self.needed, ids, self._pending, everywhere=True))
 
     def need_all(self) -> None:
         """Ask for all that the index knows."""
@@ -122,8 +108,8 @@ class Check:
             is_bad |= records["length"] > pack_format.MAX_BLOB_BYTES
             self.bad[segment][numbers[is_bad]] = True
             for pack in packs[is_bad].tolist():
-                path = self._repository.pack_path(self._packs[pack])
-                self._note(pack, f"index is damaged: it names a chunk that cannot be in {path}")
+                where = self._repository.where_is(self._packs[pack])
+                self._note(pack, f"index is damaged: it names a chunk that cannot be in {where}")
             total_bytes -= int(records["length"][is_bad].sum())
         return total_bytes
 
@@ -143,18 +129,20 @@ class Check:
         Returns:
             How many bytes of chunks that was.
         """
-        path = self._repository.pack_path(self._packs[run.pack])
+        pack = self._packs[run.pack]
+        where = self._repository.where_is(pack)
         offsets = (run.places["offset"] - np.uint32(run.start)).tolist()
         lengths = run.places["length"].tolist()
         ids = run.places["id"].tobytes()
-        data = self._read(path, run)
+        data = self._read(run)
         for place, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
             id_ = ids[place * ID_BYTES : (place + 1) * ID_BYTES]
             try:
-                with reading("pack", path):
+                with reading("pack", where):
                     blob = data[offset : offset + length]
                     if data is _NOTHING:
-                        blob = _read_alone(path, run.start + offset, length)
+                        location = Location(pack, run.start + offset, length)
+                        blob = _read_alone(self._repository, location)
                     pack_format.decode_blob(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 with self._turn:
@@ -213,16 +201,15 @@ class Check:
             pack_numbers = self._pack_numbers[place]
             if packs and not _overlaps(pack_numbers, packs):
                 continue
-            for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+            for first, end in segment.parts():
                 on_step()
-                end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
                 wanted = self.needed[place][first:end] & ~self.bad[place][first:end]
                 numbers = np.flatnonzero(wanted)
                 if not len(numbers):
                     continue
                 records = segment.read_records(first, end)[numbers]
                 if int(records["pack"].max()) >= len(segment.packs):
-                    raise CorruptError(f"index is damaged: {segment.path}: it names no such pack")
+                    raise CorruptError(f"index is damaged: {segment.where}: it names no such pack")
                 of_records = pack_numbers[records["pack"]]
                 numbers += first
                 if packs:
@@ -236,7 +223,7 @@ class Check:
         """Return up to where a pack can be read; note what is wrong with it."""
         if not self._counts[number]:
             return 0
-        look = look_at_pack_head(self._repository, self._packs[number], int(self._ends[number]))
+        look = _look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
         if look.error is not None:
             self.damage[number] = PackDamage(look.error)
         if look.has_damaged_head:
@@ -256,10 +243,11 @@ class Check:
         if places:
             yield first, len(self._packs)
 
-    def _read(self, path: Path, run: Run) -> bytes:
+    def _read(self, run: Run) -> bytes:
         """Return a run's bytes; nothing if they cannot be read at once."""
         try:
-            return _read_run(path, run)
+            with closing(_open_pack(self._repository, self._packs[run.pack])) as file:
+                return file.read_once(run.end - run.start, run.start)
         except (OSError, CorruptError):
             return _NOTHING
 
@@ -284,34 +272,56 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
     Raises:
         StorageError: that cannot be told now.
     """
-    path = repository.pack_path(location.pack)
     try:
-        with reading("pack", path):
+        with reading("pack", repository.where_is(location.pack)):
             pack_format.check_blob_length(location.length)
-            blob = _read_alone(path, location.offset, location.length)
-            pack_format.decode_blob(blob, id_)
+            pack_format.decode_blob(_read_alone(repository, location), id_)
     except (FileNotFoundError, CorruptError):
         return False
     return True
 
 
-def _read_run(path: Path, run: Run) -> bytes:
-    """Read a run; what was not in the page cache before, does not stay there."""
-    fd = pack_file(path).open_file()
-    try:
-        first = run.start // PAGE_BYTES * PAGE_BYTES
-        was_cached = is_cached(fd, first, run.end - first)
-        data = read_exactly(fd, run.end - run.start, run.start)
-        if not was_cached:
-            os.posix_fadvise(fd, first, run.end - first, os.POSIX_FADV_DONTNEED)
-        return data
-    finally:
-        close(fd)
+def _open_pack(repository: Repository, pack: bytes) -> StoredFile:
+    return repository.storage.open(pack_file(pack))
 
 
-def _read_alone(path: Path, offset: int, length: int) -> bytes:
-    fd = pack_file(path).open_file()
+def _read_alone(repository: Repository, location: Location) -> bytes:
+    with closing(_open_pack(repository, location.pack)) as file:
+        return file.read(location.length, location.offset)
+
+
+class _PackLook(Struct, frozen=True):
+    """What can be seen of a pack without reading its chunks.
+
+    Attributes:
+        usable_bytes: up to where chunks can be read; 0 if it is missing, or another pack.
+        error: what is wrong; None if nothing is.
+        has_damaged_head: its chunks are good by themselves then, and readers do not need the head.
+        is_newer: a newer program wrote it, and may find it good.
+    """
+
+    usable_bytes: int
+    error: str | None = None
+    has_damaged_head: bool = False
+    is_newer: bool = False
+
+
+def _look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> _PackLook:
+    """Look at a pack that must have some length."""
+    where = repository.where_is(pack)
     try:
-        return read_exactly(fd, length, offset)
-    finally:
-        close(fd)
+        with reading("pack", where), closing(_open_pack(repository, pack)) as file:
+            length_bytes = file.size_bytes
+            head = file.read_up_to(pack_format.HEAD_BYTES, 0)
+            if not pack_format.is_whole_head(head):
+                error = f"pack is damaged: {where}: its head is damaged"
+                return _PackLook(length_bytes, error, has_damaged_head=True)
+            pack_format.check_head(head, repository.id, pack)
+    except FileNotFoundError:
+        return _PackLook(0, f"pack is missing: {where}")
+    except CorruptError as error:
+        return _PackLook(0, error.message, is_newer=isinstance(error, NewerVersionError))
+    if length_bytes < least_bytes:
+        cut_off = f"pack is damaged: {where}: it is cut off at {length_bytes} bytes"
+        return _PackLook(length_bytes, cut_off)
+    return _PackLook(length_bytes)

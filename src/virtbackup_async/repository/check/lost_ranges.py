@@ -5,7 +5,6 @@ however much is lost.
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -54,8 +53,8 @@ class LostRanges(Struct, frozen=True):
 
 
 def need_map(
-    path: Path,
     repository: Repository,
+    name: str,
     checking: Check,
     on_step: OnStep,
     recorded_bytes: int | None = None,
@@ -63,8 +62,8 @@ def need_map(
     """Ask for all chunks of a map. Blocks.
 
     Args:
-        path: the map.
         repository: what it has to belong to.
+        name: of the map's file.
         checking: asked.
         on_step: called often; what it raises ends this.
         recorded_bytes: how long its image has to be, if that is known.
@@ -73,13 +72,14 @@ def need_map(
         CorruptError: the map is damaged, or another one.
         FileNotFoundError: it is not there.
     """
-    chunk_map = open_map(path)
+    chunk_map = open_map(repository.storage, name)
     try:
         size_bytes = chunk_map.head.size_bytes
         check_owner(chunk_map, repository)
         if recorded_bytes not in {None, size_bytes}:
             raise CorruptError(
-                f"the image of {path} is {size_bytes} bytes long, {recorded_bytes} were recorded"
+                f"the image of {chunk_map.where} is {size_bytes} bytes long, "
+                f"{recorded_bytes} were recorded"
             )
         digest = ImageDigest(size_bytes)
         data_bytes = 0
@@ -98,14 +98,16 @@ def need_map(
     return MapFacts(data_bytes, missing, digest.finish())
 
 
-def lost_ranges_of(path: Path, checking: Check, on_step: OnStep) -> LostRanges:
+def lost_ranges_of(
+    repository: Repository, name: str, checking: Check, on_step: OnStep
+) -> LostRanges:
     """Find what of a map's image cannot be read, all being checked. Blocks.
 
     Raises:
         CorruptError: the map is damaged.
         FileNotFoundError: it is not there.
     """
-    chunk_map = open_map(path)
+    chunk_map = open_map(repository.storage, name)
     try:
         return _bounded(_lost_extents(chunk_map, checking, on_step))
     finally:

@@ -15,10 +15,8 @@ counts on a bad chunk is as damaged as it would have been; the next one finds th
 stores it again.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -27,13 +25,19 @@ from virtbackup_async.errors import (
     CorruptError,
     ForeignRepositoryError,
     NewerVersionError,
-    StorageError,
 )
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.check.check import Check, Flags, OnStep
+from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.check.scan_pack import chunks_of_pack
+from virtbackup_async.repository.data.known_damage import (
+    KnownDamage,
+    MapDamage,
+    content_of_map,
+    readable_ids,
+    write_known_damage,
+)
 from virtbackup_async.repository.format import index_format, pack_format
+from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.presence import unknown_packs
 from virtbackup_async.repository.index.segment_writer import (
     Content,
@@ -41,12 +45,21 @@ from virtbackup_async.repository.index.segment_writer import (
     nothing_follows,
     write_segment,
 )
-from virtbackup_async.repository.index.segments import Index, Location, Segment, open_readable_index
+from virtbackup_async.repository.index.segments import (
+    Index,
+    Location,
+    Segment,
+    open_index,
+    open_readable_index,
+)
 from virtbackup_async.repository.storage.layout import (
+    ListMaps,
     Repository,
     list_packs,
     new_token,
+    pack_file,
     pack_sizes,
+    segment_file,
     segment_token,
     token_of,
 )
@@ -57,7 +70,6 @@ from virtbackup_async.repository.storage.pending_deletion import (
 )
 
 CHUNKS_A_SEGMENT: Final = 65536
-_RECORDS_AT_ONCE: Final = 1 << 18
 
 
 def drop_damaged_pending_deletion(repository: Repository) -> bool:
@@ -67,9 +79,9 @@ def drop_damaged_pending_deletion(repository: Repository) -> bool:
         Whether it was.
     """
     try:
-        read_pending_deletion(repository)
+        read_pending_deletion(repository.storage)
     except CorruptError:
-        remove_pending_deletion(repository)
+        remove_pending_deletion(repository.storage)
         return True
     return False
 
@@ -86,8 +98,8 @@ def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
         ForeignRepositoryError: a segment belongs to another repository.
     """
     # In this order: a writer that has ended by now has its packs in the index.
-    sizes = pack_sizes(repository, list_packs(repository))
-    living = living_writers(repository)
+    sizes = pack_sizes(repository.storage, list_packs(repository.storage))
+    living = living_writers(repository.storage)
     index, damaged = open_readable_index(repository)
     with closing(index):
         unknown = unknown_packs(index, sizes)
@@ -97,8 +109,8 @@ def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
     for segment in damaged:
         if isinstance(segment.error, NewerVersionError | ForeignRepositoryError):
             raise segment.error
-        if segment_token(segment.path) not in living:
-            repository.inside(segment.path).remove()
+        if segment_token(segment.name) not in living:
+            repository.storage.remove(segment.name)
             removed += 1
     return count, removed
 
@@ -112,30 +124,10 @@ def repair_heads(repository: Repository, checking: Check) -> int:
     Raises:
         StorageError: a pack is not writable.
     """
-    mended = 0
     for pack in checking.damaged_heads:
-        path = repository.pack_path(pack)
-        try:
-            fd = repository.pack(pack).open_file(os.O_WRONLY)
-            try:
-                _refuse_shared(fd, path)
-                os.pwrite(fd, pack_format.encode_head(repository.id, pack), 0)
-                os.fsync(fd)
-            finally:
-                close(fd)
-        except OSError as error:
-            raise storage_error("write", path, error) from error
-        mended += 1
-    return mended
-
-
-def _refuse_shared(fd: int, path: Path) -> None:
-    """See that a file has no other name, by which it would be changed, too."""
-    if os.fstat(fd).st_nlink > 1:
-        raise StorageError(
-            f"cannot write {path}: it is a hard link, the file has other names",
-            hint="Put a copy of the file in its place, then run 'virtbackup repair' again.",
-        )
+        head = pack_format.encode_head(repository.id, pack)
+        repository.storage.overwrite(pack_file(pack), head)
+    return len(checking.damaged_heads)
 
 
 def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]:
@@ -147,28 +139,59 @@ def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]
     Raises:
         StorageError: the repository is not writable, or full.
     """
-    living = living_writers(repository)
+    living = living_writers(repository.storage)
     taken = left = 0
     for segment, bad in checking.bad_segments():
         count = int(np.count_nonzero(bad))
         # Its writer may have merged it with others of its own since.
-        if segment_token(segment.path) in living or not _is_there(repository, segment):
+        if segment_token(segment.name) in living or not repository.storage.exists(segment.name):
             left += count
             continue
-        path = repository.segment_path(new_token(), 0)
         content = _without(segment, bad)
         if content.at_most:
-            write_segment(repository, path, content, nothing_follows)
-        repository.inside(segment.path).remove()
+            write_segment(repository, segment_file(new_token(), 0), content, nothing_follows)
+        repository.storage.remove(segment.name)
         taken += count
     return taken, left
 
 
-def _is_there(repository: Repository, segment: Segment) -> bool:
-    try:
-        return repository.inside(segment.path).exists()
-    except OSError as error:
-        raise storage_error("read", segment.path, error) from error
+def note_known_damage(repository: Repository, list_maps: ListMaps, on_step: OnStep) -> int:
+    """Record the maps that cannot be repaired, so that a prune goes on in spite of them. Blocks.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        NewerVersionError: a newer program wrote a map.
+        ForeignRepositoryError: a map belongs to another repository.
+        CorruptError: the index is damaged, or a map cannot be read.
+        StorageError: the repository is not writable, or full.
+    """
+    with closing(open_index(repository)) as index:
+        checking = Check(repository, index, frozenset())
+        maps = (file.name for file in list_maps())
+        known = KnownDamage(dict(_damaged_maps(repository, maps, checking, on_step)))
+    write_known_damage(repository.storage, known)
+    return len(known.maps)
+
+
+def _damaged_maps(
+    repository: Repository, maps: Iterable[str], checking: Check, on_step: OnStep
+) -> Iterator[tuple[str, MapDamage]]:
+    storage = repository.storage
+    for name in maps:
+        # Its backup may have been removed since the maps were listed.
+        with suppress(FileNotFoundError):
+            is_damaged = False
+            try:
+                missing = need_map(repository, name, checking, on_step).missing
+            except (NewerVersionError, ForeignRepositoryError):
+                raise
+            except CorruptError:
+                is_damaged = True
+                missing = checking.need(ids_of(readable_ids(storage, name)))
+            if missing or is_damaged:
+                yield name, MapDamage(content_of_map(storage, name), missing, is_damaged)
 
 
 def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_step: OnStep) -> int:
@@ -178,14 +201,14 @@ def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_st
     def publish() -> None:
         nonlocal count, segments
         if found:
-            path = repository.segment_path(token, segments)
-            write_segment(repository, path, content_of(found), nothing_follows)
+            name = segment_file(token, segments)
+            write_segment(repository, name, content_of(found), nothing_follows)
             count += len(found)
             segments += 1
             found.clear()
 
     for pack in packs:
-        for place in _chunks_of(repository.pack_path(pack), pack):
+        for place in _chunks_of(repository, pack):
             on_step()
             id_, location = place
             if location not in index.places(id_):
@@ -196,9 +219,9 @@ def _index_packs(repository: Repository, index: Index, packs: list[bytes], on_st
     return count
 
 
-def _chunks_of(path: Path, pack: bytes) -> Iterator[tuple[bytes, Location]]:
+def _chunks_of(repository: Repository, pack: bytes) -> Iterator[tuple[bytes, Location]]:
     with suppress(CorruptError, FileNotFoundError):
-        yield from chunks_of_pack(path, pack)
+        yield from chunks_of_pack(repository, pack)
 
 
 def _without(segment: Segment, bad: Flags) -> Content:
@@ -219,6 +242,5 @@ def _without(segment: Segment, bad: Flags) -> Content:
 
 
 def _good_records(segment: Segment, bad: Flags) -> Iterator[index_format.Records]:
-    for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
-        end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+    for first, end in segment.parts():
         yield segment.read_records(first, end)[~bad[first:end]]

@@ -34,12 +34,12 @@ class CheckSession:
         self.problems: list[CorruptError] = []
         self.lease_error: StorageError | None = None
         self._lease = self._take_lease()
-        self._index = Index([])
+        self._index = Index(repository.storage)
         try:
-            condemned = self._read_pending_deletion()
+            pending = self._read_pending_deletion()
             self._index, damaged = open_readable_index(repository)
             self.problems += [segment.error for segment in damaged]
-            self.checking = Check(repository, self._index, condemned.packs)
+            self.checking = Check(repository, self._index, pending.packs)
         except BaseException:
             self.close()
             raise
@@ -57,14 +57,14 @@ class CheckSession:
 
     def _take_lease(self) -> Lease | None:
         try:
-            return take_lease(self.repository.leases, new_token())
+            return take_lease(self.repository.storage, new_token())
         except StorageError as error:
             self.lease_error = error
             return None
 
     def _read_pending_deletion(self) -> PendingDeletion:
         try:
-            return read_pending_deletion(self.repository)
+            return read_pending_deletion(self.repository.storage)
         except CorruptError as error:
             self.problems.append(error)
             return PendingDeletion()

@@ -7,15 +7,14 @@ are done without, and the head of a pack is not needed for what is checked by it
 """
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 from typing import Final
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.closing import close
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Location, open_readable_index
-from virtbackup_async.repository.storage.layout import Repository, read_exactly
+from virtbackup_async.repository.storage.interface import StoredFile
+from virtbackup_async.repository.storage.layout import Repository, pack_file
 from virtbackup_async.repository.storage.reading import REPAIR_HINT, reading
 
 MAX_OPEN_PACKS: Final = 16
@@ -27,7 +26,7 @@ class ChunkReader:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._index, self._damaged = open_readable_index(repository)
-        self._packs: OrderedDict[bytes, int] = OrderedDict()
+        self._packs: OrderedDict[bytes, StoredFile] = OrderedDict()
         self._turn = Lock()
 
     def read(self, id_: bytes) -> pack_format.Data:
@@ -56,10 +55,11 @@ class ChunkReader:
         """
         try:
             with self._turn:
-                blob, path = self._read_at(location)
+                blob = self._read_at(location)
         except FileNotFoundError as error:
-            raise CorruptError(f"pack is missing: {error.filename}") from error
-        with reading("pack", path):
+            where = self._repository.where_is(location.pack)
+            raise CorruptError(f"pack is missing: {where}") from error
+        with reading("pack", self._repository.where_is(location.pack)):
             pack_format.decode_blob(blob, id_)
         return blob
 
@@ -71,7 +71,7 @@ class ChunkReader:
     def close(self) -> None:
         self._index.close()
         while self._packs:
-            close(self._packs.popitem()[1])
+            self._packs.popitem()[1].close()
 
     def _read(self, id_: bytes) -> pack_format.Data:
         """Read a chunk from its first place that is good.
@@ -86,8 +86,8 @@ class ChunkReader:
         for location in places:
             try:
                 with self._turn:
-                    blob, path = self._read_at(location)
-                with reading("pack", path):
+                    blob = self._read_at(location)
+                with reading("pack", self._repository.where_is(location.pack)):
                     return pack_format.decode_blob(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 failures.append(error)
@@ -97,31 +97,29 @@ class ChunkReader:
         )
 
     def _missing(self, id_: bytes) -> CorruptError:
-        message = f"chunk {id_.hex()} is missing in {self._repository.path}"
+        message = f"chunk {id_.hex()} is missing in {self._repository.where}"
         if self._damaged:
             message += f": {self._damaged[0].error.message}"
         return CorruptError(message, hint=REPAIR_HINT)
 
-    def _read_at(self, location: Location) -> tuple[bytes, Path]:
-        path = self._repository.pack_path(location.pack)
-        with reading("pack", path):
+    def _read_at(self, location: Location) -> bytes:
+        with reading("pack", self._repository.where_is(location.pack)):
             pack_format.check_blob_length(location.length)
-            fd = self._open_pack(location.pack)
-            return read_exactly(fd, location.length, location.offset), path
+            return self._open_pack(location.pack).read(location.length, location.offset)
 
-    def _open_pack(self, pack: bytes) -> int:
+    def _open_pack(self, pack: bytes) -> StoredFile:
         if pack in self._packs:
             self._packs.move_to_end(pack)
             return self._packs[pack]
-        fd = self._repository.pack(pack).open_file()
+        file = self._repository.storage.open(pack_file(pack))
         try:
-            head = read_exactly(fd, pack_format.HEAD_BYTES, 0)
+            head = file.read(pack_format.HEAD_BYTES, 0)
             if pack_format.is_whole_head(head):
                 pack_format.check_head(head, self._repository.id, pack)
         except BaseException:
-            close(fd)
+            file.close()
             raise
-        self._packs[pack] = fd
+        self._packs[pack] = file
         if len(self._packs) > MAX_OPEN_PACKS:
-            close(self._packs.popitem(last=False)[1])
-        return fd
+            self._packs.popitem(last=False)[1].close()
+        return file

@@ -34,7 +34,7 @@ from virtbackup_async.repository.index.segment_writer import (
     write_segment,
 )
 from virtbackup_async.repository.index.segments import Location, Segment, open_segment
-from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.layout import Repository, segment_file
 
 CHUNKS_A_SEGMENT: Final = 65536
 MERGED_AT_ONCE: Final = 8
@@ -271,6 +271,6 @@ class ChunkWriter:
 
     def _new_segment(self, content: Content, on_named: Callable[[], None]) -> Segment:
         repository = self._known.repository
-        path = repository.segment_path(self._known.token, next(self._known.segment_numbers))
-        write_segment(repository, path, content, on_named)
-        return open_segment(path, repository)
+        name = segment_file(self._known.token, next(self._known.segment_numbers))
+        write_segment(repository, name, content, on_named)
+        return open_segment(repository, name)

@@ -71,12 +71,12 @@ class KnownChunks:
     def __init__(self, repository: Repository, lease: Lease) -> None:
         self.repository = repository
         self.lease = lease
-        self.token = lease.path.name
+        self.token = lease.holder
         self.pack_numbers = count()
         self.segment_numbers = count()
         self.users = 0
         self.left: list[Storer] = []
-        condemned = read_pending_deletion(repository).packs
+        condemned = read_pending_deletion(repository.storage).packs
         self._index = open_index(repository)
         try:
             absent = misfits(repository, self._index, condemned)
@@ -143,7 +143,7 @@ class KnownChunks:
         # It may take seconds, in which the other backups go on; one at a time has the memory.
         with self._keeping_open:
             with self._turn:
-                now = Index(self._index.segments)
+                now = Index(self.repository.storage, self._index.segments)
             return are_missing(now, blocks, self._condemned)
 
     def replace(self, old: Iterable[Segment], new: Segment) -> None:
@@ -200,7 +200,7 @@ def open_known_chunks(repository: Repository) -> KnownChunks:
         StorageError: the repository is not writable.
         CorruptError: its index is damaged: `verify` tells.
     """
-    lease = take_lease(repository.leases, new_token())
+    lease = take_lease(repository.storage, new_token())
     try:
         return KnownChunks(repository, lease)
     except BaseException:

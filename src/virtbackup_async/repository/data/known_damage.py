@@ -10,9 +10,8 @@ The note says which content of a map it is about, and how many chunks were missi
 that comes later, such as a part of the index that gets lost, stops the prune again.
 """
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -23,7 +22,8 @@ from msgspec.structs import asdict
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import map_format, sealed_json
 from virtbackup_async.repository.index.id_batches import IdField
-from virtbackup_async.repository.storage.layout import Repository, map_file
+from virtbackup_async.repository.storage.interface import Storage
+from virtbackup_async.repository.storage.layout import KNOWN_DAMAGE
 from virtbackup_async.repository.storage.reading import reading
 
 _PIECE_BYTES = map_format.ENTRY_BYTES << 14
@@ -44,27 +44,24 @@ class MapDamage(Struct, frozen=True):
 
 
 class KnownDamage(Struct, frozen=True):
-    """The maps that are damaged or miss chunks, by ``<directory>/<file>``."""
+    """The maps that are damaged or miss chunks, by name."""
 
     maps: dict[str, MapDamage] = field(default_factory=dict)
 
-    def of(self, path: Path) -> MapDamage | None:
+    def of(self, storage: Storage, name: str) -> MapDamage | None:
         """Return what is known of a map as it is now. Blocks.
 
         Raises:
             CorruptError: it cannot be read.
             FileNotFoundError: it is gone.
         """
-        known = self.maps.get(map_name(path))
-        return known if known is not None and known.content == content_of_map(path) else None
+        known = self.maps.get(name)
+        if known is None or known.content != content_of_map(storage, name):
+            return None
+        return known
 
 
-def map_name(path: Path) -> str:
-    """Return how a map is named in the note."""
-    return f"{path.parent.name}/{path.name}"
-
-
-def content_of_map(path: Path) -> str:
+def content_of_map(storage: Storage, name: str) -> str:
     """Return what tells a map from another one of its name. Blocks.
 
     Raises:
@@ -72,12 +69,12 @@ def content_of_map(path: Path) -> str:
         FileNotFoundError: it is gone.
     """
     digest = blake3()
-    for piece in _pieces(path):
+    for piece in _pieces(storage, name):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def readable_ids(path: Path) -> IdField:
+def readable_ids(storage: Storage, name: str) -> IdField:
     """Return the ids in a map that is damaged, those that are no ids any more included. Blocks.
 
     Raises:
@@ -85,44 +82,43 @@ def readable_ids(path: Path) -> IdField:
         FileNotFoundError: it is gone.
     """
     found = [np.empty(0, dtype=map_format.ENTRY["id"])]
-    for piece in _pieces(path, map_format.HEAD_BYTES):
+    for piece in _pieces(storage, name, map_format.HEAD_BYTES):
         whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
         found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["id"])
     return np.concatenate(found)
 
 
-def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
-    with reading("package", path), os.fdopen(map_file(path).open_file(), "rb") as file:
-        file.seek(offset)
-        while piece := file.read(_PIECE_BYTES):
-            yield piece
+def _pieces(storage: Storage, name: str, offset: int = 0) -> Iterator[bytes]:
+    with reading("package", storage.where(name)), closing(storage.open(name)) as file:
+        for at in range(offset, file.size_bytes, _PIECE_BYTES):
+            yield file.read(min(_PIECE_BYTES, file.size_bytes - at), at)
 
 
-def read_known_damage(repository: Repository) -> KnownDamage:
+def read_known_damage(storage: Storage) -> KnownDamage:
     """Return the note; an empty one if there is none, or none that can be read. Blocks.
 
     Raises:
         StorageError: it cannot be read.
     """
-    path = repository.damaged
-    data = repository.inside(path).read(sealed_json.MAX_BYTES)
+    data = storage.read(KNOWN_DAMAGE, sealed_json.MAX_BYTES)
     if data is None:
         return KnownDamage()
     try:
-        return msgspec.convert(sealed_json.loads(data, path), KnownDamage)
+        value = sealed_json.loads(data, storage.where(KNOWN_DAMAGE))
+        return msgspec.convert(value, KnownDamage)
     except (CorruptError, msgspec.ValidationError):
         # It excuses nothing then: the prune stops where it did, and `repair` writes it anew.
         return KnownDamage()
 
 
-def write_known_damage(repository: Repository, known: KnownDamage) -> None:
+def write_known_damage(storage: Storage, known: KnownDamage) -> None:
     """Leave the note, durably, in place of one that is there; none if nothing is known. Blocks.
 
     Raises:
         StorageError: the target is full or not writable.
     """
     if not known.maps:
-        repository.inside(repository.damaged).remove()
+        storage.remove(KNOWN_DAMAGE)
         return
     maps = {name: asdict(damage) for name, damage in sorted(known.maps.items())}
-    repository.inside(repository.damaged).replace(sealed_json.dumps({"maps": maps}))
+    storage.replace(KNOWN_DAMAGE, sealed_json.dumps({"maps": maps}))

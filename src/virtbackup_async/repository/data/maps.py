@@ -4,32 +4,22 @@ Called by the packager (one map for each image) and by the prune (all of them). 
 that has its name is whole and durable, and so are all chunks that it names.
 """
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
-from anyio import to_thread
 from blake3 import blake3
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
-from virtbackup_async.files.closing import close
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.format import map_format as wire
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of
-from virtbackup_async.repository.storage.layout import (
-    Repository,
-    map_file,
-    read_exactly,
-    sync,
-    write_all,
-)
+from virtbackup_async.repository.storage.interface import Storage, StoredFile
+from virtbackup_async.repository.storage.layout import Repository
 from virtbackup_async.repository.storage.reading import reading
 
 _ENTRIES_AT_ONCE: Final = 4096
@@ -39,23 +29,25 @@ _PIECE_BYTES: Final = 1 << 16
 
 
 class MapWriter:
-    """A map being written, beside its final place and under a temporary name.
+    """A map being written; nobody sees it before it is published.
 
     Attributes:
+        name: of its file.
+        length_bytes: of its file so far.
         data_bytes: how much of the image is data, by the entries so far.
         digest: of the image that they make.
     """
 
-    def __init__(self, path: Path, head: wire.MapHead) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, name: str, head: wire.MapHead) -> None:
+        self.name = name
         self.data_bytes = 0
         self.digest = ImageDigest(head.size_bytes)
         self._head = head
-        self._part = map_file(path).parent.temporary()
         self._digest = blake3()
         self._waiting = bytearray(wire.encode_head(head))
         self.length_bytes = len(self._waiting)
-        self._fd: int | None = self._part.create()
+        self._file = storage.create_hidden(name)
+        self._is_finished = False
 
     def add(self, entries: wire.Entries) -> None:
         """Append entries, at least one; numbers ascend. Blocks at times."""
@@ -68,50 +60,41 @@ class MapWriter:
 
     def finish(self) -> None:
         """Make the content durable; it has no name yet. Blocks."""
-        self._write()
-        if self._fd is None:
-            return
-        write_all(self._fd, self._digest.digest(), self._part.path)
-        self.length_bytes += wire.TAIL_BYTES
-        sync(self._fd, self._part.path)
-        self._close()
+        if not self._is_finished:
+            self._write()
+            self._file.append(self._digest.digest())
+            self.length_bytes += wire.TAIL_BYTES
+            self._file.finish()
+            self._is_finished = True
 
-    async def publish(self) -> None:
-        """Give it its name, which must be free; the directory is not synced."""
-        await to_thread.run_sync(self._part.rename_exclusively, self.path.name)
+    def publish(self) -> None:
+        """Give it its name, which must be free; the name is not durable yet. Blocks."""
+        self._file.publish_exclusively()
 
     def discard(self) -> None:
         """Remove it, if it has no name yet. Blocks; may be called again."""
-        self._close()
-        # What stays has no name that counts, and is found by `clean`.
-        with suppress(OSError):
-            self._part.unlink()
+        self._file.discard()
 
     def _write(self) -> None:
-        if self._fd is not None:
-            self._digest.update(self._waiting)
-            write_all(self._fd, self._waiting, self._part.path)
-            self._waiting.clear()
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            close(fd)
+        self._digest.update(self._waiting)
+        self._file.append(self._waiting)
+        self._waiting.clear()
 
 
 class ChunkMap:
     """An open map; ``close`` it."""
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
-        self._fd = fd
-        file_bytes = os.fstat(fd).st_size
+    def __init__(self, name: str, file: StoredFile) -> None:
+        self.name = name
+        self.where = file.where
+        self._file = file
+        file_bytes = file.size_bytes
         self._count = wire.entry_count(file_bytes)
         self.head = self._read_head(file_bytes)
         self._block: list[wire.MapEntry] = []
 
     def _read_head(self, file_bytes: int) -> wire.MapHead:
-        data = read_exactly(self._fd, wire.HEAD_BYTES, 0)
+        data = self._file.read(wire.HEAD_BYTES, 0)
         try:
             return wire.decode_head(data)
         except NewerVersionError:
@@ -123,8 +106,8 @@ class ChunkMap:
         digest = blake3()
         end = file_bytes - wire.TAIL_BYTES
         for at in range(0, end, _PIECE_BYTES):
-            digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
-        if digest.digest() != read_exactly(self._fd, wire.TAIL_BYTES, end):
+            digest.update(self._file.read(min(_PIECE_BYTES, end - at), at))
+        if digest.digest() != self._file.read(wire.TAIL_BYTES, end):
             raise CorruptError("its checksum differs")
 
     def entries(self) -> Iterator[wire.MapEntry]:
@@ -139,11 +122,11 @@ class ChunkMap:
         Raises:
             CorruptError: the map is damaged.
         """
-        with reading("package", self.path):
+        with reading("package", self.where):
             yield from self._blocks(at_once)
 
     def _blocks(self, at_once: int) -> Iterator[wire.Entries]:
-        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        digest = blake3(self._file.read(wire.HEAD_BYTES, 0))
         last = -1
         for first in range(0, self._count, at_once):
             data = self._read(first, at_once)
@@ -153,7 +136,7 @@ class ChunkMap:
             last = int(block["number"][-1])
             yield block
         tail_offset = wire.HEAD_BYTES + self._count * wire.ENTRY_BYTES
-        if read_exactly(self._fd, wire.TAIL_BYTES, tail_offset) != digest.digest():
+        if self._file.read(wire.TAIL_BYTES, tail_offset) != digest.digest():
             raise CorruptError("its checksum differs")
 
     def has(self, entries: wire.Entries) -> NDArray[np.bool_]:
@@ -162,7 +145,7 @@ class ChunkMap:
         Quick where the maps are alike, as those of a disk are; where they are not, it may say no.
         """
         numbers = entries["number"]
-        with reading("package", self.path):
+        with reading("package", self.where):
             first = self._place_of(int(numbers[0]))
             end = self._place_of(int(numbers[-1]) + 1)
             if not first < end <= first + 2 * len(entries):
@@ -190,7 +173,7 @@ class ChunkMap:
     def entry(self, number: int) -> wire.MapEntry | None:
         """Return the entry of a chunk; None for one of zeros."""
         if not self._block or not self._block[0].number <= number <= self._block[-1].number:
-            with reading("package", self.path):
+            with reading("package", self.where):
                 self._seek(number)
         place = bisect_left(self._block, number, key=lambda entry: entry.number)
         if place < len(self._block) and self._block[place].number == number:
@@ -198,7 +181,7 @@ class ChunkMap:
         return None
 
     def close(self) -> None:
-        close(self._fd)
+        self._file.close()
 
     def _seek(self, number: int) -> None:
         place = self._place_of(number)
@@ -210,28 +193,28 @@ class ChunkMap:
 
     def _number_at(self, place: int) -> int:
         offset = wire.HEAD_BYTES + place * wire.ENTRY_BYTES
-        (entry,) = wire.decode_entries(read_exactly(self._fd, wire.ENTRY_BYTES, offset))
+        (entry,) = wire.decode_entries(self._file.read(wire.ENTRY_BYTES, offset))
         return entry.number
 
     def _read(self, first: int, at_most: int) -> bytes:
         count = min(at_most, self._count - first)
         offset = wire.HEAD_BYTES + first * wire.ENTRY_BYTES
-        return read_exactly(self._fd, count * wire.ENTRY_BYTES, offset)
+        return self._file.read(count * wire.ENTRY_BYTES, offset)
 
 
-def open_map(path: Path) -> ChunkMap:
+def open_map(storage: Storage, name: str) -> ChunkMap:
     """Open a map. Blocks.
 
     Raises:
         FileNotFoundError: it is not there.
         CorruptError: it is damaged at its ends, or cannot be read; ``entries`` checks the rest.
     """
-    with reading("package", path):
-        fd = map_file(path).open_file()
+    with reading("package", storage.where(name)):
+        file = storage.open(name)
         try:
-            return ChunkMap(path, fd)
+            return ChunkMap(name, file)
         except BaseException:
-            close(fd)
+            file.close()
             raise
 
 
@@ -251,7 +234,7 @@ def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
     if chunk_map.head.repository_id != repository.id:
         for _ in chunk_map.blocks():  # one bit of the id may be wrong: then the checksum is
             pass
-        raise ForeignRepositoryError(f"{chunk_map.path} belongs to another repository")
+        raise ForeignRepositoryError(f"{chunk_map.where} belongs to another repository")
 
 
 def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:

@@ -9,54 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Location
+from virtbackup_async.repository.storage.interface import GrowingFile
 from virtbackup_async.repository.storage.layout import (
     Repository,
+    pack_file,
     pack_name,
     pack_sizes,
-    write_all,
 )
 
 
 class _OpenPack:
     """The pack that is being filled."""
 
-    def __init__(self, name: bytes, place: TargetPath) -> None:
+    def __init__(self, name: bytes, file: GrowingFile) -> None:
         self.name = name
-        self.place = place
-        self.path = place.path
+        self.file = file
         self.length_bytes = 0
-        self._fd = place.create()
-        self._behind = WriteBehind(self._fd)
 
     def append(self, data: bytes) -> None:
-        write_all(self._fd, data, self.path)
+        self.file.append(data)
         self.length_bytes += len(data)
-        if self._behind.gather(self.length_bytes, len(data)):
-            with self._syncing():
-                self._behind.push()
-
-    def finish(self) -> None:
-        try:
-            with self._syncing():
-                self._behind.finish()
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        close(self._fd)
-
-    @contextmanager
-    def _syncing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise storage_error("sync", self.path, error) from error
 
 
 class PackWriter:
@@ -72,7 +46,7 @@ class PackWriter:
         self._numbers = numbers
         self._failure: StorageError | None = None
         self._open: _OpenPack | None = None
-        self._unpublished: list[TargetPath] = []
+        self._unpublished: list[GrowingFile] = []
         self._sealed: list[bytes] = []
 
     def append(self, blob: bytes) -> Location:
@@ -98,10 +72,7 @@ class PackWriter:
         with self._not_after_failure():
             pack, self._open = self._open, None
             if pack is not None:
-                pack.finish()
-                # The directory, too, may be new, and its maker gone before it was durable.
-                pack.place.parent.sync_names()
-                pack.place.parent.parent.sync_names()
+                pack.file.finish()
                 self._sealed.append(pack.name)
 
     def check(self) -> None:
@@ -110,11 +81,11 @@ class PackWriter:
         Raises:
             StorageError: it is not.
         """
-        there = pack_sizes(self._repository, self._sealed)
+        there = pack_sizes(self._repository.storage, self._sealed)
         gone = next((pack for pack in self._sealed if pack not in there), None)
         if gone is not None:
             raise StorageError(
-                f"pack {self._repository.pack_path(gone)} was taken away during the run",
+                f"pack {self._repository.where_is(gone)} was taken away during the run",
                 hint="See who else can write to the target, then run the command again.",
             )
 
@@ -124,11 +95,9 @@ class PackWriter:
 
     def discard(self) -> None:
         """Remove the packs that nobody else can know of. Blocks; may be called again."""
-        pack, self._open = self._open, None
-        if pack is not None:
-            pack.close()
+        self._open = None
         while self._unpublished:
-            self._unpublished[-1].drop()
+            self._unpublished[-1].discard()
             self._unpublished.pop()
 
     @contextmanager
@@ -143,9 +112,8 @@ class PackWriter:
 
     def _begin(self) -> _OpenPack:
         name = pack_name(self._token, next(self._numbers))
-        place = self._repository.pack(name)
-        place.parent.make_directory()
-        self._unpublished.append(place)
-        self._open = _OpenPack(name, place)
+        file = self._repository.storage.create(pack_file(name))
+        self._unpublished.append(file)
+        self._open = _OpenPack(name, file)
         self._open.append(pack_format.encode_head(self._repository.id, name))
         return self._open

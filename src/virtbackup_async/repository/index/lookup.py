@@ -11,14 +11,14 @@ all maps. Memory: some 20 bytes an id beside the ids themselves, and for each th
 the index. What takes its time is numpy's, so threads work side by side.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from virtbackup_async.concurrency import CPU_THREADS
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import index_format as wire
 from virtbackup_async.repository.index.id_batches import ID_WORDS, IdField, Ids, batches
@@ -31,7 +31,6 @@ _MOST_OF_A_STRETCH: Final = 1 << 14
 _GAP_RECORDS: Final = 1 << 12
 # Whoever asks what is missing has little else in memory; the chunks of 10 TB are four of these.
 _MISSING_AT_ONCE: Final = 10 << 20
-_THREADS: Final = min(8, os.cpu_count() or 1)
 
 Numbers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
@@ -154,7 +153,7 @@ class _Search(NamedTuple):
         packs = records["pack"]
         if int(packs.max()) >= len(self.counts):
             raise CorruptError(
-                f"index is damaged: {self.segment.path}: it names a pack that it has not"
+                f"index is damaged: {self.segment.where}: it names a pack that it has not"
             )
         return self.counts.take(packs)
 
@@ -176,11 +175,50 @@ def find_all(segment: Segment, ids: SortedIds, avoid: frozenset[bytes] = frozens
     if len(ids) <= _MOST_OF_A_STRETCH:
         search.look(0, len(ids))
     else:
-        cuts = [len(ids) * part // _THREADS for part in range(_THREADS + 1)]
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="lookup") as threads:
+        cuts = [len(ids) * part // CPU_THREADS for part in range(CPU_THREADS + 1)]
+        with ThreadPoolExecutor(CPU_THREADS, thread_name_prefix="lookup") as threads:
             for _ in threads.map(search.look, cuts[:-1], cuts[1:]):
                 pass
     return found
+
+
+def mark_records(
+    index: Index,
+    marks: Sequence[NDArray[np.bool_]],
+    ids: Ids,
+    avoid: frozenset[bytes],
+    *,
+    everywhere: bool,
+) -> Numbers:
+    """Set a flag for the records of chunks. Blocks.
+
+    Args:
+        index: where to look.
+        marks: for each segment of it, a flag for each record.
+        ids: of the chunks.
+        avoid: packs that count for chunks alone that are in no other.
+        everywhere: mark all places of a chunk; else the first one.
+
+    Returns:
+        The places among ``ids`` of those that the index does not know, in no order.
+
+    Raises:
+        CorruptError: the index is damaged, or cannot be read.
+    """
+    wanted = SortedIds(ids)
+    for avoided in (avoid, frozenset[bytes]()):
+        is_missing = np.ones(len(wanted), dtype=np.bool_)
+        for segment, flags in zip(index.segments, marks, strict=True):
+            found = find_all(segment, wanted, avoided)
+            is_here = found != NOWHERE
+            flags[found[is_here]] = True
+            if everywhere:
+                is_missing &= ~is_here
+            else:
+                wanted.keep(~is_here)
+        if everywhere:
+            wanted.keep(is_missing)
+    return wanted.places
 
 
 def are_missing(

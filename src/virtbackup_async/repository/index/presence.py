@@ -12,21 +12,18 @@ that is asked for, so it costs a look a pack; what a pack holds, ``verify`` read
 look: they find out when they read.
 """
 
-import stat
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Index
-from virtbackup_async.repository.storage.layout import Repository, pack_sizes
+from virtbackup_async.repository.storage.layout import Repository, pack_file, pack_sizes
 from virtbackup_async.repository.storage.reading import REPAIR_HINT
 
 _SHOWN: Final = 3
-_RECORDS_AT_ONCE: Final = 1 << 18
 _UNCLEAR: Final = -1
 
 
@@ -45,7 +42,7 @@ def misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -
     ends = _ends(index, condemned)
     if not ends:
         return {}
-    sizes = pack_sizes(repository, ends)
+    sizes = pack_sizes(repository.storage, ends)
     found: dict[bytes, str] = {}
     for pack, end in ends.items():
         if sizes.get(pack, -1) < end:
@@ -84,8 +81,7 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
     known: dict[bytes, int] = {}
     for segment in index.segments:
         lengths = np.zeros(len(segment.packs), dtype=np.int64)
-        for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
-            end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
+        for first, end in segment.parts():
             records = segment.read_records(first, end)
             lengths += np.bincount(records["pack"], records["length"], len(lengths)).astype("i8")
         of_packs = zip(segment.packs, lengths.tolist(), segment.ends.tolist(), strict=True)
@@ -112,15 +108,13 @@ def _ends(index: Index, condemned: frozenset[bytes]) -> dict[bytes, int]:
 
 def _look(repository: Repository, pack: bytes, end: int) -> str | None:
     """Look once more at a pack: what a server remembers may be older than the index."""
-    path = repository.pack_path(pack)
+    where = repository.where_is(pack)
     try:
-        status = repository.pack(pack).status()
+        status = repository.storage.status(pack_file(pack))
     except FileNotFoundError:
-        return f"pack is missing: {path}"
-    except OSError as error:
-        raise storage_error("read", path, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        return f"pack is damaged: {path}: it is not a regular file"
-    if status.st_size < end:
-        return f"pack is damaged: {path}: it is cut off at {status.st_size} bytes"
+        return f"pack is missing: {where}"
+    if not status.is_file:
+        return f"pack is damaged: {where}: it is not a regular file"
+    if status.size_bytes < end:
+        return f"pack is damaged: {where}: it is cut off at {status.size_bytes} bytes"
     return None

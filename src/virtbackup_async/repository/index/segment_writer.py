@@ -6,23 +6,15 @@ segment says, so nothing that it names is ever taken back.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
 from msgspec import Struct
 
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.repository.format import index_format as wire
 from virtbackup_async.repository.index.segments import Location
-from virtbackup_async.repository.storage.layout import (
-    Repository,
-    sync,
-    write_all,
-)
+from virtbackup_async.repository.storage.interface import HiddenFile
+from virtbackup_async.repository.storage.layout import Repository
 
 _PLACES_AT_ONCE: Final = 1 << 16
 
@@ -58,66 +50,40 @@ def content_of(places: Iterable[tuple[bytes, Location]]) -> Content:
 
 
 def write_segment(
-    repository: Repository, path: Path, content: Content, on_named: Callable[[], None]
+    repository: Repository, name: str, content: Content, on_named: Callable[[], None]
 ) -> None:
     """Write a segment, durably. Blocks.
 
     Args:
         repository: whose.
-        path: its name, which is free.
+        name: of its file; free, and nobody else's.
         content: what it holds.
-        on_named: called as soon as the segment has its name, or may have it; that may be followed
-            by an error, and the segment stays all the same.
+        on_named: called as soon as the segment has its name, or may have it: an error that
+            follows does not take the segment back.
 
     Raises:
         StorageError: the target is full or not writable.
     """
-    place = repository.inside(path)
-    part = place.parent.temporary()
-    fd = part.create()
+    file = repository.storage.create_hidden(name)
     try:
-        try:
-            _write_segment(fd, part.path, repository, content)
-            sync(fd, part.path)
-        finally:
-            close(fd)
-        _give_name(part, place, on_named)
+        _write(file, repository, content)
+        file.finish()
+        file.publish(on_named)
     except BaseException:
-        # What is left of it, the prune removes.
-        with suppress(OSError):
-            part.unlink()
+        file.discard()
         raise
-    place.parent.sync_names()
 
 
 def nothing_follows() -> None:
-    """Be the ``on_named`` of who takes nothing back anyway."""
+    """Be the ``on_named`` of a caller that takes nothing back anyway."""
 
 
-def _give_name(part: TargetPath, place: TargetPath, on_named: Callable[[], None]) -> None:
-    try:
-        part.rename(place.name)
-    except OSError as error:
-        # A server may have done what its answer denies.
-        if not _is_surely_free(place):
-            on_named()
-        raise storage_error("write", place.path, error) from error
-    on_named()
-
-
-def _is_surely_free(place: TargetPath) -> bool:
-    try:
-        return not place.exists()
-    except OSError:
-        return False
-
-
-def _write_segment(fd: int, path: Path, repository: Repository, content: Content) -> None:
+def _write(file: HiddenFile, repository: Repository, content: Content) -> None:
     digest = blake3()
 
     def put(data: bytes) -> None:
         digest.update(data)
-        write_all(fd, data, path)
+        file.append(data)
 
     put(wire.encode_head(repository.id))
     fan_out = wire.FanOut(wire.bits_for(content.at_most))
@@ -129,4 +95,4 @@ def _write_segment(fd: int, path: Path, repository: Repository, content: Content
     put(fan_out.encode())
     put(b"".join(content.packs))
     put(wire.encode_tail(wire.Shape(records, fan_out.bits, len(content.packs))))
-    write_all(fd, digest.digest(), path)
+    file.append(digest.digest())

@@ -5,30 +5,23 @@ segment with a name is whole and never changes; all of it is checked when it is 
 read, not mapped: a mapped one that is cut off, or gone from a network, would kill the process.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from blake3 import blake3
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.repository.format import index_format as wire
-from virtbackup_async.repository.storage.layout import (
-    Repository,
-    list_segments,
-    read_exactly,
-)
+from virtbackup_async.repository.storage.interface import Storage, StoredFile
+from virtbackup_async.repository.storage.layout import Repository, list_segments
 from virtbackup_async.repository.storage.reading import reading, with_repair_hint
 
 _PIECE_BYTES: Final = 1 << 20
 _RECORDS_A_PIECE: Final = _PIECE_BYTES // wire.RECORD_BYTES
 _TRIES: Final = 10
+RECORDS_AT_ONCE: Final = 1 << 18
 
 
 class Location(NamedTuple):
@@ -43,25 +36,28 @@ class Segment:
     """An open segment; ``close`` it.
 
     Attributes:
+        name: of its file.
+        where: what to call it in messages.
         shape: how many of each it has.
         packs: names of the packs.
         ends: up to where there are chunks in each of them, in bytes.
     """
 
-    def __init__(self, path: Path, fd: int, repository_id: bytes) -> None:
-        self.path = path
-        self._fd = fd
-        file_bytes = os.fstat(fd).st_size
+    def __init__(self, name: str, file: StoredFile, repository_id: bytes) -> None:
+        self.name = name
+        self.where = file.where
+        self._file = file
+        file_bytes = file.size_bytes
         tail_bytes = min(file_bytes, wire.TAIL_BYTES)
-        tail = read_exactly(fd, tail_bytes, file_bytes - tail_bytes)
+        tail = file.read(tail_bytes, file_bytes - tail_bytes)
         self.shape = wire.decode_tail(tail, file_bytes)
         self.ends = np.zeros(self.shape.packs, dtype=np.int64)
         # The checksum first: one bit in the head would make it one of another repository.
         self._check_content(file_bytes)
-        wire.check_head(read_exactly(fd, wire.HEAD_BYTES, 0), repository_id)
-        fan_out = read_exactly(fd, 4 << self.shape.bits, self.shape.fan_out_offset)
+        wire.check_head(file.read(wire.HEAD_BYTES, 0), repository_id)
+        fan_out = file.read(4 << self.shape.bits, self.shape.fan_out_offset)
         self._bounds = wire.decode_fan_out(fan_out, self.shape)
-        names = read_exactly(fd, self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)
+        names = file.read(self.shape.packs * wire.PACK_NAME_BYTES, self.shape.packs_offset)
         self.packs = tuple(
             names[at : at + wire.PACK_NAME_BYTES]
             for at in range(0, len(names), wire.PACK_NAME_BYTES)
@@ -96,62 +92,68 @@ class Segment:
         """Return the records from ``first`` to before ``end``. Blocks."""
         return wire.decode_records(self._read_records(first, end - first))
 
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """Give all records in parts that fit into memory: from which one to before which."""
+        for first in range(0, self.shape.records, RECORDS_AT_ONCE):
+            yield first, min(first + RECORDS_AT_ONCE, self.shape.records)
+
     def close(self) -> None:
-        close(self._fd)
+        self._file.close()
 
     def _location(self, record: wire.Record) -> Location:
         if record.pack >= len(self.packs):
-            raise CorruptError(f"index is damaged: {self.path}: it names a pack that it has not")
+            raise CorruptError(f"index is damaged: {self.where}: it names a pack that it has not")
         return Location(self.packs[record.pack], record.offset, record.length)
 
     def _read_records(self, first: int, count: int) -> bytes:
         offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
-        with reading("index", self.path):
-            return read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+        with reading("index", self.where):
+            return self._file.read(count * wire.RECORD_BYTES, offset)
 
     def _check_content(self, file_bytes: int) -> None:
-        digest = blake3(read_exactly(self._fd, wire.HEAD_BYTES, 0))
+        digest = blake3(self._file.read(wire.HEAD_BYTES, 0))
         for first in range(0, self.shape.records, _RECORDS_A_PIECE):
             count = min(_RECORDS_A_PIECE, self.shape.records - first)
             offset = wire.HEAD_BYTES + first * wire.RECORD_BYTES
-            data = read_exactly(self._fd, count * wire.RECORD_BYTES, offset)
+            data = self._file.read(count * wire.RECORD_BYTES, offset)
             digest.update(data)
             wire.note_ends(self.ends, wire.decode_records(data))
         end = file_bytes - wire.CHECKSUM_BYTES
         for at in range(self.shape.fan_out_offset, end, _PIECE_BYTES):
-            digest.update(read_exactly(self._fd, min(_PIECE_BYTES, end - at), at))
-        if digest.digest() != read_exactly(self._fd, wire.CHECKSUM_BYTES, end):
+            digest.update(self._file.read(min(_PIECE_BYTES, end - at), at))
+        if digest.digest() != self._file.read(wire.CHECKSUM_BYTES, end):
             raise CorruptError("its checksum differs")
 
 
 class DamagedSegment(Struct, frozen=True):
     """A segment that cannot be read, and why."""
 
-    path: Path
+    name: str
     error: CorruptError
 
 
-def open_segment(path: Path, repository: Repository) -> Segment:
+def open_segment(repository: Repository, name: str) -> Segment:
     """Open a segment, and check all of it. Blocks.
 
     Raises:
         CorruptError: it is damaged.
         FileNotFoundError: it was replaced by another one.
     """
-    with reading("index", path):
-        fd = repository.inside(path).open_file()
+    with reading("index", repository.storage.where(name)):
+        file = repository.storage.open(name)
         try:
-            return Segment(path, fd, repository.id)
+            return Segment(name, file, repository.id)
         except BaseException:
-            close(fd)
+            file.close()
             raise
 
 
 class Index:
     """All segments of a repository, as they were when it was opened; ``close`` it."""
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    def __init__(self, storage: Storage, segments: Sequence[Segment] = ()) -> None:
         self.segments = list(segments)
+        self._storage = storage
 
     def find(self, id_: bytes, avoid: frozenset[bytes] = frozenset()) -> Location | None:
         """Return where a chunk is, in a pack that is not to be avoided; None if nowhere."""
@@ -170,7 +172,7 @@ class Index:
         """Forget a segment whose chunks another one has, and remove its file."""
         self.segments.remove(segment)
         segment.close()
-        TargetPath.of(segment.path, 3).remove()
+        self._storage.remove(segment.name)
 
     def close(self) -> None:
         while self.segments:
@@ -207,19 +209,21 @@ def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegm
             pass  # the prune has put one in the place of some since they were listed
     try:
         return _open_index(repository)
-    except OSError as error:
-        raise storage_error("read", repository.index, error) from error
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"cannot read {repository.where}: its index changes faster than it is read"
+        ) from error
 
 
 def _open_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
-    index = Index([])
+    index = Index(repository.storage)
     damaged = []
     try:
-        for path in list_segments(repository):
+        for name in list_segments(repository.storage):
             try:
-                index.segments.append(open_segment(path, repository))
+                index.segments.append(open_segment(repository, name))
             except CorruptError as error:
-                damaged.append(DamagedSegment(path, error))
+                damaged.append(DamagedSegment(name, error))
     except BaseException:
         index.close()
         raise

@@ -21,39 +21,37 @@ with; the index names no pack that is not there, unless the note names it too.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
-from pathlib import Path
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.errors import CorruptError, StorageFullError
 from virtbackup_async.repository.data.chunk_reader import ChunkReader
 from virtbackup_async.repository.data.known_damage import read_known_damage
 from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.presence import refuse_misfits, unknown_packs
 from virtbackup_async.repository.index.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.index.segments import Index, Segment, open_index, open_segment
-from virtbackup_async.repository.prune.mark import mark_all
-from virtbackup_async.repository.prune.needed import NOTHING, Marks, Need
+from virtbackup_async.repository.prune.mark import NOTHING, Marks, Need, mark_all
 from virtbackup_async.repository.prune.repack import Place, Repack
-from virtbackup_async.repository.prune.room import fitting, free_bytes
+from virtbackup_async.repository.prune.room import fitting
 from virtbackup_async.repository.storage.layout import (
     ListMaps,
     Repository,
     list_packs,
-    map_file,
     new_token,
+    pack_file,
     pack_sizes,
+    segment_file,
     segment_token,
     token_of,
 )
 from virtbackup_async.repository.storage.leases import (
     living_writers,
-    remove_debris,
+    remove_temporary_files,
     take_prune_lease,
 )
 from virtbackup_async.repository.storage.pending_deletion import (
@@ -62,7 +60,6 @@ from virtbackup_async.repository.storage.pending_deletion import (
     remove_pending_deletion,
     write_pending_deletion,
 )
-from virtbackup_async.repository.storage.reserve import is_full, keep_reserve, release_reserve
 
 REWRITE_BELOW: Final = 0.5
 MAX_SEGMENTS: Final = 8
@@ -104,7 +101,7 @@ def prune_repository(
         CorruptError: a map or the index is damaged: nothing was removed.
         StorageError: the repository is not writable, or full.
     """
-    lease = take_prune_lease(repository)
+    lease = take_prune_lease(repository.storage)
     try:
         pruned = _Prune(repository, list_maps, on_step).run()
         lease.check()
@@ -116,9 +113,8 @@ def prune_repository(
 class _Map(NamedTuple):
     """A map that is there, told from every other one."""
 
-    path: Path
-    inode: int
-    changed_ns: int
+    name: str
+    version: Hashable
 
 
 class _Prune:
@@ -128,19 +124,20 @@ class _Prune:
         self._list_maps = list_maps
         self._on_step = on_step
         self._repository = repository
+        self._storage = repository.storage
         self._pruned = Pruned()
         self._marked: frozenset[_Map] = frozenset()
         self._is_short = False
         self._most_packs = sys.maxsize
 
     def run(self) -> Pruned:
-        note = read_pending_deletion(self._repository)
+        note = read_pending_deletion(self._storage)
         if not note.packs or self._carry_out(note):
             while self._take_a_round():
                 pass
-        remove_debris(self._repository)
-        keep_reserve(self._repository)
-        sizes = pack_sizes(self._repository, list_packs(self._repository))
+        remove_temporary_files(self._storage)
+        self._storage.keep_reserve()
+        sizes = pack_sizes(self._storage, list_packs(self._storage))
         return replace(self._pruned, stored_bytes=sum(sizes.values()))
 
     def _take_a_round(self) -> bool:
@@ -161,7 +158,7 @@ class _Prune:
         """Find packs that are dead, or mostly, and leave a note of them."""
         # In this order: a writer that has ended by now has its maps, and its packs in the index;
         # the index knows all chunks of these maps. Maps that come later are seen the next time.
-        sizes = pack_sizes(self._repository, list_packs(self._repository))
+        sizes = pack_sizes(self._storage, list_packs(self._storage))
         living = self._writers()
         maps = self._maps()
         with closing(open_index(self._repository)) as index:
@@ -197,7 +194,7 @@ class _Prune:
 
     def _choose(self, dead: frozenset[bytes], copied: Mapping[bytes, Need]) -> dict[bytes, Need]:
         """Return which of some packs are to be packed anew in this round."""
-        chosen = fitting(copied, free_bytes(self._repository), self._most_packs)
+        chosen = fitting(copied, self._storage.free_bytes(), self._most_packs)
         self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
         # Those that are dead make room first.
         is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
@@ -208,11 +205,9 @@ class _Prune:
         packs = sorted(note.packs, key=lambda pack: (pack not in dead, pack))
         while True:
             try:
-                write_pending_deletion(self._repository, note)
-            except StorageError as error:
-                if not is_full(error):
-                    raise
-                if release_reserve(self._repository):
+                write_pending_deletion(self._storage, note)
+            except StorageFullError:
+                if self._storage.release_reserve():
                     continue
                 if len(packs) == 1:
                     raise
@@ -224,7 +219,7 @@ class _Prune:
 
     def _held(self, index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
         """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
-        if not read_known_damage(self._repository).maps:
+        if not read_known_damage(self._storage).maps:
             return frozenset()
         return unknown_packs(index, sizes)
 
@@ -253,9 +248,7 @@ class _Prune:
         with closing(Repack(self._repository, new_token())) as rewriting:
             try:
                 rewriting.copy(self._places(marks, needed))
-            except StorageError as error:
-                if not is_full(error):
-                    raise
+            except StorageFullError:
                 # Somebody else took the room, or there is less than the file system says.
                 self._is_short = True
                 self._most_packs = len(needed) // 2
@@ -278,7 +271,7 @@ class _Prune:
             if living:
                 self._note_waiting(note)
         if living & (note.waiting_for or frozenset()):
-            waiting = sum(pack_sizes(self._repository, note.packs).values())
+            waiting = sum(pack_sizes(self._storage, note.packs).values())
             self._pruned = replace(self._pruned, waiting_bytes=waiting)
             return False
         maps = self._maps()
@@ -287,7 +280,7 @@ class _Prune:
             marks = Marks(index, going=note.packs)
             self._mark(marks, [each for each in maps if each not in self._marked])
             needed = marks.needed()
-            sizes = pack_sizes(self._repository, note.packs)
+            sizes = pack_sizes(self._storage, note.packs)
             refuse_misfits(self._repository, index, note.packs - needed.keys())
             dead = note.packs - needed.keys() - self._held(index, sizes)
             if self._marked:
@@ -296,45 +289,34 @@ class _Prune:
             self._remove(dead)
             self._forget(index, dead)
             self._merge(index, living)
-        remove_pending_deletion(self._repository)
+        remove_pending_deletion(self._storage)
         return True
 
     def _note_waiting(self, note: PendingDeletion) -> None:
-        try:
-            write_pending_deletion(self._repository, note)
-        except StorageError as error:
-            # Then the next prune waits for those that live by then: later, and as safe.
-            if not is_full(error):
-                raise
+        # Without it the next prune waits for those that live by then: later, and as safe.
+        with suppress(StorageFullError):
+            write_pending_deletion(self._storage, note)
 
     def _maps(self) -> list["_Map"]:
         """Return what maps there are: a name alone might come again."""
         found = []
-        for path in (file.path for file in self._list_maps()):
-            try:
-                status = map_file(path).status()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise storage_error("read", path, error) from error
-            found.append(_Map(path, status.st_ino, status.st_mtime_ns))
+        for file in self._list_maps():
+            with suppress(FileNotFoundError):
+                found.append(_Map(file.name, self._storage.status(file.name).version))
         return found
 
     def _mark(self, marks: Marks, maps: Iterable["_Map"]) -> None:
-        mark_all((each.path for each in maps), self._repository, marks, self._on_step)
+        mark_all((each.name for each in maps), self._repository, marks, self._on_step)
 
     def _writers(self) -> frozenset[str]:
-        return living_writers(self._repository)
+        return living_writers(self._storage)
 
     def _merge(self, index: Index, living: frozenset[str]) -> None:
         """Put one segment in the place of many: each backup leaves one."""
-        ended = [segment for segment in index.segments if segment_token(segment.path) not in living]
+        ended = [segment for segment in index.segments if segment_token(segment.name) not in living]
         if len(ended) > MAX_SEGMENTS:
-            try:
+            with suppress(StorageFullError):
                 self._replace(index, worth_merging(ended), frozenset())
-            except StorageError as error:
-                if not is_full(error):
-                    raise
 
     def _forget(self, index: Index, dead: frozenset[bytes]) -> None:
         """Take packs that are gone out of the index; the note says so until that is done."""
@@ -348,15 +330,15 @@ class _Prune:
         """Put one segment in the place of others, without what is in some packs."""
         if not old:
             return
-        path = self._repository.segment_path(new_token(), 0)
-        write_segment(self._repository, path, merged(old, dead), nothing_follows)
-        index.segments.append(open_segment(path, self._repository))
+        name = segment_file(new_token(), 0)
+        write_segment(self._repository, name, merged(old, dead), nothing_follows)
+        index.segments.append(open_segment(self._repository, name))
         for segment in old:
             index.remove(segment)
 
     def _remove(self, packs: Iterable[bytes]) -> None:
-        for pack, size_bytes in pack_sizes(self._repository, packs).items():
-            self._repository.pack(pack).remove()
+        for pack, size_bytes in pack_sizes(self._storage, packs).items():
+            self._storage.remove(pack_file(pack))
             freed_bytes = self._pruned.freed_bytes + size_bytes
             self._pruned = replace(self._pruned, freed_bytes=freed_bytes)
 

@@ -14,7 +14,7 @@ from virtbackup_async.repository.data.chunk_reader import ChunkReader
 from virtbackup_async.repository.data.pack_writer import PackWriter
 from virtbackup_async.repository.index.segment_writer import content_of, write_segment
 from virtbackup_async.repository.index.segments import Location
-from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.layout import Repository, segment_file
 
 CHUNKS_A_SEGMENT: Final = 65536
 
@@ -67,9 +67,9 @@ class Repack:
     def _publish(self) -> None:
         self._packs.seal()
         if self._copies:
-            path = self._repository.segment_path(self._token, self._segments)
+            name = segment_file(self._token, self._segments)
             self._segments += 1
             write_segment(
-                self._repository, path, content_of(self._copies), self._packs.note_published
+                self._repository, name, content_of(self._copies), self._packs.note_published
             )
             self._copies.clear()

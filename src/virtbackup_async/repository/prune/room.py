@@ -4,35 +4,14 @@ Called by the prune. What is packed anew needs room before it gives any back, tw
 more; so where there is little, a few packs go in each round, and the next round has more.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
-from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.format.index_format import RECORD_BYTES
-from virtbackup_async.repository.prune.needed import Need
-from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.prune.mark import Need
 
 # For the heads of packs and segments, the note, and names.
 _MARGIN_BYTES: Final = 256 * 1024
-_LEAST_INODES: Final = 8
-
-
-def free_bytes(repository: Repository) -> int:
-    """Return how much can be written; 0 if no file can be made. Blocks.
-
-    Raises:
-        StorageError: the file system does not tell.
-    """
-    try:
-        with repository.root.entered() as fd:
-            status = os.fstatvfs(fd)
-    except OSError as error:
-        raise storage_error("read", repository.path, error) from error
-    # Some file systems have no fixed number of inodes, and say 0 of 0.
-    if status.f_files and status.f_favail < _LEAST_INODES:
-        return 0
-    return status.f_bavail * status.f_frsize
 
 
 def fitting(copied: Mapping[bytes, Need], room_bytes: int, most_packs: int) -> dict[bytes, Need]:

@@ -1,42 +1,43 @@
-"""Packs that are about to go: a note that the prune leaves for writers, and for itself.
+"""Packs pending deletion: a note that the prune leaves for writers, and for itself.
 
 ::
 
     prune     writes the note, durably          then looks who holds a lease
     writer    takes its lease, durably          then reads the note
 
-So either the writer sees the note, and stores again what it finds only in these packs; or the prune
-sees the writer, and waits for it. ``waiting_for`` are the writers that the prune saw.
+So either the writer sees the note, and stores again what it finds in these packs alone; or the
+prune sees the writer, and waits for it. ``waiting_for`` are the writers that the prune saw.
 """
 
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import sealed_json
-from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.interface import Storage
+from virtbackup_async.repository.storage.layout import PENDING_DELETION
 from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 
 
 class PendingDeletion(Struct, frozen=True):
-    """Packs to be removed once none of some writers is there any more; None: not looked yet."""
+    """Packs to be removed once some writers have ended; None: it is not known yet which."""
 
     packs: frozenset[bytes] = frozenset()
     waiting_for: frozenset[str] | None = None
 
 
-def read_pending_deletion(repository: Repository) -> PendingDeletion:
+def read_pending_deletion(storage: Storage) -> PendingDeletion:
     """Return the note; an empty one if there is none. Blocks.
 
     Raises:
         CorruptError: it is damaged.
         StorageError: it cannot be read.
     """
-    path = repository.pending_deletion
-    data = repository.inside(path).read(sealed_json.MAX_BYTES)
+    data = storage.read(PENDING_DELETION, sealed_json.MAX_BYTES)
     if data is None:
         return PendingDeletion()
+    where = storage.where(PENDING_DELETION)
     try:
-        value = sealed_json.loads(data, path)
+        value = sealed_json.loads(data, where)
         packs = frozenset(map(bytes.fromhex, value["packs"]))
         waiting_for = value["waiting_for"]
         return PendingDeletion(
@@ -45,23 +46,23 @@ def read_pending_deletion(repository: Repository) -> PendingDeletion:
     except CorruptError as error:
         raise with_repair_hint(error) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptError(f"cannot be understood: {path}", hint=REPAIR_HINT) from error
+        raise CorruptError(f"cannot be understood: {where}", hint=REPAIR_HINT) from error
 
 
-def write_pending_deletion(repository: Repository, condemned: PendingDeletion) -> None:
-    """Leave the note, durably, in place of one that is there. Blocks.
+def write_pending_deletion(storage: Storage, note: PendingDeletion) -> None:
+    """Write the note, durably, in place of an earlier one. Blocks.
 
     Raises:
         StorageError: the target is full or not writable.
     """
-    waiting_for = condemned.waiting_for
+    waiting_for = note.waiting_for
     value = {
-        "packs": sorted(pack.hex() for pack in condemned.packs),
+        "packs": sorted(pack.hex() for pack in note.packs),
         "waiting_for": None if waiting_for is None else sorted(waiting_for),
     }
-    repository.inside(repository.pending_deletion).replace(sealed_json.dumps(value))
+    storage.replace(PENDING_DELETION, sealed_json.dumps(value))
 
 
-def remove_pending_deletion(repository: Repository) -> None:
+def remove_pending_deletion(storage: Storage) -> None:
     """Remove the note, durably. Blocks."""
-    repository.inside(repository.pending_deletion).remove()
+    storage.remove(PENDING_DELETION)

@@ -14,7 +14,6 @@ there are more than 65533 backups), and what is looked up at once.
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,7 +40,7 @@ class _Read(NamedTuple):
 def exclusive_usage(
     repository: Repository,
     list_maps: ListMaps,
-    owners: Mapping[Path, int],
+    owners: Mapping[str, int],
     on_step: Callable[[], None],
 ) -> ExclusiveUsage:
     """Find out who needs what. Blocks.
@@ -49,8 +48,8 @@ def exclusive_usage(
     Args:
         repository: which.
         list_maps: lists the maps of its target.
-        owners: of each map its backup, as a number from 0 on. A map that is missing here, as that
-            of a backup which is being made, counts as several.
+        owners: by the name of each map its backup, as a number from 0 on. A map that is missing
+            here, as that of a backup which is being made, counts as several.
         on_step: called often; what it raises ends the work.
 
     Raises:
@@ -63,7 +62,7 @@ def exclusive_usage(
             for file in list_maps():
                 # Its backup may have been removed since the directory was read.
                 with suppress(FileNotFoundError):
-                    sharing.take(file, owners.get(file.path))
+                    sharing.take(file, owners.get(file.name))
             sharing.enter()
         return ownership.shares(on_step)
 
@@ -82,7 +81,7 @@ class _Sharing:
         self._before: deque[_Read] = deque()
 
     def take(self, file: MapFile, owner: int | None) -> None:
-        chunk_map = open_map(file.path)
+        chunk_map = open_map(self._repository.storage, file.name)
         self._leave_behind(file, owner)
         self._before.appendleft(_Read(file, chunk_map, owner))
         check_owner(chunk_map, self._repository)

@@ -16,7 +16,6 @@ from virtbackup_async.repository.index.lookup import NOWHERE, Numbers, SortedIds
 from virtbackup_async.repository.index.segments import Index
 
 _NOBODY: Final = 0
-_RECORDS_AT_ONCE: Final = 1 << 18
 
 Whose = NDArray[np.uint32]
 
@@ -76,9 +75,8 @@ class Ownership:
         """Add up what the chunks of each take in packs. Blocks."""
         total = np.zeros(self.several + 1, dtype=np.int64)
         for segment, known in zip(self._index.segments, self._whose, strict=True):
-            for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+            for first, end in segment.parts():
                 on_step()
-                end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
                 lengths = segment.read_records(first, end)["length"]
                 whose = known[first:end].astype(np.intp)
                 sums = np.bincount(whose, lengths, len(total))

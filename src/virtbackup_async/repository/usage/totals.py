@@ -6,23 +6,19 @@ are, and what they take. Chunks that no backup needs count until the next prune.
 
 from collections.abc import Callable
 from contextlib import closing, suppress
-from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
 from virtbackup_async.repository.format.map_format import entry_count
 from virtbackup_async.repository.index.segments import Segment, open_index
+from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import (
     ListMaps,
     Repository,
     list_packs,
-    map_file,
     pack_sizes,
 )
 from virtbackup_async.repository.storage.reading import reading
-
-_RECORDS_AT_ONCE: Final = 1 << 17
 
 
 class Totals(Struct, frozen=True):
@@ -55,24 +51,23 @@ def total_usage(repository: Repository, list_maps: ListMaps, on_step: Callable[[
     """
     with closing(open_index(repository)) as index:
         return Totals(
-            mapped_chunks=sum(_entries(file.path) for file in list_maps()),
+            mapped_chunks=sum(_entries(repository.storage, file.name) for file in list_maps()),
             chunks=sum(segment.shape.records for segment in index.segments),
             chunk_stored_bytes=sum(_stored_bytes(segment, on_step) for segment in index.segments),
-            pack_bytes=sum(pack_sizes(repository, list_packs(repository)).values()),
+            pack_bytes=sum(pack_sizes(repository.storage, list_packs(repository.storage)).values()),
         )
 
 
-def _entries(path: Path) -> int:
+def _entries(storage: Storage, name: str) -> int:
     # Its backup may be removed this moment.
-    with suppress(FileNotFoundError), reading("package", path):
-        return entry_count(map_file(path).status().st_size)
+    with suppress(FileNotFoundError), reading("package", storage.where(name)):
+        return entry_count(storage.status(name).size_bytes)
     return 0
 
 
 def _stored_bytes(segment: Segment, on_step: Callable[[], None]) -> int:
     total_bytes = 0
-    for first in range(0, segment.shape.records, _RECORDS_AT_ONCE):
+    for first, end in segment.parts():
         on_step()
-        end = min(first + _RECORDS_AT_ONCE, segment.shape.records)
         total_bytes += int(segment.read_records(first, end)["length"].sum(dtype="u8"))
     return total_bytes

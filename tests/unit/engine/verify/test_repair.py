@@ -10,6 +10,7 @@ import pytest
 from blake3 import blake3
 
 from fakes.failing_calls import failing
+from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite, flip
 from fakes.small_repository import content
 from fakes.verified_site import NOW
@@ -63,7 +64,8 @@ class DamagedSite(SharedSite):
 
     @property
     def segments(self):
-        return sorted(self.repository.index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        index = files_of(self.repository).index
+        return sorted(index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
     def bad(self):
         return sorted(event.backup for event in self.of(VerifyFailed))
@@ -84,10 +86,11 @@ def nothing_but(repaired, **counts):
 
 async def test_a_good_repository_is_left_alone(site):
     stored = await site.back_up([1, 2])
-    before = {path: path.stat().st_mtime_ns for path in site.repository.path.rglob("*.*")}
+    root = files_of(site.repository).root
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
     assert nothing_but(await site.repair())
     assert [event.backup for event in site.of(VerifyDone)] == [stored.name]
-    assert {path: path.stat().st_mtime_ns for path in site.repository.path.rglob("*.*")} == before
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "remove", "head"])
@@ -119,14 +122,14 @@ async def test_the_next_backup_heals_what_the_disk_still_has(site, how):
     )
     assert await site.restored(old) == content([1, 2, 3])
     assert await site.restored(also) == content([7, 3])
-    assert not site.repository.damaged.exists()
+    assert not files_of(site.repository).damaged.exists()
 
 
 async def test_a_second_copy_is_as_good(site):
     stored = await site.back_up([1])
     aside = site.segments[0].rename(site.root / "aside")
     await site.back_up([1, 2], day=1)
-    aside.rename(site.repository.index / aside.with_suffix(".index").name.replace("aside", "00-0"))
+    aside.rename(files_of(site.repository).index / "00-0.index")
     flip(site.packs[0], 70 + 64)
     assert await site.restored(stored) == content([1])
     assert nothing_but(await site.repair(), dropped_chunks=1)
@@ -155,13 +158,13 @@ async def test_a_segment_is_rebuilt_from_the_packs(site, how):
 
 async def test_directories_that_are_lost_are_made_anew(site):
     stored = await site.back_up([1, 2])
-    shutil.rmtree(site.repository.leases)
-    shutil.rmtree(site.repository.index)
+    shutil.rmtree(files_of(site.repository).leases)
+    shutil.rmtree(files_of(site.repository).index)
     assert await site.verify() == []
     assert {event.exit_code for event in site.of(VerifyFailed)} == {13}
     assert nothing_but(await site.repair(), indexed_chunks=2)
     assert await site.restored(stored) == content([1, 2])
-    shutil.rmtree(site.repository.packs)
+    shutil.rmtree(files_of(site.repository).packs)
     assert await site.verify() == []
     assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
     healing = await site.back_up([1, 2], day=1)
@@ -201,7 +204,7 @@ async def test_the_head_of_a_pack_is_written_anew(site):
 @pytest.mark.parametrize("how", ["flip", "remove"])
 async def test_what_it_is_follows_from_the_packs(site, how):
     stored = await site.back_up([1])
-    file = site.repository.path / "repository"
+    file = files_of(site.repository).root / "repository"
     before = file.read_bytes()
     if how == "flip":
         flip(file, 30)
@@ -216,7 +219,7 @@ async def test_what_it_is_follows_from_the_packs(site, how):
 
 async def test_what_it_is_is_not_guessed(site):
     await site.back_up([1])
-    (site.repository.path / "repository").write_text("?")
+    (files_of(site.repository).root / "repository").write_text("?")
     flip(next((site.target / ".virtbackup-repository/packs").rglob("*.pack")), 20)
     with pytest.raises(CorruptError, match="do not say"):
         await site.repair()
@@ -224,11 +227,11 @@ async def test_what_it_is_is_not_guessed(site):
 
 async def test_a_damaged_note_of_condemned_packs_goes(site):
     stored = await site.back_up([1])
-    site.repository.pending_deletion.write_text("?")
+    files_of(site.repository).pending_deletion.write_text("?")
     with pytest.raises(CorruptError, match="repair"):
         await site.back_up([1], day=1)
     assert nothing_but(await site.repair())
-    assert not site.repository.pending_deletion.exists()
+    assert not files_of(site.repository).pending_deletion.exists()
     assert await site.verify() == [stored.name]
 
 
@@ -264,7 +267,7 @@ async def test_damage_that_comes_later_stops_the_sweep_again(site):
     assert site.packs == packs
     assert (await site.repair()).indexed_chunks == 1
     site.prune()
-    flip(site.repository.damaged, 5)
+    flip(files_of(site.repository).damaged, 5)
     with pytest.raises(CorruptError, match="repair"):
         site.prune()
 
@@ -298,12 +301,12 @@ async def test_what_a_running_backup_has_written_is_left_to_it(site):
 
 async def test_it_is_not_beside_a_sweep(site):
     await site.back_up([1])
-    lease = take_lease(site.repository.leases, PRUNER)
+    lease = take_lease(site.repository.storage, PRUNER)
     with pytest.raises(LockHeldError):
         await site.repair()
     lease.close()
     assert nothing_but(await site.repair())
-    assert list(site.repository.leases.iterdir()) == []
+    assert list(files_of(site.repository).leases.iterdir()) == []
 
 
 async def test_quick_reads_nothing(site):
@@ -320,7 +323,7 @@ async def test_a_segment_of_somebody_else_is_for_a_person(site):
     await site.back_up([1])
     other = DamagedSite(site.root / "other")
     await other.back_up([2])
-    foreign = site.repository.index / other.segments[0].name
+    foreign = files_of(site.repository).index / other.segments[0].name
     foreign.write_bytes(other.segments[0].read_bytes())
     with pytest.raises(ForeignRepositoryError):
         await site.repair()
@@ -351,7 +354,7 @@ def written_by_a_newer_program(site, stored, kind):
     """Give a file the next version of its format, its checksum with it."""
     match kind:
         case "repository":
-            path = site.repository.path / "repository"
+            path = files_of(site.repository).root / "repository"
             what_it_is = json.loads(path.read_bytes().split(b"\n")[0]) | {"version": 2}
             path.write_bytes(sealed_json.dumps(what_it_is))
         case "pack":
@@ -397,9 +400,9 @@ async def test_damage_that_comes_with_a_hint_is_repaired_all_the_same(site, kind
         case "map":
             flip(map_of(stored), 8)
         case "condemned":
-            site.repository.pending_deletion.write_bytes(b"x")
+            files_of(site.repository).pending_deletion.write_bytes(b"x")
         case "what":
-            flip(site.repository.path / "repository", 3)
+            flip(files_of(site.repository).root / "repository", 3)
     await site.repair()
     repaired = await site.repair()
     waits = int(kind in {"pack", "cut", "map"})
@@ -417,7 +420,7 @@ async def test_what_cannot_be_read_now_is_not_taken_out(site, kind):
     stored = await site.back_up([1, 2, 0, 3])
     index = {path.name: path.read_bytes() for path in site.segments}
 
-    directory = site.repository.index
+    directory = files_of(site.repository).index
 
     def is_meant(path):
         return path.parent == directory if kind == "segment" else path.suffix == kind

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite, flip
 from fakes.verified_site import NOW
 from page_cache import cached_bytes, drop_from_cache
@@ -37,7 +38,7 @@ async def test_what_backups_share_is_read_once(site):
     assert {event.data_bytes for event in site.of(VerifyDone)} == {3 * CHUNK_BYTES}
     for one in stored:
         assert one.read().verified == Verification(int(NOW.timestamp()), ok=True, digests=True)
-    assert list(site.repository.leases.iterdir()) == []
+    assert list(files_of(site.repository).leases.iterdir()) == []
 
 
 async def test_only_what_the_chosen_backups_need_is_read(site):
@@ -114,7 +115,8 @@ async def test_another_backups_map_is_not_taken_for_ones_own(site):
 
 async def test_a_segment_that_is_damaged_costs_what_only_it_knows(site):
     bad, good = await site.back_up([1, 2]), await site.back_up([3], day=1)
-    by_age = sorted(site.repository.index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    index = files_of(site.repository).index
+    by_age = sorted(index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     flip(by_age[0], 40)
     assert await site.verify() == [good.name]
     (damaged,) = site.of(RepositoryDamaged)
@@ -124,7 +126,7 @@ async def test_a_segment_that_is_damaged_costs_what_only_it_knows(site):
 
 async def test_a_repository_that_is_gone_costs_all(site):
     stored = await site.back_up([1])
-    (site.repository.path / "repository").unlink()
+    (files_of(site.repository).root / "repository").unlink()
     assert await site.verify() == []
     assert "the repository of" in stored.read().verified.error
 
@@ -149,7 +151,7 @@ async def test_a_backup_that_is_removed_meanwhile_is_no_damage_there_either(site
 
 async def test_without_a_lease_it_is_read_all_the_same(site):
     stored = await site.back_up([1])
-    site.repository.leases.rmdir()
+    files_of(site.repository).leases.rmdir()
     assert await site.verify() == [stored.name]
     assert "a prune may disturb this" in site.of(Warned)[0].message
 
@@ -168,6 +170,6 @@ async def test_what_it_reads_does_not_stay_in_the_page_cache(site):
 
 async def test_it_runs_beside_a_sweep(site):
     stored = await site.back_up([1])
-    lease = take_lease(site.repository.leases, "sweep")
+    lease = take_lease(site.repository.storage, "sweep")
     assert await site.verify() == [stored.name]
     lease.close()

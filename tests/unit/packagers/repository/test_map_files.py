@@ -22,7 +22,7 @@ def test_the_maps_of_a_disk_follow_each_other_by_date(tmp_path):
         "db/20260301-021500_3_db_vda.raw.map",
         "web/20260301-021500_3_web.json",
     )
-    names = [file.path.name.removesuffix(".raw.map") for file in list_maps(tmp_path)]
+    names = [file.name.rpartition("/")[2].removesuffix(".raw.map") for file in list_maps(tmp_path)]
     assert names == [
         "20260301-021500_3_db_vda", "20260301-021500_4_web_vda", "20260302-021500_3_web_vda",
         "20260301-021500_3_web_vdb",

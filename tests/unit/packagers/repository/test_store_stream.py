@@ -15,12 +15,13 @@ from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
 from virtbackup_async.repository.check.scan_pack import chunks_of_pack
-from virtbackup_async.repository.data import pack_writer
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.maps import MapWriter
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, chunk_id
 from virtbackup_async.repository.format.map_format import MapHead
 from virtbackup_async.repository.format.pack_format import HEAD_BYTES
+from virtbackup_async.repository.storage.layout import list_packs
+from virtbackup_async.repository.storage.local_files import LocalGrowingFile
 from virtbackup_async.repository.storage.repository_file import make_repository
 
 CHUNKS_A_BUFFER = BUFFER_BYTES // CHUNK_BYTES
@@ -88,19 +89,22 @@ async def take_in_backwards(site, tmp_path, data):
     repository = make_repository(site.place.target)
     writer = ChunkWriters().open(repository, 1)
     let_every_other_one_overtake(writer, len(data) // BUFFER_BYTES)
-    image = MapWriter(site.place.map_path("a"), MapHead(repository.id, len(data)))
+    image = MapWriter(
+        repository.storage, site.place.map_name("a"), MapHead(repository.id, len(data))
+    )
     try:
         async with open_image_stream(tmp_path / "image", site.buffers) as stream:
             mapped = MappedImage(image, None)
             stored = await store_stream(stream, writer, mapped, site.cpu, lambda _: None)
         await to_thread.run_sync(image.finish)
         await to_thread.run_sync(writer.publish)
-        await image.publish()
+        await to_thread.run_sync(image.publish)
     finally:
         await to_thread.run_sync(writer.close)
     (pack,) = site.place.packs()
+    (name,) = list_packs(repository.storage)
     assert stored == pack.stat().st_size - HEAD_BYTES
-    return [id_ for id_, _ in chunks_of_pack(pack, b"")]
+    return [id_ for id_, _ in chunks_of_pack(repository, name)]
 
 
 async def test_packs_and_map_are_in_the_order_of_the_image(tmp_path, site):
@@ -137,15 +141,15 @@ async def test_disks_with_the_same_chunks_in_another_order_store_each_once(tmp_p
 
 @pytest.mark.parametrize("good_writes", [0, 1, 20, 70])
 async def test_a_full_target_ends_the_backup_and_leaves_nothing(site, monkeypatch, good_writes):
-    write_all, writes = pack_writer.write_all, count()
+    append, writes = LocalGrowingFile.append, count()
 
-    def write_until_full(fd, data, path):
+    def append_until_full(file, data):
         if next(writes) >= good_writes:
             raise StorageError("target is full")
-        write_all(fd, data, path)
+        append(file, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pack_writer, "write_all", write_until_full)
+        patched.setattr(LocalGrowingFile, "append", append_until_full)
         with pytest.raises(StorageError, match="full"):
             await site.back_up("failed", DATA)
     await site.check_nothing_is_left()

@@ -23,6 +23,7 @@ from virtbackup_async.repository.index.segment_writer import (
     write_segment,
 )
 from virtbackup_async.repository.index.segments import Location, open_index
+from virtbackup_async.repository.storage.layout import segment_file
 from virtbackup_async.repository.storage.repository_file import make_repository
 
 # Few of everything: ids that begin alike, or are there twice, are what may go wrong. Many have
@@ -43,8 +44,8 @@ SEGMENTS = st.lists(st.lists(PLACES, min_size=1, max_size=60), max_size=3)
 
 def write(repository, number, places):
     places = [(id_, Location(pack, 64, 100)) for id_, pack in places]
-    path = repository.segment_path("00" * 12, number)
-    write_segment(repository, path, content_of(places), nothing_follows)
+    name = segment_file("00" * 12, number)
+    write_segment(repository, name, content_of(places), nothing_follows)
 
 
 def field_of(ids):

@@ -18,6 +18,7 @@ from virtbackup_async.repository.index.segment_writer import (
     write_segment,
 )
 from virtbackup_async.repository.index.segments import Location, open_segment
+from virtbackup_async.repository.storage.layout import segment_file
 from virtbackup_async.repository.storage.repository_file import make_repository
 
 PACKS = [bytes([number]) * 16 for number in range(3)]
@@ -63,9 +64,9 @@ def test_all_places_come_in_order_and_once(segments, gone, part):
 
 
 def write(repository, number, content):
-    path = repository.segment_path("00" * 12, number)
-    write_segment(repository, path, content, nothing_follows)
-    return open_segment(path, repository)
+    name = segment_file("00" * 12, number)
+    write_segment(repository, name, content, nothing_follows)
+    return open_segment(repository, name)
 
 
 def places_of(segment):

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from fakes.repaired import repair
+from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -17,7 +18,6 @@ from virtbackup_async.repository.data.known_damage import (
     content_of_map,
     write_known_damage,
 )
-from virtbackup_async.repository.data.maps import open_map
 from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.pending_deletion import (
@@ -122,7 +122,7 @@ async def test_an_incremental_backup_takes_nothing_over_from_a_lost_pack(place):
     (pack,) = set(place.packs()) - set(before)
     lose(pack)
     writer = ChunkWriters().open(find_repository(place.target), 1)
-    chunk_map = open_map(place.map_path("more"))
+    chunk_map = place.open_map("more")
     try:
         missing = writer.are_missing(block["id"] for block in chunk_map.blocks())
     finally:
@@ -135,7 +135,7 @@ async def test_an_index_that_is_older_than_the_packs_lets_nothing_go(place, tmp_
     await place.back_up("gone", content(range(1, 9)))
     await place.back_up("kept", content([2]))
     place.remove("gone")
-    index = find_repository(place.target).index
+    index = files_of(find_repository(place.target)).index
     shutil.copytree(index, tmp_path / "index")
     run_sweep(place)  # packs the one chunk anew
     shutil.rmtree(index)
@@ -152,14 +152,13 @@ async def test_an_index_that_is_older_than_the_packs_lets_nothing_go(place, tmp_
 async def test_condemned_packs_stay_that_may_hold_what_is_known_to_be_lost(place):
     await place.back_up("kept", OLD)
     repository = find_repository(place.target)
-    for segment in repository.index.iterdir():
+    for segment in files_of(repository).index.iterdir():
         segment.unlink()
-    path = place.map_path("kept")
-    known = MapDamage(content_of_map(path), 3, is_damaged=False)
-    write_known_damage(repository, KnownDamage({"web/" + path.name: known}))
-    write_pending_deletion(
-        repository, PendingDeletion(frozenset(list_packs(repository)), frozenset())
-    )
+    storage = repository.storage
+    name = place.map_name("kept")
+    known = MapDamage(content_of_map(storage, name), 3, is_damaged=False)
+    write_known_damage(storage, KnownDamage({name: known}))
+    write_pending_deletion(storage, PendingDeletion(frozenset(list_packs(storage)), frozenset()))
     run_sweep(place)
     repair(place)
     assert await place.restored("kept") == OLD
@@ -171,10 +170,10 @@ async def test_a_condemned_pack_that_is_needed_after_all_and_lost_stops_the_swee
     await place.back_up("kept", OLD)
     place.remove("gone")
     repository = find_repository(place.target)
-    packs = frozenset(list_packs(repository))
+    packs = frozenset(list_packs(repository.storage))
     (pack,) = set(place.packs()) - {other}
     lose(pack)
-    write_pending_deletion(repository, PendingDeletion(packs, frozenset()))
+    write_pending_deletion(repository.storage, PendingDeletion(packs, frozenset()))
     with pytest.raises(CorruptError, match="pack is missing"):
         run_sweep(place)
     assert other.exists()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.repository_files import files_of
 from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
@@ -130,7 +131,7 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
 async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it_lives(place):
     await place.back_up("a", content([1, 2, 3]))
     place.remove("a")
-    elsewhere = find_repository(place.target).leases / new_token()
+    elsewhere = files_of(find_repository(place.target)).leases / new_token()
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     for _ in range(2):
         assert run_sweep(place).waiting_bytes > 0
@@ -145,7 +146,7 @@ async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it
 
 async def test_a_sweep_that_died_on_another_host_is_waited_for_an_hour(place):
     await place.back_up("a", content([1]))
-    elsewhere = find_repository(place.target).leases / PRUNER
+    elsewhere = files_of(find_repository(place.target)).leases / PRUNER
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     with pytest.raises(LockHeldError):
         run_sweep(place)
@@ -164,13 +165,13 @@ async def test_what_a_writer_needed_after_all_is_kept(place):
     assert place.packs()
     writer.close()
     # As if it was that writer: it found its chunks in the condemned pack, and has its map.
-    find_repository(place.target).pending_deletion.rename(place.target / "aside")
+    files_of(find_repository(place.target)).pending_deletion.rename(place.target / "aside")
     await place.back_up("b", data)
-    (place.target / "aside").rename(find_repository(place.target).pending_deletion)
+    (place.target / "aside").rename(files_of(find_repository(place.target)).pending_deletion)
     assert run_sweep(place).freed_bytes == 0
     assert await place.restored("b") == data
     assert len(place.packs()) == 1
-    assert not find_repository(place.target).pending_deletion.exists()
+    assert not files_of(find_repository(place.target)).pending_deletion.exists()
 
 
 async def test_a_reader_finds_what_has_moved(place):
@@ -220,7 +221,7 @@ def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
 
 async def test_two_sweeps_are_not_at_once(place):
     await place.back_up("a", content([1]))
-    lease = take_lease(find_repository(place.target).leases, PRUNER)
+    lease = take_lease(find_repository(place.target).storage, PRUNER)
     with pytest.raises(LockHeldError):
         run_sweep(place)
     lease.close()
@@ -232,7 +233,7 @@ async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
     await place.back_up("a", content([1, 2]))
     await place.back_up("b", content([3]))
     place.remove("b")
-    (segment, *_) = sorted(find_repository(place.target).index.iterdir())
+    (segment, *_) = sorted(files_of(find_repository(place.target)).index.iterdir())
     packs = place.packs()
     match damage:
         case "map":
@@ -240,7 +241,7 @@ async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
         case "segment":
             flip(segment, 60)
         case "no segment":
-            for path in find_repository(place.target).index.iterdir():
+            for path in files_of(find_repository(place.target)).index.iterdir():
                 path.unlink()
     with pytest.raises(CorruptError):
         run_sweep(place)
@@ -265,7 +266,7 @@ async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
 
 async def back_up_apart(place, name, data):
     """Make a backup as a writer does that began before the others had ended."""
-    index = find_repository(place.target).index
+    index = files_of(find_repository(place.target)).index
     aside = index.with_name("aside")
     index.rename(aside)
     index.mkdir()
@@ -349,7 +350,7 @@ async def rot_and_sweep(place, backups, chance):
         chance.shuffle(copies)
         for location in copies[1:]:
             if chance.random() < 0.7:
-                path = find_repository(place.target).pack_path(location.pack)
+                path = files_of(find_repository(place.target)).pack(location.pack)
                 flip(path, location.offset + location.length // 2)
     for _ in range(3):
         run_sweep(place)
@@ -396,7 +397,7 @@ async def test_many_small_segments_become_one(place):
     for number in range(1, 12):
         await place.back_up(f"b{number}", content([number]))
     run_sweep(place)
-    assert len(list(find_repository(place.target).index.iterdir())) == 1
+    assert len(list(files_of(find_repository(place.target)).index.iterdir())) == 1
     for number in range(1, 12):
         assert await place.restored(f"b{number}") == content([number])
 

@@ -6,18 +6,18 @@ from functools import partial
 import pytest
 
 from fakes.failing_calls import failing
+from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import StorageFullError
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.prune import prune as pruning
 from virtbackup_async.repository.prune import room
-from virtbackup_async.repository.prune.needed import Need
+from virtbackup_async.repository.prune.mark import Need
 from virtbackup_async.repository.prune.prune import prune_repository
-from virtbackup_async.repository.storage import reserve
 from virtbackup_async.repository.storage.layout import list_packs
+from virtbackup_async.repository.storage.local import RESERVE_FILES, LocalStorage
 from virtbackup_async.repository.storage.repository_file import find_repository
-from virtbackup_async.repository.storage.reserve import keep_reserve, release_reserve
 
 MIB = 1 << 20
 FULL = [errno.ENOSPC, errno.EDQUOT]
@@ -35,7 +35,9 @@ def run_sweep(place):
 
 
 def reserves(place):
-    return sorted(path.name for path in find_repository(place.target).path.glob("reserve-*"))
+    return sorted(
+        path.name for path in files_of(find_repository(place.target)).root.glob("reserve-*")
+    )
 
 
 def test_the_least_needed_packs_fit_first():
@@ -59,7 +61,7 @@ async def make_dead_and_half_dead(place, monkeypatch):
 
 async def test_without_room_the_dead_packs_go_and_the_others_stay(place, monkeypatch):
     await make_dead_and_half_dead(place, monkeypatch)
-    monkeypatch.setattr(pruning, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(LocalStorage, "free_bytes", lambda _: 0)
     pruned = run_sweep(place)
     assert len(place.packs()) == 2
     assert pruned.rewritten_bytes == 0
@@ -108,8 +110,8 @@ async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, mon
 @pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
 async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, code):
     await make_dead_and_half_dead(place, monkeypatch)
-    assert len(reserves(place)) == reserve.FILES
-    root = find_repository(place.target).path
+    assert len(reserves(place)) == RESERVE_FILES
+    root = files_of(find_repository(place.target)).root
 
     def is_full(path):
         return any(root.glob("reserve-*"))
@@ -118,18 +120,17 @@ async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, c
         run_sweep(place)
     assert failed
     assert len(place.packs()) == 1
-    assert len(reserves(place)) == reserve.FILES
+    assert len(reserves(place)) == RESERVE_FILES
 
 
 async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch):
     await make_dead_and_half_dead(place, monkeypatch)
     written = pruning.write_pending_deletion
 
-    def write_short(repository, note):
+    def write_short(storage, note):
         if len(note.packs) > 1:
-            cause = OSError(errno.ENOSPC, "full")
-            raise StorageError("target is full") from cause
-        written(repository, note)
+            raise StorageFullError("target is full")
+        written(storage, note)
 
     monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
     run_sweep(place)
@@ -143,11 +144,11 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
 async def test_a_reserve_is_let_go_of_once_and_made_again(place):
     await place.back_up("a", content([1]))
     repository = find_repository(place.target)
-    assert release_reserve(repository)
-    assert not release_reserve(repository)
+    assert repository.storage.release_reserve()
+    assert not repository.storage.release_reserve()
     with failing("fdatasync", lambda path: path.name.startswith("reserve"), errno.ENOSPC):
-        keep_reserve(repository)
+        repository.storage.keep_reserve()
     assert reserves(place) == []
     run_sweep(place)
-    assert len(reserves(place)) == reserve.FILES
-    assert len(list(list_packs(repository))) == 1
+    assert len(reserves(place)) == RESERVE_FILES
+    assert len(list(list_packs(repository.storage))) == 1

@@ -6,7 +6,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import anyio
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,13 +33,13 @@ CHUNKS = {number: memoryview(content([number])) for number in range(1, 10)}
 IDS = {number: chunk_id(data) for number, data in CHUNKS.items()}
 
 
-def write_map(path, repository, disk):
-    image = MapWriter(path, MapHead(repository.id, len(disk) * CHUNK_BYTES))
+def write_map(storage, name, repository_id, disk):
+    image = MapWriter(storage, name, MapHead(repository_id, len(disk) * CHUNK_BYTES))
     for place, number in enumerate(disk):
         if number:
             image.add(entries_of([MapEntry(place, ALL_PAGES, IDS[number])]))
     image.finish()
-    anyio.run(image.publish)
+    image.publish()
 
 
 def build(target, backups):
@@ -53,9 +52,9 @@ def build(target, backups):
     owners = {}
     for number, disks in enumerate(backups):
         for dev, disk in zip(("vda", "vdb"), disks, strict=False):
-            path = target / "web" / f"20260301-0215{number:02}_3_web_{dev}.raw.map"
-            write_map(path, repository, disk)
-            owners[path] = number
+            name = f"web/20260301-0215{number:02}_3_web_{dev}.raw.map"
+            write_map(repository.storage, name, repository.id, disk)
+            owners[name] = number
     return repository, owners
 
 
@@ -111,17 +110,18 @@ def test_with_very_many_backups_the_numbers_are_longer(tmp_path):
 
 def test_a_map_of_another_repository_is_an_error(tmp_path):
     repository, owners = build(tmp_path, [[[1, 2]]])
-    (path,) = owners
+    (name,) = owners
     (tmp_path / "other").mkdir()
-    path.unlink()
-    write_map(path, make_repository(tmp_path / "other"), [1])
+    (tmp_path / name).unlink()
+    write_map(repository.storage, name, make_repository(tmp_path / "other").id, [1])
     with pytest.raises(CorruptError, match="belongs to another repository"):
         exclusive_usage(repository, partial(list_maps, tmp_path), owners, lambda: None)
 
 
 def test_a_damaged_map_is_an_error(tmp_path):
     repository, owners = build(tmp_path, [[[1, 2]]])
-    (path,) = owners
+    (name,) = owners
+    path = tmp_path / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

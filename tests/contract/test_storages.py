@@ -1,0 +1,357 @@
+"""What every storage promises to the repository (``repository/storage/interface.py``)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.failing_storage import FailingStorage
+from fakes.memory_storage import MemoryStorage
+from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.repository.storage.interface import Kind, Storage
+from virtbackup_async.repository.storage.local import LocalStorage
+
+FILES, DIRECTORIES, ANY = {Kind.FILE}, {Kind.DIRECTORY}, frozenset(Kind)
+KINDS: dict[str, Callable[[Path], Storage]] = {
+    "local": lambda path: LocalStorage(path, "d"),
+    "memory": lambda _path: MemoryStorage(),
+    "wrapped": lambda _path: FailingStorage(MemoryStorage()),
+}
+
+
+@pytest.fixture(params=KINDS)
+def storage(request, tmp_path):
+    made = KINDS[request.param](tmp_path)
+    made.make_directory("d")
+    return made
+
+
+def nothing():
+    """Take note of nothing."""
+
+
+# Small files.
+
+
+def test_what_is_put_is_read(storage):
+    storage.put_new("d/a", b"one")
+    assert storage.read("d/a", 100) == b"one"
+    assert storage.read("d/a", 2) == b"on"
+    assert storage.exists("d/a")
+    storage.replace("d/a", b"other")
+    assert storage.read("d/a", 100) == b"other"
+    storage.remove("d/a")
+    assert storage.read("d/a", 100) is None
+    assert not storage.exists("d/a")
+
+
+def test_a_name_is_put_once(storage):
+    storage.put_new("d/a", b"first")
+    with pytest.raises(FileExistsError):
+        storage.put_new("d/a", b"second")
+    assert storage.read("d/a", 100) == b"first"
+    assert storage.names("d", ANY) == ["a"]
+
+
+def test_to_remove_what_is_not_there_is_no_error(storage):
+    storage.remove("d/none")
+
+
+def test_the_first_bytes_are_written_over(storage):
+    storage.put_new("d/a", b"0123456789")
+    storage.overwrite("d/a", b"abc")
+    assert storage.read("d/a", 100) == b"abc3456789"
+
+
+def test_what_is_not_there_is_not_written_over(storage):
+    with pytest.raises(StorageError):
+        storage.overwrite("d/none", b"x")
+    assert not storage.exists("d/none")
+
+
+@pytest.mark.parametrize("verb", ["replace", "put_new"])
+def test_nothing_is_written_without_a_directory(storage, verb):
+    with pytest.raises(StorageError):
+        getattr(storage, verb)("none/a", b"x")
+    assert not storage.exists("none/a")
+
+
+# Names.
+
+
+def test_names_are_listed_by_their_kind(storage):
+    storage.make_directory("d/below")
+    for name in ("d/b", "d/a", "d/below/c"):
+        storage.put_new(name, b"x")
+    assert storage.names("d", FILES) == ["a", "b"]
+    assert storage.names("d", DIRECTORIES) == ["below"]
+    assert storage.names("d", ANY) == ["a", "b", "below"]
+    assert storage.names("d", ()) == []
+    assert storage.names("", DIRECTORIES) == ["d"]
+
+
+def test_a_directory_that_is_not_there_is_no_empty_one(storage):
+    with pytest.raises(FileNotFoundError) as error:
+        storage.names("none", ANY)
+    assert error.value.filename
+
+
+def test_a_directory_is_made_once(storage):
+    storage.put_new("d/a", b"x")
+    storage.make_directory("d")
+    assert storage.names("d", FILES) == ["a"]
+    storage.put_new("d/file", b"x")
+    with pytest.raises(StorageError):
+        storage.make_directory("d/file")
+    with pytest.raises(StorageError):
+        storage.make_directory("none/below")
+
+
+def test_only_the_names_of_a_directory_are_synced(storage):
+    storage.sync_names("d")
+    with pytest.raises(StorageError):
+        storage.sync_names("none")
+
+
+def test_sizes_are_those_of_files_that_are_there(storage):
+    storage.make_directory("d/below")
+    storage.put_new("d/a", b"12")
+    storage.put_new("d/below/b", b"123")
+    asked = iter(["d/below/b", "d/none", "d/a", "none/x", "d/below"])
+    assert storage.sizes(asked) == {"d/a": 2, "d/below/b": 3}
+
+
+def test_a_status_tells_a_file_from_its_successor(storage):
+    storage.put_new("d/a", b"12")
+    first = storage.status("d/a")
+    assert (first.size_bytes, first.is_file) == (2, True)
+    assert storage.status("d/a").version == first.version
+    storage.replace("d/a", b"34")
+    assert storage.status("d/a").version != first.version
+    assert not storage.status("d").is_file
+    with pytest.raises(FileNotFoundError):
+        storage.status("d/none")
+
+
+# Reading.
+
+
+def test_ranges_are_read_whole_or_not_at_all(storage):
+    storage.put_new("d/a", b"0123456789")
+    file = storage.open("d/a")
+    assert file.size_bytes == 10
+    assert "d/a" in file.where
+    for read in (file.read, file.read_once):
+        assert read(3, 4) == b"456"
+        assert read(10, 0) == b"0123456789"
+        assert read(0, 10) == b""
+        with pytest.raises(CorruptError):
+            read(3, 8)
+    assert file.read_up_to(3, 8) == b"89"
+    assert file.read_up_to(3, 10) == b""
+    file.close()
+
+
+def test_an_open_file_outlives_its_name(storage):
+    storage.put_new("d/a", b"old")
+    file = storage.open("d/a")
+    storage.replace("d/a", b"new")
+    assert file.read(3, 0) == b"old"
+    storage.remove("d/a")
+    assert file.read(3, 0) == b"old"
+    file.close()
+
+
+def test_a_missing_file_says_which(storage):
+    with pytest.raises(FileNotFoundError) as error:
+        storage.open("d/none")
+    assert error.value.filename == storage.where("d/none")
+
+
+# Files that grow.
+
+
+def test_a_file_grows_and_is_finished(storage):
+    file = storage.create("d/packs/a")
+    for part in (b"ab", b"", b"cd"):
+        file.append(part)
+    file.finish()
+    assert storage.read("d/packs/a", 100) == b"abcd"
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_file_that_grew_can_be_taken_back(storage, is_finished):
+    file = storage.create("d/a")
+    file.append(b"ab")
+    if is_finished:
+        file.finish()
+    file.discard()
+    file.discard()
+    assert not storage.exists("d/a")
+
+
+def test_a_name_grows_once(storage):
+    storage.put_new("d/a", b"first")
+    with pytest.raises(StorageError):
+        storage.create("d/a")
+    assert storage.read("d/a", 100) == b"first"
+
+
+# Hidden files.
+
+
+def test_a_hidden_file_is_seen_when_it_is_published(storage):
+    file = storage.create_hidden("d/a")
+    file.append(b"ab")
+    file.append(bytearray(b"cd"))
+    file.finish()
+    assert not storage.exists("d/a")
+    told = []
+    file.publish(lambda: told.append(storage.read("d/a", 100)))
+    assert told == [b"abcd"]
+    file.discard()
+    assert storage.read("d/a", 100) == b"abcd"
+    assert storage.names("d", ANY) == ["a"]
+
+
+def test_what_is_appended_may_be_used_again(storage):
+    file, waiting = storage.create_hidden("d/a"), bytearray(b"first")
+    file.append(waiting)
+    waiting[:] = b"other"
+    file.append(waiting)
+    file.finish()
+    file.publish(nothing)
+    assert storage.read("d/a", 100) == b"firstother"
+
+
+def test_a_free_name_is_taken_exclusively(storage):
+    first, second = storage.create_hidden("d/a"), storage.create_hidden("d/a")
+    for file, data in ((first, b"first"), (second, b"second")):
+        file.append(data)
+        file.finish()
+    first.publish_exclusively()
+    with pytest.raises(StorageError):
+        second.publish_exclusively()
+    second.discard()
+    assert storage.read("d/a", 100) == b"first"
+    assert storage.names("d", ANY) == ["a"]
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_nobody_sees_a_hidden_file_that_was_taken_back(storage, is_finished):
+    file = storage.create_hidden("d/a")
+    file.append(b"ab")
+    if is_finished:
+        file.finish()
+    file.discard()
+    file.discard()
+    assert storage.names("d", ANY) == []
+
+
+def test_nothing_is_hidden_without_a_directory(storage):
+    with pytest.raises(StorageError):
+        storage.create_hidden("none/a")
+
+
+# Leases.
+
+
+def looks_at(storage, name, *, is_dead=False):
+    """What somebody else sees of a lease, and whether it was removed."""
+    looks = []
+
+    def look_at(look):
+        looks.append(look)
+        return is_dead
+
+    storage.remove_lease_if(name, look_at)
+    return looks[0]
+
+
+def test_a_lease_is_held_by_one(storage):
+    lease = storage.take_lease("d/lease", b"who", ("d", "d/none"))
+    assert lease.is_held()
+    assert "d/lease" in lease.where
+    with pytest.raises(FileExistsError):
+        storage.take_lease("d/lease", b"other", ("d",))
+    assert storage.names("d", ANY) == ["lease"]
+    assert storage.read("d/lease", 100) == b"who"
+    lease.remove()
+    assert storage.names("d", ANY) == []
+    storage.take_lease("d/lease", b"other", ("d",)).remove()
+
+
+def test_others_see_who_holds_a_lease(storage):
+    lease = storage.take_lease("d/lease", b"who", ("d",))
+    look = looks_at(storage, "d/lease")
+    assert (look.content, look.is_locked) == (b"who", True)
+    assert lease.is_held()
+    lease.remove()
+    with pytest.raises(FileNotFoundError):
+        looks_at(storage, "d/lease")
+
+
+def test_a_lease_that_nobody_holds_is_not_locked(storage):
+    storage.put_new("d/lease", b"who")
+    assert looks_at(storage, "d/lease").is_locked is False
+    assert storage.exists("d/lease")
+    looks_at(storage, "d/lease", is_dead=True)
+    assert not storage.exists("d/lease")
+
+
+def test_a_broken_lease_is_not_held(storage):
+    lease = storage.take_lease("d/lease", b"who", ("d",))
+    storage.remove("d/lease")
+    assert not lease.is_held()
+    other = storage.take_lease("d/lease", b"other", ("d",))
+    assert not lease.is_held()
+    lease.refresh()
+    lease.remove()
+    assert other.is_held()
+    other.remove()
+
+
+def test_a_lease_is_as_old_as_the_storage_says(storage):
+    before_s = storage.clock("d")
+    lease = storage.take_lease("d/lease", b"who", ("d",))
+    lease.refresh()
+    look = looks_at(storage, "d/lease")
+    assert before_s <= look.modified_s <= storage.clock("d")
+    lease.remove()
+
+
+def test_there_is_no_time_where_there_is_no_directory(storage):
+    with pytest.raises(FileNotFoundError):
+        storage.clock("none")
+
+
+# Room.
+
+
+def test_temporary_files_are_never_those_that_count(storage):
+    lease = storage.take_lease("d/lease", b"who", ("d",))
+    hidden = storage.create_hidden("d/b")
+    storage.put_new("d/a", b"x")
+    storage.remove_temporary_files(["d"], storage.clock("d") - 3600)
+    hidden.append(b"x")
+    hidden.finish()
+    hidden.publish(nothing)
+    lease.remove()
+    storage.remove_temporary_files(["d"], storage.clock("d") + 3600)
+    assert storage.names("d", FILES) == ["a", "b"]
+
+
+def test_a_reserve_is_released_once_and_made_again(storage):
+    assert not storage.release_reserve()
+    storage.keep_reserve()
+    storage.keep_reserve()
+    assert storage.release_reserve()
+    assert not storage.release_reserve()
+    assert storage.free_bytes() > 0
+
+
+def test_two_that_are_equal_are_one(storage, tmp_path):
+    assert storage == storage  # noqa: PLR0124 -- the repository is a key
+    assert hash(storage) == hash(storage)
+    assert LocalStorage(tmp_path, "d") == LocalStorage(tmp_path, "d")
+    assert LocalStorage(tmp_path, "d") != LocalStorage(tmp_path / "x", "d")

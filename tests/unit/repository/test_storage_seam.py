@@ -1,0 +1,57 @@
+"""Only storage/local*.py of the repository touches files, and this_host.py asks who we are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from virtbackup_async import repository
+
+ROOT = Path(repository.__file__).parent
+TOUCHING = {"storage/local.py", "storage/local_files.py", "storage/this_host.py"}
+# How errors of a storage are said, without a call of the operating system.
+ERRORS_ONLY = {"virtbackup_async.files.refusals"}
+FORBIDDEN_MODULES = ("os", "fcntl", "shutil", "tempfile", "mmap", "pathlib", "aiofiles",
+                     "virtbackup_async.files")  # fmt: skip
+PATHS_ARE_NAMED = {"storage/repository_file.py"}
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+def touches_files(source, allowed=frozenset()):
+    """What in a module could touch files."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                modules = [name.name for name in names]
+            case ast.ImportFrom(module=module, names=names):
+                modules = [f"{module}.{name.name}" for name in names]
+                if module in ERRORS_ONLY:
+                    continue
+            case ast.Call(func=ast.Name(id="open")):
+                modules = ["os"]
+            case _:
+                continue
+        for module in modules:
+            for name in set(FORBIDDEN_MODULES) - allowed:
+                if module == name or module.startswith(f"{name}."):
+                    yield module
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in TOUCHING])
+def test_no_other_module_touches_files(module):
+    # A target is a path until it is a storage.
+    allowed = {"pathlib"} if module in PATHS_ARE_NAMED else set()
+    assert list(touches_files((ROOT / module).read_text(), allowed)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import os", "from os import path", "open('x')", "from pathlib import Path",
+     "from virtbackup_async.files.target_path import TargetPath"],
+)  # fmt: skip
+def test_what_touches_files_is_seen(source):
+    assert list(touches_files(source))
+
+
+def test_the_modules_that_do_are_there():
+    assert set(MODULES) >= TOUCHING | PATHS_ARE_NAMED
