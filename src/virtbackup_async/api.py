@@ -350,7 +350,8 @@ class VirtBackup:
             NotFoundError: there is no backup.
             StorageError: a target cannot be read; the others were verified.
         """
-        from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+        from virtbackup_async.engine.verify.filters import VerifyRequest
+        from virtbackup_async.engine.verify.verify import run_verify
 
         request = VerifyRequest(
             tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick

@@ -29,7 +29,8 @@ from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.filters import VerifyRequest
+from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES

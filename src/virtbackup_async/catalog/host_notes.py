@@ -148,15 +148,15 @@ class HostNotes:
         """
         return await to_thread.run_sync(self._scan)
 
-    async def remove_debris(self, before_s: float) -> None:
+    async def remove_stray_files(self, before_s: float) -> None:
         """Remove what a death left of a note that was being written before that time.
 
         Raises:
             StorageError: it cannot be removed.
         """
-        await to_thread.run_sync(self._remove_debris, before_s)
+        await to_thread.run_sync(self._remove_stray_files, before_s)
 
-    def _remove_debris(self, before_s: float) -> None:
+    def _remove_stray_files(self, before_s: float) -> None:
         try:
             for path in self._directory.glob(".*"):
                 with suppress(FileNotFoundError):

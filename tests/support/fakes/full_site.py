@@ -26,8 +26,9 @@ from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.engine.verify.filters import VerifyRequest
 from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed, VerifyFailed
 from virtbackup_async.model.backup import Packager

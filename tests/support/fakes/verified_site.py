@@ -10,7 +10,8 @@ from fakes.stored_backup import DATE, StoredBackup
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.filters import VerifyRequest
+from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.events import Event, VerifyDone
 from virtbackup_async.model.backup import Packager
 

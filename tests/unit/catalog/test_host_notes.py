@@ -148,10 +148,10 @@ async def test_what_a_death_left_of_a_note_goes_when_it_is_old(notes, path):
     for debris, date in ((old, 1000), (young, 2000), (note.path, 1000)):
         debris.touch()
         os.utime(debris, (date, date))
-    await notes.remove_debris(1500)
+    await notes.remove_stray_files(1500)
     assert sorted(note.path.parent.iterdir()) == sorted([young, note.path])
 
 
 async def test_where_there_are_no_notes_there_is_no_debris(notes):
-    await notes.remove_debris(1500)
+    await notes.remove_stray_files(1500)
     assert not notes.state_directory.exists()

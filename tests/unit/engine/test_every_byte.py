@@ -16,7 +16,7 @@ from fakes.small_repository import content
 from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.verify.repository import verify_repository
-from virtbackup_async.engine.verify.results import Chosen, Verdicts
+from virtbackup_async.engine.verify.results import Results, SelectedBackup
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.events import RepositoryDamaged, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool
@@ -45,7 +45,7 @@ class Laboratory(SharedSite):
         note = PendingDeletion(frozenset({bytes(16)}), frozenset())
         write_pending_deletion(self.repository.storage, note)
         scan = await Catalog(self.target).scan()
-        self.chosen = [Chosen("all", found) for found in scan.complete]
+        self.chosen = [SelectedBackup("all", found) for found in scan.complete]
         self.buffers = BufferPool()
 
     @property
@@ -63,7 +63,7 @@ class Laboratory(SharedSite):
     async def is_found(self, *, quick=False):
         """Whether ``verify`` says that something is damaged."""
         events = []
-        await verify_repository(self.target, self.chosen, Verdicts(NOW, quick, events.append))
+        await verify_repository(self.target, self.chosen, Results(NOW, quick, events.append))
         return any(isinstance(event, VerifyFailed | RepositoryDamaged) for event in events)
 
     async def read(self):

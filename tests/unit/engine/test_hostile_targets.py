@@ -32,7 +32,8 @@ from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.filters import VerifyRequest
+from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.processes import Ended
 from virtbackup_async.qemu import qemu_img

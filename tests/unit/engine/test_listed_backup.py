@@ -13,7 +13,8 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.verify import VerifyRequest, run_verify
+from virtbackup_async.engine.verify.filters import VerifyRequest
+from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
 

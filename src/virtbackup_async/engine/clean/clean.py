@@ -1,9 +1,9 @@
-"""The ``clean`` command: undo what was killed, remove what no rule keeps, end what was begun.
+"""The ``clean`` command.
 
-Last of all, the space of chunks that no backup needs any more is given back.
-
-Each backup is an outcome of its own, said by an event: one that cannot be undone or removed stops
-no other. Safe to run twice, to interrupt anywhere, and beside running backups and restores.
+It undoes killed backups, finishes removals that were cut short, removes the backups that no rule
+keeps, and prunes the repository. Each backup has an event of its own, and one that cannot be undone
+or removed does not stop the others. Safe to repeat, to interrupt anywhere, and to run during
+backups and restores.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.engine.clean.pending import undo_forgotten, undo_told
+from virtbackup_async.engine.clean.pending import report_and_undo, undo_orphans
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.clean.removal import remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
-from virtbackup_async.engine.clean.retention import Verdict
-from virtbackup_async.engine.clean.stray_files import clean_debris, tell_new_problems
+from virtbackup_async.engine.clean.retention import RetentionDecision
+from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
@@ -52,15 +52,15 @@ REMOVAL_BEGUN = "its removal was begun"
 
 
 class CleanRun(Struct, frozen=True):
-    """What a run removed, undid and left.
+    """What a run removed, undid and left behind.
 
     Attributes:
-        verdicts: one for each complete backup that was judged.
-        removed: the backups of which nothing is left.
-        not_removed: those that were to go and are still there.
+        verdicts: one for each complete backup.
+        removed: the backups that are gone.
+        not_removed: those that could not be removed.
         undone: the killed backups that were undone.
-        left: those that were not, and why.
-        swept: the repositories whose unused space was given back.
+        left: those that could not be undone, and why.
+        swept: what pruning freed in each repository.
     """
 
     verdicts: tuple[CleanVerdict, ...]
@@ -72,9 +72,9 @@ class CleanRun(Struct, frozen=True):
 
 
 async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
-    """Clean the targets of groups; events say what was done and what is left.
+    """Clean the targets of groups; events report what was done and what is left.
 
-    libvirt is asked only if a domain has to be put back.
+    libvirt is connected to only if a killed backup may have changed a domain.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -111,7 +111,7 @@ async def _clean(runtime: Runtime, request: CleanRequest) -> None:
             await _clean_target(cleaning, target, scan)
         except (StorageError, CorruptError) as error:
             failures.append(error)
-    await undo_forgotten(cleaning)
+    await undo_orphans(cleaning)
     for failure in failures[1:]:
         emit(Warned(str(failure)))
     if failures:
@@ -119,22 +119,22 @@ async def _clean(runtime: Runtime, request: CleanRequest) -> None:
 
 
 async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
-    await clean_debris(cleaning, target, scan)
+    await clean_stray_files(cleaning, target, scan)
     if cleaning.request.broken:
         await _undo_all(cleaning, target, scan)
     for found in scan.removed:
         await _end_removal(cleaning, target, found)
     if cleaning.request.complete:
-        # Once more: an undone backup of ours may have turned out to be complete.
+        # Scan again: an undone backup may have turned out to be complete.
         again = await target.catalog.scan()
-        tell_new_problems(cleaning, target, scan, again)
+        report_new_problems(cleaning, target, scan, again)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
         await _prune(target.catalog.target, cleaning.emit)
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
-    """Undo the pending backups, domains side by side, those of one domain one after the other."""
+    """Undo the pending backups: domains in parallel, the backups of one domain in turn."""
     by_domain: dict[str, list[DeadBackup]] = {}
     for found in scan.pending:
         dead = await dead_backup(cleaning.notes, found)
@@ -143,7 +143,7 @@ async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None
     async def undo(domain: str, group: str) -> None:
         async with cleaning.slots:
             for dead in by_domain[domain]:
-                await undo_told(cleaning, target.catalog, group, dead)
+                await report_and_undo(cleaning, target.catalog, group, dead)
 
     async with create_task_group() as domains:
         for domain in by_domain:
@@ -154,36 +154,36 @@ async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None
 
 async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBackup) -> None:
     if target.group_of(found.definition.domain_name) is not None:
-        verdict = Verdict(found, keep=False, reasons=(REMOVAL_BEGUN,))
-        await _carry_out(cleaning, target, verdict)
+        decision = RetentionDecision(found, keep=False, reasons=(REMOVAL_BEGUN,))
+        await _carry_out(cleaning, target, decision)
 
 
 async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
     drop_damaged = cleaning.request.drop_damaged
-    verdicts = list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
-    for warning in _of_damage(verdicts):
+    decisions = list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
+    for warning in _damage_warnings(decisions):
         cleaning.emit(warning)
-    for verdict in verdicts:
-        await _carry_out(cleaning, target, verdict)
+    for decision in decisions:
+        await _carry_out(cleaning, target, decision)
 
 
-def _of_damage(verdicts: Iterable[Verdict]) -> Iterator[Warned]:
-    """Warn of each domain that has damaged backups, and say where none is left that counts."""
-    by_domain: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        by_domain.setdefault(verdict.found.definition.domain_name, []).append(verdict)
-    for domain, judged in by_domain.items():
-        damaged = sum(verdict.found.definition.is_damaged for verdict in judged)
+def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[Warned]:
+    """Warn of each domain that has damaged backups, and say so if none is good."""
+    by_domain: dict[str, list[RetentionDecision]] = {}
+    for decision in decisions:
+        by_domain.setdefault(decision.found.definition.domain_name, []).append(decision)
+    for domain, of_domain in by_domain.items():
+        damaged = sum(decision.found.definition.is_damaged for decision in of_domain)
         if damaged:
-            whole = len(judged) - damaged
-            message = f"verify found {damaged} of its {len(judged)} backups damaged"
+            whole = len(of_domain) - damaged
+            message = f"verify found {damaged} of its {len(of_domain)} backups damaged"
             left = "no rule counts a damaged one" if whole else "NONE IS GOOD"
             yield Warned(f"{message}; {left}", domain)
 
 
-async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) -> None:
-    """Say a verdict, and remove the backup if it is to go and this is no dry run."""
-    found, definition = verdict.found, verdict.found.definition
+async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: RetentionDecision) -> None:
+    """Report a decision, and remove the backup if it is not kept and this is no dry run."""
+    found, definition = decision.found, decision.found.definition
     group = target.group_of(definition.domain_name) or ""
     domain, name = definition.domain_name, definition.name
     cleaning.emit(
@@ -193,13 +193,13 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, verdict: Verdict) 
             backup=name,
             date=local_time(definition).isoformat(),
             definition=str(found.path),
-            keep=verdict.keep,
-            reasons=verdict.reasons,
+            keep=decision.keep,
+            reasons=decision.reasons,
             damaged=definition.is_damaged,
             occupied_bytes=await _occupied_bytes(found),
         )
     )
-    if verdict.keep or cleaning.request.dry_run:
+    if decision.keep or cleaning.request.dry_run:
         return
     try:
         freed_bytes = await remove_backup(target.catalog, found, cleaning.lock_wait(domain))

@@ -1,6 +1,7 @@
-"""Undoing one killed backup for ``clean``: under the domain's lock, with libvirt where needed.
+"""Undoing killed backups for ``clean``, under the domain's lock.
 
-What is undone, and in which order, stands in ``broken``; which domain it was, in ``whereabouts``.
+``undo/pending.py`` says what is undone and in which order, ``undo/find_domain.py`` which domain it
+was.
 """
 
 from contextlib import AsyncExitStack
@@ -26,8 +27,10 @@ from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError
 from virtbackup_async.events import Emit, PendingFound, PendingLeft, PendingUndone, Warned
 
 
-async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: DeadBackup) -> None:
-    """Say that a pending backup was found, and undo it unless this is a dry run."""
+async def report_and_undo(
+    cleaning: Cleaning, catalog: Catalog, group: str, dead: DeadBackup
+) -> None:
+    """Report a pending backup, and undo it unless this is a dry run."""
     pending = dead.pending
     cleaning.emit(PendingFound(group, pending.domain_name, pending.name, str(dead.path)))
     if not cleaning.request.dry_run:
@@ -35,40 +38,41 @@ async def undo_told(cleaning: Cleaning, catalog: Catalog, group: str, dead: Dead
         undoing = Undoing(
             runtime.hypervisor, catalog, runtime.host, runtime.lock_directory, cleaning.emit
         )
-        await undo_broken(undoing, group, dead, cleaning.lock_wait(pending.domain_name))
+        await undo_pending(undoing, group, dead, cleaning.lock_wait(pending.domain_name))
 
 
-async def undo_forgotten(cleaning: Cleaning) -> None:
-    """Undo what this host noted and no target tells of: the pending file is gone, or damaged.
+async def undo_orphans(cleaning: Cleaning) -> None:
+    """Undo the backups that this host noted and whose pending file is gone or damaged.
 
-    Who removes it must not keep a domain on its overlay; nor is a target always there.
+    Whoever removes a pending file must not leave a domain on its overlay; and a target may be
+    offline.
     """
     if not cleaning.request.dry_run and cleaning.request.broken:
-        await _remove_debris(cleaning)
+        await _remove_stray_files(cleaning)
     config = cleaning.runtime.config
     named = select_groups(config, cleaning.request.group_names)
     for note in cleaning.notes.notes:
         domain = note.pending.domain_name
         asked = named or config.groups.values()
         group = next((group.name for group in asked if group.includes(domain)), None)
-        if (group is None and named) or not await _is_forgotten(note):
+        if (group is None and named) or not await _is_orphan(note):
             continue
         # A note's own path says where the target is, or was.
         catalog = Catalog(note.pending_path.parent.parent)
         dead = DeadBackup(note.pending, note.pending_path, note)
-        await undo_told(cleaning, catalog, group or "", dead)
+        await report_and_undo(cleaning, catalog, group or "", dead)
 
 
-async def _remove_debris(cleaning: Cleaning) -> None:
+async def _remove_stray_files(cleaning: Cleaning) -> None:
     try:
         before_s = cleaning.now.timestamp() - TEMPORARY_MAX_AGE_S
-        await cleaning.runtime.host.notes.remove_debris(before_s)
+        await cleaning.runtime.host.notes.remove_stray_files(before_s)
     except StorageError as error:
         cleaning.emit(Warned(str(error)))
 
 
-async def _is_forgotten(note: Note) -> bool:
-    """Tell whether a note, still there, has no pending file that can be read."""
+async def _is_orphan(note: Note) -> bool:
+    """Tell whether a note is still there and its pending file cannot be read."""
     try:
         return (
             await AsyncPath(note.path).exists()
@@ -80,7 +84,7 @@ async def _is_forgotten(note: Note) -> bool:
 
 
 class Undoing(Struct, frozen=True):
-    """What the undo of each pending backup of a target needs."""
+    """What undoing the pending backups of a target needs."""
 
     hypervisor: HypervisorPort
     catalog: Catalog
@@ -89,8 +93,8 @@ class Undoing(Struct, frozen=True):
     emit: Emit
 
 
-async def undo_broken(undoing: Undoing, group: str, dead: DeadBackup, lock_wait: LockWait) -> None:
-    """Undo a pending backup, and say by an event what came of it; raises nothing of ours."""
+async def undo_pending(undoing: Undoing, group: str, dead: DeadBackup, lock_wait: LockWait) -> None:
+    """Undo a pending backup and report the result; raises no ``VirtBackupError``."""
     pending = dead.pending
 
     def left(error: str, *, in_use: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""What ``clean`` is to do with the complete backups of a target, before anything is touched.
+"""What ``clean`` will do with the complete backups of a target, before anything is touched.
 
-``clean`` and ``clean --dry-run`` share it. A domain is cleaned by a group only if its hosts mean
-it, and stays as long as any group with the same target keeps it, named on the command line or
-not. What is not understood stays, whatever the rules say. Pure, but for ``clean_targets``.
+Shared by ``clean`` and ``clean --dry-run``. A group cleans only the domains that its hosts mean. A
+backup stays as long as any group with the same target keeps it, whether or not that group is named
+on the command line. A backup that is not understood always stays. Pure, except ``clean_targets``.
 """
 
 from collections import Counter
@@ -15,18 +15,18 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
-from virtbackup_async.engine.clean.retention import Verdict, judge
+from virtbackup_async.engine.clean.retention import RetentionDecision, decide
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.model.packager import backup_paths
 
 
 class CleanTarget(Struct, frozen=True):
-    """A target, and who is asked about what lies there.
+    """A target, and the groups that decide about its backups.
 
     Attributes:
         groups: those that are cleaned.
-        neighbours: all groups of the configuration with this target: each has a say.
+        neighbours: all groups of the configuration with this target; each may keep a backup.
     """
 
     catalog: Catalog
@@ -34,7 +34,7 @@ class CleanTarget(Struct, frozen=True):
     neighbours: tuple[Group, ...]
 
     def group_of(self, domain: str) -> str | None:
-        """Return the name of the first cleaned group that means the domain; None leaves it be."""
+        """Return the name of the first cleaned group that means the domain; None if none does."""
         return next((group.name for group in self.groups if group.includes(domain)), None)
 
     def policies(self, domain: str) -> list[Retention]:
@@ -66,7 +66,7 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
 
 
 def _place_of(group: Group) -> Path:
-    """Return where the target of a group really is; a neighbour overlooked would have no say."""
+    """Return where a group's target really is: a neighbour must not be overlooked."""
     target = target_of(group)
     try:
         return target.resolve(strict=True)
@@ -83,15 +83,15 @@ def plan_clean(
     zone: tzinfo | None = None,
     *,
     drop_damaged: bool = False,
-) -> Iterator[Verdict]:
-    """Give a verdict for each complete backup of the domains that are cleaned, by domain.
+) -> Iterator[RetentionDecision]:
+    """Decide about each complete backup of the domains that are cleaned, domain by domain.
 
     Args:
         target: whose backups.
         scan: what it holds.
         now: an aware time.
-        zone: whose calendar the periods are of; None for the local one.
-        drop_damaged: whether damaged backups go that are older than a good one.
+        zone: the time zone of the periods; None for the local one.
+        drop_damaged: whether to drop damaged backups that are older than a good one.
     """
     unclear = _Unclear(target, scan)
     by_domain: dict[str, list[FoundBackup]] = {}
@@ -105,13 +105,13 @@ def plan_clean(
             if reason is None:
                 clear.append(found)
             else:
-                yield Verdict(found, keep=True, reasons=(f"not understood: {reason}",))
+                yield RetentionDecision(found, keep=True, reasons=(f"not understood: {reason}",))
         policies = target.policies(domain)
-        yield from judge(clear, policies, now, zone, drop_damaged=drop_damaged)
+        yield from decide(clear, policies, now, zone, drop_damaged=drop_damaged)
 
 
 class _Unclear:
-    """Tells why a backup must not be judged by its date."""
+    """Finds the backups that the rules must not be applied to."""
 
     def __init__(self, target: CleanTarget, scan: Scan) -> None:
         self._target = target
@@ -119,7 +119,7 @@ class _Unclear:
         self._uses = Counter(path for found in scan.complete for path in _paths(found))
 
     def reason(self, found: FoundBackup) -> str | None:
-        """Return it; None for a backup like any other."""
+        """Return why; None for a backup like any other."""
         domain = found.definition.domain_name
         if found.path.parent != self._target.catalog.domain_directory(domain):
             return "it lies in another domain's directory"

@@ -1,4 +1,4 @@
-"""Removing one complete backup so that no crash leaves a listed backup without its data.
+"""Removing one complete backup; a crash never leaves a listed backup without its data.
 
 Called by ``clean``. The order: the definition becomes a note (``catalog.removing``), the package
 goes, the note goes; each step is durable before the next. Whoever restores the backup holds its

@@ -1,16 +1,16 @@
 """Which backups of a domain stay, and why: the retention policy as a pure function.
 
-``clean`` removes what no rule keeps, and ``clean --dry-run`` shows the same verdicts. A rule keeps
+``clean`` removes what no rule keeps, and ``clean --dry-run`` shows the same decisions. A rule keeps
 the first backup of each of the last N periods that have one::
 
     daily: 2      Mon 02:00   Tue 02:00  Tue 14:00   Fri 02:00  Fri 14:00
                               ^ first               ^ first     ^ the newest, always kept
 
 Periods are those of the local calendar: weeks are ISO weeks of the ISO year, and an hour that
-comes twice when summer time ends is two hours. Invariants: the newest good backup stays, so do
-pinned ones; what is dated in the future, or was found damaged, neither goes nor counts: a damaged
-backup that took the place of a good one in a rule would cost the good one. ``drop_damaged`` lets
-damaged ones go, each only if a good one is newer. Good is what is not known to be damaged.
+comes twice when summer time ends is two hours. Invariants: the newest good backup stays, and so do
+pinned ones. A backup that is dated in the future, or was found damaged, stays and does not count:
+in a rule it would take the place of a good one. With ``drop_damaged``, a damaged backup goes if a
+newer one is good. A backup is good unless it is known to be damaged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,30 +45,30 @@ _PERIODS: Mapping[str, tuple[str, Callable[[datetime], str]]] = {
 }
 
 
-class Verdict(Struct, frozen=True):
-    """What becomes of a backup: it stays for each of ``reasons``, or goes for the only one."""
+class RetentionDecision(Struct, frozen=True):
+    """Whether a backup stays, and why: all reasons to keep it, or the one to remove it."""
 
     found: FoundBackup
     keep: bool
     reasons: tuple[str, ...]
 
 
-def judge(
+def decide(
     backups: Iterable[FoundBackup],
     policies: Sequence[Retention],
     now: datetime,
     zone: tzinfo | None = None,
     *,
     drop_damaged: bool = False,
-) -> list[Verdict]:
-    """Return a verdict for each backup of one domain, oldest first.
+) -> list[RetentionDecision]:
+    """Decide about each backup of one domain, oldest first.
 
     Args:
         backups: all complete ones of the domain in one target.
-        policies: of every group that the domain is in; what any of them keeps stays.
+        policies: of every group that the domain is in; a backup stays if any of them keeps it.
         now: an aware time; backups dated later are kept, and no rule counts them.
-        zone: whose calendar the periods are of; None for the local one.
-        drop_damaged: whether damaged ones go that are older than a good one.
+        zone: the time zone of the periods; None for the local one.
+        drop_damaged: whether to drop damaged backups that are older than a good one.
     """
     ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
     past = [found for found in ordered if found.definition.date <= now.timestamp()]
@@ -79,7 +79,9 @@ def judge(
         if reason not in kept[found.path] and not (reason == DAMAGED and found.path in dropped):
             kept[found.path].append(reason)
     return [
-        Verdict(found, bool(kept[found.path]), tuple(kept[found.path]) or (_why_it_goes(found),))
+        RetentionDecision(
+            found, bool(kept[found.path]), tuple(kept[found.path]) or (_why_it_goes(found),)
+        )
         for found in ordered
     ]
 

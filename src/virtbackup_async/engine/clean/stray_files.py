@@ -1,11 +1,11 @@
-"""What ``clean`` makes of files that are no backup: told, or removed where they are surely dead.
+"""Stray files in a target: ``clean`` reports them, and removes those known to be abandoned.
 
 ::
 
     <name>.json.pending, empty       a name that was claimed: removed after a minute
     <name>.json.pending, unreadable  left, and the run says so
-    .virtbackup-*.tmp                half of a small file: removed after an hour
-    any other                        told, never removed
+    .virtbackup-*.tmp                a part of a small file: removed after an hour
+    any other                        reported, never removed
 """
 
 import stat
@@ -26,8 +26,8 @@ CLAIM_MAX_AGE_S = 60
 TEMPORARY_MAX_AGE_S = 3600
 
 
-async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
-    """Tell of, or remove, what a scan could not make a backup of."""
+async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
+    """Report or remove the files of a scan that belong to no backup."""
     for problem in scan.problems:
         # A domain's directory has its name, but for the rare one that had to be escaped.
         group = target.group_of(problem.domain_directory)
@@ -42,8 +42,8 @@ async def clean_debris(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> N
             await _clean_stray(cleaning, path)
 
 
-def tell_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now: Scan) -> None:
-    """Tell of what cannot be read any more, and so is not judged by the rules."""
+def report_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now: Scan) -> None:
+    """Warn of what cannot be read any more, so that no rule applies to it."""
     known = {problem.path for problem in before.problems}
     for problem in now.problems:
         if problem.path not in known and target.group_of(problem.domain_directory) is not None:
@@ -51,13 +51,13 @@ def tell_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now
 
 
 async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
-    """Tell whether this host's own note says what a file that cannot be read should."""
+    """Tell whether this host has a note of a pending file that cannot be read."""
     real = await to_thread.run_sync(TargetPath.in_domain(path).real_path)
     return any(note.pending_path == real for note in cleaning.notes.notes)
 
 
 async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) -> None:
-    """Remove a pending file that never held anything; say of any other that it stays."""
+    """Remove a pending file that is empty; report any other, and leave it."""
     path, domain = problem.path, problem.domain_directory
     backup = path.name.removesuffix(pending_file.SUFFIX)
     age_s, size_bytes = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())

@@ -218,7 +218,7 @@ def _check_state(info: DomainInfo) -> list[Finding]:
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await image_leftovers.check_beside(
+    findings = await image_leftovers.check_image_leftovers(
         everything, work.scans.values(), work.notes, work.at_work
     )
     for path in work.scans:

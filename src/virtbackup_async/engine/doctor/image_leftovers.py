@@ -55,7 +55,7 @@ _OVERLAY = _Kind(
 )
 
 
-async def check_beside(
+async def check_image_leftovers(
     images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
 ) -> list[Finding]:
     """Look beside the images for files of ours that neither a pending file nor a note names.

@@ -132,7 +132,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
         definition = request.definition
         await _check_backing(work, runtime.buffers)
         runtime.emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
-        async with _put_back_on_failure(work):
+        async with _undo_on_failure(work):
             async with open_package(definition, request.directory, runtime.buffers) as package:
                 data_bytes = await restore_disks(
                     work.plan, runtime.disk_slots, lambda disk: _fill(work, disk, package)
@@ -141,7 +141,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
                     if state.image.name in work.swaps:
                         data_bytes += await read_state(state, package, work.fill)
             await _swap_all(work)
-        kept = await _settle_old(work)
+        kept = await _keep_or_remove_old(work)
     done = RestoreDone(
         domain=domain.name,
         backup=definition.name,
@@ -313,7 +313,7 @@ async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> Disk
 
 
 @asynccontextmanager
-async def _put_back_on_failure(work: _Work) -> AsyncGenerator[None]:
+async def _undo_on_failure(work: _Work) -> AsyncGenerator[None]:
     try:
         yield
     except BaseException:
@@ -349,7 +349,7 @@ async def _swap_all(work: _Work) -> None:
     await check_replaceable(work.domain, remove_saved=False)
 
 
-async def _settle_old(work: _Work) -> tuple[str, ...]:
+async def _keep_or_remove_old(work: _Work) -> tuple[str, ...]:
     """Give the old images names to stay by, or remove them.
 
     One that stays by its other name takes space and harms nothing.

@@ -1,4 +1,4 @@
-"""Ages and samples as an admin types them: ``7d``, ``2026-03-01``, ``10%``. Used by ``verify``."""
+"""Which backups ``verify`` is about: ages, dates and samples as an admin types them. Pure."""
 
 import hashlib
 import math
@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from typing import TypeVar
 
+from msgspec import Struct
+
+from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.inventory.dates import start_of
+from virtbackup_async.engine.inventory.listing import GroupBackups
+from virtbackup_async.engine.verify.results import SelectedBackup
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.amounts import age_of
 
@@ -15,6 +20,64 @@ T = TypeVar("T")
 
 _SAMPLE = re.compile(r"(\d{1,9})(%?)")
 _ALL_PERCENT = 100
+
+
+class VerifyRequest(Struct, frozen=True):
+    """Which backups to verify, all as they were typed.
+
+    Attributes:
+        groups: none for all that have a target.
+        domains: names or patterns; none for all that the groups' hosts mean.
+        newer_than: an age or a date.
+        not_verified_since: an age; a backup that was found damaged is always read again.
+        sample: how many of what is left: ``5`` or ``10%``.
+        quick: only look whether all is there, and as long as it should be.
+    """
+
+    groups: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    newer_than: str | None = None
+    not_verified_since: str | None = None
+    sample: str | None = None
+    quick: bool = False
+
+
+class BackupFilter:
+    """Chooses the backups that a request is about.
+
+    Raises:
+        ConfigError: an age, a date or the sample cannot be understood.
+    """
+
+    def __init__(self, request: VerifyRequest, now: datetime) -> None:
+        self._today = now.date()
+        self._sample = request.sample
+        self._newer_than = 0 if request.newer_than is None else parse_since(request.newer_than, now)
+        age = request.not_verified_since
+        self._verified_before = None if age is None else (now - parse_age(age)).timestamp()
+        if request.sample is not None:
+            draw_sample([], request.sample, self._today, str)
+
+    def choose(self, groups: Sequence[GroupBackups]) -> list[SelectedBackup]:
+        """Return each backup once, also where several groups share a target and mean its domain."""
+        by_path = {
+            found.path: SelectedBackup(group.group, found)
+            for group in reversed(groups)
+            for found in group.backups
+            if self._wants(found)
+        }
+        chosen = list(by_path.values())
+        if self._sample is None:
+            return chosen
+        return draw_sample(chosen, self._sample, self._today, lambda one: str(one.found.path))
+
+    def _wants(self, found: FoundBackup) -> bool:
+        if found.definition.date < self._newer_than:
+            return False
+        verified = found.definition.verified
+        if self._verified_before is None or verified is None or not verified.ok:
+            return True
+        return verified.date < self._verified_before
 
 
 def parse_age(text: str) -> timedelta:

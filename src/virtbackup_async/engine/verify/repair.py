@@ -23,7 +23,7 @@ from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.chunks import open_check
 from virtbackup_async.engine.verify.repository import verify_opened
-from virtbackup_async.engine.verify.results import Chosen, Verdicts
+from virtbackup_async.engine.verify.results import Results, SelectedBackup
 from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
 from virtbackup_async.events import (
     RepositoryRepaired,
@@ -98,7 +98,7 @@ async def _repair(runtime: Runtime, request: RepairRequest) -> None:
     found = False
     for target in targets:
         try:
-            found |= await _Repair(target, Verdicts(now, request.quick, emit)).run()
+            found |= await _Repair(target, Results(now, request.quick, emit)).run()
         except VirtBackupError as error:
             failures.append(error)
     for failure in failures[1:]:
@@ -113,11 +113,11 @@ async def _repair(runtime: Runtime, request: RepairRequest) -> None:
 class _Repair:
     """The repair of one target."""
 
-    def __init__(self, target: CleanTarget, verdicts: Verdicts) -> None:
+    def __init__(self, target: CleanTarget, results: Results) -> None:
         self._target = target
         self._path = target.catalog.target
-        self._verdicts = verdicts
-        self._emit = verdicts.emit
+        self._results = results
+        self._emit = results.emit
 
     async def run(self) -> bool:
         """Repair it; tell whether there was something to repair."""
@@ -138,7 +138,7 @@ class _Repair:
         async with open_check(repository, self._emit) as opened:
             checking = opened.checking
             checking.need_all()
-            await verify_opened(repository, opened, await self._backups(), self._verdicts)
+            await verify_opened(repository, opened, await self._backups(), self._results)
             if checking.newer_pack is not None:
                 raise NewerVersionError(checking.newer_pack)
             heads = await to_thread.run_sync(repair_heads, repository, checking)
@@ -157,10 +157,10 @@ class _Repair:
             )
         )
 
-    async def _backups(self) -> list[Chosen]:
+    async def _backups(self) -> list[SelectedBackup]:
         scan = await self._target.catalog.scan()
         return [
-            Chosen(self._target.group_of(found.definition.domain_name) or "", found)
+            SelectedBackup(self._target.group_of(found.definition.domain_name) or "", found)
             for found in scan.complete
             if type_of(found.definition.packager).uses_repository
         ]

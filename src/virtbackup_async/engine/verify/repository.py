@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.verify.chunks import check_chunks, open_check
-from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
+from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
 from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBackupError
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
@@ -38,26 +38,31 @@ from virtbackup_async.repository import (
 _SHOWN_RANGES = 3
 
 
-async def verify_repository(target: Path, backups: Sequence[Chosen], verdicts: Verdicts) -> None:
+async def verify_repository(
+    target: Path, backups: Sequence[SelectedBackup], results: Results
+) -> None:
     """Verify backups that are in the repository of one target; a last event for each of them."""
     try:
         repository = await to_thread.run_sync(_find, target)
-        async with open_check(repository, verdicts.emit) as opened:
-            await verify_opened(repository, opened, backups, verdicts)
+        async with open_check(repository, results.emit) as opened:
+            await verify_opened(repository, opened, backups, results)
     except VirtBackupError as error:
         for backup in backups:
-            await verdicts.bad(backup, error)
+            await results.bad(backup, error)
 
 
 async def verify_opened(
-    repository: Repository, opened: CheckSession, backups: Sequence[Chosen], verdicts: Verdicts
+    repository: Repository,
+    opened: CheckSession,
+    backups: Sequence[SelectedBackup],
+    results: Results,
 ) -> None:
     """Verify backups in a repository that is open; a last event for each of them.
 
     Raises:
         StorageError: the repository cannot be read.
     """
-    await _Verifying(repository, opened, verdicts).verify(backups)
+    await _Verifying(repository, opened, results).verify(backups)
 
 
 def _find(target: Path) -> Repository:
@@ -70,7 +75,7 @@ def _find(target: Path) -> Repository:
 class _Backup(Struct):
     """A backup, and what is known of it by now."""
 
-    chosen: Chosen
+    chosen: SelectedBackup
     plan: RestorePlan
     data_bytes: int = 0
     missing: int = 0
@@ -84,17 +89,17 @@ class _Backup(Struct):
 
 
 class _Verifying:
-    def __init__(self, repository: Repository, opened: CheckSession, verdicts: Verdicts) -> None:
+    def __init__(self, repository: Repository, opened: CheckSession, results: Results) -> None:
         self._repository = repository
         self._opened = opened
         self._checking = opened.checking
-        self._verdicts = verdicts
-        self._emit = verdicts.emit
+        self._results = results
+        self._emit = results.emit
 
-    async def verify(self, chosen: Sequence[Chosen]) -> None:
+    async def verify(self, chosen: Sequence[SelectedBackup]) -> None:
         began_s = current_time()
         backups = [backup for one in chosen if (backup := await self._begin(one)) is not None]
-        stored_bytes = await check_chunks(self._opened, quick=self._verdicts.quick, emit=self._emit)
+        stored_bytes = await check_chunks(self._opened, quick=self._results.quick, emit=self._emit)
         for backup in backups:
             await self._end(backup, began_s)
         self._emit(
@@ -108,13 +113,13 @@ class _Verifying:
             )
         )
 
-    async def _begin(self, chosen: Chosen) -> _Backup | None:
+    async def _begin(self, chosen: SelectedBackup) -> _Backup | None:
         """Read a backup's maps, and ask for their chunks."""
         definition = chosen.found.definition
         try:
             backup = _Backup(chosen, plan_restore(definition))
         except VirtBackupError as error:
-            await self._verdicts.bad(chosen, error)
+            await self._results.bad(chosen, error)
             return None
         self._emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, backup.plan.devs))
         for disk, image in _images(backup.plan):
@@ -150,9 +155,9 @@ class _Verifying:
             for disk, image in backup.readable:
                 await self._find_losses(backup, disk, image)
         if backup.failures:
-            await self._verdicts.bad(backup.chosen, joined(backup.failures))
+            await self._results.bad(backup.chosen, joined(backup.failures))
         else:
-            await self._verdicts.good(
+            await self._results.good(
                 backup.chosen,
                 digests=backup.plan.is_verifiable,
                 data_bytes=backup.data_bytes,

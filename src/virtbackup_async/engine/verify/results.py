@@ -1,6 +1,6 @@
-"""What ``verify`` found of one backup: said as its last event, and kept in its definition.
+"""The result of verifying a backup: its last event, and an entry in its definition.
 
-Called by ``verify`` for whatever packager. Invariant: nothing but the key ``verified`` is written.
+The same for every packager. Invariant: only the key ``verified`` is ever written.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from virtbackup_async.events import Emit, VerifyDone, VerifyFailed, Warned
 from virtbackup_async.model.backup import Verification
 
 
-class Chosen(Struct, frozen=True):
-    """A backup to verify, and the group by which it was chosen."""
+class SelectedBackup(Struct, frozen=True):
+    """A backup to verify, and the group that selected it."""
 
     group: str
     found: FoundBackup
@@ -34,12 +34,13 @@ class Chosen(Struct, frozen=True):
         return self.found.definition.name
 
 
-class Verdicts(Struct, frozen=True):
-    """Says and keeps the verdicts of one run.
+class Results(Struct, frozen=True):
+    """Reports the results of one run, and keeps them in the definitions.
 
     Attributes:
-        now: when it is.
-        quick: whether backups are only looked at: then none is called good for its bytes.
+        now: the time that is kept with each result.
+        quick: whether only sizes are checked; then no backup is recorded as good.
+        emit: where events go.
     """
 
     now: datetime
@@ -47,9 +48,9 @@ class Verdicts(Struct, frozen=True):
     emit: Emit
 
     async def good(
-        self, chosen: Chosen, *, digests: bool, data_bytes: int, duration_s: float
+        self, chosen: SelectedBackup, *, digests: bool, data_bytes: int, duration_s: float
     ) -> None:
-        """A backup is what was recorded."""
+        """Report a backup whose data match its record."""
         if not self.quick:
             await self._keep(chosen, ok=True, digests=digests)
         self.emit(
@@ -66,8 +67,8 @@ class Verdicts(Struct, frozen=True):
             )
         )
 
-    async def bad(self, chosen: Chosen, error: Exception) -> None:
-        """A backup is not, or could not be looked at."""
+    async def bad(self, chosen: SelectedBackup, error: Exception) -> None:
+        """Report a backup that is damaged, or could not be read."""
         if not isinstance(error, VirtBackupError):
             bug = known_error(chosen.name, error)
             self._fail(chosen, bug.message, bug.exit_code)
@@ -80,11 +81,11 @@ class Verdicts(Struct, frozen=True):
             await self._keep(chosen, ok=False, digests=True, error=error.message)
         self._fail(chosen, error.message, error.exit_code)
 
-    def _fail(self, chosen: Chosen, message: str, exit_code: int) -> None:
+    def _fail(self, chosen: SelectedBackup, message: str, exit_code: int) -> None:
         self.emit(VerifyFailed(chosen.group, chosen.domain, chosen.name, message, exit_code))
 
     async def _keep(
-        self, chosen: Chosen, *, ok: bool, digests: bool, error: str | None = None
+        self, chosen: SelectedBackup, *, ok: bool, digests: bool, error: str | None = None
     ) -> None:
         found = Verification(int(self.now.timestamp()), ok, digests, error)
         try:
@@ -97,7 +98,7 @@ class Verdicts(Struct, frozen=True):
 
 
 def joined(failures: Sequence[VirtBackupError]) -> VirtBackupError:
-    """Return all that is wrong with a backup as one error, as grave as the gravest."""
+    """Return one error for all that is wrong with a backup, as severe as the worst."""
     message = "; ".join(error.message for error in failures)
     kinds = [type(error) for error in failures]
     grave = next((kind for kind in kinds if issubclass(kind, CorruptError)), kinds[0])

@@ -1,18 +1,18 @@
-"""Verifying backups: is each still what was recorded, to the byte?
+"""The ``verify`` command: is each backup still what was recorded, to the byte?
 
-One ``verify`` command looks at many backups: those in a repository together, because they share
-their chunks; the others domain by domain, the backups of one domain one after the other. What it
-finds is kept in each backup's definition, where ``list`` shows it. Invariant: no damage stops the
-others from being looked at; nothing but that key is ever written.
+Backups in a repository are verified together, because they share their chunks; the others domain
+by domain, one backup after the other. The result is kept in the backup's definition, where ``list``
+shows it. Invariants: damage to one backup never stops the others from being verified; nothing is
+written but that result.
 """
 
+import stat
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import CapacityLimiter, create_task_group, current_time
+from anyio import CapacityLimiter, create_task_group, current_time, to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
@@ -20,9 +20,8 @@ from virtbackup_async.engine.inventory.listing import GroupBackups, broken_backu
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.filters import draw_sample, parse_age, parse_since
-from virtbackup_async.engine.verify.results import Chosen, Verdicts, joined
-from virtbackup_async.engine.verify.sizes import look_at_package
+from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest
+from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
 from virtbackup_async.events import (
     Event,
@@ -33,32 +32,15 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
+from virtbackup_async.files.durable import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.packager import type_of
+from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.packager import backup_paths, packed_files, type_of
 from virtbackup_async.packagers.interface import Progress
 
 K = TypeVar("K", bound=Hashable)
-
-
-class VerifyRequest(Struct, frozen=True):
-    """Which backups to verify, all as they were typed.
-
-    Attributes:
-        groups: none for all that have a target.
-        domains: names or patterns; none for all that the groups' hosts mean.
-        newer_than: an age or a date.
-        not_verified_since: an age; a backup that was found damaged is always read again.
-        sample: how many of what is left: ``5`` or ``10%``.
-        quick: only look whether all is there, and as long as it should be.
-    """
-
-    groups: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    newer_than: str | None = None
-    not_verified_since: str | None = None
-    sample: str | None = None
-    quick: bool = False
 
 
 class VerifyRun(Struct, frozen=True):
@@ -92,14 +74,14 @@ async def run_verify(runtime: Runtime, request: VerifyRequest) -> VerifyRun:
 
 async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     config, emit, now = runtime.config, runtime.emit, runtime.now()
-    wanted = _Wanted(request, now)
+    wanted = BackupFilter(request, now)
     groups = await choose_backups(config, request.groups, request.domains)
     chosen = wanted.choose(groups)
-    emit(RunStarted("verify", tuple(_sorted_out(chosen, lambda one: one.domain))))
+    emit(RunStarted("verify", tuple(_grouped(chosen, lambda one: one.domain))))
     for failed in _damaged(groups):
         emit(failed)
-    verdicts = Verdicts(now, request.quick, emit)
-    reader = _Reader(runtime.buffers, verdicts)
+    results = Results(now, request.quick, emit)
+    reader = _Reader(runtime.buffers, results)
     slots = CapacityLimiter(config.threads)
 
     async def verify(work: Callable[[], Awaitable[None]]) -> None:
@@ -109,10 +91,10 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     shared = [one for one in chosen if _uses_repository(one)]
     others = [one for one in chosen if not _uses_repository(one)]
     async with create_task_group() as tasks:
-        for target, backups in _sorted_out(shared, _target_of).items():
-            work = partial(_verify_repository, target, backups, verdicts)
+        for target, backups in _grouped(shared, _target_of).items():
+            work = partial(_verify_repository, target, backups, results)
             tasks.start_soon(verify, work, name=f"verify {target}")
-        for domain, backups in _sorted_out(others, lambda one: one.domain).items():
+        for domain, backups in _grouped(others, lambda one: one.domain).items():
             work = partial(reader.verify_all, backups)
             tasks.start_soon(verify, work, name=f"verify {domain}")
     for error in {id(group.error): group.error for group in groups if group.error}.values():
@@ -121,68 +103,36 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
         raise NotFoundError("there is no backup to verify", hint="Make one: virtbackup backup.")
 
 
-def _uses_repository(chosen: Chosen) -> bool:
+def _uses_repository(chosen: SelectedBackup) -> bool:
     return type_of(chosen.found.definition.packager).uses_repository
 
 
-async def _verify_repository(target: Path, backups: list[Chosen], verdicts: Verdicts) -> None:
+async def _verify_repository(target: Path, backups: list[SelectedBackup], results: Results) -> None:
     # Loaded for repositories only: numpy takes a while.
     from virtbackup_async.engine.verify.repository import (  # noqa: PLC0415 -- see above
         verify_repository,
     )
 
-    await verify_repository(target, backups, verdicts)
+    await verify_repository(target, backups, results)
 
 
-def _sorted_out(chosen: Iterable[Chosen], key: Callable[[Chosen], K]) -> dict[K, list[Chosen]]:
-    sorted_out: dict[K, list[Chosen]] = {}
+def _grouped(
+    chosen: Iterable[SelectedBackup], key: Callable[[SelectedBackup], K]
+) -> dict[K, list[SelectedBackup]]:
+    sorted_out: dict[K, list[SelectedBackup]] = {}
     for one in chosen:
         sorted_out.setdefault(key(one), []).append(one)
     return sorted_out
 
 
-def _target_of(chosen: Chosen) -> Path:
+def _target_of(chosen: SelectedBackup) -> Path:
     return chosen.found.path.parent.parent
 
 
-class _Wanted:
-    """What a request leaves of the backups that there are."""
-
-    def __init__(self, request: VerifyRequest, now: datetime) -> None:
-        self._today = now.date()
-        self._sample = request.sample
-        self._newer_than = 0 if request.newer_than is None else parse_since(request.newer_than, now)
-        age = request.not_verified_since
-        self._verified_before = None if age is None else (now - parse_age(age)).timestamp()
-        if request.sample is not None:
-            draw_sample([], request.sample, self._today, str)
-
-    def choose(self, groups: Sequence[GroupBackups]) -> list[Chosen]:
-        """Each backup once, though several groups may share a target and mean its domain."""
-        by_path = {
-            found.path: Chosen(group.group, found)
-            for group in reversed(groups)
-            for found in group.backups
-            if self._wants(found)
-        }
-        chosen = list(by_path.values())
-        if self._sample is None:
-            return chosen
-        return draw_sample(chosen, self._sample, self._today, lambda one: str(one.found.path))
-
-    def _wants(self, found: FoundBackup) -> bool:
-        if found.definition.date < self._newer_than:
-            return False
-        verified = found.definition.verified
-        if self._verified_before is None or verified is None or not verified.ok:
-            return True
-        return verified.date < self._verified_before
-
-
 def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
-    """What should be a backup and cannot even be opened: filters do not apply to it.
+    """Return an event for each definition that cannot be read; filters do not apply to it.
 
-    A pending file that cannot be read is none: ``clean`` and ``doctor`` tell what to do about it.
+    Pending files that cannot be read are left to ``clean`` and ``doctor``.
     """
     events: dict[str, Event] = {}
     for group in reversed(groups):
@@ -198,20 +148,20 @@ def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
 
 
 class _Reader(Struct, frozen=True):
-    """Reads one backup at a time back; shared by all domains."""
+    """Reads backups back, one at a time; shared by all domains."""
 
     buffers: BufferPool
-    verdicts: Verdicts
+    results: Results
 
-    async def verify_all(self, backups: Sequence[Chosen]) -> None:
+    async def verify_all(self, backups: Sequence[SelectedBackup]) -> None:
         """Verify a domain's backups, one after the other."""
         for chosen in backups:
             try:
                 await self._verify(chosen)
             except Exception as error:  # noqa: BLE001 -- whatever it is, it must not stop the others
-                await self.verdicts.bad(chosen, error)
+                await self.results.bad(chosen, error)
 
-    async def _verify(self, chosen: Chosen) -> None:
+    async def _verify(self, chosen: SelectedBackup) -> None:
         """Look at one backup.
 
         Raises:
@@ -220,37 +170,37 @@ class _Reader(Struct, frozen=True):
         """
         began_s = current_time()
         plan = plan_restore(chosen.found.definition)
-        self.verdicts.emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs))
-        if self.verdicts.quick:
-            data_bytes = await look_at_package(chosen.found)
+        self.results.emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs))
+        if self.results.quick:
+            data_bytes = await _check_sizes(chosen.found)
         else:
-            data_bytes = await self._look_and_read(chosen, plan)
-        await self.verdicts.good(
+            data_bytes = await self._check_and_read(chosen, plan)
+        await self.results.good(
             chosen,
             digests=plan.is_verifiable,
             data_bytes=data_bytes,
             duration_s=current_time() - began_s,
         )
 
-    async def _look_and_read(self, chosen: Chosen, plan: RestorePlan) -> int:
-        """Find what ``--quick`` finds, and read all: a package that was altered is not good.
+    async def _check_and_read(self, chosen: SelectedBackup, plan: RestorePlan) -> int:
+        """Check the sizes as ``--quick`` does, and read everything.
 
-        A verdict that changes with the way of looking would be none, be all data there or not.
+        Otherwise ``--quick`` might call a backup damaged that a full run calls good.
         """
-        altered: list[VirtBackupError] = []
+        changed: list[VirtBackupError] = []
         try:
-            await look_at_package(chosen.found)
+            await _check_sizes(chosen.found)
         except VirtBackupError as error:
-            altered.append(error)
+            changed.append(error)
         data_bytes = await self._read_all(chosen, plan)
-        if altered:
-            raise altered[0]
+        if changed:
+            raise changed[0]
         return data_bytes
 
-    async def _read_all(self, chosen: Chosen, plan: RestorePlan) -> int:
-        """Read every disk, the others also when one is damaged; what is wrong with all of them."""
+    async def _read_all(self, chosen: SelectedBackup, plan: RestorePlan) -> int:
+        """Read every disk, continuing after damage; raise one error for all."""
         definition, directory = chosen.found.definition, chosen.found.path.parent
-        emit = self.verdicts.emit
+        emit = self.results.emit
         data_bytes = 0
         failures: list[VirtBackupError] = []
         async with open_package(definition, directory, self.buffers) as package:
@@ -273,3 +223,38 @@ class _Reader(Struct, frozen=True):
 async def _drop(_image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
     async for _chunk in stream.pieces():
         on_progress(stream.data_bytes)
+
+
+async def _check_sizes(found: FoundBackup) -> int:
+    """Look whether a package's files are there and long enough, as ``--quick`` does.
+
+    Returns:
+        How many bytes of data were recorded of it; 0 for backups of virt-backup.
+
+    Raises:
+        CorruptError: a file is missing, no regular file, or too short.
+        DefinitionError: the packager is not known.
+        StorageError: a file cannot be looked at now.
+    """
+    await to_thread.run_sync(_compare_sizes, found.definition, found.path.parent)
+    return sum(image.data_bytes for image in found.definition.images)
+
+
+def _compare_sizes(definition: Definition, directory: Path) -> None:
+    paths = backup_paths(definition, directory)
+    sizes = type_of(definition.packager).least_bytes(definition, packed_files(definition))
+    for path, least_bytes in zip(paths, sizes, strict=True):
+        try:
+            status = TargetPath.in_domain(path).status()
+        except FileNotFoundError as error:
+            raise CorruptError(f"package is missing: {path}") from error
+        except OSError as error:
+            # It may be whole: what cannot be looked at now must not be noted as damaged.
+            raise storage_error("read", path, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptError(f"package is no regular file: {path}")
+        if status.st_size < least_bytes:
+            raise CorruptError(
+                f"package is cut off: {path} is {status.st_size} bytes long, "
+                f"{least_bytes} were recorded"
+            )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
-from virtbackup_async.engine.clean.retention import DAMAGED, DROPPED, EXPIRED, judge
+from virtbackup_async.engine.clean.retention import DAMAGED, DROPPED, EXPIRED, decide
 from virtbackup_async.model.backup import Definition, Packager, Verification
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
@@ -34,12 +34,12 @@ def at(zone, *moment, fold=0):
 
 
 def kept(backups, *policies, zone=UTC, now=NOW):
-    verdicts = judge(backups, policies, now, zone)
+    verdicts = decide(backups, policies, now, zone)
     return [backups.index(verdict.found) for verdict in verdicts if verdict.keep]
 
 
 def reasons(backups, *policies, zone=UTC, now=NOW):
-    return [verdict.reasons for verdict in judge(backups, policies, now, zone)]
+    return [verdict.reasons for verdict in decide(backups, policies, now, zone)]
 
 
 def rule(**changed):
@@ -47,7 +47,7 @@ def rule(**changed):
 
 
 def test_nothing_to_judge():
-    assert judge([], [Retention()], NOW) == []
+    assert decide([], [Retention()], NOW) == []
 
 
 def test_the_first_of_each_of_the_last_days_that_have_one():
@@ -181,7 +181,7 @@ def test_a_damaged_backup_counts_for_no_rule():
         (DAMAGED,),
         (DAMAGED,),
     ]
-    dropped = judge(backups, [rule(daily=2, monthly=1)], NOW, UTC, drop_damaged=True)
+    dropped = decide(backups, [rule(daily=2, monthly=1)], NOW, UTC, drop_damaged=True)
     assert [(verdict.keep, verdict.reasons[0]) for verdict in dropped] == [
         (False, DROPPED),
         (False, EXPIRED),
@@ -196,7 +196,7 @@ def test_a_damaged_backup_counts_for_no_rule():
 def test_where_none_is_good_all_stay():
     backups = [backup(date, damaged=True) for date in (1000, 2000)]
     for drop_damaged in (False, True):
-        verdicts = judge(backups, [NONE], NOW, UTC, drop_damaged=drop_damaged)
+        verdicts = decide(backups, [NONE], NOW, UTC, drop_damaged=drop_damaged)
         assert [verdict.keep for verdict in verdicts] == [True, True]
 
 
@@ -216,7 +216,7 @@ ZONES = st.sampled_from([BERLIN, NEW_YORK, UTC, ZoneInfo("Australia/Lord_Howe")]
 def dates_kept(dates, *policies, zone):
     return {
         verdict.found.definition.date
-        for verdict in judge(map(backup, dates), policies, NOW, zone)
+        for verdict in decide(map(backup, dates), policies, NOW, zone)
         if verdict.keep
     }
 
@@ -271,8 +271,8 @@ def test_a_newer_backup_brings_no_expired_one_back(dates, policy, zone, newer):
 @given(DATES, POLICIES, ZONES, st.randoms())
 def test_the_order_does_not_matter_and_all_are_judged_once(dates, policy, zone, random):
     shuffled = random.sample(dates, len(dates))
-    verdicts = judge(map(backup, shuffled), [policy], NOW, zone)
-    assert verdicts == judge(map(backup, dates), [policy], NOW, zone)
+    verdicts = decide(map(backup, shuffled), [policy], NOW, zone)
+    assert verdicts == decide(map(backup, dates), [policy], NOW, zone)
     assert sorted(verdict.found.definition.date for verdict in verdicts) == sorted(dates)
 
 
@@ -287,9 +287,9 @@ def test_damage_costs_no_good_backup(dates, policy, zone, marks, drop_damaged):
         for date, (pinned, damaged) in zip(dates, marks, strict=False)
     ]
     good = [found for found in backups if not found.definition.is_damaged]
-    verdicts = judge(backups, [policy], NOW, zone, drop_damaged=drop_damaged)
+    verdicts = decide(backups, [policy], NOW, zone, drop_damaged=drop_damaged)
     of_good = [verdict for verdict in verdicts if not verdict.found.definition.is_damaged]
-    assert of_good == judge(good, [policy], NOW, zone)
+    assert of_good == decide(good, [policy], NOW, zone)
     newest = max((found.definition.date for found in good), default=0)
     assert not good or any(
         verdict.keep and verdict.found.definition.date == newest for verdict in of_good
