@@ -1,6 +1,6 @@
 """Concurrent backup and restore of libvirt/KVM virtual machines.
 
-``open_virtbackup`` gives every command as a method (docs/library.md); ``virtbackup`` is the same on
+``open_virtbackup`` gives every command as a method (docs/how-to/library.md); ``virtbackup`` is the same on
 the command line. The names of ``__all__`` are public, and so are the modules ``events`` and
 ``errors``: what they export is added to, never renamed or removed. All else may change.
 

@@ -9,7 +9,7 @@
 
 The command line is the first user of this module: what a command does is here or below, what it
 prints and how it exits is in ``cli``. A command's module is imported when its method is called, so
-``list`` starts without libvirt and numpy. docs/library.md is the guide.
+``list`` starts without libvirt and numpy. docs/how-to/library.md is the guide.
 """
 
 from collections.abc import AsyncGenerator, Sequence

@@ -44,6 +44,7 @@ class VirtBackupError(Exception):
     """The root of the tree; raised itself only where nothing below fits."""
 
     exit_code: ClassVar[int] = 1
+    exit_meaning: ClassVar[str] = "unexpected error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -59,18 +60,21 @@ class ConfigError(VirtBackupError):
     """The configuration file or the command line cannot be used as it is."""
 
     exit_code = 2
+    exit_meaning = "wrong usage or configuration"
 
 
 class BackupsFailedError(VirtBackupError):
     """The run went to its end, and some of its backups failed, or `doctor` found problems."""
 
     exit_code = 3
+    exit_meaning = "some backups failed or problems were found"
 
 
 class HypervisorError(VirtBackupError):
     """libvirt or QEMU refused or failed."""
 
     exit_code = 10
+    exit_meaning = "libvirt"
 
 
 class ConnectionFailedError(HypervisorError):
@@ -109,18 +113,21 @@ class LockHeldError(VirtBackupError):
     """Another process, or another task of this one, works on the same domain."""
 
     exit_code = 11
+    exit_meaning = "locked"
 
 
 class NotFoundError(VirtBackupError):
     """There is no such group, backup or date."""
 
     exit_code = 12
+    exit_meaning = "not found"
 
 
 class CorruptError(VirtBackupError):
     """Data is not what was once written."""
 
     exit_code = 13
+    exit_meaning = "corrupt data"
 
     def reworded(self, message: str, hint: str | None = None) -> Self:
         """Return an error of the same kind with another message; ``hint`` if it has none yet."""
@@ -161,12 +168,14 @@ class RollbackError(VirtBackupError):
     """An undo step failed: the pending file stays, and says what is left to clean."""
 
     exit_code = 14
+    exit_meaning = "something is left to clean"
 
 
 class NbdError(VirtBackupError):
     """An NBD server, or the way to it, failed; what may be done next tells the kinds apart."""
 
     exit_code = 20
+    exit_meaning = "NBD"
 
     def at(self, where: str) -> Self:
         """Return the same error with the server's name before the message."""
@@ -202,6 +211,7 @@ class ImageError(VirtBackupError):
     """A disk image cannot be read or written, or a QEMU tool failed on it."""
 
     exit_code = 21
+    exit_meaning = "disk image"
 
 
 class ChangedMeanwhileError(ImageError):
@@ -212,6 +222,7 @@ class StorageError(VirtBackupError):
     """A target or a destination directory is missing, not writable or full."""
 
     exit_code = 22
+    exit_meaning = "storage"
 
 
 class StorageFullError(StorageError):
@@ -222,3 +233,10 @@ class HookError(VirtBackupError):
     """A command that the configuration names failed, or could not be run."""
 
     exit_code = 23
+    exit_meaning = "hook"
+
+
+def exit_meanings() -> dict[int, str]:
+    """Return what each exit code of an error means, in a word or a few, as every help shows it."""
+    kinds = (VirtBackupError, *VirtBackupError.__subclasses__())
+    return {kind.exit_code: kind.exit_meaning for kind in kinds}

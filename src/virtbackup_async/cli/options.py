@@ -15,10 +15,17 @@ from typing import Any, NamedTuple
 import click
 
 from virtbackup_async.cli.settings import Settings
+from virtbackup_async.errors import exit_meanings
 
-EXIT_STATUSES = """Exit status: 0 all went well, 1 unexpected error, 2 wrong usage or configuration,
-3 some backups failed or problems were found, 10 libvirt, 11 locked, 12 not found, 13 corrupt data,
-14 something is left to clean, 21 disk image, 22 storage, 128+N stopped by signal N."""
+EXIT_STATUSES = "Exit status: {}.".format(
+    ", ".join(
+        (
+            "0 all went well",
+            *(f"{code} {meaning}" for code, meaning in sorted(exit_meanings().items())),
+            "128+N stopped by signal N",
+        )
+    )
+)
 
 
 class Command(click.Command):

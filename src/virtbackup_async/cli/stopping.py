@@ -16,7 +16,6 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from virtbackup_async.events import Warned
-from virtbackup_async.hypervisor.guard import FROZEN
 from virtbackup_async.reporting.event_thread import Pump
 from virtbackup_async.reporting.outcome import Tally
 
@@ -39,6 +38,9 @@ class Stopper(Struct):
             self.tasks.start_soon(self._stop, name="stop")
 
     async def _stop(self) -> None:
+        # A command that asks libvirt has loaded it by now; the others start without it.
+        from virtbackup_async.hypervisor.guard import FROZEN  # noqa: PLC0415 -- see above
+
         await FROZEN.wait_for_none()
         self.is_waiting = False
         at_work = len(self.tally.in_flight)

@@ -1,0 +1,110 @@
+"""The names that programs may rely on, written down once more: none goes or changes by accident."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import virtbackup_async
+from virtbackup_async import VirtBackup, errors, events
+from virtbackup_async.cli.main import virtbackup
+
+NAMES = [
+    "BackupRun", "CleanRun", "Config", "Definition", "FoundBackup", "Listing", "RepairRun",
+    "RestoredDomain", "Stats", "VerifyRun", "VirtBackup", "VirtBackupError", "__version__",
+    "load_config", "open_virtbackup",
+]  # fmt: skip
+
+METHODS = {
+    "backup": ["groups", "wait_s", "allow_empty"],
+    "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
+    "doctor": ["groups", "freeze"],
+    "export": ["found", "disk", "output", "image_format"],
+    "find": ["group", "domain", "date", "disks", "trusted"],
+    "list": ["groups", "domains", "with_known"],
+    "pin": ["group", "domain", "date"],
+    "repair": ["groups", "quick"],
+    "restore": ["found", "target", "disks", "image_format"],
+    "restore_domain": [
+        "found", "target", "disks", "name", "start", "allow_missing", "image_format",
+    ],
+    "restore_in_place": [
+        "found", "disks", "discard_old", "remove_managed_save", "allow_missing",
+    ],
+    "stats": ["groups", "each_backup"],
+    "unpin": ["group", "domain", "date"],
+    "verify": ["groups", "domains", "newer_than", "not_verified_since", "sample", "quick"],
+}  # fmt: skip
+
+RESULTS = {
+    "BackupRun": ["done", "failed"],
+    "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept"],
+    "FoundBackup": ["definition", "path"],
+    "Listing": ["backups", "without_backup", "broken"],
+    "RepairRun": ["repositories", "good", "damaged"],
+    "RestoredDomain": ["files", "domain"],
+    "Stats": ["groups", "domains", "days", "backups", "repositories"],
+    "VerifyRun": ["good", "damaged", "repositories"],
+}
+
+
+def test_the_package_exports_these_names_and_has_each_of_them():
+    assert sorted(virtbackup_async.__all__) == sorted(NAMES)
+    for name in NAMES:
+        assert getattr(virtbackup_async, name) is not None
+        assert name in dir(virtbackup_async)
+    with pytest.raises(AttributeError, match="no attribute 'open_virtbakup'"):
+        _ = virtbackup_async.open_virtbakup
+
+
+def test_each_method_has_its_parameters_and_says_what_they_mean():
+    methods = {
+        name: method
+        for name, method in vars(VirtBackup).items()
+        if inspect.iscoroutinefunction(method) and not name.startswith("_")
+    }
+    parameters = {
+        name: list(inspect.signature(method).parameters)[1:] for name, method in methods.items()
+    }
+    assert parameters == METHODS
+    for name, method in methods.items():
+        as_for = "as for :meth:" in (method.__doc__ or "")
+        for parameter in METHODS[name]:
+            assert as_for or f"{parameter}:" in method.__doc__, (name, parameter)
+
+
+def test_each_command_that_works_on_backups_is_a_method():
+    commands = set(virtbackup.list_commands(None)) - {"config", "completion"}
+    assert commands <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_each_result_has_its_fields(name):
+    assert list(getattr(virtbackup_async, name).__struct_fields__) == RESULTS[name]
+
+
+def test_every_event_and_error_is_exported_by_its_module():
+    assert {"Emit", "Event", "Level", "Phase"} < set(events.__all__)
+    assert {kind.__name__ for kind in events.Event.__args__} < set(events.__all__)
+    raised = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert "VirtBackupError" in raised
+    for name in raised - {"ClassVar", "Self"}:
+        assert issubclass(getattr(errors, name), Exception), name
+
+
+PROGRAM = """
+import sys
+import virtbackup_async
+assert not [name for name in sys.modules if name.startswith("virtbackup_async.")]
+virtbackup_async.open_virtbackup
+heavy = ["libvirt", "lxml", "numpy", "zstandard", "rich", "click", "virtbackup_async.cli"]
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_nothing_is_loaded_before_it_is_needed():
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
