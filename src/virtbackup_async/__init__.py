@@ -1,7 +1,7 @@
 """Concurrent backup and restore of libvirt/KVM virtual machines.
 
-``open_virtbackup`` gives every command as a method (docs/how-to/library.md); ``virtbackup`` is the same on
-the command line. The names of ``__all__`` are public, and so are the modules ``events`` and
+``open_virtbackup`` gives every command as a method (docs/how-to/library.md); ``virtbackup`` is the
+same on the command line. The names of ``__all__`` are public, and so are the modules ``events`` and
 ``errors``: what they export is added to, never renamed or removed. All else may change.
 
 The folders are layers: a layer imports only what stands below it. ``pyproject.toml`` has the list,
