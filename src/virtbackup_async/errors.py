@@ -238,5 +238,5 @@ class HookError(VirtBackupError):
 
 def exit_meanings() -> dict[int, str]:
     """Return what each exit code of an error means, in a word or a few, as every help shows it."""
-    kinds = (VirtBackupError, *VirtBackupError.__subclasses__())
+    kinds: list[type[VirtBackupError]] = [VirtBackupError, *VirtBackupError.__subclasses__()]
     return {kind.exit_code: kind.exit_meaning for kind in kinds}
