@@ -1,12 +1,13 @@
-"""Background tasks that end with the block that started them.
+"""Background tasks and threads that end with the block that started them.
 
-Used where a reader reads ahead, a compressor works behind, or buffers are written side by side. A
-task group alone would wrap even the body's own error into a group; here it comes out bare.
-Invariant: when the block is left, by whatever way, its tasks have ended.
+Used where a reader reads ahead, a compressor works in the background, or buffers are written in
+parallel. A task group alone would wrap even the body's own error into a group; here it is raised
+as it is. Invariant: whenever the block is left, its tasks have ended.
 """
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,14 +15,19 @@ from anyio import Event, Semaphore, create_task_group
 from anyio.abc import TaskGroup
 
 CPU_THREADS: Final = min(8, os.cpu_count() or 1)
-"""As many threads as compute at the same time; a few, however many processors there are."""
+"""How many threads decode one package, or search one index. More would only wait for memory."""
+
+
+def open_cpu_threads(name: str) -> ThreadPoolExecutor:
+    """Return ``CPU_THREADS`` threads, which start when they have work; the block waits for them."""
+    return ThreadPoolExecutor(CPU_THREADS, thread_name_prefix=name)
 
 
 @asynccontextmanager
 async def open_background() -> AsyncIterator[TaskGroup]:
-    """A task group that is cancelled when the block ends, with the body's error left as it is.
+    """Open a task group that is cancelled when the block ends; the body's error stays as it is.
 
-    The tasks themselves must not raise: what they find goes to the body as a value.
+    The tasks must not raise: they pass their errors to the body as values.
     """
     failure: Exception | None = None
     async with create_task_group() as tasks:
@@ -36,13 +42,13 @@ async def open_background() -> AsyncIterator[TaskGroup]:
 
 @asynccontextmanager
 async def open_workers(places: Semaphore) -> AsyncIterator["Workers"]:
-    """Do pieces of work side by side, as many as there are ``places``, which may be shared."""
+    """Do work in parallel, as much as there are ``places``, which other blocks can share."""
     async with open_background() as tasks:
         yield Workers(places, tasks)
 
 
 class Workers:
-    """Start as often as you like, then ``finish``."""
+    """Call ``start`` any number of times, then ``finish``."""
 
     def __init__(self, places: Semaphore, tasks: TaskGroup) -> None:
         self._places = places
@@ -52,10 +58,10 @@ class Workers:
         self._failure: Exception | None = None
 
     async def start(self, work: Callable[[], Awaitable[None]], name: str) -> None:
-        """Begin a piece of work as soon as there is a place for it.
+        """Begin some work as soon as there is a place for it.
 
         Raises:
-            Exception: an earlier one failed; this one is done all the same.
+            Exception: earlier work failed; this work is done anyway.
         """
         await self._places.acquire()
         self._at_work += 1
@@ -63,10 +69,10 @@ class Workers:
         self._raise_failure()
 
     async def finish(self) -> None:
-        """Wait for all that was started.
+        """Wait until all work has ended.
 
         Raises:
-            Exception: one of them failed; the first one's.
+            Exception: the first failure, if any work failed.
         """
         while self._at_work:
             self._one_has_ended = Event()

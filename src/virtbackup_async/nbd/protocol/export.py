@@ -1,4 +1,4 @@
-"""What a client wants of a server, where it is, and what the server says of an export."""
+"""Where a server is, what it exports, and its messages."""
 
 import ssl
 from collections.abc import Mapping
@@ -6,7 +6,11 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from virtbackup_async.nbd.protocol.constants import MAX_REQUEST_BYTES, ExportFlag
+from virtbackup_async.nbd.protocol.constants import (
+    MAX_REQUEST_BYTES,
+    MAX_STRING_BYTES,
+    ExportFlag,
+)
 
 
 class UnixAddress(Struct, frozen=True):
@@ -68,3 +72,9 @@ class Export(Struct, frozen=True):
     block_sizes: BlockSizes = BlockSizes()
     contexts: Mapping[int, str] = field(default_factory=dict)
     is_structured: bool = False
+
+
+def printable_message(sent: bytes) -> str:
+    """Return a server's message as one printable line without a final period."""
+    text = sent[:MAX_STRING_BYTES].decode(errors="replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(".")

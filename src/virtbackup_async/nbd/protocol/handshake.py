@@ -40,8 +40,7 @@ from virtbackup_async.nbd.protocol.constants import (
     Option,
     OptionReply,
 )
-from virtbackup_async.nbd.protocol.export import BlockSizes, Export
-from virtbackup_async.nbd.protocol.server_text import one_line
+from virtbackup_async.nbd.protocol.export import BlockSizes, Export, printable_message
 
 _GREETING: Final = struct.Struct(">QQH")
 _CLIENT_FLAGS: Final = struct.Struct(">I")
@@ -207,7 +206,7 @@ def _ask(option: Option, data: bytes = b"") -> _Replies:
         if kind == OptionReply.ERR_SHUTDOWN:
             raise NbdConnectionError("the server is shutting down")
         if kind & OPTION_REPLY_IS_ERROR:
-            raise _DeclinedError(option, kind, one_line(payload))
+            raise _DeclinedError(option, kind, printable_message(payload))
         replies.append((kind, payload))
     raise NbdProtocolError(f"the server answers {option.name.lower()} without end")
 

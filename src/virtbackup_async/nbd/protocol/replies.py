@@ -33,8 +33,8 @@ from virtbackup_async.nbd.protocol.constants import (
     Command,
     ReplyType,
 )
+from virtbackup_async.nbd.protocol.export import printable_message
 from virtbackup_async.nbd.protocol.request import Request
-from virtbackup_async.nbd.protocol.server_text import one_line
 
 _SIMPLE: Final = struct.Struct(">IIQ")
 _CHUNK: Final = struct.Struct(">IHHQI")
@@ -217,7 +217,7 @@ class ReplyParser:
         said = bytes(payload[_ERROR.size : _ERROR.size + said_length])
         if errno == 0 or len(said) != said_length:
             raise NbdProtocolError("the server tells of an error that is none")
-        request.fail(errno, one_line(said))
+        request.fail(errno, printable_message(said))
         self._end_chunk(request, flags)
 
     def _end_chunk(self, request: Request, flags: int) -> None:

@@ -6,7 +6,7 @@ used again afterwards.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
@@ -25,6 +25,15 @@ Data = bytes | memoryview
 
 # Joins heads and padding. What is longer than a buffer goes by it, and need not be copied.
 _BUFFER_BYTES: Final = 64 * 1024
+_ZEROS: Final = memoryview(bytes(1024 * 1024))
+
+
+def zero_pieces(length_bytes: int) -> Iterator[memoryview]:
+    """Yield ``length_bytes`` of zeros, in parts that share their memory."""
+    while length_bytes > 0:
+        part = _ZEROS[:length_bytes]
+        length_bytes -= len(part)
+        yield part
 
 
 @asynccontextmanager

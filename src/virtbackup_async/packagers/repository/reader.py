@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.concurrency import open_cpu_threads
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.codecs.decompress_threads import open_threads
 from virtbackup_async.packagers.interface import check_range
 from virtbackup_async.packagers.package_files import files_of, reading
 from virtbackup_async.packagers.repository.map_files import map_name
@@ -53,7 +53,7 @@ class _Slice(NamedTuple):
 @asynccontextmanager
 async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["RepositoryReader"]:
     """Open a package whose data is in the repository of its target."""
-    with open_threads() as threads:
+    with open_cpu_threads("decompress") as threads:
         reader = RepositoryReader(location, buffers, threads)
         try:
             yield reader

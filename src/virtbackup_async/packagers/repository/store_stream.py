@@ -15,8 +15,9 @@ whatever way, nothing of it is under way, and nothing is claimed.
 
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Final
 
-from anyio import CancelScope, Event, to_thread
+from anyio import CancelScope, Event, Semaphore, to_thread
 from msgspec import Struct
 
 from virtbackup_async.concurrency import open_workers
@@ -34,6 +35,9 @@ from virtbackup_async.repository import (
     entries_of,
     pages_of,
 )
+
+# Fewer than anyio's threads: tasks that wait for chunks of others must leave some to these.
+_MOST_BATCHES: Final = 16
 
 
 class MappedImage(Struct, frozen=True):
@@ -65,13 +69,18 @@ async def store_stream(
         CorruptError: the index is damaged.
         VirtBackupError: of the stream.
     """
-    async with open_workers(cpu.batches) as workers:
+    async with open_workers(cpu.shared(batch_places)) as workers:
         intake = _StreamStore(chunks, mapped, cpu)
         while (batch := await stream.take()) is not None:
             await workers.start(intake.of(batch), name="store a batch")
             on_progress(stream.data_bytes)
         await workers.finish()
     return intake.stored_bytes
+
+
+def batch_places(cpu: CpuShares) -> Semaphore:
+    """Return the places for batches that are compressed, or not yet on disk, of all images."""
+    return Semaphore(min(_MOST_BATCHES, 2 * cpu.threads + 1))
 
 
 class _StreamStore:

@@ -36,21 +36,24 @@ from virtbackup_async.repository import (
     open_map,
 )
 
-# Of this process: all of its backups.
-_WRITERS = ChunkWriters()
-
 
 @asynccontextmanager
 async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["RepositoryWriter"]:
     """Write into the repository of the package's target; make the repository if there is none."""
     level = location.packager.opts.get("compression_lvl") or 0
 
+    writers = cpu.shared(_chunk_writers)
+
     def open_() -> RepositoryWriter:
         repository = make_repository(location.directory.parent)
-        return RepositoryWriter(location, repository, _WRITERS.open(repository, level), cpu)
+        return RepositoryWriter(location, repository, writers.open(repository, level), cpu)
 
     async with open_leased(open_, f"refresh {location.directory.name}") as writer:
         yield writer
+
+
+def _chunk_writers(_cpu: CpuShares) -> ChunkWriters:
+    return ChunkWriters()
 
 
 class RepositoryWriter:

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final, cast
 from anyio import CancelScope, to_thread
 from zlib_ng import gzip_ng
 
+from virtbackup_async.concurrency import CPU_THREADS, open_cpu_threads
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.digest import check_length
@@ -26,7 +27,6 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
 from virtbackup_async.packagers.package_files import open_file, reading
 from virtbackup_async.packagers.tar.format import Layout
 from virtbackup_async.packagers.tar.head_reader import HeadReader
@@ -36,13 +36,15 @@ from virtbackup_async.packagers.tar.split_file import SplitFile
 _GZIP: Final = b"\x1f\x8b"
 _BZIP2: Final = b"BZh"
 _XZ: Final = b"\xfd7zXZ\0"
+# Members that are decompressed, or wait to be read.
+_MOST_AHEAD: Final = CPU_THREADS + 1
 
 
 @asynccontextmanager
 async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["TarReader"]:
     """Open an archive; all its disks are decompressed by the same few threads."""
     (path,) = location.paths(())
-    with open_threads() as threads:
+    with open_cpu_threads("decompress") as threads:
         yield TarReader(path, buffers, threads)
 
 
@@ -120,7 +122,7 @@ def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.T
         if split is None:
             plain = opened.enter_context(_plain(file))
         else:
-            split_file = SplitFile(fd, split, threads, MOST_AHEAD)
+            split_file = SplitFile(fd, split, threads, _MOST_AHEAD)
             plain = opened.enter_context(cast("BinaryIO", split_file))
         heads = cast("BinaryIO", HeadReader(plain))
         return opened.enter_context(tarfile.open(fileobj=heads, mode="r:"))

@@ -17,8 +17,7 @@ from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.compressor import method_of, open_compressor
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.codecs.output import Data, OutputFile, open_output
-from virtbackup_async.packagers.codecs.zeros import zero_pieces
+from virtbackup_async.packagers.codecs.output import Data, OutputFile, open_output, zero_pieces
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.tar.format import Layout, end_of_archive, member_head, padding
 

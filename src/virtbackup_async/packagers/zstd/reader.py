@@ -15,24 +15,26 @@ from typing import BinaryIO, Final
 import zstandard
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.concurrency import CPU_THREADS, open_cpu_threads
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.digest import check_length
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.codecs.decompress_threads import MOST_AHEAD, open_threads
 from virtbackup_async.packagers.package_files import files_of, open_file, reading
 from virtbackup_async.packagers.zstd.map import pieces_of, read_map
 from virtbackup_async.packagers.zstd.parts import Part, frame_start, read_frame, read_pieces
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
+# Runs that are decompressed, or wait to be read.
+_MOST_AHEAD: Final = CPU_THREADS + 1
 
 
 @asynccontextmanager
 async def open_reader(location: Location, buffers: BufferPool) -> AsyncIterator["ZstdReader"]:
     """Open a package; all its disks are decompressed by the same few threads."""
-    with open_threads() as threads:
+    with open_cpu_threads("decompress") as threads:
         yield ZstdReader(location, buffers, threads)
 
 
@@ -73,7 +75,7 @@ class _Frame:
             zstd_map, end = found
             self.data_extents = zstd_map.extents
             pieces = pieces_of(zstd_map, self.size_bytes, end)
-            self._parts = read_pieces(file.fileno(), pieces, threads, MOST_AHEAD)
+            self._parts = read_pieces(file.fileno(), pieces, threads, _MOST_AHEAD)
         self._part = Part(0)
         self._position = 0
 

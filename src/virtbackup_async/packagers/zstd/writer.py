@@ -19,12 +19,11 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.compressor import Compressor, Method, open_compressor
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.codecs.output import OutputFile, open_output
-from virtbackup_async.packagers.codecs.zeros import zero_pieces
+from virtbackup_async.packagers.codecs.output import OutputFile, open_output, zero_pieces
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, frame_header, hole_blocks
 from virtbackup_async.packagers.zstd.map import MAX_HOLES, ZstdMap, encode_map, packed_run
-from virtbackup_async.packagers.zstd.runs import run_bytes_of, window_log_of
+from virtbackup_async.packagers.zstd.runs import RunCompressors, run_bytes_of, window_log_of
 
 # A hole ends a run, and short runs do not pack as well.
 _SMALLEST_HOLE_BYTES: Final = 4 * 1024 * 1024
@@ -43,6 +42,7 @@ class ZstdWriter:
         self._location = location
         self._level = location.packager.opts.get("compression_lvl") or 0
         self._cpu = cpu
+        self._compressors = cpu.shared(_run_compressors)
         self._written: list[Path] = []
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
@@ -72,7 +72,7 @@ class ZstdWriter:
             runs += packed_run(plain_bytes, packed_bytes)
 
         run_bytes = run_bytes_of(self._level)
-        compress = partial(self._cpu.run_compressors.compress, self._level)
+        compress = partial(self._compressors.compress, self._level)
         method = Method(compress, run_bytes)
         async with open_compressor(output, method, self._cpu, note) as compressor:
             frame = _FrameWriter(compressor)
@@ -83,6 +83,10 @@ class ZstdWriter:
         if stream.data_extents is not None:
             zstd_map = ZstdMap(bytes(runs), tuple(frame.holes), stream.data_extents)
             await output.write(encode_map(zstd_map))
+
+
+def _run_compressors(_cpu: CpuShares) -> RunCompressors:
+    return RunCompressors()
 
 
 class _FrameWriter:

@@ -12,13 +12,12 @@ the index. What takes its time is numpy's, so threads work side by side.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from virtbackup_async.concurrency import CPU_THREADS
+from virtbackup_async.concurrency import CPU_THREADS, open_cpu_threads
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import index_format as wire
 from virtbackup_async.repository.index.id_batches import ID_WORDS, IdField, Ids, batches
@@ -176,7 +175,7 @@ def find_all(segment: Segment, ids: SortedIds, avoid: frozenset[bytes] = frozens
         search.look(0, len(ids))
     else:
         cuts = [len(ids) * part // CPU_THREADS for part in range(CPU_THREADS + 1)]
-        with ThreadPoolExecutor(CPU_THREADS, thread_name_prefix="lookup") as threads:
+        with open_cpu_threads("lookup") as threads:
             for _ in threads.map(search.look, cuts[:-1], cuts[1:]):
                 pass
     return found

@@ -13,7 +13,11 @@ from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
+from virtbackup_async.packagers.repository.store_stream import (
+    MappedImage,
+    batch_places,
+    store_stream,
+)
 from virtbackup_async.repository.check.scan_pack import chunks_of_pack
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.maps import MapWriter
@@ -55,7 +59,7 @@ class Site:
         assert await self.place.restored("good") == DATA
 
     def _shared(self):
-        return self.cpu.batches.value, self.cpu.is_at_rest, self.buffers.available
+        return self.cpu.shared(batch_places).value, self.cpu.is_at_rest, self.buffers.available
 
 
 @pytest.fixture
