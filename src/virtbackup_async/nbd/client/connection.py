@@ -17,12 +17,12 @@ import anyio
 
 from virtbackup_async.errors import NbdConnectionError, NbdError, NbdRefusedError
 from virtbackup_async.nbd.client.inbox import Inbox
+from virtbackup_async.nbd.client.silence import Silence
 from virtbackup_async.nbd.protocol.constants import Command, ExportFlag
 from virtbackup_async.nbd.protocol.export import Address, Export, Tls, UnixAddress
 from virtbackup_async.nbd.protocol.handshake import Receive, Send, Steps, handshake
 from virtbackup_async.nbd.protocol.replies import ReplyParser
 from virtbackup_async.nbd.protocol.request import Request
-from virtbackup_async.nbd.silence import Silence
 
 MAX_IN_FLIGHT: Final = 64
 CLOSE_TIMEOUT_S: Final = 5

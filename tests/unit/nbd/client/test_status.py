@@ -1,4 +1,4 @@
-"""nbd/protocol/status.py: whatever a server answers, the walk tells what each byte is, in order."""
+"""nbd/client/status.py: whatever a server answers, the walk tells what each byte is, in order."""
 
 import itertools
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtbackup_async.errors import NbdRefusedError
-from virtbackup_async.nbd.protocol.status import StatusRun, walk_status
+from virtbackup_async.nbd.client.status import StatusRun, walk_status
 
 CONTEXTS = ("base:allocation", "qemu:dirty-bitmap:one")
 
