@@ -163,6 +163,11 @@ def test_a_date_in_the_future_neither_goes_nor_counts():
     ]
 
 
+def test_a_backup_of_this_very_second_counts():
+    assert reasons([backup(int(NOW.timestamp()))], NONE) == [("newest",)]
+    assert reasons([backup(int(NOW.timestamp()) + 1)], NONE) == [("dated in the future",)]
+
+
 def test_a_damaged_backup_counts_for_no_rule():
     """The newest two and an old one were found damaged: the good ones must not go for them."""
     days = [(1, 5), (2, 3), (2, 20), (3, 1), (3, 2), (3, 3), (3, 4)]

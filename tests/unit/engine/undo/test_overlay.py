@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
-from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
+from virtbackup_async.engine.undo.overlay import OverlaidDisk, overlaid_disks, revert_overlay
 from virtbackup_async.errors import (
     BlockJobError,
     ConnectionFailedError,
@@ -19,6 +19,7 @@ from virtbackup_async.errors import (
     StorageError,
 )
 from virtbackup_async.host.local import LocalHost
+from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
 MIB = 1 << 20
 
@@ -44,6 +45,21 @@ def domain(disk):
     domain.live = {"vda": disk.overlay}
     domain.persistent = {"vda": disk.overlay}
     return domain
+
+
+def pending_of(**disks):
+    """A pending backup of the domain."""
+    return Pending(
+        name="20260301-021500_3_web", domain_id=3, domain_name="web", domain_xml="<domain/>",
+        disks=disks, version="1.1.0", date=1772331300, packager=Packager("directory"),
+    )  # fmt: skip
+
+
+def on_overlay(disk, *, committed):
+    """What a pending file says of a disk."""
+    return PendingDisk(
+        str(disk.image), disk.format, str(disk.overlay), "vda.img", committed=committed
+    )
 
 
 async def note(dev):
@@ -291,3 +307,18 @@ async def test_a_domain_that_keeps_changing_is_given_up(disk, domain):
     with pytest.raises(HypervisorError, match="keeps changing"):
         await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
     assert disk.overlay.exists()
+
+
+@pytest.mark.parametrize(("committed", "is_noted"), [(True, False), (False, True), (False, False)])
+async def test_only_a_note_of_this_host_says_that_all_is_committed(disk, committed, is_noted):
+    """What stands in a target alone could make an undo drop a guest's last writes."""
+    named = on_overlay(disk, committed=committed)
+    (found,) = overlaid_disks(pending_of(vda=named), is_noted=is_noted).values()
+    assert not found.is_committed
+
+
+async def test_disks_that_got_no_overlay_are_none_to_revert(disk):
+    other = PendingDisk("/images/vdb.qcow2", "qcow2", None, "vdb.qcow2")
+    pending = pending_of(vda=on_overlay(disk, committed=True), vdb=other)
+    found = overlaid_disks(pending, of_this_run=True)
+    assert found == {"vda": replace(disk, is_committed=True, of_this_run=True)}
