@@ -1,0 +1,182 @@
+"""One domain's backup that others disturb: what is tried again, what is left, what is warned of."""
+
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.backup.domain import MAX_TRIES, back_up_domain
+from virtbackup_async.engine.plan import plan_backups
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import (
+    BlockJobError,
+    ChangedMeanwhileError,
+    DiskNotFoundError,
+    DomainGoneError,
+    DomainNotFoundError,
+    HypervisorError,
+    RollbackError,
+)
+from virtbackup_async.events import BackupStarted, DiskSkipped, Phase, PhaseChanged, Warned
+
+
+def failing(error):
+    def act():
+        raise error
+
+    return act
+
+
+class Site:
+    def __init__(self, path):
+        self.path = path
+        self.target = path / "target"
+        self.target.mkdir()
+        self.images = {dev: path / f"{dev}.raw" for dev in ("vda", "vdb")}
+        for image in self.images.values():
+            image.write_bytes(b"x" * 65536)
+        self.domain = DescribedDomain(self.images)
+        self.domain.uuid = str(uuid4())
+        self.events = []
+        self.on = {}
+
+    def emit(self, event):
+        self.events.append(event)
+        for kind in [kind for kind in self.on if kind(event)]:
+            self.on.pop(kind)()
+
+    async def back_up(self, **group):
+        settings = {"target": str(self.target), "packager": "directory", "hosts": ["fake"], **group}
+        path = self.path / "config.yml"
+        path.write_text(yaml.safe_dump({"groups": {"g": settings}}))
+        config = load_config(path)
+        runtime = Runtime(config, self.emit, FakeHypervisor(self.domain))
+        (planned,) = plan_backups(config, ["g"], ["fake"]).backups
+        return await back_up_domain(runtime, planned)
+
+    def warnings(self):
+        return [event.message for event in self.events if isinstance(event, Warned)]
+
+    def left(self):
+        """All files in the target."""
+        return [path.name for path in self.target.rglob("*") if path.is_file()]
+
+    def is_on_its_images(self):
+        return self.domain.live == self.domain.persistent == self.images
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def copying(event):
+    return isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and not event.disk
+
+
+async def test_a_complete_backup_leaves_nothing_but_itself(site):
+    done = await site.back_up()
+    (found,) = (await Catalog(site.target).scan_domain("fake")).complete
+    assert found.definition.name == done.backup
+    assert found.definition.method == "snapshot"
+    assert found.definition.state == "running"
+    assert found.definition.skipped["vdz"]
+    assert len(site.left()) == 1 + len(site.images)
+    assert site.is_on_its_images()
+
+
+async def test_a_domain_that_is_shut_off_during_its_copy_still_gets_a_complete_backup(site):
+    site.on[copying] = site.domain.shut_off
+    done = await site.back_up()
+    (found,) = (await Catalog(site.target).scan_domain("fake")).complete
+    assert found.definition.name == done.backup
+    assert site.domain.persistent == site.images
+
+
+async def test_an_image_that_changes_each_time_is_given_up_after_some_tries(site):
+    site.domain.shut_off()
+
+    def change():
+        with site.images["vda"].open("ab") as image:
+            image.write(b"y")
+        site.on[copying] = change
+
+    site.on[copying] = change
+    with pytest.raises(ChangedMeanwhileError, match=r"vda\.raw changed"):
+        await site.back_up()
+    begun = [event for event in site.events if isinstance(event, BackupStarted)]
+    assert len(begun) == MAX_TRIES
+    assert sum("starting over" in message for message in site.warnings()) == MAX_TRIES - 1
+    assert site.left() == []
+
+
+async def test_a_snapshot_of_a_domain_that_was_shut_off_is_tried_again_as_a_copy(site):
+    def stop():
+        site.domain.shut_off()
+        raise DomainGoneError("fake: not running")
+
+    site.domain.before["snapshot"] = [stop]
+    await site.back_up()
+    assert "it was shut off" in site.warnings()[0]
+    methods = [event.method for event in site.events if isinstance(event, BackupStarted)]
+    assert methods == ["snapshot", "copy"]
+
+
+async def test_a_domain_that_is_gone_is_not_tried_again(site):
+    def vanish():
+        site.domain.before["info"] = [failing(DomainNotFoundError("none")) for _ in range(2)]
+        raise HypervisorError("fake: it failed")
+
+    site.domain.before["snapshot"] = [vanish]
+    with pytest.raises((DomainGoneError, DomainNotFoundError)):
+        await site.back_up()
+    assert site.left() == []
+
+
+async def test_a_failed_backup_leaves_nothing(site):
+    site.domain.before["snapshot"] = [failing(HypervisorError("fake: refused"))]
+    with pytest.raises(HypervisorError, match="refused"):
+        await site.back_up()
+    assert site.left() == []
+    assert site.is_on_its_images()
+
+
+async def test_a_disk_that_stays_on_its_overlay_keeps_the_pending_file(site):
+    site.domain.before["commit"] = [failing(BlockJobError("no space")) for _ in range(9)]
+    with pytest.raises(RollbackError, match="still on an overlay"):
+        await site.back_up()
+    assert [name.endswith(".json.pending") for name in site.left()] == [True]
+
+
+async def test_a_broken_disk_is_missing_and_the_others_are_backed_up(site):
+    site.images["vdb"].unlink()
+    done = await site.back_up()
+    assert done.missing == ("vdb",)
+    skipped = [event.disk for event in site.events if isinstance(event, DiskSkipped)]
+    assert set(skipped) == {"vdb", "vdz"}
+    assert any(message.startswith("vdb will not be in the backup") for message in site.warnings())
+
+
+async def test_without_any_disk_there_is_no_backup(site):
+    with pytest.raises(DiskNotFoundError):
+        await site.back_up(hosts=[{"host": "fake", "disks": ["sda"]}])
+    assert site.left() == []
+
+
+async def test_a_saved_domain_is_no_quiesced_backup_and_says_so(site):
+    site.domain.shut_off()
+    site.domain.saved = dict(site.images)
+    await site.back_up()
+    (found,) = (await Catalog(site.target).scan_domain("fake")).complete
+    assert found.definition.quiesced is False
+    assert "saved" in found.definition.not_quiesced
+    assert any("the domain is saved" in message for message in site.warnings())
+
+
+async def test_an_old_libvirt_snapshots_and_a_warning_says_why(site, monkeypatch):
+    monkeypatch.setattr("virtbackup_async.engine.point_in_time.choose.MIN_QEMU", (99, 0, 0))
+    await site.back_up(method="pull")
+    assert "its disks are snapshotted instead" in site.warnings()[0]
