@@ -1,5 +1,6 @@
 """Which backup is gone on from, whatever became of the image, the backups and their versions."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -126,3 +127,27 @@ async def test_a_checkpoint_that_is_not_ours_is_not_gone_on_from(early, name):
         path.write_text(text)
     info = DomainInfo("web", UUID, 1, True, True, "")
     assert await find_candidates(Catalog(early), info) == {}
+
+
+async def test_backups_are_parted_by_the_newest_checkpoint(early):
+    found = await candidates(early)
+    assert [one.definition.name for one in found.with_checkpoint] == ["20260303-021500_4_web"]
+    assert [one.definition.name for one in found.others] == [
+        "20260301-021500_3_web",
+        "20260302-021500_-1_web",
+    ]
+
+
+@pytest.mark.parametrize("lost", ["reading", "checkpoint"])
+async def test_a_disk_that_was_not_tracked_is_passed_over(early, lost):
+    """It was backed up by another method meanwhile; the bitmap of the night before goes on."""
+    (path,) = (early / "web").glob("20260303*.json")
+    raw = json.loads(path.read_text())
+    vda = raw["images"]["vda"]
+    if lost == "reading":
+        del vda["reading"]
+    else:
+        vda["reading"]["checkpoint"] = None
+    path.write_text(json.dumps(raw))
+    found = await candidates(early)
+    assert found.newest.definition.name == "20260302-021500_-1_web"
