@@ -66,7 +66,8 @@ async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
         if checksum.is_sealed(raw):
             raw[checksum.KEY] = checksum.checksum_of(raw)
         data = msgspec.json.format(msgspec.json.encode(raw), indent=4) + b"\n"
-        await to_thread.run_sync(TargetPath.in_domain(path).replace, data, True)  # noqa: FBT003 -- no keywords there
+        file = TargetPath.in_domain(path)
+        await to_thread.run_sync(file.replace, data, file)
 
 
 def _open(directory: Path) -> int:

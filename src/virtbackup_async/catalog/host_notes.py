@@ -28,18 +28,14 @@ from msgspec.structs import replace
 
 from virtbackup_async.catalog import pending_file, raw_json
 from virtbackup_async.catalog.pending_file import PendingWire
-from virtbackup_async.catalog.scanning import is_temporary
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.files.directories import check_private, make_private
-from virtbackup_async.files.durable import (
-    remove_durably,
-    remove_file,
-    storage_error,
-    write_atomically,
-)
+from virtbackup_async.files.durable import file_at, remove_durably, write_atomically
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Pending
+from virtbackup_async.model.names import is_temporary
 
 SUFFIX = ".note"
 _DIRECTORY = "undo"
@@ -160,8 +156,8 @@ class HostNotes:
         try:
             for path in self._directory.glob(".*"):
                 with suppress(FileNotFoundError):
-                    if is_temporary(path) and path.lstat().st_mtime < before_s:
-                        remove_file(path)
+                    if is_temporary(path.name) and path.lstat().st_mtime < before_s:
+                        file_at(path).remove()
         except OSError as error:
             raise storage_error("read", self._directory, error) from error
 

@@ -15,8 +15,8 @@ from virtbackup_async.catalog.definition_file import PackagerWire, is_ours
 from virtbackup_async.compat import pending as compat
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
-from virtbackup_async.model.names import is_overlay_of
-from virtbackup_async.model.pull import is_scratch_of_ours, is_socket_of_ours
+from virtbackup_async.model.names import is_overlay_of, is_scratch
+from virtbackup_async.model.pull import is_socket_of_ours
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 SUFFIX = ".json.pending"
@@ -126,7 +126,7 @@ def _check(wire: PendingWire, path: Path) -> None:
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
             # It is told early here; what an undo believes is decided in engine/undo/evidence.py.
             raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
-        if disk.scratch is not None and not is_scratch_of_ours(Path(disk.scratch)):
+        if disk.scratch is not None and not is_scratch(Path(disk.scratch)):
             raise DefinitionError(f"{path}: disks.{dev}.scratch is not a scratch image's name")
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)

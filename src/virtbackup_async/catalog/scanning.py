@@ -19,13 +19,13 @@ from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.names import is_temporary
 from virtbackup_async.model.packager import package_files
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
 """Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
 
 _BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
-_TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 
 
 class FoundBackup(Struct, frozen=True, gc=False):
@@ -184,11 +184,6 @@ def removal_note(path: Path) -> Path:
     return path.with_name(definition_path(path).stem + REMOVED_SUFFIX)
 
 
-def is_temporary(path: Path) -> bool:
-    """Tell whether it is what a crash left of a small file that was being written."""
-    return _TEMPORARY.fullmatch(path.name) is not None
-
-
 def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
     """Give the names that look like a backup's file and that no backup names."""
     descriptions = frozenset(_descriptions(present))
@@ -196,7 +191,7 @@ def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
     stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in descriptions)
     for name in sorted(present - descriptions - named):
         is_ours = _BACKUP_FILE.match(name) and not name.startswith(stems)
-        if is_ours or _TEMPORARY.fullmatch(name):
+        if is_ours or is_temporary(name):
             yield name
 
 

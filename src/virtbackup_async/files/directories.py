@@ -15,7 +15,8 @@ from pathlib import Path
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.durable import storage_error, sync_names
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 
 MODE = 0o700
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -36,7 +37,7 @@ def make_private(path: Path) -> None:
     except OSError as error:
         raise storage_error("create", path, error) from error
     for directory in missing:
-        sync_names(directory.parent)
+        TargetPath(directory.parent).sync_names()
     check_private(path)
 
 

@@ -1,4 +1,4 @@
-"""Paths in a target, of which nothing but the target itself may be a link.
+"""Paths in a target, of which only the target itself can be a link.
 
 ::
 
@@ -6,14 +6,14 @@
     |-- web             opened inside of that, if it is a directory and no link
     |   `-- 2026...     opened inside of that, if it is a regular file and no link
 
-Who can write to a target can put a link in the place of whatever is in it, at any moment. So each
-call goes down from the target anew, by descriptors, and does its work inside the last of them: what
-the kernel has opened, nobody can exchange. Used by all who read, write or remove files of a target.
-All calls block. Between calls no descriptor is held; ``held.py`` has what notices an exchange.
+Another user who can write to a target can replace anything in it by a link, at any moment. So each
+call walks down from the target again, by descriptors, and works inside the last of them: nobody can
+exchange a directory that is open. All code that reads, writes or removes files of a target uses it;
+``durable.py`` uses it for files elsewhere. All calls block. No descriptor is held between calls;
+``held.py`` notices an exchange.
 """
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.reached_path import ReachedPath
 from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.model.names import temporary_name
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
@@ -33,7 +34,7 @@ class TargetPath(ReachedPath, frozen=True):
     """A directory or a file in a target; the target itself, with no steps."""
 
     def temporary(self) -> "TargetPath":
-        """Return a new path in this directory, for a file that lives for moments."""
+        """Return a new path in this directory for a temporary file."""
         return self / temporary_name()
 
     def create(self, access: int = os.O_RDWR) -> int:
@@ -48,13 +49,13 @@ class TargetPath(ReachedPath, frozen=True):
             raise storage_error("create", self.path, error) from error
 
     def claim(self, access: int = os.O_RDWR) -> int:
-        """Do what ``create`` does; what the system refuses is an OSError, FileExistsError first."""
+        """Do the same as ``create``; errors are the system's, mostly a FileExistsError."""
         with self.parent.entered() as directory:
             flags = access | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             return os.open(self.name, flags, FILE_MODE, dir_fd=directory)
 
     def make_directory(self) -> None:
-        """Make a private directory, durably, if it is not there.
+        """Create a private directory, durably, unless it exists.
 
         Raises:
             StorageError: its parent is missing or not writable, or it is no directory.
@@ -70,16 +71,16 @@ class TargetPath(ReachedPath, frozen=True):
         try:
             self.parent.sync_names()
         except StorageError:
-            # Whoever finds it would take its name for durable.
+            # Another call that found it would take its name for durable.
             with suppress(OSError), self.parent.entered() as directory:
                 os.rmdir(self.name, dir_fd=directory)
             raise
 
     def check_directory(self) -> None:
-        """See that it is a directory.
+        """Check that it is a directory.
 
         Raises:
-            StorageError: it is something else, or gone.
+            StorageError: it is something else, or missing.
         """
         try:
             with self.entered():
@@ -91,7 +92,7 @@ class TargetPath(ReachedPath, frozen=True):
         """Remove the file; nothing is synced.
 
         Raises:
-            OSError: it is not there, or a directory; or one above is a link.
+            OSError: it is missing, or a directory; or a directory above it is a link.
         """
         with self.parent.entered() as directory:
             os.unlink(self.name, dir_fd=directory)
@@ -111,7 +112,7 @@ class TargetPath(ReachedPath, frozen=True):
         return True
 
     def remove(self) -> None:
-        """Remove the file, durably; one that is not there is as good as removed.
+        """Remove the file, durably; a missing one is no error.
 
         Raises:
             StorageError: the directory is not writable, or the storage failed.
@@ -120,10 +121,10 @@ class TargetPath(ReachedPath, frozen=True):
             self.parent.sync_names()
 
     def rename_durably(self, name: str) -> None:
-        """Give the file another name, durably, in place of what had it.
+        """Rename the file, durably, and replace a file of that name.
 
         Raises:
-            StorageError: it is gone, or the directory is not writable.
+            StorageError: it is missing, or the directory is not writable.
         """
         try:
             self.rename(name)
@@ -132,10 +133,10 @@ class TargetPath(ReachedPath, frozen=True):
         self.parent.sync_names()
 
     def rename(self, name: str) -> None:
-        """Give the file another name, in place of what had it; nothing is synced.
+        """Rename the file, and replace a file of that name; nothing is synced.
 
         Raises:
-            OSError: it is not there, or the directory is not writable.
+            OSError: it is missing, or the directory is not writable.
         """
         new = self.parent / name
         with self.parent.entered() as directory:
@@ -146,7 +147,7 @@ class TargetPath(ReachedPath, frozen=True):
 
         Raises:
             FileExistsError: the name is taken.
-            OSError: it is not there, or the file system has no hard links.
+            OSError: it is missing, or the file system has no hard links.
         """
         new = self.parent / name
         with self.parent.entered() as directory:
@@ -159,10 +160,10 @@ class TargetPath(ReachedPath, frozen=True):
             )
 
     def take_free_name(self, name: str) -> None:
-        """Give the file a name that nobody has, in one step; nothing is synced.
+        """Give the file a free name, in one step; nothing is synced.
 
-        It may keep its old name beside that. Where there are no hard links an empty file takes the
-        name first: who is killed then leaves that one.
+        The file might keep its old name as well. If there are no hard links, an empty file takes
+        the name first, and a process that is killed then leaves that file.
 
         Raises:
             FileExistsError: the name is taken.
@@ -186,7 +187,7 @@ class TargetPath(ReachedPath, frozen=True):
             raise
 
     def rename_exclusively(self, name: str) -> None:
-        """Give the file another name, which must be free; nothing is synced.
+        """Rename the file to a free name; nothing is synced.
 
         Raises:
             StorageError: the name is taken, or the directory is not writable.
@@ -211,7 +212,7 @@ class TargetPath(ReachedPath, frozen=True):
         """Make the names in this directory durable.
 
         Raises:
-            StorageError: it is gone, or the storage failed.
+            StorageError: it is missing, or the storage failed.
         """
         try:
             fd = self.open_directory()
@@ -222,13 +223,13 @@ class TargetPath(ReachedPath, frozen=True):
         except OSError as error:
             raise storage_error("sync", self.path, error) from error
 
-    def replace(self, data: bytes, keep_owner: bool = False) -> None:  # noqa: FBT001, FBT002 -- run_sync passes no keywords
+    def replace(self, data: bytes, like: "TargetPath | None" = None) -> None:
         """Put ``data`` into the file: readers see the old content or the new, never a part.
 
         Args:
             data: its new content.
-            keep_owner: give it the owner and mode of the file that it replaces, as far as we may;
-                else it is ours, with mode 0600.
+            like: a file, mostly this one, whose owner and mode it gets, as far as this user may;
+                without it the file belongs to this user, with mode 0600.
 
         Raises:
             StorageError: the directory is missing, not writable or full.
@@ -237,10 +238,10 @@ class TargetPath(ReachedPath, frozen=True):
         part = self.parent.temporary()
         try:
             try:
-                part.write_new(data, self if keep_owner else None)
+                part.write_new(data, like)
                 part.rename(self.name)
             except BaseException:
-                with suppress(OSError):  # it is found by `clean`, and the first failure tells more
+                with suppress(OSError):  # `clean` finds it, and the first failure says more
                     part.unlink()
                 raise
         except OSError as error:
@@ -248,7 +249,7 @@ class TargetPath(ReachedPath, frozen=True):
         self.parent.sync_names()
 
     def write_new(self, data: bytes, like: "TargetPath | None" = None) -> None:
-        """Write a new file, durably but for its name; with the owner and mode of ``like``.
+        """Write a new file, durable but for its name, with the owner and mode of ``like``.
 
         Raises:
             OSError: the name is taken, or the directory missing, not writable or full.
@@ -257,15 +258,15 @@ class TargetPath(ReachedPath, frozen=True):
         with os.fdopen(fd, "wb") as file:
             if like is not None:
                 with suppress(FileNotFoundError):
-                    _give_owner(fd, like.status(), self.target)
+                    give_owner_of(fd, like.status(), self.target)
             file.write(data)
             file.flush()
             os.fsync(fd)
 
     def create_whole(self, data: bytes) -> None:
-        """Make the file, its content with it, in one step; its name is not synced.
+        """Create the file with its content in one step; its name is not synced.
 
-        Where there are no hard links it is there for a moment without its content.
+        If there are no hard links, it exists for a moment without its content.
 
         Raises:
             FileExistsError: the name is taken.
@@ -277,7 +278,7 @@ class TargetPath(ReachedPath, frozen=True):
                 part.write_new(data)
                 part.take_free_name(self.name)
             finally:
-                with suppress(OSError):  # gone, or it is found by `clean`
+                with suppress(OSError):  # it is missing, or `clean` finds it
                     part.unlink()
         except FileExistsError:
             raise
@@ -285,13 +286,15 @@ class TargetPath(ReachedPath, frozen=True):
             raise storage_error("write", self.path, error) from error
 
 
-def temporary_name() -> str:
-    """Return a name for a file that lives for moments; what a crash leaves, ``clean`` finds."""
-    return f".virtbackup-{secrets.token_hex(8)}.tmp"
+def give_owner_of(fd: int, owner: os.stat_result, place: Path) -> None:
+    """Give a file the owner, group and mode of ``owner``, as far as this user may.
 
-
-def _give_owner(fd: int, owner: os.stat_result, place: Path) -> None:
-    # Only root may give files away; for others the group alone may still be theirs to set.
+    Args:
+        fd: the file.
+        owner: the status of another one.
+        place: the directory to name where its file system has no modes.
+    """
+    # Only root can give files away; other users might still be able to set the group.
     for uid, gid in ((owner.st_uid, owner.st_gid), (-1, owner.st_gid)):
         with suppress(PermissionError):
             os.fchown(fd, uid, gid)

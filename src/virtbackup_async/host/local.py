@@ -9,7 +9,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.errors import ImageError, StorageError
-from virtbackup_async.files.durable import remove_durably, storage_error
+from virtbackup_async.files.durable import remove_durably
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.host.interface import Replacement
 from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity

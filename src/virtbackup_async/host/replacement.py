@@ -24,7 +24,8 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.durable import give_owner, storage_error, sync_file
+from virtbackup_async.files.durable import give_owner, sync_file
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.sinks.sequential import write_qcow2
 from virtbackup_async.images.sinks.sequential_file import create_outlet
 from virtbackup_async.images.sinks.sparse import write_sparse

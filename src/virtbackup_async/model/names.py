@@ -16,6 +16,7 @@ are, as virt-backup has them.
 
 import hashlib
 import re
+import secrets
 import unicodedata
 from datetime import datetime
 from pathlib import Path
@@ -40,10 +41,11 @@ _OVERLAY_MARK = ".vbk-"
 _KEPT_MARK = ".before-restore-"
 _REPLACEMENT = "restore-"
 _REPLACED = "old-"
-# Counterpart: model/pull.py knows a scratch image of ours by it.
 _SCRATCH_SUFFIX = ".scratch"
+_PART_SUFFIX = ".part"
 
 _TOKEN = re.compile(r"[0-9a-f]{8}")
+_TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 _TOKEN_DIGITS = 8
 _SNAPSHOT_TIME = re.compile(r"[0-9]{9,11}")
 
@@ -164,6 +166,33 @@ def scratch_path(directory: Path, image: str, token: str) -> Path:
     return directory / f"{stem}{suffix}"
 
 
+def is_scratch(path: Path) -> bool:
+    """Tell whether a path is one that ``scratch_path`` gives."""
+    return path.is_absolute() and _is_marked_and_ends(path.name, _SCRATCH_SUFFIX)
+
+
+def part_path(path: Path, token: str) -> Path:
+    """Return where a restore writes the file ``path`` before all files are complete."""
+    suffix = f"{_OVERLAY_MARK}{token}{_PART_SUFFIX}"
+    stem = path_component(path.name, COMPONENT_MAX_BYTES - len(suffix))
+    return path.with_name(stem + suffix)
+
+
+def is_part(path: Path) -> bool:
+    """Tell whether a file's name is one that ``part_path`` gives."""
+    return _is_marked_and_ends(path.name, _PART_SUFFIX)
+
+
+def temporary_name() -> str:
+    """Return a new name for a temporary file; `clean` removes one that a crash left behind."""
+    return f".virtbackup-{secrets.token_hex(8)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file's name is one that ``temporary_name`` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def is_overlay_of(overlay: Path, image: Path) -> bool:
     """Tell whether ``overlay`` may be one of ``image``, of this program or by libvirt's naming.
 
@@ -217,6 +246,11 @@ def path_component(name: str, max_bytes: int) -> str:
     start of one is escaped too, so two names never become the same component.
     """
     return _shortened(_escaped(name), max_bytes)
+
+
+def _is_marked_and_ends(name: str, suffix: str) -> bool:
+    stem, _, token = name.removesuffix(suffix).rpartition(_OVERLAY_MARK)
+    return name.endswith(suffix) and bool(stem) and _TOKEN.fullmatch(token) is not None
 
 
 def _escaped(name: str) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from msgspec import Struct, field
 
 _SOCKET = re.compile(r"vbk-[0-9a-f]{8}\.sock")
-_SCRATCH = re.compile(r".*\.vbk-[0-9a-f]{8}\.scratch", re.DOTALL)
 SOCKET_MAX_BYTES = 107
 
 
@@ -58,8 +57,3 @@ def export_bitmap(dev: str) -> str:
 def is_socket_of_ours(path: Path) -> bool:
     """Tell whether a path is one that ``socket_name`` gives."""
     return path.is_absolute() and _SOCKET.fullmatch(path.name) is not None
-
-
-def is_scratch_of_ours(path: Path) -> bool:
-    """Tell whether a path is that of a scratch image of ours, and of nothing else."""
-    return path.is_absolute() and _SCRATCH.fullmatch(path.name) is not None

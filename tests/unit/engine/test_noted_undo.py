@@ -287,7 +287,7 @@ async def test_a_state_directory_without_room_is_told_as_such(site, state_direct
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("virtbackup_async.files.durable._write_new", full)
+    monkeypatch.setattr("virtbackup_async.files.target_path.TargetPath.write_new", full)
     failed = outcome(await site.back_up())
     assert f"cannot note the backup in {state_directory}: No space left" in failed.error
     assert "target is full" not in failed.error

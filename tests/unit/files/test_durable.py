@@ -10,11 +10,11 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,
-    storage_error,
     sync_directory,
     write_atomically,
     write_exclusively,
 )
+from virtbackup_async.files.refusals import storage_error
 
 
 async def test_write_creates_a_private_file(tmp_path):
@@ -120,3 +120,29 @@ async def test_failed_exclusive_rename_leaves_the_name_free(tmp_path):
     with pytest.raises(StorageError, match="cannot rename"):
         await rename_exclusively(tmp_path / "none", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_rename_stays_in_the_directory(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(ValueError, match="not in the same directory"):
+        await rename_exclusively(tmp_path / "a", tmp_path / "b" / "a")
+    assert (tmp_path / "a").read_bytes() == b"a"
+
+
+async def test_the_new_file_has_the_mode_of_what_the_link_led_to(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_bytes(b"old")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    await write_atomically(link, b"new", keep_owner=True)
+    assert not link.is_symlink()
+    assert (link.read_bytes(), file.read_bytes()) == (b"new", b"old")
+    assert stat.S_IMODE(link.stat().st_mode) == 0o640
+
+
+async def test_a_directory_behind_a_link_is_reached(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    await write_atomically(tmp_path / "link" / "a", b"x")
+    await remove_durably(tmp_path / "link" / "a")
+    assert list((tmp_path / "real").iterdir()) == []

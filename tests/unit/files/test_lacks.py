@@ -47,7 +47,7 @@ def work(place):
     """Do with a file all that something may be lacking for."""
     TargetPath(place.target).sync_names()
     place.write_new(b"x")
-    place.replace(b"y", True)
+    place.replace(b"y", place)
     fd = place.open_file()
     assert lacks.lock(fd, fcntl.LOCK_EX, place.target)
     os.close(fd)

@@ -85,7 +85,7 @@ CALLS = {
     "rename_exclusively": lambda file: file.rename_exclusively("new"),
     "sync_names": lambda file: file.parent.sync_names(),
     "replace": lambda file: file.replace(b"new"),
-    "replace, owner kept": lambda file: file.replace(b"new", True),
+    "replace, owner kept": lambda file: file.replace(b"new", file),
     "write_new": lambda file: (file.parent / "new").write_new(b"new"),
     "create_whole": lambda file: (file.parent / "new").create_whole(b"new"),
     "held": lambda file: Held([file.parent]),
@@ -248,7 +248,7 @@ def test_a_name_that_is_taken_stays(site):
     with pytest.raises(StorageError, match="cannot create"):
         site.file.rename_exclusively("other")
     (site.target / "web" / "deep").joinpath("other").chmod(0o640)
-    (site.deep / "other").replace(b"newer", True)
+    (site.deep / "other").replace(b"newer", site.deep / "other")
     assert (site.deep / "other").read(10) == b"newer"
     assert stat.S_IMODE((site.deep / "other").status().st_mode) == 0o640
 

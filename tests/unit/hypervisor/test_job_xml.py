@@ -6,7 +6,8 @@ from lxml import etree
 
 from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
 from virtbackup_async.model.domain_xml import parse
-from virtbackup_async.model.pull import PullJob, is_scratch_of_ours, is_socket_of_ours, socket_name
+from virtbackup_async.model.names import is_scratch
+from virtbackup_async.model.pull import PullJob, is_socket_of_ours, socket_name
 from virtbackup_async.model.tracking import Tracking
 
 JOB = PullJob(Path("/run/<&>/vbk-0a0b0c0d.sock"), {"vda": Path("/s/a'b.vbk-0a0b0c0d.scratch")})
@@ -30,9 +31,9 @@ def test_only_our_names_are_ours():
     assert is_socket_of_ours(Path("/run") / socket_name("0a0b0c0d"))
     assert not is_socket_of_ours(Path("/run/libvirt-sock"))
     assert not is_socket_of_ours(Path("vbk-0a0b0c0d.sock"))
-    assert is_scratch_of_ours(JOB.scratch["vda"])
+    assert is_scratch(JOB.scratch["vda"])
     for other in ("/i/a.qcow2", "/i/a.vbk-0a0b0c0d", "a.vbk-0a0b0c0d.scratch", "/i/x.scratch"):
-        assert not is_scratch_of_ours(Path(other))
+        assert not is_scratch(Path(other))
 
 
 def test_a_snapshot_names_every_disk_wanted_or_not():

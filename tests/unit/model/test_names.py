@@ -128,3 +128,19 @@ def test_names_that_are_not_plain(name):
 @pytest.mark.parametrize("name", ["20191001-003401_3_a b_vda.qcow2", "é", "a%2Fb", "x" * 255])
 def test_names_that_are_plain(name):
     assert names.is_plain_name(name)
+
+
+def test_temporary_names_are_known():
+    image = Path("/images/web.qcow2")
+    part = names.part_path(image, "0a0b0c0d")
+    scratch = names.scratch_path(Path("/images"), "web.qcow2", "0a0b0c0d")
+    overlay = names.overlay_path(image, "0a0b0c0d")
+    assert part == Path("/images/web.qcow2.vbk-0a0b0c0d.part")
+    assert [*map(names.is_part, (part, scratch, overlay, image))] == [True, False, False, False]
+    assert [*map(names.is_scratch, (part, scratch, overlay, image))] == [False, True, False, False]
+    assert not names.is_part(Path("/images/.vbk-0a0b0c0d.part"))
+    assert not names.is_part(Path("/images/web.vbk-0a0b0c0.part"))
+    assert names.is_temporary(names.temporary_name())
+    assert names.temporary_name() != names.temporary_name()
+    assert not names.is_temporary(".virtbackup-.tmp")
+    assert len(names.part_path(Path("/images") / ("n" * 255), "0a0b0c0d").name) == 255

@@ -15,12 +15,13 @@ from anyio import to_thread
 
 from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.removing import remove_claim
-from virtbackup_async.catalog.scanning import Problem, Scan, is_temporary
+from virtbackup_async.catalog.scanning import Problem, Scan
 from virtbackup_async.engine.clean.plan import CleanTarget
 from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import PendingFound, PendingLeft, PendingUndone, Warned
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.names import is_temporary
 
 CLAIM_MAX_AGE_S = 60
 TEMPORARY_MAX_AGE_S = 3600
@@ -77,7 +78,7 @@ async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) ->
 
 
 async def _clean_stray(cleaning: Cleaning, path: Path) -> None:
-    if not is_temporary(path):
+    if not is_temporary(path.name):
         cleaning.emit(Warned(f"left alone, belongs to no backup: {path}", path.parent.name))
         return
     age_s, _ = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())

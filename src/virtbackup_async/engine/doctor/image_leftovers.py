@@ -19,7 +19,14 @@ from msgspec import Struct
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.model.names import image_beside, is_kept, is_marked, is_of_restore
+from virtbackup_async.model.names import (
+    image_beside,
+    is_kept,
+    is_marked,
+    is_of_restore,
+    is_part,
+    is_scratch,
+)
 
 CHECK = "leftover"
 
@@ -97,5 +104,6 @@ def _kind_of(path: Path) -> _Kind | None:
         return _LEFT
     if not is_marked(path):
         return None
-    by_suffix = {".part": _PART, ".scratch": _SCRATCH}
-    return by_suffix.get(path.suffix, _OVERLAY)
+    if is_part(path):
+        return _PART
+    return _SCRATCH if is_scratch(path) else _OVERLAY

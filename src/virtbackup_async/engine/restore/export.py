@@ -30,7 +30,7 @@ from virtbackup_async.engine.restore.to_directory import (
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.events import DiskExported, RestoreStarted
-from virtbackup_async.files import durable
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.sources.nbd import open_nbd_stream
@@ -38,6 +38,7 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
+from virtbackup_async.model.names import temporary_name
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
 from virtbackup_async.qemu.qemu_nbd import serve_image
@@ -208,14 +209,14 @@ async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path
     try:
         free_bytes = (await to_thread.run_sync(shutil.disk_usage, parent)).free
     except OSError as error:
-        raise durable.storage_error("use", parent, error) from error
+        raise storage_error("use", parent, error) from error
     if free_bytes < disk.data_bytes:
         raise StorageError(
             f"the images of {disk.dev} need {size(disk.data_bytes)} for a while, "
             f"{size(free_bytes)} are free in {parent}",
             hint="For standard output, TMPDIR names another directory.",
         )
-    place = durable.temporary_path(parent)
+    place = parent / temporary_name()
     try:
         yield place
     finally:

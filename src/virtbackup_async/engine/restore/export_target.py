@@ -20,6 +20,7 @@ from virtbackup_async.images.sinks.sequential import write_qcow2, write_raw
 from virtbackup_async.images.sinks.sequential_file import Outlet, create_outlet, open_stdout
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.names import temporary_name
 from virtbackup_async.packagers.interface import Progress
 
 STDOUT: Final = Path("-")
@@ -52,7 +53,7 @@ async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[T
         return
     if await to_thread.run_sync(os.path.lexists, output):
         raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
-    part = durable.temporary_path(output.parent)
+    part = output.parent / temporary_name()
     try:
         yield _NewFile(part)
         await durable.rename_exclusively(part, output)

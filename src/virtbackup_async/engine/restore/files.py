@@ -16,7 +16,6 @@ so all parts are dead. A file system that cannot tell leaves them to the admin.
 
 import fcntl
 import os
-import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -32,19 +31,18 @@ from virtbackup_async.files.directories import make_directories
 from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,
-    storage_error,
     sync_directory,
     write_exclusively,
 )
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.sinks.sequential import write_qcow2
 from virtbackup_async.images.sinks.sequential_file import create_outlet
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
-from virtbackup_async.model.names import COMPONENT_MAX_BYTES, path_component
+from virtbackup_async.model.names import is_part, part_path
 from virtbackup_async.packagers.interface import Progress
 
 REMOVE_TIMEOUT_S: Final = 60.0
-_DEAD_PART: Final = re.compile(r".+\.vbk-[0-9a-f]{8}\.part")
 
 
 @asynccontextmanager
@@ -86,7 +84,7 @@ class RestoredFiles:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._suffix = f".vbk-{secrets.token_hex(4)}.part"
+        self._token = secrets.token_hex(4)
         self._parts: dict[Path, Path] = {}
         self._named: list[Path] = []
 
@@ -126,8 +124,7 @@ class RestoredFiles:
             )
 
     def _part(self, name: str) -> Path:
-        stem = path_component(name, COMPONENT_MAX_BYTES - len(self._suffix))
-        return self._target / (stem + self._suffix)
+        return part_path(self._target / name, self._token)
 
 
 def _make_target(target: Path, mode: int) -> bool:
@@ -153,7 +150,7 @@ def _share(target: Path) -> int:
 
 def _remove_dead_parts(directory: int) -> None:
     for name in os.listdir(directory):
-        if _DEAD_PART.fullmatch(name):
+        if is_part(Path(name)):
             os.unlink(name, dir_fd=directory)
 
 

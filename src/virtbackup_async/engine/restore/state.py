@@ -22,13 +22,13 @@ from virtbackup_async.engine.restore.plan import RestoredState, RestorePlan
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.directories import make_directory
 from virtbackup_async.files.durable import (
-    FILE_MODE,
+    file_at,
     remove_durably,
     rename_exclusively,
-    storage_error,
     sync_directory,
     sync_file,
 )
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import (
     LABELS,
@@ -176,7 +176,7 @@ def _part(path: Path) -> Path:
 def _copy(source: Path, path: Path, owner: str | None) -> None:
     """Copy a small file into a new one that belongs to ``owner``, durably."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        fd = file_at(path).claim(os.O_WRONLY)
         with os.fdopen(fd, "wb") as file, open(source, "rb", opener=_open_no_link) as original:
             shutil.copyfileobj(original, file)
             file.flush()

@@ -32,7 +32,7 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
-from virtbackup_async.files.durable import storage_error
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream

@@ -17,7 +17,8 @@ from anyio import from_thread
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.durable import FILE_MODE, storage_error
+from virtbackup_async.files.durable import file_at
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.write_behind import WriteBehind
 
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
@@ -119,10 +120,7 @@ def create_outlet(path: Path) -> Iterator[Outlet]:
     Raises:
         StorageError: it exists, or its directory is missing, full or not writable.
     """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    except OSError as error:
-        raise storage_error("create", path, error) from error
+    fd = file_at(path).create(os.O_WRONLY)
     try:
         yield Outlet(fd, path)
     except BaseException:

@@ -13,8 +13,9 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.durable import FILE_MODE, storage_error
+from virtbackup_async.files.durable import file_at
 from virtbackup_async.files.reflink import clone
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.sinks.at_offsets import DataFile, write_data
@@ -57,10 +58,10 @@ async def write_sparse(
 class _SparseFile:
     """The blocking side, for worker threads."""
 
-    def __init__(self, place: Path | TargetPath, size_bytes: int) -> None:
-        self._place = place
-        self._path = place if isinstance(place, Path) else place.path
-        self._fd = _create(place, size_bytes)
+    def __init__(self, path: Path | TargetPath, size_bytes: int) -> None:
+        self._place = file_at(path) if isinstance(path, Path) else path
+        self._path = self._place.path
+        self._fd = _create(self._place, size_bytes)
         self._behind = WriteBehind(self._fd)
         self.data = DataFile(self._fd, self._path, self._behind)
 
@@ -88,39 +89,21 @@ class _SparseFile:
 
     def drop(self) -> None:
         self.close()
-        _remove(self._place)
+        self._place.drop()
 
 
 def _where_it_is(offset: int) -> int:
     return offset
 
 
-def _create(place: Path | TargetPath, size_bytes: int) -> int:
-    path = place if isinstance(place, Path) else place.path
+def _create(place: TargetPath, size_bytes: int) -> int:
+    fd = place.create(os.O_WRONLY)
     try:
-        fd = _open_new(place)
-        try:
-            os.ftruncate(fd, size_bytes)
-        except BaseException:
-            close(fd)
-            _remove(place)
-            raise
-    except OSError as error:
-        raise storage_error("create", path, error) from error
-    return fd
-
-
-def _open_new(place: Path | TargetPath) -> int:
-    if isinstance(place, TargetPath):
-        return place.claim(os.O_WRONLY)
-    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-
-
-def _remove(place: Path | TargetPath) -> None:
-    if isinstance(place, TargetPath):
+        os.ftruncate(fd, size_bytes)
+    except BaseException as error:
+        close(fd)
         place.drop()
-        return
-    try:
-        place.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error("remove", place, error) from error
+        if isinstance(error, OSError):
+            raise storage_error("create", place.path, error) from error
+        raise
+    return fd

@@ -31,6 +31,7 @@ from virtbackup_async.files.closing import close
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.names import is_temporary
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.local_files import (
     LocalFile,
@@ -47,7 +48,7 @@ RESERVE_FILE_BYTES: Final = 16 * 1024
 _LOOK_BYTES: Final = 4096
 _LEAST_INODES: Final = 8
 # A lease that has no name yet, or a hidden file.
-_TEMPORARY: Final = re.compile(r"\.[0-9a-f]{16}|\.virtbackup-[0-9a-f]{16}\.tmp")
+_OLD_TEMPORARY: Final = re.compile(r"\.[0-9a-f]{16}")
 
 
 class LocalStorage(Struct, frozen=True):
@@ -207,7 +208,7 @@ class LocalStorage(Struct, frozen=True):
         for directory in directories:
             place = self._at(directory)
             try:
-                for name in filter(_TEMPORARY.fullmatch, place.file_names()):
+                for name in filter(_is_temporary, place.file_names()):
                     with suppress(FileNotFoundError):
                         if (place / name).status().st_mtime < before_s:
                             (place / name).remove()
@@ -322,3 +323,7 @@ def _make_reserve_file(file: TargetPath) -> None:
         raise
     finally:
         close(fd)
+
+
+def _is_temporary(name: str) -> bool:
+    return is_temporary(name) or _OLD_TEMPORARY.fullmatch(name) is not None
