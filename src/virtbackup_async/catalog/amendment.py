@@ -1,4 +1,4 @@
-"""Changing keys of our own in the definition of a finished backup: ``pinned``, ``verified``.
+"""Changing ``pinned`` and ``verified`` in the definition of a complete backup.
 
 The keys stand in the definition itself, and not in a file beside it, so that they go with the
 backup whoever removes it; virt-backup reads the keys it knows and passes over ours. Invariants: all
@@ -30,7 +30,7 @@ _POLL_INTERVAL_S: Final = 0.05
 
 @asynccontextmanager
 async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
-    """Be the only one that changes or removes definitions in a domain's directory.
+    """Hold the lock for changing or removing definitions in a domain's directory.
 
     Held for moments only: never while data is read or written. Where there are no locks, nobody is
     held up.

@@ -1,4 +1,4 @@
-"""The checksum of a definition, which tells a flipped bit in it from what was written.
+"""The checksum of a definition: it reveals a flipped bit.
 
 It stands in the file itself, under the key ``checksum``, and is taken over all other keys in one
 canonical form, so that neither indentation nor the order of keys matters, and whoever changes a key
@@ -45,7 +45,7 @@ def is_sealed(raw: dict[str, Any]) -> bool:
 
 
 def check(raw: dict[str, Any], path: Path) -> None:
-    """Raise DefinitionError unless a definition is what was written, as far as that can be told."""
+    """Raise DefinitionError if the checksum shows that a definition was changed."""
     if not is_sealed(raw):
         return
     if KEY not in raw:

@@ -1,4 +1,4 @@
-"""What this host notes for itself of each backup it begins: the facts that an undo goes by.
+"""This host's own notes of the backups it begins; an undo relies on them.
 
 A target may be written to by others, and so its pending files may say anything. A note lies in a
 directory of this host that nobody else can write to, so what it says was so::
@@ -105,7 +105,7 @@ class HostNotes:
         return note
 
     async def note_committed(self, path: Path, dev: str) -> None:
-        """Note that the image of ``dev`` has all that its overlay holds.
+        """Note that all data of the overlay of ``dev`` are in its image.
 
         Raises:
             StorageError: it cannot be written.
@@ -129,7 +129,7 @@ class HostNotes:
         return await to_thread.run_sync(_read, path)
 
     async def remove(self, path: Path) -> None:
-        """Forget a backup: nothing of it is to be undone. One that is gone already is fine.
+        """Remove a note: nothing is left to undo. A note that is gone is fine.
 
         Raises:
             StorageError: the directory is not writable.
@@ -137,7 +137,7 @@ class HostNotes:
         await remove_durably(path)
 
     async def scan(self) -> Notes:
-        """Read all notes, the oldest first; none where this host never made any.
+        """Read all notes, oldest first; none if this host never made any.
 
         Raises:
             StorageError: the directory is not ours alone, or cannot be read.
@@ -145,7 +145,7 @@ class HostNotes:
         return await to_thread.run_sync(self._scan)
 
     async def remove_stray_files(self, before_s: float) -> None:
-        """Remove what a death left of a note that was being written before that time.
+        """Remove temporary files, older than that time, of notes whose writer died.
 
         Raises:
             StorageError: it cannot be removed.
@@ -220,6 +220,6 @@ def _read(path: Path) -> Note | None:
 
 
 def _facts(pending: Pending) -> Pending:
-    """Return what must be alike in a note and in its pending file."""
+    """Return the fields that a note and its pending file must share."""
     disks = {dev: replace(disk, committed=False) for dev, disk in pending.disks.items()}
     return replace(pending, domain_xml="", disks=disks)

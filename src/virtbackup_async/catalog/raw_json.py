@@ -121,7 +121,7 @@ def check_name(name: str, path: Path, suffix: str, *, ours: bool) -> None:
 
 
 def _in_words(message: str) -> str:
-    """Turn msgspec's ``Expected `int`, got `str` - at `$.date``` into a line of ours."""
+    """Reword msgspec's ``Expected `int`, got `str` - at `$.date``` as a message of this program."""
     problem, _, where = message.partition(" - at `$")
     problem = problem[:1].lower() + problem[1:].replace("`", "'")
     field = where.rstrip("`").removeprefix(".")

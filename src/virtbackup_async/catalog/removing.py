@@ -1,4 +1,4 @@
-"""How files of a target go: in steps that a crash may cut anywhere, without a false backup.
+"""Removing files of a target in steps: a crash between any two leaves no false backup.
 
 A backup is removed in this order; a crash behind a step leaves what the right column says::
 
@@ -20,7 +20,7 @@ from virtbackup_async.files.target_path import TargetPath
 
 
 async def begin_removal(path: Path) -> Path:
-    """Turn a definition into the note of its backup's removal, and return the note's path.
+    """Rename a definition to mark its backup as being removed; return the new path.
 
     One that is a note already stays as it is.
     """
@@ -32,7 +32,7 @@ async def begin_removal(path: Path) -> Path:
 
 
 async def end_removal(note: Path) -> None:
-    """Forget a backup, its package being gone."""
+    """Remove the mark, the package being gone."""
     await to_thread.run_sync(TargetPath.in_domain(note).remove)
 
 

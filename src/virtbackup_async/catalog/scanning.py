@@ -1,4 +1,4 @@
-"""Finds what a target holds: one pass over its directories, in a worker thread.
+"""The scan of a target: one pass over its directories, in a worker thread.
 
 :class:`~virtbackup_async.catalog.store.Catalog` is the caller. Invariant: what is called complete
 has a readable definition and all of its files; one damaged file never hides another; symlinks are
@@ -29,7 +29,7 @@ _BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
 
 
 class FoundBackup(Struct, frozen=True, gc=False):
-    """A complete backup; ``path`` is its definition, its package stands beside it."""
+    """A complete backup; ``path`` is its definition, next to its package."""
 
     definition: Definition
     path: Path
@@ -43,7 +43,7 @@ class FoundPending(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """Something that should be a backup and is none.
+    """A file or directory that should be a backup and cannot be read.
 
     Attributes:
         message: one line, the path included.
@@ -79,7 +79,7 @@ class _Findings(Struct):
 
     @contextmanager
     def problems_of(self, path: Path, domain_directory: str) -> Iterator[None]:
-        """Turn what goes wrong inside into a problem of ``path`` alone."""
+        """Turn an error inside the block into a problem of ``path``."""
         try:
             yield
         except FileNotFoundError:
@@ -92,7 +92,7 @@ class _Findings(Struct):
 
 
 def _is_link(path: Path) -> bool:
-    """Tell of what could not be read whether it is a link; what cannot be looked at is none."""
+    """Tell whether an unreadable path is a link; False if it cannot be looked at."""
     with suppress(OSError):
         return path.is_symlink()
     return False
@@ -131,7 +131,7 @@ def _scan(directories: list[Path], findings: _Findings) -> Scan:
 
 
 def _directories(target: Path) -> list[Path]:
-    """Return the visible directories, and symlinks to such, which are problems soon."""
+    """Return the visible directories, and symlinks to directories, which become problems."""
     with os.scandir(target) as entries:
         found = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
     return [target / name for name in sorted(found)]
@@ -156,7 +156,7 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
 def _read(
     path: Path, dir_fd: int, present: frozenset[str], findings: _Findings
 ) -> Definition | Pending | None:
-    """File one file of a domain's directory under what it is; None if it describes no backup."""
+    """Classify one file of a domain's directory; None if it describes no backup."""
     if path.name.endswith(pending_file.SUFFIX):
         pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
         findings.pending.append(FoundPending(pending, path))
@@ -180,12 +180,12 @@ def definition_path(path: Path) -> Path:
 
 
 def removal_note(path: Path) -> Path:
-    """Return the path of the file that says of a backup that it is being removed."""
+    """Return the path of the file that marks a backup as being removed."""
     return path.with_name(definition_path(path).stem + REMOVED_SUFFIX)
 
 
 def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
-    """Give the names that look like a backup's file and that no backup names."""
+    """Yield the names that look like files of a backup and belong to none."""
     descriptions = frozenset(_descriptions(present))
     # A description may be unreadable, or older than what stands beside it: its files are no strays.
     stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in descriptions)
@@ -201,7 +201,7 @@ def _descriptions(present: Collection[str]) -> Iterator[str]:
 
 
 def _is_finished(definition: Definition, path: Path, present: frozenset[str]) -> bool:
-    """Tell whether the backup is whole; virt-backup writes its definition before the data.
+    """Tell whether the backup is complete: virt-backup writes its definition before the data.
 
     Raises:
         DefinitionError: it claims to be finished, and files of its package are missing.

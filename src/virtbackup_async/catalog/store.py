@@ -1,4 +1,4 @@
-"""The files of one target: written so that they survive a crash, found again by a scan.
+"""The definitions and pending files of one target, written so that they survive a crash.
 
 The engine writes through a :class:`Catalog` in this order; a crash behind a step leaves what the
 right column says::
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class ListedError(StorageError):
-    """A backup is listed though its definition could not be made durable: its data must stay."""
+    """The definition exists but may not be durable: the backup is listed, so its data must stay."""
 
 
 class Catalog:
@@ -61,7 +61,7 @@ class Catalog:
         return path
 
     async def write_definition(self, definition: Definition) -> Path:
-        """Make a backup complete, its data being durable already, and return the file's path.
+        """Write the definition, which completes a backup whose data are durable; return its path.
 
         Raises:
             StorageError: there is no such backup.
@@ -81,11 +81,11 @@ class Catalog:
         return path
 
     async def remove_definition(self, path: Path) -> None:
-        """Let a backup be listed no more, durably. One that is gone already is fine."""
+        """Remove a definition durably; one that is gone is fine."""
         await _remove(path)
 
     async def remove_pending(self, path: Path) -> None:
-        """Forget an intent: all is done, or undone. One that is gone already is fine."""
+        """Remove a pending file durably; one that is gone is fine."""
         await _remove(path)
 
     async def read_definition(self, path: Path) -> Definition | None:
@@ -139,7 +139,7 @@ async def _remove(path: Path) -> None:
 
 
 def may_be_there(path: Path) -> bool:
-    """Tell whether a file of a domain's directory is there, or cannot be looked at. Blocks."""
+    """Tell whether a file of a domain's directory may exist; False only if it is gone. Blocks."""
     try:
         return TargetPath.in_domain(path).exists()
     except OSError:

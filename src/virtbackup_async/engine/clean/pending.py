@@ -114,7 +114,7 @@ async def undo_pending(undoing: Undoing, group: str, dead: DeadBackup, lock_wait
 
 
 async def _undo(undoing: Undoing, dead: DeadBackup, lock_wait: LockWait) -> bool:
-    """Return False if it ended by itself before we had the lock."""
+    """Undo it under the lock; return False if it had ended before."""
     name, locked = dead.pending.domain_name, lock_name(dead.pending)
     async with AsyncExitStack() as locks:
         directory = undoing.lock_directory
@@ -133,7 +133,7 @@ async def _undo(undoing: Undoing, dead: DeadBackup, lock_wait: LockWait) -> bool
 
 
 async def _read_again(undoing: Undoing, dead: DeadBackup) -> DeadBackup | None:
-    """Return the backup as note and pending file say now, under the lock; None if it ended."""
+    """Read note and pending file again under the lock; None if the backup has ended."""
     if dead.note is not None:
         note = await undoing.host.notes.read(dead.note.path)
         return None if note is None else DeadBackup(note.pending, dead.path, note)
@@ -146,7 +146,7 @@ async def _read_again(undoing: Undoing, dead: DeadBackup) -> DeadBackup | None:
 
 
 async def _domain_of(hypervisor: HypervisorPort, dead: DeadBackup) -> tuple[ImageUser, str | None]:
-    """Return the domain and its UUID; libvirt is asked only where it may have been changed."""
+    """Return the domain and its UUID; libvirt is asked only if the domain may have been changed."""
     pending = dead.pending
     if not dead.overlaid and pending.pull_job is None:
         return GoneDomain(pending.domain_name), None

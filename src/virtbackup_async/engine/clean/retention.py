@@ -102,7 +102,7 @@ def _reasons(
     policies: Sequence[Retention],
     zone: tzinfo | None,
 ) -> Iterator[tuple[FoundBackup, str]]:
-    """Give each reason to keep a backup, the strongest first; only ``good`` ones count."""
+    """Yield each reason to keep a backup, strongest first; only ``good`` ones count."""
     counted = frozenset(found.path for found in good)
     for found in ordered:
         if found.definition.pinned:

@@ -1,4 +1,4 @@
-"""What files of ours lie beside images, told by their names, and what is to be done with each.
+"""Leftovers next to images, recognized by their names, and what to do about each.
 
 ::
 
@@ -32,7 +32,7 @@ CHECK = "leftover"
 
 
 class _Kind(Struct, frozen=True):
-    """What is said of a file."""
+    """The finding for one kind of file."""
 
     level: Level
     message: str
@@ -65,7 +65,7 @@ _OVERLAY = _Kind(
 async def check_image_leftovers(
     images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
 ) -> list[Finding]:
-    """Look beside the images for files of ours that neither a pending file nor a note names.
+    """Find leftovers next to the images that neither a pending file nor a note names.
 
     Args:
         images: of all domains that are examined.

@@ -24,7 +24,7 @@ _SHOWN = 3
 
 
 async def check_pending(groups: Sequence[Group], scan: Scan, lock_directory: Path) -> list[Finding]:
-    """Say which backups of the groups' domains were begun and not ended."""
+    """Report the groups' backups that were started and not finished."""
     return [
         await judge_pending(found, lock_directory)
         for found in scan.pending
@@ -33,7 +33,7 @@ async def check_pending(groups: Sequence[Group], scan: Scan, lock_directory: Pat
 
 
 async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
-    """Tell a backup that runs, and holds its domain's lock, from one that was killed."""
+    """Report a backup as running, if its domain's lock is held, or as killed."""
     pending = found.pending
     is_running = await to_thread.run_sync(is_held, lock_directory, pending.domain_uuid or "")
     if is_running:
@@ -45,9 +45,9 @@ async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
 
 
 async def check_notes(host: Host, lock_directory: Path) -> tuple[Notes, list[Finding]]:
-    """Return the notes, and what is wrong: with the directory, or with a note by itself.
+    """Return the notes, and findings about the directory or a single note.
 
-    What has its pending file still is told by that.
+    A note with a pending file is reported by the check of that file.
     """
     subject = str(host.notes.state_directory)
     try:
@@ -70,7 +70,7 @@ def _without_pending_file(notes: Notes) -> list[Note]:
 
 
 async def _judge_note(note: Note, lock_directory: Path) -> Finding:
-    """Tell a backup that begins or ends this very moment from one that was killed."""
+    """Report a backup as just starting or ending, or as killed."""
     pending = note.pending
     message = f"backup {pending.name} into {note.pending_path.parent} was begun on this host"
     is_running = await to_thread.run_sync(is_held, lock_directory, pending.domain_uuid or "")
@@ -82,7 +82,7 @@ async def _judge_note(note: Note, lock_directory: Path) -> Finding:
 
 
 async def check_domain(domain: DomainPort) -> list[Finding]:
-    """Look for block jobs, snapshots and checkpoints that are not of our backups."""
+    """Look for block jobs, snapshots and checkpoints of other programs."""
     findings = []
     jobs = sorted((await domain.sources()).devs_with_block_job)
     if jobs:
@@ -115,9 +115,9 @@ async def _metadata(domain: DomainPort) -> list[tuple[str, Sequence[str]]]:
 async def images_at_work(
     hypervisor: HypervisorPort, names: Iterable[str], lock_directory: Path
 ) -> frozenset[Path]:
-    """Return the images of all domains that somebody works on now, by whatever configuration.
+    """Return the images of all domains whose lock is held, under any configuration.
 
-    A backup's overlays are beside them, and in a pending file of a target that we do not know.
+    The overlays of such a backup may be named in a target that this configuration lacks.
     """
     found: set[Path] = set()
     for name in names:

@@ -1,7 +1,7 @@
-"""Which backup an admin means, by domain and date: the start of whatever works on one backup.
+"""Finding the backup that an admin means, by domain and date.
 
-What is damaged is never passed over in silence: where the backup that is meant is there and cannot
-be read, no older one is taken in its place.
+A damaged backup is never skipped silently: if the one that is meant cannot be read, no older one is
+taken in its place.
 """
 
 import re
@@ -41,7 +41,7 @@ _DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
 
 
 class _Candidate(Struct, frozen=True):
-    """A backup that may be meant; one that cannot be read has a ``problem`` in place of it."""
+    """A backup that may be meant; ``found``, or a ``problem`` if it cannot be read."""
 
     date: int
     name: str
@@ -50,7 +50,7 @@ class _Candidate(Struct, frozen=True):
 
 
 class _Backups(Struct, frozen=True):
-    """All of a domain, oldest first; ``whole`` are those that can be read.
+    """All backups of a domain, oldest first; ``whole`` are the readable ones.
 
     ``unread`` says why the domain's own directory cannot be read: there may be others in it.
     """
@@ -228,7 +228,7 @@ async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
 
 
 def _read_trusted(path: Path) -> FoundBackup:
-    """Read a definition that has not its checksum. Blocks.
+    """Read a definition whose checksum does not match. Blocks.
 
     Raises:
         DefinitionError: that is not all that is wrong with it.

@@ -1,6 +1,6 @@
-"""What an admin means by a date: one rule for all commands that take one.
+"""What an admin means by a date: one rule for all commands.
 
-A date stands for the whole unit that it names, and of the backups in it the last is meant::
+A date stands for the whole unit that it names, and means the last backup in it::
 
     2026-03             the month          2026-03-01 02:15      the minute
     2026-03-01          the day            2026-03-01 02:15:00   the second
@@ -69,7 +69,7 @@ def time_of(date: int) -> datetime:
 
 
 def at_date(backups: Sequence[T], date: str) -> T | None:
-    """Return the backup that ``date`` means: that of the name, or the last one in its unit.
+    """Return the backup that ``date`` means: the one of that name, or the last in its unit.
 
     Args:
         backups: all of one domain, oldest first.
@@ -100,7 +100,7 @@ def before_date(backups: Sequence[T], date: str) -> T | None:
 
 
 def nearest(backups: Sequence[T], date: str, count: int) -> list[T]:
-    """Return the backups nearest to a date that can be understood, the nearest first."""
+    """Return the backups nearest to a valid date, nearest first."""
     moment = spans_of(date)[0].first
     return sorted(backups, key=lambda backup: abs(backup.date - moment))[:count]
 
@@ -115,7 +115,7 @@ def start_of(date: str) -> int:
 
 
 def date_of_name(name: str) -> int | None:
-    """Return the moment that a backup's name tells, in seconds since the epoch; None if none."""
+    """Return the moment in a backup's name, in seconds since the epoch; None if there is none."""
     try:
         moment = datetime.strptime(name[:_STAMP_LENGTH], _STAMP)  # noqa: DTZ007 -- local time
         return int(moment.timestamp())

@@ -1,4 +1,4 @@
-"""What a backup lacks of its domain, and which older backup has it.
+"""What is missing from a backup, and which older backup has it.
 
 A disk may be left out of a backup: by the configuration, or because it could not be read that
 night. What is restored is then not the domain as it was. Pure; asked by all that show or restore
@@ -57,7 +57,7 @@ def lacks_of(definition: Definition) -> dict[str, str]:
 
 
 def find_lacks(definition: Definition, backups: Iterable[FoundBackup]) -> Iterator[Lack]:
-    """Give what a backup lacks, and who has it among all of its domain, oldest first."""
+    """Yield what a backup lacks, with the newest earlier backup that has it."""
     earlier = [found for found in backups if found.definition.date < definition.date]
     for what, reason in lacks_of(definition).items():
         having = [found for found in earlier if _has(found.definition, what)]
@@ -65,7 +65,7 @@ def find_lacks(definition: Definition, backups: Iterable[FoundBackup]) -> Iterat
 
 
 def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
-    """Refuse to put old disks beside those of today, where nobody asked for just that.
+    """Refuse to mix old disks with today's unless that was asked for.
 
     Args:
         definition: the backup that is about to replace images of its domain.
@@ -87,7 +87,7 @@ def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
 
 
 async def missing_since_last(catalog: Catalog, domain: str, backup: str) -> tuple[str, ...]:
-    """Return the disks that a new backup lacks and the one before it has.
+    """Return the disks that a new backup lacks and the previous one has.
 
     What was taken out of the configuration, or out of the domain, is not missed. Nothing is where
     the target cannot be read: the backup is made all the same.

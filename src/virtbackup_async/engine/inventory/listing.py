@@ -1,4 +1,4 @@
-"""What backups there are: ``list``, and the start of what works on all backups of groups."""
+"""The ``list`` command, and the lookup of all backups of groups."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ class GroupListing(Struct, frozen=True):
     scan: Scan | None = None
 
     def events(self) -> Iterator[Event]:
-        """Say it; a target that cannot be read says nothing of any domain."""
+        """Emit it; an unreadable target has nothing to say about any domain."""
         for problem in self.problems:
             yield Warned(problem)
         for domain, backups in self.backups_by_domain.items():
@@ -143,7 +143,7 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
 
 
 async def _list(runtime: Runtime, request: ListRequest) -> None:
-    """Emit what there is, and then raise what of it could not be seen."""
+    """Emit all backups, then raise the error for what could not be read."""
     config, emit, domain_names = runtime.config, runtime.emit, request.domains
     known = await runtime.hypervisor.domain_names() if request.with_known else None
     listings = await list_backups(config, request.groups, domain_names, known_domains=known)
@@ -164,7 +164,7 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
 
 
 class GroupBackups(Struct, frozen=True):
-    """What a group's target holds of the domains that are meant.
+    """Return the backups in a group's target of the wanted domains.
 
     Attributes:
         backups: oldest first.
@@ -214,7 +214,7 @@ def _refuse_unknown(
     chosen: Sequence[GroupBackups],
     known_domains: Iterable[str],
 ) -> None:
-    """Raise NotFoundError for a pattern that means no domain; a typo must not look like no backup.
+    """Raise NotFoundError if a pattern matches no domain: a typo must not look like no backup.
 
     Where a target cannot be read, it cannot be told.
     """
@@ -260,7 +260,7 @@ def _pattern(text: str) -> HostPattern:
 
 
 async def _scan(target: Path) -> Scan | StorageError:
-    """Scan a target; one that cannot be read must not hide the others."""
+    """Scan a target; an unreadable one does not hide the others."""
     try:
         return await Catalog(target).scan()
     except StorageError as error:
@@ -286,7 +286,7 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
 
 
 def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
-    """Return what should be backups of a group and cannot be read.
+    """Return the backups of a group that cannot be read.
 
     A directory that cannot be read counts: what it holds was not seen. What only says that a backup
     was begun, or is being removed, does not.
@@ -307,7 +307,7 @@ def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
 def refuse_what_was_not_seen(
     errors: Iterable[StorageError | None], broken: Iterable[BrokenBackup], whole: Container[str]
 ) -> None:
-    """End a command that has shown all it saw, and has not seen what it was asked for.
+    """Raise the error of a command that could not read all it was asked for.
 
     Args:
         errors: of the targets.

@@ -1,4 +1,4 @@
-"""How much the backups hold and take: ``stats``."""
+"""The ``stats`` command: how much data the backups hold, and the space they take."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -79,17 +79,17 @@ class DefineRequest(Struct, frozen=True):
         return plan_restore(self.definition, self.disks, self.formats)
 
     def missing(self) -> tuple[str, ...]:
-        """Return the disks of the domain that will not be on restored images, and hold data."""
+        """Return the disks that hold data and will not be on restored images."""
         restored = self.plan().devs
         devs = writable_devs(self.definition.domain_xml)
         return tuple(dev for dev in devs if dev not in restored)
 
     def unwanted(self) -> tuple[str, ...]:
-        """Return those of them that nobody has left out on purpose."""
+        """Return those that nobody left out on purpose: none if ``disks`` were named."""
         return () if self.disks else self.missing()
 
     def xml(self, own: frozenset[Path] = frozenset()) -> RestoredXml:
-        """Return the domain's XML on the images and the state as they will be restored.
+        """Return the domain's XML, with the paths of the restored images and state.
 
         Args:
             own: where libvirt keeps UEFI variables and pstore; no other place is left in it for
@@ -141,7 +141,7 @@ async def restore_domain(runtime: Runtime, request: DefineRequest) -> RestoredDo
 
 
 async def check_definable(request: DefineRequest, hypervisor: HypervisorPort) -> None:
-    """Look before anything is restored whether the domain can be defined afterwards.
+    """Check, before anything is restored, that the domain can be defined afterwards.
 
     Raises:
         HypervisorError: a domain of that name or UUID is there.

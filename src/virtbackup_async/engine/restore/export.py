@@ -1,4 +1,4 @@
-"""One disk of a backup as one ordinary image, whatever packager wrote it: ``export``.
+"""The ``export`` command: one disk of a backup as one ordinary image, for any packager.
 
 ::
 
@@ -6,8 +6,8 @@
             --restore--> images, in a directory for a while: a chain, or qcow2 that is to be raw
                          --qemu-nbd--> what a guest sees of them --> output
 
-So there is one copy of the disk more than the output only where QEMU must take the images apart.
-Called by the command line. Every image is held against the digest that was recorded of it.
+A second copy of the disk is needed only where QEMU must read the images.
+Every image is compared with its recorded digest.
 """
 
 import shutil
@@ -94,7 +94,7 @@ async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
 
 
 class _Export(Struct, frozen=True):
-    """One export; its two ways return how many bytes of data were in the images."""
+    """One export. Both ways return the bytes of data in the images."""
 
     runtime: Runtime
     request: ExportRequest
@@ -105,7 +105,7 @@ class _Export(Struct, frozen=True):
         return self.request.definition.domain_name
 
     async def stream_to(self, target: Target) -> int | None:
-        """Write the disk right out of the package; None if it cannot be had so."""
+        """Write the disk straight from the package; return None if that is not possible."""
         request, image = self.request, self.disk.images[0]
         image_format = _format_of(image)
         if len(self.disk.images) > 1 or (image_format, request.format) == ("qcow2", "raw"):
@@ -126,7 +126,7 @@ class _Export(Struct, frozen=True):
             ).data_bytes
 
     async def convert_to(self, target: Target) -> int:
-        """Restore the images for a while, and write what a guest sees of them."""
+        """Restore the images temporarily, and write the disk as a guest sees it."""
         request = self.request
         async with _directory_in(target.work_directory, self.disk) as place:
             restored = RestoreRequest(
@@ -158,7 +158,7 @@ async def _is_streamable(
 
 @asynccontextmanager
 async def _view(disk: RestoredDisk, place: Path, buffers: BufferPool) -> AsyncGenerator[DiskStream]:
-    """Stream what a guest sees of restored images."""
+    """Stream the disk of restored images as a guest sees it."""
     chain = [BackingImage(place / image.name, _format_of(image)) for image in disk.images]
     if [image.format for image in chain] == ["raw"]:
         async with open_image_stream(chain[0].path, buffers, follow=False) as stream:
@@ -179,7 +179,7 @@ def _check_heads(disk: RestoredDisk, place: Path) -> None:
 
 
 def _check_head(image: RestoredImage, head: bytes, *, is_last: bool) -> None:
-    """See that no file outside of the backup would be read: headers may name any of the host."""
+    """Make sure that no header names a file outside the backup, which QEMU would read."""
     outside = file_beside(head, may_have_backing=not is_last)
     if outside is not None:
         raise DefinitionError(
@@ -201,7 +201,7 @@ def _format_of(image: RestoredImage) -> str:
 
 @asynccontextmanager
 async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path]:
-    """Give the name of a private directory with room for the disk, for the time of the block.
+    """Yield a private directory with room for the disk; remove it at the end of the block.
 
     Raises:
         StorageError: there is not so much room.

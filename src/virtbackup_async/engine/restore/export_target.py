@@ -37,12 +37,12 @@ class Target(Protocol):
     work_directory: Path
 
     async def take(self, stream: DiskStream, on_progress: Progress, *, wrap: bool) -> None:
-        """Write the stream as it is, or wrapped: the disk that it is, as qcow2."""
+        """Write the stream as it is; with ``wrap``, as the data of a new qcow2 image."""
 
 
 @asynccontextmanager
 async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[Target]:
-    """Give the way to ``output``; a file gets its name when the block has ended well.
+    """Open the target; a new file gets its name when the block ends without an error.
 
     Raises:
         StorageError: the output exists already, or its directory is full or not writable.

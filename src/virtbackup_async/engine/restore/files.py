@@ -1,4 +1,4 @@
-r"""The files of one restore: written as parts, named at the end, removed if it comes to nothing.
+r"""The files of one restore: written as parts, renamed at the end, removed after a failure.
 
 ::
 
@@ -49,7 +49,7 @@ REMOVE_TIMEOUT_S: Final = 60.0
 async def open_restored_files(
     target: Path, plan: RestorePlan, mode: int
 ) -> AsyncIterator["RestoredFiles"]:
-    """Check ``target``, make it if it is missing, with ``mode``, and take the plan's files in.
+    """Check ``target``, or make it with ``mode``, and yield the files to fill.
 
     Raises:
         StorageError: it cannot be written, a file exists already, or there is too little space.
@@ -71,7 +71,7 @@ async def open_restored_files(
 
 @asynccontextmanager
 async def _shared_directory(target: Path) -> AsyncIterator[None]:
-    """Restore into ``target`` beside others, after removing what dead ones left."""
+    """Share ``target`` with other restores, after removing the parts that dead ones left."""
     descriptor = await to_thread.run_sync(_share, target)
     try:
         yield
@@ -89,7 +89,7 @@ class RestoredFiles:
         self._named: list[Path] = []
 
     async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
-        """Write a stream into what will be the file of an image."""
+        """Write a stream into an image's part file."""
         part = self._part(image.name)
         if image.wrapped:
             with create_outlet(part) as outlet:
@@ -99,7 +99,7 @@ class RestoredFiles:
         self._parts[part] = self._target / image.name
 
     async def publish(self, xml_name: str, domain_xml: bytes) -> None:
-        """Give all images their names, and the domain's XML its own; make them durable."""
+        """Rename all parts to their final names, add the domain's XML, and make it all durable."""
         xml_part = self._part(xml_name)
         await write_exclusively(xml_part, domain_xml)
         self._parts[xml_part] = self._target / xml_name
@@ -111,7 +111,7 @@ class RestoredFiles:
         await sync_directory(self._target)
 
     async def remove(self) -> None:
-        """Remove all files made so far; every one is tried."""
+        """Remove all files made so far, continuing after an error."""
         left = []
         for path in (*self._parts, *self._named):
             try:

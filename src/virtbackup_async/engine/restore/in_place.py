@@ -86,7 +86,7 @@ class InPlaceRequest(Struct, frozen=True):
 
 
 class _Work(Struct, frozen=True):
-    """One restore in place: the backup's files, and by restored name what each replaces."""
+    """One restore in place; ``swaps`` has, by restored name, the image that each file replaces."""
 
     request: InPlaceRequest
     domain: DomainPort
@@ -110,7 +110,7 @@ class _Work(Struct, frozen=True):
 
 
 async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> RestoreDone:
-    """Restore disks of a backup, and its state, over what its domain has now.
+    """Restore a backup's disks and state in place of what the domain has now.
 
     Raises:
         NotFoundError: the backup lacks disks of the domain, and that is not allowed.
@@ -201,7 +201,7 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
 async def _places(
     images: ImageHost, domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
-    """Return by restored name each disk's image in the domain now, and how it is to be laid out.
+    """Return, by restored name, the image to replace and the layout of the new one.
 
     What was pulled is raw. Where the domain has it on qcow2, it becomes such an image again.
     """
@@ -264,7 +264,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
 
 
 async def _clear_leftovers(images: ImageHost, image: Path, domain: str, emit: Emit) -> None:
-    """Remove what a killed restore had half written; what it had replaced is the admin's."""
+    """Remove a new image that a killed restore left; an old image is left to the admin."""
     for path in await images.replacement_leftovers(image):
         if is_replacement_of(path, image):
             await images.remove(path)
@@ -290,7 +290,7 @@ async def _check_space(
 
 
 async def _check_backing(work: _Work, buffers: BufferPool) -> None:
-    """Compare the images below with the backup's; they are read, and never written."""
+    """Compare the backing images with the backup's; they are never written."""
     for disk in work.plan.disks:
         for image in disk.images[1:]:
             path = Path(image.record.source if image.record else "")
@@ -350,7 +350,7 @@ async def _swap_all(work: _Work) -> None:
 
 
 async def _keep_or_remove_old(work: _Work) -> tuple[str, ...]:
-    """Give the old images names to stay by, or remove them.
+    """Rename the old images to keep them, or remove them.
 
     One that stays by its other name takes space and harms nothing.
     """

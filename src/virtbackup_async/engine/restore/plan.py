@@ -48,14 +48,14 @@ class RestoredImage(Struct, frozen=True):
 
     @property
     def format(self) -> str | None:
-        """What the file becomes, None where nobody knows."""
+        """The format of the restored file; None if unknown."""
         if self.wrapped:
             return QCOW2
         return self.record.format if self.record else None
 
     @property
     def expected_digest(self) -> str | None:
-        """The digest that was recorded, None where there is none that can be compared."""
+        """The recorded digest; None if there is none to compare with."""
         if self.record is None or not self.record.digest.startswith(digest.PREFIX):
             return None
         return self.record.digest
@@ -113,7 +113,7 @@ class RestorePlan(Struct, frozen=True):
 
     @property
     def data_bytes(self) -> int:
-        """How much data is to be written, as far as it was recorded."""
+        """The bytes of data to write, as far as recorded."""
         return sum(image.record.data_bytes for image in self.images if image.record)
 
     @property
@@ -123,7 +123,7 @@ class RestorePlan(Struct, frozen=True):
 
 
 class Formats(Struct, frozen=True):
-    """In which format disks are restored: ``wanted``, None for what is in the package.
+    """The format to restore disks in: ``wanted``; None for the format in the package.
 
     With ``as_they_were``, what was pulled from qcow2 becomes qcow2 if nothing is wanted.
     """
@@ -162,7 +162,7 @@ AS_THEY_WERE: Final = Formats(as_they_were=True)
 def plan_restore(
     definition: Definition, wanted: Collection[str] = (), formats: Formats = _AS_PACKED
 ) -> RestorePlan:
-    """Name the files; a disk's are named the same whether others are restored or not.
+    """Name the files; a disk's names do not depend on which other disks are restored.
 
     Args:
         definition: the backup.
@@ -212,7 +212,7 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
 
 
 def xml_of(definition: Definition) -> str:
-    """Return the XML as it fits the images in the package.
+    """Return the XML with the image formats of the package.
 
     Older backups say of what they pulled more than is true of a raw image.
     """
@@ -233,7 +233,7 @@ def encrypted_in(definition: Definition) -> frozenset[str]:
 def _images(
     definition: Definition, dev: str, file: str, source: str, formats: Formats
 ) -> Iterator[RestoredImage]:
-    """Give a disk's images, each with the name that it would like."""
+    """Yield a disk's images, each with its preferred name."""
     disk = definition.records.get(dev)
     if disk is None:
         if formats.wanted is not None:
@@ -260,7 +260,7 @@ def _images(
 
 
 def _named_as(source: str, method: str | None, *, wrapped: bool) -> str:
-    """Return a name that says what a file is, whatever the disk is that it was taken from."""
+    """Return a descriptive name that does not depend on the source path."""
     if wrapped:
         return _without_suffix(source) + ".qcow2"
     if method != Method.PULL or source.endswith((".raw", ".img")):

@@ -32,7 +32,7 @@ Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
 async def open_package(
     definition: Definition, directory: Path, buffers: BufferPool
 ) -> AsyncGenerator[PackageReader]:
-    """Open the package for reading; ``clean`` leaves it alone until it is closed.
+    """Open the package for reading; ``clean`` does not remove it until it is closed.
 
     Raises:
         DefinitionError: the packager is not known.
@@ -49,7 +49,7 @@ async def open_package(
 async def read_disk(
     disk: RestoredDisk, package: PackageReader, fill: Fill, domain: str, emit: Emit
 ) -> DiskDone:
-    """Read a disk's images, top first, and say so.
+    """Read a disk's images, top first, and report progress and the end.
 
     Raises:
         CorruptError: the package is damaged, or an image has another size than was recorded.
@@ -71,7 +71,7 @@ async def read_disk(
 
 
 async def read_state(state: RestoredState, package: PackageReader, fill: Fill) -> int:
-    """Read a file of the domain's state; it is too small to be spoken of.
+    """Read a file of the domain's state; too small for progress reports.
 
     Returns:
         How many bytes of data were in it.
@@ -93,7 +93,7 @@ async def _take(
 
 
 def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
-    """Tell how to make the images of a chain, which name each other by their old paths, fit."""
+    """Say how to point each image of a chain at the restored one below it."""
     hints = []
     for upper, lower in pairwise(disk.images):
         if upper.record is None or lower.record is None:

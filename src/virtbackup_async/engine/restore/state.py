@@ -1,4 +1,4 @@
-"""Giving a restored domain its UEFI variables and the state of its TPM back.
+"""Restoring the UEFI variables and TPM state of a domain.
 
 ``restore --define`` calls :func:`give_state` when libvirt has the domain and before it starts: the
 restored files are copied to where libvirt will look for them. ``restore --in-place`` asks
@@ -72,7 +72,7 @@ async def give_state(plan: RestorePlan, target: Path, info: DomainInfo, emit: Em
 
 
 def state_paths(plan: RestorePlan, info: DomainInfo, emit: Emit) -> dict[str, Path]:
-    """Return the files of the domain that the backup's replace, by restored name. Blocks."""
+    """Return, by restored name, the files of the domain that are replaced. Blocks."""
     paths = {}
     for kind, files in _by_kind(plan).items():
         place = _place(info, kind)
@@ -191,7 +191,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _give_restored(path: Path, owner: str | None) -> None:
-    """Give a file that the domain uses where it was restored to whom it belonged."""
+    """Give a restored file that the domain uses in place its original owner."""
     try:
         fd = _open_no_link(str(path), os.O_RDONLY | os.O_NONBLOCK)
         try:

@@ -1,4 +1,4 @@
-"""Restoring one backup into a directory: all of its disks, checked, or nothing.
+"""Restoring one backup into a directory: all disks, checked, or nothing.
 
 Called by the command line. Each image is written beside its final name first (``.part``), and
 gets its name when all of them are whole and have the digests that were recorded. Invariants: no
@@ -67,7 +67,7 @@ async def restore_backup(runtime: Runtime, request: RestoreRequest) -> RestoreDo
 
 
 async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDone:
-    """Restore as :func:`restore_backup` does, as a step of something else: the end is no event."""
+    """Restore as :func:`restore_backup` does, without its event: a step of another command."""
     emit = runtime.emit
     began_s = current_time()
     definition, target = request.definition, request.target
@@ -112,7 +112,7 @@ def _file_formats(plan: RestorePlan) -> Iterator[FileFormat]:
 async def restore_disks(
     plan: RestorePlan, cpu: CapacityLimiter, restore: Callable[[RestoredDisk], Awaitable[DiskDone]]
 ) -> int:
-    """Restore the disks side by side; the first that fails cancels the others.
+    """Restore the disks in parallel; the first failure cancels the others.
 
     Returns:
         How many bytes of data were in them.
