@@ -37,7 +37,10 @@ A signal ends the command with 128 plus its number. Messages are one line, lower
 final period: what, where. ``hint`` is a sentence: what to do.
 """
 
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+E = TypeVar("E", bound="VirtBackupError")
 
 
 class VirtBackupError(Exception):
@@ -46,14 +49,75 @@ class VirtBackupError(Exception):
     exit_code: ClassVar[int] = 1
     exit_meaning: ClassVar[str] = "unexpected error"
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(
+        self,
+        reason: str,
+        *,
+        hint: str | None = None,
+        domain: str | None = None,
+        disk: str | None = None,
+        path: Path | str | None = None,
+    ) -> None:
+        """Say what went wrong, and where.
+
+        Args:
+            reason: what went wrong, without the domain and the path.
+            hint: a sentence that says what to do.
+            domain: the domain that it concerns; begins the message.
+            disk: the disk (``vda``); the reason names it where people need it.
+            path: the file that it concerns, perhaps with a line; begins the message.
+        """
+        super().__init__(reason)
+        self.reason = reason
         self.hint = hint
+        self.domain = domain
+        self.disk = disk
+        self.path = path
+
+    @property
+    def message(self) -> str:
+        """Where, and what went wrong."""
+        where = (self.domain, self.path)
+        return ": ".join([*(str(place) for place in where if place is not None), self.reason])
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The error that led to this one."""
+        return self.__cause__
 
     def __str__(self) -> str:
-        end = "" if self.message.endswith("?") else "."
-        return f"{self.message}{end} {self.hint}" if self.hint else self.message
+        return _sentences(self.message, self.hint)
+
+    def within(self, domain: str) -> str:
+        """Return the message for a place that names the domain already."""
+        return self._without(domain, None).message
+
+    def sentences_within(self, domain: str | None = None, path: Path | None = None) -> str:
+        """Return message and hint for a place that names the domain or the path already."""
+        return str(self._without(domain, path))
+
+    def as_kind(self, kind: type[E], *, hint: str | None = None) -> E:
+        """Return an error of another kind with the same reason and places, and its own hint."""
+        return kind(
+            self.reason,
+            hint=hint,
+            domain=self.domain,
+            disk=self.disk,
+            path=self.path,
+        )
+
+    def _without(self, domain: str | None, path: Path | None) -> "VirtBackupError":
+        return VirtBackupError(
+            self.reason,
+            hint=self.hint,
+            domain=None if self.domain == domain else self.domain,
+            path=None if self.path == path else self.path,
+        )
+
+
+def _sentences(message: str, hint: str | None) -> str:
+    end = "" if message.endswith("?") else "."
+    return f"{message}{end} {hint}" if hint else message
 
 
 class ConfigError(VirtBackupError):
@@ -179,7 +243,7 @@ class NbdError(VirtBackupError):
 
     def at(self, where: str) -> Self:
         """Return the same error with the server's name before the message."""
-        self.message = f"{where}: {self.message}"
+        self.reason = f"{where}: {self.reason}"
         return self
 
 

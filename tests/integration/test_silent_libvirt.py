@@ -9,6 +9,7 @@ import pytest
 
 from virtbackup_async.errors import ConnectionFailedError, HypervisorError
 from virtbackup_async.hypervisor import connection, open_hypervisor
+from virtbackup_async.hypervisor.errors import Attempt
 
 
 @pytest.fixture
@@ -53,5 +54,5 @@ async def test_a_question_has_its_time(daemon, monkeypatch):
         monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.05)
         hang = anyio.from_thread.run
         with pytest.raises(HypervisorError, match="ask: libvirt does not answer within"):
-            await hypervisor.ask("ask", hang, never.wait)
+            await hypervisor.ask(Attempt(None, "ask"), hang, never.wait)
         never.set()

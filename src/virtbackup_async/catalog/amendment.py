@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise NotFoundError(f"backup {path.stem} was removed meanwhile") from error
     except msgspec.MsgspecError as error:
-        raise DefinitionError(f"{path}: not a definition any more: {error}") from error
+        raise DefinitionError(f"not a definition any more: {error}", path=path) from error
     except OSError as error:
         raise storage_error("read", path, error) from error
     return raw

@@ -49,10 +49,10 @@ def check(raw: dict[str, Any], path: Path) -> None:
     if not is_sealed(raw):
         return
     if KEY not in raw:
-        raise DefinitionError(f"{path}: damaged: it has lost its checksum", hint=_HINT)
+        raise DefinitionError("damaged: it has lost its checksum", path=path, hint=_HINT)
     try:
         is_right = raw[KEY] == checksum_of(raw)
     except (OverflowError, RecursionError, UnicodeError):
         is_right = False
     if not is_right:
-        raise DefinitionError(f"{path}: damaged: its checksum is another", hint=_HINT)
+        raise DefinitionError("damaged: its checksum is another", path=path, hint=_HINT)

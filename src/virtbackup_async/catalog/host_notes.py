@@ -206,7 +206,7 @@ def loads(data: bytes, path: Path) -> Note:
     wire = raw_json.parse(data, path, upgrade, NoteWire)
     pending_path = Path(wire.pending_path)
     if not pending_path.is_absolute():
-        raise DefinitionError(f"{path}: pending_path is not an absolute path")
+        raise DefinitionError("pending_path is not an absolute path", path=path)
     return Note(pending_file.from_wire(wire.pending, pending_path), pending_path, path)
 
 

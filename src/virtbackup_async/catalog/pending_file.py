@@ -125,14 +125,14 @@ def _check(wire: PendingWire, path: Path) -> None:
     for dev, disk in wire.disks.items():
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
             # It is told early here; what an undo believes is decided in engine/undo/evidence.py.
-            raise DefinitionError(f"{path}: disks.{dev}.snapshot is not an overlay of its src")
+            raise DefinitionError(f"disks.{dev}.snapshot is not an overlay of its src", path=path)
         if disk.scratch is not None and not is_scratch(Path(disk.scratch)):
-            raise DefinitionError(f"{path}: disks.{dev}.scratch is not a scratch image's name")
+            raise DefinitionError(f"disks.{dev}.scratch is not a scratch image's name", path=path)
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)
     if wire.socket is not None and not is_socket_of_ours(Path(wire.socket)):
-        raise DefinitionError(f"{path}: socket is not the name of a backup job's socket")
+        raise DefinitionError("socket is not the name of a backup job's socket", path=path)
     if wire.checkpoint is not None and not is_checkpoint_of_ours(wire.checkpoint):
-        raise DefinitionError(f"{path}: checkpoint is not the name of one of ours")
+        raise DefinitionError("checkpoint is not the name of one of ours", path=path)
     for file in wire.state_files:
         raw_json.check_file(file, wire.name, path, "state_files", ours=ours)

@@ -48,9 +48,9 @@ def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise DefinitionError(f"{path}: not a regular file")
+            raise DefinitionError("not a regular file", path=path)
         if status.st_size > FILE_MAX_BYTES:
-            raise DefinitionError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
+            raise DefinitionError(f"larger than {FILE_MAX_BYTES} bytes", path=path)
         # Of a regular file, one read gives all of so few bytes.
         return os.read(fd, status.st_size)
     finally:
@@ -66,15 +66,15 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
     if not data:
         hint = "See that the domain is on its own image, then remove the file."
         is_pending = path.name.endswith(".pending")
-        raise DefinitionError(f"{path}: is empty", hint=hint if is_pending else None)
+        raise DefinitionError("is empty", path=path, hint=hint if is_pending else None)
     try:
         return msgspec.convert(upgrade(_OBJECT.decode(data)), wire)
     except DefinitionError as error:
-        raise DefinitionError(f"{path}: {error.message}", hint=error.hint) from error
+        raise DefinitionError(error.message, path=path, hint=error.hint) from error
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise DefinitionError(f"{path}: {_in_words(str(error))}") from error
+        raise DefinitionError(f"{_in_words(str(error))}", path=path) from error
     except RecursionError as error:
-        raise DefinitionError(f"{path}: nested too deeply") from error
+        raise DefinitionError("nested too deeply", path=path) from error
 
 
 def as_object(data: bytes, path: Path) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def as_object(data: bytes, path: Path) -> dict[str, Any]:
     try:
         return _OBJECT.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise DefinitionError(f"{path}: {_in_words(str(error))}") from error
+        raise DefinitionError(f"{_in_words(str(error))}", path=path) from error
 
 
 def dump(wire: msgspec.Struct) -> bytes:
@@ -98,7 +98,7 @@ def dump(wire: msgspec.Struct) -> bytes:
 def check_date(date: int, path: Path) -> None:
     """Raise DefinitionError unless ``date`` (seconds since the epoch) can be shown."""
     if not 0 <= date <= DATE_MAX:
-        raise DefinitionError(f"{path}: date {date} is out of range")
+        raise DefinitionError(f"date {date} is out of range", path=path)
 
 
 def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> None:
@@ -109,15 +109,15 @@ def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> N
     """
     prefix = name if ours else name.partition("_")[0]
     if not is_plain_name(file) or not file.startswith(f"{prefix}_"):
-        raise DefinitionError(f"{path}: {field} {file!r:.300} is not a file of this backup")
+        raise DefinitionError(f"{field} {file!r:.300} is not a file of this backup", path=path)
 
 
 def check_name(name: str, path: Path, suffix: str, *, ours: bool) -> None:
     """Raise DefinitionError unless ``name`` is plain, and in a file of ours that file's own."""
     if not is_plain_name(name):
-        raise DefinitionError(f"{path}: name {name!r:.300} is not a file name")
+        raise DefinitionError(f"name {name!r:.300} is not a file name", path=path)
     if ours and path.name != name + suffix:
-        raise DefinitionError(f"{path}: holds the backup {name}, so this is not its file")
+        raise DefinitionError(f"holds the backup {name}, so this is not its file", path=path)
 
 
 def _in_words(message: str) -> str:

@@ -48,11 +48,13 @@ class Problem(Struct, frozen=True):
     Attributes:
         message: one line, the path included.
         domain_directory: the name of the directory it is, or is in; mostly a domain's name.
+        reason: the same line without the path.
     """
 
     path: Path
     message: str
     domain_directory: str
+    reason: str
 
 
 class Scan(Struct, frozen=True):
@@ -85,10 +87,12 @@ class _Findings(Struct):
         except FileNotFoundError:
             pass  # removed by somebody else since its directory was read
         except DefinitionError as error:
-            self.problems.append(Problem(path, str(error), domain_directory))
+            self.problems.append(
+                Problem(path, str(error), domain_directory, error.sentences_within(path=path))
+            )
         except OSError as error:
-            reason = "a symlink, not followed" if _is_link(path) else error.strerror or error
-            self.problems.append(Problem(path, f"{path}: {reason}", domain_directory))
+            reason = "a symlink, not followed" if _is_link(path) else error.strerror or str(error)
+            self.problems.append(Problem(path, f"{path}: {reason}", domain_directory, reason))
 
 
 def _is_link(path: Path) -> bool:
@@ -211,5 +215,5 @@ def _is_finished(definition: Definition, path: Path, present: frozenset[str]) ->
         return False
     missing = [file for file in package_files(definition) if file not in present]
     if missing:
-        raise DefinitionError(f"{path}: data missing: {', '.join(missing)}")
+        raise DefinitionError(f"data missing: {', '.join(missing)}", path=path)
     return True

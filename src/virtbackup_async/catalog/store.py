@@ -76,7 +76,7 @@ class Catalog:
                     await _remove(path)
                 except StorageError:
                     if await to_thread.run_sync(may_be_there, path):
-                        raise ListedError(error.message, hint=error.hint) from error
+                        raise error.as_kind(ListedError, hint=error.hint) from error
                 raise
         return path
 

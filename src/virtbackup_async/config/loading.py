@@ -69,7 +69,7 @@ def examine_text(data: bytes, path: Path) -> tuple[Config, Problems]:
     """Do as :func:`examine` with the content of a file, ``path`` being its name in messages."""
     file = parse_yaml(data, path)
     if not isinstance(file.value, dict):
-        raise ConfigError(f"{path}:1: found no keys, expected 'groups' and others")
+        raise ConfigError("found no keys, expected 'groups' and others", path=f"{path}:1")
     problems = Problems(file)
     raw, changes = compat.upgrade(file.value)
     for change in changes:
@@ -120,7 +120,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         with path.open("rb") as file:
             return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"cannot be read: {error.strerror}", path=path) from error
 
 
 def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:

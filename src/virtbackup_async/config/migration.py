@@ -49,13 +49,13 @@ def migrate(data: bytes, path: Path) -> Migration:
     except (ConfigError, LookupError, YAMLError):
         # The error of a YAML reader holds the text around it, which may be the passphrase.
         raise ConfigError(
-            f"{path}: its way of writing YAML is not understood", hint=_HINT
+            "its way of writing YAML is not understood", path=path, hint=_HINT
         ) from None
     if left:
         message = f"{path}: {left[0].name} comes from an anchor, and cannot be replaced there"
         raise ConfigError(message, hint=_HINT)
     if after != before:
-        raise ConfigError(f"{path}: new keys would not mean the same", hint=_HINT)
+        raise ConfigError("new keys would not mean the same", path=path, hint=_HINT)
     return Migration(migrated, changes)
 
 

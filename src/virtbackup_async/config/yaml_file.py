@@ -56,24 +56,24 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
         ConfigError: it is not YAML, empty, too large, or has a key twice.
     """
     if len(data) > FILE_MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {FILE_MAX_BYTES} bytes")
+        raise ConfigError(f"larger than {FILE_MAX_BYTES} bytes", path=path)
     try:
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError(f"{path}: is empty", hint="Start from the example config.yml.")
+            raise ConfigError("is empty", path=path, hint="Start from the example config.yml.")
         lines = _Lines(path)
         lines.visit(node, ())
         return YamlFile(path, loader.construct_document(node), lines.found, lines.written)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text, at byte {error.start}") from None
+        raise ConfigError(f"not UTF-8 text, at byte {error.start}", path=path) from None
     except yaml.YAMLError as error:
         # The error holds the text around it, and a traceback would show it.
         raise _as_config_error(error, path) from None
     except ValueError as error:
-        raise ConfigError(f"{path}: a date or number in it is impossible") from error
+        raise ConfigError("a date or number in it is impossible", path=path) from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
+        raise ConfigError("nested too deeply", path=path) from error
 
 
 class _Lines:
@@ -88,7 +88,7 @@ class _Lines:
     def visit(self, node: yaml.Node, key_path: KeyPath) -> None:
         self._visited += 1
         if self._visited > VALUES_MAX or len(key_path) > DEPTH_MAX:
-            raise ConfigError(f"{self.path}: holds too many values, aliases counted in")
+            raise ConfigError("holds too many values, aliases counted in", path=self.path)
         if isinstance(node, yaml.MappingNode):
             self._visit_mapping(node, key_path)
         elif isinstance(node, yaml.SequenceNode):
@@ -102,11 +102,14 @@ class _Lines:
         seen: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"{_place(self.path, key.start_mark)}: a key is not text")
+                raise ConfigError("a key is not text", path=_place(self.path, key.start_mark))
             line = key.start_mark.line + 1
             if key.value in seen:
-                where = f"{self.path}:{line}: {dotted((*key_path, key.value))}"
-                raise ConfigError(f"{where}: found twice, first in line {seen[key.value]}")
+                name = dotted((*key_path, key.value))
+                raise ConfigError(
+                    f"{name}: found twice, first in line {seen[key.value]}",
+                    path=f"{self.path}:{line}",
+                )
             seen[key.value] = line
             is_merge = key.tag == "tag:yaml.org,2002:merge"
             if not is_merge:
@@ -138,13 +141,13 @@ def dotted(key_path: KeyPath) -> str:
 
 def _as_config_error(error: yaml.YAMLError, path: Path) -> ConfigError:
     if not isinstance(error, yaml.MarkedYAMLError):
-        return ConfigError(f"{path}: holds a character that YAML does not allow")
+        return ConfigError("holds a character that YAML does not allow", path=path)
     mark = error.problem_mark or error.context_mark
     # Single characters, and the escapes of such, tell nothing and help.
     problem = re.sub(r" ?'[^'\\][^']+'", "", error.problem or "not YAML")
     is_star = error.context == "while scanning an alias"
     hint = 'A "*" has to be in quotes.' if is_star else None
-    return ConfigError(f"{_place(path, mark)}: {problem}", hint=hint)
+    return ConfigError(problem, path=_place(path, mark), hint=hint)
 
 
 def _place(path: Path, mark: yaml.Mark | None) -> str:

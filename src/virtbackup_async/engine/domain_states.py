@@ -37,7 +37,8 @@ async def check_free(domain: DomainPort, devs: Iterable[str]) -> None:
 def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
     """Say that somebody's block job works on disks of a domain; there is one at least."""
     return HypervisorError(
-        f"{domain}: a block job works on {', '.join(devs)}",
+        f"a block job works on {', '.join(devs)}",
+        domain=domain,
         hint=f"Wait for it, or end it by `virsh blockjob {domain} {devs[0]} --abort`.",
     )
 
@@ -56,12 +57,15 @@ async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None
     try:
         is_active = (await domain.info()).is_active
     except DomainNotFoundError:
-        message = f"{domain.name}: it was shut off during its backup, and libvirt knows it no more"
-        raise DomainGoneError(message) from error
+        raise DomainGoneError(
+            "it was shut off during its backup, and libvirt knows it no more", domain=domain.name
+        ) from error
     except HypervisorError:
         return  # then the error stays what it is
     if not is_active:
-        raise ChangedMeanwhileError(f"{domain.name}: it was shut off during its backup") from error
+        raise ChangedMeanwhileError(
+            "it was shut off during its backup", domain=domain.name
+        ) from error
 
 
 def check_snapshot(info: DomainInfo) -> None:
@@ -72,7 +76,8 @@ def check_snapshot(info: DomainInfo) -> None:
     """
     if info.is_suspended:
         raise HypervisorError(
-            f"{info.name}: the guest is suspended, and QEMU takes no snapshot of it",
+            "the guest is suspended, and QEMU takes no snapshot of it",
+            domain=info.name,
             hint=f"Wake it up by `virsh dompmwakeup {info.name}`, or use `method: pull`.",
         )
 

@@ -172,7 +172,9 @@ def _put_up_sign(uuid: str, domain: str) -> signs.Sign:
     heeded = signs.heeded(sign.others)
     if heeded:
         holder = ", ".join(map(str, sorted(heeded)))
-        raise LockHeldError(f"{domain}: process {holder} works on this domain", hint=_LOCK_HINT)
+        raise LockHeldError(
+            f"process {holder} works on this domain", domain=domain, hint=_LOCK_HINT
+        )
     return sign
 
 
@@ -191,7 +193,7 @@ def _lock(path: Path, domain: str, doing: str) -> int:
             holder = _holder(descriptor)
             close(descriptor)
             raise LockHeldError(
-                f"{domain}: {holder} works on this domain", hint=_LOCK_HINT
+                f"{holder} works on this domain", domain=domain, hint=_LOCK_HINT
             ) from error
         except OSError as error:
             close(descriptor)

@@ -110,7 +110,8 @@ def groups_with_target(config: Config, group_names: Iterable[str]) -> list[Group
     if not groups:
         what = "no group of it has a target" if config.groups else "it has no groups"
         raise ConfigError(
-            f"{config.path}: {what}",
+            f"{what}",
+            path=config.path,
             hint="Write target: and a directory in a group, or in default.",
         )
     return groups

@@ -108,7 +108,10 @@ class BackupDone(Struct, frozen=True):
 
 
 class BackupFailed(Struct, frozen=True):
-    """There is no backup of the domain from this run. ``left_pending``: run ``clean``."""
+    """There is no backup of the domain from this run. ``left_pending``: run ``clean``.
+
+    ``reason`` is ``error`` without the domain's name; empty where the error does not begin with it.
+    """
 
     kind: ClassVar[str] = "backup_failed"
     group: str
@@ -117,3 +120,4 @@ class BackupFailed(Struct, frozen=True):
     exit_code: int
     cancelled: bool = False
     left_pending: bool = False
+    reason: str = ""

@@ -133,7 +133,7 @@ def _check_readable(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from error
+        raise ImageError(f"{error.strerror}", path=path) from error
 
 
 def _free_bytes(directory: Path) -> int:

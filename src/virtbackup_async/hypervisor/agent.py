@@ -23,7 +23,7 @@ from virtbackup_async.errors import (
     QuiesceError,
 )
 from virtbackup_async.hypervisor.connection import Connection
-from virtbackup_async.hypervisor.errors import code_of
+from virtbackup_async.hypervisor.errors import Attempt, code_of
 from virtbackup_async.model import domain_xml
 
 T = TypeVar("T")
@@ -53,14 +53,14 @@ async def prepare(connection: Connection, handle: libvirt.virDomain) -> None:
         QuiesceError: there is no agent, it does not answer, or the guest does not run.
     """
     name = handle.name()
-    what = f"{name}: ask the guest agent"
-    state, _reason = await connection.ask(f"{name}: read its state", handle.state)
+    what = Attempt(name, "ask the guest agent")
+    state, _reason = await connection.ask(Attempt(name, "read its state"), handle.state)
     if state in _STANDING_STILL:
         # Its agent does not run either; nor does the guest write anything.
-        raise QuiesceError(f"{name}: {_STANDING_STILL[state]}")
+        raise QuiesceError(f"{_STANDING_STILL[state]}", domain=name)
     await call(connection, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
     if not await _has_channel(connection, handle):
-        raise QuiesceError(f"{name}: the domain has no channel for the guest agent")
+        raise QuiesceError("the domain has no channel for the guest agent", domain=name)
     await _call_patiently(connection, handle, what, handle.getTime, 0)
 
 
@@ -70,7 +70,7 @@ async def freeze(connection: Connection, handle: libvirt.virDomain) -> None:
     Raises:
         QuiesceError: the guest did not freeze; thaw it, because a part of it can be frozen.
     """
-    await call(connection, handle, f"{handle.name()}: freeze", handle.fsFreeze, None, 0)
+    await call(connection, handle, Attempt(handle.name(), "freeze"), handle.fsFreeze, None, 0)
 
 
 async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
@@ -81,14 +81,14 @@ async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
     """
     if await _has_channel(connection, handle):
         with suppress(QuiesceError):
-            what = f"{handle.name()}: thaw"
+            what = Attempt(handle.name(), "thaw")
             return await _call_patiently(connection, handle, what, handle.fsThaw, None, 0)
     return None
 
 
 async def is_frozen(connection: Connection, handle: libvirt.virDomain) -> bool:
     """Return whether the agent reports that the guest is frozen; False if it does not answer."""
-    what, wait_s = f"{handle.name()}: ask whether it is frozen", AGENT_CONNECT_TIMEOUT_S
+    what, wait_s = Attempt(handle.name(), "ask whether it is frozen"), AGENT_CONNECT_TIMEOUT_S
     ask = libvirt_qemu.qemuAgentCommand
     with suppress(HypervisorError, ValueError, RecursionError):
         said = await connection.call(what, ask, handle, _STATUS, wait_s, 0)
@@ -99,7 +99,7 @@ async def is_frozen(connection: Connection, handle: libvirt.virDomain) -> bool:
 async def call(
     connection: Connection,
     handle: libvirt.virDomain,
-    what: str,
+    what: Attempt,
     function: Callable[..., T],
     *args: object,
 ) -> T:
@@ -115,13 +115,13 @@ async def call(
     except _NOT_THE_AGENT:
         raise
     except HypervisorError as error:
-        raise QuiesceError(error.message) from error.__cause__
+        raise error.as_kind(QuiesceError) from error.__cause__
 
 
 async def _call_patiently(
     connection: Connection,
     handle: libvirt.virDomain,
-    what: str,
+    what: Attempt,
     function: Callable[..., T],
     *args: object,
 ) -> T:
@@ -138,5 +138,5 @@ async def _call_patiently(
 
 
 async def _has_channel(connection: Connection, handle: libvirt.virDomain) -> bool:
-    xml = await connection.ask(f"{handle.name()}: read", handle.XMLDesc, 0)
+    xml = await connection.ask(Attempt(handle.name(), "read"), handle.XMLDesc, 0)
     return domain_xml.has_agent_channel(xml)

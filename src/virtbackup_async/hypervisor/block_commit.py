@@ -19,7 +19,7 @@ import libvirt
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
 from virtbackup_async.hypervisor.block_jobs import BlockJobWatch
 from virtbackup_async.hypervisor.connection import Connection
-from virtbackup_async.hypervisor.errors import code_of
+from virtbackup_async.hypervisor.errors import Attempt, code_of
 
 POLL_INTERVAL_S = 0.5
 EVENT_DELAY_S = 2
@@ -50,7 +50,7 @@ async def commit_and_pivot(
         BlockJobError: the job failed, was cancelled, stalled or could not be pivoted.
         DomainGoneError: the domain stopped in the meantime.
     """
-    what = f"{domain.name()}: commit {dev}"
+    what = Attempt(domain.name(), f"commit {dev}")
     with connection.block_jobs.watch(domain.UUIDString(), dev) as watch:
         if not resume:
             await connection.call_running(
@@ -63,10 +63,14 @@ async def commit_and_pivot(
                 return
             await watch.wait(POLL_INTERVAL_S)
             await _wait_until_ready(connection, domain, dev, watch, what)
-        raise BlockJobError(f"{what}: was ready, but could not be pivoted")
+        raise BlockJobError(
+            f"{what.doing}: was ready, but could not be pivoted", domain=what.domain
+        )
 
 
-async def _pivoted(connection: Connection, domain: libvirt.virDomain, dev: str, what: str) -> bool:
+async def _pivoted(
+    connection: Connection, domain: libvirt.virDomain, dev: str, what: Attempt
+) -> bool:
     """Pivot; False if QEMU answers that the job is not ready."""
     flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT
     try:
@@ -83,7 +87,7 @@ async def _wait_until_ready(
     domain: libvirt.virDomain,
     dev: str,
     watch: BlockJobWatch,
-    what: str,
+    what: Attempt,
 ) -> None:
     last: tuple[int, int] | None = None
     with anyio.CancelScope() as stall:
@@ -97,7 +101,9 @@ async def _wait_until_ready(
                     while not (watch.ended or watch.domain_stopped):
                         await watch.wait(EVENT_DELAY_S)
                 _raise_if_over(watch, what)
-                raise BlockJobError(f"{what}: the job vanished before it was ready")
+                raise BlockJobError(
+                    f"{what.doing}: the job vanished before it was ready", domain=what.domain
+                )
             position = (job["cur"], job["end"])
             # libvirt reports cur == end only once QEMU reports that the job is ready.
             if watch.ready or position[0] == position[1]:
@@ -107,16 +113,18 @@ async def _wait_until_ready(
                 stall.deadline = anyio.current_time() + STALL_TIMEOUT_S
             await watch.wait(POLL_INTERVAL_S)
     raise BlockJobError(
-        f"{what}: no progress for {STALL_TIMEOUT_S} s",
+        f"{what.doing}: no progress for {STALL_TIMEOUT_S} s",
+        domain=what.domain,
         hint="Look at the storage of the domain's image.",
     )
 
 
-def _raise_if_over(watch: BlockJobWatch, what: str) -> None:
+def _raise_if_over(watch: BlockJobWatch, what: Attempt) -> None:
     if watch.ended is not None:
         raise BlockJobError(
-            f"{what}: the block job {watch.ended}",
+            f"{what.doing}: the block job {watch.ended}",
+            domain=what.domain,
             hint="QEMU's log of the domain says why; often the image's storage is full.",
         )
     if watch.domain_stopped:
-        raise DomainGoneError(f"{what}: the domain stopped meanwhile")
+        raise DomainGoneError(f"{what.doing}: the domain stopped meanwhile", domain=what.domain)

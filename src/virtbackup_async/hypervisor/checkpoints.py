@@ -36,7 +36,8 @@ def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
     """
     if handle.isActive() and handle.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         raise HypervisorError(
-            f"{handle.name()}: checkpoint {name} is left alone while another job runs",
+            f"checkpoint {name} is left alone while another job runs",
+            domain=handle.name(),
             hint="Wait for it, or end it by `virsh domjobabort`.",
         )
 

@@ -23,7 +23,7 @@ from virtbackup_async.errors import (
     HypervisorError,
 )
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
-from virtbackup_async.hypervisor.errors import one_line, translate
+from virtbackup_async.hypervisor.errors import Attempt, one_line, translate
 from virtbackup_async.hypervisor.guard import Credentials
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Connection:
             raise ConnectionLostError(f"no connection to libvirt at {self.uri or 'its default'}")
         return self._connection
 
-    async def call(self, what: str, function: Callable[..., T], *args: object) -> T:
+    async def call(self, what: Attempt, function: Callable[..., T], *args: object) -> T:
         """Run one libvirt call in a worker thread.
 
         Args:
@@ -79,7 +79,7 @@ class Connection:
         """
         return await self._run(what, function, *args)
 
-    async def ask(self, what: str, function: Callable[..., T], *args: object) -> T:
+    async def ask(self, what: Attempt, function: Callable[..., T], *args: object) -> T:
         """Run a call that creates nothing; it can be cancelled, and times out.
 
         Raises:
@@ -90,12 +90,13 @@ class Connection:
                 return await self._run(what, function, *args, abandon=True)
         except TimeoutError as error:
             raise HypervisorError(
-                f"{what}: libvirt does not answer within {ANSWER_TIMEOUT_S} s",
+                f"{what.doing}: libvirt does not answer within {ANSWER_TIMEOUT_S} s",
+                domain=what.domain,
                 hint="Look at its daemon's log: it may wait for a domain that hangs.",
             ) from error
 
     async def call_running(
-        self, what: str, domain: libvirt.virDomain, function: Callable[..., T], *args: object
+        self, what: Attempt, domain: libvirt.virDomain, function: Callable[..., T], *args: object
     ) -> T:
         """Run a call that needs a running domain.
 
@@ -113,10 +114,10 @@ class Connection:
             with suppress(DomainNotFoundError):
                 if await self.ask(what, domain.isActive):
                     raise
-            raise DomainGoneError(error.message) from error.__cause__
+            raise error.as_kind(DomainGoneError) from error.__cause__
 
     async def _run(
-        self, what: str, function: Callable[..., T], *args: object, abandon: bool = False
+        self, what: Attempt, function: Callable[..., T], *args: object, abandon: bool = False
     ) -> T:
         try:
             return await run_sync(function, *args, limiter=self._limiter, abandon_on_cancel=abandon)
@@ -124,7 +125,9 @@ class Connection:
             raise translate(error, what) from error
         except (SystemError, UnicodeError) as error:
             # The binding breaks on an error whose text is not UTF-8; a guest's agent can send one.
-            raise HypervisorError(f"{what}: libvirt's error cannot be read") from error
+            raise HypervisorError(
+                f"{what.doing}: libvirt's error cannot be read", domain=what.domain
+            ) from error
 
     async def find_name(self, name: str) -> libvirt.virDomain:
         """Return libvirt's own object for the domain of a name; errors as for :meth:`find`."""
@@ -143,7 +146,7 @@ class Connection:
         return await self._find(uuid, "lookupByUUIDString")
 
     async def _find(self, key: str, method: str) -> libvirt.virDomain:
-        what = f"{key}: look up"
+        what = Attempt(key, "look up")
         try:
             return await self.ask(what, getattr(self.handle, method), key)
         except ConnectionLostError as lost:
@@ -172,7 +175,7 @@ class Connection:
         if connection is None:
             return False
         try:
-            return bool(await self.ask("look at the connection", connection.isAlive))
+            return bool(await self.ask(Attempt(None, "look at the connection"), connection.isAlive))
         except HypervisorError:
             return False
 

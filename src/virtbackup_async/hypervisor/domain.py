@@ -16,6 +16,7 @@ from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
 from virtbackup_async.hypervisor.connection import Connection
+from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
 from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
 from virtbackup_async.hypervisor.read_domain import is_paused_on_io_error, read_info, read_sources
@@ -52,12 +53,12 @@ class Domain:
     async def info(self) -> DomainInfo:
         """Return the domain's identity, state and XML as they are now."""
         handle = await self._handle()
-        return await self._connection.ask(f"{self.name}: read", read_info, handle)
+        return await self._connection.ask(Attempt(self.name, "read"), read_info, handle)
 
     async def sources(self) -> Sources:
         """Return the images that the domain uses now, and those of its next start."""
         handle = await self._handle()
-        return await self._connection.ask(f"{self.name}: read disks", read_sources, handle)
+        return await self._connection.ask(Attempt(self.name, "read disks"), read_sources, handle)
 
     async def start(self) -> None:
         """Start the domain.
@@ -66,7 +67,7 @@ class Domain:
             HypervisorError: it runs already, or QEMU cannot start.
         """
         handle = await self._handle()
-        await self._connection.call(f"{self.name}: start", handle.create)
+        await self._connection.call(Attempt(self.name, "start"), handle.create)
 
     async def snapshot_names(self) -> tuple[str, ...]:
         """Return the names of the domain's snapshots; virtbackup's own leave no metadata."""
@@ -79,7 +80,7 @@ class Domain:
     async def _names(self, what: str, method: str) -> tuple[str, ...]:
         handle = await self._handle()
         listed = getattr(handle, method)
-        found = await self._connection.ask(f"{self.name}: list {what}", listed, 0)
+        found = await self._connection.ask(Attempt(self.name, f"list {what}"), listed, 0)
         return tuple(item.getName() for item in found)
 
     async def snapshot(
@@ -100,7 +101,7 @@ class Domain:
         if quiesce:
             flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
         xml = snapshot_xml(name, overlays, others)
-        what = f"{self.name}: snapshot"
+        what = Attempt(self.name, "snapshot")
         if quiesce:
             await agent.call(self._connection, handle, what, handle.snapshotCreateXML, xml, flags)
             return
@@ -108,7 +109,7 @@ class Domain:
             await self._connection.call_running(what, handle, handle.snapshotCreateXML, xml, flags)
         except HypervisorError as error:
             if type(error) is HypervisorError:
-                raise SnapshotError(error.message, hint=error.hint) from error
+                raise error.as_kind(SnapshotError, hint=error.hint) from error
             raise
 
     async def prepare_backup(self) -> None:
@@ -120,10 +121,11 @@ class Domain:
             HypervisorError: another backup, a migration or a similar job runs.
         """
         handle = await self._handle()
-        job = await self._connection.ask(f"{self.name}: ask for its job", handle.jobInfo)
+        job = await self._connection.ask(Attempt(self.name, "ask for its job"), handle.jobInfo)
         if job[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             raise HypervisorError(
-                f"{self.name}: another backup job, or a migration, runs",
+                "another backup job, or a migration, runs",
+                domain=self.name,
                 hint="Wait for it, or end it by `virsh domjobabort`.",
             )
 
@@ -140,7 +142,7 @@ class Domain:
         if name is not None:
             left_out = [dev for dev in job.scratch if dev not in devs]
             checkpoint = checkpoint_xml(name, devs, [*left_out, *others])
-        what = f"{self.name}: begin backup"
+        what = Attempt(self.name, "begin backup")
         flags = await self._connection.ask(what, _begin_flags, handle)
         await self._connection.call_running(
             what, handle, handle.backupBegin, xml, checkpoint, flags
@@ -151,13 +153,13 @@ class Domain:
     ) -> frozenset[str]:
         """Return the disks whose changes since a checkpoint QEMU still has; see ``redefine``."""
         handle = await self._handle()
-        what = f"{self.name}: look for checkpoint {name}"
+        what = Attempt(self.name, f"look for checkpoint {name}")
         return await self._connection.call_running(what, handle, redefine, handle, name, date, devs)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         """Delete a checkpoint; False if some of its bitmaps can be left; see ``delete``."""
         handle = await self._handle()
-        what = f"{self.name}: remove checkpoint {name}"
+        what = Attempt(self.name, f"remove checkpoint {name}")
         return await self._connection.call(what, delete, handle, name, devs)
 
     async def end_backup(self, socket: Path) -> None:
@@ -166,13 +168,16 @@ class Domain:
         Raises:
             HypervisorError: it does not end.
         """
-        what = f"{self.name}: end backup"
+        what = Attempt(self.name, "end backup")
         deadline = anyio.current_time() + END_TIMEOUT_S
         interval_s, longest_s = END_INTERVALS_S
         handle = await self._handle()
         while await self._connection.call(what, _abort_backup, handle, socket):
             if anyio.current_time() > deadline:
-                raise HypervisorError(f"{what}: QEMU does not end it within {END_TIMEOUT_S} s")
+                raise HypervisorError(
+                    f"{what.doing}: QEMU does not end it within {END_TIMEOUT_S} s",
+                    domain=what.domain,
+                )
             await anyio.sleep(interval_s)
             interval_s = min(2 * interval_s, longest_s)
 
@@ -183,14 +188,14 @@ class Domain:
         """
         handle = await self._handle()
         return await self._connection.ask(
-            f"{self.name}: read its state", is_paused_on_io_error, handle
+            Attempt(self.name, "read its state"), is_paused_on_io_error, handle
         )
 
     async def resume(self) -> None:
         """Resume a guest that QEMU paused on an I/O error; without room it is paused again."""
         if await self.is_paused_on_io_error():
             handle = await self._handle()
-            await self._connection.call(f"{self.name}: resume", handle.resume)
+            await self._connection.call(Attempt(self.name, "resume"), handle.resume)
 
     async def prepare_quiesce(self) -> None:
         """Make sure that the guest agent answers; see ``agent``."""
@@ -223,19 +228,26 @@ class Domain:
         """Make ``path`` the disk's image, from the domain's next start on."""
         handle = await self._handle()
         await self._connection.call(
-            f"{self.name}: set the image of {dev}", _set_source, handle, dev, path, image_format
+            Attempt(self.name, f"set the image of {dev}"),
+            _set_source,
+            handle,
+            dev,
+            path,
+            image_format,
         )
 
     async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
         """Let the domain's saved memory resume with ``path``, which has the same content."""
         handle = await self._handle()
-        what = f"{self.name}: set the image of {dev} in its saved state"
+        what = Attempt(self.name, f"set the image of {dev} in its saved state")
         await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
 
     async def remove_saved(self) -> None:
         """Remove the domain's managed save image."""
         handle = await self._handle()
-        await self._connection.call(f"{self.name}: remove its saved state", remove_saved, handle)
+        await self._connection.call(
+            Attempt(self.name, "remove its saved state"), remove_saved, handle
+        )
 
     async def _handle(self) -> libvirt.virDomain:
         return await self._connection.find(self.uuid)

@@ -4,6 +4,8 @@ It depends only on an error's code and on its domain, the part of libvirt that r
 can come from a guest's agent, so it is shown and never interpreted.
 """
 
+from typing import NamedTuple
+
 import libvirt
 
 from virtbackup_async.errors import (
@@ -36,17 +38,25 @@ _TRANSPORT_CODES = frozenset(
 MAX_TEXT = 400
 
 
-def translate(error: libvirt.libvirtError, what: str) -> HypervisorError:
-    """Return the most specific error; ``what`` is the attempt, and begins the message."""
-    message = f"{what}: {one_line(error)}"
+class Attempt(NamedTuple):
+    """What is attempted, for the error if it fails: ``vm1``, ``snapshot``; None if of no domain."""
+
+    domain: str | None
+    doing: str
+
+
+def translate(error: libvirt.libvirtError, what: Attempt) -> HypervisorError:
+    """Return the most specific error of a failed attempt."""
+    reason, domain = f"{what.doing}: {one_line(error)}", what.domain
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_NO_DOMAIN:
-        return DomainNotFoundError(message)
+        return DomainNotFoundError(reason, domain=domain)
     if error.get_error_domain() in _TRANSPORTS and code in _TRANSPORT_CODES:
-        return ConnectionLostError(message, hint="Check that libvirt's daemon runs.")
+        hint = "Check that libvirt's daemon runs."
+        return ConnectionLostError(reason, hint=hint, domain=domain)
     if code in _AGENT_CODES:
-        return QuiesceError(message)
-    return HypervisorError(message)
+        return QuiesceError(reason, domain=domain)
+    return HypervisorError(reason, domain=domain)
 
 
 def code_of(error: HypervisorError) -> int | None:

@@ -102,7 +102,7 @@ class ThawGuard:
         if heard != b"ready\n":
             said = heard[:MAX_TEXT].decode(errors="replace").removeprefix("no ").strip()
             why = said or "it is late, or has ended"
-            raise QuiesceError(f"{self._domain.name}: no guard to thaw the guest: {why}")
+            raise QuiesceError(f"no guard to thaw the guest: {why}", domain=self._domain.name)
 
     async def freeze(self) -> None:
         """Freeze the guest; until :meth:`release`, the guard thaws it if this process does not.
@@ -147,7 +147,7 @@ class ThawGuard:
         except (OSError, anyio.BrokenResourceError) as error:
             if self._armed_s is None:
                 why = "no guard to thaw the guest: it has ended"
-                raise QuiesceError(f"{self._domain.name}: {why}") from error
+                raise QuiesceError(f"{why}", domain=self._domain.name) from error
         self._armed_s = anyio.current_time()
 
     async def _beat(self) -> None:
@@ -183,7 +183,7 @@ async def guarded(
             companion = await stack.enter_async_context(opening)
         except OSError as error:
             reason = f"no guard to thaw the guest: {error.strerror}"
-            raise QuiesceError(f"{domain.name}: {reason}") from error
+            raise QuiesceError(f"{reason}", domain=domain.name) from error
         with suppress(OSError, anyio.BrokenResourceError):
             await companion.say(json.dumps(request).encode() + b"\n")
         guard = ThawGuard(domain, companion)

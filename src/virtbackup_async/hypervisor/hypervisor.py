@@ -10,6 +10,7 @@ import libvirt
 from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.domain import Domain
+from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.event_loop import register_event_impl
 from virtbackup_async.model.host import HostVersions, Version
 
@@ -24,12 +25,14 @@ class Hypervisor:
 
     async def versions(self) -> HostVersions:
         """Return the versions of libvirt and of the hypervisor."""
-        return await self._connection.ask("read versions", _read_versions, self._connection.handle)
+        return await self._connection.ask(
+            Attempt(None, "read versions"), _read_versions, self._connection.handle
+        )
 
     async def domain_names(self) -> tuple[str, ...]:
         """Return the names of all domains, running or not, sorted."""
         listing = self._connection.handle.listAllDomains
-        domains = await self._connection.ask("list domains", listing, 0)
+        domains = await self._connection.ask(Attempt(None, "list domains"), listing, 0)
         return tuple(sorted(domain.name() for domain in domains))
 
     async def domain(self, name: str) -> Domain:
@@ -55,7 +58,9 @@ class Hypervisor:
             HypervisorError: libvirt refuses the XML, or another domain has its name or UUID.
         """
         defining = self._connection.handle.defineXMLFlags
-        return self._domain(await self._connection.call("define the domain", defining, xml, 0))
+        return self._domain(
+            await self._connection.call(Attempt(None, "define the domain"), defining, xml, 0)
+        )
 
     def _domain(self, handle: libvirt.virDomain) -> Domain:
         return Domain(self._connection, handle.name(), handle.UUIDString())
@@ -67,7 +72,7 @@ class Hypervisor:
             HypervisorError: libvirt does not report the connection's URI.
         """
         asking = self._connection.handle.getURI
-        uri = await self._connection.ask("read the connection's URI", asking)
+        uri = await self._connection.ask(Attempt(None, "read the connection's URI"), asking)
         directories = libvirt_directories(uri)
         return directories.state if directories else frozenset()
 

@@ -176,8 +176,8 @@ def _checked(done: RepositoryChecked) -> str:
 
 
 def reason(failed: BackupFailed) -> str:
-    """Why a backup failed; most errors begin with the domain, which the line has said already."""
-    return failed.error.removeprefix(f"{failed.domain}: ")
+    """Why a backup failed, for a line that names the domain already."""
+    return failed.reason or failed.error
 
 
 def _place(first: str, second: str | None) -> str:

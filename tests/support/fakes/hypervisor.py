@@ -79,12 +79,12 @@ class FakeDomain:
         if acts:
             acts.pop(0)()
         if self.live is None and self.persistent is None:
-            raise DomainNotFoundError(f"{self.name}: no such domain")
+            raise DomainNotFoundError("no such domain", domain=self.name)
 
     def _called_running(self, method: str) -> None:
         self._called(method)
         if self.live is None:
-            raise DomainGoneError(f"{self.name}: the domain is not running any more")
+            raise DomainGoneError("the domain is not running any more", domain=self.name)
 
     async def info(self) -> DomainInfo:
         self._called("info")
@@ -137,7 +137,7 @@ class FakeDomain:
     async def prepare_backup(self) -> None:
         self._called("prepare_backup")
         if self.job is not None:
-            raise HypervisorError(f"{self.name}: another backup job runs")
+            raise HypervisorError("another backup job runs", domain=self.name)
 
     async def begin_backup(self, job: PullJob, tracking: Tracking, others: Iterable[str]) -> None:
         self._called_running("begin_backup")
@@ -197,7 +197,7 @@ class FakeDomain:
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         self._called("set_persistent_source")
         if self.persistent is None:
-            raise HypervisorError(f"{self.name}: the domain is transient")
+            raise HypervisorError("the domain is transient", domain=self.name)
         self.persistent[dev] = path
 
 
@@ -234,14 +234,14 @@ class FakeHypervisor:
 
     async def domain(self, name: str) -> FakeDomain:
         if name not in self.domains:
-            raise DomainNotFoundError(f"{name}: no such domain")
+            raise DomainNotFoundError("no such domain", domain=name)
         return self.domains[name]
 
     async def domain_by_uuid(self, uuid: str) -> FakeDomain:
         for domain in self.domains.values():
             if domain.uuid == uuid:
                 return domain
-        raise DomainNotFoundError(f"{uuid}: no such domain")
+        raise DomainNotFoundError("no such domain", domain=uuid)
 
     async def reconnect(self) -> None:
         self.reconnects += 1

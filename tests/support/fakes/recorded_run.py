@@ -53,7 +53,8 @@ def done(
 
 
 def failed(domain: str = "db", **more: Any) -> BackupFailed:
-    return BackupFailed("main", domain, f"{domain}: the snapshot was refused", 10, **more)
+    why = "the snapshot was refused"
+    return BackupFailed("main", domain, f"{domain}: {why}", 10, reason=why, **more)
 
 
 def progress(domain: str, disk: str, done_gib: float, total_gib: float = 4) -> DiskProgress:

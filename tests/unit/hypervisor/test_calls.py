@@ -10,6 +10,7 @@ from virtbackup_async.errors import (
     HypervisorError,
 )
 from virtbackup_async.hypervisor.connection import Connection
+from virtbackup_async.hypervisor.errors import Attempt
 
 
 def said(code, domain=libvirt.VIR_FROM_QEMU):
@@ -60,11 +61,13 @@ UNKNOWN = said(libvirt.VIR_ERR_NO_DOMAIN)
 )
 async def test_a_domain_that_is_gone_is_asked_for(connection, error, active, kind):
     with pytest.raises(HypervisorError) as raised:
-        await connection.call_running("web: try", Handle(active), failing(error))
+        await connection.call_running(Attempt("web", "try"), Handle(active), failing(error))
     assert type(raised.value) is kind
     assert raised.value.message.startswith("web: try: ")
 
 
 async def test_an_answer_that_the_binding_cannot_read_is_an_error_like_others(connection):
     with pytest.raises(HypervisorError, match="web: try: libvirt's error cannot be read"):
-        await connection.call("web: try", failing(SystemError("returned a result with an error")))
+        await connection.call(
+            Attempt("web", "try"), failing(SystemError("returned a result with an error"))
+        )

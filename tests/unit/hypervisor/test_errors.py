@@ -9,7 +9,7 @@ from virtbackup_async.errors import (
     HypervisorError,
     QuiesceError,
 )
-from virtbackup_async.hypervisor.errors import MAX_TEXT, code_of, translate
+from virtbackup_async.hypervisor.errors import MAX_TEXT, Attempt, code_of, translate
 
 CODES = {name: getattr(libvirt, name) for name in dir(libvirt) if name.startswith("VIR_ERR_")}
 LEVELS = {"VIR_ERR_NONE", "VIR_ERR_WARNING", "VIR_ERR_ERROR"}
@@ -50,7 +50,7 @@ class Said(libvirt.libvirtError):
     ],
 )
 def test_the_most_specific_error_is_given(code, domain, kind):
-    error = translate(Said(code, "any words", domain), "web: try")
+    error = translate(Said(code, "any words", domain), Attempt("web", "try"))
     assert type(error) is kind
     assert error.message == "web: try: any words"
 
@@ -59,27 +59,29 @@ def test_the_most_specific_error_is_given(code, domain, kind):
 def test_no_text_decides_what_an_error_is(domain):
     """A text may hold what a guest's agent said, whatever the code and the domain are."""
     for name, code in CODES.items():
-        neutral = translate(Said(code, "x", DOMAINS[domain]), "web: try")
+        neutral = translate(Said(code, "x", DOMAINS[domain]), Attempt("web", "try"))
         for text in HOSTILE:
-            error = translate(Said(code, text, DOMAINS[domain]), "web: try")
+            error = translate(Said(code, text, DOMAINS[domain]), Attempt("web", "try"))
             assert type(error) is type(neutral), (name, text)
     assert len(CODES) > 100
     assert set(CODES) > LEVELS
 
 
 def test_the_message_is_one_line():
-    error = translate(Said(libvirt.VIR_ERR_INTERNAL_ERROR, "two\nlines \n of text.\n"), "x")
+    error = translate(
+        Said(libvirt.VIR_ERR_INTERNAL_ERROR, "two\nlines \n of text.\n"), Attempt(None, "x")
+    )
     assert error.message == "x: two lines of text"
 
 
 def test_a_guest_that_talks_on_and_on_is_cut_short():
-    error = translate(Said(libvirt.VIR_ERR_INTERNAL_ERROR, "blah " * (1 << 20)), "x")
+    error = translate(Said(libvirt.VIR_ERR_INTERNAL_ERROR, "blah " * (1 << 20)), Attempt(None, "x"))
     assert len(error.message) < MAX_TEXT + 10
     assert error.message.endswith("…")
 
 
 def test_the_code_is_known_where_libvirt_gave_one():
-    error = translate(Said(libvirt.VIR_ERR_BLOCK_COPY_ACTIVE, "later"), "x")
+    error = translate(Said(libvirt.VIR_ERR_BLOCK_COPY_ACTIVE, "later"), Attempt(None, "x"))
     error.__cause__ = Said(libvirt.VIR_ERR_BLOCK_COPY_ACTIVE, "later")
     assert code_of(error) == libvirt.VIR_ERR_BLOCK_COPY_ACTIVE
     assert code_of(HypervisorError("of ours")) is None

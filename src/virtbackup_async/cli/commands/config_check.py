@@ -43,16 +43,15 @@ async def _check(path: Path | None, emit: Emit, *, strict: bool) -> None:
     grave = {Level.PROBLEM, Level.WARNING} if strict else {Level.PROBLEM}
     found = sum(finding.level in grave for finding in findings)
     if found:
-        raise ConfigError(f"{path}: {count(found, 'thing')} to be changed")
+        raise ConfigError(f"{count(found, 'thing')} to be changed", path=path)
 
 
 def _findings(path: Path) -> Iterator[Finding]:
     try:
         config, problems = examine(path)
     except ConfigError as error:
-        # It cannot be read at all; the message begins with the file, and perhaps line and column.
-        place, _, said = error.message.removeprefix(str(path)).partition(": ")
-        yield Finding(Level.PROBLEM, CHECK, f"{path}{place}", said, error.hint)
+        # It cannot be read at all; the error's path may have a line and a column.
+        yield Finding(Level.PROBLEM, CHECK, str(error.path or path), error.reason, error.hint)
         return
     for name in config.groups_without_autostart:
         problems.warn(("groups", name), AUTOSTART)

@@ -212,7 +212,7 @@ async def _check_same_directory(attempt: _Attempt, path: Path) -> None:
         try:
             await attempt.inspection.catalog.remove_definition(path)
         except StorageError:
-            raise ListedError(error.message, hint=error.hint) from error
+            raise error.as_kind(ListedError, hint=error.hint) from error
         raise
 
 

@@ -79,7 +79,7 @@ def _report(emit: Emit, info: DomainInfo, selection: Selection) -> None:
     for kind, reason in selection.state.missing.items():
         emit(missing(info.name, kind, reason))
     for disk in selection.broken:
-        error = str(disk.error).removeprefix(f"{info.name}: ")
+        error = disk.error.sentences_within(info.name)
         emit(Warned(f"{disk.dev} will not be in the backup: {error}", info.name))
     for dev in selection.in_plain_text:
         emit(Warned(f"{dev} {IN_PLAIN_TEXT}", info.name))

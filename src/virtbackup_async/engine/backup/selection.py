@@ -109,7 +109,7 @@ async def select_disks(
             if isinstance(error, RollbackError):
                 raise
             broken.append(BrokenDisk(disk.dev, error))
-            skipped.append(SkippedDisk(disk.dev, error.message.removeprefix(f"{info.name}: ")))
+            skipped.append(SkippedDisk(disk.dev, error.within(info.name)))
             continue
         reason = _why_not(chain, reader)
         if reason is not None:
@@ -139,7 +139,7 @@ def _nothing(
     if broken:
         return broken[0].error
     reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
-    return DiskNotFoundError(f"{info.name}: no disk that can be backed up ({reasons})")
+    return DiskNotFoundError(f"no disk that can be backed up ({reasons})", domain=info.name)
 
 
 def _not_there(
@@ -156,9 +156,9 @@ def _not_there(
         why = reasons.get(dev)
         have = ", ".join(sorted(names)) or "none"
         error = DiskNotFoundError(
-            f"{info.name}: disk {dev} cannot be backed up: {why}"
-            if why
-            else f"{info.name}: no disk {dev}, it has {have}",
+            f"disk {dev} cannot be backed up: {why}" if why else f"no disk {dev}, it has {have}",
+            domain=info.name,
+            disk=dev,
             hint="Change `disks` of this host in the configuration.",
         )
         yield BrokenDisk(dev, error)
@@ -217,7 +217,8 @@ def _as_files(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> Disk
 def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
     if is_marked(disk.path):
         raise RollbackError(
-            f"{info.name}: {disk.dev} still runs on the overlay of a killed backup, {disk.path}",
+            f"{disk.dev} still runs on the overlay of a killed backup, {disk.path}",
+            domain=info.name,
             hint="Run `virtbackup clean -b` first.",
         )
 
@@ -227,6 +228,7 @@ async def _check_readable(images: ImageHost, domain: str, disk: Disk) -> None:
         await images.check_readable(disk.path)
     except ImageError as error:
         raise ImageError(
-            f"{domain}: image of {disk.dev} cannot be read: {error.message}",
+            f"image of {disk.dev} cannot be read: {error.message}",
+            domain=domain,
             hint="Check that it exists on this host, and run as a user that may read it.",
         ) from error

@@ -99,8 +99,14 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         # Meanwhile libvirt is asked for much, and waited for.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         for missing in plan.missing:
-            unknown = DomainNotFoundError(f"{missing.pattern}: {missing.reason}")
-            failed = BackupFailed(missing.group, missing.pattern, str(unknown), unknown.exit_code)
+            unknown = DomainNotFoundError(missing.reason, domain=missing.pattern)
+            failed = BackupFailed(
+                missing.group,
+                missing.pattern,
+                str(unknown),
+                unknown.exit_code,
+                reason=missing.reason,
+            )
             hooks.note([missing.group], failed)
             emit(failed)
         await _back_up_all(session, hooks, by_domain)
@@ -159,5 +165,11 @@ def _failed(
 ) -> BackupFailed:
     left_pending = isinstance(error, RollbackError)
     return BackupFailed(
-        planned.group.name, planned.domain, str(error), error.exit_code, cancelled, left_pending
+        planned.group.name,
+        planned.domain,
+        str(error),
+        error.exit_code,
+        cancelled,
+        left_pending,
+        error.sentences_within(planned.domain),
     )

@@ -52,7 +52,7 @@ def _frozen(domain: DomainPort) -> Finding:
 
 
 def _silent(domain: DomainPort, error: HypervisorError) -> Finding:
-    reason = error.message.removeprefix(f"{domain.name}: ")
+    reason = error.within(domain.name)
     message = f"backups will not be quiesced: {reason}"
     advice = "Install qemu-guest-agent in the guest, or write `quiesce: false`."
     return Finding(Level.WARNING, CHECK, domain.name, message, advice)

@@ -47,7 +47,7 @@ async def check_disks(
         pull, warning = await is_pulled(hypervisor, planned.group, info, planned.disks)
         selection = await select_disks(info, planned.disks, host, pull=pull)
     except VirtBackupError as error:
-        message = error.message.removeprefix(f"{info.name}: ")
+        message = error.within(info.name)
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
     findings = [
         *_broken(info, selection),
@@ -123,7 +123,7 @@ async def _check_pull(
             free_bytes = await images.free_bytes(directory)
             rooms.append(judge_room(info.name, dev, directory, free_bytes, what="scratch image"))
     except HypervisorError as error:
-        message = error.message.removeprefix(f"{info.name}: ")
+        message = error.within(info.name)
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
     except StorageError as error:
         return [Finding(Level.PROBLEM, CHECK, info.name, error.message, "Mend `scratch`.")]
@@ -136,7 +136,7 @@ async def _check_pull(
 
 def _broken(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
     for disk in selection.broken:
-        reason = disk.error.message.removeprefix(f"{info.name}: ")
+        reason = disk.error.within(info.name)
         yield Finding(Level.PROBLEM, CHECK, info.name, f"{disk.dev}: {reason}", disk.error.hint)
 
 

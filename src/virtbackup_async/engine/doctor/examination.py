@@ -178,7 +178,7 @@ async def _examine_domain(
             return [Finding(Level.INFO, "domain", name, "is being worked on now, not examined")]
         return await _look_at(work, hypervisor, domain, backups)
     except VirtBackupError as error:
-        message = error.message.removeprefix(f"{name}: ")
+        message = error.within(name)
         return [Finding(Level.PROBLEM, "domain", name, message, error.hint)]
 
 

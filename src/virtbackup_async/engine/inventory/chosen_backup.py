@@ -236,4 +236,4 @@ def _read_trusted(path: Path) -> FoundBackup:
     try:
         return FoundBackup(definition_file.loads(read_bytes(path), path, trusted=True), path)
     except OSError as error:
-        raise DefinitionError(f"{path}: {error.strerror}, {TRUST_OPTION} or not") from error
+        raise DefinitionError(f"{error.strerror}, {TRUST_OPTION} or not", path=path) from error

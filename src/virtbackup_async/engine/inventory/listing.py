@@ -297,7 +297,7 @@ def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
             problem.domain_directory,
             problem.path.stem,
             str(problem.path),
-            problem.message.removeprefix(f"{problem.path}: "),
+            problem.reason,
         )
         for problem in chosen.problems
         if not problem.path.name.endswith((pending_file.SUFFIX, REMOVED_SUFFIX))

@@ -124,4 +124,4 @@ class DisksRequest(Struct, frozen=True):
 
 def reason_of(domain: DomainPort, error: VirtBackupError) -> str:
     """Return an error's message without the domain's name at its start."""
-    return error.message.removeprefix(f"{domain.name}: ")
+    return error.within(domain.name)

@@ -46,7 +46,8 @@ class OfflineDisks(ImageFileDisks):
         now = await self._images.signature(path)
         if active or now != self._signatures[path]:
             raise ChangedMeanwhileError(
-                f"{self._domain.name}: {path} changed while it was copied",
+                f"{path} changed while it was copied",
+                domain=self._domain.name,
                 hint="Something started the domain or writes to its image: try again later.",
             )
 

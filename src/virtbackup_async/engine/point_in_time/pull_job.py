@@ -95,7 +95,8 @@ class PullDisks:
                     continue
                 why = f"no room for the scratch image {path} of {dev}"
             raise HypervisorError(
-                f"{self._domain.name}: {why}",
+                f"{why}",
+                domain=self._domain.name,
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
             ) from error
 
@@ -130,7 +131,8 @@ class PullDisks:
                 yield
         if scope.cancelled_caught:
             raise HypervisorError(
-                f"{self._domain.name}: no room for scratch: the guest had to wait for this backup",
+                "no room for scratch: the guest had to wait for this backup",
+                domain=self._domain.name,
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
             )
 
@@ -232,6 +234,7 @@ async def open_pull_job(
                 await end_pull(request.images, request.hypervisor, request.domain, job)
             except VirtBackupError as error:
                 raise RollbackError(
-                    f"{request.domain.name}: the backup job is still there: {error.message}",
+                    f"the backup job is still there: {error.message}",
+                    domain=request.domain.name,
                     hint=CLEAN_HINT,
                 ) from error

@@ -42,7 +42,8 @@ def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
         if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
             return path
     raise HypervisorError(
-        f"{info.name}: no directory in which QEMU could make a socket",
+        "no directory in which QEMU could make a socket",
+        domain=info.name,
         hint="Set `scratch` to a directory with a short path that QEMU's user may write to.",
     )
 
@@ -57,7 +58,8 @@ def _own_directories(info: DomainInfo) -> Iterator[Path]:
 def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:
     if scratch is None and disk.kind != "file":
         raise HypervisorError(
-            f"{info.name}: {disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
+            f"{disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
+            domain=info.name,
             hint="Set `scratch` in the configuration to a directory for scratch images.",
         )
     name = f"{info.name}-{disk.dev}" if scratch else disk.path.name

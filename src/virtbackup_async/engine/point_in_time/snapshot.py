@@ -62,7 +62,7 @@ class SnapshotDisks(ImageFileDisks):
             if (await self._domain.info()).is_active:
                 raise
             raise ChangedMeanwhileError(
-                f"{self._domain.name}: it was shut off meanwhile"
+                "it was shut off meanwhile", domain=self._domain.name
             ) from error
 
     async def _take_frozen(
@@ -130,7 +130,7 @@ class SnapshotDisks(ImageFileDisks):
         if failures:
             reasons = "; ".join(error.message for error in failures)
             raise RollbackError(
-                f"{self._domain.name}: still on an overlay: {reasons}", hint=CLEAN_HINT
+                f"still on an overlay: {reasons}", domain=self._domain.name, hint=CLEAN_HINT
             ) from failures[0]
 
     async def _revert(self, dev: str) -> None:

@@ -198,7 +198,7 @@ async def _define(runtime: Runtime, request: DefineRequest) -> DomainDefined:
             await domain.start()
     except HypervisorError as error:
         hint = f"The restored images are whole, in {request.target}, with the domain's XML."
-        raise HypervisorError(error.message, hint=hint) from error
+        raise error.as_kind(HypervisorError, hint=hint) from error
     return DomainDefined(
         domain.name, domain.uuid, request.definition.name, request.start, tuple(rebased)
     )

@@ -190,7 +190,7 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
     paths = [swap.image for swap in swaps.values()]
     if len(set(paths)) < len(paths):
         raise StorageError(
-            f"{domain.name}: two disks are on one image: {max(paths, key=paths.count)}"
+            f"two disks are on one image: {max(paths, key=paths.count)}", domain=domain.name
         )
     for path in paths:
         await _clear_leftovers(images, path, domain.name, emit)
@@ -218,13 +218,15 @@ async def _places(
             )
         if is_marked(now.path):
             raise RollbackError(
-                f"{domain.name}: {disk.dev} is on the overlay of a killed backup, {now.path}",
+                f"{disk.dev} is on the overlay of a killed backup, {now.path}",
+                domain=domain.name,
                 hint="Run `virtbackup clean -b` first.",
             )
         if now.encrypted != (disk.dev in encrypted):
             raise DiskNotFoundError(
-                f"{domain.name}: {disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
+                f"{disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
                 f"backup has it {_as_encrypted(encrypted=not now.encrypted)}",
+                domain=domain.name,
                 hint="Restore into a directory.",
             )
         wrap = None
@@ -252,13 +254,15 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
     if record is None or (record.format, now.format) != ("raw", "qcow2"):
         has = record.format if record else "another format"
         raise DiskNotFoundError(
-            f"{domain}: {disk.dev} is {now.format} now, the backup has {has}",
+            f"{disk.dev} is {now.format} now, the backup has {has}",
+            domain=domain,
             hint="Restore into a directory.",
         )
     if domain_xml.names_backing(xml, disk.dev):
         # QEMU would put that image below the new one, which is whole without it.
         raise DiskNotFoundError(
-            f"{domain}: its XML puts an image below {disk.dev}, the backup holds both in one",
+            f"its XML puts an image below {disk.dev}, the backup holds both in one",
+            domain=domain,
             hint="Take <backingStore> out of it by `virsh edit`, or restore into a directory.",
         )
 

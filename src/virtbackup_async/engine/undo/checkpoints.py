@@ -42,8 +42,8 @@ async def checkpoint_of(
                 await drop_checkpoint(images, hypervisor, domain, pending, path)
             except VirtBackupError as error:
                 raise RollbackError(
-                    f"{domain.name}: checkpoint {pending.checkpoint} is still there: "
-                    f"{error.message}",
+                    f"checkpoint {pending.checkpoint} is still there: {error.message}",
+                    domain=domain.name,
                     hint=CLEAN_HINT,
                 ) from error
         raise

@@ -152,7 +152,8 @@ async def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | No
 def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
     # No command to paste: its path would come from the person who made the file up.
     return RollbackError(
-        f"{domain.name}: {disk.dev}: no note of this host tells of that backup, and {why}",
+        f"{disk.dev}: no note of this host tells of that backup, and {why}",
+        domain=domain.name,
         hint="Somebody may have made the pending file up: see who can write to the target. "
         "If no backup of this domain was killed, remove the file.",
     )
@@ -171,8 +172,8 @@ async def _doubt_unused(
         return gone_error(domain.name, disk)
     overlay = shlex.quote(str(disk.overlay))
     return RollbackError(
-        f"{domain.name}: {disk.dev}: no note of this host tells of {disk.overlay}, and the domain "
-        "is not on it",
+        f"{disk.dev}: no note of this host tells of {disk.overlay}, and the domain is not on it",
+        domain=domain.name,
         hint=f"Look at what is in it (`qemu-img map -U {overlay}`): if the domain has all that it "
         f"needs, `rm {overlay}`.",
     )

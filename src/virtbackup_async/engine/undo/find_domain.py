@@ -121,4 +121,4 @@ class GoneDomain:
         self._say(dev, path, image_format)
 
     def _say(self, *_: object) -> NoReturn:
-        raise DomainNotFoundError(f"{self.name}: libvirt knows no such domain")
+        raise DomainNotFoundError("libvirt knows no such domain", domain=self.name)

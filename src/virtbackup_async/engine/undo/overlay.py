@@ -129,7 +129,7 @@ async def revert_overlay(
     for _ in range(MAX_STEPS):
         if await _step(images, hypervisor, domain, disk, before_pivot):
             return
-    raise HypervisorError(f"{domain.name}: {disk.dev}: the domain keeps changing")
+    raise HypervisorError(f"{disk.dev}: the domain keeps changing", domain=domain.name)
 
 
 async def _step(
@@ -174,7 +174,7 @@ async def _step_running(
         await domain.commit(disk.dev, before_pivot, resume=resume)
         return False
     if live != disk.image:
-        raise HypervisorError(f"{domain.name}: {disk.dev} is now on {live}, by somebody else")
+        raise HypervisorError(f"{disk.dev} is now on {live}, by somebody else", domain=domain.name)
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
@@ -206,7 +206,7 @@ async def _step_shut_off(
         return False
     if exists and not disk.is_committed and await images.holds_data(disk.overlay):
         raise HypervisorError(
-            f"{domain.name}: {disk.dev} is now on {persistent}, but {disk.overlay} holds data"
+            f"{disk.dev} is now on {persistent}, but {disk.overlay} holds data", domain=domain.name
         )
     await images.remove(disk.overlay)
     return True
@@ -218,7 +218,7 @@ async def _commit_shut_off(images: ImageHost, domain: ImageUser, disk: OverlaidD
     except ImageError as error:
         # QEMU holds its lock on the image: the domain was started at this moment.
         if (await sources_of(domain)).live is not None:
-            raise DomainGoneError(error.message) from error
+            raise error.as_kind(DomainGoneError) from error
         raise
 
 
@@ -226,8 +226,9 @@ def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
     """Return an error that asks a person to decide about an overlay, with the commands for it."""
     overlay = shlex.quote(str(disk.overlay))
     return RollbackError(
-        f"{domain}: {disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "
+        f"{disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "
         "its guest wrote last",
+        domain=domain,
         hint=f"If no other domain uses {disk.image}, keep that with "
         f"`qemu-img commit -f qcow2 {overlay} && rm {overlay}`, or give it up with "
         f"`rm {overlay}`.",

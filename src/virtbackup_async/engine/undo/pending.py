@@ -80,7 +80,8 @@ class Undo(Struct, frozen=True):
         pending = dead.pending
         if dead.note is None and not self.is_alone:
             raise LockHeldError(
-                f"{self.domain.name}: another user works on it, and {pending.name} may be his",
+                f"another user works on it, and {pending.name} may be his",
+                domain=self.domain.name,
                 hint="Let him end, then run the command again.",
             )
         if not is_ours(pending.version):
@@ -157,7 +158,8 @@ class Undo(Struct, frozen=True):
 def _not_undone(domain: str, backup: str, failures: list[VirtBackupError]) -> RollbackError:
     told = joined(failures)
     return RollbackError(
-        f"{domain}: backup {backup} cannot be undone: {told.message}",
+        f"backup {backup} cannot be undone: {told.message}",
+        domain=domain,
         hint=f"{told.hint} Then {_AGAIN}." if told.hint else f"Mend the cause, then {_AGAIN}.",
     )
 

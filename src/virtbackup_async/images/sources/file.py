@@ -143,5 +143,5 @@ def _checked_image(path: Path, fd: int) -> ImageFile:
     try:
         check_length(image.size_bytes)
     except LengthError as error:
-        raise ImageError(f"{path}: {error.message}") from error
+        raise ImageError(error.message, path=path) from error
     return image

@@ -59,7 +59,7 @@ class Domain(DescribedDomain):
     async def prepare_quiesce(self):
         await super().prepare_quiesce()
         if not self.agent_answers:
-            raise QuiesceError("fake: no agent")
+            raise QuiesceError("no agent", domain="fake")
 
     async def snapshot_names(self):
         return ("before-upgrade",)
@@ -329,7 +329,7 @@ async def test_a_guest_is_frozen_on_demand_and_always_thawed(examine, domain):
     assert domain.calls[-3:] == ["freeze", "thaw", "release"]
 
     def refuse():
-        raise QuiesceError("fake: half of it is frozen")
+        raise QuiesceError("half of it is frozen", domain="fake")
 
     domain.before["freeze"] = [refuse]
     found = await examine(quiesce=True, freeze=True)

@@ -103,7 +103,7 @@ async def test_without_quiesce_nobody_asks_the_agent(domain, job):
 
 @pytest.mark.parametrize("method", ["guarded", "prepare_quiesce", "ready", "freeze"])
 async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job, method):
-    domain.before[method] = [failing(QuiesceError("fake: agent is silent"))]
+    domain.before[method] = [failing(QuiesceError("agent is silent", domain="fake"))]
     events = []
     async with pull(domain, job, events) as still:
         assert still.quiesced is False
@@ -115,7 +115,7 @@ async def test_a_guest_that_cannot_be_frozen_is_pulled_all_the_same(domain, job,
 
 
 async def test_a_guest_that_may_still_be_frozen_is_told(domain, job):
-    domain.before["freeze"] = [failing(QuiesceError("fake: nonsense"))]
+    domain.before["freeze"] = [failing(QuiesceError("nonsense", domain="fake"))]
     domain.thaws = None
     events = []
     async with pull(domain, job, events):
@@ -175,7 +175,9 @@ async def test_another_job_is_found_before_the_guest_is_frozen(domain, job):
 
 
 async def test_a_job_for_which_there_is_no_room_says_where(domain, job, tmp_path):
-    domain.before["begin_backup"] = [failing(HypervisorError("fake: failed to format image"))]
+    domain.before["begin_backup"] = [
+        failing(HypervisorError("failed to format image", domain="fake"))
+    ]
     gone = replace(job, scratch={"vda": tmp_path / "gone" / "a.scratch"})
     with pytest.raises(HypervisorError, match=r"scratch image .*gone/a\.scratch for vda") as raised:
         async with pull(domain, gone, [], quiesce=False):
@@ -233,7 +235,7 @@ def tracked():
 
 
 async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, job, tracked):
-    domain.before["begin_backup"] = [failing(HypervisorError("fake: it has snapshots"))]
+    domain.before["begin_backup"] = [failing(HypervisorError("it has snapshots", domain="fake"))]
     events = []
     async with pull(domain, job, events, tracking=tracked) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
@@ -249,7 +251,7 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, j
 
 
 async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, job, tracked):
-    domain.before["begin_backup"] = [failing(ConnectionLostError("fake: gone"))]
+    domain.before["begin_backup"] = [failing(ConnectionLostError("gone", domain="fake"))]
     with pytest.raises(ConnectionLostError):
         async with pull(domain, job, [], tracking=tracked):
             pass

@@ -278,7 +278,7 @@ async def test_a_memory_that_cannot_be_removed_keeps_its_images(site):
     site.domain.saved = dict(site.images)
 
     def refuse():
-        raise HypervisorError("fake: it is in use")
+        raise HypervisorError("it is in use", domain="fake")
 
     site.domain.before["remove_saved"] = [refuse]
     with pytest.raises(HypervisorError, match="it is in use"):
