@@ -42,13 +42,15 @@ def guest(daemon_of_the_run):
 def live(guest):
     """Runs, with something on its disks; afterwards it has no job, and is on its images."""
     guest.root.ensure_started()
+    images = guest.images(inactive=True)
     guest.start()
-    guest.wait_booted()
-    for dev in ("vda", "vdb"):
-        guest.qemu_io(dev, "write -f -P 5 0 6M")
-    images = guest.images()
-    yield guest
-    guest.destroy()
+    try:
+        guest.wait_booted()
+        for dev in images:
+            guest.qemu_io(dev, "write -f -P 5 0 6M")
+        yield guest
+    finally:
+        guest.destroy()
     assert_at_home(guest, images)
     assert list(guest.root.path.rglob("vbk-*.sock")) == []
 
