@@ -75,13 +75,13 @@ def _add_disk(target: Path, repository: Repository, name: str, chunks: int) -> s
     directory.mkdir()
     entries = np.empty(chunks, dtype=ENTRY)
     entries["number"], entries["pages"] = np.arange(chunks), ALL_PAGES
-    entries["id"] = np.frombuffer(ids, dtype=f"V{ID_BYTES}")
+    entries["leaf"] = np.frombuffer(ids, dtype=f"V{ID_BYTES}")
     first = _map_path(directory, 0)
     _write_map(repository, first, entries)
     for night in range(1, NIGHTS):
         path = _map_path(directory, night)
         if name == _CHANGING and night < _DIFFERENT_NIGHTS:
-            entries["id"][night::100] = np.roll(entries["id"][night::100], 1)
+            entries["leaf"][night::100] = np.roll(entries["leaf"][night::100], 1)
             _write_map(repository, path, entries)
         else:
             path.hardlink_to(first)
@@ -171,7 +171,7 @@ def look_up(target: Path, repository: Repository) -> str:
 def _ids(repository: Repository, name: str) -> Iterator[bytes]:
     with closing(open_map(repository.storage, name)) as chunk_map:
         for entry in chunk_map.entries():
-            yield entry.id
+            yield entry.leaf
 
 
 def plan(_: Path, repository: Repository) -> str:

@@ -88,7 +88,7 @@ def restored(storage):
             closing(ChunkReader(find_in(storage))) as chunks,
         ):
             images[file.disk.removesuffix(".map")] = [
-                bytes(chunks.read(entry.id)) for entry in image.entries()
+                bytes(chunks.read(entry.leaf)) for entry in image.entries()
             ]
     return images
 

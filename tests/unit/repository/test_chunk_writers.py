@@ -145,7 +145,7 @@ def test_what_was_given_up_before_anybody_waited_is_stored_all_the_same(
         with pytest.raises(StorageError):
             failing.store(given_up)
     assert good.store(packed) == 0
-    assert good.settle(packed.others, chunks) > 0
+    assert good.wait_for_others(packed.others, chunks) > 0
     good.publish()
     assert place.indexed() == list(chunks)
 

@@ -178,14 +178,14 @@ class _MappedImage:
             piece.target[:] = content
         whole = length_of(number, self.size_bytes)
         if entry is not None and len(pieces) == 1 and len(pieces[0].target) == len(data) == whole:
-            self._checked[number] = entry.id
+            self._checked[number] = entry.leaf
 
     def _content(self, number: int, entry: MapEntry | None) -> Data:
         if entry is None:
             # Between two extents that were joined because there are too many.
             return _ZEROS
         try:
-            return self._chunks.read(entry.id)
+            return self._chunks.read(entry.leaf)
         except CorruptError as error:
             raise _lost(Path(self._map.name), number, error) from error
 

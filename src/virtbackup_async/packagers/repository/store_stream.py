@@ -5,7 +5,7 @@
     stream   | batch 0 | batch 1 | batch 2 | ...      a buffer each
     threads    pack      pack      pack               a bounded number at once
     pack     [chunks of 0][chunks of 1]...            and their entries into the map
-             settle: wait for chunks that others are storing, in whatever order
+             wait_for_others: for chunks that others are storing, in whatever order
 
 Called by ``repository.py`` for each image. Invariants: a batch that is packed gets stored, and
 until then waits for nothing but those before it; whatever else it has to wait for comes after that.
@@ -107,15 +107,21 @@ class _StreamStore:
             batch.give_back()
 
     async def _pack_and_store(self, batch: Batch, before: Event, is_stored: Event) -> None:
-        data = {id_: piece for chunk in batch.pieces for id_, piece in _pieces(chunk)}
+        data = {
+            self._chunks.id_of(leaf): chunk
+            for piece in batch.pieces
+            for leaf, chunk in _chunks_of(piece)
+        }
         packed = await self._cpu.run(partial(self._chunks.pack, data))
         await before.wait()
         stored_bytes = await to_thread.run_sync(self._store, packed, batch)
         self.stored_bytes += stored_bytes
         is_stored.set()
         if packed.others:
-            settled = await to_thread.run_sync(self._chunks.settle, packed.others, data)
-            self.stored_bytes += settled
+            others_bytes = await to_thread.run_sync(
+                self._chunks.wait_for_others, packed.others, data
+            )
+            self.stored_bytes += others_bytes
 
     def _store(self, packed: Packed, batch: Batch) -> int:
         stored_bytes = self._chunks.store(packed)
@@ -123,12 +129,12 @@ class _StreamStore:
         return stored_bytes
 
 
-def _pieces(chunk: Piece) -> Iterator[tuple[bytes, memoryview]]:
-    """Cut what comes of a stream into the repository's chunks: the leaves are their ids."""
-    for place, leaf in enumerate(chunk.leaves):
-        yield leaf, chunk.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
+def _chunks_of(piece: Piece) -> Iterator[tuple[bytes, memoryview]]:
+    """Cut a piece of a stream into chunks, each with its leaf."""
+    for place, leaf in enumerate(piece.leaves):
+        yield leaf, piece.data[place * CHUNK_BYTES : (place + 1) * CHUNK_BYTES]
 
 
-def _entries(chunk: Piece) -> Iterator[MapEntry]:
-    for number, leaf in enumerate(chunk.leaves, chunk.offset // CHUNK_BYTES):
-        yield MapEntry(number, pages_of(number, chunk.ranges), leaf)
+def _entries(piece: Piece) -> Iterator[MapEntry]:
+    for number, leaf in enumerate(piece.leaves, piece.offset // CHUNK_BYTES):
+        yield MapEntry(number, pages_of(number, piece.ranges), leaf)

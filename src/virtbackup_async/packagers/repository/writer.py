@@ -3,7 +3,7 @@
 Opened by ``registry.py``; ``repository_reader.py`` is the way back. Equal chunks are stored once,
 of whatever disk, domain or date they are. Order: packs, index, maps, each durable; then the lease
 is seen to be there, so that no prune has missed the maps. Disks run side by side; how chunks get
-into the packs is in ``intake.py``.
+into the packs is in ``store_stream.py``.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -143,7 +143,7 @@ class Check:
                     if data is _NOTHING:
                         location = Location(pack, run.start + offset, length)
                         blob = _read_alone(self._repository, location)
-                    pack_format.decode_blob(blob, id_)
+                    self._repository.sealing.open(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 with self._turn:
                     segment, number = run.places[place]["segment"], run.places[place]["number"]
@@ -275,7 +275,7 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
     try:
         with reading("pack", repository.where_is(location.pack)):
             pack_format.check_blob_length(location.length)
-            pack_format.decode_blob(_read_alone(repository, location), id_)
+            repository.sealing.open(_read_alone(repository, location), id_)
     except (FileNotFoundError, CorruptError):
         return False
     return True

@@ -84,13 +84,15 @@ def need_map(
         digest = ImageDigest(size_bytes)
         data_bytes = 0
 
+        ids_of = repository.sealing.ids_of
+
         def read() -> Iterator[IdField]:
             nonlocal data_bytes
             for block in chunk_map.blocks():
                 on_step()
                 data_bytes += _data_bytes(block, size_bytes)
                 add_leaves(digest, block)
-                yield block["id"]
+                yield ids_of(block["leaf"])
 
         missing = sum(map(checking.need, batches(read(), IDS_AT_ONCE)))
     finally:
@@ -109,20 +111,22 @@ def lost_ranges_of(
     """
     chunk_map = open_map(repository.storage, name)
     try:
-        return _bounded(_lost_extents(chunk_map, checking, on_step))
+        return _bounded(_lost_extents(repository, chunk_map, checking, on_step))
     finally:
         chunk_map.close()
 
 
-def _lost_extents(chunk_map: ChunkMap, checking: Check, on_step: OnStep) -> Iterator[Extent]:
-    size_bytes = chunk_map.head.size_bytes
+def _lost_extents(
+    repository: Repository, chunk_map: ChunkMap, checking: Check, on_step: OnStep
+) -> Iterator[Extent]:
+    size_bytes, ids_of = chunk_map.head.size_bytes, repository.sealing.ids_of
     numbers = []
 
     def read() -> Iterator[IdField]:
         for block in chunk_map.blocks():
             on_step()
             numbers.append(block["number"].copy())
-            yield block["id"]
+            yield ids_of(block["leaf"])
 
     for ids in batches(read(), IDS_AT_ONCE):
         for number in np.concatenate(numbers)[checking.lost(ids)].tolist():

@@ -33,7 +33,7 @@ from virtbackup_async.repository.data.known_damage import (
     KnownDamage,
     MapDamage,
     content_of_map,
-    readable_ids,
+    readable_leaves,
     write_known_damage,
 )
 from virtbackup_async.repository.format import index_format, pack_format
@@ -189,7 +189,8 @@ def _damaged_maps(
                 raise
             except CorruptError:
                 is_damaged = True
-                missing = checking.need(ids_of(readable_ids(storage, name)))
+                leaves = readable_leaves(storage, name)
+                missing = checking.need(ids_of(repository.sealing.ids_of(leaves)))
             if missing or is_damaged:
                 yield name, MapDamage(content_of_map(storage, name), missing, is_damaged)
 

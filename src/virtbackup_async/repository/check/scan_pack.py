@@ -41,7 +41,7 @@ def chunks_of_pack(repository: Repository, pack: bytes) -> Iterator[tuple[bytes,
                 offset = _next_head(file, offset + 1)
                 continue
             length = pack_format.BLOB_HEAD_BYTES + head.stored_bytes
-            if _is_good(file, head, offset):
+            if _is_good(repository, file, head, offset):
                 yield head.id, Location(pack, offset, length)
                 offset += length
             else:
@@ -52,10 +52,12 @@ def _head_at(file: StoredFile, offset: int) -> pack_format.BlobHead:
     return pack_format.decode_blob_head(file.read(pack_format.BLOB_HEAD_BYTES, offset))
 
 
-def _is_good(file: StoredFile, head: pack_format.BlobHead, offset: int) -> bool:
+def _is_good(
+    repository: Repository, file: StoredFile, head: pack_format.BlobHead, offset: int
+) -> bool:
     try:
-        payload = file.read(head.stored_bytes, offset + pack_format.BLOB_HEAD_BYTES)
-        pack_format.decode_chunk(head, payload)
+        blob = file.read(pack_format.BLOB_HEAD_BYTES + head.stored_bytes, offset)
+        repository.sealing.open(blob, head.id)
     except OSError as error:
         if is_of_the_host(error):
             raise  # `reading` says so: it is not lost

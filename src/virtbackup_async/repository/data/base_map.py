@@ -22,8 +22,8 @@ from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.data.maps import ChunkMap
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of
+from virtbackup_async.repository.format.cipher import Leaves
 from virtbackup_async.repository.format.map_format import ENTRY, Entries
-from virtbackup_async.repository.index.id_batches import IdField
 
 _LEAST_AUDITED: Final = 16
 
@@ -48,21 +48,21 @@ class BaseMap:
         self,
         changed: Sequence[Extent],
         doubtful: Sequence[Extent],
-        are_missing: Callable[[Iterator[IdField]], NDArray[np.bool_]],
+        are_missing: Callable[[Iterator[Leaves]], NDArray[np.bool_]],
     ) -> tuple[Extent, ...]:
         """Find what has to be read, whole chunks; all else is taken over. Blocks.
 
         Args:
             changed: parts of the image that are not, or may not be, what they were.
             doubtful: parts that are not taken for zeros only because they were zeros.
-            are_missing: tells of each of many ids whether it is not in the repository.
+            are_missing: tells for each of many leaves whether its chunk is not in the repository.
 
         Raises:
             CorruptError: the map is damaged.
         """
         for extent in changed:
             self._is_read[extent.start // CHUNK_BYTES : -(-extent.end // CHUNK_BYTES)] = True
-        is_missing = are_missing(self._ids())
+        is_missing = are_missing(self._leaves())
         for extent in doubtful:
             chunks = slice(extent.start // CHUNK_BYTES, -(-extent.end // CHUNK_BYTES))
             self._is_read[chunks] |= ~self._has_entry[chunks]
@@ -107,12 +107,12 @@ class BaseMap:
         return sum(length for length in lengths if length > 0) == end - start
 
     def leaves(self, parts: Sequence[Extent]) -> Iterator[tuple[int, bytes]]:
-        """Give number and id of the chunks in some parts; of those of zeros nothing. Blocks."""
+        """Give number and leaf of the chunks in some parts; of those of zeros nothing. Blocks."""
         for part in parts:
             for number in range(part.start // CHUNK_BYTES, -(-part.end // CHUNK_BYTES)):
                 entry = self._map.entry(number)
                 if entry is not None:
-                    yield number, entry.id
+                    yield number, entry.leaf
 
     def take_below(self, number: int) -> Iterator[Entries]:
         """Give the entries to be taken over, in blocks, up to a chunk; each once. Blocks."""
@@ -128,11 +128,11 @@ class BaseMap:
         """Give the entries that are left. Blocks."""
         return self.take_below(len(self._is_read))
 
-    def _ids(self) -> Iterator[IdField]:
-        """Give the ids of all entries, and note which chunks have one."""
+    def _leaves(self) -> Iterator[Leaves]:
+        """Give the leaves of all entries, and note which chunks have one."""
         for block in self._map.blocks():
             self._has_entry[block["number"]] = True
-            yield block["id"]
+            yield block["leaf"]
 
     def _next_block(self) -> bool:
         for block in self._rest:

@@ -29,12 +29,13 @@ class ChunkReader:
         self._packs: OrderedDict[bytes, StoredFile] = OrderedDict()
         self._turn = Lock()
 
-    def read(self, id_: bytes) -> pack_format.Data:
-        """Return a chunk. Blocks.
+    def read(self, leaf: bytes) -> pack_format.Data:
+        """Return the chunk that a map names. Blocks.
 
         Raises:
             CorruptError: it is missing, or damaged wherever it is.
         """
+        id_ = self._repository.sealing.id_of(leaf)
         try:
             return self._read(id_)
         except FileNotFoundError:
@@ -60,7 +61,7 @@ class ChunkReader:
             where = self._repository.where_is(location.pack)
             raise CorruptError(f"pack is missing: {where}") from error
         with reading("pack", self._repository.where_is(location.pack)):
-            pack_format.decode_blob(blob, id_)
+            self._repository.sealing.open(blob, id_)
         return blob
 
     def packs_of(self, id_: bytes) -> frozenset[bytes]:
@@ -88,7 +89,7 @@ class ChunkReader:
                 with self._turn:
                     blob = self._read_at(location)
                 with reading("pack", self._repository.where_is(location.pack)):
-                    return pack_format.decode_blob(blob, id_)
+                    return self._repository.sealing.open(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 failures.append(error)
         raise next(

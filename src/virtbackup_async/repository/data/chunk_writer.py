@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.repository.data.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.data.pack_writer import PackWriter
-from virtbackup_async.repository.format.pack_format import encode_blob
-from virtbackup_async.repository.index.id_batches import IdField
+from virtbackup_async.repository.format.cipher import Leaves
 from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.segment_writer import (
     Content,
@@ -92,7 +91,7 @@ class Packed(Struct, frozen=True):
 
     Attributes:
         blobs: by their ids.
-        others: those that somebody else is storing: to be settled when the blobs are stored.
+        others: those that somebody else is storing: `wait_for_others` when the blobs are stored.
     """
 
     blobs: dict[bytes, bytes]
@@ -100,7 +99,11 @@ class Packed(Struct, frozen=True):
 
 
 class ChunkWriter:
-    """An open writer; ``publish`` what it stored, then ``close`` it."""
+    """An open writer; ``publish`` what it stored, then ``close`` it.
+
+    Attributes:
+        id_of: returns the id of a chunk, by its leaf.
+    """
 
     def __init__(self, writers: ChunkWriters, known: KnownChunks, level: int) -> None:
         self.is_relied_on = False
@@ -108,6 +111,8 @@ class ChunkWriter:
         self._writers = writers
         self._known = known
         self._level = level
+        self._sealing = known.repository.sealing
+        self.id_of = self._sealing.id_of
         self._packs = PackWriter(known.repository, known.token, known.pack_numbers)
         self._unindexed: dict[bytes, Location] = {}
         self._own: list[Segment] = []
@@ -120,7 +125,7 @@ class ChunkWriter:
     def add(self, chunks: Mapping[bytes, memoryview]) -> int:
         """Store what is not there yet of some chunks: the three steps that follow. Blocks."""
         packed = self.pack(chunks)
-        return self.store(packed) + self.settle(packed.others, chunks)
+        return self.store(packed) + self.wait_for_others(packed.others, chunks)
 
     def pack(self, chunks: Mapping[bytes, memoryview]) -> Packed:
         """Claim and compress what is not there yet of some chunks. Blocks; several threads may.
@@ -158,7 +163,7 @@ class ChunkWriter:
             self._known.give_up(blobs)
         return sum(map(len, blobs.values()))
 
-    def settle(self, others: Iterable[bytes], chunks: Mapping[bytes, memoryview]) -> int:
+    def wait_for_others(self, others: Iterable[bytes], chunks: Mapping[bytes, memoryview]) -> int:
         """Wait until others have stored chunks, and store those that they could not. Blocks.
 
         Args:
@@ -181,22 +186,22 @@ class ChunkWriter:
             waiting = packed.others
         return stored_bytes
 
-    def are_missing(self, blocks: Iterable[IdField]) -> NDArray[np.bool_]:
+    def are_missing(self, blocks: Iterable[Leaves]) -> NDArray[np.bool_]:
         """Tell of each chunk of an earlier map if this backup cannot count on it. Blocks.
 
         Much faster than ``add``: nothing is read but the index, by the million of chunks.
 
         Args:
-            blocks: the map's ids, or some of them; read once.
+            blocks: the leaves of the map, or some of them; read once.
 
         Returns:
-            For each id whether it is missing; none is, unless there is damage, or the map's backup
-            was removed since.
+            For each leaf whether its chunk is missing. None is, unless there is damage, or the
+            backup of the map was removed since.
 
         Raises:
             CorruptError: the index is damaged.
         """
-        return self._known.are_missing(blocks)
+        return self._known.are_missing(map(self._sealing.ids_of, blocks))
 
     def publish(self) -> None:
         """Make durable, and known to others, what our maps need. Blocks.
@@ -246,9 +251,8 @@ class ChunkWriter:
         if not chunks:
             return {}
         compressor = zstandard.ZstdCompressor(level=self._level)
-        return {
-            id_: encode_blob(id_, data, compressor.compress(data)) for id_, data in chunks.items()
-        }
+        seal = self._sealing.seal
+        return {id_: seal(id_, data, compressor.compress(data)) for id_, data in chunks.items()}
 
     def _write_segment(self) -> None:
         """Put the places of what was appended into the index, behind the data."""

@@ -21,7 +21,7 @@ from msgspec.structs import asdict
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.format import map_format, sealed_json
-from virtbackup_async.repository.index.id_batches import IdField
+from virtbackup_async.repository.format.cipher import Leaves
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import KNOWN_DAMAGE
 from virtbackup_async.repository.storage.reading import reading
@@ -74,17 +74,17 @@ def content_of_map(storage: Storage, name: str) -> str:
     return digest.hexdigest()
 
 
-def readable_ids(storage: Storage, name: str) -> IdField:
-    """Return the ids in a map that is damaged, those that are no ids any more included. Blocks.
+def readable_leaves(storage: Storage, name: str) -> Leaves:
+    """Return all leaves in a damaged map; some may be garbage. Blocks.
 
     Raises:
         CorruptError: it cannot be read.
         FileNotFoundError: it is gone.
     """
-    found = [np.empty(0, dtype=map_format.ENTRY["id"])]
+    found = [np.empty(0, dtype=map_format.ENTRY["leaf"])]
     for piece in _pieces(storage, name, map_format.HEAD_BYTES):
         whole = len(piece) // map_format.ENTRY_BYTES * map_format.ENTRY_BYTES
-        found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["id"])
+        found.append(np.frombuffer(piece[:whole], dtype=map_format.ENTRY)["leaf"])
     return np.concatenate(found)
 
 

@@ -113,8 +113,10 @@ class ChunkMap:
     def entries(self) -> Iterator[wire.MapEntry]:
         """Give all entries one by one: ``blocks``."""
         for block in self.blocks():
-            numbers, pages, ids = (block[field].tolist() for field in ("number", "pages", "id"))
-            yield from map(wire.MapEntry, numbers, pages, ids)
+            numbers, pages, leaves = (
+                block[field].tolist() for field in ("number", "pages", "leaf")
+            )
+            yield from map(wire.MapEntry, numbers, pages, leaves)
 
     def blocks(self, at_once: int = _BLOCK_ENTRIES) -> Iterator[wire.Entries]:
         """Give all entries, so many at once; a checksum that is wrong is raised at the end.
@@ -221,7 +223,7 @@ def open_map(storage: Storage, name: str) -> ChunkMap:
 def add_leaves(digest: ImageDigest, entries: wire.Entries) -> None:
     """Add the ids of a map's entries, which are leaves, to the digest of the map's image."""
     for run in np.split(entries, np.flatnonzero(np.diff(entries["number"]) != 1) + 1):
-        digest.add(int(run["number"][0]) * CHUNK_BYTES, run["id"].tobytes())
+        digest.add(int(run["number"][0]) * CHUNK_BYTES, run["leaf"].tobytes())
 
 
 def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:

@@ -25,7 +25,7 @@ ALL_PAGES: Final = (1 << PAGES) - 1
 
 
 def chunk_id(data: memoryview | bytes) -> bytes:
-    """Return what names a chunk wherever it lies, 32 bytes: its leaf in the image's digest."""
+    """Return the id of a chunk in a repository without a key: its leaf in the image's digest."""
     return leaf_of(data)
 
 

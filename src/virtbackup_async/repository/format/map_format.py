@@ -3,7 +3,7 @@
 ::
 
     head     magic, version, length of chunks, repository, length of the image     48 bytes
-    entries  number of the chunk (u64), its pages (u64), its id (32 bytes)         48 bytes each
+    entries  number of the chunk (u64), its pages (u64), its leaf (32 bytes)       48 bytes each
     tail     BLAKE3 of all before                                                  32 bytes
 
 Pure: bytes in, values out. Numbers ascend; a chunk of zeros has no entry. All of an image is in its
@@ -30,7 +30,7 @@ TAIL_BYTES: Final = 32
 _HEAD: Final = struct.Struct("<8sHHI16sQ8x")
 _ENTRY: Final = struct.Struct(f"<QQ{ID_BYTES}s")
 # The same for many at once.
-ENTRY: Final = np.dtype([("number", "<u8"), ("pages", "<u8"), ("id", f"V{ID_BYTES}")])
+ENTRY: Final = np.dtype([("number", "<u8"), ("pages", "<u8"), ("leaf", f"V{ID_BYTES}")])
 HEAD_BYTES: Final = _HEAD.size
 ENTRY_BYTES: Final = _ENTRY.size
 
@@ -38,11 +38,17 @@ Entries = NDArray[np.void]
 
 
 class MapEntry(NamedTuple):
-    """A chunk of an image that is not all zeros."""
+    """A chunk of an image that is not all zeros.
+
+    Attributes:
+        number: its place in the image.
+        pages: which of its pages are data.
+        leaf: the hash of its bytes, see ``cipher.py``; its id in a repository without a key.
+    """
 
     number: int
     pages: int
-    id: bytes
+    leaf: bytes
 
 
 class MapHead(Struct, frozen=True):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.repository.data.known_damage import read_known_damage, readable_ids
+from virtbackup_async.repository.data.known_damage import read_known_damage, readable_leaves
 from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.format import index_format as wire
 from virtbackup_async.repository.format.chunks import ID_BYTES
@@ -162,6 +162,7 @@ class _Gathered:
 
     def __init__(self, repository: Repository, marks: Marks, on_step: Callable[[], None]) -> None:
         self._repository = repository
+        self._ids_of = repository.sealing.ids_of
         self._marks = marks
         self._on_step = on_step
         self._batch = IdBatch(IDS_AT_ONCE)
@@ -180,7 +181,7 @@ class _Gathered:
                 raise with_repair_hint(error) from error
         else:
             self._starts.append((len(self._batch), name))
-            self._batch.add(readable_ids(self._repository.storage, name))
+            self._batch.add(self._ids_of(readable_leaves(self._repository.storage, name)))
 
     def _take_whole(self, name: str) -> None:
         """Gather what a map needs, but for what it has in common with the one before."""
@@ -192,7 +193,7 @@ class _Gathered:
             for block in chunk_map.blocks():
                 self._on_step()
                 new = block if before is None else block[~before.has(block)]
-                self._batch.add(new["id"])
+                self._batch.add(self._ids_of(new["leaf"]))
                 if self._batch.is_full:
                     self.look_up()
                     self._starts.append((0, name))

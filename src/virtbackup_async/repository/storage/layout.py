@@ -20,6 +20,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from virtbackup_async.repository.format.cipher import PlainSealing, Sealing
 from virtbackup_async.repository.storage.interface import Kind, Storage
 
 DIRECTORY: Final = ".virtbackup-repository"
@@ -43,10 +44,12 @@ class Repository(Struct, frozen=True):
     Attributes:
         storage: the target's.
         id: what all of its files carry.
+        sealing: how it makes the ids of chunks, and what it stores of them.
     """
 
     storage: Storage
     id: bytes
+    sealing: Sealing = PlainSealing()
 
     @property
     def where(self) -> str:

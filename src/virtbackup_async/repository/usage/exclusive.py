@@ -112,7 +112,7 @@ class _Sharing:
             # What is in both maps before was noted as of several when the second one came.
             is_new = ~(others[0] & others[1])
             block, whose = block[is_new], whose[is_new]
-        self._batch.add(block["id"])
+        self._batch.add(self._repository.sealing.ids_of(block["leaf"]))
         self._whose.append(whose)
 
     def _leave_behind(self, file: MapFile, owner: int | None) -> None:

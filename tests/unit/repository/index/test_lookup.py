@@ -51,8 +51,8 @@ def write(repository, number, places):
 def field_of(ids):
     """Give ids as a block of a map has them."""
     entries = np.zeros(len(ids), dtype=ENTRY)
-    entries["id"] = np.frombuffer(b"".join(ids), dtype=ENTRY["id"])
-    return entries["id"]
+    entries["leaf"] = np.frombuffer(b"".join(ids), dtype=ENTRY["leaf"])
+    return entries["leaf"]
 
 
 def missing(index, ids, avoid=frozenset()):

@@ -124,7 +124,7 @@ async def test_an_incremental_backup_takes_nothing_over_from_a_lost_pack(place):
     writer = ChunkWriters().open(find_repository(place.target), 1)
     chunk_map = place.open_map("more")
     try:
-        missing = writer.are_missing(block["id"] for block in chunk_map.blocks())
+        missing = writer.are_missing(block["leaf"] for block in chunk_map.blocks())
     finally:
         chunk_map.close()
         writer.close()
