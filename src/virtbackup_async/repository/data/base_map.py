@@ -22,8 +22,7 @@ from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.data.maps import ChunkMap
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of
-from virtbackup_async.repository.format.cipher import Leaves
-from virtbackup_async.repository.format.map_format import ENTRY, Entries
+from virtbackup_async.repository.format.map_format import ENTRY, Entries, Leaves
 
 _LEAST_AUDITED: Final = 16
 

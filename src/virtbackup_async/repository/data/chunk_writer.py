@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.repository.data.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.data.pack_writer import PackWriter
-from virtbackup_async.repository.format.cipher import Leaves
+from virtbackup_async.repository.format.map_format import Leaves
 from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.segment_writer import (
     Content,

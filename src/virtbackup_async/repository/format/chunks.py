@@ -1,4 +1,4 @@
-"""Chunks: the unit in which equal data is found, and how an image falls into them.
+"""Chunks: the unit in which equal data is found, and how an image is divided into them.
 
 ::
 
@@ -30,12 +30,12 @@ def chunk_id(data: memoryview | bytes) -> bytes:
 
 
 def length_of(number: int, size_bytes: int) -> int:
-    """Return how long chunk ``number`` of an image is; 0 or less if it is behind the end."""
+    """Return the length of chunk ``number`` of an image; 0 or less past the end of the image."""
     return min(CHUNK_BYTES, size_bytes - number * CHUNK_BYTES)
 
 
 def pages_of(number: int, ranges: Sequence[Extent]) -> int:
-    """Return the pages of a chunk that ``ranges`` of the image touch, the first in bit 0."""
+    """Return the pages of a chunk that ``ranges`` of the image touch; page 0 is bit 0."""
     start = number * CHUNK_BYTES
     pages = 0
     for extent in ranges:
@@ -47,7 +47,7 @@ def pages_of(number: int, ranges: Sequence[Extent]) -> int:
 
 
 def extents_of(number: int, pages: int, size_bytes: int) -> list[Extent]:
-    """Return the runs of pages that are data, at their places in the image."""
+    """Return the runs of data pages of a chunk as extents of the image."""
     start, length = number * CHUNK_BYTES, length_of(number, size_bytes)
     if pages == ALL_PAGES:
         return [Extent(start, length)]

@@ -1,4 +1,4 @@
-"""What a key would change: by which id a chunk is found, and what a pack holds of it.
+"""The seam for encryption: how the id of a chunk is made, and how its blob.
 
 ::
 
@@ -7,36 +7,34 @@
     index   | id      |   id_of(leaf): the leaf itself, or what only a key can make of it
     pack    | blob    |   seal(id, chunk): as it is, or encrypted
 
-Whoever looks up what a map names goes by ``id_of`` and ``ids_of``; whoever writes or reads a blob
-goes by ``seal`` and ``open``. Nothing else in the repository knows how ids and blobs are made.
+Code that looks up the chunks of a map calls ``id_of`` or ``ids_of``; code that writes or reads a
+blob calls ``seal`` or ``open``. Nothing else in the repository knows how ids and blobs are made.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.pack_format import Data
 
-Leaves = NDArray[np.void]
-"""Some leaves, 32 bytes each, as a map's entries have them; ids have the same type."""
+if TYPE_CHECKING:  # numpy takes long to load, and to find a repository needs none
+    from virtbackup_async.repository.format.map_format import Leaves
 
 
 class Sealing(Protocol):
-    """How a repository makes ids and blobs; several threads may ask at once."""
+    """How a repository makes ids and blobs. Any thread may call it."""
 
     def __hash__(self) -> int: ...
 
     def id_of(self, leaf: bytes) -> bytes:
         """Return the id of a chunk: 32 bytes, as good as random, the same for the same leaf."""
 
-    def ids_of(self, leaves: Leaves) -> Leaves:
+    def ids_of(self, leaves: "Leaves") -> "Leaves":
         """Return the ids of many chunks, one for each leaf."""
 
     def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytes:
-        """Return what a pack holds of a chunk.
+        """Return the blob of a chunk.
 
         Args:
             id_: of the chunk.
@@ -48,20 +46,20 @@ class Sealing(Protocol):
         """
 
     def open(self, blob: Data, id_: bytes) -> Data:
-        """Return a chunk out of its blob, compared with its id.
+        """Return the chunk in a blob, after a comparison with its id.
 
         Raises:
-            CorruptError: the blob is damaged, or that of another chunk.
+            CorruptError: the blob is damaged, or holds another chunk.
         """
 
 
 class PlainSealing(Struct, frozen=True):
-    """No key: the id of a chunk is its leaf, and a blob is readable by everybody."""
+    """No key: the id of a chunk is its leaf, and anybody can read a blob."""
 
     def id_of(self, leaf: bytes) -> bytes:
         return leaf
 
-    def ids_of(self, leaves: Leaves) -> Leaves:
+    def ids_of(self, leaves: "Leaves") -> "Leaves":
         return leaves
 
     def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytes:

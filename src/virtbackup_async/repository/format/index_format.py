@@ -8,8 +8,8 @@
     packs     names of the packs, 16 bytes each
     tail      counts, BLAKE3 of all before                                    48 bytes
 
-Ids are as good as random, so the fan-out leaves some dozen records to look through, however many
-there are: a lookup is one read of a KiB, and what stays in memory is the fan-out and the names.
+Ids are as good as random, so the fan-out leaves a few dozen records to search, however many there
+are: a lookup reads about a KiB, and only the fan-out and the names stay in memory.
 Pure: bytes in, values out. docs/reference/repository-format.md has the tables.
 """
 
@@ -46,7 +46,7 @@ Records = NDArray[np.void]
 
 
 class Record(NamedTuple):
-    """Where a chunk is: the pack's number in the segment, offset and length of its blob."""
+    """The location of a chunk: number of the pack in the segment, offset and length of the blob."""
 
     id: bytes
     pack: int
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 class Shape(Struct, frozen=True):
-    """How many of each a segment has."""
+    """The counts in a segment, from which all offsets follow."""
 
     records: int
     bits: int
@@ -80,7 +80,7 @@ def encode_head(repository_id: bytes) -> bytes:
 
 
 def check_head(data: bytes, repository_id: bytes) -> None:
-    """Hold the first bytes of a segment against where they were found.
+    """Check the first bytes of a segment.
 
     Raises:
         NewerVersionError: a newer program wrote it.
@@ -97,20 +97,20 @@ def check_head(data: bytes, repository_id: bytes) -> None:
 
 
 def encode_records(records: Iterable[Record]) -> Records:
-    """Return records by the block."""
+    """Return records as one array."""
     return decode_records(b"".join(starmap(_RECORD.pack, records)))
 
 
 def decode_records(data: bytes) -> Records:
-    """Return the records that ``data`` consists of."""
+    """Return the records in ``data``."""
     return np.frombuffer(data, dtype=RECORD_TYPE)
 
 
 def note_ends(ends: NDArray[np.int64], records: Records) -> None:
-    """Raise the ends of packs to those of the blobs that records name.
+    """Raise the end of each pack to the end of the last blob that records name in it.
 
     Raises:
-        CorruptError: one is in a pack that there is none of.
+        CorruptError: a record names a pack that the segment does not have.
     """
     packs = records["pack"]
     if len(records) and int(packs.max()) >= len(ends):
@@ -119,12 +119,12 @@ def note_ends(ends: NDArray[np.int64], records: Records) -> None:
 
 
 def keys_of(records: Records) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of their ids: as good as the ids, but for very few."""
+    """Return the first 8 bytes of the ids as numbers; hardly any two ids share them."""
     return records["id"][:, 0].astype(np.uint64)
 
 
 def encode_tail(shape: Shape) -> bytes:
-    """Return the counts; the checksum comes behind them."""
+    """Return the counts; the checksum follows them."""
     return _TAIL.pack(shape.records, shape.bits, shape.packs)
 
 
@@ -132,7 +132,7 @@ def decode_tail(data: bytes, file_bytes: int) -> Shape:
     """Return the shape of a segment of that length, from its last bytes.
 
     Raises:
-        CorruptError: it is cut off, or the counts do not make that length.
+        CorruptError: the segment is cut off, or its counts do not match its length.
     """
     if len(data) < TAIL_BYTES:
         raise CorruptError("it is cut off")
@@ -143,7 +143,7 @@ def decode_tail(data: bytes, file_bytes: int) -> Shape:
 
 
 def bits_for(records: int) -> int:
-    """Return how many bits the fan-out of that many records is to have."""
+    """Return the number of bits for the fan-out of so many records."""
     return min(MAX_BITS, max(0, (records // RECORDS_A_BUCKET).bit_length()))
 
 
@@ -159,17 +159,17 @@ def buckets_of(keys: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
 
 
 def find_in_bucket(bucket: bytes, id_: bytes) -> Iterator[tuple[int, Record]]:
-    """Give the records of an id among those of its bucket, each with its place in the bucket."""
+    """Yield the records of an id in its bucket, each with its position in the bucket."""
     at = bucket.find(id_)
     while at >= 0:
-        # What looks like an id may begin in the middle of a record.
+        # The bytes of an id can also occur across two records.
         if at % RECORD_BYTES == 0:
             yield at // RECORD_BYTES, Record._make(_RECORD.unpack_from(bucket, at))
         at = bucket.find(id_, at + 1)
 
 
 class FanOut:
-    """Counts records as they are written, in order, and becomes the table."""
+    """Counts records as they are written, in order, and makes the table."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
@@ -184,12 +184,12 @@ class FanOut:
             self._counts[first : first + len(counts)] += counts.astype(np.uint32)
 
     def encode(self) -> bytes:
-        """Return for each bucket how many records are in it and those before it."""
+        """Return for each bucket the number of records in it and all buckets before it."""
         return np.cumsum(self._counts).astype("<u4").tobytes()
 
 
 def decode_fan_out(data: bytes, shape: Shape) -> NDArray[np.uint32]:
-    """Return how many records are before each bucket, and at the end how many there are.
+    """Return the number of records before each bucket, followed by their total.
 
     Raises:
         CorruptError: they do not add up.

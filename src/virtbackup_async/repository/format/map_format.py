@@ -1,4 +1,4 @@
-"""The map of an image: which chunk is where, a file beside the definition for each image.
+"""The map of an image: a file in the directory of the domain that lists the chunks of the image.
 
 ::
 
@@ -6,8 +6,8 @@
     entries  number of the chunk (u64), its pages (u64), its leaf (32 bytes)       48 bytes each
     tail     BLAKE3 of all before                                                  32 bytes
 
-Pure: bytes in, values out. Numbers ascend; a chunk of zeros has no entry. All of an image is in its
-map, whatever other backups there are: any of them can go. docs/reference/repository-format.md has
+Pure: bytes in, values out. Numbers ascend; a chunk of zeros has no entry. A map lists all of its
+image, so that any other backup can be removed. docs/reference/repository-format.md has
 the tables.
 """
 
@@ -35,6 +35,8 @@ HEAD_BYTES: Final = _HEAD.size
 ENTRY_BYTES: Final = _ENTRY.size
 
 Entries = NDArray[np.void]
+Leaves = NDArray[np.void]
+"""The leaves of some entries, 32 bytes each; ids have the same type."""
 
 
 class MapEntry(NamedTuple):
@@ -52,7 +54,7 @@ class MapEntry(NamedTuple):
 
 
 class MapHead(Struct, frozen=True):
-    """Whose chunks they are, and how long the image is."""
+    """The repository of the chunks, and the length of the image."""
 
     repository_id: bytes
     size_bytes: int
@@ -64,7 +66,7 @@ def encode_head(head: MapHead) -> bytes:
 
 
 def decode_head(data: bytes) -> MapHead:
-    """Return what the first bytes of a map say.
+    """Return the head of a map from its first bytes.
 
     Raises:
         NewerVersionError: a newer program wrote it.
@@ -80,12 +82,12 @@ def decode_head(data: bytes) -> MapHead:
 
 
 def entries_of(entries: Iterable[MapEntry]) -> Entries:
-    """Return entries as they are stored."""
+    """Return entries in the form in which a map stores them."""
     return np.array([*entries], dtype=ENTRY)
 
 
 def decode_entries(data: bytes) -> Iterator[MapEntry]:
-    """Give the entries that ``data`` consists of."""
+    """Yield the entries in ``data``."""
     return map(MapEntry._make, _ENTRY.iter_unpack(data))
 
 
@@ -102,7 +104,7 @@ def entry_count(file_bytes: int) -> int:
 
 
 def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
-    """Hold entries against each other, the one before them and the image's length.
+    """Check that entries ascend, follow the entry before them, and lie inside the image.
 
     Args:
         entries: of ``ENTRY``; at least one.
@@ -110,7 +112,7 @@ def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
         head: the map's.
 
     Raises:
-        CorruptError: they cannot be of one image.
+        CorruptError: they do not.
     """
     numbers = entries["number"]
     chunks = -(-head.size_bytes // CHUNK_BYTES)
@@ -123,7 +125,7 @@ def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
 
 
 def data_length_of(entries: Entries, size_bytes: int) -> int:
-    """Return how many bytes of an image the pages of entries, at least one, cover."""
+    """Return how many bytes of data an image has in the pages of some entries, at least one."""
     bits = np.unpackbits(np.ascontiguousarray(entries["pages"]).view(np.uint8))
     length_bytes = int(np.count_nonzero(bits)) * PAGE_BYTES
     number, pages = int(entries["number"][-1]), int(entries["pages"][-1])

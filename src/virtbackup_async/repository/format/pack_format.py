@@ -1,14 +1,14 @@
-"""Packs: files of some ten MiB that hold chunks, one behind the other.
+"""Packs: files of about 64 MiB that hold one chunk after the other.
 
 ::
 
     pack head   magic, version, repository, pack, checksum                          64 bytes
     blob        blob head: method, cipher, lengths, id, checksum                    64 bytes
-                the chunk, compressed or as it is
+                the chunk, compressed or not
     blob        ...
 
-Pure: bytes in, values out. A pack alone is enough to find its chunks again: the index only saves
-the reading. docs/reference/repository-format.md has the tables.
+Pure: bytes in, values out. The chunks of a pack can be found without the index, by reading the
+whole pack. docs/reference/repository-format.md has the tables.
 """
 
 import struct
@@ -47,7 +47,7 @@ _METHODS: Final = frozenset(Method)
 
 
 class BlobHead(Struct, frozen=True):
-    """What stands before a chunk: its id, and how much follows in which way."""
+    """The head of a blob: the id of the chunk, and the length and form of what follows."""
 
     id: bytes
     method: Method
@@ -61,16 +61,16 @@ def encode_head(repository_id: bytes, pack: bytes) -> bytes:
 
 
 def is_whole_head(data: bytes) -> bool:
-    """Tell whether the first bytes of a pack are as they were written, in whatever version."""
+    """Whether the head of a pack, of any version, has the right checksum."""
     return len(data) >= HEAD_BYTES and data.startswith(MAGIC) and _is_whole(data[:HEAD_BYTES])
 
 
 def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
-    """Hold the first bytes of a pack against where they were found.
+    """Check the head of a pack against the name and the repository of the pack.
 
     Raises:
         NewerVersionError: a newer program wrote it.
-        CorruptError: it is damaged, or another pack.
+        CorruptError: it is damaged, or belongs to another pack.
     """
     if not is_whole_head(data):
         raise CorruptError("its head is damaged")
@@ -85,7 +85,7 @@ def repository_of(data: bytes, pack: bytes) -> bytes:
     """Return the id of the repository that a pack was written for, from its first bytes.
 
     Raises:
-        CorruptError: they are damaged, or those of another pack.
+        CorruptError: they are damaged, or belong to another pack.
     """
     if not is_whole_head(data):
         raise CorruptError("its head is damaged")
@@ -95,14 +95,14 @@ def repository_of(data: bytes, pack: bytes) -> bytes:
 
 
 def encode_blob_head(head: BlobHead) -> bytes:
-    """Return what stands before a chunk. Cipher and key are 0: not encrypted."""
+    """Return the head of a blob. Cipher and key are 0: not encrypted."""
     return _sealed(
         _BLOB.pack(BLOB_MAGIC, head.method, 0, 0, head.length_bytes, head.stored_bytes, head.id)
     )
 
 
 def encode_blob(id_: bytes, data: memoryview, compressed: bytes) -> bytes:
-    """Return what a pack holds of a chunk: compressed, unless that is no gain."""
+    """Return the blob of a chunk, compressed if that makes it shorter."""
     method, payload = Method.ZSTD, compressed
     if len(compressed) >= len(data):
         method, payload = Method.AS_IT_IS, bytes(data)
@@ -110,7 +110,7 @@ def encode_blob(id_: bytes, data: memoryview, compressed: bytes) -> bytes:
 
 
 def decode_blob_head(data: Data) -> BlobHead:
-    """Return what stands before a chunk.
+    """Return the head of a blob from its first bytes.
 
     Raises:
         CorruptError: it is damaged, or of a newer program.
@@ -125,20 +125,20 @@ def decode_blob_head(data: Data) -> BlobHead:
 
 
 def check_blob_length(length_bytes: int) -> None:
-    """See that a blob may be that long, before room is made for it.
+    """Check the length of a blob before memory is allocated for it.
 
     Raises:
-        CorruptError: none is.
+        CorruptError: no blob is that long.
     """
     if length_bytes > MAX_BLOB_BYTES:
         raise CorruptError("the index names a chunk that is too long")
 
 
 def decode_blob(blob: Data, id_: bytes) -> Data:
-    """Return the chunk of that id out of the blob that the index says is its.
+    """Return the chunk of an id from the blob that the index names for it.
 
     Raises:
-        CorruptError: it is damaged, or another.
+        CorruptError: the blob is damaged, or holds another chunk.
     """
     head = decode_blob_head(blob)
     if head.id != id_ or len(blob) != BLOB_HEAD_BYTES + head.stored_bytes:
@@ -147,10 +147,10 @@ def decode_blob(blob: Data, id_: bytes) -> Data:
 
 
 def decode_chunk(head: BlobHead, payload: Data) -> Data:
-    """Return a chunk out of what is stored of it.
+    """Return a chunk from the payload of its blob.
 
     Raises:
-        CorruptError: it is not the chunk that its id names.
+        CorruptError: its bytes do not have its id.
     """
     data = _decompressed(head, payload) if head.method is Method.ZSTD else payload
     if chunk_id(data) != head.id or len(data) != head.length_bytes:
@@ -160,7 +160,7 @@ def decode_chunk(head: BlobHead, payload: Data) -> Data:
 
 def _decompressed(head: BlobHead, payload: Data) -> bytes:
     try:
-        # The library makes room for what the frame says, which may be anything.
+        # The library allocates as much as the frame says, which may be anything.
         if zstandard.frame_content_size(payload) == head.length_bytes:
             return zstandard.ZstdDecompressor().decompress(payload)
     except (zstandard.ZstdError, MemoryError, ValueError) as error:

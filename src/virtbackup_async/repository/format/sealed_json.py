@@ -1,7 +1,7 @@
 """Small files of a repository: a line of JSON, and a line with its checksum.
 
-Used for what the repository is, for what is to be removed, and for leases. Pure: bytes in, values
-out. Invariant: what is not whole, or was changed, is an error and never a value.
+Used for the repository file, the notes and the leases. Pure: bytes in, values out. Invariant: a
+file that is cut off or changed is an error, never a value.
 """
 
 from typing import Any, Final
@@ -21,10 +21,10 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes, name: object) -> dict[str, Any]:
-    """Return what a file holds; ``name`` says which, for messages.
+    """Return the value in a file; ``name`` says which file, for messages.
 
     Raises:
-        CorruptError: it is damaged, or no such file.
+        CorruptError: the file is damaged, or has another format.
     """
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2] or _checksum(lines[0]) != lines[1]:  # noqa: PLR2004 -- two lines

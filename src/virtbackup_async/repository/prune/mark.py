@@ -1,12 +1,12 @@
-"""Marking which chunks are needed, told from the maps of a target: the first half of a prune.
+"""Mark the chunks that the maps of a target need: the first half of a prune.
 
 ::
 
-    map of Monday    | a | b | c |        all of it is looked up
-    map of Tuesday   | a | x | c |        of the same disk: only what differs
-    gathered         a b c x ...          one pass over the index serves many maps
+    map of Monday    | a | b | c |        all chunks are looked up
+    map of Tuesday   | a | x | c |        same disk: only the chunks that differ
+    gathered         a b c x ...          one pass over the index for many maps
 
-Called by the prune; memory: what was gathered, 70 MB at most. The maps are read by the block.
+Memory: the gathered ids, 70 MB at most, and a byte for each record of the index.
 """
 
 from bisect import bisect_right
@@ -38,7 +38,7 @@ _ID: Final = np.dtype((np.void, ID_BYTES))
 
 
 class Need(NamedTuple):
-    """What is needed of a pack."""
+    """The needed chunks of a pack."""
 
     chunks: int
     length_bytes: int
@@ -70,7 +70,7 @@ class Marks:
         return sorted(unknown.tolist())
 
     def needed(self) -> dict[bytes, Need]:
-        """Return what is needed of each pack; packs of which nothing is, are missing."""
+        """Return the needed chunks of each pack; packs without any are omitted."""
         needs: dict[bytes, Need] = {}
         for segment, records in self._needed_records():
             chunks = np.bincount(records["pack"], minlength=len(segment.packs))
@@ -84,7 +84,7 @@ class Marks:
         return needs
 
     def places(self, packs: frozenset[bytes]) -> Iterator[tuple[bytes, Location]]:
-        """Give what is needed of some packs, as it lies there; all of it is in memory at once."""
+        """Yield the needed chunks of some packs in their order; all are held in memory."""
         places = []
         for segment, records in self._needed_records():
             is_there = np.array([pack in packs for pack in segment.packs], dtype=np.bool_)
@@ -96,9 +96,9 @@ class Marks:
             yield id_, location
 
     def places_beside(self, packs: frozenset[bytes]) -> Iterator[tuple[bytes, Location]]:
-        """Give each needed chunk that some packs have as well, with the place marked for it.
+        """Yield each needed chunk that some packs also have, with the location marked for it.
 
-        That place is in another pack, and nobody has read what is there.
+        That location is in another pack, and has not been read yet.
         """
         for ids in batches(self._unneeded_ids(packs), IDS_AT_ONCE):
             wanted = SortedIds(ids)
@@ -131,18 +131,18 @@ class Marks:
 def mark_all(
     maps: Iterable[str], repository: Repository, marks: Marks, on_step: Callable[[], None]
 ) -> None:
-    """Mark what maps need. Blocks.
+    """Mark the chunks that maps need. Blocks.
 
     Args:
         maps: the names of all maps of a target. They must have been listed before the index was
             opened, which does not know the chunks of a map that has come since.
-        repository: whose.
-        marks: on its index.
-        on_step: called often.
+        repository: which.
+        marks: of its index.
+        on_step: called often; may raise.
 
     Raises:
-        CorruptError: a map is damaged, or the index does not know a chunk of it, and ``repair`` has
-            not seen that. What is needed is not known then, so nothing may be removed.
+        CorruptError: a map is damaged or the index lacks a chunk of it, and ``repair`` has not
+            recorded that. Nothing may be removed then: it is not known which chunks are needed.
         StorageError: a directory cannot be read.
     """
     gathered = _Gathered(repository, marks, on_step)
@@ -158,7 +158,7 @@ def mark_all(
 
 
 class _Gathered:
-    """The ids of many maps, to be looked up together; ``close`` it."""
+    """The ids of several maps, looked up together; ``close`` it."""
 
     def __init__(self, repository: Repository, marks: Marks, on_step: Callable[[], None]) -> None:
         self._repository = repository
@@ -172,7 +172,7 @@ class _Gathered:
         self._missing: Counter[str] = Counter()
 
     def take(self, name: str) -> None:
-        """Gather what a map needs, or what can be read of that if it is known to be damaged."""
+        """Gather the ids of a map; all readable ones if it is known to be damaged."""
         known = self._known.of(self._repository.storage, name)
         if known is None or not known.is_damaged:
             try:
@@ -184,7 +184,7 @@ class _Gathered:
             self._batch.add(self._ids_of(readable_leaves(self._repository.storage, name)))
 
     def _take_whole(self, name: str) -> None:
-        """Gather what a map needs, but for what it has in common with the one before."""
+        """Gather the ids of a map, except those that the map before has at the same place."""
         chunk_map = open_map(self._repository.storage, name)
         before, self._last = self._last, chunk_map
         try:
@@ -202,7 +202,7 @@ class _Gathered:
                 before.close()
 
     def look_up(self) -> None:
-        """Mark all that was gathered, and note of which maps the index does not know it."""
+        """Mark the gathered ids, and count the unknown ones for each map."""
         starts = [start for start, _ in self._starts]
         for place in self._marks.mark(self._batch.ids):
             self._missing[self._starts[bisect_right(starts, place) - 1][1]] += 1
@@ -210,10 +210,10 @@ class _Gathered:
         self._starts.clear()
 
     def refuse_missing(self) -> None:
-        """See that no more is missing than is known to be.
+        """Check that no more chunks are missing than ``repair`` recorded.
 
         Raises:
-            CorruptError: more is.
+            CorruptError: more are.
         """
         storage = self._repository.storage
         for name, count in self._missing.items():

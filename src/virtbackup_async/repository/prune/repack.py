@@ -1,8 +1,8 @@
-"""Moving what is still needed out of packs that are mostly dead.
+"""Copying needed chunks out of packs that are mostly unneeded.
 
-Called by the prune. Each chunk is read and held against its id: what is damaged is not copied on,
-and each pack that has it stays, since it may be good in another one. The copies are durable and in
-the index before the old packs are condemned.
+Called by the prune. Each chunk is read and compared with its id: a damaged one is not copied, and
+every pack that has it stays, since another copy may be good. The copies are durable and in the
+index before the old packs become pending deletion.
 """
 
 from collections.abc import Iterable
@@ -22,11 +22,11 @@ Place = tuple[bytes, Location]
 
 
 class Repack:
-    """One prune's copies, under a name of their own; ``close`` it.
+    """The copies of one prune, in packs of its own; ``close`` it.
 
     Attributes:
-        copied_bytes: how much was copied.
-        staying: the packs that have what was found to be damaged, in whichever of them.
+        copied_bytes: the length of the copied blobs.
+        staying: the packs that have a chunk of which a damaged copy was found.
     """
 
     def __init__(self, repository: Repository, token: str) -> None:
@@ -40,7 +40,7 @@ class Repack:
         self._segments = 0
 
     def copy(self, places: Iterable[Place]) -> None:
-        """Copy chunks, durably; those that are damaged are left out. Blocks.
+        """Copy chunks, durably, except damaged ones. Blocks.
 
         Raises:
             StorageError: the target is full or not writable.
@@ -58,7 +58,7 @@ class Repack:
         self._publish()
 
     def close(self) -> None:
-        """Remove what is not in the index. Blocks."""
+        """Remove the packs that the index does not name. Blocks."""
         try:
             self._packs.discard()
         finally:

@@ -1,7 +1,7 @@
-"""How much can be packed anew in the room that there is: the smallest first.
+"""Which packs can be repacked in the free space: those with the fewest needed bytes first.
 
-Called by the prune. What is packed anew needs room before it gives any back, twice as much and
-more; so where there is little, a few packs go in each round, and the next round has more.
+Called by the prune. Repacking needs space before it frees any. Where space is short, a few packs
+are repacked in each round, and the next round has more.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _MARGIN_BYTES: Final = 256 * 1024
 
 
 def fitting(copied: Mapping[bytes, Need], room_bytes: int, most_packs: int) -> dict[bytes, Need]:
-    """Return the packs, by what is needed of them, whose needs fit into some room together."""
+    """Return the packs whose needed chunks together fit into some room, fewest bytes first."""
     room_bytes -= _MARGIN_BYTES
     found: dict[bytes, Need] = {}
     for pack, need in sorted(copied.items(), key=lambda item: (item[1].length_bytes, item[0])):

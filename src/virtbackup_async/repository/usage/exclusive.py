@@ -1,13 +1,13 @@
-"""What of a repository each backup needs alone: what would be free if it was removed.
+"""How much of a repository each backup uses exclusively: removing it would free that much.
 
 ::
 
-    map of Monday      | a | b | c |      a, b, c are Monday's
-    map of Tuesday     | a | x | c |      x is Tuesday's; a, c are of several now
-    map of Wednesday   | a | x | c |      x is of several; a, c are known to be
+    map of Monday      | a | b | c |      a, b, c: only Monday needs them
+    map of Tuesday     | a | x | c |      x: only Tuesday; a, c: several backups
+    map of Wednesday   | a | x | c |      x: several; a, c are not looked up again
 
-Called by ``stats``. All maps are read, but of what stays the same from backup to backup each chunk
-is looked up twice, however many have it. Memory: two bytes for each chunk of the index (four if
+Called by ``stats``. All maps are read, but a chunk that stays the same from backup to backup is
+looked up only twice. Memory: two bytes for each chunk of the index (four if
 there are more than 65533 backups), and what is looked up at once.
 """
 
@@ -30,7 +30,7 @@ _NEIGHBOURS: Final = 2
 
 
 class _Read(NamedTuple):
-    """A map that was read: open, because the next ones are held against it."""
+    """A map that was read; it stays open to be compared with the next ones."""
 
     file: MapFile
     chunk_map: ChunkMap
@@ -43,14 +43,14 @@ def exclusive_usage(
     owners: Mapping[str, int],
     on_step: Callable[[], None],
 ) -> ExclusiveUsage:
-    """Find out who needs what. Blocks.
+    """Find out how much each backup uses exclusively. Blocks.
 
     Args:
         repository: which.
         list_maps: lists the maps of its target.
-        owners: by the name of each map its backup, as a number from 0 on. A map that is missing
-            here, as that of a backup which is being made, counts as several.
-        on_step: called often; what it raises ends the work.
+        owners: the number, from 0, of the backup that each map belongs to, by the name of the
+            map. A map that is not listed, such as one of a pending backup, counts as several.
+        on_step: called often; may raise.
 
     Raises:
         CorruptError: a map or the index is damaged.
@@ -68,7 +68,7 @@ def exclusive_usage(
 
 
 class _Sharing:
-    """Reads maps, those of a disk by their dates; ``close`` it."""
+    """Reads maps, those of a disk by date; ``close`` it."""
 
     def __init__(
         self, repository: Repository, ownership: Ownership, on_step: Callable[[], None]
@@ -92,7 +92,7 @@ class _Sharing:
                 self.enter()
 
     def enter(self) -> None:
-        """Look up what was noted."""
+        """Look up the chunks that were noted."""
         if len(self._batch):
             self._ownership.enter(self._batch.ids, np.concatenate(self._whose))
         self._batch.clear()
@@ -103,20 +103,20 @@ class _Sharing:
             self._before.pop().chunk_map.close()
 
     def _note(self, block: Entries, owner: int | None) -> None:
-        """Note whose the chunks are, but those that are of several by what was noted before."""
+        """Note the owner of chunks, except those that are known to have several."""
         whose = np.full(len(block), self._ownership.number_of(owner), dtype=np.uint32)
         others = [read.chunk_map.has(block) for read in list(self._before)[1:]]
         if others:
             whose[others[0]] = self._ownership.several
         if len(others) == _NEIGHBOURS:
-            # What is in both maps before was noted as of several when the second one came.
+            # A chunk in both earlier maps was noted as shared when the second one was read.
             is_new = ~(others[0] & others[1])
             block, whose = block[is_new], whose[is_new]
         self._batch.add(self._repository.sealing.ids_of(block["leaf"]))
         self._whose.append(whose)
 
     def _leave_behind(self, file: MapFile, owner: int | None) -> None:
-        """Close the maps that the next one is not to be held against: of other disks, or old."""
+        """Close the maps that the next one is not compared with: of other disks, or too old."""
         is_neighbour = bool(self._before) and _is_same_disk(self._before[0], file, owner)
         keep = _NEIGHBOURS if is_neighbour else 0
         while len(self._before) > keep:

@@ -1,7 +1,7 @@
-"""Whose each chunk of the index is: nobody's, one backup's, or of several.
+"""The owner of each chunk of the index: nobody, one backup, or several.
 
-Filled by ``shares.py``. Where a chunk is in the index twice, the first place counts, and the other
-is nobody's.
+Filled by ``exclusive.py``. Of a chunk that is in the index twice, the first record counts; the
+other one belongs to nobody.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ Whose = NDArray[np.uint32]
 
 
 class ExclusiveUsage(Struct, frozen=True):
-    """How the bytes of all chunks in the packs fall to backups.
+    """How the bytes of all blobs are shared among the backups.
 
     Attributes:
-        own_bytes: what each owner needs alone.
-        shared_bytes: what several need.
-        unneeded_bytes: what nobody needs.
+        own_bytes: for each owner, the bytes that it needs alone.
+        shared_bytes: needed by several.
+        unneeded_bytes: needed by nobody.
     """
 
     own_bytes: tuple[int, ...]
@@ -35,10 +35,10 @@ class ExclusiveUsage(Struct, frozen=True):
 
 
 class Ownership:
-    """A number for each record of the index; owners are counted from 0 on.
+    """An owner for each record of the index; owners are numbered from 0.
 
     Attributes:
-        several: what stands for more than one of them.
+        several: the number that stands for more than one owner.
     """
 
     def __init__(self, index: Index, owners: int) -> None:
@@ -48,15 +48,15 @@ class Ownership:
         self._whose = [np.zeros(segment.shape.records, kind) for segment in index.segments]
 
     def number_of(self, owner: int | None) -> int:
-        """Return what stands for an owner; None for several."""
+        """Return the number that stands for an owner; None means several."""
         return self.several if owner is None else owner + 1
 
     def enter(self, ids: Ids, whose: Whose) -> None:
-        """Note whose chunks are. Blocks.
+        """Note the owners of chunks. Blocks.
 
         Args:
-            ids: those that the index does not know pass.
-            whose: numbers by ``number_of`` and ``several``, one for each.
+            ids: of the chunks; unknown ones are ignored.
+            whose: a number from ``number_of`` for each id.
 
         Raises:
             CorruptError: the index is damaged, or cannot be read.
@@ -72,7 +72,7 @@ class Ownership:
             wanted.keep(~hit)
 
     def shares(self, on_step: Callable[[], None]) -> ExclusiveUsage:
-        """Add up what the chunks of each take in packs. Blocks."""
+        """Add up the length of the blobs of each owner. Blocks."""
         total = np.zeros(self.several + 1, dtype=np.int64)
         for segment, known in zip(self._index.segments, self._whose, strict=True):
             for first, end in segment.parts():
@@ -86,7 +86,7 @@ class Ownership:
 
 
 def _one_a_record(records: Numbers, owners: Whose, several: int) -> tuple[Numbers, Whose]:
-    """Put together what was said of the same record."""
+    """Combine the owners of equal records."""
     if not len(records):
         return records, owners
     order = np.argsort(records, kind="stable")

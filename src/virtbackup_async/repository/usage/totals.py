@@ -1,7 +1,7 @@
-"""How much a repository holds, told without reading its maps: for ``stats``.
+"""How much a repository holds, without reading its maps: for ``stats``.
 
-The maps' lengths say how many chunks the images consist of, the index how many different ones there
-are, and what they take. Chunks that no backup needs count until the next prune.
+The lengths of the maps show how many chunks the images consist of; the index shows how many
+different chunks there are, and their size. Chunks that no backup needs count until the next prune.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from virtbackup_async.repository.storage.reading import reading
 
 
 class Totals(Struct, frozen=True):
-    """What a repository holds.
+    """Counts of a repository.
 
     Attributes:
         mapped_chunks: how many chunks all images consist of.
-        chunks: how many there are, equal ones once.
-        chunk_stored_bytes: what these take in packs.
-        pack_bytes: length of all packs.
+        chunks: how many different chunks there are.
+        chunk_stored_bytes: the length of their blobs.
+        pack_bytes: the length of all packs.
     """
 
     mapped_chunks: int
