@@ -1,7 +1,7 @@
-"""What the state of a domain allows: the rules that docs/reference/domain-states.md has as a table.
+"""Which states of a domain allow what; docs/reference/domain-states.md has the rules as a table.
 
-Asked by whoever touches a domain, before the deed. libvirt knows more states than running and shut
-off, and some that pass for one of the two are neither.
+The checks come before anything is done to a domain. libvirt has more states than running and shut
+off, and some that look like one of these are not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ SAVED = "the domain is saved: what its memory holds and its disks do not is not 
 async def check_free(domain: DomainPort, devs: Iterable[str]) -> None:
     """Make sure that no job works on a running domain, or on one of its disks.
 
-    libvirt would wait for one half a minute, some with the guest frozen, and would then say only
-    who holds its lock.
+    libvirt would wait for the job for half a minute, in some calls with the guest frozen, and then
+    only report which thread holds its lock.
 
     Raises:
         HypervisorError: a backup, a migration or a block job runs.
@@ -35,7 +35,7 @@ async def check_free(domain: DomainPort, devs: Iterable[str]) -> None:
 
 
 def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
-    """Say that somebody's block job works on disks of a domain; there is one at least."""
+    """Return the error for disks of a domain that a block job works on; at least one disk."""
     return HypervisorError(
         f"a block job works on {', '.join(devs)}",
         domain=domain,
@@ -44,15 +44,15 @@ def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
 
 
 async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None:
-    """Find out whether what went wrong with a running domain is only that it runs no more.
+    """Find out whether a backup failed only because its domain stopped.
 
     Args:
-        domain: it ran when its backup began.
-        error: what came of that, all of it being undone.
+        domain: the domain, which ran when its backup began.
+        error: the failure; everything is undone.
 
     Raises:
-        ChangedMeanwhileError: it is shut off now: its disks stand still by themselves.
-        DomainGoneError: libvirt does not know it any more.
+        ChangedMeanwhileError: the domain is shut off now, so its disks can be copied offline.
+        DomainGoneError: libvirt does not know the domain any more.
     """
     try:
         is_active = (await domain.info()).is_active
@@ -61,7 +61,7 @@ async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None
             "it was shut off during its backup, and libvirt knows it no more", domain=domain.name
         ) from error
     except HypervisorError:
-        return  # then the error stays what it is
+        return  # the caller's error stays
     if not is_active:
         raise ChangedMeanwhileError(
             "it was shut off during its backup", domain=domain.name
@@ -69,10 +69,10 @@ async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None
 
 
 def check_snapshot(info: DomainInfo) -> None:
-    """Make sure that QEMU can take a snapshot of a running domain.
+    """Make sure that QEMU can take a snapshot of a running domain in its state.
 
     Raises:
-        HypervisorError: it cannot in this state.
+        HypervisorError: it cannot.
     """
     if info.is_suspended:
         raise HypervisorError(
@@ -83,14 +83,14 @@ def check_snapshot(info: DomainInfo) -> None:
 
 
 async def check_replaceable(domain: DomainPort, *, remove_saved: bool) -> None:
-    """Make sure that nothing uses a domain's images, now or by what its next start resumes.
+    """Make sure that nothing uses a domain's images, neither now nor after its next start.
 
     Args:
-        domain: which.
-        remove_saved: a saved state of it is about to be removed.
+        domain: the domain.
+        remove_saved: its saved state is about to be removed.
 
     Raises:
-        HypervisorError: it runs; or it is saved, and would go on with its old memory on new disks.
+        HypervisorError: it runs; or it is saved, and would resume its old memory on new disks.
     """
     info = await domain.info()
     if info.is_active:

@@ -39,7 +39,7 @@ class Host(Struct, frozen=True):
     images: ImageHost = LocalHost()
 
     async def note(self, pending: Pending, pending_path: Path) -> Note:
-        """Make a note durable of a backup that is about to begin.
+        """Write a durable note of a backup that is about to begin.
 
         Raises:
             StorageError: it cannot be written, or could be forged.
@@ -67,7 +67,7 @@ class Host(Struct, frozen=True):
         return await self.notes.scan()
 
     def target_around(self, path: Path) -> Path | None:
-        """Return the target that a file lies in, by its name or by where links lead; None if none.
+        """Return the target that contains a file, by its name or through links; None if none does.
 
         Blocks.
         """
@@ -78,7 +78,7 @@ class Host(Struct, frozen=True):
         """Make sure that none of the images lies in a target. Blocks.
 
         Raises:
-            ImageError: one does: whoever writes to the target decides what it is.
+            ImageError: one does; anyone who can write to the target controls it.
         """
         for path in paths:
             target = self.target_around(path)

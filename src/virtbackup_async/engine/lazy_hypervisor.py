@@ -1,4 +1,4 @@
-"""A connection to libvirt that is opened when it is first needed.
+"""A connection to libvirt that is opened by its first use.
 
 Most commands never need it, and ``clean`` needs it only to put domains back: a target without
 unfinished backups is cleaned without libvirt, and so are unfinished backups that made no overlay.
@@ -75,6 +75,6 @@ class LazyHypervisor:
 
 @asynccontextmanager
 async def open_lazy_hypervisor(connect: Connect) -> AsyncGenerator[LazyHypervisor]:
-    """Close the connection at the end, if it was ever opened."""
+    """Open the connection when it is first used; close it at the end of the block."""
     async with AsyncExitStack() as stack:
         yield LazyHypervisor(connect, stack)

@@ -1,11 +1,13 @@
-"""One worker for a domain at a time, over groups, tasks and processes; and one remover.
+"""Locks: one worker at a time for a domain, and one remover for a package.
 
-The lock on a domain is ``flock`` on a file named after the domain's UUID, in a directory of its
-user's own: ``/run/virtbackup`` for root. Nobody else can hold it, or put another file in its place;
-that it is still the file of that name is looked at once it is locked. ``signs`` tells other users.
-The kernel drops a lock with its process, so a dead holder blocks nobody. The file stays: removing
-it would let two processes lock two files of one name. What it holds is for messages only. The lock
-on a package is ``flock`` on its own file.
+The lock on a domain is ``flock`` on a file named after the domain's UUID, in a directory that
+belongs to the user: ``/run/virtbackup`` for root. Other users can neither hold the lock nor replace
+the file. Once it is locked, a check confirms that it still has its name. ``signs`` informs other
+users.
+
+The kernel releases a lock with its process, so a dead holder blocks nobody. The file is never
+removed, because two processes could then lock two files of one name. Its content is only for
+messages. The lock on a package is ``flock`` on the first of its files.
 """
 
 import errno
@@ -45,11 +47,11 @@ def lock_directory(state_directory: Path) -> Path:
 
 
 class LockWait(Struct, frozen=True):
-    """How long to wait for a lock that somebody else holds.
+    """How long to wait for a lock that another process holds.
 
     Attributes:
-        wait_s: 0 not to wait, infinity to wait for ever.
-        on_wait: told once what is waited for.
+        wait_s: in seconds; 0 not to wait, infinity to wait for ever.
+        on_wait: called once, with a message about the holder.
     """
 
     wait_s: float = 0
@@ -63,24 +65,24 @@ NO_WAIT = LockWait()
 async def hold_domain(
     directory: Path, domain: str, uuid: str, doing: str, lock_wait: LockWait = NO_WAIT
 ) -> AsyncGenerator[bool]:
-    """Be the only one that works on a domain; give whether that is known of other users, too.
+    """Lock a domain; yield whether it is known that no other user works on it either.
 
     Args:
-        directory: where the lock files lie, see :func:`lock_directory`.
-        domain: its name, for messages.
-        uuid: what the lock is on.
-        doing: what for, shown to whoever finds the lock taken.
-        lock_wait: whether to wait for it.
+        directory: the directory of the lock files, see :func:`lock_directory`.
+        domain: the domain's name, for messages.
+        uuid: the domain's UUID, which names the lock.
+        doing: the purpose, for the messages of other processes.
+        lock_wait: how long to wait for the lock.
 
     Raises:
-        LockHeldError: somebody else works on the domain.
-        StorageError: the lock file cannot be made.
+        LockHeldError: another process works on the domain.
+        StorageError: the lock file cannot be created.
     """
     held = await _acquired(partial(_acquire, directory, uuid, domain, doing), lock_wait)
     try:
         yield held.is_alone
     finally:
-        # Closing drops the lock. It does not wait for a disk: the file is never synced.
+        # Closing releases the lock. It does not wait for a disk: the file is never synced.
         for descriptor in held.descriptors:
             close(descriptor)
 
@@ -89,13 +91,13 @@ async def hold_domain(
 async def hold_package(
     paths: Sequence[Path], *, exclusive: bool, lock_wait: LockWait = NO_WAIT
 ) -> AsyncGenerator[None]:
-    """Keep a backup's package from being removed while it is read, or be the one that removes it.
+    """Lock a package: shared, so that nobody removes it, or exclusively, to remove it.
 
-    The lock is on the first of its files that is there. Many may read at a time; a pin, or what
-    ``verify`` notes, does not touch those files and does not wait for anybody.
+    The lock is on the first of its files that exists. A pin, or the result of ``verify``, does not
+    touch these files and never waits.
 
     Raises:
-        LockHeldError: somebody reads the package, or removes it.
+        LockHeldError: another process reads the package, or removes it.
     """
     descriptor = await _acquired(partial(_acquire_package, tuple(paths), exclusive), lock_wait)
     try:
@@ -106,7 +108,7 @@ async def hold_package(
 
 
 async def _acquired(acquire: Callable[[], T], lock_wait: LockWait) -> T:
-    """Try until it works or the time is up: a thread that waits for flock cannot be cancelled."""
+    """Try again and again: a thread that waits for ``flock`` could not be cancelled."""
     deadline = current_time() + lock_wait.wait_s
     has_told = False
     while True:
@@ -128,7 +130,7 @@ def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # n
         try:
             descriptor = TargetPath.in_domain(path).open_file(flags)
         except OSError:
-            continue  # missing, or nothing that can be read: its reader will tell
+            continue  # missing, or unreadable, which its reader reports
         how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         if not lacks.lock(descriptor, how, path.parent.parent):
             close(descriptor)
@@ -139,7 +141,7 @@ def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # n
 
 
 def is_held(directory: Path, uuid: str) -> bool:
-    """Tell whether somebody works on a domain, without touching its lock. Blocks."""
+    """Tell whether any process works on a domain, without touching its lock. Blocks."""
     if signs.holders(_lock_path(directory, uuid)):
         return True
     return bool(signs.others_at_work(uuid))
@@ -202,10 +204,10 @@ def _lock(path: Path, domain: str, doing: str) -> int:
 
 
 def _is_the_file_there(descriptor: int, path: Path) -> bool:
-    """Tell whether a locked file is still the one of its name, and ours; False to try again.
+    """Tell whether a locked file still has its name, and belongs to this user.
 
     Raises:
-        OSError: it never will be.
+        OSError: it never will, so there is no use in trying again.
     """
     locked = os.fstat(descriptor)
     if not stat.S_ISREG(locked.st_mode) or locked.st_uid != os.geteuid() or locked.st_nlink > 1:

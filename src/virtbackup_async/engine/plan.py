@@ -1,7 +1,7 @@
-"""Which domains are to be backed up, where to and how: groups and domains become a list of work.
+"""The plan of a run: from the configured groups and the existing domains to a list of backups.
 
-``session`` plans a run with it before anything is touched, and ``list --all`` shows what it would
-do. Pure: the domains' names come from the caller.
+``session`` plans a run before anything is touched, and ``list --all`` shows the plan. This module
+is pure: the domains' names come from the caller.
 """
 
 import json
@@ -21,9 +21,9 @@ class PlannedBackup(Struct, frozen=True):
     """One backup of one domain.
 
     Attributes:
-        group: the first group that wants it: its target and packager are used.
+        group: the first group that wants it; its target and packager are used.
         disks: devs to back up; empty for all.
-        also_in: other groups that want the very same, and are served by this one.
+        also_in: other groups that want the same backup.
     """
 
     group: Group
@@ -34,7 +34,7 @@ class PlannedBackup(Struct, frozen=True):
 
 
 class PlannedMissing(Struct, frozen=True):
-    """A domain that a group names, and that is not there; or a group that is not."""
+    """A domain that a group names and that does not exist; or such a group."""
 
     group: str
     pattern: str
@@ -50,7 +50,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is to be backed up, and nothing is missed either."""
+        """Whether nothing is to be backed up, and nothing is missing."""
         return not self.backups and not self.missing
 
     @property
@@ -65,8 +65,8 @@ def plan_backups(config: Config, group_names: Sequence[str], domain_names: Seque
 
     Args:
         config: the configuration.
-        group_names: the groups that the admin named; none for those with ``autostart``.
-        domain_names: all domains that the hypervisor knows.
+        group_names: the named groups; none for those with ``autostart``.
+        domain_names: all domains of the hypervisor.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -90,20 +90,20 @@ def plan_backups(config: Config, group_names: Sequence[str], domain_names: Seque
 
 
 def select_groups(config: Config, group_names: Iterable[str]) -> list[Group]:
-    """Return the groups of these names, each once, in the order in which they were named.
+    """Return the groups of these names, each once, in the given order.
 
     Raises:
-        NotFoundError: there is no such group.
+        NotFoundError: a group does not exist.
     """
     return [find_group(config, name) for name in dict.fromkeys(group_names)]
 
 
 def groups_with_target(config: Config, group_names: Iterable[str]) -> list[Group]:
-    """Return the groups of these names, or without a name all that have a target.
+    """Return the groups of these names; without names, all groups with a target.
 
     Raises:
-        NotFoundError: there is no such group.
-        ConfigError: no group has a target, so there is nothing to look at.
+        NotFoundError: a group does not exist.
+        ConfigError: no group has a target.
     """
     groups = select_groups(config, group_names)
     groups = groups or [group for group in config.groups.values() if group.target]
@@ -188,14 +188,14 @@ def _backups(group: Group, domain_names: Sequence[str]) -> Iterable[PlannedBacku
 
 
 def _disks(entries: Sequence[HostEntry]) -> tuple[str, ...]:
-    """Return the disks of all entries together; one that names none wants all."""
+    """Return the disks of all entries together; an entry without disks wants all."""
     if not all(entry.disks for entry in entries):
         return ()
     return tuple(dict.fromkeys(dev for entry in entries for dev in entry.disks))
 
 
 def _work(backup: PlannedBackup) -> str:
-    """Return what makes two backups the same work, whichever group wants it."""
+    """Return a key that is equal for two backups that do the same work."""
     packager = backup.group.packager
     parts = (backup.domain, str(target_of(backup.group)), packager.type, packager.opts)
     return json.dumps(parts, sort_keys=True)

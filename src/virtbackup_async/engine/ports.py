@@ -1,7 +1,7 @@
-"""What the engine needs of a hypervisor, so that tests can hand in another one.
+"""The interface that the engine needs of a hypervisor; tests implement it with fakes.
 
-The real ones are ``hypervisor.Hypervisor`` and ``hypervisor.Domain``; their docstrings say what
-each call does and raises.
+The real ones are ``hypervisor.Hypervisor`` and ``hypervisor.Domain``; their docstrings describe
+each call and its errors.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ BeforePivot = Callable[[], Awaitable[None]]
 
 
 class ThawGuardPort(Protocol):
-    """What freezes a guest, and sees to it that it is thawed whatever becomes of this process."""
+    """Freezes a guest, and makes sure that it is thawed whatever happens to this process."""
 
     async def ready(self) -> None: ...
 
@@ -28,7 +28,7 @@ class ThawGuardPort(Protocol):
 
 
 class ImageUser(Protocol):
-    """What ``revert_overlay`` needs of a domain; it may be one that is gone."""
+    """A domain to undo a backup of; it can be gone."""
 
     name: str
 
@@ -88,7 +88,7 @@ class DomainPort(ImageUser, Protocol):
 
 
 class StartableDomain(DomainPort, Protocol):
-    """A domain that ``restore`` may start."""
+    """A domain that ``restore`` can start."""
 
     async def start(self) -> None: ...
 

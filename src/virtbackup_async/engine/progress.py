@@ -1,4 +1,4 @@
-"""How far one disk's images are, said now and then. Used by whoever moves a disk, either way."""
+"""The progress of one disk, reported now and then, for backups and restores."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ INTERVAL_S: Final = 0.1
 
 
 class DiskMeter:
-    """Adds up the images of a disk, one after the other; speaks at most every ``INTERVAL_S``."""
+    """Adds up the images of a disk, one after the other; reports at most every ``INTERVAL_S``."""
 
     def __init__(self, emit: Emit, domain: str, dev: str, total_bytes: int) -> None:
         self.done_bytes = 0
@@ -25,7 +25,7 @@ class DiskMeter:
             self._say(0)
 
     def begin(self, stream: DiskStream) -> Progress:
-        """Return the callback for one image, which is told the data bytes that have gone by."""
+        """Return the callback for one image; it takes the data bytes so far."""
 
         def on_progress(data_bytes: int) -> None:
             if current_time() >= self._next_s:
@@ -36,7 +36,7 @@ class DiskMeter:
         return on_progress
 
     def end(self, stream: DiskStream) -> None:
-        """Count an image that is done."""
+        """Add an image that is done."""
         self.done_bytes += stream.data_bytes
         self._say(self.done_bytes)
 
@@ -47,7 +47,7 @@ class DiskMeter:
 
 
 def data_bytes_of(stream: DiskStream) -> int:
-    """Return how much data a stream will bring: its whole size where only reading will tell."""
+    """Return how much data a stream has; its whole size if only reading it can tell."""
     if stream.data_extents is None:
         return stream.size_bytes
     return sum(extent.length for extent in stream.data_extents)

@@ -1,14 +1,14 @@
 """Signs that a domain is worked on, in the one directory that all users of the host can write to.
 
-A lock that counts lies in a directory of its user's own (``locks``): nobody else can hold it or
-move it away. But users, and programs of before, must see of each other what they work on. So each
-also puts up a sign, ``flock`` on ``/run/lock/virtbackup-<uuid>.lock``, which was once the lock::
+The real lock is in a directory of the user (``locks``), so that no other user can hold it or move
+it away. But users, and earlier versions of the program, must see each other's work. So each also
+puts up a sign, ``flock`` on ``/run/lock/virtbackup-<uuid>.lock``, which was once the lock::
 
-    root      heeds the signs of root alone: any user could put one up and keep it
+    root      heeds only signs of root, because any user could put one up and keep it
     others    heed all signs, and fail while another process has one up
 
-Nothing is written into a sign, and it is not relied on: root works without one where it cannot be
-put up. All of it blocks.
+Nothing is written into a sign, and nothing relies on it: root works without one if it cannot be put
+up. All functions block.
 """
 
 import fcntl
@@ -27,10 +27,10 @@ _MODE = 0o666
 
 
 class Sign(Struct, frozen=True):
-    """What came of putting up a sign.
+    """A sign, or a failed attempt to put one up.
 
     Attributes:
-        descriptor: to be closed, which takes the sign down; None where it could not be put up.
+        descriptor: close it to take the sign down; None if it could not be put up.
         others: processes that have one up for the same domain.
     """
 
@@ -39,10 +39,10 @@ class Sign(Struct, frozen=True):
 
 
 def put_up(uuid: str) -> Sign:
-    """Put up a sign for a domain, if nobody else has.
+    """Put up a sign for a domain, unless another process has.
 
     Raises:
-        StorageError: it cannot be made, and we are not root, who does without.
+        StorageError: it cannot be created; never for root, who works without one.
     """
     path = _path(uuid)
     try:
@@ -60,22 +60,22 @@ def put_up(uuid: str) -> Sign:
 
 
 def heeded(pids: frozenset[int]) -> frozenset[int]:
-    """Return those processes whose signs we heed."""
+    """Return the processes whose signs this user heeds."""
     if os.geteuid() != 0:
         return pids
     return frozenset(pid for pid in pids if _owner(pid) == 0)
 
 
 def others_at_work(uuid: str) -> frozenset[int]:
-    """Return the processes that have up a sign that we heed."""
+    """Return the processes with a sign for the domain that this user heeds."""
     return heeded(holders(_path(uuid)))
 
 
 def holders(path: Path) -> frozenset[int]:
     """Return the processes that hold ``flock`` on a file, as the kernel lists them.
 
-    ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``. A try to take the lock could be the very
-    moment in which a backup wants it.
+    A line is ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``. To try the lock instead could get
+    in the way of a backup that wants it at that moment.
     """
     try:
         status = path.stat()

@@ -1,17 +1,18 @@
-"""Which earlier backup of a disk the next one goes on from, without trust in an image's history.
+"""The base of a disk's next backup, chosen without trust in the image's history.
 
 ::
 
     maker      the backup at whose moment checkpoint C was made
     image      differs from the maker only where its bitmap C is dirty: QEMU writes both
-    later      a backup of the domain shut off: no new checkpoint, so it names C as well. It differs
-               from the maker only in what its reading records as `changed`
+    later      a backup of the shut-off domain: it has no new checkpoint, so it names C as well. It
+               differs from the maker only in the parts that its reading records as `changed`
 
-An image may be put back to any state since C, with the bitmap as it was then: so the bitmap tells
-how it differs from the maker, and nothing of later backups. The maker is the base as long as it is
-there. Without it, a later backup is one, and both its changes and those of the bitmap are read.
+An admin can bring back any state of an image since C, with the bitmap of that state. So the bitmap
+has the image's differences from the maker, and says nothing about later backups. The maker is the
+base as long as it exists. Without it, a later backup is the base, and both its changes and those of
+the bitmap are read.
 
-Called by ``tracking.py`` and ``checkpoints.py``. The definitions are trusted, as in a restore.
+The definitions are trusted, as in a restore.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,19 +36,19 @@ class CheckpointedBackup(Struct, frozen=True):
 
     @property
     def made_it(self) -> bool:
-        """Whether the checkpoint was made at this backup's moment: a domain shut off gets none."""
+        """Whether the checkpoint was made at this backup's moment; never for a shut-off domain."""
         if self.reading.checkpoint_of is None:
             return self.definition.state != "shutoff"
         return self.reading.checkpoint_of == self.definition.name
 
     @property
     def is_good(self) -> bool:
-        """Whether ``verify`` has found nothing wrong with it."""
+        """Whether ``verify`` did not find it damaged."""
         verified = self.definition.verified
         return verified is None or verified.ok
 
     def base(self) -> Base:
-        """Return it as what the next backup goes on from."""
+        """Return it as the base of the next backup."""
         return Base(
             self.definition.name,
             self.record.image.file,
@@ -59,9 +60,9 @@ class CheckpointedBackup(Struct, frozen=True):
 
 
 class Candidates(Struct, frozen=True):
-    """All backups of a disk that name the checkpoint that the newest of them names, by date.
+    """All backups of a disk with the checkpoint of the newest one, by date.
 
-    ``others`` are those of the disk that name another one.
+    ``others`` are the disk's backups with another checkpoint.
     """
 
     with_checkpoint: tuple[CheckpointedBackup, ...]
@@ -74,11 +75,11 @@ class Candidates(Struct, frozen=True):
 
     @property
     def checkpoint(self) -> str:
-        """The checkpoint that they name."""
+        """Their checkpoint."""
         return self.newest.checkpoint
 
     def choose(self) -> CheckpointedBackup | str:
-        """Return the one to go on from; without one, why the disk has to be read in full."""
+        """Return the base; without one, the reason for a full read."""
         if any(one.reading.audit_failed and not one.made_it for one in self.with_checkpoint):
             return f"an audit found changes that the bitmap of {self.checkpoint} did not tell"
         usable = [one for one in self.with_checkpoint if one.made_it or _tells_changes(one)]
@@ -87,7 +88,7 @@ class Candidates(Struct, frozen=True):
         good = [one for one in usable if one.is_good]
         if not good:
             return f"the backup to go on from, {usable[-1].definition.name}, is damaged"
-        # Read in full although there was a bitmap: the maker was of no use, by size or damage.
+        # A full read despite a bitmap means that the maker was unfit, by its size or damage.
         anew = good[-1].reading.base is None
         chosen = good[-1] if anew else next((one for one in good if one.made_it), good[-1])
         if self._may_lack_changes(chosen):
@@ -95,10 +96,10 @@ class Candidates(Struct, frozen=True):
         return chosen
 
     def _may_lack_changes(self, chosen: CheckpointedBackup) -> bool:
-        """Tell whether it was gone on to by an earlier version from one that did not make C.
+        """Return whether an earlier version based it on a backup that did not make C.
 
-        That was wrong where the image had been put back meanwhile. One of ours, of today, went on
-        from none such.
+        That was wrong if an admin had brought back an older image in between. This version never
+        does it.
         """
         return chosen.reading.checkpoint_of is None and any(
             one.reading.checkpoint_of is None
@@ -110,7 +111,7 @@ class Candidates(Struct, frozen=True):
 
 
 async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Candidates]:
-    """Return by dev what the next backup of a domain may go on from; devs without are left out.
+    """Return, by dev, the possible bases of a domain's next backup; devs without any are omitted.
 
     Raises:
         StorageError: the target cannot be read.
@@ -123,7 +124,7 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
                 reading = record.reading
                 if reading is None or reading.checkpoint is None:
                     continue
-                # libvirt is told of it anew: a target must not have an admin's own replaced.
+                # It will be redefined: a target must not replace an admin's own checkpoint.
                 if is_checkpoint_of_ours(reading.checkpoint):
                     former = CheckpointedBackup(
                         found.definition, record, reading, reading.checkpoint
@@ -145,5 +146,5 @@ def _tells_changes(former: CheckpointedBackup) -> bool:
 
 
 def _is_of_domain_off(backup: str | None) -> bool:
-    """Tell by its name whether a backup, which may be gone, was one of a domain shut off."""
+    """Tell from a backup's name whether it was of a shut-off domain; the backup can be gone."""
     return backup is not None and backup.split("_")[1:2] == ["-1"]

@@ -1,7 +1,6 @@
-"""Copying one disk, the image and the chain below it, into the package.
+"""Copying one disk, its image and the backing files, into the package.
 
-Or only what changed since an earlier backup, see ``change_copy.py``; if that cannot be trusted, all
-of it after all.
+If possible, only the changes since an earlier backup are read (see ``incremental_copy.py``).
 """
 
 from contextlib import AsyncExitStack
@@ -31,13 +30,13 @@ from virtbackup_async.packagers.interface import IncrementalWriter, PackageWrite
 async def copy_disk(
     runtime: Runtime, job: DiskJob, package: PackageWriter, disks: PointInTimeDisks
 ) -> DiskRecord:
-    """Put a disk into the package and release it as soon as its own image is copied.
+    """Put a disk into the package, and release it as soon as its own image is copied.
 
-    The images below are not written by any domain, so the disk need not stand still for them;
-    that they did not change is checked all the same.
+    No domain writes to the backing files, so the disk is not held for them; a check at the end
+    confirms that they did not change.
 
     Raises:
-        ImageError: an image cannot be read, or changed while it was.
+        ImageError: an image cannot be read, or changed in the meantime.
         StorageError: the target is full or failed.
         RollbackError: the disk is not back on its image.
     """
@@ -104,7 +103,7 @@ def _full_reading(
 
 
 def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
-    """Return what is recorded of an image that went into the package as ``file``, to its end."""
+    """Return the record of an image whose stream is in the package, as ``file``, to its end."""
     return ImageRecord(
         file=file,
         source=str(image.path),

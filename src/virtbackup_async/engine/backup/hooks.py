@@ -2,13 +2,13 @@
 
 ``session`` opens them around all backups of a run::
 
-    before of the run, before of each group     one that fails: its backups fail, nothing is touched
+    before of the run, before of each group     if one fails, its backups fail untouched
         the backups
     of each group, then of the run: on_failure if a backup failed, after in any case
 
-A hook that runs longer than its timeout is killed, and its process group with it. One that has
-ended has ended, whatever it left running: nobody waits for that, or kills it. ``after`` and
-``on_failure`` run also when the run was cancelled: what ``before`` did has to be undone.
+A hook that exceeds its timeout is killed with its process group. A hook that has ended is done,
+whatever it left running: the program neither waits for that nor kills it. ``after`` and
+``on_failure`` also run after a cancellation, because they undo the work of ``before``.
 """
 
 import json
@@ -35,7 +35,7 @@ Result = BackupDone | BackupFailed
 
 
 class _HookScope(Struct):
-    """What hooks stand around: a group, or with None the whole run."""
+    """The backups that hooks enclose: those of a group, or with None the whole run."""
 
     group: Group | None
     hooks: Hooks
@@ -48,7 +48,7 @@ class _HookScope(Struct):
 
 
 class OpenHooks:
-    """The hooks of one run; ``session`` asks before a backup, and notes what became of it."""
+    """The hooks of one run, and the results of the backups that they enclose."""
 
     def __init__(self, config: Config, plan: Plan, emit: Emit) -> None:
         self._config = config
@@ -60,7 +60,7 @@ class OpenHooks:
         }
 
     def check(self, planned: PlannedBackup) -> None:
-        """Let a backup pass, unless a ``before`` stands in its way.
+        """Let a backup pass, unless a ``before`` that it needs failed.
 
         Raises:
             HookError: that ``before`` failed.
@@ -70,7 +70,7 @@ class OpenHooks:
                 raise HookError(scope.refusal.message, hint=scope.refusal.hint)
 
     def note(self, groups: Iterable[str], result: Result) -> None:
-        """Remember what became of a backup that these groups wanted."""
+        """Record the result of a backup that these groups wanted."""
         self._run.results.append(result)
         for name in groups:
             if name in self._groups:
@@ -90,7 +90,7 @@ class OpenHooks:
             await self._call("after", scope)
 
     def _distrusted(self, scope: _HookScope) -> HookError | None:
-        """Refuse hooks that somebody else may have written."""
+        """Refuse hooks that another user can have written."""
         found = self._config.distrust
         if found is None or not scope.hooks.commands:
             return None
@@ -144,7 +144,7 @@ class OpenHooks:
 
 @asynccontextmanager
 async def open_hooks(config: Config, plan: Plan, emit: Emit) -> AsyncGenerator[OpenHooks]:
-    """Run ``before``; on the way out, whatever the way, ``on_failure`` and ``after``."""
+    """Run ``before``; at the end, however that comes, ``on_failure`` and ``after``."""
     hooks = OpenHooks(config, plan, emit)
     try:
         await hooks.before()
@@ -170,7 +170,7 @@ def _context(name: str, scope: _HookScope) -> dict[str, str | None]:
 
 
 def _tell(what: str, ended: Ended) -> None:
-    """Write what the hook said to the log, each line by itself."""
+    """Log the hook's output, line by line."""
     level = logging.WARNING if ended.returncode else logging.INFO
     for line in (ended.stdout + ended.stderr).decode(errors="replace").splitlines():
         _log.log(level, "%s: %s", what, line)

@@ -1,16 +1,17 @@
-"""Copying what changed of one disk since its base, the earlier backup that it goes on from.
+"""Copying the changes of one disk since its base, an earlier backup.
 
 ::
 
     dirty bitmap ----> changed         earlier map ----> all chunks of the base
                            │                                  │
                            v                                  v
-                  read these, and what the repository has lost; take the others over
+                  read these, and those that the repository lost; take the others from the base
                                                               │
-                       audit: read some of them all the same, and compare
+                       audit: read some of those anyway, and compare
 
-A bitmap can lie: a bug, an image that something else wrote to. So a part of what it calls clean is
-read in each run, another one each time; a single difference makes the disk be read in full.
+A bitmap can be wrong: because of a bug, or because another program wrote to the image. So each run
+reads a part of the unchanged chunks, another part each time. A single difference leads to a full
+read.
 """
 
 from collections.abc import Sequence
@@ -34,22 +35,22 @@ from virtbackup_async.model.tracking import Base, Reading
 from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter
 
 _MAX_RECORDED: Final = 1024
-"""Parts of a disk: beyond, those that are nearest to each other are taken for one."""
+"""Extents of a disk; of more, the nearest ones are joined."""
 
 Changed = tuple[tuple[int, int], ...]
 
 
 class UnfitBaseError(VirtBackupError):
-    """A disk has to be read in full after all; the message is the reason.
+    """The base is unfit, so the disk must be read in full; the message is the reason.
 
-    ``changed`` is what the bitmap told nevertheless, as in ``Reading``.
+    ``changed`` has the extents of the bitmap anyway, as in ``Reading``.
     """
 
     changed: Changed | None = None
 
 
 class AuditError(UnfitBaseError):
-    """What has not changed by the dirty bitmap is not as it was."""
+    """Data that is unchanged by the dirty bitmap did change."""
 
 
 class DiskJob(Struct, frozen=True):
@@ -59,10 +60,10 @@ class DiskJob(Struct, frozen=True):
         domain: the domain's name.
         backup: the backup's name.
         disk: the disk.
-        files: the names its images get inside the package.
-        date: of the backup, in seconds since the epoch.
-        limits: how fast it is read.
-        audit_percent: how much of what did not change is read all the same.
+        files: the names of its images inside the package.
+        date: the date of the backup, in seconds since the epoch.
+        limits: rate limits for reading.
+        audit_percent: the share of the unchanged data that is read anyway.
     """
 
     domain: str
@@ -77,12 +78,12 @@ class DiskJob(Struct, frozen=True):
 async def copy_changes(
     runtime: Runtime, job: DiskJob, package: IncrementalWriter, tracked: TrackedDisk
 ) -> DiskRecord:
-    """Put a disk into the package by what changed since its base.
+    """Put a disk into the package by its changes since its base.
 
     Raises:
-        UnfitBaseError: the base is of no use; nothing was added.
+        UnfitBaseError: the base cannot be used; nothing was added.
         NbdError: the disk cannot be read.
-        CorruptError: the repository turned out to be damaged behind the first changes.
+        CorruptError: the repository is damaged, which showed only after the first changes.
         StorageError: the target is full or failed.
     """
     base = tracked.before.base
@@ -105,7 +106,7 @@ async def copy_changes(
             raise unfit from error
         meter = DiskMeter(runtime.emit, job.domain, job.disk.dev, 0)
         async with image.open_parts(parts) as stream:
-            # From here on the package has a part of it: no error is a reason to begin anew.
+            # From here on the package has a part of the disk, so no error leads to a full read.
             stored = await package.add_changes(
                 job.files[0], stream, base_image, meter.begin(stream)
             )
@@ -140,7 +141,7 @@ def _check_size(image: ChangedImage, base: BaseImage) -> None:
 
 
 def checkpoint_of(job: DiskJob, tracked: TrackedDisk) -> str | None:
-    """Return the backup at whose moment the disk's checkpoint was, or is, made."""
+    """Return the backup at whose moment the disk's checkpoint was made, or is made now."""
     base = tracked.before.base
     if base is not None and tracked.checkpoint == base.checkpoint:
         return base.checkpoint_of
@@ -148,17 +149,17 @@ def checkpoint_of(job: DiskJob, tracked: TrackedDisk) -> str | None:
 
 
 def _told(tracked: TrackedDisk, base: Base, image: ChangedImage) -> Changed | None:
-    """Return what is to be recorded of a bitmap that the next backup goes on with; else None."""
+    """Return the extents to record of a bitmap that the next backup uses as well; else None."""
     if tracked.checkpoint != base.checkpoint:
         return None
     return tuple((part.start, part.length) for part in bounded(image.changed, _MAX_RECORDED))
 
 
 def _changes(base: Base, image: ChangedImage) -> tuple[Sequence[Extent], Sequence[Extent]]:
-    """Return what may differ from the base, and what of the rest is not taken for zeros.
+    """Return the extents that can differ from the base, and the extents of the rest with data.
 
-    Both differ from the backup that made the checkpoint only in what they tell. Where one of them
-    lost its end by resizing, and the other did not, that is neither: it is told by zeros.
+    The image and the base both differ from the checkpoint's backup only in their recorded changes.
+    If one of them lost its end by resizing, the lost part is in neither; it shows as zeros.
     """
     if base.backup == base.checkpoint_of:
         return image.changed, ()
@@ -168,10 +169,10 @@ def _changes(base: Base, image: ChangedImage) -> tuple[Sequence[Extent], Sequenc
 async def _audit(
     runtime: Runtime, job: DiskJob, base: Base, image: ChangedImage, base_image: BaseImage
 ) -> int:
-    """Compare some of what is said not to have changed; return how much was read.
+    """Compare a sample of the unchanged data; return the bytes read.
 
     Raises:
-        UnfitBaseError: it has changed.
+        UnfitBaseError: the sample did change.
     """
     sample = await base_image.sample(job.audit_percent, image.data_extents)
     if not sample:

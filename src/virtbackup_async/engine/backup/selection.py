@@ -1,8 +1,8 @@
-"""What a backup takes of a domain: disks with their chains, and the state outside of them.
+"""The selection of a backup: disks with their backing chains, and the state outside of them.
 
-All of it is looked up before anything is touched. A disk that cannot be taken is left out with its
-reason, and the others are taken: by its kind, or because something is wrong with it. The latter is
-a *broken* one: the backup is not all that was to be, and says so.
+It is made before anything is touched. A disk that cannot be backed up is skipped with a reason, and
+the other disks are backed up. If its kind is the reason, that is normal; if something is wrong with
+it, it is a *broken* disk: the backup lacks a disk that it should have, and says so.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,20 +34,20 @@ IN_PLAIN_TEXT = (
 
 
 class BrokenDisk(Struct, frozen=True):
-    """A disk that was to be backed up and cannot be, because of the error."""
+    """A disk that should be backed up and cannot be, because of the error."""
 
     dev: str
     error: VirtBackupError
 
 
 class Selection(Struct, frozen=True):
-    """The disks to back up, what is left out with a reason, and the domain's state.
+    """The disks to back up, the skipped ones, and the domain's state.
 
-    With ``pull``, QEMU serves the disks; without, their images are read. ``chains`` are, by dev,
-    the images of disks that are served, nearest first; of a running domain the first alone. A disk
-    without a chain is copied as the files it is, also with ``pull``: its data are encrypted.
-    ``unsaved`` is what the guest stores in devices that are no disks. ``broken`` are the disks that
-    were to be backed up; those that exist are among the ``skipped``.
+    With ``pull``, QEMU exports the disks; without, their images are read. ``chains`` has, by dev,
+    the images of the exported disks, nearest first; for a running domain only the first. A disk
+    without a chain is copied as the files that it is, even with ``pull``: its data is encrypted.
+    ``unsaved`` are devices that are not disks and store data of the guest. ``broken`` disks should
+    be backed up; those that exist are among the ``skipped``.
     """
 
     disks: tuple[Disk, ...]
@@ -60,7 +60,7 @@ class Selection(Struct, frozen=True):
 
     @property
     def left_out(self) -> tuple[SkippedDisk, ...]:
-        """All that the backup does not hold."""
+        """All devices whose data the backup does not hold."""
         known = {disk.dev for disk in self.skipped}
         missing = (disk for disk in self.broken if disk.dev not in known)
         not_there = (SkippedDisk(disk.dev, disk.error.message) for disk in missing)
@@ -68,19 +68,19 @@ class Selection(Struct, frozen=True):
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Targets that a snapshot must leave alone."""
+        """Devs that a snapshot or job must leave alone."""
         return tuple(disk.dev for disk in self.skipped)
 
     @property
     def in_plain_text(self) -> tuple[str, ...]:
-        """Disks that are encrypted where they lie, and are read decrypted."""
+        """Disks whose images are encrypted, and that are read decrypted."""
         return tuple(disk.dev for disk in self.disks if disk.encrypted and disk.dev in self.chains)
 
 
 async def select_disks(
     info: DomainInfo, wanted: Sequence[str], host: Host, *, pull: bool = False
 ) -> Selection:
-    """Choose the disks of a domain, find the images below them, and the domain's state.
+    """Choose the disks of a domain; find their backing files, and the domain's state.
 
     Args:
         info: the domain, with its XML.
@@ -167,7 +167,7 @@ def _not_there(
 async def _chain(
     info: DomainInfo, disk: Disk, reader: Reader, with_job: frozenset[str], host: Host
 ) -> tuple[BackingImage, ...]:
-    """Return the disk's images; what QEMU has open is not looked at."""
+    """Return the disk's images; those that QEMU has open are not read."""
     _check_not_ours(info, disk)
     what = f"{info.name}: {disk.dev}"
     if disk.path.is_absolute():
@@ -184,7 +184,7 @@ async def _chain(
 
 
 def _why_not(chain: Sequence[BackingImage], reader: Reader) -> str | None:
-    """Say why a disk cannot be read, for what the headers of its images say."""
+    """Return why a disk cannot be read, by the headers of its images; None if it can."""
     for image in chain:
         if reader is Reader.COPY and image.data_file is not None:
             where = f"the data of {image.path} are in another file, {image.data_file}"
@@ -201,15 +201,15 @@ def _why_not(chain: Sequence[BackingImage], reader: Reader) -> str | None:
 
 
 def _is_kept_encrypted(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> bool:
-    """Tell whether a disk's data cannot be read, for qemu-nbd gets no key."""
+    """Tell whether a disk's data cannot be decrypted: qemu-nbd has no key."""
     is_encrypted = disk.encrypted or any(image.encrypted for image in chain)
     return reader is Reader.QEMU_NBD and is_encrypted
 
 
 def _as_files(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> Disk:
-    """Return a disk that is copied as the files it is."""
+    """Return a disk that is copied as the files that it is."""
     if reader is Reader.QEMU_NBD and disk.encrypted and disk.format == "raw":
-        # So that it is told from one that was read decrypted.
+        # This name distinguishes it from a disk that was read decrypted.
         return replace(disk, format="luks", backing=())
     return replace(disk, backing=tuple(chain[1:]))
 

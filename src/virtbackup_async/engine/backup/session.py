@@ -140,7 +140,7 @@ async def _back_up_all(
 
 
 async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) -> None:
-    """Turn success, failure and cancellation of one backup into its last event."""
+    """Back one domain up; report success, failure or cancellation as its last event."""
 
     def end(result: BackupDone | BackupFailed) -> None:
         hooks.note((planned.group.name, *planned.also_in), result)

@@ -1,9 +1,9 @@
-"""Copying what a domain remembers outside of its disks into the package: UEFI variables, TPM.
+"""Copying a domain's state outside its disks into the package: UEFI variables, TPM.
 
-Called while the disks stand still. QEMU and swtpm rewrite these files whenever the guest wants it,
-and no snapshot holds them: each is copied aside first, and again if it changed meanwhile.
-Invariant: what cannot be had is said, in a warning and in the definition, and does not keep the
-disks from being backed up.
+It is copied while the disks are held at a point in time. QEMU and swtpm rewrite these files when
+the guest asks for it, and a snapshot does not hold them, so each file is first copied aside, and
+again if it changed in the meantime. A file that cannot be copied does not stop the backup of the
+disks; a warning and the definition report it.
 """
 
 import pwd
@@ -32,7 +32,7 @@ MAX_TRIES = 3
 
 
 class StateJob(Struct, frozen=True):
-    """A domain's state, and the backup and the directory that it goes to."""
+    """A domain's state, with its backup and the directory of the package."""
 
     domain: str
     state: DomainState
@@ -41,7 +41,7 @@ class StateJob(Struct, frozen=True):
 
 
 class CopiedState(Struct, frozen=True):
-    """The files that are in the package; by kind, why something is not."""
+    """The files in the package; ``missing`` has, by kind, why others are not."""
 
     records: tuple[StateRecord, ...]
     missing: dict[str, str]
@@ -66,7 +66,7 @@ async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) ->
                 gone[file.kind] = error.message
                 runtime.emit(missing(job.domain, file.kind, error.message))
                 continue
-            # What fails from here on leaves a package that can only be discarded.
+            # A failure from here on leaves a package that can only be discarded.
             stream = await stack.enter_async_context(open_image_stream(copy, buffers))
             records.append(await _pack(file, file.name_in(job.backup), stream, package))
     return CopiedState(tuple(records), gone)
@@ -84,12 +84,12 @@ async def _pack(
 async def _still_copy(
     images: ImageHost, file: StateFile, directory: Path, buffers: BufferPool
 ) -> AsyncGenerator[TargetPath]:
-    """Copy a file aside, for the time of the block, as it was at one moment."""
+    """Copy a file aside, as it was at one moment, for the time of the block."""
     for _ in range(MAX_TRIES):
         copy = TargetPath.of(directory, 1).temporary()
         try:
             before = await images.signature(file.path)
-            # In swtpm's directory links are not libvirt's; the others are an admin's paths.
+            # libvirt makes no links in swtpm's directory; the other paths are an admin's.
             follow = file.kind != TPM
             async with images.open_image(file.path, buffers, follow=follow) as stream:
                 await write_sparse(stream, copy, _untold)

@@ -1,7 +1,7 @@
-"""Which files hold what a domain remembers outside of its disks: UEFI variables, TPM.
+"""The files of a domain's state outside its disks: UEFI variables, TPM.
 
-``selection`` asks before anything is touched, so that the intent names them; ``state_copy`` copies
-them. Invariant: what cannot be had has its reason.
+``selection`` finds them before anything is touched, so that the pending file can name them;
+``state_copy`` copies them. Each part that has no file has a reason instead.
 """
 
 import os
@@ -17,12 +17,12 @@ from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
 from virtbackup_async.model.names import is_kept
 
-# What swtpm writes before it gets the name of the file that it replaces.
+# swtpm writes under this name before it replaces a file.
 _HALF_WRITTEN = "TMP"
 
 
 class StateFile(Struct, frozen=True):
-    """One file of a domain's state, where it lies."""
+    """One file of a domain's state, with its path on the host."""
 
     kind: str
     path: Path
@@ -34,14 +34,14 @@ class StateFile(Struct, frozen=True):
 
 
 class DomainState(Struct, frozen=True):
-    """The files of a domain's state; ``missing`` says, by kind, why some are not among them."""
+    """The files of a domain's state; ``missing`` has, by kind, why some have none."""
 
     files: tuple[StateFile, ...]
     missing: dict[str, str]
 
 
 async def find_state(info: DomainInfo) -> DomainState:
-    """Look which files a domain's state consists of.
+    """Find the files of a domain's state.
 
     Raises:
         DefinitionError: the domain's XML cannot be read.
@@ -50,7 +50,7 @@ async def find_state(info: DomainInfo) -> DomainState:
 
 
 def missing(domain: str, kind: str, reason: str) -> Warned:
-    """Say that a part of a domain's state is not in its backup."""
+    """Return the warning that a part of a domain's state will not be in its backup."""
     return Warned(f"{LABELS[kind]} will not be in the backup: {reason}", domain)
 
 
@@ -79,6 +79,6 @@ def _files(place: StatePlace) -> Iterator[StateFile]:
     with os.scandir(place.path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             is_state = not (entry.name.startswith((".", _HALF_WRITTEN)) or is_kept(entry.name))
-            # What is a symlink there, libvirt did not make.
+            # libvirt makes no symlinks there.
             if is_state and entry.is_file(follow_symlinks=False):
                 yield StateFile(place.kind, place.path / entry.name)

@@ -1,17 +1,17 @@
-"""What an incremental backup may go on from, disk by disk, looked up before anything is touched.
+"""How each disk is to be read, in full or incrementally; found out before anything is touched.
 
 ::
 
-    newest backup that names a checkpoint for the disk   --none--> read in full
-    same image, nothing written below it                 --no----> read in full
-    a backup that the bitmap tells changes since, good,
-    not read in full too long ago (``bases.py``)         --none--> read in full
-    libvirt and QEMU still know its changes since        --no----> read in full
-    all of it                                            --------> only what changed is read
+    newest backup that names a checkpoint for the disk      --none--> full read
+    same image, and nobody wrote to its backing files       --no----> full read
+    an intact base, whose changes since are in the bitmap,
+    with a full read that is not too old (``bases.py``)     --none--> full read
+    libvirt and QEMU still have the bitmap                  --no----> full read
+    all of it                                               --------> incremental read
 
-The reason for a full read goes into the definition; it is no error. Only backups into a repository
-are tracked, and only where QEMU serves the disks: ``method: pull``. Of a domain that is shut off,
-``qemu-nbd`` does, and the bitmaps are those in its images.
+The definition records the reason for a full read; it is not an error. Tracking needs a repository,
+and disks that QEMU exports: ``method: pull``. If the domain is shut off, ``qemu-nbd`` exports them,
+with the bitmaps that are stored in its images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
 
 
 class _Seen(Struct, frozen=True):
-    """What tells the images of a disk from others, as in ``Reading``."""
+    """The identity of a disk's images, as in ``Reading``."""
 
     image_id: str | None
     below: tuple[str, ...] | None
@@ -116,13 +116,16 @@ async def _look_at(
     if not below and head is not None and head.has_backing:
         try:
             below = (await images.chain(BackingImage(image.path, image.format), image.told))[1:]
-        except ImageError:  # of a running domain it need not be a file
+        except ImageError:  # a running domain's backing file need not be a file
             return _Seen(identity, None)
     return _Seen(identity, tuple([await _backing_id(images, one) for one in below]))
 
 
 async def _backing_id(images: ImageHost, image: BackingImage) -> str:
-    """Return what an image below keeps; one that we write to, to remove a bitmap, less."""
+    """Return the identity of a backing file; without times if this program writes to it.
+
+    It does so to remove a bitmap.
+    """
     bitmaps: frozenset[str] = frozenset()
     if image.format == "qcow2":
         bitmaps = (await images.info(image)).bitmaps
@@ -133,7 +136,7 @@ async def _backing_id(images: ImageHost, image: BackingImage) -> str:
 async def _known(
     domain: DomainPort, candidates: Mapping[str, Candidates]
 ) -> frozenset[tuple[str, str]]:
-    """Return (checkpoint, dev) for all disks whose changes libvirt and QEMU still know."""
+    """Return (checkpoint, dev) for all disks whose bitmap libvirt and QEMU still have."""
     devs: dict[str, set[str]] = {}
     dates: dict[str, int] = {}
     for dev, found in candidates.items():
@@ -157,10 +160,10 @@ async def _stored(
     candidates: Mapping[str, Candidates],
     chains: Mapping[str, Sequence[BackingImage]],
 ) -> frozenset[tuple[str, str]]:
-    """Return (checkpoint, dev) for all disks whose image alone has all changes, in its bitmap.
+    """Return (checkpoint, dev) for all disks whose image alone has the bitmap.
 
-    An image below it with the same bitmap has those from before a snapshot: then only QEMU can
-    put them together.
+    If a backing file has it too, that one has the changes from before a snapshot, and only QEMU can
+    merge the two.
     """
     known = set()
     for dev, chain in chains.items():
@@ -176,23 +179,23 @@ async def _stored(
 
 
 async def read_image_head(images: ImageHost, image: Disk) -> Qcow2Head | None:
-    """Read the header of a disk's image; None where it cannot be read, or is no qcow2."""
+    """Read the header of a disk's image; None if it cannot be read, or is not qcow2."""
     if image.format != "qcow2" or image.kind == "network":
         return None
-    # If it cannot be read here, QEMU may be able to read it, or reports the error.
+    # If it cannot be read here, QEMU might be able to read it; else QEMU reports the error.
     return await images.head(image.path)
 
 
 def why_untrackable(
     info: DomainInfo, image: Disk, head: Qcow2Head | None, *, with_snapshots: bool
 ) -> str | None:
-    """Say why no checkpoint is made of a disk; None if one is.
+    """Return why a disk gets no checkpoint; None if it gets one.
 
     Args:
         info: the domain.
         image: the disk, with the format of its image.
-        head: what the image's header says.
-        with_snapshots: whether internal snapshots may become ones that cannot be reverted to.
+        head: the image's header.
+        with_snapshots: whether a bitmap may make internal snapshots unusable for a revert.
     """
     if not info.is_persistent:
         return "libvirt keeps no checkpoints of a transient domain"
@@ -217,7 +220,7 @@ def _why_no_bitmap(head: Qcow2Head, *, with_snapshots: bool) -> str | None:
 def _base(
     disk: Disk, seen: _Seen, candidates: Candidates | None, full_since: float
 ) -> tuple[Base, None] | tuple[None, str]:
-    """Return the backup to go on from; without one, why the disk is read in full."""
+    """Return the base; without one, the reason for a full read."""
     if candidates is None:
         return None, "no earlier backup of it has a checkpoint"
     another = _why_another(disk, seen, candidates.newest)
@@ -232,7 +235,7 @@ def _base(
 
 
 def _why_another(disk: Disk, seen: _Seen, former: CheckpointedBackup) -> str | None:
-    """Say why it is not the image that was backed up; None if it may be."""
+    """Return why it is not the image that was backed up; None if it can be."""
     was = former.reading
     if former.record.image.source != str(disk.path):
         return f"it was on {former.record.image.source} at the last backup"
@@ -244,7 +247,7 @@ def _why_another(disk: Disk, seen: _Seen, former: CheckpointedBackup) -> str | N
 
 
 def _are_same(recorded: tuple[str, ...] | None, now: tuple[str, ...] | None) -> bool:
-    """Tell whether nothing is known against the images below being what they were."""
+    """Tell whether the backing files can be the same; also if nothing is known of them."""
     if recorded is None or now is None:
         return True
     return len(recorded) == len(now) and all(map(is_same_backing, recorded, now))

@@ -1,4 +1,4 @@
-"""By which method a domain's disks are made to stand still: the configuration's, where it can be.
+"""Choosing the method of a backup: the configured one, if it is possible.
 
 ::
 
@@ -10,10 +10,10 @@
                  wanted disk has no                                else snapshot
                  other way; else copy
 
-Into a repository auto is the default: only a pull tells what changed. Elsewhere snapshot is: it
-keeps qcow2 images as the files they are, with all their features, and needs no scratch space. A
-pull takes what a guest sees, so its images are raw; but the guest never leaves its own image, and
-any disk can be taken that QEMU can read.
+For a repository, auto is the default: only a pull reports the changes. Otherwise snapshot is: it
+keeps qcow2 images as the files that they are, with all their features, and needs no scratch space.
+A pull reads the data that the guest sees, so its images are raw; but the guest stays on its own
+image, and every disk that QEMU can read can be pulled.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from virtbackup_async.model.host import HostVersions
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.pull import Method
 
-# Before these, libvirt wants an experimental capability for it.
+# Earlier ones need an experimental capability for it.
 MIN_LIBVIRT = (7, 6, 0)
 MIN_QEMU = (6, 1, 0)
 
@@ -34,11 +34,11 @@ MIN_QEMU = (6, 1, 0)
 async def is_pulled(
     hypervisor: HypervisorPort, group: Group, info: DomainInfo, wanted: Sequence[str]
 ) -> tuple[bool, str | None]:
-    """Tell whether a domain is backed up by a pull job, and what to warn of.
+    """Return whether a domain is backed up by pull, and a warning if that is not as configured.
 
     Args:
-        hypervisor: asked for its versions, if that matters.
-        group: with the method and the packager that are configured.
+        hypervisor: asked for its versions if they matter.
+        group: has the configured method and packager.
         info: the domain.
         wanted: disk targets; empty for all that can be backed up.
     """
