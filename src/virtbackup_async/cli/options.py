@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
+from math import inf
 from typing import Any, NamedTuple
 
 import click
@@ -143,3 +144,28 @@ def shared_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_SHARED):
         wrapped = option(wrapped)
     return click.pass_context(wrapped)
+
+
+FOREVER = "forever"
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    if value == FOREVER:
+        return inf
+    try:
+        wait_s = float(value)
+    except ValueError:
+        wait_s = -1
+    if not 0 <= wait_s < inf:
+        raise click.BadParameter(f"{value!r} is neither a number of seconds nor {FOREVER!r}.")
+    return wait_s
+
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    default="0",
+    callback=_seconds,
+    help="Wait so long, or forever, for a domain that somebody else works on.",
+)

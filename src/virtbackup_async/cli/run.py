@@ -2,7 +2,7 @@
 
 ::
 
-    work  --events-->  Tally  -->  Pump  -->  renderer, log
+    work  --events-->  RunOutcome  -->  EventThread  -->  renderer, log
       |                  |
       +--errors, signal--+--> Summary, the error's line on stderr, the exit code
 
@@ -24,7 +24,7 @@ from anyio.abc import TaskStatus
 from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
-from virtbackup_async.cli.memory import give_back_what_is_large
+from virtbackup_async.cli.own_process import give_back_what_is_large
 from virtbackup_async.cli.render.report import MakeReport
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.stopping import Stopper
@@ -33,11 +33,11 @@ from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
 from virtbackup_async.files import lacks
 from virtbackup_async.reporting.event_log import EventLog
-from virtbackup_async.reporting.event_thread import Pump
+from virtbackup_async.reporting.event_thread import EventThread
 from virtbackup_async.reporting.interface import Moment
 from virtbackup_async.reporting.log import open_log
-from virtbackup_async.reporting.outcome import Tally
-from virtbackup_async.reporting.tee import Beside
+from virtbackup_async.reporting.outcome import RunOutcome
+from virtbackup_async.reporting.tee import Tee
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a second signal waits for a screen that may be stuck.
@@ -78,58 +78,60 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
         report: makes the result in text; None prints none.
     """
     give_back_what_is_large()
-    view = Beside(choose_renderer(settings, report))
-    pump = Pump(view, _now)
-    tally = Tally(pump.emit)
-    with pump, open_log(pump.log) as log:
+    view = Tee(choose_renderer(settings, report))
+    event_thread = EventThread(view, _now)
+    run_outcome = RunOutcome(event_thread.emit)
+    with event_thread, open_log(event_thread.log) as log:
         log.setLevel(settings.log_level(debug=settings.debug))
         outcome = _Outcome(debug=settings.debug)
         try:
-            job = prepare(tally.emit)
+            job = prepare(run_outcome.emit)
             view.event_log = job.event_log
             outcome.debug = settings.debug or job.debug
             log.setLevel(settings.log_level(debug=outcome.debug))
             options = {"debug": outcome.debug}
-            anyio.run(_supervise, job, outcome, tally, pump, backend_options=options)
+            anyio.run(_supervise, job, outcome, run_outcome, event_thread, backend_options=options)
         except KeyboardInterrupt:
             outcome.signum = signal.SIGINT
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors.append(error)
-        summary = tally.summary(outcome.errors, outcome.signum)
-        pump.emit(summary)
-    _leave(outcome, summary, pump.failure)
+        summary = run_outcome.summary(outcome.errors, outcome.signum)
+        event_thread.emit(summary)
+    _leave(outcome, summary, event_thread.failure)
 
 
 def _now() -> Moment:
     return Moment(datetime.now(UTC).astimezone(), monotonic())
 
 
-async def _supervise(job: Job, outcome: _Outcome, tally: Tally, pump: Pump) -> None:
+async def _supervise(
+    job: Job, outcome: _Outcome, run_outcome: RunOutcome, event_thread: EventThread
+) -> None:
     """Run the work beside a task that watches for signals; errors end up in ``outcome``."""
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
-        stopper = Stopper(tally, pump, tasks)
+        stopper = Stopper(run_outcome, event_thread, tasks)
         await tasks.start(_watch_signals, scope, outcome, stopper, name="signals")
         try:
             with scope:
-                await job.work(tally.emit)
+                await job.work(run_outcome.emit)
                 # Done in spite of a signal that came too late to stop anything.
                 outcome.signum = None
         except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors += _leaves(group)
         for lack in lacks.take_untold():
-            tally.emit(Warned(lack))
-        await _conclude(job, outcome, tally)
+            run_outcome.emit(Warned(lack))
+        await _conclude(job, outcome, run_outcome)
         tasks.cancel_scope.cancel()
 
 
-async def _conclude(job: Job, outcome: _Outcome, tally: Tally) -> None:
+async def _conclude(job: Job, outcome: _Outcome, run_outcome: RunOutcome) -> None:
     """Let others know how the run ended; a signal meanwhile finds nothing to stop any more."""
     if job.conclude is None:
         return
     signum = outcome.signum
     try:
-        await job.conclude(tally.summary(outcome.errors, signum), tally.emit)
+        await job.conclude(run_outcome.summary(outcome.errors, signum), run_outcome.emit)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it ends in an exit code
         outcome.errors.append(error)
     outcome.signum = signum
@@ -158,23 +160,25 @@ async def _watch_signals(
                 stopper.stop()
                 continue
             if scope.cancel_called:
-                _leave_at_once(stopper.tally, stopper.pump, signum)
+                _leave_at_once(stopper.run_outcome, stopper.event_thread, signum)
             outcome.signum = signum
-            stopper.tally.emit(
+            stopper.run_outcome.emit(
                 Warned(f"{signum.name}: stopping and undoing; once more to leave at once")
             )
             scope.cancel()
 
 
-def _leave_at_once(tally: Tally, pump: Pump, signum: signal.Signals) -> NoReturn:
+def _leave_at_once(
+    run_outcome: RunOutcome, event_thread: EventThread, signum: signal.Signals
+) -> NoReturn:
     """End the process now: the kernel and the pending files remember what was started."""
     for number in _SIGNALS:
         # Should even this get stuck, a third signal ends it.
         signal.signal(number, signal.SIG_DFL)
-    tally.abandon()
-    summary = tally.summary([], signum)
-    pump.emit(summary)
-    pump.close(_LAST_WORDS_S)
+    run_outcome.abandon()
+    summary = run_outcome.summary([], signum)
+    event_thread.emit(summary)
+    event_thread.close(_LAST_WORDS_S)
     _say_error(summary)
     os._exit(summary.exit_code)
 

@@ -16,8 +16,8 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from virtbackup_async.events import Warned
-from virtbackup_async.reporting.event_thread import Pump
-from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.event_thread import EventThread
+from virtbackup_async.reporting.outcome import RunOutcome
 
 # A reader that never reads must not keep the process from stopping.
 _LET_GO_S = 1.0
@@ -26,8 +26,8 @@ _LET_GO_S = 1.0
 class Stopper(Struct):
     """Stops the process on demand; ``tasks`` wait for the guests meanwhile."""
 
-    tally: Tally
-    pump: Pump
+    run_outcome: RunOutcome
+    event_thread: EventThread
     tasks: TaskGroup
     is_waiting: bool = False
 
@@ -43,12 +43,12 @@ class Stopper(Struct):
 
         await FROZEN.wait_for_none()
         self.is_waiting = False
-        at_work = len(self.tally.in_flight)
+        at_work = len(self.run_outcome.in_flight)
         if at_work:
             guests = "1 guest runs" if at_work == 1 else f"{at_work} guests run"
             message = f"stopped: meanwhile {guests} on, with an overlay or a backup job that grows"
-            self.tally.emit(Warned(message))
-        self.pump.pause(_LET_GO_S)
+            self.run_outcome.emit(Warned(message))
+        self.event_thread.pause(_LET_GO_S)
         # Not SIGTSTP: the kernel drops that for a process group without a shell above it.
         os.kill(os.getpid(), signal.SIGSTOP)
-        self.pump.resume()
+        self.event_thread.resume()

@@ -1,6 +1,6 @@
 r"""Every event but progress, for those who read later: journald, or a file of JSON lines.
 
-The pump's thread calls it beside the renderer. journald takes one datagram an entry::
+The event thread calls it next to the renderer. journald takes one datagram an entry::
 
     MESSAGE=web: backup done: ...\n          a value without a line break
     VIRTBACKUP_ERROR\n<8 bytes, little endian: length><value>\n     one that may have some

@@ -68,7 +68,7 @@ class _Line(Struct):
         return taken
 
 
-class Pump:
+class EventThread:
     """A context manager around the renderer's thread; ``emit`` and ``log`` may be called anywhere.
 
     Attributes:

@@ -44,7 +44,7 @@ REPAIR_HINT = "Run 'virtbackup repair'."
 UNEXPECTED_HINT = "Run again with -d to see where."
 
 
-class Tally:
+class RunOutcome:
     """Watches the events of one run.
 
     Attributes:

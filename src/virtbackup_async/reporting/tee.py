@@ -5,8 +5,8 @@ from virtbackup_async.reporting.event_log import EventLog
 from virtbackup_async.reporting.interface import LogLine, Moment, Renderer
 
 
-class Beside:
-    """The renderer that the pump drives; ``event_log`` is set once the configuration is known."""
+class Tee:
+    """The renderer that the event thread drives; ``event_log`` is set once the configuration is known."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.event_log: EventLog | None = None

@@ -4,7 +4,7 @@ from fakes.recorded_run import HOSTILE, summary
 from virtbackup_async.cli.render.checkup import Checkup
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.outcome import RunOutcome
 
 FOUND = (
     Finding(Level.OK, "target", "/t", "can be written to", "Nothing to do."),
@@ -38,11 +38,11 @@ def test_quiet_shows_only_what_is_wrong_and_names_are_harmless():
 
 
 def test_only_problems_change_the_exit_code():
-    tally = Tally([].append)
+    run_outcome = RunOutcome([].append)
     for finding in FOUND:
         if finding.level is not Level.PROBLEM:
-            tally.emit(finding)
-    assert tally.summary([], None).exit_code == 0
-    tally.emit(FOUND[2])
-    last = tally.summary([], None)
+            run_outcome.emit(finding)
+    assert run_outcome.summary([], None).exit_code == 0
+    run_outcome.emit(FOUND[2])
+    last = run_outcome.summary([], None)
     assert (last.exit_code, last.error) == (3, "1 problem found")

@@ -11,7 +11,7 @@ from fakes.recorded_run import HOSTILE, summary
 from virtbackup_async.cli.render.cleaned import Cleaned
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import BackupRemoved, PendingLeft, PendingUndone, RemovalFailed
-from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.outcome import RunOutcome
 from virtbackup_async.reporting.sentences import in_words
 
 CONFIG = """
@@ -163,14 +163,14 @@ BUSY = PendingLeft("main", "busy", "b3", "/t/b3.json.pending", "in use", in_use=
 
 
 def test_the_tally_takes_what_stays_for_14_and_what_is_in_use_for_nothing():
-    tally = Tally(lambda _event: None)
+    run_outcome = RunOutcome(lambda _event: None)
     for event in (BackupRemoved("main", "web", "b0", 1), PendingUndone("main", "web", "b"), BUSY):
-        tally.emit(event)
-    assert tally.summary([], None).exit_code == 0
-    assert tally.summary([], None).done == ("web",)
+        run_outcome.emit(event)
+    assert run_outcome.summary([], None).exit_code == 0
+    assert run_outcome.summary([], None).done == ("web",)
     for event in (LEFT, STUCK):
-        tally.emit(event)
-    last = tally.summary([], 15)
+        run_outcome.emit(event)
+    last = run_outcome.summary([], 15)
     assert (last.exit_code, last.failed) == (14, ("web", "db"))
     assert last.error == "could not be cleaned: web (b1), db (b2)"
 

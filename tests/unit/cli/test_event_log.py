@@ -19,7 +19,7 @@ from virtbackup_async.reporting.event_log import (
     priority,
 )
 from virtbackup_async.reporting.interface import LogLine
-from virtbackup_async.reporting.tee import Beside
+from virtbackup_async.reporting.tee import Tee
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ class Broken:
 
 def test_a_log_that_fails_is_told_once_and_hides_nothing():
     shown = Shown()
-    view = Beside(shown)
+    view = Tee(shown)
     view.event_log = EventLog(logging.INFO, [Broken()])
     for event in (failed(), progress("web", "vda", 1), summary()):
         view.show(event, at(0))

@@ -1,4 +1,4 @@
-"""cli/io_priority.py, in processes of their own: a priority cannot be taken back."""
+"""cli/own_process.py, in processes of their own: a priority cannot be taken back."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""cli/memory.py: what the C library does with a large block that is freed."""
+"""cli/own_process.py: what the C library does with a large block that is freed."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 # mallinfo2(3): the fifth field is what lies in blocks of their own.
 SCRIPT = """
 import ctypes, sys
-from virtbackup_async.cli.memory import give_back_what_is_large
+from virtbackup_async.cli.own_process import give_back_what_is_large
 
 class Info(ctypes.Structure):
     _fields_ = [(f"_{number}", ctypes.c_size_t) for number in range(10)]

@@ -1,7 +1,7 @@
 import threading
 
 from fakes.recorded_run import at, disk_done, progress, started, summary
-from virtbackup_async.reporting.event_thread import Pump
+from virtbackup_async.reporting.event_thread import EventThread
 from virtbackup_async.reporting.interface import LogLine
 
 CLOSE_S = 10
@@ -38,67 +38,67 @@ class Recorder:
 
 
 def held_pump(recorder):
-    """A pump whose renderer is stuck in its first event."""
-    pump = Pump(recorder, lambda: at(0))
-    pump.__enter__()
-    pump.emit(started())
+    """An event thread whose renderer is stuck in its first event."""
+    event_thread = EventThread(recorder, lambda: at(0))
+    event_thread.__enter__()
+    event_thread.emit(started())
     assert recorder.is_held.wait(CLOSE_S)
-    return pump
+    return event_thread
 
 
 def test_events_arrive_in_order_and_the_renderer_is_closed_once():
     recorder = Recorder()
     recorder.may_go_on.set()
-    with Pump(recorder, lambda: at(0)) as pump:
+    with EventThread(recorder, lambda: at(0)) as event_thread:
         for event in (started(), disk_done(), summary()):
-            pump.emit(event)
+            event_thread.emit(event)
     assert recorder.shown == [started(), disk_done(), summary()]
     assert recorder.closed == 1
-    assert pump.failure is None
+    assert event_thread.failure is None
 
 
 def test_what_waits_is_shown_before_the_pause_and_nothing_until_its_end():
     recorder = Recorder()
     recorder.may_go_on.set()
-    with Pump(recorder, lambda: at(0)) as pump:
-        pump.emit(started())
-        assert pump.pause(CLOSE_S)
-        pump.emit(disk_done())
+    with EventThread(recorder, lambda: at(0)) as event_thread:
+        event_thread.emit(started())
+        assert event_thread.pause(CLOSE_S)
+        event_thread.emit(disk_done())
         assert recorder.shown == [started(), "paused"]
-        pump.resume()
-        pump.emit(summary())
+        event_thread.resume()
+        event_thread.emit(summary())
     assert recorder.shown == [started(), "paused", disk_done(), summary()]
 
 
 def test_a_pause_ends_with_the_pump():
     recorder = Recorder()
     recorder.may_go_on.set()
-    with Pump(recorder, lambda: at(0)) as pump:
-        assert pump.pause(CLOSE_S)
-        pump.emit(summary())
+    with EventThread(recorder, lambda: at(0)) as event_thread:
+        assert event_thread.pause(CLOSE_S)
+        event_thread.emit(summary())
     assert recorder.shown == ["paused", summary()]
     assert recorder.closed == 1
 
 
 def test_a_stuck_renderer_does_not_hold_up_a_pause():
     recorder = Recorder()
-    pump = held_pump(recorder)
-    assert not pump.pause(0.01)
-    pump.resume()
+    event_thread = held_pump(recorder)
+    assert not event_thread.pause(0.01)
+    event_thread.resume()
     recorder.may_go_on.set()
-    assert pump.close(CLOSE_S)
+    assert event_thread.close(CLOSE_S)
 
 
 def test_a_stuck_renderer_holds_holds_up_nobody_and_only_costs_progress():
     recorder = Recorder()
-    pump = held_pump(recorder)
+    event_thread = held_pump(recorder)
     for gib in range(100):
-        pump.emit(progress("web", "vda", gib, 100))
-        pump.emit(progress("web", "vdb", gib, 100))
-    pump.emit(disk_done())
-    assert not pump.close(timeout_s=0.01)
+        event_thread.emit(progress("web", "vda", gib, 100))
+        event_thread.emit(progress("web", "vdb", gib, 100))
+    event_thread.emit(disk_done())
+    assert not event_thread.close(timeout_s=0.01)
     recorder.may_go_on.set()
-    assert pump.close(CLOSE_S)
+    assert event_thread.close(CLOSE_S)
     assert recorder.shown[1:] == [
         progress("web", "vda", 99, 100),
         progress("web", "vdb", 99, 100),
@@ -108,12 +108,12 @@ def test_a_stuck_renderer_holds_holds_up_nobody_and_only_costs_progress():
 
 def test_log_lines_have_a_bound_and_events_push_through():
     recorder = Recorder()
-    pump = held_pump(recorder)
+    event_thread = held_pump(recorder)
     for number in range(5000):
-        pump.log(LogLine(10, str(number)))
-    pump.emit(summary())
+        event_thread.log(LogLine(10, str(number)))
+    event_thread.emit(summary())
     recorder.may_go_on.set()
-    assert pump.close(CLOSE_S)
+    assert event_thread.close(CLOSE_S)
     lines = [item for item in recorder.shown if isinstance(item, LogLine)]
     assert 0 < len(lines) < 5000
     assert recorder.shown[-1] == summary()
@@ -122,8 +122,8 @@ def test_log_lines_have_a_bound_and_events_push_through():
 def test_a_broken_view_is_remembered_and_the_run_goes_on():
     error = BrokenPipeError("gone")
     recorder = Recorder(breaks_with=error)
-    with Pump(recorder, lambda: at(0)) as pump:
-        pump.emit(started())
-        pump.emit(summary())
-    assert pump.failure is error
+    with EventThread(recorder, lambda: at(0)) as event_thread:
+        event_thread.emit(started())
+        event_thread.emit(summary())
+    assert event_thread.failure is error
     assert recorder.shown == []

@@ -13,7 +13,7 @@ from virtbackup_async.events import (
     VerifyDone,
     VerifyFailed,
 )
-from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.outcome import RunOutcome
 
 GOOD = VerifyDone("main", "web", "good", "/t", digests=True, data_bytes=1, duration_s=1.0)
 BAD = VerifyFailed("main", "web", "bad", "it is damaged", 13)
@@ -25,11 +25,11 @@ CONNECT = ConnectionFailedError("libvirt does not answer", hint="Start libvirtd.
 
 def tally_of(*events):
     seen = []
-    tally = Tally(seen.append)
+    run_outcome = RunOutcome(seen.append)
     for event in events:
-        tally.emit(event)
+        run_outcome.emit(event)
     assert seen == list(events)
-    return tally
+    return run_outcome
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_what_is_left_pending_is_named_with_the_way_out():
 
 def test_abandoned_backups_stay_pending():
     seen = []
-    tally = Tally(seen.append)
+    run_outcome = RunOutcome(seen.append)
     for event in (started("web"), started("db"), done("db")):
-        tally.emit(event)
-    tally.abandon()
+        run_outcome.emit(event)
+    run_outcome.abandon()
     assert [type(event) for event in seen[3:]] == [BackupFailed]
     assert (seen[3].domain, seen[3].left_pending, seen[3].cancelled) == ("web", True, True)
-    assert tally.summary([], signal.SIGINT).exit_code == 14
-    assert not tally.in_flight
+    assert run_outcome.summary([], signal.SIGINT).exit_code == 14
+    assert not run_outcome.in_flight
 
 
 def test_a_restore_without_its_end_has_failed():

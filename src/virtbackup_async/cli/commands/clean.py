@@ -6,11 +6,10 @@ import click
 
 from virtbackup_async.cli.completion import group_names
 from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options, wait_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.settings import Settings
-from virtbackup_async.cli.waiting import wait_option
 
 
 @click.command("clean", cls=Command, epilog=EXIT_STATUSES)

@@ -12,7 +12,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, HookFailed
-from virtbackup_async.reporting.outcome import Tally
+from virtbackup_async.reporting.outcome import RunOutcome
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def run(tmp_path, domain):
         path.write_text(yaml.safe_dump({"hooks": hooks, "groups": {"main": group}}))
         path.chmod(mode)
         events = []
-        tally = Tally(events.append)
+        run_outcome = RunOutcome(events.append)
         await run_backup(
-            Runtime(load_config(path), tally.emit, FakeHypervisor(domain)), BackupRequest()
+            Runtime(load_config(path), run_outcome.emit, FakeHypervisor(domain)), BackupRequest()
         )
-        return events, tally.summary([], None)
+        return events, run_outcome.summary([], None)
 
     return run
 
