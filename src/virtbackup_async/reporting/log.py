@@ -1,4 +1,4 @@
-"""Send the log to the event thread, so that log lines and the live view never write over each other."""
+"""Send the log to the event thread: log lines and the live view never write over each other."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ from virtbackup_async.reporting.interface import LogLine, Moment, Renderer
 
 
 class Tee:
-    """The renderer that the event thread drives; ``event_log`` is set once the configuration is known."""
+    """The renderer of the event thread; ``event_log`` is set once the configuration is known."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.event_log: EventLog | None = None
