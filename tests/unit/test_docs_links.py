@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]*))?\)")
@@ -75,3 +76,15 @@ def test_the_index_leads_to_every_page():
     linked = {(index.parent / path).resolve() for path, _ in LINK.findall(index.read_text())}
     pages = {page for page in PAGES if (ROOT / "docs") in page.parents} - {index}
     assert pages <= linked
+
+
+@pytest.mark.parametrize("form", ["bug.yml", "feature.yml"])
+def test_each_issue_form_is_one(form):
+    text = (ROOT / ".github" / "ISSUE_TEMPLATE" / form).read_text()
+    loaded = yaml.safe_load(text)
+    assert loaded.keys() == {"name", "description", "labels", "body"}
+    asked = [part for part in loaded["body"] if part["type"] != "markdown"]
+    assert all(part["type"] == "textarea" and part["attributes"]["label"] for part in asked)
+    assert len({part["id"] for part in asked}) == len(asked)
+    for page in re.findall(r"`([\w/-]+\.md)`", text):
+        assert (ROOT / page).is_file(), page
