@@ -1,6 +1,6 @@
 """Reading disks out of a repository, by their maps.
 
-Opened by ``registry.py``. Each chunk is held against its id as it is read. All of a map is checked
+Opened by ``registry.py``. Each chunk is compared with its id as it is read. All of a map is checked
 before the first byte of its disk is read.
 """
 
@@ -99,7 +99,7 @@ class RepositoryReader:
         return await files_of(self._location)
 
     def close(self) -> None:
-        """Let go of the packs. Blocks."""
+        """Close the packs. Blocks."""
         if self._chunks is not None:
             self._chunks.close()
 
@@ -154,7 +154,7 @@ class _MappedImage:
             return self._map.entry(number)
 
     def known_leaf(self, offset: int) -> bytes | None:
-        """Return the leaf of a piece that was read, whole, and held against it; once."""
+        """Return the leaf of a chunk that was read in full and verified; once for each."""
         return self._checked.pop(offset // CHUNK_BYTES, None)
 
     def content(self, number: int) -> Data:

@@ -1,4 +1,4 @@
-"""What a disk stream brings, on its way into a repository: packed side by side, stored in order.
+"""Store a disk stream in a repository: chunks are packed concurrently, and stored in order.
 
 ::
 
@@ -47,7 +47,7 @@ class MappedImage(Struct, frozen=True):
     base: BaseMap | None
 
     def add(self, chunks: tuple[Piece, ...]) -> None:
-        """Add what was read, behind what is taken over of the image before it. Blocks."""
+        """Add what was read, after the entries before it that the base supplies. Blocks."""
         for chunk in chunks:
             if self.base is not None:
                 for entries in self.base.take_below(chunk.offset // CHUNK_BYTES):
@@ -93,7 +93,7 @@ class _StreamStore:
         self._last_is_stored.set()
 
     def of(self, batch: Batch) -> Callable[[], Awaitable[None]]:
-        """What is to be done with a batch that comes behind those before it."""
+        """Return the work for a batch that follows those before it."""
         before, self._last_is_stored = self._last_is_stored, Event()
         return partial(self._take, batch, before, self._last_is_stored)
 

@@ -5,7 +5,7 @@
     need     maps say which chunks are needed, the index in which places they are     needed
     packs    each pack with such a place: is it there, long enough, its head right?   bad
     places   in the order of the packs, joined into runs of some MiB
-    check    a run is read at once; each chunk in it is held against its id           bad
+    check    a run is read at once; each chunk in it is compared with its id          bad
     losses   if anything is bad, the maps once more: which bytes of which image
 
 Called by ``verify`` for the maps that were chosen, and by ``repair`` for the whole index. A chunk
@@ -40,7 +40,7 @@ OnStep = Callable[[], None]
 
 
 class PackDamage(Struct):
-    """What is wrong with a pack: the first that was found, and how many chunks it costs."""
+    """The first problem that was found in a pack, and the number of chunks that it costs."""
 
     error: str
     chunks: int = 0
@@ -124,7 +124,7 @@ class Check:
                 yield from runs_of(np.concatenate(found))
 
     def check(self, run: Run) -> int:
-        """Read a run, and hold each of its chunks against its id. Blocks.
+        """Read a run, and compare each of its chunks with its id. Blocks.
 
         Returns:
             How many bytes of chunks that was.
@@ -267,10 +267,10 @@ def _overlaps(numbers: NDArray[np.uint32], packs: tuple[int, int]) -> bool:
 
 
 def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
-    """Tell whether a chunk is in a place, whole. Blocks.
+    """Whether a good copy of a chunk is at a location. Blocks.
 
     Raises:
-        StorageError: that cannot be told now.
+        StorageError: the pack cannot be reached now.
     """
     try:
         with reading("pack", repository.where_is(location.pack)):

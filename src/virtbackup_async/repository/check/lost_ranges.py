@@ -1,7 +1,6 @@
-"""What a map needs, and what of its image is lost: the maps' side of a check.
+"""Which chunks a map needs, and which ranges of its image are lost.
 
-Called by ``verify`` and ``repair`` beside ``checking``. Invariant: what comes out is bounded,
-however much is lost.
+Called by ``verify`` and ``repair``. Invariant: the result is bounded, however much is lost.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,12 +24,12 @@ MAX_RANGES: Final = 64
 
 
 class MapFacts(Struct, frozen=True):
-    """What a map says, all of it having been read.
+    """Facts about a map that was read in full.
 
     Attributes:
-        data_bytes: what of the image is not hole.
-        missing: how many of its chunks the index does not know.
-        digest: the image's, which follows from the ids of its chunks.
+        data_bytes: the data of the image, without holes.
+        missing: the number of its chunks that the index lacks.
+        digest: of the image; it follows from the leaves.
     """
 
     data_bytes: int
@@ -39,7 +38,7 @@ class MapFacts(Struct, frozen=True):
 
 
 class LostRanges(Struct, frozen=True):
-    """What of an image is lost.
+    """The lost ranges of an image.
 
     Attributes:
         lost_bytes: how much in all.

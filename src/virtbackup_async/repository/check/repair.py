@@ -1,16 +1,16 @@
-"""Mending a repository: what is damaged is taken out of the index, what the index lost is put back.
+"""Repair a repository: drop bad records from the index, and add the chunks that it lost.
 
 ::
 
-    put back      packs of which the index does not know all are read: good chunks into new
+    reindex       packs that are not fully indexed are read: good chunks go into new
                   segments, then the segments that cannot be read are removed
-    head          a pack's head follows from its name: written anew in its place
-    take out      each segment that names bad places: one without them, then the old one goes
+    heads         the head of a pack follows from its name, and is rewritten in place
+    drop          each segment with bad records is replaced by one without them
     note          maps that are damaged, or still miss chunks                    known_damage.py
 
-Called by ``repair``, which holds the prune's lease: backups and restores go on beside it. Each step
-is durable before the next, and a crash anywhere leaves what the next repair goes on with. No pack
-is ever removed, and no chunk that is good anywhere is forgotten. A backup that runs meanwhile and
+Called by ``repair``, which holds the lease of the prune: backups and restores continue. Each step
+is durable before the next, so that a later repair can continue after a crash. No pack is ever
+removed, and no chunk with a good copy is forgotten. A backup that runs meanwhile and
 counts on a bad chunk is as damaged as it would have been; the next one finds the chunk missing, and
 stores it again.
 """
@@ -73,7 +73,7 @@ CHUNKS_A_SEGMENT: Final = 65536
 
 
 def drop_damaged_pending_deletion(repository: Repository) -> bool:
-    """Remove the note of condemned packs if it is damaged: the next prune writes another. Blocks.
+    """Remove the note of packs pending deletion if it is damaged. Blocks.
 
     Returns:
         Whether it was.
@@ -87,10 +87,10 @@ def drop_damaged_pending_deletion(repository: Repository) -> bool:
 
 
 def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
-    """Put into the index what packs hold that it does not name; remove damaged segments. Blocks.
+    """Index the chunks in packs that the index lacks, and remove damaged segments. Blocks.
 
     Returns:
-        How many chunks were put back, and how many segments removed.
+        The numbers of chunks indexed and of segments removed.
 
     Raises:
         StorageError: the repository is not writable, or full.
@@ -116,7 +116,7 @@ def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
 
 
 def repair_heads(repository: Repository, checking: Check) -> int:
-    """Write the heads of packs anew that are damaged. Blocks.
+    """Rewrite damaged heads of packs. Blocks.
 
     Returns:
         How many.
@@ -131,10 +131,10 @@ def repair_heads(repository: Repository, checking: Check) -> int:
 
 
 def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]:
-    """Take bad places out of the index; those of writers that live, stay. Blocks.
+    """Drop bad records from the index, except those of living writers. Blocks.
 
     Returns:
-        How many places were taken out, and how many stay.
+        The numbers of records dropped and of bad ones that stay.
 
     Raises:
         StorageError: the repository is not writable, or full.
@@ -226,7 +226,7 @@ def _chunks_of(repository: Repository, pack: bytes) -> Iterator[tuple[bytes, Loc
 
 
 def _without(segment: Segment, bad: Flags) -> Content:
-    """Return what is left of a segment: records, and the packs that they name."""
+    """Return the good records of a segment, and the packs that they name."""
     is_used = np.zeros(len(segment.packs), dtype=np.bool_)
     for records in _good_records(segment, bad):
         is_used[records["pack"]] = True

@@ -1,7 +1,7 @@
-"""A repository that is open to be checked, beside backups, restores and prunes.
+"""A repository that is open for a check, while backups, restores and prunes are at work.
 
-Opened by ``verify``. It holds a lease as a writer does, so a prune lets the packs be until it is
-given back; where no lease can be had, as on a medium that cannot be written to, it does without.
+Opened by ``verify``. It holds a lease as a writer does, so that no prune removes a pack. Where no
+lease can be taken, as on a read-only medium, it works without one.
 """
 
 from virtbackup_async.errors import CorruptError, StorageError
@@ -16,7 +16,7 @@ from virtbackup_async.repository.storage.pending_deletion import (
 
 
 class CheckSession:
-    """What is to be checked; ``close`` it.
+    """An open check; ``close`` it.
 
     Attributes:
         checking: of the segments that can be read.
@@ -45,12 +45,12 @@ class CheckSession:
             raise
 
     def refresh(self) -> None:
-        """Tell the prune, on whatever host, that we live. Blocks."""
+        """Refresh the lease. Blocks."""
         if self._lease is not None:
             self._lease.refresh()
 
     def close(self) -> None:
-        """Let go of all. Blocks."""
+        """Close the index and give up the lease. Blocks."""
         self._index.close()
         if self._lease is not None:
             self._lease.close()

@@ -1,4 +1,4 @@
-r"""Putting chunks into a repository: those that are there already cost a look into the index.
+r"""Store chunks in a repository: one that is there already costs a lookup in the index.
 
 ::
 
@@ -78,7 +78,7 @@ class ChunkWriters:
 
 
 def _is_held(known: KnownChunks) -> bool:
-    """Tell whether more writers may come: not if a prune took this process for dead."""
+    """Whether more writers may join: not if a prune took this process for dead."""
     try:
         known.lease.check()
     except (LockHeldError, StorageError):
@@ -187,7 +187,7 @@ class ChunkWriter:
         return stored_bytes
 
     def are_missing(self, blocks: Iterable[Leaves]) -> NDArray[np.bool_]:
-        """Tell of each chunk of an earlier map if this backup cannot count on it. Blocks.
+        """Tell for each chunk of an earlier map whether this backup cannot rely on it. Blocks.
 
         Much faster than ``add``: nothing is read but the index, by the million of chunks.
 
@@ -229,7 +229,7 @@ class ChunkWriter:
         self._packs.check()
 
     def refresh(self) -> None:
-        """Tell the prune, on whatever host, that we live. Blocks."""
+        """Refresh the lease. Blocks."""
         self._known.lease.refresh()
 
     def discard(self) -> None:
@@ -255,7 +255,7 @@ class ChunkWriter:
         return {id_: seal(id_, data, compressor.compress(data)) for id_, data in chunks.items()}
 
     def _write_segment(self) -> None:
-        """Put the places of what was appended into the index, behind the data."""
+        """Index the appended chunks, after their data is durable."""
         self._packs.seal()
         if not self._unindexed:
             return
@@ -266,7 +266,7 @@ class ChunkWriter:
         self._merge_own()
 
     def _merge_own(self) -> None:
-        """Put one segment in the place of many; nobody else touches ours."""
+        """Replace many segments by one; only this writer touches its segments."""
         old = worth_merging(self._own)
         if len(old) >= MERGED_AT_ONCE:
             segment = self._new_segment(merged(old), nothing_follows)

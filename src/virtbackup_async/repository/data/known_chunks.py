@@ -8,9 +8,8 @@ r"""Which chunks need not be stored: those in the index, and those that this pro
 
 One for each repository of a process, shared by the writers of ``chunk_writer.py``, so that disks
 with equal data which are backed up at once store it once. Invariants: the lease is there before the
-index is looked at; packs that the prune has condemned by then do not count as there, nor do those
-that are missing or cut off; whoever
-takes a chunk of another writer for present has that writer put it into the index. Memory: the
+index is read; packs that are pending deletion, missing or cut off by then count as not there; a
+writer that relies on a chunk of another writer makes that one index it. Memory: the
 chunks that are not in the index yet, some ten thousand a writer.
 """
 
@@ -49,11 +48,11 @@ class Storer(Protocol):
 
 
 class Claim(Struct, frozen=True):
-    """What somebody wants to be there, but for what is there already.
+    """The requested chunks that are not stored yet.
 
     Attributes:
-        own: what nobody has, or is about to have: to be stored by who made the claim.
-        others: what is being stored right now: to be waited for, and then claimed again.
+        own: chunks for the claimer to store.
+        others: chunks that others are storing: wait for them, then claim again.
     """
 
     own: list[bytes] = field(default_factory=list)
@@ -76,21 +75,21 @@ class KnownChunks:
         self.segment_numbers = count()
         self.users = 0
         self.left: list[Storer] = []
-        condemned = read_pending_deletion(repository.storage).packs
+        pending = read_pending_deletion(repository.storage).packs
         self._index = open_index(repository)
         try:
-            absent = misfits(repository, self._index, condemned)
+            absent = misfits(repository, self._index, pending)
         except BaseException:
             self._index.close()
             raise
         self._problem = in_words(absent) if absent else None
-        self._condemned = condemned | absent.keys()
+        self._pending = pending | absent.keys()
         self._coming: dict[bytes, Storer | None] = {}
         self._turn = Condition()
         self._keeping_open = Lock()
 
     def take_problem(self) -> str | None:
-        """Return what is wrong with the packs, to who asks first."""
+        """Return what is wrong with the packs; only the first call does."""
         with self._turn:
             problem, self._problem = self._problem, None
             return problem
@@ -144,7 +143,7 @@ class KnownChunks:
         with self._keeping_open:
             with self._turn:
                 now = Index(self.repository.storage, self._index.segments)
-            return are_missing(now, blocks, self._condemned)
+            return are_missing(now, blocks, self._pending)
 
     def replace(self, old: Iterable[Segment], new: Segment) -> None:
         """Let a segment stand for others, whose files are removed."""
@@ -173,7 +172,7 @@ class KnownChunks:
 
     def _claim(self, id_: bytes, storer: Storer, claim: Claim) -> None:
         if id_ not in self._coming:
-            if self._index.find(id_, self._condemned) is None:
+            if self._index.find(id_, self._pending) is None:
                 self._coming[id_] = None
                 claim.own.append(id_)
             return

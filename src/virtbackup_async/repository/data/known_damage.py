@@ -1,4 +1,4 @@
-"""Damage that ``repair`` has seen and could not mend: the prune goes on in spite of it.
+"""Damage that ``repair`` recorded because it cannot repair it: a prune continues in spite of it.
 
 ::
 

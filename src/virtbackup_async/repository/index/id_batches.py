@@ -5,8 +5,8 @@
     blocks of a map, or of many maps  -->  | id | id | id | ...        |  -->  lookup
                                              32 bytes each, in one piece
 
-Called by whoever looks ids up: for a backup, the prune, ``verify`` and ``stats``. A lookup may read
-the whole index, so the more the better; memory is what bounds it, and is used again.
+Called wherever ids are looked up: for a backup, the prune, ``verify`` and ``stats``. A lookup may
+read the whole index, so the more the better; memory is what bounds it, and is used again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from virtbackup_async.repository.format.chunks import ID_BYTES
 
-# For whoever has more in memory than the ids, such as a flag for each record of the index.
+# For callers that also hold other data, such as a flag for each record of the index.
 IDS_AT_ONCE: Final = 1 << 21
 ID_WORDS: Final = ID_BYTES // 8
 # So that a block may come when there is room for one more id.

@@ -1,4 +1,4 @@
-"""Looking up very many ids at once: a pass over the index in the place of a read for each id.
+"""Look up very many ids at once, in one pass over the index instead of a read for each id.
 
 ::
 
@@ -223,12 +223,12 @@ def mark_records(
 def are_missing(
     index: Index, blocks: Iterable[IdField], avoid: frozenset[bytes] = frozenset()
 ) -> NDArray[np.bool_]:
-    """Tell of each of many ids, in any order, whether it is in no segment. Blocks.
+    """Tell for each of many ids, in any order, whether no segment has it. Blocks.
 
     Args:
         index: where to look.
         blocks: the ids; read once.
-        avoid: packs that do not count: those that are condemned.
+        avoid: packs that do not count: those pending deletion.
 
     Raises:
         CorruptError: the index is damaged, or cannot be read.

@@ -1,4 +1,4 @@
-"""One segment of the index in the place of several: which ones, and what it holds.
+"""Merge segments of the index: which ones, and what the merged one holds.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Are the packs there that the index names, and as long as it says?
+"""Do the packs that the index names exist, and are they long enough?
 
 ::
 
@@ -27,19 +27,19 @@ _SHOWN: Final = 3
 _UNCLEAR: Final = -1
 
 
-def misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -> dict[bytes, str]:
+def misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> dict[bytes, str]:
     """Return the packs that do not fit the index, and what is wrong with each. Blocks.
 
     Args:
         repository: whose.
         index: open.
-        condemned: packs that may be gone: a prune removes them before the index forgets them. They
-            are left out.
+        pending: packs pending deletion: a prune removes them before their records. They are
+            left out.
 
     Raises:
         StorageError: the packs cannot be listed.
     """
-    ends = _ends(index, condemned)
+    ends = _ends(index, pending)
     if not ends:
         return {}
     sizes = pack_sizes(repository.storage, ends)
@@ -52,14 +52,14 @@ def misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -
     return found
 
 
-def refuse_misfits(repository: Repository, index: Index, condemned: frozenset[bytes]) -> None:
+def refuse_misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> None:
     """See that index and packs fit together. Blocks.
 
     Raises:
         CorruptError: they do not: what is needed may be in packs that seem to be needed by nobody.
         StorageError: the packs cannot be listed.
     """
-    found = misfits(repository, index, condemned)
+    found = misfits(repository, index, pending)
     if found:
         raise CorruptError(in_words(found), hint=REPAIR_HINT)
 
@@ -96,12 +96,12 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
     )
 
 
-def _ends(index: Index, condemned: frozenset[bytes]) -> dict[bytes, int]:
+def _ends(index: Index, pending: frozenset[bytes]) -> dict[bytes, int]:
     """Return up to where chunks are in each pack, by what the index says."""
     ends: dict[bytes, int] = {}
     for segment in index.segments:
         for pack, end in zip(segment.packs, segment.ends.tolist(), strict=True):
-            if pack not in condemned and end > ends.get(pack, 0):
+            if pack not in pending and end > ends.get(pack, 0):
                 ends[pack] = end
     return ends
 

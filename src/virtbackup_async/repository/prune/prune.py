@@ -1,23 +1,23 @@
-"""Removing what no map needs any more, beside writers and readers, and giving the space back.
+"""Remove the chunks that no map needs, while writers and readers are at work.
 
 ::
 
-    mark      which chunks do the maps need?                                       marks.py
-    look      where a pack that goes has a needed chunk as well, is the other copy good?
-    rewrite   what is needed of packs that are mostly dead goes into new packs
-    condemn   a note names the packs that are to go: no writer counts on them      condemned.py
-    wait      for the writers that may have counted on them before: if there are
-              any, this prune ends here, and the next one goes on
-    mark      the maps that came since: those writers may have needed one after all
-    remove    the packs go, then the index forgets them, then the note goes
-    again     if there was no room for all that is to be packed anew: now there is more
+    mark      which chunks do the maps need?                                          mark.py
+    look      if a pack to be removed has a needed chunk, is the other copy good?
+    repack    needed chunks of mostly unneeded packs are copied into new packs      repack.py
+    announce  a note lists the packs pending deletion: writers do not use them
+    wait      for writers that may have used them before: if there are any, this
+              prune ends here, and the next one continues
+    mark      the maps that came since: those writers may have needed a chunk
+    remove    the packs, then their records in the index, then the note
+    again     if there was no space to repack all: now there is more
 
-To remove a pack takes no room, to pack one anew does: so where room is short, dead packs go first,
-and then the packs of which the least is needed, as many as fit at a time.
+Removing a pack takes no space, repacking one does. Where space is short, unneeded packs are removed
+first, then those with the fewest needed bytes are repacked, as many as fit at a time.
 
-Called by ``clean``. One prune at a time, under a lease. Readers are never held up: they find a
-chunk that has moved by opening the index again. A crash anywhere leaves what the next prune goes on
-with; the index names no pack that is not there, unless the note names it too.
+Called by ``clean``. One prune at a time, under a lease. Readers never wait: they find a chunk that
+has moved by opening the index again. After a crash anywhere the next prune continues; the index
+names no missing pack that the note does not name too.
 """
 
 import sys
@@ -68,10 +68,10 @@ _PLACES_AT_ONCE: Final = 1 << 17
 
 
 class Pruned(Struct, frozen=True):
-    """What came of a prune.
+    """The result of a prune.
 
     Attributes:
-        freed_bytes: length of the packs that are gone.
+        freed_bytes: the length of the removed packs.
         rewritten_bytes: what of them was needed, and is in new packs now.
         waiting_bytes: length of the packs that go when some writers have ended.
         unrewritten_bytes: length of the packs that stay, mostly dead: there is no room to pack
@@ -94,7 +94,7 @@ def prune_repository(
     Args:
         repository: which.
         list_maps: lists the maps of its target; called several times.
-        on_step: called often; what it raises ends the prune, which is safe anywhere.
+        on_step: called often; may raise, which ends the prune safely.
 
     Raises:
         LockHeldError: another prune is under way.
@@ -111,7 +111,7 @@ def prune_repository(
 
 
 class _Map(NamedTuple):
-    """A map that is there, told from every other one."""
+    """A map, and the version of its file: another one can get the same name."""
 
     name: str
     version: Hashable
@@ -144,7 +144,7 @@ class _Prune:
         """Remove what there is room to remove; return whether another round may do more."""
         self._is_short = False
         most_packs, before_bytes = self._most_packs, self._gained_bytes
-        note = self._condemn()
+        note = self._announce()
         if note.packs and not self._carry_out(note):
             return False
         has_gained = self._gained_bytes > before_bytes
@@ -154,8 +154,8 @@ class _Prune:
     def _gained_bytes(self) -> int:
         return self._pruned.freed_bytes - self._pruned.rewritten_bytes
 
-    def _condemn(self) -> PendingDeletion:
-        """Find packs that are dead, or mostly, and leave a note of them."""
+    def _announce(self) -> PendingDeletion:
+        """Find the packs that are mostly or entirely unneeded, and write the note."""
         # In this order: a writer that has ended by now has its maps, and its packs in the index;
         # the index knows all chunks of these maps. Maps that come later are seen the next time.
         sizes = pack_sizes(self._storage, list_packs(self._storage))
@@ -193,7 +193,7 @@ class _Prune:
         return self._write(note, dead)
 
     def _choose(self, dead: frozenset[bytes], copied: Mapping[bytes, Need]) -> dict[bytes, Need]:
-        """Return which of some packs are to be packed anew in this round."""
+        """Return the packs to repack in this round."""
         chosen = fitting(copied, self._storage.free_bytes(), self._most_packs)
         self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
         # Those that are dead make room first.
@@ -242,7 +242,7 @@ class _Prune:
         return kept
 
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:
-        """Copy what is needed of packs that are going; return those that must stay."""
+        """Copy the needed chunks of packs; return the packs that must stay."""
         if not needed:
             return frozenset()
         with closing(Repack(self._repository, new_token())) as rewriting:
@@ -264,7 +264,7 @@ class _Prune:
                 yield place
 
     def _carry_out(self, note: PendingDeletion) -> bool:
-        """Remove the packs of a note; False if writers are still to be waited for."""
+        """Remove the packs in the note; return False if a writer may still use them."""
         living = self._writers()
         if note.waiting_for is None:
             note = PendingDeletion(note.packs, living)
@@ -312,7 +312,7 @@ class _Prune:
         return living_writers(self._storage)
 
     def _merge(self, index: Index, living: frozenset[str]) -> None:
-        """Put one segment in the place of many: each backup leaves one."""
+        """Replace many segments by one: each backup leaves one."""
         ended = [segment for segment in index.segments if segment_token(segment.name) not in living]
         if len(ended) > MAX_SEGMENTS:
             with suppress(StorageFullError):
@@ -327,7 +327,7 @@ class _Prune:
         self._replace(index, [each for each in affected if each in index.segments], dead)
 
     def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
-        """Put one segment in the place of others, without what is in some packs."""
+        """Replace segments by one that has none of the records of some packs."""
         if not old:
             return
         name = segment_file(new_token(), 0)
