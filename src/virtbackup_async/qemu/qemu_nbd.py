@@ -113,8 +113,12 @@ def _nodes(chain: Sequence[BackingImage]) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, str]:
+    try:
+        is_device = path.is_block_device()
+    except OSError as error:
+        raise ImageError(f"cannot look at the image {path}: {error.strerror}") from error
     return {
-        "driver": "host_device" if path.is_block_device() else "file",
+        "driver": "host_device" if is_device else "file",
         "filename": os.fspath(path.absolute()),
     }
 

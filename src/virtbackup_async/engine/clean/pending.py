@@ -79,7 +79,7 @@ async def _is_orphan(note: Note) -> bool:
             and await Catalog(note.pending_path.parent.parent).read_pending(note.pending_path)
             is None
         )
-    except (DefinitionError, StorageError):
+    except (OSError, DefinitionError, StorageError):
         return True
 
 

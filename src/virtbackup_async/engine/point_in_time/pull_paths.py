@@ -39,7 +39,7 @@ def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
     ]
     for directory in candidates:
         path = directory / name
-        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and directory.is_dir():
+        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and os.path.isdir(directory):  # noqa: PTH112 -- never raises
             return path
     raise HypervisorError(
         "no directory in which QEMU could make a socket",

@@ -102,7 +102,11 @@ class Undo(Struct, frozen=True):
     async def _remove_package(self, dead: DeadBackup) -> None:
         pending, directory = dead.pending, dead.path.parent
         # The note outlives the target, which can be gone.
-        if await AsyncPath(directory).is_dir():
+        try:
+            is_there = await AsyncPath(directory).is_dir()
+        except OSError as error:
+            raise storage_error("look at", directory, error) from error
+        if is_there:
             location = Location(pending.packager, directory, pending.name)
             await remove_package(location, packed_files(pending))
 
