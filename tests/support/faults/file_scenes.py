@@ -225,7 +225,9 @@ SCENES: Final = {
         _is_in_place,
         replaces=True,
     ),
-    "export": Scene(["export", "g", "fake", "vda", "{out}/e.raw"], _ALL, _is_exported),
+    "export": Scene(
+        ["export", "g", "fake", "vda", "{out}/e.raw", "--format", "raw"], _ALL, _is_exported
+    ),
     "repair": Scene(["repair"], ["repository"], _is_repaired, _break),
     "pin": Scene(["pin", "g", "fake"], ["directory"], _is_pinned),
     "unpin": Scene(["unpin", "g", "fake"], ["directory"], _is_unpinned, _pin),

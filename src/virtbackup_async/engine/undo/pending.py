@@ -45,6 +45,7 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.packager import Location, packed_files
 from virtbackup_async.packagers.registry import remove_package
