@@ -1,10 +1,10 @@
-"""Closing descriptors whose errors say nothing new."""
+"""Closes descriptors whose errors do not matter."""
 
 import os
 from contextlib import suppress
 
 
 def close(fd: int) -> None:
-    """Close a descriptor. What counts was synced or read before, or is only a lock. Blocks."""
+    """Close a descriptor, after its data was synced or read, or of a lock. Blocks."""
     with suppress(OSError):
         os.close(fd)

@@ -1,18 +1,18 @@
-"""Reading and writing past the page cache (``O_DIRECT``), beside a descriptor that goes through it.
+"""Direct I/O (``O_DIRECT``), which bypasses the page cache, next to a descriptor that uses it.
 
-Used by ``source.py`` to read images, and by ``placed_data.py`` to write their data. Not everything
-can be read or written so: what is not aligned, and files that refuse it, go by the other one.
+``images/sources/file.py`` reads images with it, ``images/sinks/at_offsets.py`` writes their data.
+Unaligned ranges, and files that refuse direct I/O, use the other descriptor.
 """
 
 import os
 from typing import Final
 
-# What every device and file system is content with; most are with 512.
+# Enough for every device and file system; most accept 512.
 ALIGNMENT: Final = 4096
 
 
 def open_direct(fd: int, access: int) -> int | None:
-    """Open the file of ``fd`` once more, for direct I/O; None where that cannot be. Blocks.
+    """Open the file of ``fd`` again, for direct I/O; None if that is impossible. Blocks.
 
     Args:
         fd: its descriptor.
@@ -25,15 +25,15 @@ def open_direct(fd: int, access: int) -> int | None:
 
 
 def aligned_bytes(offset: int, length_bytes: int) -> int:
-    """With how much from ``offset`` on direct I/O may be tried; the memory must be aligned, too."""
+    """Return how much from ``offset`` direct I/O can try; the memory must be aligned as well."""
     return 0 if offset % ALIGNMENT else length_bytes - length_bytes % ALIGNMENT
 
 
 def lies_on_a_device(fd: int) -> bool:
-    """Whether the file's blocks are those of one block device: ext4 and XFS, but not NFS or btrfs.
+    """Return whether one block device holds the file's blocks: as on ext4, not on NFS or btrfs.
 
-    There, direct writes wait for the device alone. Elsewhere they may wait for a network, or be
-    copied all the same, because they are summed up or compressed.
+    There, direct writes wait for the device alone. Elsewhere they might wait for a network, or be
+    copied anyway, for checksums or compression.
     """
     try:
         return os.major(os.fstat(fd).st_dev) != 0

@@ -1,12 +1,12 @@
-"""Directories that must not be exchanged while something is going on in them.
+"""Directories that must not be exchanged while the program works in them.
 
 ::
 
-    held at the beginning      the kernel keeps the directory, whatever becomes of its name
-    still_there at the end     does the name lead to it as ever?
+    held at the beginning      the kernel keeps the directory, even if its name is taken away
+    checked at the end         does the name still lead to it?
 
-Without this, an exchange would do no harm beyond the target, but a backup could be called complete
-of which a part lies elsewhere.
+Without this, an exchange could not do harm outside the target. But a backup could be recorded as
+complete while a part of it is elsewhere.
 """
 
 import os
@@ -28,10 +28,10 @@ class Held:
     """Some directories of a target; ``close`` it."""
 
     def __init__(self, directories: Iterable[TargetPath]) -> None:
-        """Take note of what is there. Blocks.
+        """Open the directories. Blocks.
 
         Raises:
-            StorageError: one is not there, or it or one above is a link.
+            StorageError: one is missing, or it or a directory above it is a link.
         """
         self._held: list[tuple[TargetPath, int]] = []
         try:
@@ -42,10 +42,10 @@ class Held:
             raise
 
     def check(self) -> None:
-        """See that each is where it was. Blocks.
+        """Check that each is still in its place. Blocks.
 
         Raises:
-            StorageError: one was exchanged, or is gone.
+            StorageError: one was exchanged or removed.
         """
         for directory, fd in self._held:
             try:
@@ -74,10 +74,10 @@ class Held:
 
 @asynccontextmanager
 async def open_held(directories: Sequence[TargetPath]) -> AsyncGenerator[Held]:
-    """Hold directories for the time of the block.
+    """Hold directories while the block runs.
 
     Raises:
-        StorageError: one is not there, or it or one above is a link.
+        StorageError: one is missing, or it or a directory above it is a link.
     """
     with CancelScope(shield=True):
         held = await to_thread.run_sync(Held, directories)

@@ -1,14 +1,14 @@
-"""What file systems lack, worked round and told once: a notice board of the process.
+"""What file systems lack: each lack is worked around, and reported once by the process.
 
 ::
 
-    fsync of a directory     EINVAL: SMB before Linux 4.17, some FUSE     left out
+    fsync of a directory     EINVAL: SMB before Linux 4.17, some FUSE     skipped
     hard links               EPERM, EOPNOTSUPP: FAT, exFAT, SMB, FUSE     a file claims the name
-    file modes               EPERM: FAT, SMB, some NFS                    left as they come
-    locks                    ENOLCK, EOPNOTSUPP: some NFS, SMB, FUSE      done without
+    file modes               EPERM: FAT, SMB, some NFS                    left as they are
+    locks                    ENOLCK, EOPNOTSUPP: some NFS, SMB, FUSE      not taken
 
-Whoever meets one notes it here, and goes on; the command tells at its end.
-docs/how-to/operations.md says what is not promised then.
+The code that meets one notes it here and continues, and the command reports it at its end.
+docs/how-to/operations.md says what cannot be guaranteed then.
 """
 
 import errno
@@ -21,7 +21,7 @@ from typing import Final
 
 
 class Lack(StrEnum):
-    """What a file system cannot do, and what is not promised there."""
+    """What a file system cannot do, and what cannot be guaranteed there."""
 
     SYNC = "cannot sync directories: after a power cut the last backup may be gone"
     LINKS = "has no hard links: of two programs that begin in the same moment one may be disturbed"
@@ -36,20 +36,20 @@ NO_SYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 NO_MODES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 FAILURES: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""What tells of no lack, but of trouble."""
+"""Errors that show a failure, not a lack."""
 
 _turn = Lock()
 _noted: dict[tuple[Path, Lack], bool] = {}
 
 
 def note(place: Path, lack: Lack) -> None:
-    """Take note of what the file system of a target, or of some directory, lacks."""
+    """Note what the file system of a target, or of a directory, lacks."""
     with _turn:
         _noted.setdefault((place, lack), False)
 
 
 def take_untold() -> list[str]:
-    """Return what is to be told, each thing once in the life of the process."""
+    """Return what is to be reported, each lack once in the life of the process."""
     with _turn:
         untold = sorted(found for found, is_told in _noted.items() if not is_told)
         _noted.update(dict.fromkeys(untold, True))
@@ -57,11 +57,11 @@ def take_untold() -> list[str]:
 
 
 def sync_directory(fd: int, place: Path) -> None:
-    """Make the names in a directory durable, where that can be done. Blocks.
+    """Make the names in a directory durable, if the file system can. Blocks.
 
     Args:
         fd: the directory, open for reading.
-        place: what to name if it cannot.
+        place: the directory to report if it cannot.
 
     Raises:
         OSError: the storage failed.
@@ -75,15 +75,15 @@ def sync_directory(fd: int, place: Path) -> None:
 
 
 def lock(fd: int, how: int, place: Path) -> bool:
-    """Take a lock (``flock``) without waiting, where there are locks. Blocks for a moment.
+    """Take a lock (``flock``) without waiting, if the file system has locks. Blocks for a moment.
 
     Args:
         fd: of a file or a directory.
         how: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``.
-        place: what to name if there are none.
+        place: the directory to report if it has none.
 
     Returns:
-        False if somebody else has it; True as well where no lock can be had at all.
+        False if another process has it. True as well if the file system has no locks.
     """
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
@@ -95,7 +95,7 @@ def lock(fd: int, how: int, place: Path) -> bool:
 
 
 def give_mode(fd: int, mode: int, place: Path) -> None:
-    """Give a file of ours a mode, where there are modes. Blocks.
+    """Set the mode of a new file, if the file system has modes. Blocks.
 
     Raises:
         OSError: the storage failed.

@@ -1,6 +1,6 @@
-"""Whether bytes of a file lie in the page cache already. Asked by ``source.py`` before it reads.
+"""Whether bytes of a file are in the page cache; ``images/sources/file.py`` asks before it reads.
 
-mincore(2) looks without touching: a read with ``RWF_NOWAIT`` would start the kernel's read-ahead.
+mincore(2) has no side effect: a read with ``RWF_NOWAIT`` would start the kernel's read-ahead.
 """
 
 import ctypes
@@ -27,14 +27,14 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 def is_cached(fd: int, offset: int, length_bytes: int) -> bool:
-    """Whether all pages of a range are in memory; True where the kernel does not tell. Blocks.
+    """Return whether all pages of a range are in memory; True if the kernel does not say. Blocks.
 
-    It tells only those who might write to the file, and nothing of files that cannot be mapped.
+    The kernel answers only users who can write to the file, and only for files that can be mapped.
 
     Args:
         fd: open for reading.
         offset: a multiple of the page size.
-        length_bytes: more than none; may reach behind the end of the file.
+        length_bytes: at least one; can reach beyond the end of the file.
     """
     # Python's own mmap duplicates the descriptor and asks for the size at each call.
     address = _mmap(None, length_bytes, mmap.PROT_READ, mmap.MAP_SHARED, fd, offset)

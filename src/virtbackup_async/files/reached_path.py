@@ -1,4 +1,4 @@
-"""Finding and opening what is in a target, of which nothing but the target itself may be a link.
+"""Finding and opening files of a target, of which only the target itself can be a link.
 
 The half of ``target_path.py`` that changes nothing.
 """
@@ -26,7 +26,7 @@ class ReachedPath(Struct, frozen=True):
     """A directory or a file in a target; the target itself, with no steps.
 
     Attributes:
-        target: the target, a path that may lead over links.
+        target: the target, a path that can lead over links.
         steps: from there on, each a plain name.
     """
 
@@ -35,10 +35,10 @@ class ReachedPath(Struct, frozen=True):
 
     @classmethod
     def of(cls, path: Path, depth: int) -> Self:
-        """Return a path of which the last ``depth`` steps are in the target.
+        """Return a path whose last ``depth`` steps are in the target.
 
         Raises:
-            StorageError: one of them is no plain name.
+            StorageError: one of them is not a plain name.
         """
         if len(path.parts) < depth:
             raise StorageError(f"not in a target: {path}")
@@ -67,11 +67,11 @@ class ReachedPath(Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """The whole path: to be shown, or to be opened by others at their own risk."""
+        """The whole path, for messages. Opening it follows links."""
         return self.target.joinpath(*self.steps)
 
     def real_path(self) -> Path:
-        """Return the same path with all links resolved that lead to the target, and no others."""
+        """Return the same path with only the links resolved that lead to the target."""
         return Path(os.path.realpath(self.target)).joinpath(*self.steps)
 
     @property
@@ -84,10 +84,10 @@ class ReachedPath(Struct, frozen=True):
 
     @contextmanager
     def entered(self) -> Iterator[int]:
-        """Give a descriptor of this directory, in which names can be looked up: ``dir_fd``.
+        """Yield a descriptor of this directory, for use as ``dir_fd``.
 
         Raises:
-            OSError: it is not there, or it or one above is a link.
+            OSError: it is missing, or it or a directory above it is a link.
         """
         fd = os.open(self.target, _STEP)
         try:
@@ -106,7 +106,7 @@ class ReachedPath(Struct, frozen=True):
         """Return a descriptor of this directory, for its names, its lock or its sync.
 
         Raises:
-            OSError: it is not there, cannot be read, or it or one above is a link.
+            OSError: it is missing or unreadable, or it or a directory above it is a link.
         """
         with self.entered() as fd:
             return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
@@ -115,7 +115,7 @@ class ReachedPath(Struct, frozen=True):
         """Return the names in this directory that are wanted, sorted.
 
         Raises:
-            OSError: it is not there, cannot be read, or it or one above is a link.
+            OSError: it is missing or unreadable, or it or a directory above it is a link.
         """
         fd = self.open_directory()
         try:
@@ -133,16 +133,16 @@ class ReachedPath(Struct, frozen=True):
         return self.names(lambda entry: entry.is_dir(follow_symlinks=False))
 
     def status(self) -> os.stat_result:
-        """Return what is there: of a link, the link's own.
+        """Return the status of a file; a link's own status for a link.
 
         Raises:
-            OSError: it is not there, or one above is a link.
+            OSError: it is missing, or a directory above it is a link.
         """
         with self.parent.entered() as directory:
             return os.stat(self.name, dir_fd=directory, follow_symlinks=False)
 
     def exists(self) -> bool:
-        """Tell whether there is anything of that name; an error as ``status``."""
+        """Return whether the name exists; raises as ``status``."""
         with suppress(FileNotFoundError):
             self.status()
             return True
@@ -152,8 +152,8 @@ class ReachedPath(Struct, frozen=True):
         """Return a descriptor of this file.
 
         Raises:
-            FileNotFoundError: it is not there.
-            OSError: it is no regular file, or cannot be opened; or one above is a link.
+            FileNotFoundError: it is missing.
+            OSError: it is not a regular file, cannot be opened, or is below a link.
         """
         with self.parent.entered() as directory:
             try:
@@ -166,7 +166,7 @@ class ReachedPath(Struct, frozen=True):
         return fd
 
     def read(self, max_bytes: int) -> bytes | None:
-        """Return the content of a small file, up to a length; None if it is not there.
+        """Return the content of a small file, up to a length; None if it is missing.
 
         Raises:
             StorageError: it cannot be read.
@@ -188,7 +188,7 @@ class ReachedPath(Struct, frozen=True):
 
 
 def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError:
-    """Name the whole path, and say in plain words what stood in the way of it."""
+    """Return the error with the whole path, in plain words where a link or a pipe caused it."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
         with suppress(OSError):
             mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode

@@ -1,6 +1,6 @@
-"""Copies that share their blocks with the original, where the file system can (btrfs, XFS, ...).
+"""Copies that share their blocks with the original, on file systems that can, as XFS.
 
-Used by ``sparse.py``. A clone takes moments and no space, and its holes are those of the original.
+Used by ``images/sinks/sparse.py``. A clone takes moments and no space, and keeps all holes.
 """
 
 import errno
@@ -9,8 +9,8 @@ from typing import Final
 
 # linux/fs.h: _IOW(0x94, 9, int); fcntl names it from Python 3.12 on.
 _FICLONE: Final = 0x40049409
-# Another file system (EXDEV), one that cannot (EOPNOTSUPP, ENOTTY, ENOSYS), or a pair of files that
-# may not share: btrfs says EINVAL where one has checksums and the other has none.
+# Another file system (EXDEV), one without clones (EOPNOTSUPP, ENOTTY, ENOSYS), or two files that
+# cannot share: btrfs returns EINVAL if only one of them has checksums.
 _REFUSED: Final = frozenset(
     {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 )
@@ -20,10 +20,10 @@ def clone(source_fd: int, target_fd: int) -> bool:
     """Make the empty file ``target_fd`` share all of ``source_fd``. Blocks.
 
     Returns:
-        False if that is refused; the target is as it was.
+        False if that is refused; the target has not changed.
 
     Raises:
-        OSError: it failed on the way, because the file system is full or broken.
+        OSError: it failed half-way, because the file system is full or broken.
     """
     try:
         fcntl.ioctl(target_fd, _FICLONE, source_fd)

@@ -1,4 +1,4 @@
-"""What the operating system refuses, as an error of ours."""
+"""The operating system's errors, as this program's."""
 
 import errno
 from pathlib import Path
@@ -16,9 +16,9 @@ _OF_THE_HOST = frozenset(
 
 
 def is_of_the_host(error: BaseException | None) -> bool:
-    """Tell whether an error is one of the host, or of the way to a file, and not of the file.
+    """Return whether an error is the host's, or the network's, and not the file's.
 
-    Of what is in the file it says nothing: it may well be whole, and must not be noted as damaged.
+    It says nothing about the file's content, which must not be recorded as damaged.
     """
     return isinstance(error, OSError) and error.errno in _OF_THE_HOST
 
@@ -30,12 +30,12 @@ _LINK_HINT: Final = (
 
 
 def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
-    """Say what the operating system refused, as an error of ours.
+    """Return a ``StorageError`` for an error of the operating system.
 
     Args:
-        doing: what failed, as a verb: ``write``, ``remove``.
+        doing: the action that failed, as a verb: ``write``, ``remove``.
         path: the file or directory it failed on.
-        error: to be given as the cause with ``from``.
+        error: the caller names it as the cause, with ``from``.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(

@@ -1,4 +1,4 @@
-"""Trying what the file system of a target lacks, in two short-lived files."""
+"""Finds out what the file system of a target lacks, with two temporary files."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ _OTHER_MODE = 0o640
 
 
 def lacks_of(target: Path) -> list[Lack]:
-    """Return what the file system lacks; the files are gone then. Blocks.
+    """Return what the file system lacks, and remove the files again. Blocks.
 
     Raises:
         StorageError: it cannot be written to, or failed.

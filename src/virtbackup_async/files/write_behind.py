@@ -1,17 +1,17 @@
-"""What is written goes to the disk early, and leaves the page cache once it is there.
+"""Writes a file's dirty pages to disk early, and drops them from the page cache afterwards.
 
 ::
 
-    file    | on disk, not cached | on its way to the disk | being gathered | not written yet
+    file    | on disk, not cached | being written to disk  | being gathered | not written yet
                                     WINDOW_BYTES each
 
-A window ends where a folio of the page cache can end. Who writes into a folio that is on its way
-to the disk waits for it, and a writer whose file grows by odd lengths would do so each time.
+A window ends where a folio of the page cache can end. A write to a folio that is being written to
+disk waits for it, and a file that grows by odd lengths would wait each time.
 
-Left alone, the kernel gathers dirty pages up to a tenth of the memory. Then the last ``fdatasync``
-takes as long as the copy, the guests' own writes wait behind it, and their cached data has made
-room for a file that nobody reads. Used by ``placed_data.py`` and by the packagers' output files.
-Invariant: at most two windows of a file are dirty at any time, and the end of a third.
+Otherwise the kernel gathers dirty pages up to a tenth of the memory. Then the last ``fdatasync``
+takes as long as the copy, the guests' own writes wait for it, and a file that nobody reads evicts
+their cached data. Used by ``images/sinks`` and by the packagers' output files. Invariant: at most
+two windows of a file are dirty at any time, and the end of a third.
 """
 
 import ctypes
@@ -37,9 +37,9 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 
 
 class WriteBehind:
-    """Follows what is written of a file, from front to back.
+    """Follows the writes to a file, mostly from front to back.
 
-    What comes later than what is behind it is on the disk only when all is.
+    Bytes that are written before the current window reach the disk with ``finish``.
     """
 
     def __init__(self, fd: int) -> None:
@@ -49,7 +49,7 @@ class WriteBehind:
         self._on_its_way = (0, 0)
 
     def gather(self, end: int, length_bytes: int) -> bool:
-        """Take note of ``length_bytes`` written, the last of them before ``end``.
+        """Note that ``length_bytes`` were written, up to ``end``.
 
         Returns:
             Whether ``push`` is due.
@@ -59,10 +59,10 @@ class WriteBehind:
         return self._gathered_bytes >= WINDOW_BYTES
 
     def push(self) -> None:
-        """Start what was gathered on its way, and see the window before it to its end. Blocks.
+        """Start to write the gathered window to disk, and wait for the one before it. Blocks.
 
         Raises:
-            OSError: what was written earlier did not get to the disk.
+            OSError: earlier writes did not reach the disk.
         """
         end = self._end - self._end % _FOLIO_BYTES
         before, self._on_its_way = self._on_its_way, (self._start, end - self._start)
@@ -73,18 +73,18 @@ class WriteBehind:
             os.posix_fadvise(self._fd, *before, os.POSIX_FADV_DONTNEED)
 
     def finish(self) -> None:
-        """Make all of the file durable. Blocks.
+        """Make the whole file durable. Blocks.
 
         Raises:
-            OSError: it is not.
+            OSError: the storage failed.
         """
         os.fdatasync(self._fd)
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_range(fd: int, window: tuple[int, int], flags: int) -> None:
-    # Its errors must not be passed over: the kernel tells a failed write to a descriptor only once,
-    # so the fdatasync at the end would find nothing wrong.
+    # Its errors count: the kernel reports a failed write to a descriptor only once, and the
+    # fdatasync at the end would succeed.
     if _sync_file_range(fd, *window, flags) == 0:
         return
     number = ctypes.get_errno()

@@ -1,7 +1,7 @@
-"""What every packager offers: a writer of disk streams into a target, and a reader of them.
+"""The protocols of packagers: a writer of disk streams into a target, and a reader of them.
 
-The engine knows these two protocols only; ``registry.py`` opens the right ones. ``file`` is
-always a plain name inside the package, never a path.
+The engine uses these protocols only; ``registry.py`` opens the right classes. ``file`` is always a
+plain name inside the package, never a path.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ class PackageWriter(Protocol):
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
         """Put a disk stream into the package as ``file``.
 
-        ``on_progress`` is told the data bytes of the stream that have gone by. After an error or
-        a cancellation the whole package can only be discarded.
+        ``on_progress`` is called with the data bytes of the stream so far. After an error or a
+        cancellation the package can only be discarded.
 
         Returns:
-            By how many bytes the package grew.
+            The number of bytes by which the package grew.
 
         Raises:
             DefinitionError: ``file`` is not a plain name.
@@ -43,16 +43,16 @@ class PackageWriter(Protocol):
         ...
 
     async def discard(self) -> None:
-        """Remove everything this writer made, and nothing else. May be called again."""
+        """Remove everything that this writer created, and nothing else. Can be called again."""
         ...
 
 
 class Stored(Struct, frozen=True):
-    """What became of an image of which only a part was read.
+    """The result of storing an image of which only a part was read.
 
     Attributes:
-        stored_bytes: by how much the package grew.
-        data_bytes: what of the whole image is not hole.
+        stored_bytes: the number of bytes by which the package grew.
+        data_bytes: of the whole image, without holes.
         digest: of the whole image.
     """
 
@@ -62,7 +62,7 @@ class Stored(Struct, frozen=True):
 
 
 class BaseImage(Protocol):
-    """An image of an earlier package, to be taken over but for what changed since."""
+    """An image of an earlier package, which supplies the parts that have not changed since."""
 
     @property
     def size_bytes(self) -> int: ...
@@ -70,30 +70,30 @@ class BaseImage(Protocol):
     async def choose(
         self, changed: Sequence[Extent], doubtful: Sequence[Extent] = ()
     ) -> tuple[Extent, ...]:
-        """Say which parts have to be read, once: what changed, and what is not there any more.
+        """Return the extents to read: changed ones, and those that are missing; call it once.
 
-        Of ``doubtful``, what was zeros is read as well.
+        Extents of ``doubtful`` that were zeros are read as well.
         """
         ...
 
     async def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
-        """Draw some of the other parts, of which ``data`` is not zeros by now.
+        """Return a random sample of the other parts; ``data`` are their extents with data now.
 
-        Where that alone shows that they may have changed, they are drawn at any ``percent``.
+        Parts that ``data`` shows to have changed are always in the sample.
         """
         ...
 
     async def is_as_it_was(self, parts: Sequence[Extent], stream: DiskStream) -> bool:
-        """Read parts to the end, and tell whether they are what the earlier package has."""
+        """Read the parts, and return whether they equal those of the earlier package."""
         ...
 
 
 @runtime_checkable
 class IncrementalWriter(PackageWriter, Protocol):
-    """A package that can take over what earlier packages of its target have."""
+    """A package that can take over data of earlier packages in its target."""
 
     def take_problem(self) -> str | None:
-        """Return what of these turned out to be damaged, in words; told to one of all writers."""
+        """Return a sentence on damage in these, if any; only one of all writers returns it."""
         ...
 
     def open_base(self, file: str) -> AbstractAsyncContextManager[BaseImage]:
@@ -107,9 +107,9 @@ class IncrementalWriter(PackageWriter, Protocol):
     async def add_changes(
         self, file: str, stream: DiskStream, base: BaseImage, on_progress: Progress
     ) -> Stored:
-        """Put an image into the package as ``file``: what was chosen to be read, and the base.
+        """Put an image into the package as ``file``, from the parts that were read and the base.
 
-        ``stream`` brings the parts that ``base`` chose. All else is as for ``add_disk``.
+        ``stream`` has the parts that ``base`` chose. The rest is as for ``add_disk``.
         """
         ...
 
@@ -118,7 +118,7 @@ class PackageReader(Protocol):
     """A package that exists. Several disks may be read at once."""
 
     def open_disk(self, file: str) -> AbstractAsyncContextManager[DiskStream]:
-        """Stream a disk out of the package.
+        """Open a stream of a disk in the package.
 
         Raises:
             DefinitionError: ``file`` is not a plain name.
@@ -128,7 +128,7 @@ class PackageReader(Protocol):
         ...
 
     async def files(self) -> tuple[str, ...]:
-        """The names of the files in the package, sorted."""
+        """Return the names of the files in the package, sorted."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""The files of packages, which may be damaged or hostile: opened and listed safely.
+"""The files of packages, which can be damaged or hostile: opened and listed safely.
 
-All that is wrong with them becomes one of this program's errors.
+All their defects become errors of this program.
 """
 
 import lzma
@@ -23,7 +23,7 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.digest import LengthError
 from virtbackup_async.model.packager import Location, type_of
 
-# Headers are numbers in text: a hostile one surfaces as whatever the conversion stumbles over.
+# Headers have numbers as text, so a hostile one can raise any error of a conversion.
 _DAMAGE = (
     OSError, EOFError, ValueError, IndexError, OverflowError, MemoryError, struct.error,
     tarfile.TarError, zlib.error, lzma.LZMAError, ZstdError,
@@ -32,12 +32,12 @@ _DAMAGE = (
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in the block into a ``CorruptError`` that names the package.
+    """Turn errors of the block into a ``CorruptError`` that names the package.
 
     Raises:
         CorruptError: it is missing or damaged.
-        StorageError: it cannot be read now, which says nothing of the package: ``verify`` notes
-            damage, and ``clean`` goes by that.
+        StorageError: it cannot be read now. This is no damage, which ``verify`` would record, and
+            ``clean`` would act on.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def open_file(path: Path, buffer_bytes: int = -1) -> BinaryIO:
     Raises:
         OSError: it cannot be opened.
     """
-    # Neither a link nor a pipe in the place of a package may lead us on.
+    # Neither a link nor a pipe in the place of a package is opened.
     return os.fdopen(TargetPath.in_domain(path).open_file(), "rb", buffer_bytes)
 
 

@@ -1,14 +1,14 @@
-"""The data of a disk stream, written into an open file: where it is in the image, or elsewhere.
+"""A disk stream's data, written into an open file at the offsets of the image, or at others.
 
 ::
 
     image      |  data A  |  hole  |data B| zeros |data C|
-    a copy     |  data A  |        |data B|       |data C|         written by ``sparse.py``
+    a copy     |  data A  |        |data B|       |data C|         by ``sparse.py``
     archive    |head|  data A  |data B| zeros |data C|             by the tar packager
 
-What lies between stays as it is: a hole in a new file. On a file system of a block device, data is
-written past the page cache: a copy of it less, nothing to wait for at the end, and what guests have
-cached stays. Elsewhere it would wait for a network, or be copied all the same.
+The gaps are not written: in a new file they are holes. On a file system on a block device, direct
+I/O bypasses the page cache: that saves a copy and the wait at the end, and the guests' data stays
+cached. On other file systems it would wait for a network, or the data would be copied anyway.
 """
 
 import errno
@@ -30,25 +30,25 @@ from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import Batch, DiskStream
 
 Place = Callable[[int], int]
-"""Where in the file a byte of the image goes; each extent of the image stays in one piece."""
+"""Maps an offset in the image to one in the file; extents of the image stay contiguous."""
 
-# The device is not to wait for the next one to be brought.
+# So that the device need not wait for the next buffer.
 _WRITES_AT_ONCE: Final = 2
 
 
 async def write_data(
     stream: DiskStream, file: "DataFile", on_progress: Callable[[int], None], place: Place
 ) -> int:
-    """Write what a stream brings; it is durable after a sync of the file.
+    """Write a stream's data, which is durable after a sync of the file.
 
     Args:
-        stream: fresh; its digest is known afterwards.
-        file: where to.
-        on_progress: called with the data bytes that have gone by.
-        place: where in the file.
+        stream: a new one; its digest is known afterwards.
+        file: the file.
+        on_progress: called with the data bytes so far.
+        place: maps offsets of the image to offsets in the file.
 
     Returns:
-        How many bytes were written.
+        The number of bytes written.
 
     Raises:
         StorageError: the target is full or failed.
@@ -71,12 +71,12 @@ async def write_data(
 
 
 class DataFile:
-    """The blocking side, for worker threads; several may write at once.
+    """The blocking side, for worker threads; several can write at once.
 
     Args:
-        fd: open for writing; it stays the caller's.
+        fd: open for writing; the caller closes it.
         path: its name, for errors.
-        behind: what sees to the data that does go through the page cache.
+        behind: for the data that does go through the page cache.
     """
 
     def __init__(self, fd: int, path: Path, behind: WriteBehind) -> None:
@@ -87,7 +87,7 @@ class DataFile:
         self._direct_fd = open_direct(fd, os.O_WRONLY) if lies_on_a_device(fd) else None
 
     def write(self, pieces: Iterable[Piece], place: Place) -> int:
-        """Write the data of pieces; return how many bytes.
+        """Write the data of pieces; return the number of bytes.
 
         Raises:
             StorageError: the target is full or failed.
@@ -105,7 +105,7 @@ class DataFile:
         return written_bytes
 
     def close(self) -> None:
-        """No more is written."""
+        """Close the descriptor for direct I/O."""
         if self._direct_fd is not None:
             close(self._direct_fd)
 

@@ -4,9 +4,9 @@
 
     stream   |     |  piece  |         |piece|             with ranges of data, ascending
     pieces   |head|table|  of the disk  |table|  of the disk  |
-    outlet    head table  000 data 000   table  data 000
+    file      head table  000 data 000   table  data 000
 
-Called by ``export``, whether the outlet is a pipe or a file.
+``export`` calls it for files and pipes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,10 +26,10 @@ _USUAL: Final = Qcow2Options()
 
 
 async def write_raw(stream: DiskStream, outlet: Outlet, on_progress: Callable[[int], None]) -> None:
-    """Write the image as it is; its digest is known afterwards.
+    """Write the image as it is; the stream's digest is known afterwards.
 
     Raises:
-        StorageError: nobody reads any more, or the target is full or failed.
+        StorageError: the pipe has no reader any more, or the target is full or failed.
     """
     await _write(stream, outlet, [Extent(0, stream.size_bytes)], on_progress)
 
@@ -40,12 +40,12 @@ async def write_qcow2(
     on_progress: Callable[[int], None],
     options: Qcow2Options = _USUAL,
 ) -> None:
-    """Write the raw image that the stream is as qcow2.
+    """Write a stream of a raw image as qcow2.
 
-    Where its extents are not known, all of it has a place, and zeros are holes of the file.
+    If its extents are not known, all clusters are allocated, and zeros are holes of the file.
 
     Raises:
-        StorageError: nobody reads any more, or the target is full or failed.
+        StorageError: the pipe has no reader any more, or the target is full or failed.
     """
     data = stream.data_extents
     if data is None:
@@ -68,12 +68,12 @@ async def _write(
 
 
 class _Interleaved:
-    """The blocking side: puts data between what stands around it, and zeros where there is none."""
+    """The blocking side: writes data between qcow2's structures, and zeros where there is none."""
 
     def __init__(self, outlet: Outlet, pieces: Iterator[bytes | Extent]) -> None:
         self._outlet = outlet
         self._pieces = pieces
-        # What is still to be written of the part of the disk that we are at.
+        # The rest of the current part of the disk.
         self._part: Extent | None = _NOWHERE
 
     def add(self, piece: Piece) -> None:

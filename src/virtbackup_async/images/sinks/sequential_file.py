@@ -1,7 +1,7 @@
-"""A file or a pipe that is written from front to back: where ``export`` puts an image.
+"""A file or a pipe that is written from front to back: the sink of ``export``.
 
-Invariants: holes stay holes where the file can have them; a reader of a pipe who takes his time
-holds nobody up who wants to stop.
+Invariants: holes stay holes if the file can have them; a slow reader of a pipe does not delay a
+cancellation.
 """
 
 import fcntl
@@ -22,13 +22,13 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.write_behind import WriteBehind
 
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
-# As much as an unprivileged process may ask for, on most systems.
+# The most that an unprivileged process can request, on most systems.
 _PIPE_BYTES: Final = 1024 * 1024
 _POLL_MS: Final = 100
 
 
 class Outlet:
-    """Where to write; its calls block, and are for worker threads, one at a time."""
+    """An open file or pipe. Its calls block, and are for one worker thread at a time."""
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
@@ -39,20 +39,20 @@ class Outlet:
         self._can_skip = self._is_file and self._ends_here() and not self._appends()
         self._room = select.poll()
         self._room.register(fd, select.POLLOUT)
-        # A pipe that would block takes at least so much, if it has room for anything.
+        # A blocking pipe that is writable accepts at least so much.
         self._at_once = len(_ZEROS) if self._is_file or self._is_non_blocking() else select.PIPE_BUF
 
     def write(self, data: memoryview) -> None:
         """Write all of ``data``.
 
         Raises:
-            StorageError: nobody reads any more, or the target is full or failed.
+            StorageError: the pipe has no reader any more, or the target is full or failed.
         """
         while data:
             data = data[self._write_some(data[: self._at_once]) :]
 
     def zeros(self, length_bytes: int) -> None:
-        """Write so many zeros, or leave a hole."""
+        """Write zeros, or leave a hole."""
         if self._can_skip:
             self._position += length_bytes
             os.lseek(self._fd, self._position, os.SEEK_SET)
@@ -63,7 +63,7 @@ class Outlet:
             length_bytes -= len(piece)
 
     def finish(self) -> None:
-        """Give a file its length, and make it durable."""
+        """Set a file's length, and make it durable."""
         if self._behind is None:
             return
         try:
@@ -115,7 +115,7 @@ def open_stdout() -> Iterator[Outlet]:
 
 @contextmanager
 def create_outlet(path: Path) -> Iterator[Outlet]:
-    """Write a new private file; when the block fails, it is removed. Blocks for moments.
+    """Create a private file, and remove it again if the block fails. Blocks for moments.
 
     Raises:
         StorageError: it exists, or its directory is missing, full or not writable.
@@ -130,16 +130,16 @@ def create_outlet(path: Path) -> Iterator[Outlet]:
         raise
     try:
         os.close(fd)
-    except OSError as error:  # some write only now
+    except OSError as error:  # some file systems write only now
         with suppress(OSError):
             path.unlink(missing_ok=True)
         raise storage_error("write", path, error) from error
 
 
 def _own_stdout() -> int:
-    """Return a descriptor of standard output: of a pipe one that never blocks, if it can be had.
+    """Return a new descriptor of standard output; for a pipe a non-blocking one, if possible.
 
-    To change the one that we were given would change it for all who share it.
+    The original is not changed, because other processes share it.
     """
     stdout = 1
     if stat.S_ISFIFO(os.fstat(stdout).st_mode):

@@ -1,9 +1,9 @@
-"""A disk stream written into a new file that has the image's holes.
+"""A disk stream written into a new file with the image's holes.
 
-Used by the directory packager and by restore. Invariants: an existing file is never touched; the
-file is private from its first moment; when the call returns the data is on disk, and when it
-raises or is cancelled the file is gone again. Where file and image can share their blocks, nothing
-is written.
+Used by the directory packager and by restore. Invariants: An existing file is never touched. The
+file is private from its first moment. When the call returns, the data is on disk; when it raises or
+is cancelled, the file has been removed. If file and image can share their blocks, nothing is
+written.
 """
 
 import os
@@ -28,12 +28,12 @@ async def write_sparse(
     """Write ``stream`` to ``path``, which must not exist. The directory is not synced.
 
     Args:
-        stream: fresh; its digest is known afterwards.
-        path: where to.
-        on_progress: called with the data bytes that have gone by.
+        stream: a new one; its digest is known afterwards.
+        path: the new file.
+        on_progress: called with the data bytes so far.
 
     Returns:
-        How many bytes of data are in the file, be they written or shared with the image.
+        How many bytes of data are in the file, written or shared with the image.
 
     Raises:
         StorageError: the file exists, or the target is full or not writable.
@@ -72,7 +72,7 @@ class _SparseFile:
         try:
             if not clone(stream.image_fd, self._fd):
                 return False
-            os.ftruncate(self._fd, stream.size_bytes)  # it may have grown meanwhile
+            os.ftruncate(self._fd, stream.size_bytes)  # the image can have grown in the meantime
         except OSError as error:
             raise storage_error("write", self._path, error) from error
         return True

@@ -1,4 +1,4 @@
-"""Compression of a byte stream in segments, side by side on all cores, in order on disk.
+"""Compression of a byte stream in segments, in parallel on all cores, in order on disk.
 
 ::
 
@@ -7,10 +7,11 @@
     file       [member 0][member 1][member 2]...
 
 Each segment becomes a gzip member, a bzip2 stream, an xz stream or a run of a zstd frame. All four
-allow that: whoever reads the file sees one stream. Used by the tar and zstd packagers. Invariants:
-a compressor has one segment in memory, one more at rest, and others only while the process has some
-to spare; only a few that are compressed wait for one before them; an error of a worker is raised by
-the next ``write``, ``lend``, ``put`` or ``flush``.
+formats allow that: a reader of the file sees one stream. Used by the tar and zstd packagers.
+
+Invariants: A compressor has one segment in memory and the memory of one more, and others only while
+the process has spare ones. Only a few compressed segments wait for an earlier one. The next
+``write``, ``lend``, ``put`` or ``flush`` raises a worker's error.
 """
 
 import bz2
@@ -41,11 +42,11 @@ OnMember = Callable[[int, int], None]
 class Method(Struct, frozen=True):
     """How a segment is compressed, and how long segments are.
 
-    They are short, because a reader decompresses them side by side, and many are in memory at once.
+    They are short, because readers decompress them in parallel, with many in memory at once.
 
     Attributes:
         compress: blocks.
-        segment_bytes: all but the last one are so long.
+        segment_bytes: the length of all segments but the last one.
         is_long: see ``CpuShares.run``.
     """
 
@@ -55,15 +56,15 @@ class Method(Struct, frozen=True):
 
 
 def method_of(compression: str, level: int) -> Method:
-    """The method of a tar package; level 0 is each format's usual one."""
+    """Return the method of a tar package; level 0 is each format's default."""
     if compression == "gz":
         return Method(partial(compress_gzip, level or _USUAL_LEVEL), _MIB)
     if compression == "bz2":
-        # One block of the format's: longer segments would not pack better.
+        # One block of the format; longer segments would not compress better.
         compress = partial(bz2.compress, compresslevel=level or 9)
         return Method(compress, (level or 9) * 100_000, is_long=True)
     level = level or _USUAL_LEVEL
-    # A compressor needs eleven times its dictionary. One as long as the segment packs 0.4 % better.
+    # A compressor needs eleven times its dictionary. One as long as the segment saves 0.4 %.
     segment_bytes = 2 * _MIB << min(2, max(0, level - _USUAL_LEVEL))
     return Method(partial(_xz, level, segment_bytes // 2), segment_bytes, is_long=True)
 
@@ -76,21 +77,21 @@ def _xz(level: int, dictionary_bytes: int, data: memoryview) -> bytes:
 
 
 def _nobody_listens(_plain_bytes: int, _packed_bytes: int) -> None:
-    """Members are not asked for."""
+    """Ignore the members."""
 
 
 @asynccontextmanager
 async def open_compressor(
     output: OutputFile, method: Method, cpu: CpuShares, on_member: OnMember = _nobody_listens
 ) -> AsyncIterator["Compressor"]:
-    """Compress what is written into ``output``, with the share of ``cpu`` that there is.
+    """Compress the bytes that are written to the compressor into ``output``.
 
     Args:
-        output: where to.
-        method: how.
-        cpu: of the process.
-        on_member: told of each member in the file, in order: the length of what is in it, and its
-            own.
+        output: the file.
+        method: how to compress.
+        cpu: the process's, which limits how much is compressed at once.
+        on_member: called for each member in the file, in order, with its decompressed length and
+            its own.
     """
     compressor: Compressor | None = None
     try:
@@ -104,7 +105,7 @@ async def open_compressor(
 
 
 class _Segment(Struct, eq=False):
-    """A piece of the file: compressed from the start of ``data``, or put there as it is."""
+    """A part of the file: compressed from the start of ``data``, or put there as it is."""
 
     is_spare: bool = False
     data: memoryview = memoryview(b"")
@@ -116,7 +117,7 @@ class _Segment(Struct, eq=False):
     is_written: Event = field(default_factory=Event)
 
     def take(self, piece: memoryview) -> memoryview:
-        """Gather what there is room for; give the rest."""
+        """Copy as much of the piece as fits; return the rest."""
         start = self.plain_bytes
         self.plain_bytes = min(len(self.data), start + len(piece))
         room = self.plain_bytes - start
@@ -125,7 +126,7 @@ class _Segment(Struct, eq=False):
 
 
 class Compressor:
-    """Write as often as you like, then ``flush``."""
+    """Call ``write`` any number of times, then ``flush``."""
 
     def __init__(
         self,
@@ -162,11 +163,11 @@ class Compressor:
                     await self._submit()
 
     async def lend(self, piece: memoryview, give_back: Callable[[], None]) -> None:
-        """Append a piece, without copying it if it is long enough for a segment of its own.
+        """Append a piece, and do not copy it if it is long enough for its own segment.
 
         Args:
-            piece: stays as it is until it is given back.
-            give_back: called when it is not needed any more; not if writing is given up.
+            piece: must not change until it is given back.
+            give_back: called when the piece is not needed any more, except after an error.
         """
         segment_bytes = self._method.segment_bytes
         is_long_enough = segment_bytes // 2 <= len(piece) <= segment_bytes
@@ -182,23 +183,23 @@ class Compressor:
             give_back()
 
     async def put(self, data: bytes) -> None:
-        """Put ``data`` behind all that was written, as it is; what comes next is a new member."""
+        """Append ``data`` without compressing it; the next bytes start a new member."""
         await self._put(data)
 
     async def flush(self) -> None:
-        """Wait until all that was written is compressed and in the file."""
+        """Wait until all bytes are compressed and in the file."""
         last = await self._put(b"")
         await last.is_written.wait()
         self._raise_failure()
 
     def close(self) -> None:
-        """Give back what is still held; no task may be running any more."""
+        """Return the spare segments; no task can be running any more."""
         self._queue.close()
         for _ in range(self._spares):
             self._cpu.give_segment_back()
 
     async def write_in_order(self) -> None:
-        """The background task: the segments' way into the file."""
+        """Write the segments to the file, in a background task."""
         with self._segments:
             async for segment in self._segments:
                 await segment.is_compressed.wait()
@@ -208,7 +209,7 @@ class Compressor:
                 segment.is_written.set()
 
     async def _new_segment(self) -> _Segment:
-        """The one of its own, or a spare one, as soon as one is free."""
+        """Return the compressor's own segment or a spare one, as soon as one is free."""
         while self._own_is_taken:
             if self._cpu.take_segment():
                 self._spares += 1
@@ -223,7 +224,7 @@ class Compressor:
         return data or memoryview(bytearray(self._method.segment_bytes))
 
     async def _submit(self) -> None:
-        """Have what was gathered compressed, if there is anything."""
+        """Start to compress the current segment, if there is one."""
         self._raise_failure()
         segment, self._filling = self._filling, None
         if segment is not None:
@@ -245,7 +246,7 @@ class Compressor:
             segment.compressed = await self._cpu.run(work, is_long=self._method.is_long)
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error
-        # Free before it is written: one that takes long must not keep those behind it waiting.
+        # Freed before it is written, so that a slow one does not delay those after it.
         self._free(segment)
         segment.is_compressed.set()
 
@@ -254,7 +255,7 @@ class Compressor:
         if segment.give_back is not None:
             segment.give_back()
         else:
-            # Used again: the kernel takes as long to make new pages as to copy into them.
+            # Reused: new pages cost the kernel as much time as copying.
             self._data_at_rest = data
         self._compressing -= 1
         if segment.is_spare:

@@ -1,16 +1,16 @@
-"""gzip members that say how long they are, so that they can be found without decompressing.
+"""gzip members with their length in the header, so that they are found without decompression.
 
 ::
 
     1f 8b 08 04   gzip, deflate, with an extra field          RFC 1952
     00000000 00 ff   no time, no flags, unknown system
     0c 00  56 42  08 00   extra field of 12 bytes: "VB", 8 bytes
-    length of the whole member, length of what is in it       4 bytes each, little-endian
+    length of the whole member, decompressed length           4 bytes each, little-endian
     deflate data
-    CRC-32, length of what is in it                           4 bytes each
+    CRC-32, decompressed length                               4 bytes each
 
-Every tool passes over the extra field. ``compressor.py`` writes such members, ``members.py`` finds
-them. libdeflate does the work: it wants whole buffers, and that is what segments are.
+Every tool skips the extra field. ``compressor.py`` writes such members, ``tar/members.py`` finds
+them. libdeflate compresses: it needs whole buffers, which segments are.
 """
 
 import struct
@@ -25,14 +25,14 @@ _FIXED: Final = bytes.fromhex("1f8b0804 00000000 00ff")
 _TAIL: Final = struct.Struct("<II")
 _EXTRA: Final = (12, b"VB", 8)
 HEAD_BYTES: Final = _HEAD.size
-# libdeflate's levels for 1 to 9: the cheapest that pack as well as zlib's, 3 % more at most;
+# libdeflate's levels for 1 to 9: the cheapest whose output is at most 3 % larger than zlib's;
 # docs/explanation/performance.md has the figures.
 _LIBDEFLATE_LEVELS: Final = (1, 1, 1, 4, 5, 5, 6, 7, 8)
 _STORED: Final = 0
 
 
 def compress_gzip(level: int, data: memoryview) -> bytes:
-    """One member that holds ``data``, packed as tightly as zlib does at ``level``, 1 to 9."""
+    """Return a member with ``data``, compressed as well as by zlib at ``level``, 1 to 9."""
     packed = deflate.deflate_compress(
         data, _STORED if is_dense(data) else _LIBDEFLATE_LEVELS[level - 1]
     )
@@ -42,7 +42,7 @@ def compress_gzip(level: int, data: memoryview) -> bytes:
 
 
 def member_lengths(head: bytes) -> tuple[int, int] | None:
-    """The lengths of a member and of what is in it; None where it does not say them."""
+    """Return a member's length and its decompressed length; None if the header lacks them."""
     if len(head) < _HEAD.size:
         return None
     fixed, extra_bytes, name, field_bytes, length_bytes, plain_bytes = _HEAD.unpack(head)
@@ -52,7 +52,7 @@ def member_lengths(head: bytes) -> tuple[int, int] | None:
 
 
 def decompress_gzip(member: bytes, plain_bytes: int | None) -> bytearray:
-    """What is in a member, which must be ``plain_bytes`` long.
+    """Return the content of a member, which must be ``plain_bytes`` long.
 
     Raises:
         ValueError: it is damaged.

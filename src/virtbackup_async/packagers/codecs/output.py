@@ -1,8 +1,7 @@
 """A new file that is written from front to back: the output of the tar and zstd packagers.
 
-Invariants: an existing file is never touched; the file is private from its first moment; a write
-that has started ends before a cancellation is heard, because the data may be in a buffer that is
-used again afterwards.
+Invariants: An existing file is never touched. The file is private from its first moment. A
+cancellation waits for the end of a write, because the data can be in a buffer that is reused.
 """
 
 import os
@@ -23,7 +22,7 @@ from virtbackup_async.images.stream import DiskStream
 
 Data = bytes | memoryview
 
-# Joins heads and padding. What is longer than a buffer goes by it, and need not be copied.
+# Joins headers and padding. Longer data bypasses the buffer, and is not copied.
 _BUFFER_BYTES: Final = 64 * 1024
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
 
@@ -38,7 +37,7 @@ def zero_pieces(length_bytes: int) -> Iterator[memoryview]:
 
 @asynccontextmanager
 async def open_output(path: Path) -> AsyncIterator["OutputFile"]:
-    """Create a file of a package; unless the block ends well, with ``finish``, remove it again.
+    """Create a file of a package, and remove it again unless ``finish`` was called.
 
     Raises:
         StorageError: it exists, or the target is full or not writable.
@@ -53,7 +52,7 @@ async def open_output(path: Path) -> AsyncIterator["OutputFile"]:
 
 
 class OutputFile:
-    """Write, then ``finish``."""
+    """Call ``write`` any number of times, then ``finish``."""
 
     def __init__(self, place: TargetPath, file: AsyncBufferedIOBase, created_s: int) -> None:
         self.place = place
@@ -89,10 +88,10 @@ class OutputFile:
         """Append the data of a disk.
 
         Args:
-            stream: fresh.
-            place: where behind what is written already.
-            length_bytes: how much is appended in all; what does not come is zeros.
-            on_progress: called with the data bytes that have gone by.
+            stream: a new one.
+            place: maps offsets in the image to offsets after the bytes that are written already.
+            length_bytes: the length of the data with all zeros that the stream leaves out.
+            on_progress: called with the data bytes so far.
         """
         await self.flush()
         start = self.length_bytes
@@ -110,7 +109,7 @@ class OutputFile:
         self.length_bytes += length_bytes
 
     async def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Pass everything to the operating system."""
         try:
             with CancelScope(shield=True):
                 await self._file.flush()
@@ -118,7 +117,7 @@ class OutputFile:
             raise storage_error("write", self.path, error) from error
 
     async def finish(self) -> None:
-        """Make the content durable. The name is so after a sync of the directory."""
+        """Make the content durable; a sync of the directory makes the name durable."""
         await self.flush()
         await self._to_disk("sync", self._behind.finish)
         self._is_finished = True
@@ -130,7 +129,7 @@ class OutputFile:
             self._is_discarded = True
 
     async def aclose(self) -> None:
-        """Close; remove what is not finished."""
+        """Close the file, and remove it if it is not finished."""
         try:
             if not self._is_finished:
                 await self.discard()
@@ -147,7 +146,7 @@ class OutputFile:
         try:
             await self._file.close()
         except OSError as error:
-            # Closing flushes: on a full target it fails like the write before it did.
+            # Closing flushes: on a full target it fails as the write before it did.
             if self._is_finished:
                 raise storage_error("close", self.path, error) from error
 

@@ -4,10 +4,10 @@
 
     stream   header 12 | blocks | index | footer 12
     footer   CRC-32 4 | length of the index / 4 - 1, 4 | flags 2 | "YZ"
-    index    00 | number of blocks | for each: length, length of what is in it | padding | CRC-32 4
+    index    00 | number of blocks | for each: length, decompressed length | padding | CRC-32 4
 
-Used by ``members.py``; the format is https://tukaani.org/xz/xz-file-format.txt. Whatever is not as
-it should be is left to the sequential reader, which knows best what is wrong.
+Used by ``tar/members.py``; the format is https://tukaani.org/xz/xz-file-format.txt. Damage of any
+kind is left to the sequential reader, which reports it best.
 """
 
 import os
@@ -22,10 +22,10 @@ _MOST_INDEX_BYTES: Final = 64 * 1024
 
 
 def xz_streams(fd: int, most_bytes: int) -> "array[int] | None":
-    """Length and plain length of each stream, one after the other, the last stream first.
+    """Return the length and decompressed length of each stream, in a row, the last stream first.
 
     Returns:
-        None if there is no stream, or one is longer than ``most_bytes``, or damaged.
+        None if there is no stream, or if one is longer than ``most_bytes`` or damaged.
     """
     lengths = array("Q")
     end = os.fstat(fd).st_size
@@ -65,7 +65,7 @@ def _records(index: bytes) -> list[tuple[int, int]]:
 
 
 def _numbers(data: bytes) -> Iterator[int]:
-    """The numbers of an index: seven bits a byte, lowest first, the eighth says that more come."""
+    """Yield an index's numbers: seven bits a byte, lowest first; the eighth is a 'more' bit."""
     place = 0
     while True:
         number = shift = 0

@@ -1,15 +1,15 @@
-"""An xz stream whose data is not compressed: for what cannot be made smaller.
+"""An xz stream with uncompressed data, for data that cannot be made smaller.
 
 ::
 
     stream header    fd "7zXZ" 00 | flags 00 01: checked by CRC-32 | CRC-32 of the flags
     block header     length / 4 - 1 | 00 | filter 21: LZMA2 | 01 | dictionary 00 | 000000 | CRC-32
     block            01 or 02 | length - 1, 2 bytes, big-endian | 64 KiB at most    again and again
-                     00 | padding to 4 | CRC-32 of what is in it
+                     00 | padding to 4 | CRC-32 of the data
     index, footer    see ``xz_index.py``
 
-liblzma would do the same after it has tried to compress each 64 KiB. Used by ``compressor.py``; the
-format is https://tukaani.org/xz/xz-file-format.txt.
+liblzma would write the same after it had tried to compress each 64 KiB. Used by ``compressor.py``;
+the format is https://tukaani.org/xz/xz-file-format.txt.
 """
 
 import struct
@@ -28,7 +28,7 @@ _CHECK_BYTES: Final = 4
 
 
 def store_xz(data: memoryview) -> bytes:
-    """One stream that holds ``data`` as it is."""
+    """Return a stream with ``data``, uncompressed."""
     body = b"".join(_chunks(data))
     check = zlib.crc32(data).to_bytes(_CHECK_BYTES, "little")
     unpadded_bytes = len(_BLOCK_HEADER) + len(body) + _CHECK_BYTES
@@ -52,7 +52,7 @@ def _padded(data: bytes) -> bytes:
 
 
 def _number(number: int) -> bytes:
-    """Seven bits a byte, lowest first, the eighth says that more come."""
+    """Encode a number: seven bits a byte, lowest first; the eighth is a 'more' bit."""
     encoded = bytearray()
     while number > 0x7F:  # noqa: PLR2004 -- seven bits
         encoded.append(number & 0x7F | 0x80)

@@ -1,7 +1,7 @@
-"""Reading disks out of a repository, by their maps.
+"""Reading disks from a repository, by their maps.
 
-Opened by ``registry.py``. Each chunk is compared with its id as it is read. All of a map is checked
-before the first byte of its disk is read.
+Loaded by ``registry.py``. Each chunk is compared with its id when it is read. A map is checked as a
+whole before the first byte of its disk is read.
 """
 
 from collections import OrderedDict
@@ -43,7 +43,7 @@ _KEPT_CHUNKS = 16
 
 
 class _Slice(NamedTuple):
-    """Memory to be filled: from which chunk, and from where in it on."""
+    """Memory to fill from one chunk, starting at ``start``."""
 
     number: int
     start: int
@@ -123,7 +123,7 @@ class RepositoryReader:
 
 
 class _MappedImage:
-    """An image in a repository; an ``ImageReader``. Its chunks are decompressed side by side."""
+    """An image in a repository; an ``ImageReader``. Its chunks are decompressed in parallel."""
 
     def __init__(
         self, chunk_map: ChunkMap, chunks: ChunkReader, threads: ThreadPoolExecutor
@@ -143,7 +143,7 @@ class _MappedImage:
             self._threads.submit(self._read, number, self.entry(number), list(pieces))
             for number, pieces in groupby(_pieces(wanted), key=lambda piece: piece.number)
         ]
-        # All of them, even if one fails: they write to the buffer, and read the packs.
+        # Wait for all, even if one fails: they write to the buffer, and read the packs.
         wait(coming)
         for chunk in coming:
             chunk.result()
@@ -182,7 +182,7 @@ class _MappedImage:
 
     def _content(self, number: int, entry: MapEntry | None) -> Data:
         if entry is None:
-            # Between two extents that were joined because there are too many.
+            # Between two extents that were joined because there were too many.
             return _ZEROS
         try:
             return self._chunks.read(entry.leaf)
@@ -238,7 +238,7 @@ class MappedAccess:
 
 
 def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
-    """Cut what is wanted where chunks begin."""
+    """Split the ranges at the starts of chunks."""
     for offset, target in wanted:
         done = 0
         while done < len(target):
@@ -249,7 +249,7 @@ def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
 
 
 def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:
-    """Say which bytes of the image are not to be had: the rest of it may be of use."""
+    """Return the error with the image's lost bytes: the rest can be of use."""
     first = number * CHUNK_BYTES
     where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.stem}"
     return error.reworded(f"{where}: {error.message}")

@@ -1,16 +1,16 @@
-"""Store a disk stream in a repository: chunks are packed concurrently, and stored in order.
+"""Storing a disk stream in a repository: chunks are packed in parallel, and stored in order.
 
 ::
 
     stream   | batch 0 | batch 1 | batch 2 | ...      a buffer each
     threads    pack      pack      pack               a bounded number at once
     pack     [chunks of 0][chunks of 1]...            and their entries into the map
-             wait_for_others: for chunks that others are storing, in whatever order
+             wait_for_others: for chunks that other disks are storing, in any order
 
-Called by ``repository.py`` for each image. Invariants: a batch that is packed gets stored, and
-until then waits for nothing but those before it; whatever else it has to wait for comes after that.
-So no two disks wait for each other, whatever they have in common. When ``store_stream`` is left, by
-whatever way, nothing of it is under way, and nothing is claimed.
+``writer.py`` calls it for each image. Invariants: A packed batch is always stored, and until then
+it only waits for earlier batches. It waits for other disks' chunks after that, so two disks never
+wait for each other. When ``store_stream`` is left, no work is in progress, and no chunk is
+claimed.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,18 +41,18 @@ _MOST_BATCHES: Final = 16
 
 
 class MappedImage(Struct, frozen=True):
-    """The map that is being made of an image, and the one that the rest is taken over from."""
+    """The map of an image that is being written, and the earlier map that supplies the rest."""
 
     image: MapWriter
     base: BaseMap | None
 
-    def add(self, chunks: tuple[Piece, ...]) -> None:
-        """Add what was read, after the entries before it that the base supplies. Blocks."""
-        for chunk in chunks:
+    def add(self, pieces: tuple[Piece, ...]) -> None:
+        """Add the chunks of pieces, each after the earlier map's entries before it. Blocks."""
+        for piece in pieces:
             if self.base is not None:
-                for entries in self.base.take_below(chunk.offset // CHUNK_BYTES):
+                for entries in self.base.take_below(piece.offset // CHUNK_BYTES):
                     self.image.add(entries)
-            self.image.add(entries_of(_entries(chunk)))
+            self.image.add(entries_of(_entries(piece)))
 
 
 async def store_stream(
@@ -62,7 +62,7 @@ async def store_stream(
     cpu: CpuShares,
     on_progress: Progress,
 ) -> int:
-    """Store what a stream brings and map it; return by how many bytes the packs grew.
+    """Store a stream's chunks and map them; return by how many bytes the packs grew.
 
     Raises:
         StorageError: the target is full or failed.
@@ -93,13 +93,13 @@ class _StreamStore:
         self._last_is_stored.set()
 
     def of(self, batch: Batch) -> Callable[[], Awaitable[None]]:
-        """Return the work for a batch that follows those before it."""
+        """Return the work to do for a batch, which is stored after the previous ones."""
         before, self._last_is_stored = self._last_is_stored, Event()
         return partial(self._take, batch, before, self._last_is_stored)
 
     async def _take(self, batch: Batch, before: Event, is_stored: Event) -> None:
         try:
-            # To its end: others may wait for what is claimed.
+            # Always to the end: other disks might wait for the chunks that it claims.
             with CancelScope(shield=True):
                 await self._pack_and_store(batch, before, is_stored)
         finally:

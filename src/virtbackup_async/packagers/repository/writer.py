@@ -1,9 +1,8 @@
-"""The repository packager: chunks in the target's repository, a map of them for each disk here.
+"""Writing repository packages: chunks in the target's repository, and here a map for each disk.
 
-Opened by ``registry.py``; ``repository_reader.py`` is the way back. Equal chunks are stored once,
-of whatever disk, domain or date they are. Order: packs, index, maps, each durable; then the lease
-is seen to be there, so that no prune has missed the maps. Disks run side by side; how chunks get
-into the packs is in ``store_stream.py``.
+Loaded by ``registry.py``. Equal chunks of all disks, domains and dates are stored once. The order
+is packs, index, maps, each durable. Then the lease is checked, so that no prune has missed the
+maps. Disks are written in parallel; ``store_stream.py`` puts their chunks into the packs.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -80,7 +79,7 @@ class RepositoryWriter:
 
     @asynccontextmanager
     async def open_base(self, file: str) -> AsyncIterator["RepositoryBaseImage"]:
-        # Behind the lease: what the map needs by now, a prune leaves alone.
+        # After the lease: a prune keeps the chunks that the map needs now.
         name = map_name(self._location.path(file))
         chunk_map = await to_thread.run_sync(_open_map, self._storage, name)
         try:
@@ -94,7 +93,7 @@ class RepositoryWriter:
         self, file: str, stream: DiskStream, base: BaseImage, on_progress: Progress
     ) -> Stored:
         if not isinstance(base, RepositoryBaseImage):
-            message = "a base is one that open_base gave"
+            message = "a base must come from open_base"
             raise TypeError(message)
         image, stored_bytes = await self._store_stream(file, stream, base.map, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
@@ -119,7 +118,7 @@ class RepositoryWriter:
         self._chunks.refresh()
 
     def close(self) -> None:
-        """Remove what has no name, and let the prune work. Blocks."""
+        """Remove maps without a name, and release the lease. Blocks."""
         try:
             for image in self._maps:
                 image.discard()
@@ -129,7 +128,7 @@ class RepositoryWriter:
     async def _store_stream(
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
-        """Store a stream's chunks; return the map of them, and by how much the packs grew."""
+        """Store a stream's chunks; return their map, and by how many bytes the packs grew."""
         name = map_name(self._location.path(file))
         image = await to_thread.run_sync(self._new_map, name, stream.size_bytes)
         mapped = MappedImage(image, base)

@@ -1,4 +1,4 @@
-r"""Tar headers as this project writes and reads them: plain members, and sparse ones.
+r"""Tar headers as this program writes and reads them: plain members, and sparse ones.
 
 A member with holes uses GNU's sparse format 1.0 in a PAX archive, which GNU tar, libarchive and
 Python's tarfile read::
@@ -8,8 +8,8 @@ Python's tarfile read::
     map          "<count>\n" then "<offset>\n<length>\n" for each data extent, padded to 512
     data         the extents' bytes, one after the other, padded to 512
 
-In an archive that is not compressed, data starts at a multiple of 4096, so that it can be written
-past the page cache: a comment of spaces in the PAX header, which nobody reads, takes up the room.
+In an uncompressed archive, data starts at a multiple of 4096, so that direct I/O can write it. A
+comment of spaces in the PAX header, which no program reads, fills the gap.
 """
 
 import tarfile
@@ -28,7 +28,7 @@ _LARGEST_OCTAL_SIZE: Final = 8**11 - 1
 
 
 class Layout:
-    """Where the bytes of data extents lie when only they are stored, one after the other."""
+    """The positions of data extents that are stored one after the other, without holes."""
 
     def __init__(self, extents: Iterable[Extent]) -> None:
         self.extents = tuple(extents)
@@ -37,22 +37,22 @@ class Layout:
 
     @property
     def length_bytes(self) -> int:
-        """How long the stored data is."""
+        """The length of the stored data."""
         return self._positions[-1]
 
     def position(self, offset: int) -> int:
-        """The stored place of the image's byte ``offset``, which must be in an extent."""
+        """Return the stored position of the image's byte ``offset``, which must be in an extent."""
         index = bisect_right(self._starts, offset) - 1
         return self._positions[index] + offset - self._starts[index]
 
 
 def padding(length_bytes: int, unit: int = BLOCK) -> bytes:
-    """The zeros that fill ``length_bytes`` up to a multiple of ``unit``."""
+    """Return the zeros that fill ``length_bytes`` up to a multiple of ``unit``."""
     return bytes(-length_bytes % unit)
 
 
 def end_of_archive(length_bytes: int) -> bytes:
-    """Two blocks of zeros, and more up to a whole record, after ``length_bytes`` of archive."""
+    """Return the zeros that end an archive of ``length_bytes``: two blocks, and up to a record."""
     end = bytes(2 * BLOCK)
     return end + padding(length_bytes + len(end), tarfile.RECORDSIZE)
 
@@ -60,14 +60,14 @@ def end_of_archive(length_bytes: int) -> bytes:
 def member_head(
     file: str, size_bytes: int, layout: Layout, mtime_s: int, position: int | None = None
 ) -> bytes:
-    """All that comes before a member's data.
+    """Return all that precedes a member's data.
 
     Args:
         file: the member's name.
         size_bytes: the length of the image.
         layout: of its data.
-        mtime_s: when it was made.
-        position: where in the archive it starts, if the data is to start at a multiple of 4096.
+        mtime_s: its time of modification.
+        position: where in the archive it starts, if its data must start at a multiple of 4096.
     """
     head = _head(file, size_bytes, layout, mtime_s)
     comment_bytes = 0
@@ -100,17 +100,17 @@ def _head(
 def _sparse_map(size_bytes: int, layout: Layout) -> bytes:
     entries = [(extent.start, extent.length) for extent in layout.extents]
     if not entries or sum(entries[-1]) < size_bytes:
-        entries.append((size_bytes, 0))  # GNU tar ends a last hole so
+        entries.append((size_bytes, 0))  # as GNU tar marks the end of a last hole
     lines = [str(len(entries)), *(f"{start}\n{length}" for start, length in entries), ""]
     text = "\n".join(lines).encode()
     return text + padding(len(text))
 
 
 def _header(info: tarfile.TarInfo, size_bytes: int) -> bytes:
-    """The PAX headers and the header, with the size always in the header itself.
+    """Return the PAX headers and the header, with the size always in the header itself.
 
-    tarfile would put 8 GiB and more into a PAX record; of a sparse member it then takes the wrong
-    length (the image's, not the stored one) on reading, and misses the members behind it.
+    tarfile would put sizes from 8 GiB into a PAX record. For a sparse member it would then read
+    the wrong length (the image's, not the stored one), and miss the members that follow.
     """
     head = bytearray(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
     block = head[-BLOCK:]

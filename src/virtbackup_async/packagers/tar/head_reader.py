@@ -1,20 +1,20 @@
-"""What ``tarfile`` reads an archive through: it takes the lengths in headers for what they say.
+"""A limit on the headers that ``tarfile`` reads, because it believes the lengths in them.
 
-A name of a terabyte, or a list of a billion extents, is a few bytes in a compressed archive, and
-would be read into memory. What it reads by ``read`` are headers; disks are read by ``readinto``.
+A name of a terabyte, or a list of a billion extents, takes a few bytes in a compressed archive, and
+would be read into memory. tarfile reads headers with ``read``; disks are read with ``readinto``.
 """
 
 import io
 import tarfile
 from typing import BinaryIO, Final
 
-# The largest header of ours is the list of 65536 extents, two MiB and a half.
+# The largest header that this program writes is a list of 65536 extents, 2.5 MiB.
 _MOST_AT_ONCE: Final = 4 << 20
 _MOST_BYTES: Final = 64 << 20
 
 
 class HeadReader:
-    """An archive's plain bytes, of which not more than some can be read as headers."""
+    """An archive's decompressed bytes, of which a limited number can be read as headers."""
 
     def __init__(self, plain: BinaryIO) -> None:
         self._plain = plain
@@ -24,7 +24,7 @@ class HeadReader:
         """Return some bytes of headers.
 
         Raises:
-            tarfile.ReadError: there are more than any archive has.
+            tarfile.ReadError: there are more than in any real archive.
         """
         self._read_bytes += max(0, count)
         if not 0 <= count <= _MOST_AT_ONCE or self._read_bytes > _MOST_BYTES:

@@ -1,14 +1,14 @@
-"""The members that a compressed archive consists of, and how each is decompressed on its own.
+"""The members of a compressed archive, and how each of them is decompressed on its own.
 
 ::
 
-    gzip    each member says in its header how long it is             gzip_member.py
-    xz      the index at the end of each stream does; read backwards
-    bzip2   nothing does: a stream starts with a magic number, at a whole byte
+    gzip    each member's header has its length                       gzip_member.py
+    xz      the index at the end of each stream has it; read backwards
+    bzip2   no length anywhere: a stream starts with a magic number, at a whole byte
 
-Used by ``split_file.py``. Archives of others mostly are one long member: they cannot be read in
-this way. Invariant: no member that is found, however hostile the archive, is longer than
-``MOST_BYTES``, packed or not.
+Used by ``split_file.py``. Archives of other programs are mostly one long member, and cannot be read
+so. Invariant: even in a hostile archive, no member is longer than ``MOST_BYTES``, compressed or
+decompressed.
 """
 
 import bz2
@@ -30,17 +30,17 @@ from virtbackup_async.packagers.codecs.gzip_member import (
 from virtbackup_async.packagers.codecs.xz_index import xz_streams
 
 MOST_BYTES: Final = 16 * 1024 * 1024
-"""Twice the largest segment that ``compressor.py`` makes."""
+"""Twice the largest segment that ``compressor.py`` writes."""
 _MOST_BZIP2_BYTES: Final = 4 * 1024 * 1024
 _BZIP2_START: Final = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _BZIP2_START_BYTES: Final = 10
 _READ_BYTES: Final = 256 * 1024
-# Decompressing needs as much as the dictionary is long, which the archive says.
+# Decompression needs as much memory as the dictionary, whose size is in the archive.
 _XZ_MEMORY_BYTES: Final = 256 * 1024 * 1024
 
 
 class Member(Struct, frozen=True):
-    """``length_bytes`` of the archive from ``place`` on, and what they hold, if that is known."""
+    """``length_bytes`` of the archive from ``place``, and their decompressed length, if known."""
 
     place: int
     length_bytes: int
@@ -48,14 +48,14 @@ class Member(Struct, frozen=True):
 
 
 class Split(Struct, frozen=True):
-    """How an archive is taken apart: its members in order, anew each time, and what opens one."""
+    """How an archive is split: an iterator over its members, and the function for each of them."""
 
     members: Callable[[], Iterator[Member]]
     decompress: Callable[[bytes, int | None], bytes | bytearray]
 
 
 def split_of(fd: int) -> Split | None:
-    """How the archive in ``fd`` is taken apart; None if it cannot be."""
+    """Return how the archive in ``fd`` is split; None if it cannot be."""
     start = os.pread(fd, HEAD_BYTES, 0)
     if member_lengths(start) is not None:
         return Split(partial(_gzip_members, fd), decompress_gzip)
@@ -98,7 +98,7 @@ def _bzip2_members(fd: int) -> Iterator[Member]:
 
 
 def _end_of_bzip2(fd: int, place: int, buffer: bytearray) -> int:
-    """The length of the stream that ``buffer`` begins with; it is filled from ``place`` on."""
+    """Return the length of the stream at the start of ``buffer``, filled from ``place`` on."""
     searched = 1
     while (found := _BZIP2_START.search(buffer, searched)) is None:
         searched = max(1, len(buffer) - _BZIP2_START_BYTES)

@@ -1,8 +1,9 @@
-"""Reading disks out of tar packages: ours, and the dense ones of virt-backup.
+"""Reading disks from tar packages: this program's, and the dense ones of virt-backup.
 
-Opened by ``registry.py``. Every disk that is open has its own tarfile, so several can be read at
-once. A compressed archive of ours is decompressed on all cores, and only where it must be; those of
-others are one long stream, which takes one thread from the front to the member that is wanted.
+Loaded by ``registry.py``. Each open disk has its own tarfile, so several can be read at once. A
+compressed archive of this program is decompressed on all cores, and only the members that are
+needed. Other programs' archives are one long stream, which one thread decompresses from the start
+to the member.
 """
 
 import bz2
@@ -129,7 +130,7 @@ def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.T
 
 
 def _plain(file: BinaryIO) -> BinaryIO:
-    """Return what is in a file that is compressed as one long stream, or not at all."""
+    """Return the decompressed content of a file that is one long stream, or not compressed."""
     start = os.pread(file.fileno(), len(_XZ), 0)
     if start.startswith(_GZIP):
         return cast("BinaryIO", gzip_ng.GzipNGFile(fileobj=file))  # type: ignore[no-untyped-call]

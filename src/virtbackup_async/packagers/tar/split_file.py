@@ -1,14 +1,13 @@
-"""A compressed archive as a file of what is in it, decompressed side by side on all cores.
+"""A compressed archive as a file of its decompressed bytes, which all cores decompress.
 
 ::
 
     archive      | member 0 | member 1 | member 2 | member 3 | ...
     in memory                ^ read here  ^----------^ decompressed ahead, in worker threads
 
-Used by ``tar_reader.py``, with tarfile on top. Where members say how long they are, those that are
-passed over are not decompressed. Going back is possible, and starts at the front again. Invariants:
-what is in memory is bounded; blocking, for one thread at a time; after ``close`` no thread reads
-from the archive any more.
+tarfile reads it for ``reader.py``. Skipped members whose length is known are not decompressed. A
+seek backwards is possible, and starts again at the front. Invariants: the memory is bounded; calls
+block, and only one thread makes them; after ``close`` no thread reads the archive.
 """
 
 import io
@@ -28,13 +27,13 @@ class _Entry(Struct):
 
 
 class SplitFile(io.RawIOBase):
-    """Reads what is in the members of an archive, as one file.
+    """The decompressed members of an archive, as one file.
 
     Args:
-        fd: the archive; not closed.
-        split: how it is taken apart.
-        executor: where members are decompressed.
-        most_ahead: how many of them at once.
+        fd: the archive, which stays open.
+        split: how it is split.
+        executor: decompresses the members.
+        most_ahead: how many members it decompresses ahead.
     """
 
     def __init__(self, fd: int, split: Split, executor: Executor, most_ahead: int) -> None:
@@ -80,7 +79,7 @@ class SplitFile(io.RawIOBase):
         super().close()
 
     def _here(self, most_bytes: int) -> memoryview:
-        """What is at the position, up to the end of its member; empty at the end of all."""
+        """Return the bytes at the position, up to the end of its member; none at the end of all."""
         if self._position < self._start:
             self._rewind()
         while self._fill(1):
@@ -90,7 +89,7 @@ class SplitFile(io.RawIOBase):
                 offset = self._position - self._start
                 return memoryview(self._data_of(entry))[offset : offset + most_bytes]
             self._start += self._length_of(entry)
-            # Only who reads on is read ahead for, not who looks for the next header.
+            # Read ahead only for sequential reads, not for a search for the next header.
             self._ahead = min(self._most_ahead, 2 * self._ahead) if entry.future else 1
             self._entries.popleft()
         return memoryview(b"")
@@ -101,7 +100,7 @@ class SplitFile(io.RawIOBase):
             self._submit(entry)
 
     def _fill(self, count: int) -> bool:
-        """Know the next ``count`` members, as far as there are any; tell if there is one."""
+        """Find the next ``count`` members, as far as they exist; return whether there is one."""
         while len(self._entries) < count and (member := next(self._members, None)) is not None:
             self._entries.append(_Entry(member))
         return bool(self._entries)

@@ -1,7 +1,7 @@
 """Writing tar packages: one archive of all disks, optionally compressed.
 
-Opened by ``registry.py``; ``tar_reader.py`` is the way back, ``tar_format.py`` the layout. An
-archive is one sequence, so disks wait for each other.
+Loaded by ``registry.py``; ``format.py`` has the layout. An archive is one sequence, so disks wait
+for each other.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -89,7 +89,7 @@ class TarWriter:
 
 
 class _Body:
-    """A member's data in order; chunks of zeros do not come, but have their place all the same."""
+    """A member's data in order, with zeros for the pieces that the stream leaves out."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout

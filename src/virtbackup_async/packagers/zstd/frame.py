@@ -1,13 +1,13 @@
-r"""One zstd frame, put together of independent runs of data and of holes (RFC 8878, section 3.1.1).
+r"""One zstd frame, made of independent runs of data and of holes (RFC 8878, section 3.1.1).
 
 ::
 
     frame header | run: libzstd's blocks | run | hole: RLE blocks | run | hole | ... | last block
 
-A hole of a GiB is 32 KiB of ready-made blocks: nothing compresses it, nothing decompresses it. A
-run builds on nothing that was before it (``zstd_run.py``): with a header and an end it is a frame
-of its own. Used by ``zstd.py`` and ``zstd_parts.py``. Any decoder reads the whole as one frame;
-ours knows where the runs and holes are by ``zstd_map.py``.
+A hole of a GiB is 32 KiB of ready-made blocks, which are neither compressed nor decompressed. A
+run does not depend on what precedes it (``runs.py``): with a header and an end it is a frame of its
+own. Any decoder reads the whole as one frame; this program's finds the runs and holes in the map
+(``map.py``).
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ BLOCK_BYTES: Final = 128 * 1024
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SIZE_FIELD_OF_8: Final = 3 << 6
 _SIZE_FIELD_OF_8_IS_WINDOW: Final = _SIZE_FIELD_OF_8 | 1 << 5
-# A block may be no longer than the window, and those of a hole are as long as any may be.
+# A block can be no longer than the window, and those of a hole have the greatest length.
 _SMALLEST_WINDOW_LOG: Final = 17
 _RAW, _RLE = range(2)
 _BLOCKS_AT_ONCE: Final = 16384
@@ -37,7 +37,7 @@ LAST_BLOCK: Final = _block_header(_RAW, 0, is_last=True)
 
 
 def frame_header(window_log: int, size_bytes: int) -> bytes:
-    """The header of the whole frame, with the length of what is in it."""
+    """Return the header of the whole frame, with its decompressed length."""
     window = bytes([_SIZE_FIELD_OF_8, max(window_log, _SMALLEST_WINDOW_LOG) - 10 << 3])
     return _MAGIC + window + size_bytes.to_bytes(8, "little")
 
@@ -46,14 +46,14 @@ HEADER_BYTES: Final = len(frame_header(0, 0))
 
 
 def run_header(plain_bytes: int) -> bytes:
-    """The header that makes a run a frame of its own, together with ``LAST_BLOCK`` behind it."""
+    """Return the header that, with ``LAST_BLOCK`` after the run, makes it a frame of its own."""
     return _MAGIC + bytes([_SIZE_FIELD_OF_8_IS_WINDOW]) + plain_bytes.to_bytes(8, "little")
 
 
 def hole_blocks(length_bytes: int, *, is_first: bool) -> Iterator[bytes]:
-    """A hole, some blocks at a time for a PiB of it.
+    """Yield the blocks of a hole, some at a time, because a hole can be a PiB.
 
-    ``is_first``: the frame starts with it. zstd up to 1.4.3 stumbles over an RLE block there.
+    ``is_first``: the frame starts with it. zstd up to 1.4.3 fails at an RLE block there.
     """
     if is_first:
         yield _block_header(_RAW, 1) + b"\0"
@@ -68,6 +68,6 @@ def hole_blocks(length_bytes: int, *, is_first: bool) -> Iterator[bytes]:
 
 
 def hole_length(length_bytes: int, *, is_first: bool) -> int:
-    """How many bytes the blocks of a hole take."""
+    """Return how many bytes the blocks of a hole take."""
     count = -(-(length_bytes - is_first) // BLOCK_BYTES)
     return _PACKED_BYTES * (count + is_first)

@@ -1,4 +1,4 @@
-"""Where the runs and the holes are in a zstd file of ours: a skippable frame behind the data.
+"""The map of a zstd file's runs and holes: a skippable frame after the data.
 
 ::
 
@@ -9,10 +9,9 @@
     number of runs, of holes, of extents      4 bytes each
     "vbk-map" 0x02
 
-Every zstd decoder passes over such frames (RFC 8878, section 3.1.2). Written by ``zstd.py``, read
-by ``zstd_reader.py``. Runs and holes are what the frame is made of, one behind the other; the data
-extents are those of the image, to be restored with all of its holes. Invariant: what comes from
-here ascends and lies inside the image and the file, however hostile the file is.
+Every zstd decoder skips such frames (RFC 8878, section 3.1.2). Runs and holes follow each other and
+make up the frame. The data extents are those of the image, so that all its holes are restored.
+Invariant: even from a hostile file, all ranges ascend, and are inside the image and the file.
 """
 
 import os
@@ -39,11 +38,11 @@ _MARK: Final = b"vbk-map\x02"
 
 
 class ZstdMap(Struct, frozen=True):
-    """What a frame is made of, and the data extents of the image.
+    """The parts of a frame, and the data extents of the image.
 
     Attributes:
-        runs: as they are in the file; see ``packed_run``.
-        holes: of the image, those that are laid down as such.
+        runs: encoded as in the file; see ``packed_run``.
+        holes: those holes of the image that are holes of the frame.
         extents: of the image.
     """
 
@@ -53,7 +52,7 @@ class ZstdMap(Struct, frozen=True):
 
 
 class FramePart(Struct, frozen=True):
-    """A run or a hole: ``length`` bytes of the image from ``start`` on, and their blocks."""
+    """A run or a hole: ``length`` bytes of the image from ``start``, in blocks at ``place``."""
 
     start: int
     length: int
@@ -63,12 +62,12 @@ class FramePart(Struct, frozen=True):
 
 
 def packed_run(plain_bytes: int, packed_bytes: int) -> bytes:
-    """A run as ``ZstdMap.runs`` has it."""
+    """Return a run, encoded for ``ZstdMap.runs``."""
     return _RUN.pack(plain_bytes, packed_bytes)
 
 
 def encode_map(zstd_map: ZstdMap) -> list[bytes]:
-    """The whole skippable frame, in pieces; none where there are more runs than a map may have."""
+    """Return the whole skippable frame, in parts; none if a map cannot have so many runs."""
     runs, holes, extents = zstd_map.runs, zstd_map.holes, zstd_map.extents
     count = len(runs) // _RUN.size
     if count > MAX_RUNS:
@@ -80,10 +79,14 @@ def encode_map(zstd_map: ZstdMap) -> list[bytes]:
 
 
 def read_map(fd: int, size_bytes: int) -> tuple[ZstdMap, int] | None:
-    """The map of the frame in ``fd``, which is ``size_bytes`` long, and where the frame ends.
+    """Return the map of the frame in ``fd``, and where the frame ends.
+
+    Args:
+        fd: the file.
+        size_bytes: the length of the image.
 
     Returns:
-        None in the files of others, and in ours of before there were runs.
+        None for other programs' files, and this program's from before it wrote maps.
 
     Raises:
         ValueError: there is a map, and it is impossible.
@@ -112,11 +115,11 @@ def read_map(fd: int, size_bytes: int) -> tuple[ZstdMap, int] | None:
 
 
 def pieces_of(zstd_map: ZstdMap, size_bytes: int, end: int) -> Iterator[FramePart]:
-    """What the frame is made of, from front to back.
+    """Yield the parts of the frame, from front to back.
 
     Args:
-        zstd_map: as it was read.
-        size_bytes: how long the image is.
+        zstd_map: as ``read_map`` returned it.
+        size_bytes: the length of the image.
         end: where the frame ends.
 
     Raises:

@@ -1,14 +1,13 @@
-"""What is in a zstd frame, part by part: data that is decompressed, and holes that are passed over.
+"""The content of a zstd frame, part by part: decompressed data, and holes.
 
 ::
 
-    a frame of ours, by its map    run 0 | run 1 | hole | run 2 | ...     side by side, in threads
-    the frame of others            some blocks | some blocks | ...        one after the other
+    a frame with a map     run 0 | run 1 | hole | run 2 | ...     in parallel, in threads
+    any other frame        some blocks | some blocks | ...        one after the other
 
-Used by ``zstd_reader.py``; ``zstd_frame.py`` has the layout. Both give the parts in order. Of the
-frames of others libzstd gets some blocks at a time: its own reader takes a file that is cut off for
-one that ends. Invariant: however hostile a file is, a part has no more than ``MOST_RUN_BYTES`` of
-data.
+Used by ``reader.py``; ``frame.py`` has the layout. Both yield the parts in order. Frames without a
+map are passed to libzstd some blocks at a time, because its own reader does not notice that a file
+is cut off. Invariant: even in a hostile file, a part has at most ``MOST_RUN_BYTES`` of data.
 """
 
 import os
@@ -33,25 +32,25 @@ _BLOCKS_AT_ONCE: Final = 8
 
 
 class Part(Struct, frozen=True):
-    """``length`` bytes of an image: ``data``, or zeros where there is none."""
+    """``length`` bytes of an image: ``data``, or zeros if that is None."""
 
     length: int
     data: memoryview | None = None
 
     def split(self, length: int) -> tuple["Part", "Part"]:
-        """The first ``length`` bytes, or all, and the rest."""
+        """Return the first ``length`` bytes, or all, and the rest."""
         length = min(length, self.length)
         if self.data is None:
             return Part(length), Part(self.length - length)
         return Part(length, self.data[:length]), Part(self.length - length, self.data[length:])
 
     def copy_to(self, target: memoryview) -> None:
-        """Put the bytes at the start of ``target``."""
+        """Copy the bytes to the start of ``target``."""
         target[: self.length] = bytes(self.length) if self.data is None else self.data
 
 
 def frame_start(file: BinaryIO) -> bytes:
-    """The first bytes of a file: the frame's header, and perhaps more."""
+    """Return the first bytes of a file: the frame's header, and perhaps more."""
     file.seek(0)
     start = file.read(_LONGEST_HEADER_BYTES)
     file.seek(0)
@@ -61,12 +60,12 @@ def frame_start(file: BinaryIO) -> bytes:
 def read_pieces(
     fd: int, pieces: Iterator[FramePart], threads: Executor, most_ahead: int
 ) -> Generator[Part, None, None]:
-    """Decompress runs side by side, ``most_ahead`` at once. After ``close`` nobody reads ``fd``.
+    """Decompress runs in parallel, ``most_ahead`` at once. After ``close`` no thread reads ``fd``.
 
-    A part is valid until the next one is asked for.
+    A part is valid until the next one is requested.
 
     Raises:
-        EOFError, ValueError, ZstdError: a piece is damaged, cut off, or not what the map says.
+        EOFError, ValueError, ZstdError: a part is damaged, cut off, or differs from the map.
     """
     under_way: deque[tuple[Future[Part], _Room]] = deque()
     free = [_Room() for _ in range(most_ahead)]
@@ -88,7 +87,7 @@ def read_pieces(
 
 
 def read_frame(file: BinaryIO) -> Generator[Part, None, None]:
-    """Read the frame that ``file`` starts with, from front to back.
+    """Read the frame at the start of ``file``, from front to back.
 
     Raises:
         EOFError, ZstdError: it is damaged or cut off.
@@ -107,7 +106,7 @@ def read_frame(file: BinaryIO) -> Generator[Part, None, None]:
 
 
 class _Blocks:
-    """The blocks of a frame, and whether the last one has been."""
+    """Reads the blocks of a frame up to the last one."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -120,14 +119,14 @@ class _Blocks:
         return data
 
     def some(self) -> bytes:
-        """The next blocks, or the last ones; nothing behind the frame's end."""
+        """Return the next blocks, or the last ones; none after the frame's end."""
         blocks: list[bytes] = []
         while len(blocks) < _BLOCKS_AT_ONCE and not self._is_at_end:
             blocks.append(self._next())
         return b"".join(blocks)
 
     def _next(self) -> bytes:
-        """A block with its header (RFC 8878, section 3.1.1.2)."""
+        """Return a block with its header (RFC 8878, section 3.1.1.2)."""
         header = self.take(_BLOCK_HEADER_BYTES)
         bits = int.from_bytes(header, "little")
         kind, length_bytes, self._is_at_end = bits >> 1 & 3, bits >> 3, bool(bits & 1)
@@ -135,7 +134,7 @@ class _Blocks:
 
 
 class _Room:
-    """Memory for a run before and after, used again: fresh pages take as long as copying does."""
+    """Memory for a compressed and decompressed run, reused: new pages cost as much as copying."""
 
     def __init__(self) -> None:
         self._packed = self._plain = memoryview(b"")
@@ -163,7 +162,7 @@ def _read_piece(fd: int, piece: FramePart, room: _Room) -> Part:
     if os.preadv(fd, [blocks], piece.place) < len(blocks):
         raise EOFError("it is cut off")
     data = room.plain(piece.length)
-    # All of it at once: libzstd then needs no window of its own.
+    # In one call, so that libzstd needs no window of its own.
     with zstandard.ZstdDecompressor().stream_reader(frame) as reader:
         if reader.readinto(data) < len(data):
             raise EOFError("a run of it is too short")

@@ -62,7 +62,7 @@ class ZstdReader:
 
 
 class _Frame:
-    """The one frame of a file, read once from front to back; an ``ImageReader``."""
+    """The frame of a file, read once from front to back; an ``ImageReader``."""
 
     def __init__(self, path: Path, file: BinaryIO, threads: Executor) -> None:
         self._path = path
@@ -99,7 +99,7 @@ class _Frame:
             self._expect_end()
 
     def _next(self, most_bytes: int) -> Part:
-        """What comes next, ``most_bytes`` at most."""
+        """Return the next bytes, at most ``most_bytes``."""
         if not self._part.length:
             self._part = next(self._parts, Part(0))
         if not self._part.length:

@@ -1,19 +1,19 @@
-"""Runs: pieces of an image that are compressed, and decompressed, independently of each other.
+"""Runs: parts of an image that are compressed and decompressed independently of each other.
 
 ::
 
-    frames of libzstd's   | header, one byte | run |  | header, one byte | run |  | ...
-    what is kept of them                     | run |                     | run |
+    frames of libzstd   | header, one byte | run |  | header, one byte | run |  | ...
+    kept of them                           | run |                     | run |
 
-All runs of a disk make one frame (``zstd_frame.py``), so none may lean on what was before it: not
-on earlier data, not on an earlier block's tables, not on the three repeat offsets, which a decoder
-has from the run before. libzstd starts a frame with the offsets 1, 4 and 8 and counts on them. But
-where it compresses in threads, every job but the first does without, since its threads do not wait
-for each other; and that a job looks back into the one before can be turned off. So each run is such
-a job, and the first job, of one byte, is thrown away.
+All runs of a disk make one frame (``frame.py``), so no run may depend on what precedes it: not on
+earlier data, not on an earlier block's tables, and not on the three repeat offsets, which a decoder
+keeps from the run before. libzstd starts a frame with the offsets 1, 4 and 8 and relies on them.
+But when it compresses in threads, every job except the first does without them, because its threads
+do not wait for each other. And a job's references to the previous one can be turned off. So each
+run is such a job, and the first job, of one byte, is dropped.
 
-Used by ``zstd.py``, which has them of ``cpu_shares.py``. Invariant: the runs of a ``RunCompressor``
-are independent, for it exists only after it has proved it.
+Used by ``writer.py``. Invariant: the runs of a ``RunCompressor`` are independent; its constructor
+proves it.
 """
 
 from threading import Lock
@@ -28,25 +28,25 @@ from virtbackup_async.packagers.zstd.frame import LAST_BLOCK, frame_header
 MOST_RUN_BYTES: Final = 16 * 1024 * 1024
 _FEWEST_RUN_BYTES: Final = 4 * 1024 * 1024
 _NO_LOOKING_BACK: Final = 1
-# libzstd's thread says that a job is done a moment before it can take the next one. Until then, who
-# has one for it asks again and again, on the processor that the thread is waiting for.
+# libzstd's thread reports a job as done a moment before it can take the next one. Until then the
+# caller would ask again and again, on the processor that the thread is waiting for.
 _UNTIL_IDLE_S: Final = 50e-6
-# The second would use the offsets that a frame starts with, but the first leaves others; and it
-# would look back into the first.
+# The second would use the offsets that a frame starts with, but the first leaves other ones; and it
+# would refer back to the first.
 _PROOF: Final = (b"abcdefghi" * 500, b"abcdhelloxyzaaaaa" + b"abcdefghi" * 30)
 
 
 def run_bytes_of(level: int) -> int:
-    """How much of a disk is a run: twice the level's window, within bounds."""
+    """Return the length of a run: twice the level's window, within bounds."""
     window_log: int = zstandard.ZstdCompressionParameters.from_level(level).window_log
     return min(MOST_RUN_BYTES, max(_FEWEST_RUN_BYTES, 2 << window_log))
 
 
 class RunCompressor:
-    """Compresses one run after the other; blocking, for one thread at a time.
+    """Compresses one run after the other. Blocks; for one thread at a time.
 
     Raises:
-        VirtBackupError: this libzstd makes no independent runs.
+        VirtBackupError: this libzstd cannot make independent runs.
     """
 
     def __init__(self, level: int) -> None:
@@ -54,7 +54,7 @@ class RunCompressor:
         run_bytes = run_bytes_of(level)
         parameters = zstandard.ZstdCompressionParameters.from_level(
             level,
-            # A match may be as far away as the run is long: it packs better, and costs nothing.
+            # Matches can be as far away as the run is long: this compresses better, for nothing.
             window_log=window_log_of(run_bytes),
             threads=1,  # none: then it does not work in jobs
             job_size=run_bytes,
@@ -65,8 +65,8 @@ class RunCompressor:
         self._prove()
 
     def compress(self, data: bytes | memoryview) -> bytes:
-        """The blocks of a run: of ``data``, which is no longer than a run may be."""
-        # A frame for each run: libzstd goes through three times as much memory in a long one.
+        """Return the blocks of a run of ``data``, which is no longer than a run can be."""
+        # A frame for each run: libzstd would use three times as much memory for a long one.
         frame = self._compressor.compressobj()
         sleep(_UNTIL_IDLE_S)
         frame.compress(b"\0")
@@ -89,14 +89,14 @@ class RunCompressor:
 
 
 def window_log_of(run_bytes: int) -> int:
-    """The smallest window that a whole run fits into."""
+    """Return the smallest window that a whole run fits into."""
     return (run_bytes - 1).bit_length()
 
 
 class RunCompressors:
-    """The compressors of a process, each with 20 MiB of memory or more, used again and again.
+    """Compressors that are reused, because each has 20 MiB of memory or more.
 
-    There are never more than have been at work at the same time.
+    There are never more than have worked at the same time.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class RunCompressors:
         self._at_rest: list[RunCompressor] = []
 
     def compress(self, level: int, data: memoryview) -> bytes:
-        """The blocks of a run; blocking, for any number of threads."""
+        """Return the blocks of a run. Blocks; for any number of threads."""
         compressor = self._at_rest_of(level) or RunCompressor(level)
         blocks = compressor.compress(data)
         with self._lock:
@@ -115,6 +115,6 @@ class RunCompressors:
         with self._lock:
             found = next((one for one in reversed(self._at_rest) if one.level == level), None)
             if self._at_rest:
-                # Where all of them are of another level, one of those makes room for the new one.
+                # If all have another level, the new one replaces one of them.
                 self._at_rest.remove(found or self._at_rest[0])
             return found

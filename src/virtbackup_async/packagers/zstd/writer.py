@@ -1,8 +1,8 @@
-"""Writing zstd packages: each disk is a file of its own, one zstd frame.
+"""Writing zstd packages: each disk is a file of its own, with one zstd frame.
 
-Opened by ``registry.py``; ``zstd_reader.py`` is the way back, ``zstd_frame.py`` the layout. One
-frame, because virt-backup stops reading behind the first. Holes of some MiB are laid down as such;
-smaller ones go in as zeros. The rest is compressed in runs, side by side.
+Loaded by ``registry.py``; ``frame.py`` has the layout. There is one frame, because virt-backup
+stops reading after the first. Holes of some MiB are stored as holes, and smaller ones as zeros. The
+rest is compressed in runs, in parallel.
 """
 
 from collections.abc import AsyncIterator
@@ -90,7 +90,7 @@ def _run_compressors(_cpu: CpuShares) -> RunCompressors:
 
 
 class _FrameWriter:
-    """Lays the runs and the holes of one disk down."""
+    """Writes the runs and the holes of one disk."""
 
     def __init__(self, compressor: Compressor) -> None:
         self.holes: list[Extent] = []
@@ -107,7 +107,7 @@ class _FrameWriter:
         for chunk in batch.pieces:
             await self._skip_to(chunk.offset)
             if chunk is batch.pieces[-1]:
-                # Most of them are alone, and as long as a run: then it need not be copied.
+                # Most are alone in their batch and as long as a run, and need not be copied.
                 await self._compressor.lend(chunk.data, batch.give_back)
             else:
                 await self._compressor.write([chunk.data])
