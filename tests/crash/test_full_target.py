@@ -19,7 +19,6 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
 from fakes.verified_site import NOW
@@ -61,19 +60,6 @@ def incompressible(numbers) -> bytes:
     return b"".join(random.Random(number).randbytes(CHUNK_BYTES) for number in numbers)
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A second of its own for each backup."""
-    build, seconds = session.build_environment, count()
-
-    def build_with_clock(*args, **options):
-        environment = build(*args, **options)
-        return replace(environment, now=lambda: NOW.replace(year=2025, second=next(seconds) % 60))
-
-    monkeypatch.setattr(session, "build_environment", build_with_clock)
-    return seconds
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("packager", PACKAGERS)
 @settings(
@@ -82,7 +68,7 @@ def clock(monkeypatch):
 @given(images=IMAGES, filled=FILLED, swept_later=SWEPT_LATER)
 @example(images=[[1, 2, 3, 4], [1, 5, 6], [7, 8, 9]], filled="bytes and inodes", swept_later=True)
 def test_clean_makes_room_on_a_full_target(
-    packager, images, filled, swept_later, clock, tmp_path_factory, monkeypatch
+    packager, images, filled, swept_later, tmp_path_factory, monkeypatch
 ):
     monkeypatch.setattr(pack_format, "PACK_BYTES", MIB)
     with small_file_system(12, 90) as target:
@@ -112,6 +98,11 @@ class Site:
         self.image = root / "fake.raw"
         self.locks = root / "locks"
         self.locks.mkdir()
+        self.seconds = count()
+
+    def now(self):
+        """A second of its own for each backup."""
+        return NOW.replace(year=2025, second=next(self.seconds) % 60)
 
     def config(self, keep_last: int = 99):
         group = {"target": str(self.target), "hosts": ["fake"], "autostart": True}
@@ -128,9 +119,8 @@ class Site:
     async def back_up(self, numbers) -> bool:
         self.image.write_bytes(incompressible(numbers))
         events = []
-        await session.run_backup(
-            Runtime(self.config(), events.append, self.hypervisor), session.BackupRequest()
-        )
+        runtime = Runtime(self.config(), events.append, self.hypervisor, now=self.now)
+        await session.run_backup(runtime, session.BackupRequest())
         assert [event for event in events if isinstance(event, BackupDone | BackupFailed)]
         return not [event for event in events if isinstance(event, BackupFailed)]
 

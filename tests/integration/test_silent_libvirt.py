@@ -54,5 +54,5 @@ async def test_a_question_has_its_time(daemon, monkeypatch):
         monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.05)
         hang = anyio.from_thread.run
         with pytest.raises(HypervisorError, match="ask: libvirt does not answer within"):
-            await hypervisor.ask(Attempt(None, "ask"), hang, never.wait)
+            await hypervisor._connection.ask(Attempt(None, "ask"), hang, never.wait)
         never.set()
