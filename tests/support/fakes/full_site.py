@@ -58,7 +58,8 @@ class FullSite:
         self.root = root
         self.target = root / "target"
         self.outside = root / "outside"
-        self.locks = root / "locks"
+        # The host's: what a target lacks, they have.
+        self.locks = root.with_name(f"locks-of-{root.name}")
         self.image = root / "fake.raw"
         self.found: list[FoundBackup] = []
         self.failures: list[str] = []
