@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from stat import S_ISBLK
 from tempfile import gettempdir, mkdtemp
 from typing import Any, Final
 
@@ -114,7 +115,7 @@ def _nodes(chain: Sequence[BackingImage]) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, str]:
     try:
-        is_device = path.is_block_device()
+        is_device = S_ISBLK(path.stat().st_mode)
     except OSError as error:
         raise ImageError(f"cannot look at the image {path}: {error.strerror}") from error
     return {
