@@ -1,5 +1,6 @@
 """One suite for everything that claims to be the machine that has the images."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -307,6 +308,24 @@ async def test_an_undone_replacement_leaves_the_old_image_alone(host, base, fres
     await replacement.undo()
     await replacement.undo()
     assert base.path.stat().st_ino == inode
+    assert base.path.read_bytes() == b"\x01" * MIB
+    assert beside(base.path) == []
+
+
+async def test_an_undo_needs_no_look_at_the_old_image(host, base, fresh, monkeypatch):
+    """One that fails would not prove that it is gone; a removed one is lost."""
+    replacement = await filled(host, base.path, fresh)
+    await replacement.swap()
+    look = os.stat
+
+    def failing(path, *arguments, **options):
+        if str(path).endswith(f"vbk-old-{DIGITS}"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    await replacement.undo()
+    monkeypatch.undo()
     assert base.path.read_bytes() == b"\x01" * MIB
     assert beside(base.path) == []
 

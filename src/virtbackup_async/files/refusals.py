@@ -1,6 +1,7 @@
 """The operating system's errors, as this program's."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,27 @@ NOT_FOLLOWED: Final = "a symlink, not followed"
 _LINK_HINT: Final = (
     "Below a target no symlink is followed: put what it leads to in its place, or mount it there."
 )
+
+
+def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
+    """Return the status of a path, None if it does not exist. Blocks.
+
+    ``pathlib``'s predicates do not tell these apart: from Python 3.14 on they are False for a path
+    that cannot be looked at, too, which proves nothing.
+
+    Args:
+        path: it may be on any file system of the host.
+        follow: whether a symbolic link is followed.
+
+    Raises:
+        StorageError: it cannot be looked at.
+    """
+    try:
+        return path.stat(follow_symlinks=follow)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise storage_error("look at", path, error) from error
 
 
 def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:

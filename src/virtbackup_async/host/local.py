@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.files.durable import remove_durably
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import look_at, storage_error
 from virtbackup_async.host.interface import Replacement
 from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity
@@ -112,14 +112,8 @@ class LocalHost:
 
 
 def _exists(path: Path, follow: bool) -> bool:  # noqa: FBT001 -- run_sync passes no keywords
-    try:
-        path.stat(follow_symlinks=follow)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        # Not the same as gone: an overlay that cannot be seen now may hold a guest's last writes.
-        raise storage_error("look at", path, error) from error
-    return True
+    # Gone is not the same as unseen: an overlay that cannot be seen may hold a guest's last writes.
+    return look_at(path, follow=follow) is not None
 
 
 def _real_path(path: Path) -> Path:

@@ -85,8 +85,10 @@ class LocalReplacement(Struct):
     def _undo(self) -> None:
         """Put the old image back if it was swapped; remove the new one."""
         try:
-            if self.is_swapped and self.existed and self.old.exists():
-                self.old.replace(self.image)
+            if self.is_swapped and self.existed:
+                # Undone before, it has no such name; nothing but the rename itself tells that.
+                with suppress(FileNotFoundError):
+                    self.old.replace(self.image)
             elif self.is_swapped and not self.existed:
                 self.image.unlink(missing_ok=True)
             self.old.unlink(missing_ok=True)

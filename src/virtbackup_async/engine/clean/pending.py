@@ -7,7 +7,7 @@ was.
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from anyio import Path as AsyncPath
+from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Note
@@ -25,6 +25,7 @@ from virtbackup_async.engine.undo.find_domain import GoneDomain, find_domain, lo
 from virtbackup_async.engine.undo.pending import Undo, read_notes
 from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError
 from virtbackup_async.events import Emit, PendingFound, PendingLeft, PendingUndone, Warned
+from virtbackup_async.files.refusals import look_at
 
 
 async def report_and_undo(
@@ -75,11 +76,11 @@ async def _is_orphan(note: Note) -> bool:
     """Tell whether a note is still there and its pending file cannot be read."""
     try:
         return (
-            await AsyncPath(note.path).exists()
+            await to_thread.run_sync(look_at, note.path) is not None
             and await Catalog(note.pending_path.parent.parent).read_pending(note.pending_path)
             is None
         )
-    except (OSError, DefinitionError, StorageError):
+    except (DefinitionError, StorageError):
         return True
 
 

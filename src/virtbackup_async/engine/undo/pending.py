@@ -12,8 +12,8 @@ up. The caller holds the domain's lock, so no living process owns the pending fi
 import logging
 from contextlib import suppress
 from functools import partial
+from stat import S_ISDIR
 
-from anyio import Path as AsyncPath
 from anyio import to_thread
 from msgspec import Struct
 
@@ -45,7 +45,7 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import look_at
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.packager import Location, packed_files
 from virtbackup_async.packagers.registry import remove_package
@@ -103,11 +103,8 @@ class Undo(Struct, frozen=True):
     async def _remove_package(self, dead: DeadBackup) -> None:
         pending, directory = dead.pending, dead.path.parent
         # The note outlives the target, which can be gone.
-        try:
-            is_there = await AsyncPath(directory).is_dir()
-        except OSError as error:
-            raise storage_error("look at", directory, error) from error
-        if is_there:
+        seen = await to_thread.run_sync(look_at, directory)
+        if seen is not None and S_ISDIR(seen.st_mode):
             location = Location(pending.packager, directory, pending.name)
             await remove_package(location, packed_files(pending))
 

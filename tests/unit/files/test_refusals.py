@@ -1,0 +1,31 @@
+"""files/refusals.py: a path that cannot be looked at is not one that is gone."""
+
+import os
+import stat
+
+import pytest
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.files.refusals import look_at
+
+
+def test_what_is_there_has_a_status(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    assert stat.S_ISDIR(look_at(link).st_mode)
+    assert stat.S_ISLNK(look_at(link, follow=False).st_mode)
+
+
+def test_what_is_gone_has_none(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for gone in (tmp_path / "gone", tmp_path / "gone" / "below", file / "below"):
+        assert look_at(gone) is None
+
+
+def test_what_cannot_be_looked_at_is_an_error(tmp_path):
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for path in (circle, tmp_path / ("x" * (os.pathconf(tmp_path, "PC_NAME_MAX") + 1))):
+        with pytest.raises(StorageError, match="cannot look at"):
+            look_at(path)
