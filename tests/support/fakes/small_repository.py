@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from fakes.repository_files import files_of
@@ -12,9 +13,11 @@ from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import ChunkMap, open_map, open_storage
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.index.segments import Segment, open_index
+from virtbackup_async.repository.prune.prune import Pruned, prune_repository
 from virtbackup_async.repository.storage.layout import list_packs, list_segments
 from virtbackup_async.repository.storage.repository_file import find_repository
 
@@ -61,6 +64,12 @@ class SmallRepository:
         ):
             await write_sparse(stream, path, lambda _: None)
         return path.read_bytes()
+
+    def prune(self) -> Pruned:
+        """Prune the repository by the maps of its target."""
+        repository = find_repository(self.target)
+        assert repository
+        return prune_repository(repository, partial(list_maps, self.target), lambda: None)
 
     def remove(self, name: str) -> None:
         """Remove a backup, as ``clean`` does before it prunes."""

@@ -12,7 +12,6 @@ from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.digest import MAX_IMAGE_BYTES, check_length
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.repository_file import find_repository
 from virtbackup_async.repository.usage.totals import total_usage
 
@@ -36,19 +35,13 @@ def seal(path, data):
     path.write_bytes(data[:-32] + blake3(data[:-32]).digest())
 
 
-def run_sweep(place):
-    return prune_repository(
-        find_repository(place.target), partial(list_maps, place.target), lambda: None
-    )
-
-
 async def assert_told(place):
     """Every command says that it is damaged, and none removes anything."""
     packs = place.packs()
     with pytest.raises(CorruptError):
         await place.restored("a")
     with pytest.raises(CorruptError):
-        run_sweep(place)
+        place.prune()
     repair(place)
     assert place.packs() == packs
 
@@ -125,7 +118,7 @@ async def test_one_bit_of_the_repositorys_id_in_a_map_is_damage(place):
     path.write_bytes(data)
     (repaired,) = repair(place)
     assert repaired.waiting_maps == 1
-    run_sweep(place)
+    place.prune()
     assert len(place.packs()) == 1
 
 
@@ -139,7 +132,7 @@ async def test_one_bit_of_the_head_of_a_map_is_damage_and_no_newer_program(place
         place.open_map("a")
     (repaired,) = repair(place)
     assert repaired.waiting_maps == 1
-    run_sweep(place)
+    place.prune()
 
 
 @pytest.mark.parametrize("at", [8, 10, 16], ids=["version", "flags", "repository"])
@@ -154,7 +147,7 @@ async def test_one_bit_of_the_head_of_a_segment_is_mended(place, at):
 
 async def assert_told_of_segment(place):
     with pytest.raises((CorruptError, StorageError)):
-        run_sweep(place)
+        place.prune()
     (repaired,) = repair(place)
     assert repaired.removed_segments == 1
 
@@ -165,7 +158,7 @@ async def test_a_whole_map_of_another_repository_is_told_as_such(place):
     data[MAP_ID_AT] ^= 1
     seal(path, bytes(data))
     with pytest.raises(CorruptError, match="another repository"):
-        run_sweep(place)
+        place.prune()
 
 
 def test_the_largest_image_is_let_pass():

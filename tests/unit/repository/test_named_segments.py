@@ -3,7 +3,6 @@
 import errno
 import os
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,10 @@ from fakes.failing_calls import failing
 from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageError
-from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import chunk_writer
 from virtbackup_async.repository.index import segment_writer
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import prune as pruning
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_segments, segment_file
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
 
@@ -36,12 +33,6 @@ def is_index(path: Path) -> bool:
 
 def is_segment(path: Path) -> bool:
     return path.suffix == ".index"
-
-
-def run_sweep(place):
-    return prune_repository(
-        find_repository(place.target), partial(list_maps, place.target), lambda: None
-    )
 
 
 def assert_names_only_what_is_there(place):
@@ -72,10 +63,10 @@ async def test_a_sweep_whose_segment_cannot_be_synced_takes_nothing_back(place, 
     place.remove("gone")
     # One that is full may end with what there was room for.
     with failing("fsync", is_index, code) as failed, suppress(StorageError):
-        run_sweep(place)
+        place.prune()
     assert failed
     assert_names_only_what_is_there(place)
-    run_sweep(place)
+    place.prune()
     assert await place.restored("kept") == content([2])
     assert_names_only_what_is_there(place)
 
@@ -125,11 +116,11 @@ async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypat
     for number in range(1, 5):
         await place.back_up(f"n{number}", content([number]))
     with failing("fsync", is_index, errno.EIO) as failed, suppress(StorageError):
-        run_sweep(place)
+        place.prune()
     assert failed
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])
-    run_sweep(place)
+    place.prune()
     assert len(list_segments(find_repository(place.target).storage)) == 1
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from functools import partial
 
 import pytest
 
@@ -10,7 +9,6 @@ from fakes.repaired import repair
 from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.known_damage import (
     KnownDamage,
@@ -18,7 +16,6 @@ from virtbackup_async.repository.data.known_damage import (
     content_of_map,
     write_known_damage,
 )
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.pending_deletion import (
     PendingDeletion,
@@ -33,12 +30,6 @@ NEW = content([3, 4])
 @pytest.fixture
 def place(tmp_path):
     return SmallRepository(tmp_path / "target")
-
-
-def run_sweep(place):
-    return prune_repository(
-        find_repository(place.target), partial(list_maps, place.target), lambda: None
-    )
 
 
 def lose(pack):
@@ -89,14 +80,14 @@ async def test_a_sweep_removes_nothing_until_there_was_a_repair(place, harm):
     first, last = sorted(place.packs(), key=lambda path: path.stat().st_mtime_ns)
     harm(last)
     with pytest.raises(CorruptError, match="pack is") as raised:
-        run_sweep(place)
+        place.prune()
     assert raised.value.hint == "Run 'virtbackup repair'."
     assert first.exists()
     await place.back_up("again", OLD)
     with pytest.raises(CorruptError, match="pack is"):
-        run_sweep(place)
+        place.prune()
     repair(place)
-    run_sweep(place)
+    place.prune()
     assert not first.exists()
     assert await place.restored("old") == await place.restored("again") == OLD
 
@@ -137,15 +128,15 @@ async def test_an_index_that_is_older_than_the_packs_lets_nothing_go(place, tmp_
     place.remove("gone")
     index = files_of(find_repository(place.target)).index
     shutil.copytree(index, tmp_path / "index")
-    run_sweep(place)  # packs the one chunk anew
+    place.prune()  # packs the one chunk anew
     shutil.rmtree(index)
     shutil.copytree(tmp_path / "index", index)
     packs = place.packs()
     with pytest.raises(CorruptError, match="pack is missing"):
-        run_sweep(place)
+        place.prune()
     assert place.packs() == packs
     repair(place)
-    run_sweep(place)
+    place.prune()
     assert await place.restored("kept") == content([2])
 
 
@@ -159,7 +150,7 @@ async def test_condemned_packs_stay_that_may_hold_what_is_known_to_be_lost(place
     known = MapDamage(content_of_map(storage, name), 3, is_damaged=False)
     write_known_damage(storage, KnownDamage({name: known}))
     write_pending_deletion(storage, PendingDeletion(frozenset(list_packs(storage)), frozenset()))
-    run_sweep(place)
+    place.prune()
     repair(place)
     assert await place.restored("kept") == OLD
 
@@ -175,7 +166,7 @@ async def test_a_condemned_pack_that_is_needed_after_all_and_lost_stops_the_swee
     lose(pack)
     write_pending_deletion(repository.storage, PendingDeletion(packs, frozenset()))
     with pytest.raises(CorruptError, match="pack is missing"):
-        run_sweep(place)
+        place.prune()
     assert other.exists()
 
 

@@ -15,13 +15,11 @@ from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
-from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import chunk_id
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import prune as pruning
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import new_token
 from virtbackup_async.repository.storage.leases import EXPIRY_S, PRUNER, take_lease
 from virtbackup_async.repository.storage.repository_file import find_repository, make_repository
@@ -29,12 +27,6 @@ from virtbackup_async.repository.storage.repository_file import find_repository,
 
 def named(data):
     return {chunk_id(data): memoryview(data)}
-
-
-def run_sweep(place):
-    return prune_repository(
-        find_repository(place.target), partial(list_maps, place.target), lambda: None
-    )
 
 
 def open_in_new_process(place):
@@ -72,7 +64,7 @@ async def take_steps(place, steps):
                 place.remove(name)
                 del alive[name]
             case "prune":
-                run_sweep(place)
+                place.prune()
                 for name, data in alive.items():
                     assert await place.restored(name) == data
                 assert_no_leak(place, alive.values())
@@ -97,16 +89,16 @@ async def test_space_comes_back_and_is_told(place):
     await place.back_up("a", content(range(1, 20)))
     await place.back_up("b", content(range(1, 3)))
     stored = sum(path.stat().st_size for path in place.packs())
-    assert run_sweep(place).freed_bytes == 0
+    assert place.prune().freed_bytes == 0
     place.remove("a")
-    pruned = run_sweep(place)
+    pruned = place.prune()
     assert pruned.freed_bytes == stored
     left = sum(path.stat().st_size for path in place.packs())
     assert pruned.stored_bytes == left < stored
     assert 0 < pruned.rewritten_bytes < left
     assert await place.restored("b") == content(range(1, 3))
     place.remove("b")
-    assert run_sweep(place).freed_bytes == left
+    assert place.prune().freed_bytes == left
     assert place.packs() == []
     assert place.indexed() == []
 
@@ -117,14 +109,14 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
     place.remove("a")
     writer = open_in_new_process(place)
     assert writer.add(named(content([1]))) == 0, "it is there already"
-    pruned = run_sweep(place)
+    pruned = place.prune()
     assert (pruned.freed_bytes, pruned.waiting_bytes) == (0, pruned.stored_bytes)
     # A writer that comes now does not count on what is condemned.
     late = open_in_new_process(place)
     assert late.add(named(content([2]))) > 0
-    assert run_sweep(place).freed_bytes == 0
+    assert place.prune().freed_bytes == 0
     writer.close()
-    assert run_sweep(place).freed_bytes > 0, "the late one is not waited for"
+    assert place.prune().freed_bytes > 0, "the late one is not waited for"
     late.close()
 
 
@@ -134,12 +126,12 @@ async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it
     elsewhere = files_of(find_repository(place.target)).leases / new_token()
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     for _ in range(2):
-        assert run_sweep(place).waiting_bytes > 0
+        assert place.prune().waiting_bytes > 0
     assert place.packs()
     # An hour by the clock of the file system, whatever the hosts' clocks say.
     touched_s = elsewhere.stat().st_mtime - EXPIRY_S - 1
     os.utime(elsewhere, (touched_s, touched_s))
-    assert run_sweep(place).freed_bytes > 0
+    assert place.prune().freed_bytes > 0
     assert not place.packs()
     assert not elsewhere.exists(), "so that it knows, if it is alive after all"
 
@@ -149,10 +141,10 @@ async def test_a_sweep_that_died_on_another_host_is_waited_for_an_hour(place):
     elsewhere = files_of(find_repository(place.target)).leases / PRUNER
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     with pytest.raises(LockHeldError):
-        run_sweep(place)
+        place.prune()
     touched_s = elsewhere.stat().st_mtime - EXPIRY_S - 1
     os.utime(elsewhere, (touched_s, touched_s))
-    run_sweep(place)
+    place.prune()
     assert not elsewhere.exists()
 
 
@@ -161,14 +153,14 @@ async def test_what_a_writer_needed_after_all_is_kept(place):
     await place.back_up("a", data)
     place.remove("a")
     writer = open_in_new_process(place)
-    assert run_sweep(place).waiting_bytes > 0
+    assert place.prune().waiting_bytes > 0
     assert place.packs()
     writer.close()
     # As if it was that writer: it found its chunks in the condemned pack, and has its map.
     files_of(find_repository(place.target)).pending_deletion.rename(place.target / "aside")
     await place.back_up("b", data)
     (place.target / "aside").rename(files_of(find_repository(place.target)).pending_deletion)
-    assert run_sweep(place).freed_bytes == 0
+    assert place.prune().freed_bytes == 0
     assert await place.restored("b") == data
     assert len(place.packs()) == 1
     assert not files_of(find_repository(place.target)).pending_deletion.exists()
@@ -188,7 +180,7 @@ async def swept_while_read(place):
         package.open_disk("b_vda.raw") as stream,
     ):
         place.remove("a")
-        assert run_sweep(place).rewritten_bytes
+        assert place.prune().rewritten_bytes
         async for chunk in stream.pieces():
             data += bytes(chunk.data)
     return data
@@ -212,9 +204,9 @@ def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
         return index
 
     monkeypatch.setattr(pruning, "open_index", open_and_back_up)
-    run_sweep(place)
+    place.prune()
     monkeypatch.undo()
-    run_sweep(place)
+    place.prune()
     for name in "cd" if is_going else "c":
         assert anyio.run(place.restored, name) == content([4 + ord(name), 1])
 
@@ -223,9 +215,9 @@ async def test_two_sweeps_are_not_at_once(place):
     await place.back_up("a", content([1]))
     lease = take_lease(find_repository(place.target).storage, PRUNER)
     with pytest.raises(LockHeldError):
-        run_sweep(place)
+        place.prune()
     lease.close()
-    run_sweep(place)
+    place.prune()
 
 
 @pytest.mark.parametrize("damage", ["map", "segment", "no segment"])
@@ -244,7 +236,7 @@ async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
             for path in files_of(find_repository(place.target)).index.iterdir():
                 path.unlink()
     with pytest.raises(CorruptError):
-        run_sweep(place)
+        place.prune()
     assert place.packs() == packs
 
 
@@ -260,7 +252,7 @@ async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
     (pack,) = place.packs()
     flip(pack, 64 + 64 + 10)
     place.remove("a")
-    assert run_sweep(place).freed_bytes == 0
+    assert place.prune().freed_bytes == 0
     assert place.packs() == [pack]
 
 
@@ -287,7 +279,7 @@ async def test_the_good_place_of_a_chunk_stays_if_the_one_to_be_copied_is_damage
     place.remove("b")
     flip(damaged, 64 + 64 + 10)
     for _ in range(2):
-        run_sweep(place)
+        place.prune()
         assert await place.restored("c") == content([1, *others])
         assert set(place.packs()) >= {damaged, good}
 
@@ -304,7 +296,7 @@ async def test_the_last_good_copy_of_a_chunk_stays_in_a_pack_that_is_dead(place,
     place.remove(removed)
     del left[removed]
     for _ in range(3):
-        run_sweep(place)
+        place.prune()
         ((name, numbers_left),) = left.items()
         assert await place.restored(name) == content(numbers_left)
 
@@ -314,7 +306,7 @@ async def test_a_second_copy_goes_where_the_first_is_good(place):
     await back_up_apart(place, "b", content(range(1, 4)))
     place.remove("b")
     for _ in range(2):
-        run_sweep(place)
+        place.prune()
     assert await place.restored("a") == content(range(1, 5))
     assert len(place.packs()) == 1
     assert len(place.indexed()) == 4
@@ -353,7 +345,7 @@ async def rot_and_sweep(place, backups, chance):
                 path = files_of(find_repository(place.target)).pack(location.pack)
                 flip(path, location.offset + location.length // 2)
     for _ in range(3):
-        run_sweep(place)
+        place.prune()
         for name, data in alive.items():
             assert await place.restored(name) == data
 
@@ -373,9 +365,9 @@ async def test_what_is_in_two_packs_takes_a_second_sweep_and_no_more(place):
     await back_up_apart(place, "b", content([1, 11, 12, 13]))
     await place.back_up("c", content([1]))
     place.remove("a")
-    assert run_sweep(place).rewritten_bytes > 0
+    assert place.prune().rewritten_bytes > 0
     for is_left in (True, False):
-        pruned = run_sweep(place)
+        pruned = place.prune()
         assert bool(pruned.freed_bytes) == is_left
         assert await place.restored("b") == content([1, 11, 12, 13])
         assert await place.restored("c") == content([1])
@@ -396,7 +388,7 @@ async def test_damage_is_told_by_its_place_in_the_image(place):
 async def test_many_small_segments_become_one(place):
     for number in range(1, 12):
         await place.back_up(f"b{number}", content([number]))
-    run_sweep(place)
+    place.prune()
     assert len(list(files_of(find_repository(place.target)).index.iterdir())) == 1
     for number in range(1, 12):
         assert await place.restored(f"b{number}") == content([number])
@@ -411,10 +403,10 @@ async def test_a_domain_that_cannot_be_seen_keeps_its_chunks(place, tmp_path, is
     place.directory.rename(moved)
     place.directory.symlink_to(moved if is_there else tmp_path / "nowhere")
     with pytest.raises(StorageError, match="a symlink, not followed"):
-        run_sweep(place)
+        place.prune()
     assert place.packs() == packs
     place.directory.unlink()
     moved.rename(place.directory)
     (place.target / "latest").symlink_to(place.map_path("a"))
-    run_sweep(place)
+    place.prune()
     assert place.packs() == packs

@@ -1,7 +1,6 @@
 """What the prune does where room is short: what takes none first, then the smallest, then more."""
 
 import errno
-from functools import partial
 
 import pytest
 
@@ -9,12 +8,10 @@ from fakes.failing_calls import failing
 from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageFullError
-from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.prune import prune as pruning
 from virtbackup_async.repository.prune import room
 from virtbackup_async.repository.prune.mark import Need
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.local import RESERVE_FILES, LocalStorage
 from virtbackup_async.repository.storage.repository_file import find_repository
@@ -26,12 +23,6 @@ FULL = [errno.ENOSPC, errno.EDQUOT]
 @pytest.fixture
 def place(tmp_path):
     return SmallRepository(tmp_path / "target")
-
-
-def run_sweep(place):
-    return prune_repository(
-        find_repository(place.target), partial(list_maps, place.target), lambda: None
-    )
 
 
 def reserves(place):
@@ -62,14 +53,14 @@ async def make_dead_and_half_dead(place, monkeypatch):
 async def test_without_room_the_dead_packs_go_and_the_others_stay(place, monkeypatch):
     await make_dead_and_half_dead(place, monkeypatch)
     monkeypatch.setattr(LocalStorage, "free_bytes", lambda _: 0)
-    pruned = run_sweep(place)
+    pruned = place.prune()
     assert len(place.packs()) == 2
     assert pruned.rewritten_bytes == 0
     assert pruned.freed_bytes > 0
     assert pruned.unrewritten_bytes == pruned.stored_bytes > 0
     assert await place.restored("kept") == content([3, 5])
     monkeypatch.undo()
-    pruned = run_sweep(place)
+    pruned = place.prune()
     assert (len(place.packs()), pruned.unrewritten_bytes) == (1, 0)
     assert await place.restored("kept") == content([3, 5])
 
@@ -83,7 +74,7 @@ async def test_each_round_has_the_room_that_the_one_before_made(place, monkeypat
         return room.fitting(copied, room_bytes, min(most_packs, 1))
 
     monkeypatch.setattr(pruning, "fitting", first_little)
-    pruned = run_sweep(place)
+    pruned = place.prune()
     # Two that are to be packed anew: the dead one goes first; then one; then the other one, which
     # is all that there is.
     assert rounds[:3] == [2, 2, 1]
@@ -100,7 +91,7 @@ async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, mon
         return path.suffix == ".pack" and path not in before
 
     with failing("write", is_new_pack, code) as failed:
-        pruned = run_sweep(place)
+        pruned = place.prune()
     assert len(failed) >= 2, "it did not try with less"
     assert (pruned.rewritten_bytes, len(place.packs())) == (0, 2)
     assert pruned.unrewritten_bytes == pruned.stored_bytes
@@ -117,7 +108,7 @@ async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, c
         return any(root.glob("reserve-*"))
 
     with failing("link", is_full, code) as failed:
-        run_sweep(place)
+        place.prune()
     assert failed
     assert len(place.packs()) == 1
     assert len(reserves(place)) == RESERVE_FILES
@@ -133,11 +124,11 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
         written(storage, note)
 
     monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
-    run_sweep(place)
+    place.prune()
     # The two that are half needed were repacked into one pack, or one by one, each into its own:
     # that depends on which copy of a chunk counts. Nothing else is left.
     assert len(place.packs()) in {1, 2}
-    assert run_sweep(place).freed_bytes == 0
+    assert place.prune().freed_bytes == 0
     assert await place.restored("kept") == content([3, 5])
 
 
@@ -149,6 +140,6 @@ async def test_a_reserve_is_let_go_of_once_and_made_again(place):
     with failing("fdatasync", lambda path: path.name.startswith("reserve"), errno.ENOSPC):
         repository.storage.keep_reserve()
     assert reserves(place) == []
-    run_sweep(place)
+    place.prune()
     assert len(reserves(place)) == RESERVE_FILES
     assert len(list(list_packs(repository.storage))) == 1
