@@ -180,7 +180,10 @@ class _Prune:
             kept = self._last_good(marks, dead | chosen.keys())
             dead -= kept
             chosen = {pack: need for pack, need in chosen.items() if pack not in kept}
-            note = PendingDeletion((dead | chosen.keys()) - self._rewrite(marks, chosen))
+            staying = self._rewrite(marks, chosen)
+            packs = (dead | chosen.keys()) - staying
+            # Those that stay may not have been read to their end.
+            note = PendingDeletion(packs - self._last_good(marks, packs) if staying else packs)
             left = going - note.packs
             self._pruned = replace(
                 self._pruned, unrewritten_bytes=sum(sizes[pack] for pack in left) * self._is_short
@@ -226,19 +229,24 @@ class _Prune:
     def _last_good(self, marks: Marks, going: frozenset[bytes]) -> frozenset[bytes]:
         """Return the packs that may have the last good copy of a chunk that is needed.
 
-        Of a chunk that is in two packs, one place is marked: before the other one goes, it is read.
+        Of a chunk that is in several packs, one place is marked: before the others go, it is read,
+        unless its own pack goes as well and it is read to be copied. A pack that is kept is not
+        copied, so its places are then read here.
         """
         kept: frozenset[bytes] = frozenset()
         with ExitStack() as stack:
             chunks: ChunkReader | None = None
-            for id_, location in marks.places_beside(going):
-                self._on_step()
-                if chunks is None:
-                    chunks = stack.enter_context(closing(ChunkReader(self._repository)))
-                try:
-                    chunks.read_blob(id_, location)
-                except CorruptError:
-                    kept |= chunks.packs_of(id_) & going
+            before: frozenset[bytes] | None = None
+            while kept != before:
+                before = kept
+                for id_, location in marks.places_beside(going - kept):
+                    self._on_step()
+                    if chunks is None:
+                        chunks = stack.enter_context(closing(ChunkReader(self._repository)))
+                    try:
+                        chunks.read_blob(id_, location)
+                    except CorruptError:
+                        kept |= chunks.packs_of(id_) & going
         return kept
 
     def _rewrite(self, marks: Marks, needed: Mapping[bytes, Need]) -> frozenset[bytes]:

@@ -1,6 +1,7 @@
 """What a prune removes, and what it must not, whatever else goes on."""
 
 import os
+import random
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -312,6 +313,12 @@ async def test_a_second_copy_goes_where_the_first_is_good(place):
     assert len(place.indexed()) == 4
 
 
+@pytest.fixture
+def memory():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
 APART = st.lists(
     st.tuples(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.booleans()),
     min_size=2,
@@ -325,6 +332,13 @@ def test_whatever_is_rotten_no_last_good_copy_goes(backups, chance):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         place = SmallRepository(Path(directory) / "target")
         anyio.run(partial(rot_and_sweep, place, backups, chance))
+
+
+async def test_a_pack_that_stays_for_one_chunk_is_read_for_the_others_too(memory):
+    """A chunk has three copies: in it, where it would have been copied, and in two dead packs."""
+    backups = [([1], False), ([3, 6, 2], True), ([1, 2], True), ([4, 3, 1], False)]
+    for seed in range(40):
+        await rot_and_sweep(SmallRepository(memory / str(seed)), backups, random.Random(seed))
 
 
 async def rot_and_sweep(place, backups, chance):
