@@ -66,6 +66,21 @@ class Recorder:
         return failed
 
 
+class On(Recorder):
+    """A recorder that does something, once, when a phase begins; arm it before the backup."""
+
+    def arm(self, phase, action, disk=None):
+        self.armed = (phase, disk, action)
+        return self
+
+    def __call__(self, event):
+        super().__call__(event)
+        phase, disk, action = self.armed
+        if isinstance(event, PhaseChanged) and event.phase is phase and disk in (None, event.disk):
+            self.armed = (None, None, None)
+            action()
+
+
 def configure(directory: Path, uri: str, hosts: list, **group: object) -> Config:
     """Write a configuration with one group, ``all``, and read it as the program does."""
     target = directory / "target"

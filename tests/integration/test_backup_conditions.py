@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from lab.disks import DiskSpec
 from lab.domains import define, running
-from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
+from recording import On, Recorder, assert_at_home, back_up, configure, leftovers, restore
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,
@@ -17,27 +17,11 @@ from virtbackup_async.events import (
     DiskDone,
     DiskSkipped,
     Phase,
-    PhaseChanged,
     Warned,
 )
 from virtbackup_async.hypervisor import open_hypervisor
 
 MIB = 1 << 20
-
-
-class On(Recorder):
-    """A recorder that does something, once, when a phase begins."""
-
-    def arm(self, phase, action, disk=None):
-        self.armed = (phase, disk, action)
-        return self
-
-    def __call__(self, event):
-        super().__call__(event)
-        phase, disk, action = self.armed
-        if isinstance(event, PhaseChanged) and event.phase is phase and disk in (None, event.disk):
-            self.armed = (None, None, None)
-            action()
 
 
 @pytest.fixture

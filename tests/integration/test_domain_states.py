@@ -13,6 +13,7 @@ from anyio import to_thread
 from lab.disks import DiskSpec
 from lab.domains import define, running
 from recording import (
+    On,
     Recorder,
     assert_at_home,
     back_up,
@@ -27,7 +28,7 @@ from virtbackup_async.engine.inventory.chosen_backup import find_backup
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
 from virtbackup_async.engine.runtime import Runtime, open_runtime
 from virtbackup_async.errors import HypervisorError
-from virtbackup_async.events import Finding, Level, Phase, PhaseChanged, Warned
+from virtbackup_async.events import Finding, Level, Phase, Warned
 from virtbackup_async.hypervisor import open_hypervisor
 
 METHODS = ("snapshot", "pull")
@@ -135,20 +136,6 @@ async def test_a_saved_domain_is_not_restored_in_place_unless_its_memory_may_go(
     assert all(filecmp.cmp(before[dev], now[dev], shallow=False) for dev in before)
 
 
-class At(Recorder):
-    """Does something once, when the copy begins."""
-
-    def __init__(self, directory, act):
-        super().__init__(directory)
-        self._act = act
-
-    def __call__(self, event):
-        super().__call__(event)
-        if isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and self._act:
-            act, self._act = self._act, None
-            act()
-
-
 async def test_a_domain_that_is_saved_on_its_overlays_goes_on_from_its_images(blank, tmp_path):
     """The save image names the overlays, whatever the definition says."""
     images = blank.images()
@@ -160,7 +147,7 @@ async def test_a_domain_that_is_saved_on_its_overlays_goes_on_from_its_images(bl
         blank.root.virsh("managedsave", blank.name)
 
     recorder = await back_up(
-        config_of(blank, tmp_path, method="snapshot"), At(tmp_path / "s", save)
+        config_of(blank, tmp_path, method="snapshot"), On(tmp_path / "s").arm(Phase.COPYING, save)
     )
     assert recorder.done
     assert_at_home(blank, images)
@@ -254,7 +241,7 @@ async def test_a_domain_that_is_defined_anew_meanwhile_keeps_its_new_definition(
         blank.root.virsh("define", description)
 
     config = config_of(blank, tmp_path, method=method)
-    assert (await back_up(config, At(tmp_path / "still", define_anew))).done
+    assert (await back_up(config, On(tmp_path / "still").arm(Phase.COPYING, define_anew))).done
     assert_at_home(blank, images)
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from lab.disks import DiskSpec
 from lab.domains import define
-from recording import Recorder, assert_at_home, back_up, configure, leftovers
-from test_backup_conditions import On
+from recording import On, Recorder, assert_at_home, back_up, configure, leftovers
 from virtbackup_async.events import Phase
 
 MIB = 1 << 20

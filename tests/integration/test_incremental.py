@@ -13,9 +13,9 @@ import pytest
 from incremental_site import MIB, Site
 from lab.disks import DiskSpec
 from lab.process import run
-from recording import Recorder, assert_at_home, back_up, configure, restore
+from recording import On, Recorder, assert_at_home, back_up, configure, restore
 from virtbackup_async.catalog.checksum import checksum_of
-from virtbackup_async.events import BackupStarted, Phase, PhaseChanged, Warned
+from virtbackup_async.events import BackupStarted, Phase, Warned
 from virtbackup_async.qemu import qemu_nbd
 
 
@@ -170,26 +170,14 @@ async def test_a_snapshot_backup_in_between_does_no_harm(site):
     site.write("vda", "write -P 1 0 4M")
     await site.back_up()
     site.config = site.configured(method="snapshot", packager="directory")
-    between = Writing(site.path / "frozen", lambda: site.write("vda", "write -P 7 2M 1M"))
+    between = On(site.path / "frozen").arm(
+        Phase.COPYING, lambda: site.write("vda", "write -P 7 2M 1M")
+    )
     assert (await back_up(site.config, between)).done
     site.config = site.configured()
     site.write("vda", "write -P 8 10M 1M")
     assert not (await site.back_up()).is_full("vda")
     await site.check()
-
-
-class Writing(Recorder):
-    """Writes to the disks while the domain is on its overlays."""
-
-    def __init__(self, directory, write):
-        super().__init__(directory)
-        self.write = write
-
-    def __call__(self, event):
-        super().__call__(event)
-        if isinstance(event, PhaseChanged) and event.phase is Phase.COPYING and event.disk is None:
-            write, self.write = self.write, lambda: None
-            write()
 
 
 async def test_a_damaged_base_costs_a_full_read(site):
@@ -258,7 +246,7 @@ async def test_a_first_backup_of_a_domain_that_is_shut_off_goes_through_its_chai
 async def test_a_domain_that_starts_while_it_is_read_is_read_anew(site):
     await site.back_up()
     site.domain.destroy()
-    started = Writing(site.path / "frozen", site.domain.start_paused)
+    started = On(site.path / "frozen").arm(Phase.COPYING, site.domain.start_paused)
     done = (await back_up(site.config, started)).done
     assert done.quiesced is False
     assert site.domain.state() == "paused"
@@ -287,7 +275,7 @@ async def test_an_overlay_that_is_committed_without_its_domain_does_no_harm(site
         site.write("vdb", "write -P 7 8M 1M")
         site.domain.destroy()
 
-    await back_up(site.config, Writing(site.path / "frozen", pull_the_plug))
+    await back_up(site.config, On(site.path / "frozen").arm(Phase.COPYING, pull_the_plug))
     assert_at_home(site.domain, site.domain.images())
     site.config = site.configured()
     site.domain.start_paused()
