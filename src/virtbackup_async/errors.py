@@ -11,6 +11,7 @@
     │   ├── DomainNotFoundError           no domain of that name
     │   ├── DomainGoneError               it stopped or was undefined while we worked on it
     │   ├── DiskNotFoundError             the domain has no such disk
+    │   ├── CallRefusedError              libvirt answered a call with any other error
     │   ├── SnapshotError                 the external snapshot was refused
     │   │   └── QuiesceError              only because the guest could not be frozen
     │   └── BlockJobError                 a block job failed, was cancelled or never got ready
@@ -37,6 +38,8 @@ A signal ends the command with 128 plus its number. Messages are one line, lower
 final period: what, where. ``hint`` is a sentence: what to do.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -120,6 +123,24 @@ def _sentences(message: str, hint: str | None) -> str:
     return f"{message}{end} {hint}" if hint else message
 
 
+@contextmanager
+def about_disk(dev: str) -> Generator[None]:
+    """Set the disk of an error that leaves the block, unless it names a disk already."""
+    try:
+        yield
+    except (VirtBackupError, BaseExceptionGroup) as error:
+        _set_disk(error, dev)
+        raise
+
+
+def _set_disk(error: BaseException, dev: str) -> None:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _set_disk(inner, dev)
+    elif isinstance(error, VirtBackupError) and error.disk is None:
+        error.disk = dev
+
+
 class ConfigError(VirtBackupError):
     """The configuration file or the command line cannot be used as it is."""
 
@@ -159,6 +180,10 @@ class DomainGoneError(HypervisorError):
 
 class DiskNotFoundError(HypervisorError):
     """The domain has no disk of that name, or none that can be backed up."""
+
+
+class CallRefusedError(HypervisorError):
+    """libvirt answered a call with an error of its own, for which there is no kind here."""
 
 
 class SnapshotError(HypervisorError):

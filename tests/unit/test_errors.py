@@ -120,3 +120,72 @@ def test_no_module_cuts_an_error_up():
         if module != Path(errors.__file__)
     }
     assert {module: cuts for module, cuts in found.items() if cuts} == {}
+
+
+def test_an_error_is_about_the_disk_of_the_block_that_it_leaves():
+    with pytest.raises(errors.ImageError) as raised, errors.about_disk("vda"):
+        raise errors.ImageError("unreadable")
+    assert raised.value.disk == "vda"
+    assert raised.value.message == "unreadable"
+
+
+def test_an_error_that_names_its_disk_keeps_it():
+    with (
+        pytest.raises(errors.ImageError) as raised,
+        errors.about_disk("vda"),
+        errors.about_disk("vdb"),
+    ):
+        raise errors.ImageError("unreadable")
+    assert raised.value.disk == "vdb"
+
+
+def test_each_error_of_a_task_group_is_about_the_disk():
+    inner = [errors.ImageError("one"), errors.StorageError("two", disk="vdb"), ValueError()]
+    group = ExceptionGroup("a", [inner[0], ExceptionGroup("b", inner[1:])])
+    with pytest.raises(ExceptionGroup), errors.about_disk("vda"):
+        raise group
+    assert [error.disk for error in inner[:2]] == ["vda", "vdb"]
+
+
+def nameless_disks(tree):
+    """The errors whose text names a disk that no field of theirs has."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")):
+            continue
+        if any(keyword.arg == "disk" for keyword in node.keywords):
+            continue
+        shown = [
+            ast.unparse(part.value)
+            for arg in node.args
+            for part in ast.walk(arg)
+            if isinstance(part, ast.FormattedValue)
+        ]
+        if any(name == "dev" or name.endswith(".dev") for name in shown):
+            yield node.lineno, ast.unparse(node)
+
+
+def test_every_error_that_names_a_disk_has_it_as_a_field():
+    assert list(nameless_disks(ast.parse("raise ImageError(f'no {disk.dev}')")))
+    assert not list(nameless_disks(ast.parse("raise ImageError(f'no {dev}', disk=dev)")))
+    found = {
+        str(module): list(nameless_disks(ast.parse(module.read_text())))
+        for module in sorted(Path(errors.__file__).parent.rglob("*.py"))
+    }
+    assert {module: nodes for module, nodes in found.items() if nodes} == {}
+
+
+def exact_types(tree):
+    """The comparisons of an error's exact type: a subclass would be decided on differently."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=ast.Call(func=ast.Name(id="type"), args=[ast.Name(id="error")])):
+                yield node.lineno, ast.unparse(node)
+
+
+def test_no_decision_depends_on_the_exact_type_of_an_error():
+    assert list(exact_types(ast.parse("if type(error) is HypervisorError: pass")))
+    found = {
+        str(module): list(exact_types(ast.parse(module.read_text())))
+        for module in sorted(Path(errors.__file__).parent.rglob("*.py"))
+    }
+    assert {module: nodes for module, nodes in found.items() if nodes} == {}

@@ -235,7 +235,7 @@ def _check(wire: DefinitionWire, path: Path) -> None:
         raw_json.check_file(file, wire.name, path, field, ours=ours)
     for dev, disk in wire.images.items():
         if wire.disks.get(dev) != disk.file:
-            raise DefinitionError(f"images.{dev}.file is not disks.{dev}", path=path)
+            raise DefinitionError(f"images.{dev}.file is not disks.{dev}", disk=dev, path=path)
 
 
 def _files(wire: DefinitionWire) -> Iterator[tuple[str, str]]:

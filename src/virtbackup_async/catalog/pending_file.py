@@ -125,9 +125,13 @@ def _check(wire: PendingWire, path: Path) -> None:
     for dev, disk in wire.disks.items():
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
             # It is told early here; what an undo believes is decided in engine/undo/evidence.py.
-            raise DefinitionError(f"disks.{dev}.snapshot is not an overlay of its src", path=path)
+            raise DefinitionError(
+                f"disks.{dev}.snapshot is not an overlay of its src", disk=dev, path=path
+            )
         if disk.scratch is not None and not is_scratch(Path(disk.scratch)):
-            raise DefinitionError(f"disks.{dev}.scratch is not a scratch image's name", path=path)
+            raise DefinitionError(
+                f"disks.{dev}.scratch is not a scratch image's name", disk=dev, path=path
+            )
         for file in (disk.target, *disk.backing):
             raw_json.check_file(file, wire.name, path, f"disks.{dev}.target", ours=ours)
     if wire.socket is not None and not is_socket_of_ours(Path(wire.socket)):

@@ -34,7 +34,7 @@ def _with_type(dev: str, disk: Raw, types: dict[str, str]) -> Raw:
     if "type" in disk:
         return disk
     if dev not in types:
-        raise DefinitionError(f"disks.{dev} has no type, and domain_xml no such disk")
+        raise DefinitionError(f"disks.{dev} has no type, and domain_xml no such disk", disk=dev)
     return {**disk, "type": types[dev]}
 
 

@@ -39,6 +39,7 @@ def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
     return HypervisorError(
         f"a block job works on {', '.join(devs)}",
         domain=domain,
+        disk=devs[0] if len(devs) == 1 else None,
         hint=f"Wait for it, or end it by `virsh blockjob {domain} {devs[0]} --abort`.",
     )
 

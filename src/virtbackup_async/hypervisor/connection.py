@@ -16,6 +16,7 @@ import libvirt
 from anyio.to_thread import run_sync
 
 from virtbackup_async.errors import (
+    CallRefusedError,
     ConnectionFailedError,
     ConnectionLostError,
     DomainGoneError,
@@ -125,7 +126,7 @@ class Connection:
             raise translate(error, what) from error
         except (SystemError, UnicodeError) as error:
             # The binding breaks on an error whose text is not UTF-8; a guest's agent can send one.
-            raise HypervisorError(
+            raise CallRefusedError(
                 f"{what.doing}: libvirt's error cannot be read", domain=what.domain
             ) from error
 

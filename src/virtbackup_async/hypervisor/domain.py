@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import libvirt
 
-from virtbackup_async.errors import HypervisorError, SnapshotError
+from virtbackup_async.errors import CallRefusedError, HypervisorError, SnapshotError, about_disk
 from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
 from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
@@ -107,10 +107,8 @@ class Domain:
             return
         try:
             await self._connection.call_running(what, handle, handle.snapshotCreateXML, xml, flags)
-        except HypervisorError as error:
-            if type(error) is HypervisorError:
-                raise error.as_kind(SnapshotError, hint=error.hint) from error
-            raise
+        except CallRefusedError as error:
+            raise error.as_kind(SnapshotError, hint=error.hint) from error
 
     async def prepare_backup(self) -> None:
         """Make sure that the domain has no job, which would make :meth:`begin_backup` wait.
@@ -222,25 +220,22 @@ class Domain:
     ) -> None:
         """Bring a running domain's disk back from its overlay; see ``commit_and_pivot``."""
         handle = await self._handle()
-        await commit_and_pivot(self._connection, handle, dev, before_pivot, resume=resume)
+        with about_disk(dev):
+            await commit_and_pivot(self._connection, handle, dev, before_pivot, resume=resume)
 
     async def set_persistent_source(self, dev: str, path: Path, image_format: str) -> None:
         """Make ``path`` the disk's image, from the domain's next start on."""
         handle = await self._handle()
-        await self._connection.call(
-            Attempt(self.name, f"set the image of {dev}"),
-            _set_source,
-            handle,
-            dev,
-            path,
-            image_format,
-        )
+        what = Attempt(self.name, f"set the image of {dev}")
+        with about_disk(dev):
+            await self._connection.call(what, _set_source, handle, dev, path, image_format)
 
     async def set_saved_source(self, dev: str, path: Path, image_format: str) -> None:
         """Let the domain's saved memory resume with ``path``, which has the same content."""
         handle = await self._handle()
         what = Attempt(self.name, f"set the image of {dev} in its saved state")
-        await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
+        with about_disk(dev):
+            await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
 
     async def remove_saved(self) -> None:
         """Remove the domain's managed save image."""

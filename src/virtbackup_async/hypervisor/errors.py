@@ -9,6 +9,7 @@ from typing import NamedTuple
 import libvirt
 
 from virtbackup_async.errors import (
+    CallRefusedError,
     ConnectionLostError,
     DomainNotFoundError,
     HypervisorError,
@@ -56,7 +57,7 @@ def translate(error: libvirt.libvirtError, what: Attempt) -> HypervisorError:
         return ConnectionLostError(reason, hint=hint, domain=domain)
     if code in _AGENT_CODES:
         return QuiesceError(reason, domain=domain)
-    return HypervisorError(reason, domain=domain)
+    return CallRefusedError(reason, domain=domain)
 
 
 def code_of(error: HypervisorError) -> int | None:

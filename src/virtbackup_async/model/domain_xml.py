@@ -215,4 +215,4 @@ def _set_source(root: etree._Element, dev: str, path: Path, image_format: str) -
             # It described the overlay's chain; libvirt finds the new one by itself.
             element.remove(backing)
         return element
-    raise DefinitionError(f"the domain has no disk {dev}")
+    raise DefinitionError(f"the domain has no disk {dev}", disk=dev)

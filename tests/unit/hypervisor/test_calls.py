@@ -4,6 +4,7 @@ import libvirt
 import pytest
 
 from virtbackup_async.errors import (
+    CallRefusedError,
     ConnectionLostError,
     DomainGoneError,
     DomainNotFoundError,
@@ -51,7 +52,7 @@ UNKNOWN = said(libvirt.VIR_ERR_NO_DOMAIN)
 @pytest.mark.parametrize(
     ("error", "active", "kind"),
     [
-        (ANY, 1, HypervisorError),
+        (ANY, 1, CallRefusedError),
         (ANY, 0, DomainGoneError),
         (ANY, UNKNOWN, DomainGoneError),
         (ANY, LOST, ConnectionLostError),
@@ -67,7 +68,7 @@ async def test_a_domain_that_is_gone_is_asked_for(connection, error, active, kin
 
 
 async def test_an_answer_that_the_binding_cannot_read_is_an_error_like_others(connection):
-    with pytest.raises(HypervisorError, match="web: try: libvirt's error cannot be read"):
+    with pytest.raises(CallRefusedError, match="web: try: libvirt's error cannot be read"):
         await connection.call(
             Attempt("web", "try"), failing(SystemError("returned a result with an error"))
         )

@@ -4,6 +4,7 @@ import libvirt
 import pytest
 
 from virtbackup_async.errors import (
+    CallRefusedError,
     ConnectionLostError,
     DomainNotFoundError,
     HypervisorError,
@@ -42,11 +43,11 @@ class Said(libvirt.libvirtError):
         (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_FROM_QEMU, DomainNotFoundError),
         (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, ConnectionLostError),
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, ConnectionLostError),
-        (libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC, HypervisorError),
-        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, HypervisorError),
+        (libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC, CallRefusedError),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, CallRefusedError),
         (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_FROM_QEMU, QuiesceError),
         (libvirt.VIR_ERR_AGENT_UNSYNCED, libvirt.VIR_FROM_QEMU, QuiesceError),
-        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, HypervisorError),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, CallRefusedError),
     ],
 )
 def test_the_most_specific_error_is_given(code, domain, kind):

@@ -120,6 +120,7 @@ async def _check_unchanged(images: ImageHost, disk: Disk, before: list[tuple[int
         if await images.signature(image.path) != was:
             raise ChangedMeanwhileError(
                 f"backing image {image.path} of {disk.dev} changed while it was copied",
+                disk=disk.dev,
                 hint="Nothing may write to an image that other images are built on.",
             )
 

@@ -51,6 +51,7 @@ from virtbackup_async.errors import (
     NbdError,
     RollbackError,
     StorageError,
+    about_disk,
 )
 from virtbackup_async.events import BackupDone, BackupStarted, Phase, PhaseChanged, Warned
 from virtbackup_async.files.held import Held, open_held
@@ -258,7 +259,10 @@ async def _copy_disks(
 
     async def copy(disk: Disk) -> None:
         async with slots:
-            records[disk.dev] = await copy_disk(runtime, _disk_job(attempt, disk), package, disks)
+            with about_disk(disk.dev):
+                records[disk.dev] = await copy_disk(
+                    runtime, _disk_job(attempt, disk), package, disks
+                )
 
     async with anyio.create_task_group() as copies:
         for disk in selected:

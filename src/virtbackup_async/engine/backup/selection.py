@@ -20,6 +20,7 @@ from virtbackup_async.errors import (
     ImageError,
     RollbackError,
     VirtBackupError,
+    about_disk,
 )
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, host_paths
@@ -104,7 +105,8 @@ async def select_disks(
             skipped.append(SkippedDisk(disk.dev, NOT_WANTED))
             continue
         try:
-            chain = await _chain(info, disk, reader, with_job, host)
+            with about_disk(disk.dev):
+                chain = await _chain(info, disk, reader, with_job, host)
         except (ImageError, HypervisorError) as error:
             if isinstance(error, RollbackError):
                 raise
@@ -218,6 +220,7 @@ def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
     if is_marked(disk.path):
         raise RollbackError(
             f"{disk.dev} still runs on the overlay of a killed backup, {disk.path}",
+            disk=disk.dev,
             domain=info.name,
             hint="Run `virtbackup clean -b` first.",
         )
@@ -229,6 +232,7 @@ async def _check_readable(images: ImageHost, domain: str, disk: Disk) -> None:
     except ImageError as error:
         raise ImageError(
             f"image of {disk.dev} cannot be read: {error.message}",
+            disk=disk.dev,
             domain=domain,
             hint="Check that it exists on this host, and run as a user that may read it.",
         ) from error

@@ -19,7 +19,6 @@ from typing import Protocol
 from msgspec import Struct
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
-from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
@@ -120,8 +119,3 @@ class DisksRequest(Struct, frozen=True):
     others: Sequence[str]
     quiesce: bool
     emit: Emit
-
-
-def reason_of(domain: DomainPort, error: VirtBackupError) -> str:
-    """Return an error's message without the domain's name at its start."""
-    return error.within(domain.name)

@@ -24,13 +24,13 @@ from virtbackup_async.engine.point_in_time.interface import (
     NOT_QUIESCED,
     DisksRequest,
     TrackedDisk,
-    reason_of,
 )
 from virtbackup_async.engine.ports import ThawGuardPort
 from virtbackup_async.engine.undo.pull_job import end_pull
 from virtbackup_async.engine.undo.reconnect import reconnect
 from virtbackup_async.errors import (
     CLEAN_HINT,
+    CallRefusedError,
     ConnectionLostError,
     HypervisorError,
     QuiesceError,
@@ -95,8 +95,9 @@ class PullDisks:
                     continue
                 why = f"no room for the scratch image {path} of {dev}"
             raise HypervisorError(
-                f"{why}",
+                why,
                 domain=self._domain.name,
+                disk=dev,
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
             ) from error
 
@@ -153,7 +154,7 @@ class PullDisks:
                 await guard.ready()
                 self.frozen_ms = await self._begin_in_window(guard, others)
         except QuiesceError as error:
-            self._not_quiesced(reason_of(self._domain, error))
+            self._not_quiesced(error.within(self._domain.name))
             return False
         self.quiesced = self.frozen_ms is not None
         if not self.quiesced:
@@ -188,15 +189,15 @@ class PullDisks:
         tracking = self._tracking
         try:
             await self._domain.begin_backup(self._job, tracking, others)
-        except HypervisorError as error:
-            if tracking.checkpoint is None or type(error) is not HypervisorError:
+        except CallRefusedError as error:
+            if tracking.checkpoint is None:
                 raise
             refusal = error
         else:
             return
         # libvirt keeps the checkpoint if it fails after making it.
         await self._domain.delete_checkpoint(tracking.checkpoint, tracking.in_checkpoint)
-        why = f"libvirt refused a checkpoint: {reason_of(self._domain, refusal)}"
+        why = f"libvirt refused a checkpoint: {refusal.within(self._domain.name)}"
         self._tracking = tracking.in_full(why)
         await self._domain.begin_backup(self._job, self._tracking, others)
         self._warn(f"all disks are read in full, and will be the next time: {why}")
@@ -210,7 +211,7 @@ class PullDisks:
             return await self._domain.thaw()
 
     def _warn(self, message: str) -> None:
-        self._emit(Warned(message.replace(f"{self._domain.name}: ", ""), self._domain.name))
+        self._emit(Warned(message, self._domain.name))
 
 
 @asynccontextmanager

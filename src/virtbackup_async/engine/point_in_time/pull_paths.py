@@ -59,6 +59,7 @@ def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str
     if scratch is None and disk.kind != "file":
         raise HypervisorError(
             f"{disk.dev} is a {disk.kind} disk, beside it is no place for scratch",
+            disk=disk.dev,
             domain=info.name,
             hint="Set `scratch` in the configuration to a directory for scratch images.",
         )

@@ -16,7 +16,6 @@ from virtbackup_async.engine.point_in_time.interface import (
     NOT_QUIESCED,
     DisksRequest,
     ImageFileDisks,
-    reason_of,
 )
 from virtbackup_async.engine.undo.overlay import NoteCommitted, OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.reconnect import reconnect
@@ -76,7 +75,7 @@ class SnapshotDisks(ImageFileDisks):
             await self._domain.snapshot(name, overlays, others, quiesce=True)
         except QuiesceError as error:
             if began is None or not await self._thaw_after(error, overlays):
-                self.not_quiesced = reason_of(self._domain, error)
+                self.not_quiesced = error.within(self._domain.name)
                 self._warn(NOT_QUIESCED, error)
                 return False
         except ConnectionLostError:
@@ -130,7 +129,10 @@ class SnapshotDisks(ImageFileDisks):
         if failures:
             reasons = "; ".join(error.message for error in failures)
             raise RollbackError(
-                f"still on an overlay: {reasons}", domain=self._domain.name, hint=CLEAN_HINT
+                f"still on an overlay: {reasons}",
+                domain=self._domain.name,
+                disk=failures[0].disk if len(failures) == 1 else None,
+                hint=CLEAN_HINT,
             ) from failures[0]
 
     async def _revert(self, dev: str) -> None:
@@ -141,7 +143,7 @@ class SnapshotDisks(ImageFileDisks):
         del self._held[dev]
 
     def _warn(self, message: str, error: QuiesceError) -> None:
-        self._emit(Warned(f"{message}: {reason_of(self._domain, error)}", self._domain.name))
+        self._emit(Warned(f"{message}: {error.within(self._domain.name)}", self._domain.name))
 
 
 @asynccontextmanager

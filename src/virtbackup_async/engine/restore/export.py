@@ -28,7 +28,7 @@ from virtbackup_async.engine.restore.to_directory import (
     restore_files,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.errors import DefinitionError, StorageError, about_disk
 from virtbackup_async.events import DiskExported, RestoreStarted
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.buffers import BufferPool
@@ -76,10 +76,11 @@ async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
     """
     plan = plan_restore(request.definition, (request.dev,))
     export = _Export(runtime, request, plan.disks[0])
-    async with open_target(request.output, export.domain, runtime.emit) as target:
-        data_bytes = await export.stream_to(target)
-        if data_bytes is None:
-            data_bytes = await export.convert_to(target)
+    with about_disk(request.dev):
+        async with open_target(request.output, export.domain, runtime.emit) as target:
+            data_bytes = await export.stream_to(target)
+            if data_bytes is None:
+                data_bytes = await export.convert_to(target)
     exported = DiskExported(
         domain=export.domain,
         backup=request.definition.name,
@@ -214,6 +215,7 @@ async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path
         raise StorageError(
             f"the images of {disk.dev} need {size(disk.data_bytes)} for a while, "
             f"{size(free_bytes)} are free in {parent}",
+            disk=disk.dev,
             hint="For standard output, TMPDIR names another directory.",
         )
     place = parent / temporary_name()

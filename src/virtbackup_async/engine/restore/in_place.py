@@ -42,6 +42,7 @@ from virtbackup_async.errors import (
     RollbackError,
     StorageError,
     VirtBackupError,
+    about_disk,
 )
 from virtbackup_async.events import (
     DiskDone,
@@ -214,11 +215,13 @@ async def _places(
             has = ", ".join(there) or "none"
             raise DiskNotFoundError(
                 f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
+                disk=disk.dev,
                 hint="Name the disks to restore with --disk, or restore into a directory.",
             )
         if is_marked(now.path):
             raise RollbackError(
                 f"{disk.dev} is on the overlay of a killed backup, {now.path}",
+                disk=disk.dev,
                 domain=domain.name,
                 hint="Run `virtbackup clean -b` first.",
             )
@@ -226,6 +229,7 @@ async def _places(
             raise DiskNotFoundError(
                 f"{disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
                 f"backup has it {_as_encrypted(encrypted=not now.encrypted)}",
+                disk=disk.dev,
                 domain=domain.name,
                 hint="Restore into a directory.",
             )
@@ -255,6 +259,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
         has = record.format if record else "another format"
         raise DiskNotFoundError(
             f"{disk.dev} is {now.format} now, the backup has {has}",
+            disk=disk.dev,
             domain=domain,
             hint="Restore into a directory.",
         )
@@ -262,6 +267,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
         # QEMU would put that image below the new one, which is whole without it.
         raise DiskNotFoundError(
             f"its XML puts an image below {disk.dev}, the backup holds both in one",
+            disk=disk.dev,
             domain=domain,
             hint="Take <backingStore> out of it by `virsh edit`, or restore into a directory.",
         )
@@ -299,13 +305,17 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
         for image in disk.images[1:]:
             path = Path(image.record.source if image.record else "")
             if image.expected_digest is None or not path.is_absolute():
-                raise ImageError(f"nothing is recorded to compare {path} of {disk.dev} with")
-            async with work.images.open_image(path, buffers) as stream:
-                async for _chunk in stream.pieces():
-                    pass
+                raise ImageError(
+                    f"nothing is recorded to compare {path} of {disk.dev} with", disk=disk.dev
+                )
+            with about_disk(disk.dev):
+                async with work.images.open_image(path, buffers) as stream:
+                    async for _chunk in stream.pieces():
+                        pass
             if stream.digest != image.expected_digest:
                 raise DigestMismatchError(
                     f"{path}, below {disk.dev}, is not what it was at the backup",
+                    disk=disk.dev,
                     hint="It may be shared, so it is not replaced: restore into a directory.",
                 )
 

@@ -179,7 +179,9 @@ def plan_restore(
         if dev not in definition.disks:
             has = ", ".join(definition.disks) or "none"
             raise NotFoundError(
-                f"no disk {dev} in backup {definition.name}", hint=f"Its disks are: {has}."
+                f"no disk {dev} in backup {definition.name}",
+                disk=dev,
+                hint=f"Its disks are: {has}.",
             )
     if not definition.disks:
         raise DefinitionError(f"backup {definition.name} holds no disk")
@@ -282,7 +284,7 @@ def _free_name(taken: set[str], dev: str, source: str, file: str) -> str:
             return name
     # The names inside the package differ from each other.
     if not is_plain_name(file) or file in taken:
-        raise DefinitionError(f"no usable file name for {dev}: {file!r}")
+        raise DefinitionError(f"no usable file name for {dev}: {file!r}", disk=dev)
     return file
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.progress import DiskMeter
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, RestoredState
-from virtbackup_async.errors import CorruptError, DigestMismatchError
+from virtbackup_async.errors import CorruptError, DigestMismatchError, about_disk
 from virtbackup_async.events import DiskDone, Emit, Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
@@ -59,12 +59,13 @@ async def read_disk(
     meter = DiskMeter(emit, domain, disk.dev, disk.data_bytes)
     size_bytes = 0
     digests = []
-    for image in disk.images:
-        async with package.open_disk(image.file) as stream:
-            await _take(image, stream, fill, meter.begin(stream))
-            meter.end(stream)
-            size_bytes += stream.size_bytes
-            digests.append(stream.digest)
+    with about_disk(disk.dev):
+        for image in disk.images:
+            async with package.open_disk(image.file) as stream:
+                await _take(image, stream, fill, meter.begin(stream))
+                meter.end(stream)
+                size_bytes += stream.size_bytes
+                digests.append(stream.digest)
     done = DiskDone(domain, disk.dev, disk.images[0].name, size_bytes, meter.done_bytes, digests[0])
     emit(done)
     return done

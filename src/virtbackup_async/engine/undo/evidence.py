@@ -153,6 +153,7 @@ def _made_up(domain: ImageUser, disk: OverlaidDisk, why: str) -> RollbackError:
     # No command to paste: its path would come from the person who made the file up.
     return RollbackError(
         f"{disk.dev}: no note of this host tells of that backup, and {why}",
+        disk=disk.dev,
         domain=domain.name,
         hint="Somebody may have made the pending file up: see who can write to the target. "
         "If no backup of this domain was killed, remove the file.",
@@ -173,6 +174,7 @@ async def _doubt_unused(
     overlay = shlex.quote(str(disk.overlay))
     return RollbackError(
         f"{disk.dev}: no note of this host tells of {disk.overlay}, and the domain is not on it",
+        disk=disk.dev,
         domain=domain.name,
         hint=f"Look at what is in it (`qemu-img map -U {overlay}`): if the domain has all that it "
         f"needs, `rm {overlay}`.",

@@ -42,6 +42,7 @@ from virtbackup_async.errors import (
     ImageError,
     RollbackError,
     StorageError,
+    about_disk,
 )
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
@@ -127,9 +128,12 @@ async def revert_overlay(
             await note(disk.dev)
 
     for _ in range(MAX_STEPS):
-        if await _step(images, hypervisor, domain, disk, before_pivot):
-            return
-    raise HypervisorError(f"{disk.dev}: the domain keeps changing", domain=domain.name)
+        with about_disk(disk.dev):
+            if await _step(images, hypervisor, domain, disk, before_pivot):
+                return
+    raise HypervisorError(
+        f"{disk.dev}: the domain keeps changing", disk=disk.dev, domain=domain.name
+    )
 
 
 async def _step(
@@ -174,7 +178,9 @@ async def _step_running(
         await domain.commit(disk.dev, before_pivot, resume=resume)
         return False
     if live != disk.image:
-        raise HypervisorError(f"{disk.dev} is now on {live}, by somebody else", domain=domain.name)
+        raise HypervisorError(
+            f"{disk.dev} is now on {live}, by somebody else", disk=disk.dev, domain=domain.name
+        )
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
         await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
@@ -206,7 +212,9 @@ async def _step_shut_off(
         return False
     if exists and not disk.is_committed and await images.holds_data(disk.overlay):
         raise HypervisorError(
-            f"{disk.dev} is now on {persistent}, but {disk.overlay} holds data", domain=domain.name
+            f"{disk.dev} is now on {persistent}, but {disk.overlay} holds data",
+            disk=disk.dev,
+            domain=domain.name,
         )
     await images.remove(disk.overlay)
     return True
@@ -228,6 +236,7 @@ def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
     return RollbackError(
         f"{disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "
         "its guest wrote last",
+        disk=disk.dev,
         domain=domain,
         hint=f"If no other domain uses {disk.image}, keep that with "
         f"`qemu-img commit -f qcow2 {overlay} && rm {overlay}`, or give it up with "

@@ -105,8 +105,9 @@ async def test_an_image_that_changes_each_time_is_given_up_after_some_tries(site
         site.on[copying] = change
 
     site.on[copying] = change
-    with pytest.raises(ChangedMeanwhileError, match=r"vda\.raw changed"):
+    with pytest.raises(ChangedMeanwhileError, match=r"vda\.raw changed") as raised:
         await site.back_up()
+    assert raised.value.disk == "vda"
     begun = [event for event in site.events if isinstance(event, BackupStarted)]
     assert len(begun) == MAX_TRIES
     assert sum("starting over" in message for message in site.warnings()) == MAX_TRIES - 1

@@ -14,6 +14,7 @@ from virtbackup_async.engine.point_in_time.interface import DisksRequest
 from virtbackup_async.engine.point_in_time.pull_job import open_pull_job
 from virtbackup_async.engine.undo.pull_job import end_pull
 from virtbackup_async.errors import (
+    CallRefusedError,
     ConnectionLostError,
     DomainGoneError,
     HypervisorError,
@@ -183,6 +184,7 @@ async def test_a_job_for_which_there_is_no_room_says_where(domain, job, tmp_path
         async with pull(domain, gone, [], quiesce=False):
             pass
     assert "Set `scratch`" in str(raised.value)
+    assert raised.value.disk == "vda"
 
 
 async def test_a_guest_that_has_to_wait_for_room_goes_on_without_its_backup(
@@ -235,7 +237,7 @@ def tracked():
 
 
 async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, job, tracked):
-    domain.before["begin_backup"] = [failing(HypervisorError("it has snapshots", domain="fake"))]
+    domain.before["begin_backup"] = [failing(CallRefusedError("it has snapshots", domain="fake"))]
     events = []
     async with pull(domain, job, events, tracking=tracked) as still:
         known = still.tracked(Disk("vda", Path("/a"), "raw"))
@@ -247,12 +249,25 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, j
     assert known.checkpoint is None
     assert known.before.base is None
     assert "refused a checkpoint" in known.before.reason
-    assert any("it has snapshots" in event.message for event in events)
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert warned.domain == "fake"
+    assert warned.message == (
+        "all disks are read in full, and will be the next time: "
+        "libvirt refused a checkpoint: it has snapshots"
+    )
 
 
-async def test_a_lost_connection_is_not_taken_for_a_refusal(domain, job, tracked):
-    domain.before["begin_backup"] = [failing(ConnectionLostError("gone", domain="fake"))]
-    with pytest.raises(ConnectionLostError):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionLostError("gone", domain="fake"),
+        DomainGoneError("not running", domain="fake"),
+        HypervisorError("libvirt does not answer within 120 s", domain="fake"),
+    ],
+)
+async def test_only_an_answer_of_libvirt_is_taken_for_a_refusal(domain, job, tracked, error):
+    domain.before["begin_backup"] = [failing(error)]
+    with pytest.raises(type(error)):
         async with pull(domain, job, [], tracking=tracked):
             pass
     assert domain.calls.count("begin_backup") == 1
@@ -289,3 +304,16 @@ async def test_a_silent_server_fails_the_backup_and_its_job_is_ended(domain, job
             await failed.wait()
     assert domain.job is None
     assert domain.calls[-2:] == ["end_backup", "resume"]
+
+
+async def test_a_warning_keeps_the_words_of_its_reason(domain, job):
+    """A domain can be called as its reason begins."""
+    domain.name = "agent"
+    domain.before["prepare_quiesce"] = [
+        failing(QuiesceError("agent: it is silent", domain="agent"))
+    ]
+    events = []
+    async with pull(domain, job, events) as still:
+        assert still.not_quiesced == "agent: it is silent"
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warned.endswith("only crash-consistent: agent: it is silent")

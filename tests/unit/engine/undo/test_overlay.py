@@ -108,8 +108,9 @@ async def test_an_overlay_stays_while_the_saved_state_names_it(disk, domain):
     domain.shut_off()
     domain.saved = {"vda": disk.overlay}
     domain.before["set_saved_source"] = [failing(HypervisorError("it is damaged"))]
-    with pytest.raises(HypervisorError, match="it is damaged"):
+    with pytest.raises(HypervisorError, match="it is damaged") as raised:
         await revert_overlay(LocalHost(), FakeHypervisor(), domain, disk, note)
+    assert raised.value.disk == "vda"
     assert disk.overlay.exists()
 
 
