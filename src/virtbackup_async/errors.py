@@ -41,7 +41,7 @@ final period: what, where. ``hint`` is a sentence: what to do.
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 E = TypeVar("E", bound="VirtBackupError")
 
@@ -196,6 +196,9 @@ class QuiesceError(SnapshotError):
 
 class BlockJobError(HypervisorError):
     """A block job failed, was cancelled, or did not get ready in time."""
+
+
+LOCK_HINT: Final = "Wait for it, with --wait, or stop it."
 
 
 class LockHeldError(VirtBackupError):

@@ -4,11 +4,13 @@ import errno
 import os
 import stat
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from lab.process import run
-from virtbackup_async.errors import ImageError, StorageError
+from virtbackup_async.errors import ImageError, LockHeldError, StorageError
+from virtbackup_async.host import signs
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool
@@ -21,8 +23,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture(params=[LocalHost])
-def host(request) -> ImageHost:
-    return request.param()
+def host(request, tmp_path_factory, monkeypatch) -> ImageHost:
+    monkeypatch.setattr(signs, "_DIRECTORY", tmp_path_factory.mktemp("signs"))
+    return request.param(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture
@@ -394,3 +397,19 @@ async def test_directories_of_one_file_system_are_told_from_others(host, tmp_pat
     assert await host.file_system(Path("/proc")) != here
     with pytest.raises(StorageError):
         await host.file_system(tmp_path / "gone")
+
+
+async def test_a_domain_is_locked_once_until_its_lock_is_released(host):
+    uuid, other = str(uuid4()), str(uuid4())
+    assert not await host.is_domain_locked(uuid)
+    lock = await host.lock_domain("web", uuid, "backup")
+    assert lock.is_alone
+    assert await host.is_domain_locked(uuid)
+    assert not await host.is_domain_locked(other)
+    with pytest.raises(LockHeldError, match=r"^web: .*backup") as refused:
+        await host.lock_domain("web", uuid, "clean")
+    assert refused.value.hint
+    (await host.lock_domain("db", other, "backup")).release()
+    lock.release()
+    assert not await host.is_domain_locked(uuid)
+    (await host.lock_domain("web", uuid, "clean")).release()

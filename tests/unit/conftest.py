@@ -11,5 +11,5 @@ def locks_of_the_test(tmp_path_factory, monkeypatch):
     own = host / "locks-of-the-host"
     signs = host / "signs-of-the-host"
     signs.mkdir()
-    monkeypatch.setattr("virtbackup_async.engine.locks._SYSTEM_DIRECTORY", own)
-    monkeypatch.setattr("virtbackup_async.engine.signs._DIRECTORY", signs)
+    monkeypatch.setattr("virtbackup_async.host.domain_locks.SYSTEM_DIRECTORY", own)
+    monkeypatch.setattr("virtbackup_async.host.signs._DIRECTORY", signs)

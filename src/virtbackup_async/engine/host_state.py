@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.locks import lock_directory
 from virtbackup_async.errors import ConfigError, ImageError, StorageError
+from virtbackup_async.host.domain_locks import lock_directory
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Pending
@@ -99,23 +99,19 @@ class Host(Struct, frozen=True):
             )
 
 
-def this_host(config: Config) -> Host:
+def this_host(config: Config, locks: Path | None = None) -> Host:
     """Return what this host knows, as the configuration says where to look.
+
+    Args:
+        config: the configuration.
+        locks: the directory of the locks on domains; None for where all processes look.
 
     Raises:
         ConfigError: the environment names no absolute path for the state directory.
     """
     targets = dict.fromkeys(group.target for group in config.groups.values() if group.target)
-    return Host(HostNotes(state_directory(config)), tuple(targets))
-
-
-def locks_of(config: Config) -> Path:
-    """Return where the locks on domains lie.
-
-    Raises:
-        ConfigError: see :func:`state_directory`.
-    """
-    return lock_directory(state_directory(config))
+    state = state_directory(config)
+    return Host(HostNotes(state), tuple(targets), LocalHost(locks or lock_directory(state)))
 
 
 def state_directory(config: Config) -> Path:

@@ -40,20 +40,15 @@ def local_now() -> datetime:
 class _Resources:
     """The parts of a runtime that are made when they are first needed."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, lock_directory: Path | None) -> None:
         self._config = config
+        self._lock_directory = lock_directory
 
     @cached_property
     def host(self) -> "Host":
         from virtbackup_async.engine.host_state import this_host  # noqa: PLC0415 -- see above
 
-        return this_host(self._config)
-
-    @cached_property
-    def lock_directory(self) -> Path:
-        from virtbackup_async.engine.host_state import locks_of  # noqa: PLC0415 -- see above
-
-        return locks_of(self._config)
+        return this_host(self._config, self._lock_directory)
 
     @cached_property
     def buffers(self) -> "BufferPool":
@@ -113,14 +108,13 @@ class Runtime:
             emit: where events go.
             hypervisor: the connection to libvirt; None for work that needs none.
             now: the clock.
-            lock_directory: where the locks on domains lie; None for where all processes look.
+            lock_directory: of the locks on domains; None for where all processes look.
         """
         self.config = config
         self.emit = emit
         self.now = now
         self._hypervisor = hypervisor
-        self._lock_directory = lock_directory
-        self._resources = _Resources(config)
+        self._resources = _Resources(config, lock_directory)
 
     @property
     def hypervisor(self) -> HypervisorPort:
@@ -137,11 +131,6 @@ class Runtime:
             ConfigError: the environment names no absolute path for the state directory.
         """
         return self._resources.host
-
-    @property
-    def lock_directory(self) -> Path:
-        """The directory of the locks on domains; errors as for ``host``."""
-        return self._lock_directory or self._resources.lock_directory
 
     @property
     def buffers(self) -> "BufferPool":

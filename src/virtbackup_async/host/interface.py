@@ -251,5 +251,39 @@ class ImageTools(Protocol):
         """
 
 
-class ImageHost(ImageFiles, ImageTools, Protocol):
+class DomainLock(Protocol):
+    """The lock on a domain, held until ``release``.
+
+    Attributes:
+        is_alone: whether it is known that no other user of the machine works on the domain.
+    """
+
+    @property
+    def is_alone(self) -> bool: ...
+
+    def release(self) -> None:
+        """Let others lock the domain; does not block."""
+
+
+class DomainLocks(Protocol):
+    """Locks on the machine's domains. One that dies with its holder blocks nobody."""
+
+    async def lock_domain(self, domain: str, uuid: str, doing: str) -> DomainLock:
+        """Lock a domain; do not wait for it.
+
+        Args:
+            domain: its name, for messages.
+            uuid: the domain's UUID, which names the lock.
+            doing: the purpose, for the messages of other processes.
+
+        Raises:
+            LockHeldError: another process works on the domain; the message names it if it can.
+            StorageError: the lock cannot be made, or others could replace it.
+        """
+
+    async def is_domain_locked(self, uuid: str) -> bool:
+        """Return whether any process works on a domain, without touching its lock."""
+
+
+class ImageHost(ImageFiles, ImageTools, DomainLocks, Protocol):
     """The machine that has the images."""

@@ -11,7 +11,8 @@ from anyio import to_thread
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.files.durable import remove_durably
 from virtbackup_async.files.refusals import look_at, storage_error
-from virtbackup_async.host.interface import Replacement
+from virtbackup_async.host import domain_locks
+from virtbackup_async.host.interface import DomainLock, Replacement
 from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity
 from virtbackup_async.images.buffers import BufferPool
@@ -31,7 +32,18 @@ _AS_THE_HEADERS_SAY = ToldChain()
 
 
 class LocalHost:
-    """See ``interface.ImageHost``. It has no state, so any number of them are one."""
+    """See ``interface.ImageHost``. All with the same lock directory are one."""
+
+    def __init__(self, lock_directory: Path | None = None) -> None:
+        """Name the directory of the locks; None for root's."""
+        self._lock_directory = lock_directory or domain_locks.SYSTEM_DIRECTORY
+
+    async def lock_domain(self, domain: str, uuid: str, doing: str) -> DomainLock:
+        acquire = partial(domain_locks.acquire, self._lock_directory, domain, uuid, doing)
+        return await to_thread.run_sync(acquire)
+
+    async def is_domain_locked(self, uuid: str) -> bool:
+        return await to_thread.run_sync(domain_locks.is_held, self._lock_directory, uuid)
 
     async def exists(self, path: Path, *, follow: bool = True) -> bool:
         return await to_thread.run_sync(_exists, path, follow)

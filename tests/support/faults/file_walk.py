@@ -43,7 +43,6 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
 )  # fmt: skip
 from virtbackup_async.cli.main import main
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine import locks, signs
 from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
@@ -52,6 +51,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed
+from virtbackup_async.host import domain_locks, signs
 from virtbackup_async.hypervisor import hypervisor as libvirt_side  # noqa: F401 -- as above
 from virtbackup_async.packagers.repository import reader, writer  # noqa: F401 -- slow to load
 
@@ -233,7 +233,7 @@ def _stand_in(stage: Stage) -> None:
     for module in list(sys.modules.values()):
         if module.__name__.startswith("virtbackup_async.") and hasattr(module, "open_hypervisor"):
             _replace(module, "open_hypervisor", stage.open_hypervisor)
-    _replace(locks, "_SYSTEM_DIRECTORY", stage.locks / "own")
+    _replace(domain_locks, "SYSTEM_DIRECTORY", stage.locks / "own")
     _replace(signs, "_DIRECTORY", stage.locks)
     os.environ[STATE_VARIABLE] = str(stage.state)
     defaults = Runtime.__init__.__kwdefaults__

@@ -19,6 +19,7 @@ from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
 
@@ -164,7 +165,7 @@ async def test_only_notes_of_the_groups_that_are_cleaned_are_undone(killed):
 async def test_a_backup_that_runs_keeps_its_note(killed):
     await killed.note()
     killed.path.unlink()
-    async with hold_domain(killed.root / "locks", "evil", UUID, "backup"):
+    async with hold_domain(LocalHost(killed.root / "locks"), "evil", UUID, "backup"):
         await killed.clean()
     (left,) = killed.left
     assert left.in_use
@@ -192,21 +193,21 @@ async def test_nor_are_those_in_a_target(killed, monkeypatch):
 
 
 async def test_doctor_tells_of_what_is_left(killed, state_directory):
-    host, locks = this_host(load_config(killed.root / "config.yml")), killed.root / "locks"
+    host = this_host(load_config(killed.root / "config.yml"))
     note = await killed.note()
-    assert (await check_notes(host, locks))[1] == []
+    assert (await check_notes(host))[1] == []
     killed.path.unlink()
-    ((finding,)) = (await check_notes(host, locks))[1]
+    ((finding,)) = (await check_notes(host))[1]
     assert (finding.level, finding.subject) == (Level.PROBLEM, "evil")
     assert "its pending file is gone" in finding.message
-    async with hold_domain(locks, "evil", UUID, "backup"):
-        ((finding,)) = (await check_notes(host, locks))[1]
+    async with hold_domain(host.images, "evil", UUID, "backup"):
+        ((finding,)) = (await check_notes(host))[1]
         assert finding.level is Level.INFO
     note.path.write_text("{")
-    ((finding,)) = (await check_notes(host, locks))[1]
+    ((finding,)) = (await check_notes(host))[1]
     assert str(note.path) in finding.message
     state_directory.chmod(0o777)
-    ((finding,)) = (await check_notes(host, locks))[1]
+    ((finding,)) = (await check_notes(host))[1]
     assert "written to by others" in finding.message
 
 

@@ -102,7 +102,7 @@ async def back_up_domain(
         wait_s,
         lambda message: runtime.emit(Warned(f"waiting: {message}", domain.name)),
     )
-    lock = hold_domain(runtime.lock_directory, domain.name, domain.uuid, "backup", lock_wait)
+    lock = hold_domain(runtime.host.images, domain.name, domain.uuid, "backup", lock_wait)
     async with lock as is_alone:
         await undo_dead_backups(
             runtime.hypervisor,

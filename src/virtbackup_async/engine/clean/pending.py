@@ -5,7 +5,6 @@ was.
 """
 
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
@@ -36,9 +35,7 @@ async def report_and_undo(
     cleaning.emit(PendingFound(group, pending.domain_name, pending.name, str(dead.path)))
     if not cleaning.request.dry_run:
         runtime = cleaning.runtime
-        undoing = Undoing(
-            runtime.hypervisor, catalog, runtime.host, runtime.lock_directory, cleaning.emit
-        )
+        undoing = Undoing(runtime.hypervisor, catalog, runtime.host, cleaning.emit)
         await undo_pending(undoing, group, dead, cleaning.lock_wait(pending.domain_name))
 
 
@@ -90,7 +87,6 @@ class Undoing(Struct, frozen=True):
     hypervisor: HypervisorPort
     catalog: Catalog
     host: Host
-    lock_directory: Path
     emit: Emit
 
 
@@ -118,15 +114,15 @@ async def _undo(undoing: Undoing, dead: DeadBackup, lock_wait: LockWait) -> bool
     """Undo it under the lock; return False if it had ended before."""
     name, locked = dead.pending.domain_name, lock_name(dead.pending)
     async with AsyncExitStack() as locks:
-        directory = undoing.lock_directory
-        lock = hold_domain(directory, name, locked, "clean", lock_wait)
+        images = undoing.host.images
+        lock = hold_domain(images, name, locked, "clean", lock_wait)
         is_alone = await locks.enter_async_context(lock)
         again = await _read_again(undoing, dead)
         if again is None:
             return False
         domain, uuid = await _domain_of(undoing.hypervisor, again)
         if uuid not in (None, locked):
-            lock = hold_domain(directory, domain.name, uuid, "clean", lock_wait)
+            lock = hold_domain(images, domain.name, uuid, "clean", lock_wait)
             is_alone &= await locks.enter_async_context(lock)
         undo = Undo(undoing.hypervisor, domain, undoing.catalog, undoing.host, is_alone)
         await undo.of(again)

@@ -3,14 +3,13 @@
 A freeze stops every write in the guest until the thaw, so it is made only on the admin's word.
 """
 
-from pathlib import Path
-
 import anyio
 
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import HypervisorError, LockHeldError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.host.interface import DomainLocks
 from virtbackup_async.model.domain import DomainInfo
 
 CHECK = "agent"
@@ -19,7 +18,7 @@ THAW_TIMEOUT_S = 60
 
 
 async def check_agent(
-    domain: DomainPort, info: DomainInfo, *, quiesce: bool, freeze_locks: Path | None
+    domain: DomainPort, info: DomainInfo, *, quiesce: bool, freeze_locks: DomainLocks | None
 ) -> list[Finding]:
     """Ask the agent of a domain that is to be quiesced for a sign of life, or to freeze.
 
@@ -27,7 +26,7 @@ async def check_agent(
         domain: the domain.
         info: what was found of it.
         quiesce: whether its backups are wanted quiesced.
-        freeze_locks: the directory of locks, to freeze the guest for a moment; None: only ask.
+        freeze_locks: the locks, to freeze the guest for a moment; None: only ask.
     """
     if not quiesce:
         return []
@@ -58,7 +57,7 @@ def _silent(domain: DomainPort, error: HypervisorError) -> Finding:
     return Finding(Level.WARNING, CHECK, domain.name, message, advice)
 
 
-async def _freeze(domain: DomainPort, locks: Path) -> Finding:
+async def _freeze(domain: DomainPort, locks: DomainLocks) -> Finding:
     try:
         async with hold_domain(locks, domain.name, domain.uuid, "doctor --freeze"):
             frozen_ms = await _frozen_ms(domain)

@@ -26,7 +26,6 @@ from virtbackup_async.engine.doctor import (
 )
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.runtime import Runtime
@@ -52,7 +51,6 @@ class _Examination(Struct):
     config: Config
     groups: Sequence[Group]
     emit: Emit
-    locks: Path
     host: Host
     freeze: bool
     scans: dict[Path, Scan] = field(default_factory=dict)
@@ -101,7 +99,6 @@ async def _examine(runtime: Runtime, request: DoctorRequest) -> None:
         config=config,
         groups=[group for group in groups if group.target],
         emit=runtime.emit,
-        locks=runtime.lock_directory,
         host=runtime.host,
         freeze=request.freeze,
     )
@@ -130,8 +127,8 @@ async def _examine_targets(work: _Examination) -> None:
         work.tell(await target.check_room(path, groups, scan))
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
-        work.tell(await leftovers.check_pending(groups, scan, work.locks))
-    work.notes, found = await leftovers.check_notes(work.host, work.locks)
+        work.tell(await leftovers.check_pending(groups, scan, work.host.images))
+    work.notes, found = await leftovers.check_notes(work.host)
     work.tell(found)
 
 
@@ -143,7 +140,7 @@ async def _examine_domains(work: _Examination, hypervisor: HypervisorPort) -> No
             work.tell(configuration.check_group(group, work.domain_names))
         await _examine_planned(work, hypervisor, work.domain_names)
         names = work.domain_names
-        work.at_work = await leftovers.images_at_work(hypervisor, names, work.locks)
+        work.at_work = await leftovers.images_at_work(hypervisor, names, work.host.images)
     except HypervisorError as error:
         advice = error.hint or "The domains could not be examined: start libvirt, and run again."
         work.tell([Finding(Level.PROBLEM, "libvirt", host.SUBJECT, error.message, advice)])
@@ -174,7 +171,7 @@ async def _examine_domain(
     name = backups[0].domain
     try:
         domain = await hypervisor.domain(name)
-        if await to_thread.run_sync(is_held, work.locks, domain.uuid):
+        if await work.host.images.is_domain_locked(domain.uuid):
             return [Finding(Level.INFO, "domain", name, "is being worked on now, not examined")]
         return await _look_at(work, hypervisor, domain, backups)
     except VirtBackupError as error:
@@ -198,7 +195,7 @@ async def _look_at(
         domain,
         info,
         quiesce=any(planned.quiesce for planned in backups),
-        freeze_locks=work.locks if work.freeze else None,
+        freeze_locks=work.host.images if work.freeze else None,
     )
     return findings
 

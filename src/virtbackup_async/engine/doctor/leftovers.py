@@ -11,10 +11,10 @@ from virtbackup_async.catalog.host_notes import Note, Notes
 from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.engine.locks import is_held
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.host.interface import DomainLocks
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.names import image_beside
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
@@ -23,19 +23,19 @@ CHECK = "leftover"
 _SHOWN = 3
 
 
-async def check_pending(groups: Sequence[Group], scan: Scan, lock_directory: Path) -> list[Finding]:
+async def check_pending(groups: Sequence[Group], scan: Scan, locks: DomainLocks) -> list[Finding]:
     """Report the groups' backups that were started and not finished."""
     return [
-        await judge_pending(found, lock_directory)
+        await judge_pending(found, locks)
         for found in scan.pending
         if any(group.includes(found.pending.domain_name) for group in groups)
     ]
 
 
-async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
+async def judge_pending(found: FoundPending, locks: DomainLocks) -> Finding:
     """Report a backup as running, if its domain's lock is held, or as killed."""
     pending = found.pending
-    is_running = await to_thread.run_sync(is_held, lock_directory, pending.domain_uuid or "")
+    is_running = await locks.is_domain_locked(pending.domain_uuid or "")
     if is_running:
         message = f"backup {pending.name} is running"
         return Finding(Level.INFO, CHECK, pending.domain_name, message)
@@ -44,7 +44,7 @@ async def judge_pending(found: FoundPending, lock_directory: Path) -> Finding:
     return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice)
 
 
-async def check_notes(host: Host, lock_directory: Path) -> tuple[Notes, list[Finding]]:
+async def check_notes(host: Host) -> tuple[Notes, list[Finding]]:
     """Return the notes, and findings about the directory or a single note.
 
     A note with a pending file is reported by the check of that file.
@@ -61,7 +61,7 @@ async def check_notes(host: Host, lock_directory: Path) -> tuple[Notes, list[Fin
         for problem in notes.problems
     ]
     forgotten = await to_thread.run_sync(_without_pending_file, notes)
-    findings += [await _judge_note(note, lock_directory) for note in forgotten]
+    findings += [await _judge_note(note, host.images) for note in forgotten]
     return notes, findings
 
 
@@ -69,11 +69,11 @@ def _without_pending_file(notes: Notes) -> list[Note]:
     return [note for note in notes.notes if not os.path.lexists(note.pending_path)]
 
 
-async def _judge_note(note: Note, lock_directory: Path) -> Finding:
+async def _judge_note(note: Note, locks: DomainLocks) -> Finding:
     """Report a backup as just starting or ending, or as killed."""
     pending = note.pending
     message = f"backup {pending.name} into {note.pending_path.parent} was begun on this host"
-    is_running = await to_thread.run_sync(is_held, lock_directory, pending.domain_uuid or "")
+    is_running = await locks.is_domain_locked(pending.domain_uuid or "")
     if is_running:
         return Finding(Level.INFO, CHECK, pending.domain_name, f"{message}, and runs")
     message += " and killed, and its pending file is gone"
@@ -113,7 +113,7 @@ async def _metadata(domain: DomainPort) -> list[tuple[str, Sequence[str]]]:
 
 
 async def images_at_work(
-    hypervisor: HypervisorPort, names: Iterable[str], lock_directory: Path
+    hypervisor: HypervisorPort, names: Iterable[str], locks: DomainLocks
 ) -> frozenset[Path]:
     """Return the images of all domains whose lock is held, under any configuration.
 
@@ -123,7 +123,7 @@ async def images_at_work(
     for name in names:
         with suppress(VirtBackupError):
             domain = await hypervisor.domain(name)
-            if await to_thread.run_sync(is_held, lock_directory, domain.uuid):
+            if await locks.is_domain_locked(domain.uuid):
                 sources = domain_xml.disk_sources((await domain.info()).xml)
                 found.update(map(image_beside, sources.values()))
     return frozenset(found)

@@ -128,7 +128,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
     if not request.allow_missing:
         refuse_mixture(request.definition, request.disks)
     domain = await runtime.hypervisor.domain(request.definition.domain_name)
-    async with hold_domain(runtime.lock_directory, domain.name, domain.uuid, "restore"):
+    async with hold_domain(runtime.host.images, domain.name, domain.uuid, "restore"):
         work = await _prepare(runtime, request, domain)
         definition = request.definition
         await _check_backing(work, runtime.buffers)

@@ -30,6 +30,7 @@ from virtbackup_async.events import (
     RemovalFailed,
     Warned,
 )
+from virtbackup_async.host.local import LocalHost
 
 DAY = 86400
 DATE = 1772331300  # 2026-03-01T02:15:00Z, a Sunday
@@ -357,7 +358,7 @@ async def test_libvirt_is_not_needed_where_there_is_no_overlay(place):
 
 async def test_a_domain_that_is_being_backed_up_is_left_alone(place):
     place.put_pending()
-    async with hold_domain(place.locks, "web", UUID, "backup"):
+    async with hold_domain(LocalHost(place.locks), "web", UUID, "backup"):
         await place.clean()
         (left,) = place.of(PendingLeft)
         assert left.in_use

@@ -18,10 +18,12 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor import leftovers
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
-from virtbackup_async.engine.locks import hold_domain, is_held, lock_directory
+from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
+from virtbackup_async.host.domain_locks import lock_directory
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 
 NAME = "20260701-030000_1_fake"
@@ -281,18 +283,19 @@ async def test_what_lies_beside_an_image_is_told_by_what_it_is(examine, image, s
 
 async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
     path = killed()
+    locks = LocalHost(tmp_path)
     lock = tmp_path / f"virtbackup-{domain.uuid}.lock"
     judged = FoundPending(pending_file.loads(path.read_bytes(), path), path)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
     try:
-        assert not is_held(tmp_path, domain.uuid)
+        assert not await locks.is_domain_locked(domain.uuid)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert is_held(tmp_path, domain.uuid)
-        assert (await leftovers.judge_pending(judged, tmp_path)).level is Level.INFO
+        assert await locks.is_domain_locked(domain.uuid)
+        assert (await leftovers.judge_pending(judged, locks)).level is Level.INFO
     finally:
         os.close(descriptor)
-    assert not is_held(tmp_path, domain.uuid)
-    assert (await leftovers.judge_pending(judged, tmp_path)).level is Level.PROBLEM
+    assert not await locks.is_domain_locked(domain.uuid)
+    assert (await leftovers.judge_pending(judged, locks)).level is Level.PROBLEM
 
 
 async def test_overlays_of_a_backup_of_another_configuration_are_no_problem(
@@ -305,7 +308,9 @@ async def test_overlays_of_a_backup_of_another_configuration_are_no_problem(
     overlays = [image.with_name(f"other.{kind}.vbk-0a0b0c0d") for kind in ("raw", "img")]
     for overlay in overlays:
         overlay.touch()
-    async with hold_domain(lock_directory(state_directory), "other", other.uuid, "backup"):
+    async with hold_domain(
+        LocalHost(lock_directory(state_directory)), "other", other.uuid, "backup"
+    ):
         found = [one for one in await examine() if one.check == "leftover"]
     problems = [one.subject for one in found if one.level is Level.PROBLEM]
     assert problems == [str(overlays[1])]

@@ -27,6 +27,7 @@ from virtbackup_async.errors import (
     StorageError,
 )
 from virtbackup_async.events import DiskDone, DiskProgress, RestoreStarted, Warned
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import DiskRecord, Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.names import is_kept
@@ -330,7 +331,7 @@ async def test_swap_that_fails_puts_the_first_image_back(site, monkeypatch):
 
 
 async def test_locked_domain_is_left_alone(site):
-    async with hold_domain(site.root / "locks", "fake", site.domain.uuid, "backup"):
+    async with hold_domain(LocalHost(site.root / "locks"), "fake", site.domain.uuid, "backup"):
         with pytest.raises(LockHeldError, match="backup"):
             await site.restore()
     site.assert_untouched()

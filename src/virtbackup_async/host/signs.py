@@ -1,6 +1,6 @@
 """Signs that a domain is worked on, in the one directory that all users of the host can write to.
 
-The real lock is in a directory of the user (``locks``), so that no other user can hold it or move
+The real lock is in a directory of the user (``domain_locks``), so no other user can hold it or move
 it away. But users, and earlier versions of the program, must see each other's work. So each also
 puts up a sign, ``flock`` on ``/run/lock/virtbackup-<uuid>.lock``, which was once the lock::
 

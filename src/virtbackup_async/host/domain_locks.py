@@ -1,0 +1,145 @@
+"""The lock on a domain: ``flock`` on a file of this machine. All functions block.
+
+The file is named after the domain's UUID, in a directory that belongs to the user:
+``/run/virtbackup`` for root. Other users can neither hold the lock nor replace the file. Once it is
+locked, a check confirms that it still has its name. ``signs`` informs other users.
+
+The kernel releases a lock with its process, so a dead holder blocks nobody. The file is never
+removed, because two processes could then lock two files of one name. Its content is only for
+messages.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+from pathlib import Path
+
+from msgspec import Struct
+
+from virtbackup_async.errors import LOCK_HINT, LockHeldError, StorageError
+from virtbackup_async.files.closing import close
+from virtbackup_async.files.directories import make_private
+from virtbackup_async.host import signs
+
+SYSTEM_DIRECTORY = Path("/run/virtbackup")
+_MODE = 0o600
+_MAX_TRIES = 5
+_MAX_NOTE_BYTES = 4096
+
+
+def lock_directory(state_directory: Path) -> Path:
+    """Return ``/run/virtbackup``; for users that are not root, one in their state directory."""
+    return SYSTEM_DIRECTORY if os.geteuid() == 0 else state_directory / "locks"
+
+
+class HeldLock(Struct, frozen=True):
+    """A domain's lock, see ``interface.DomainLock``."""
+
+    descriptors: tuple[int, ...]
+    is_alone: bool
+
+    def release(self) -> None:
+        # Closing releases the lock. It does not wait for a disk: the file is never synced.
+        for descriptor in self.descriptors:
+            close(descriptor)
+
+
+def acquire(directory: Path, domain: str, uuid: str, doing: str) -> HeldLock:
+    """Lock a domain.
+
+    Args:
+        directory: of the lock files, see :func:`lock_directory`.
+        domain: its name, for messages.
+        uuid: the domain's UUID, which names the lock.
+        doing: the purpose, for the messages of other processes.
+
+    Raises:
+        LockHeldError: another process works on the domain.
+        StorageError: the lock file cannot be created.
+    """
+    make_private(directory)
+    lock = _lock(_lock_path(directory, uuid), domain, doing)
+    try:
+        sign = _put_up_sign(uuid, domain)
+    except BaseException:
+        close(lock)
+        raise
+    if sign.descriptor is None:
+        return HeldLock((lock,), is_alone=not sign.others)
+    return HeldLock((lock, sign.descriptor), is_alone=True)
+
+
+def is_held(directory: Path, uuid: str) -> bool:
+    """Return whether any process works on a domain, without touching its lock."""
+    if signs.holders(_lock_path(directory, uuid)):
+        return True
+    return bool(signs.others_at_work(uuid))
+
+
+def _lock_path(directory: Path, uuid: str) -> Path:
+    return directory / f"virtbackup-{uuid}.lock"
+
+
+def _put_up_sign(uuid: str, domain: str) -> signs.Sign:
+    sign = signs.put_up(uuid)
+    heeded = signs.heeded(sign.others)
+    if heeded:
+        holder = ", ".join(map(str, sorted(heeded)))
+        raise LockHeldError(f"process {holder} works on this domain", domain=domain, hint=LOCK_HINT)
+    return sign
+
+
+def _lock(path: Path, domain: str, doing: str) -> int:
+    for _ in range(_MAX_TRIES):
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_the_file_there(descriptor, path):
+                note = json.dumps({"pid": os.getpid(), "doing": doing}).encode()
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, note, 0)
+                return descriptor
+            close(descriptor)
+        except BlockingIOError as error:
+            holder = _holder(descriptor)
+            close(descriptor)
+            raise LockHeldError(
+                f"{holder} works on this domain", domain=domain, hint=LOCK_HINT
+            ) from error
+        except OSError as error:
+            close(descriptor)
+            raise StorageError(f"cannot lock {path}: {error.strerror}") from error
+    raise StorageError(f"cannot lock {path}: it is exchanged for another file all the time")
+
+
+def _is_the_file_there(descriptor: int, path: Path) -> bool:
+    """Tell whether a locked file still has its name, and belongs to this user.
+
+    Raises:
+        OSError: it never will, so there is no use in trying again.
+    """
+    locked = os.fstat(descriptor)
+    if not stat.S_ISREG(locked.st_mode) or locked.st_uid != os.geteuid() or locked.st_nlink > 1:
+        raise PermissionError(errno.EPERM, "not a file of our own with one name")
+    try:
+        return os.path.samestat(locked, path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, _MODE)
+    except OSError as error:
+        raise StorageError(f"cannot open the lock {path}: {error.strerror}") from error
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
+        return f"process {int(note['pid'])} ({str(note['doing'])[:80]})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
