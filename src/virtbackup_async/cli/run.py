@@ -25,7 +25,7 @@ from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
 from virtbackup_async.cli.own_process import give_back_what_is_large
-from virtbackup_async.cli.render.report import MakeReport
+from virtbackup_async.cli.render.reports import MakeReport
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.stopping import Stopper
 from virtbackup_async.cli.view import choose_renderer

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from virtbackup_async.cli.render.report import MakeReport, Report
+from virtbackup_async.cli.render.reports import MakeReport, Report
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.reporting.interface import Renderer
 from virtbackup_async.reporting.json_lines import JsonLines

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 
 from fakes.recorded_run import HOSTILE, summary
-from virtbackup_async.cli.render.cleaned import Cleaned
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import BackupRemoved, PendingLeft, PendingUndone, RemovalFailed
 from virtbackup_async.reporting.outcome import RunOutcome
@@ -176,7 +176,7 @@ def test_the_tally_takes_what_stays_for_14_and_what_is_in_use_for_nothing():
 
 
 def test_the_report_escapes_names_and_ends_with_the_totals():
-    report, out = Cleaned(dry_run=False), StringIO()
+    report, out = reports.clean(dry_run=False), StringIO()
     for event in (BackupRemoved("main", HOSTILE, "b0", 2048), PendingUndone("m", "x", "b"), BUSY):
         report.add(event)
     report.print(text_console(out), summary())

@@ -7,12 +7,8 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from fakes.recorded_run import at, done, failed, listed, started, summary
-from virtbackup_async.cli.render.checkup import Checkup
-from virtbackup_async.cli.render.cleaned import Cleaned
-from virtbackup_async.cli.render.listing import Listing
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.live import LiveView
-from virtbackup_async.cli.render.result import Result
-from virtbackup_async.cli.render.verified import Verified
 from virtbackup_async.events import (
     CleanVerdict,
     Finding,
@@ -82,25 +78,25 @@ def test_list_shows_damaged_in_red_unverified_in_yellow_good_in_green():
         replace(backup, domain="new"),
         ListedDomain("main", "none"),
     )
-    text = shown(Listing(), *events)
+    text = shown(reports.listing(), *events)
     assert f"{BAD}FAILED 2026-07-02\x1b[0m" in text
     assert f"{GOOD}2026-07-02\x1b[0m" in text
     assert f"{LOOK}never\x1b[0m" in text
     assert f"{LOOK}no backup\x1b[0m" in text
-    assert "\x1b[" not in shown(Listing(), *events, no_color=True).replace("\x1b[1m", "").replace(
-        "\x1b[0m", ""
-    )
+    assert "\x1b[" not in shown(reports.listing(), *events, no_color=True).replace(
+        "\x1b[1m", ""
+    ).replace("\x1b[0m", "")
 
 
 def test_colours_leave_the_columns_where_they_are():
     damaged = replace(listed("a-long-name", 2), verified=False, verified_date=DATE)
     events = (listed("web", 1), damaged)
     plain = Console(file=StringIO(), width=200)
-    report = Listing()
+    report = reports.listing()
     for event in events:
         report.add(event)
     report.print(plain, summary())
-    coloured = shown(Listing(), *events)
+    coloured = shown(reports.listing(), *events)
     for code in (BAD, LOOK, GOOD, "\x1b[1m", "\x1b[0m"):
         coloured = coloured.replace(code, "")
     assert coloured == plain.file.getvalue()
@@ -108,26 +104,26 @@ def test_colours_leave_the_columns_where_they_are():
 
 def test_clean_shows_what_goes_and_what_it_could_not_do():
     verdict = CleanVerdict("main", "web", "b", DATE, "/t/b.json", False, ("none",), 1)
-    text = shown(Cleaned(dry_run=True), verdict, replace(verdict, keep=True))
+    text = shown(reports.clean(dry_run=True), verdict, replace(verdict, keep=True))
     assert f"{LOOK}goes" in text
     assert f"{GOOD}stays" in text
     left = PendingLeft("main", "web", "b", "/t/b.json.pending", "somebody works on it")
-    assert BAD in shown(Cleaned(dry_run=False), left)
+    assert BAD in shown(reports.clean(dry_run=False), left)
 
 
 def test_verify_and_backup_show_failures_in_red():
     good = VerifyDone("main", "web", "b", "/t/b.json", digests=True, data_bytes=1, duration_s=1)
-    text = shown(Verified(), good, VERIFY_FAILED)
+    text = shown(reports.verify(), good, VERIFY_FAILED)
     assert f"{GOOD}web: b" in text
     assert f"{BAD}db: c: FAILED" in text
-    text = shown(Result(), started(), done(), failed(), failed("x", cancelled=True))
+    text = shown(reports.run(), started(), done(), failed(), failed("x", cancelled=True))
     assert f"{BAD}failed: db" in text
     assert f"{LOOK}cancelled: x" in text
 
 
 def test_findings():
     findings = (Finding(level, "check", "subject", "message") for level in Level)
-    text = shown(Checkup(), *findings)
+    text = shown(reports.findings(), *findings)
     assert f"{BAD}problem" in text
     assert f"{LOOK}warning" in text
     assert f"{GOOD}ok" in text

@@ -5,10 +5,10 @@ from rich.console import Console
 
 from fakes.recorded_run import HOSTILE, at, disk_done, done, failed, progress, started, summary
 from fakes.recorded_run import whole_run as run_of_two
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
 from virtbackup_async.cli.render.live import LiveView
-from virtbackup_async.cli.render.result import Result
 from virtbackup_async.events import (
     DiskExported,
     Phase,
@@ -112,7 +112,7 @@ def live(events, *, width=80, color_system=None):
         markup=False, emoji=False, highlight=False,
     )  # fmt: skip
     out = StringIO()
-    view = LiveView(Console(file=out, width=width), console, Result())
+    view = LiveView(Console(file=out, width=width), console, reports.run())
     for event, moment in events:
         view.show(event, moment)
         view.tick(moment)

@@ -12,8 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fakes.recorded_run import listed, summary
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.listing import Listing
 from virtbackup_async.engine.inventory.dates import at_date
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
@@ -46,7 +46,7 @@ def berlin():
 
 @given(MOMENTS, st.sampled_from([30, 60, 80, 120]))
 def test_pasted_date_means_the_backup_that_it_stood_beside(moments, width):
-    report, out = Listing(), StringIO()
+    report, out = reports.listing(), StringIO()
     for moment in moments:
         date = datetime.fromtimestamp(moment, UTC).astimezone().isoformat()
         report.add(replace(listed("web", 1), date=date))

@@ -3,15 +3,15 @@ from io import StringIO
 from rich.console import Console
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, started, summary, whole_run
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.plain import Plain, Quiet
-from virtbackup_async.cli.render.result import Result
 from virtbackup_async.reporting.interface import LogLine
 
 
 def plain(events, *, progress=True, phases=False):
     out, err = StringIO(), StringIO()
-    view = Plain(text_console(out), err, Result(), progress=progress, phases=phases)
+    view = Plain(text_console(out), err, reports.run(), progress=progress, phases=phases)
     for event, moment in events:
         view.show(event, moment)
     return out.getvalue(), err.getvalue()

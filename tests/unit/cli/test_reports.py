@@ -4,11 +4,8 @@ from io import StringIO
 from msgspec.structs import replace
 
 from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summary, whole_run
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.listing import Listing
-from virtbackup_async.cli.render.result import Result
-from virtbackup_async.cli.render.stats import Stats
-from virtbackup_async.cli.render.verified import Verified
 from virtbackup_async.events import (
     BrokenBackup,
     DiskDamaged,
@@ -35,7 +32,7 @@ def report_of(report, *events, width=None):
 
 
 def test_result_is_a_table_then_what_is_missing_then_the_totals():
-    assert report_of(Result(), *(event for event, _ in whole_run())) == [
+    assert report_of(reports.run(), *(event for event, _ in whole_run())) == [
         "domain  backup                 disks  size     stored   duration  quiesced",
         "web     20260701-030000_1_web  2      4.0 GiB  1.0 GiB  52 s      yes",
         "skipped: web vdc: it is a host device",
@@ -45,20 +42,20 @@ def test_result_is_a_table_then_what_is_missing_then_the_totals():
 
 
 def test_result_gives_up_the_long_name_in_a_narrow_terminal():
-    lines = report_of(Result(), started(), done(quiesced=None), width=60)
+    lines = report_of(reports.run(), started(), done(quiesced=None), width=60)
     assert lines[0] == "domain  disks  size     stored   duration  quiesced"
     assert lines[1] == "web     1      4.0 GiB  1.0 GiB  52 s      shut off"
 
 
 def test_result_says_in_a_word_why_a_guest_was_not_frozen():
     paused = done(quiesced=False, not_quiesced="guest is paused")
-    assert report_of(Result(), started(), paused)[1].endswith("no (guest is paused)")
+    assert report_of(reports.run(), started(), paused)[1].endswith("no (guest is paused)")
     refused = done(quiesced=False, not_quiesced="freeze: " + "a long story " * 20)
-    assert report_of(Result(), started(), refused)[1].endswith("52 s      no")
+    assert report_of(reports.run(), started(), refused)[1].endswith("52 s      no")
 
 
 def test_what_was_cancelled_is_not_counted_as_failed():
-    lines = report_of(Result(), failed("a", cancelled=True), failed("b"))
+    lines = report_of(reports.run(), failed("a", cancelled=True), failed("b"))
     assert lines[0] == "cancelled: a: the snapshot was refused"
     assert lines[-1].startswith("0 backups done, 1 failed, 1 cancelled")
 
@@ -67,7 +64,7 @@ def test_a_restore_says_where_and_whether_it_was_checked():
     event = RestoreDone(
         "web", "b", "/t", ("vda.qcow2",), verified=False, data_bytes=GIB, duration_s=4
     )
-    assert report_of(Result(), event) == [
+    assert report_of(reports.run(), event) == [
         "b restored to /t: 1.0 GiB in 4.0 s, not verified: the backup carries no digest",
         "  vda.qcow2",
     ]
@@ -84,7 +81,7 @@ def test_a_restore_says_what_each_disk_is_and_what_is_kept():
         "web", "b", "/t", ("a.raw", "b.raw", "c.raw"), verified=True, data_bytes=GIB,
         duration_s=4, kept=(kept,), formats=formats,
     )  # fmt: skip
-    assert report_of(Result(), event)[1:] == [
+    assert report_of(reports.run(), event)[1:] == [
         "  a.raw  1.0 GiB, raw (was qcow2: what the guest saw)",
         "  b.raw  1.0 GiB, raw",
         "  c.raw  1.0 GiB, raw",
@@ -96,7 +93,7 @@ def test_verified_backups_are_told_the_bad_ones_last():
     good = VerifyDone("main", "web", "w", "/t", digests=True, data_bytes=GIB, duration_s=4)
     old = VerifyDone("main", "db", "d", "/t", digests=False, data_bytes=GIB, duration_s=4)
     bad = VerifyFailed("main", "app", "a", "a_vda.raw is \x1b[2Jdamaged", 13)
-    assert report_of(Verified(), bad, good, old) == [
+    assert report_of(reports.verify(), bad, good, old) == [
         "db: d: readable, no digest",
         "web: w: good",
         r"app: a: FAILED: a_vda.raw is \x1b[2Jdamaged",
@@ -106,7 +103,7 @@ def test_verified_backups_are_told_the_bad_ones_last():
 
 def test_backups_that_were_looked_at_are_not_called_good():
     event = VerifyDone("main", "web", "w", "/t", False, GIB, 4, quick=True)
-    assert report_of(Verified(), event) == [
+    assert report_of(reports.verify(), event) == [
         "web: w: complete, not read",
         "1 backup verified: 1 complete, not read",
     ]
@@ -118,7 +115,7 @@ def test_what_is_lost_is_a_table_however_much_it_is():
     pack = RepositoryDamaged("/t", "pack is missing: /t/x.pack", 25)
     checked = RepositoryChecked("/t", 1, 4000, GIB, 25, 4.0)
     failed = VerifyFailed("main", "web", "w", "much is lost", 13)
-    lines = report_of(Verified(), lost, pack, checked, failed)
+    lines = report_of(reports.verify(), lost, pack, checked, failed)
     assert lines[:4] == [
         "web: w: FAILED: much is lost",
         "domain  backup  disk  lost     from        to",
@@ -137,7 +134,7 @@ def test_what_is_lost_is_a_table_however_much_it_is():
 def test_list_is_a_table_a_group_newest_first(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     events = (listed("web", 1), listed("web", 2), ListedDomain("main", "idle"))
-    lines = report_of(Listing(), *events, width=120)
+    lines = report_of(reports.listing(), *events, width=120)
     assert lines[0] == "main: 2 domains, 2 backups"
     assert lines[2] == "idle    no backup"
     assert [line.partition("  never")[0] for line in lines[3:]] == [
@@ -150,7 +147,7 @@ def test_list_says_when_a_backup_was_verified():
     when = {"verified_date": "2026-07-03T12:00:00+00:00"}
     bad = replace(listed("web", 3), verified=False, **when)
     good = replace(listed("web", 2), verified=True, **when)
-    head, *rows = report_of(Listing(), bad, good, listed("web", 1), width=120)[1:]
+    head, *rows = report_of(reports.listing(), bad, good, listed("web", 1), width=120)[1:]
     column = head.index("verified")
     assert [row[column:].split("  ")[0] for row in rows] == [
         "FAILED 2026-07-03",
@@ -161,7 +158,7 @@ def test_list_says_when_a_backup_was_verified():
 
 def test_list_short_counts():
     events = [listed("web", 1), listed("db", 1), listed("web", 1, group="test")]
-    assert report_of(Listing(short=True), *events) == [
+    assert report_of(reports.listing(short=True), *events) == [
         "main: 2 domains, 2 backups",
         "test: 1 domain, 1 backup",
     ]
@@ -169,31 +166,33 @@ def test_list_short_counts():
 
 def test_list_of_a_domain_shows_the_definitions(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
-    assert report_of(Listing(detailed=True), listed("web", 1)) == [
+    assert report_of(reports.listing(detailed=True), listed("web", 1)) == [
         "main: 1 domain, 1 backup",
         "  web: 1 backup",
         "    2026-07-01 12:00:00  /b/web/20260701-120000_1_web.json",
     ]
-    assert len(report_of(Listing(detailed=True, short=True), listed("web", 1))) == 2
+    assert len(report_of(reports.listing(detailed=True, short=True), listed("web", 1))) == 2
 
 
 def test_list_escapes_names_and_says_when_there_is_nothing():
-    assert report_of(Listing()) == ["no backups"]
-    assert "\\x1b[2J" in report_of(Listing(), listed(HOSTILE, 1))[2]
+    assert report_of(reports.listing()) == ["no backups"]
+    assert "\\x1b[2J" in report_of(reports.listing(), listed(HOSTILE, 1))[2]
 
 
 def test_list_fits_into_narrow_terminals(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     when = {"verified": True, "verified_date": "2026-07-03T12:00:00+00:00"}
     events = [replace(listed("database", day), pinned=day == 2, **when) for day in (1, 2)]
-    head, *lines = report_of(Listing(), *events, width=100)[1:]
+    head, *lines = report_of(reports.listing(), *events, width=100)[1:]
     same = "12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes       2026-07-03"
     assert lines == [f"database  2026-07-02 {same}  pinned", f"database  2026-07-01 {same}"]
     assert [lines[0].index(word) for word in ("2026", "vda", "tar", "10.0", "1.0 ", "yes")] == [
         head.index(word) for word in ("date", "disks", "packager", "size", "stored", "quiesced")
     ]
-    assert report_of(Listing(), *events, width=90)[2].startswith("database  2026-07-02 12:00  vda")
-    lines = report_of(Listing(), *events, listed("web", 1), width=80)[1:]
+    assert report_of(reports.listing(), *events, width=90)[2].startswith(
+        "database  2026-07-02 12:00  vda"
+    )
+    lines = report_of(reports.listing(), *events, listed("web", 1), width=80)[1:]
     assert lines == [
         "domain",
         "  date              disks     packager  size      quiesced  verified",
@@ -208,7 +207,7 @@ def test_list_fits_into_narrow_terminals(monkeypatch):
 
 def test_list_measures_wide_characters(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
-    lines = report_of(Listing(), listed("\u5bb6", 1), listed("ab", 1), width=120)
+    lines = report_of(reports.listing(), listed("\u5bb6", 1), listed("ab", 1), width=120)
     assert lines[2].startswith("ab      2026")
     assert lines[3].startswith("\u5bb6      2026")
 
@@ -218,9 +217,9 @@ def test_list_prints_dates_that_mean_one_backup(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     first = listed("database", 1)
     other = replace(first, date=first.date.replace(":00+", ":45+"))
-    assert "2026-07-01 12:00:45" in report_of(Listing(), first, other, width=60)[4]
+    assert "2026-07-01 12:00:45" in report_of(reports.listing(), first, other, width=60)[4]
     twin = replace(other, domain="web")
-    assert "12:00:45" not in "".join(report_of(Listing(), first, twin, width=60))
+    assert "12:00:45" not in "".join(report_of(reports.listing(), first, twin, width=60))
 
 
 def test_list_prints_the_offset_in_an_hour_that_comes_twice(monkeypatch):
@@ -228,7 +227,7 @@ def test_list_prints_the_offset_in_an_hour_that_comes_twice(monkeypatch):
     time.tzset()
     try:
         hours = [replace(listed("web", 1), date=f"2026-10-25T0{hour}:30:00+00:00") for hour in "01"]
-        lines = report_of(Listing(), *hours, width=50)
+        lines = report_of(reports.listing(), *hours, width=50)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -238,10 +237,10 @@ def test_list_prints_the_offset_in_an_hour_that_comes_twice(monkeypatch):
 
 def test_what_a_backup_lacks_is_in_its_line():
     lacking = replace(listed("web", 1), disks=("vdb",), lacks=("vda", "tpm"))
-    assert "vdb, NOT vda, NOT tpm" in report_of(Listing(), lacking, width=120)[2]
-    assert report_of(Listing(detailed=True), lacking)[2].endswith(".json  lacks vda, tpm")
+    assert "vdb, NOT vda, NOT tpm" in report_of(reports.listing(), lacking, width=120)[2]
+    assert report_of(reports.listing(detailed=True), lacking)[2].endswith(".json  lacks vda, tpm")
     good = VerifyDone("main", "web", "w", "/t", True, GIB, 4, lacks=("vda",))
-    assert report_of(Verified(), good) == [
+    assert report_of(reports.verify(), good) == [
         "web: w: good, LACKS vda",
         "1 backup verified: 1 good, 1 LACKING disks or state",
     ]
@@ -255,7 +254,7 @@ def test_what_could_not_be_seen_stands_below_the_table():
         TargetUnreadable("far", "/mnt/far", "target /mnt/far is not a directory"),
         UnclaimedBackups("/t", tuple(f"gone{number}" for number in range(10)), 12),
     )
-    lines = report_of(Listing(), *events, width=120)
+    lines = report_of(reports.listing(), *events, width=120)
     assert lines[0] == "main: 1 domain, 1 backup, 1 BROKEN"
     assert lines[3:] == [
         r"web  b  BROKEN: data missing: vdb\x1b[2J",
@@ -265,5 +264,7 @@ def test_what_could_not_be_seen_stands_below_the_table():
             "12 backups left alone"
         ),
     ]
-    assert report_of(Listing(short=True), *events)[0] == "main: 1 domain, 1 backup, 1 BROKEN"
-    assert report_of(Stats(), *events)[-3:] == lines[3:]
+    assert (
+        report_of(reports.listing(short=True), *events)[0] == "main: 1 domain, 1 backup, 1 BROKEN"
+    )
+    assert report_of(reports.stats(), *events)[-3:] == lines[3:]

@@ -16,7 +16,7 @@ WAIT_S = 20
 PROGRAM = """
 import sys
 import anyio
-from virtbackup_async.cli.render.result import Result
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.cli.settings import Settings
 from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
@@ -77,7 +77,7 @@ name, *options = sys.argv[1:]
 work = globals()[name]
 settings = Settings(json="--json" in options, debug="-d" in options)
 job = Job(work, debug="debug-in-config" in options)
-run(settings, work if name in ("misconfigured", "several") else lambda emit: job, Result)
+run(settings, work if name in ("misconfigured", "several") else lambda emit: job, reports.run)
 """
 
 

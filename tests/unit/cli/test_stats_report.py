@@ -6,19 +6,19 @@ import pytest
 from rich.console import Console
 
 from fakes.recorded_run import GIB, HOSTILE, summary
-from virtbackup_async.cli.render.chart import print_days
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
-from virtbackup_async.cli.render.stats import Stats
+from virtbackup_async.cli.render.stats import print_days
 from virtbackup_async.events import BackupStats, DayStats, DomainStats, GroupStats, RepositoryStats
 
 AMOUNTS = (10 * GIB, 4 * GIB, GIB)
 
 
 def shown(*events, width=None):
-    stats, out = Stats(), StringIO()
+    report, out = reports.stats(), StringIO()
     for event in events:
-        stats.add(event)
-    stats.print(text_console(out, width=width), summary())
+        report.add(event)
+    report.print(text_console(out, width=width), summary())
     return out.getvalue().splitlines()
 
 

@@ -29,4 +29,4 @@ def command(
         lambda vb: vb.backup(groups, wait_s=wait_s, allow_empty=allow_empty),
         reports_as="backup",
     )
-    run(settings, job, None if settings.quiet else reports.result)
+    run(settings, job, None if settings.quiet else reports.run)

@@ -57,5 +57,5 @@ def command(  # noqa: PLR0913 -- one for each option
         ),
         reports_as="clean",
     )
-    report = partial(reports.cleaned, dry_run=dry_run)
+    report = partial(reports.clean, dry_run=dry_run)
     run(settings, job, None if settings.quiet and not dry_run else report)

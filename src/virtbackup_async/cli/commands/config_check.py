@@ -31,7 +31,7 @@ def command(settings: Settings, *, strict: bool) -> None:
 
     The exit status is 2 if the file cannot be used; warnings alone leave it at 0.
     """
-    report = partial(reports.checkup, all_is_shown=not settings.quiet, counted="finding")
+    report = partial(reports.findings, all_shown=not settings.quiet, counted="finding")
     run(settings, lambda _: Job(partial(_check, settings.config_path, strict=strict)), report)
 
 

@@ -39,7 +39,7 @@ def command(settings: Settings, output: Path | None, *, in_place: bool) -> None:
     report = (
         None
         if to_stdout
-        else partial(reports.checkup, all_is_shown=not settings.quiet, counted="finding")
+        else partial(reports.findings, all_shown=not settings.quiet, counted="finding")
     )
     work = partial(_migrate, settings.config_path, output, in_place=in_place)
     run(settings, lambda _: Job(work), report)

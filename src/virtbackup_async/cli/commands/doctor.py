@@ -27,4 +27,4 @@ def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> Non
     groups. Nothing is changed, and no guest is frozen unless you say so.
     """
     job = configured(settings.config_path, lambda vb: vb.doctor(groups, freeze=freeze))
-    run(settings, job, partial(reports.checkup, all_is_shown=not settings.quiet, counted="check"))
+    run(settings, job, partial(reports.findings, all_shown=not settings.quiet, counted="check"))

@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 -- one for each argument
         await vb.export(found, disk, output, image_format=image_format)
 
     is_quiet = settings.quiet or output == STDOUT
-    run(settings, configured(settings.config_path, work), None if is_quiet else reports.result)
+    run(settings, configured(settings.config_path, work), None if is_quiet else reports.run)
 
 
 def _check_stdout(settings: Settings) -> None:

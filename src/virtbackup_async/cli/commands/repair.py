@@ -26,4 +26,4 @@ def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None
     "verify" says what is damaged without changing anything.
     """
     job = configured(settings.config_path, lambda vb: vb.repair(groups, quick=quick))
-    run(settings, job, None if settings.quiet else reports.verified)
+    run(settings, job, None if settings.quiet else reports.verify)

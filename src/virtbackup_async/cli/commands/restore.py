@@ -138,9 +138,7 @@ def command(  # noqa: PLR0913 -- one for each option
     async def work(vb: VirtBackup) -> None:
         await wanted.restore(vb, target_dir, define=define or bool(name))
 
-    run(
-        settings, configured(settings.config_path, work), None if settings.quiet else reports.result
-    )
+    run(settings, configured(settings.config_path, work), None if settings.quiet else reports.run)
 
 
 def _refuse_for_images(options: dict[str, bool]) -> None:

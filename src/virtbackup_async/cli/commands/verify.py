@@ -69,4 +69,4 @@ def command(  # noqa: PLR0913 -- one for each option
         ),
         reports_as="verify",
     )
-    run(settings, job, None if settings.quiet else reports.verified)
+    run(settings, job, None if settings.quiet else reports.verify)

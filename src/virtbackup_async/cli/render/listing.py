@@ -12,24 +12,20 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cache
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
-from virtbackup_async.cli.render.palette import BAD, GOOD, LOOK
-from virtbackup_async.cli.render.result import quiesced
+from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.run import quiesced
 from virtbackup_async.events import (
-    BrokenBackup,
-    Event,
     ListedBackup,
-    ListedDomain,
     Summary,
     TargetUnreadable,
-    UnclaimedBackups,
 )
 from virtbackup_async.model.amounts import size
+from virtbackup_async.reporting.reports.listing import Domains, ListedGroup, ListingReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
 from virtbackup_async.reporting.text import count, printable
 
@@ -56,77 +52,52 @@ _COLUMNS = (
     Column(""),
 )
 
-_Domains = dict[str, list[ListedBackup]]
 
+def print_listing(
+    report: ListingReport, console: Console, summary: Summary, *, short: bool, detailed: bool
+) -> None:
+    """Print the groups in the order they came, their domains by name.
 
-class Listing(Struct):
-    """Collects what is listed and prints it at the end.
-
-    Attributes:
-        short: counts only (``-s``).
-        detailed: domain by domain, each backup with its definition's path (``-D``).
+    Args:
+        report: what is listed.
+        console: stdout.
+        summary: the end of the run.
+        short: print counts only (``-s``).
+        detailed: print domain by domain, each backup with its definition's path (``-D``).
     """
-
-    short: bool = False
-    detailed: bool = False
-    _groups: dict[str, dict[str, list[ListedBackup]]] = field(default_factory=dict)
-    _broken: dict[str, list[BrokenBackup]] = field(default_factory=dict)
-    _others: list[TargetUnreadable | UnclaimedBackups] = field(default_factory=list)
-
-    def add(self, event: Event) -> None:
-        """Remember a listed backup, or a domain without one; the other events pass."""
-        match event:
-            case ListedBackup():
-                self._domain(event.group, event.domain).append(event)
-            case ListedDomain():
-                self._domain(event.group, event.domain)
-            case BrokenBackup():
-                self._groups.setdefault(event.group, {})
-                self._broken.setdefault(event.group, []).append(event)
-            case TargetUnreadable() | UnclaimedBackups():
-                self._others.append(event)
-            case _:
-                pass
-
-    def print(self, console: Console, summary: Summary) -> None:
-        """Write the groups in the order they came, their domains by name."""
-        if not self._groups and summary.ok:
-            console.print(Text("no backups"))
-        for group, unsorted in self._groups.items():
-            domains = dict(sorted(unsorted.items()))
-            broken = self._broken.get(group, [])
-            bad = f", {len(broken)} BROKEN" if broken else ""
-            console.print(_line(f"{group}: {_totals(domains)}{bad}", "bold"), soft_wrap=True)
-            if self.detailed:
-                self._print_details(console, domains)
-            elif not self.short:
-                print_columns(console, _columns(domains), list(_rows(domains)))
-            for one in [] if self.short else broken:
-                console.print(_line(not_counted_in_words(one), BAD), soft_wrap=True)
-        for event in self._others:
-            style = BAD if isinstance(event, TargetUnreadable) else LOOK
-            console.print(_line(not_counted_in_words(event), style), soft_wrap=True)
-
-    def _domain(self, group: str, domain: str) -> list[ListedBackup]:
-        return self._groups.setdefault(group, {}).setdefault(domain, [])
-
-    def _print_details(self, console: Console, domains: _Domains) -> None:
-        for domain, backups in domains.items():
-            head = f"  {domain}: {count(len(backups), 'backup')}"
-            console.print(_line(head), soft_wrap=True)
-            for backup in [] if self.short else _newest_first(backups):
-                pin = "  pinned" if backup.pinned else ""
-                lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
-                path = f"    {_local(backup.date)}  {backup.definition}{pin}{lacks}"
-                console.print(_line(path), soft_wrap=True)
+    if not report.groups and summary.ok:
+        console.print(Text("no backups"))
+    for name, group in report.groups.items():
+        console.print(_line(f"{name}: {_totals(group)}", "bold"), soft_wrap=True)
+        domains = group.sorted()
+        if detailed:
+            _print_details(console, domains, short=short)
+        elif not short:
+            print_columns(console, _columns(domains), list(_rows(domains)))
+        for one in [] if short else group.broken:
+            console.print(_line(not_counted_in_words(one), BAD), soft_wrap=True)
+    for event in report.others:
+        style = BAD if isinstance(event, TargetUnreadable) else LOOK
+        console.print(_line(not_counted_in_words(event), style), soft_wrap=True)
 
 
-def _totals(domains: _Domains) -> str:
-    backups = sum(map(len, domains.values()))
-    return f"{count(len(domains), 'domain')}, {count(backups, 'backup')}"
+def _print_details(console: Console, domains: Domains, *, short: bool) -> None:
+    for domain, backups in domains.items():
+        head = f"  {domain}: {count(len(backups), 'backup')}"
+        console.print(_line(head), soft_wrap=True)
+        for backup in [] if short else backups:
+            pin = "  pinned" if backup.pinned else ""
+            lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
+            path = f"    {_local(backup.date)}  {backup.definition}{pin}{lacks}"
+            console.print(_line(path), soft_wrap=True)
 
 
-def _columns(domains: _Domains) -> tuple[Column, ...]:
+def _totals(group: ListedGroup) -> str:
+    broken = f", {len(group.broken)} BROKEN" if group.broken else ""
+    return f"{count(len(group.domains), 'domain')}, {count(group.backups, 'backup')}{broken}"
+
+
+def _columns(domains: Domains) -> tuple[Column, ...]:
     """Return the columns; seconds go only where a date without them means the same backup."""
     minutes = [(b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups]
     if len(set(minutes)) == len(minutes):
@@ -148,9 +119,9 @@ def _row(backup: ListedBackup) -> Row:
     }
 
 
-def _rows(domains: _Domains) -> Iterator[Row]:
+def _rows(domains: Domains) -> Iterator[Row]:
     for domain, backups in domains.items():
-        yield from map(_row, _newest_first(backups))
+        yield from map(_row, backups)
         if not backups:
             yield {"domain": domain, "date": _NO_BACKUP}
 
@@ -161,10 +132,6 @@ def _verified(backup: ListedBackup) -> str:
         return _NEVER
     day = f"{datetime.fromisoformat(backup.verified_date).astimezone():%Y-%m-%d}"
     return day if backup.verified else f"{_FAILED} {day}"
-
-
-def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:
-    return sorted(backups, key=lambda backup: datetime.fromisoformat(backup.date), reverse=True)
 
 
 def _local(date: str) -> str:

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board
+from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
-from virtbackup_async.cli.render.palette import BAD, FACT, GOOD, LOOK
-from virtbackup_async.cli.render.report import Report, report_event
+from virtbackup_async.cli.render.reports import Report, report_event
 from virtbackup_async.events import (
     BackupDone,
     BackupFailed,

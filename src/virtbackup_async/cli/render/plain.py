@@ -7,7 +7,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from virtbackup_async.cli.render.report import Report, report_event
+from virtbackup_async.cli.render.reports import Report, report_event
 from virtbackup_async.events import (
     BackupFailed,
     DiskProgress,

@@ -1,56 +1,106 @@
-"""The commands' reports in text, each loaded when it is made.
+"""The commands' reports in text: each collects events, and is printed once, at the end.
 
-They need rich, a tenth of a command's start: with ``--json`` nothing has to wait for it.
+Printing needs rich, which takes a tenth of a command's start. So a report is loaded when it is
+made: a command with ``--json`` makes none.
 """
-# ruff: noqa: PLC0415 -- that is what this module is for
+# ruff: noqa: PLC0415 -- see above
 
-from virtbackup_async.cli.render.report import Report
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from virtbackup_async.events import Event, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def result() -> Report:
-    """What a backup, a restore or an export came to."""
-    from virtbackup_async.cli.render.result import Result
+class Report(Struct, frozen=True):
+    """A command's report.
 
-    return Result()
+    Attributes:
+        add: collects an event if the report needs it.
+        print: prints the report; called once, with the end of the run.
+    """
+
+    add: Callable[[Event], None]
+    print: Callable[["Console", Summary], None]
 
 
-def cleaned(*, dry_run: bool) -> Report:
-    """What was removed, or would be."""
-    from virtbackup_async.cli.render.cleaned import Cleaned
+MakeReport = Callable[[], Report]
 
-    return Cleaned(dry_run)
+
+def report_event(report: Report | None, out: "Console", event: Event) -> None:
+    """Add an event to the report, if there is one, and print the report after the summary."""
+    if report is None:
+        return
+    report.add(event)
+    if isinstance(event, Summary):
+        report.print(out, event)
+
+
+def run() -> Report:
+    """Make the report of a backup, a restore or an export."""
+    from virtbackup_async.cli.render.run import print_run
+    from virtbackup_async.reporting.reports.run import RunReport
+
+    collected = RunReport()
+    return Report(collected.add, partial(print_run, collected))
+
+
+def clean(*, dry_run: bool) -> Report:
+    """Make the report of removed backups, or of those that would be removed."""
+    from virtbackup_async.cli.render.clean import print_clean
+    from virtbackup_async.reporting.reports.clean import CleanReport
+
+    collected = CleanReport(dry_run)
+    return Report(collected.add, partial(print_clean, collected))
 
 
 def pins() -> Report:
-    """What is pinned, or no more."""
-    from virtbackup_async.cli.render.cleaned import Pins
+    """Make the report of pinned or unpinned backups."""
+    from virtbackup_async.cli.render.clean import print_pins
+    from virtbackup_async.reporting.reports.clean import PinReport
 
-    return Pins()
-
-
-def verified() -> Report:
-    """What was found in the backups."""
-    from virtbackup_async.cli.render.verified import Verified
-
-    return Verified()
+    collected = PinReport()
+    return Report(collected.add, partial(print_pins, collected))
 
 
-def listing(*, short: bool, detailed: bool) -> Report:
-    """The backups there are."""
-    from virtbackup_async.cli.render.listing import Listing
+def verify() -> Report:
+    """Make the report of verified backups and checked or repaired repositories."""
+    from virtbackup_async.cli.render.verify import print_verify
+    from virtbackup_async.reporting.reports.verify import VerifyReport
 
-    return Listing(short=short, detailed=detailed)
+    collected = VerifyReport()
+    return Report(collected.add, partial(print_verify, collected))
+
+
+def listing(*, short: bool = False, detailed: bool = False) -> Report:
+    """Make the report of the backups that exist: counts only, or with each definition's path."""
+    from virtbackup_async.cli.render.listing import print_listing
+    from virtbackup_async.reporting.reports.listing import ListingReport
+
+    collected = ListingReport()
+    show = partial(print_listing, collected, short=short, detailed=detailed)
+    return Report(collected.add, show)
 
 
 def stats() -> Report:
-    """How much the backups hold and take."""
-    from virtbackup_async.cli.render.stats import Stats
+    """Make the report of how much the backups hold and take."""
+    from virtbackup_async.cli.render.stats import print_stats
+    from virtbackup_async.reporting.reports.stats import StatsReport
 
-    return Stats()
+    collected = StatsReport()
+    return Report(collected.add, partial(print_stats, collected))
 
 
-def checkup(*, all_is_shown: bool, counted: str) -> Report:
-    """What was looked at, and found wrong; ``counted`` is the noun for it."""
-    from virtbackup_async.cli.render.checkup import Checkup
+def findings(*, all_shown: bool = True, counted: str = "check") -> Report:
+    """Make the report of findings: all, or problems and warnings; ``counted`` is their noun."""
+    from virtbackup_async.cli.render.findings import print_findings
+    from virtbackup_async.reporting.reports.findings import FindingsReport
 
-    return Checkup(all_is_shown=all_is_shown, counted=counted)
+    collected = FindingsReport()
+    show = partial(print_findings, collected, all_shown=all_shown, counted=counted)
+    return Report(collected.add, show)

@@ -18,26 +18,26 @@
       chunks: 58.0 GiB, different ones 7.3 GiB (7.9 to 1), compressed to 5.1 GiB (1.4 to 1)
 """
 
-from msgspec import Struct, field
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Final
+
 from rich.console import Console
 from rich.text import Text
 
-from virtbackup_async.cli.render.chart import print_days
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
-from virtbackup_async.cli.render.palette import BAD, LOOK
+from virtbackup_async.cli.render.console import BAD, LOOK
+from virtbackup_async.cli.render.drawing import glyphs_for
 from virtbackup_async.events import (
     BackupStats,
-    BrokenBackup,
-    DayStats,
     DomainStats,
-    Event,
     GroupStats,
     RepositoryStats,
     Summary,
-    TargetUnreadable,
     UnclaimedBackups,
 )
 from virtbackup_async.model.amounts import size
+from virtbackup_async.reporting.reports.stats import StatsReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
 from virtbackup_async.reporting.text import count, printable
 
@@ -52,55 +52,64 @@ _BACKUP_COLUMNS = (
 )
 _COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "stored", "ratio")))
 
+MOST_DAYS: Final = 30
+_LEAST_BAR: Final = 5
+_MOST_BAR: Final = 40
+_GAP: Final = "  "
 
-class Stats(Struct):
-    """Collects the figures and prints them at the end."""
 
-    amounts: list[DomainStats | GroupStats] = field(default_factory=list)
-    days: dict[str, dict[str, int]] = field(default_factory=dict)
-    backups: list[BackupStats] = field(default_factory=list)
-    repositories: list[RepositoryStats] = field(default_factory=list)
-    not_counted: list[BrokenBackup | TargetUnreadable | UnclaimedBackups] = field(
-        default_factory=list
-    )
+def print_stats(report: StatsReport, console: Console, summary: Summary) -> None:
+    """Print the figures: domains, days, backups, repositories."""
+    if not report.amounts and summary.ok:
+        console.print(Text("no backups"))
+    print_columns(console, _COLUMNS, [_row(amounts) for amounts in report.amounts])
+    for group, days in report.days.items():
+        console.print()
+        console.print(Text(printable(f"{group}: added by day"), style="bold"), soft_wrap=True)
+        print_days(console, days)
+    if report.backups:
+        console.print()
+        print_columns(console, _BACKUP_COLUMNS, [_backup_row(one) for one in report.backups])
+    for repository in report.repositories:
+        console.print()
+        console.print(Text(printable(_line(repository))), soft_wrap=True)
+        console.print(Text(_chunks_line(repository)), soft_wrap=True)
+    for event in report.not_counted:
+        style = LOOK if isinstance(event, UnclaimedBackups) else BAD
+        console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
 
-    def add(self, event: Event) -> None:
-        """Remember figures; the other events pass."""
-        match event:
-            case DomainStats():
-                self.amounts.append(event)
-            case GroupStats(domains=domains) if domains > 1:
-                self.amounts.append(event)
-            case DayStats():
-                self.days.setdefault(event.group, {})[event.day] = event.stored_bytes
-            case BackupStats():
-                self.backups.append(event)
-            case RepositoryStats():
-                self.repositories.append(event)
-            case BrokenBackup() | TargetUnreadable() | UnclaimedBackups():
-                self.not_counted.append(event)
-            case _:
-                pass
 
-    def print(self, console: Console, summary: Summary) -> None:
-        """Write them."""
-        if not self.amounts and summary.ok:
-            console.print(Text("no backups"))
-        print_columns(console, _COLUMNS, [_row(amounts) for amounts in self.amounts])
-        for group, days in self.days.items():
-            console.print()
-            console.print(Text(printable(f"{group}: added by day"), style="bold"), soft_wrap=True)
-            print_days(console, days)
-        if self.backups:
-            console.print()
-            print_columns(console, _BACKUP_COLUMNS, [_backup_row(one) for one in self.backups])
-        for store in self.repositories:
-            console.print()
-            console.print(Text(printable(_line(store))), soft_wrap=True)
-            console.print(Text(_chunks_line(store)), soft_wrap=True)
-        for event in self.not_counted:
-            style = LOOK if isinstance(event, UnclaimedBackups) else BAD
-            console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
+def print_days(console: Console, amounts: Mapping[str, int]) -> None:
+    """Write a line for each day from the first to the last, of the last month.
+
+    Args:
+        console: where to.
+        amounts: bytes by day, ``2026-07-01``; at least one.
+    """
+    days = list(_days(amounts))
+    top = max(amounts[day] for day in days if day in amounts)
+    room = console.width - len(_GAP.join([days[0], "", "1023.9 MiB"])) - 1
+    width = min(_MOST_BAR, room) if room >= _LEAST_BAR else 0
+    full = glyphs_for(console).full
+    for day in days:
+        amount = amounts.get(day, 0)
+        line = Text(day)
+        if width:
+            # What is anything at all is seen.
+            length = -(-width * amount // top) if top else 0
+            line.append(_GAP)
+            line.append(full * length, style="green")
+            line.append(" " * (width - length))
+        line.append(f"{_GAP}{size(amount)}" if day in amounts else "")
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _days(amounts: Mapping[str, int]) -> Iterator[str]:
+    last = date.fromisoformat(max(amounts))
+    first = max(date.fromisoformat(min(amounts)), last - timedelta(days=MOST_DAYS - 1))
+    for number in range((last - first).days + 1):
+        yield (first + timedelta(days=number)).isoformat()
 
 
 def _row(amounts: DomainStats | GroupStats) -> Row:
@@ -133,17 +142,17 @@ def _backup_row(backup: BackupStats) -> Row:
     }
 
 
-def _line(store: RepositoryStats) -> str:
-    whose = f"{store.target}: repository of {count(store.backups, 'backup')}"
-    return f"{whose}: {size(store.data_bytes)} of data in {size(store.stored_bytes)}"
+def _line(repository: RepositoryStats) -> str:
+    backups = f"{repository.target}: repository of {count(repository.backups, 'backup')}"
+    return f"{backups}: {size(repository.data_bytes)} of data in {size(repository.stored_bytes)}"
 
 
-def _chunks_line(store: RepositoryStats) -> str:
-    equal = _ratio(store.mapped_bytes, store.chunk_bytes)
-    compressed = _ratio(store.chunk_bytes, store.chunk_stored_bytes)
+def _chunks_line(repository: RepositoryStats) -> str:
+    equal = _ratio(repository.mapped_bytes, repository.chunk_bytes)
+    compressed = _ratio(repository.chunk_bytes, repository.chunk_stored_bytes)
     return (
-        f"  chunks: {size(store.mapped_bytes)}, different ones {size(store.chunk_bytes)} "
-        f"({equal} to 1), compressed to {size(store.chunk_stored_bytes)} ({compressed} to 1)"
+        f"  chunks: {size(repository.mapped_bytes)}, different ones {size(repository.chunk_bytes)} "
+        f"({equal} to 1), compressed to {size(repository.chunk_stored_bytes)} ({compressed} to 1)"
     )
 
 

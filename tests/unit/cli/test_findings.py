@@ -1,7 +1,7 @@
 from io import StringIO
 
 from fakes.recorded_run import HOSTILE, summary
-from virtbackup_async.cli.render.checkup import Checkup
+from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.reporting.outcome import RunOutcome
@@ -23,7 +23,7 @@ def printed(report):
 
 
 def test_the_gravest_come_first_with_what_to_do():
-    lines = printed(Checkup())
+    lines = printed(reports.findings())
     assert [line.split()[0] for line in lines] == [
         "problem", "->", "warning", "->", "info", "ok", "1",
     ]  # fmt: skip
@@ -32,7 +32,7 @@ def test_the_gravest_come_first_with_what_to_do():
 
 
 def test_quiet_shows_only_what_is_wrong_and_names_are_harmless():
-    lines = printed(Checkup(all_is_shown=False))
+    lines = printed(reports.findings(all_shown=False))
     assert len(lines) == 4
     assert "\\x1b[2J" in lines[2]
 

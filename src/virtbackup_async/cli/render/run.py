@@ -1,0 +1,149 @@
+"""The result of a backup or restore run in text: a table on stdout when all is over.
+
+::
+
+    domain  backup                 disks  size      stored   duration  quiesced
+    web     20260701-030000_3_web  2      12.0 GiB  4.1 GiB  52 s      yes
+
+    failed: db: the snapshot was refused
+    skipped: web vdc: it is a host device
+"""
+
+import shlex
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from virtbackup_async.cli.render.console import BAD, FACT, LOOK
+from virtbackup_async.events import (
+    BackupDone,
+    DiskExported,
+    DiskSkipped,
+    DomainDefined,
+    FileFormat,
+    RestoreDone,
+    Summary,
+)
+from virtbackup_async.model.amounts import duration, size
+from virtbackup_async.reporting.reports.run import RunReport
+from virtbackup_async.reporting.sentences import reason
+from virtbackup_async.reporting.text import count, printable
+
+_MAX_REASON = 30
+_HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
+_GAP = 2
+
+
+def print_run(report: RunReport, console: Console, _summary: Summary) -> None:
+    """Print the table of backups, the restored disks, and what failed or was skipped."""
+    if report.done:
+        console.print(_table(report, console.width))
+    for restored in report.restored:
+        console.print(_restored(restored), soft_wrap=True)
+    for defined in report.defined:
+        console.print(_defined(defined), soft_wrap=True)
+    for exported in report.exported:
+        console.print(_exported(exported), soft_wrap=True)
+    for skipped in report.skipped:
+        console.print(_line("skipped", _disk(skipped), skipped.reason, FACT), soft_wrap=True)
+    for failed in report.failed:
+        word = "cancelled" if failed.cancelled else "failed"
+        style = LOOK if failed.cancelled else BAD
+        console.print(_line(word, failed.domain, reason(failed), style), soft_wrap=True)
+    if report.done or report.failed:
+        console.print(_totals(report), soft_wrap=True)
+
+
+def _table(report: RunReport, width: int) -> Table:
+    """Return all columns, or in a narrow terminal those without the long name of the backup."""
+    rows = [_row(done, report.disks.get(done.backup)) for done in report.done]
+    needed = sum(max(map(cell_len, column)) + _GAP for column in zip(_HEADS, *rows, strict=True))
+    shown = [head for head in _HEADS if head != "backup" or needed <= width]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for head in shown:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        cells = zip(_HEADS, row, strict=True)
+        table.add_row(*(Text(cell) for head, cell in cells if head in shown))
+    return table
+
+
+def _row(done: BackupDone, disks: int | None) -> tuple[str, ...]:
+    return (
+        printable(done.domain),
+        printable(done.backup),
+        "" if disks is None else str(disks),
+        size(done.data_bytes),
+        size(done.stored_bytes),
+        duration(done.duration_s),
+        _quiesced(done),
+    )
+
+
+def _totals(report: RunReport) -> Text:
+    words = [f"{count(len(report.done), 'backup')} done"]
+    words.append(f"{len(report.failed) - report.cancelled} failed")
+    words += [f"{report.cancelled} cancelled"] if report.cancelled else []
+    words += [f"{size(report.data_bytes)} read", f"{size(report.stored_bytes)} stored"]
+    return Text(", ".join(words))
+
+
+def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word
+    """Whether the guest was frozen, in a word; None is a domain that was shut off."""
+    return {True: "yes", False: "no", None: "shut off"}[answer]
+
+
+def _quiesced(done: BackupDone) -> str:
+    """The same, with the reason in brackets where it is short; a warning has told any other."""
+    reason, word = printable(done.not_quiesced or ""), quiesced(done.quiesced)
+    return f"{word} ({reason})" if 0 < len(reason) <= _MAX_REASON else word
+
+
+def _disk(skipped: DiskSkipped) -> str:
+    return f"{skipped.domain} {skipped.disk}"
+
+
+def _line(word: str, what: str, why: str, style: str) -> Text:
+    return Text(f"{word}: {printable(what)}: {printable(why)}", style)
+
+
+def _exported(done: DiskExported) -> Text:
+    head = f"{done.backup}: {done.disk} exported to {done.output}"
+    return Text(f"{printable(head)}: {done.format}, {_checked(done)}")
+
+
+def _checked(done: RestoreDone | DiskExported) -> str:
+    return "verified" if done.verified else "not verified: the backup carries no digest"
+
+
+def _restored(done: RestoreDone) -> Text:
+    head = f"{done.backup} restored to {done.target}"
+    amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
+    formats = {found.file: found for found in done.formats}
+    lines = [f"  {printable(name)}{_format(formats.get(name))}" for name in done.files]
+    for path in done.kept:
+        remove = shlex.join(["rm", path])
+        lines.append(
+            f"  kept as it was: {printable(path)}. Without need of it: {printable(remove)}"
+        )
+    return Text("\n".join([f"{printable(head)}: {amount}, {_checked(done)}", *lines]))
+
+
+def _format(found: FileFormat | None) -> str:
+    if found is None:
+        return ""
+    what = f"  {size(found.size_bytes)}, {found.format}"
+    if found.was in {None, found.format}:
+        return what
+    return f"{what} (was {found.was}: what the guest saw)"
+
+
+def _defined(defined: DomainDefined) -> Text:
+    state = "started" if defined.started else "shut off"
+    head = f"{defined.domain} defined, {state}: {defined.uuid}"
+    rebased = "".join(
+        f"\n  {printable(name)} names the restored image below it now" for name in defined.rebased
+    )
+    return Text(f"{printable(head)}{rebased}")

@@ -1,0 +1,1 @@
+"""What commands report, collected from events: the same for every form of output."""

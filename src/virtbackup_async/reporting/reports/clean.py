@@ -1,0 +1,93 @@
+"""The reports of ``clean``, ``pin`` and ``unpin``."""
+
+from msgspec import Struct, field
+
+from virtbackup_async.events import (
+    BackupRemoved,
+    CleanVerdict,
+    Event,
+    PendingFound,
+    PendingLeft,
+    PendingUndone,
+    PinChanged,
+    RemovalFailed,
+    RepositorySwept,
+    UnclaimedBackups,
+)
+
+
+class CleanReport(Struct):
+    """What ``clean`` removed, undid and kept, or would under ``--dry-run``.
+
+    Attributes:
+        dry_run: nothing was removed; the verdicts are a plan.
+        verdicts: of all complete backups.
+        found: the unfinished backups; ``others`` has what became of them.
+        others: undone backups, and whatever could not be undone or removed.
+    """
+
+    dry_run: bool
+    verdicts: list[CleanVerdict] = field(default_factory=list)
+    removed: list[BackupRemoved] = field(default_factory=list)
+    found: list[PendingFound] = field(default_factory=list)
+    others: list[PendingUndone | PendingLeft | RemovalFailed] = field(default_factory=list)
+    swept: list[RepositorySwept] = field(default_factory=list)
+    unclaimed: list[UnclaimedBackups] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Collect an event of the result; ignore any other."""
+        match event:
+            case CleanVerdict():
+                self.verdicts.append(event)
+            case BackupRemoved():
+                self.removed.append(event)
+            case PendingFound():
+                self.found.append(event)
+            case PendingUndone() | PendingLeft() | RemovalFailed():
+                self.others.append(event)
+            case RepositorySwept():
+                self.swept.append(event)
+            case UnclaimedBackups():
+                self.unclaimed.append(event)
+            case _:
+                pass
+
+    @property
+    def backups_removed(self) -> int:
+        """How many backups were removed, or would be."""
+        return len(self._expired) if self.dry_run else len(self.removed)
+
+    @property
+    def backups_undone(self) -> int:
+        """How many unfinished backups were undone, or would be."""
+        if self.dry_run:
+            return len(self.found)
+        return sum(isinstance(event, PendingUndone) for event in self.others)
+
+    @property
+    def freed_bytes(self) -> int:
+        """The space that the run freed, or would free: a repack takes some of it back."""
+        if self.dry_run:
+            return sum(verdict.occupied_bytes for verdict in self._expired)
+        freed_bytes = sum(done.freed_bytes for done in self.removed)
+        return freed_bytes + sum(done.freed_bytes - done.rewritten_bytes for done in self.swept)
+
+    @property
+    def damaged_kept(self) -> int:
+        """How many damaged backups stay; no retention rule counts them."""
+        return sum(verdict.damaged and verdict.keep for verdict in self.verdicts)
+
+    @property
+    def _expired(self) -> list[CleanVerdict]:
+        return [verdict for verdict in self.verdicts if not verdict.keep]
+
+
+class PinReport(Struct):
+    """The backups that ``pin`` pinned, or ``unpin`` unpinned."""
+
+    changed: list[PinChanged] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Collect a change; ignore any other event."""
+        if isinstance(event, PinChanged):
+            self.changed.append(event)
