@@ -1,19 +1,18 @@
 """A target: whether it is there, writable, private, on a disk of its own, and large enough."""
 
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anyio import to_thread
-from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.files.mounts import mount_of, read_mounts, space_at
 from virtbackup_async.files.trial import lacks_of
 from virtbackup_async.model.amounts import size
 
@@ -22,9 +21,6 @@ ROOT = Path("/")
 _LACK_ADVICE = (
     "docs/how-to/operations.md says what that means for backups, and for which file systems."
 )
-_POINT, _TYPE, _SOURCE = 4, 0, 1
-_ESCAPE = re.compile(r"\\([0-7]{3})")
-MOUNTINFO = Path("/proc/self/mountinfo")
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -92,8 +88,8 @@ def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Find
 def _where(target: Path) -> Finding:
     subject = str(target)
     try:
-        mount = mount_of(target.resolve(), MOUNTINFO.read_text(errors="surrogateescape"))
-        free_bytes = free_bytes_at(target)
+        mount = mount_of(target.resolve(), read_mounts())
+        free_bytes = space_at(target).free_bytes
     except OSError as error:
         return Finding(Level.INFO, CHECK, subject, f"file system unknown: {error.strerror}")
     if mount is None:
@@ -113,7 +109,7 @@ async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[
     if not needed_bytes:
         return []
     try:
-        free_bytes = await to_thread.run_sync(free_bytes_at, target)
+        free_bytes = (await to_thread.run_sync(space_at, target)).free_bytes
     except OSError as error:
         message = f"free space unknown: {error.strerror}"
         return [Finding(Level.PROBLEM, "room", str(target), message, "Mend the file system.")]
@@ -133,12 +129,6 @@ def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
     return Finding(Level.OK, "room", subject, amounts)
 
 
-def free_bytes_at(path: Path) -> int:
-    """Return how many bytes an ordinary user can still write there. Blocks."""
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
-
-
 def last_backups(groups: Sequence[Group], scan: Scan) -> dict[str, FoundBackup]:
     """Return the newest backup of each domain that the groups mean; the scan is oldest first."""
     return {
@@ -154,43 +144,3 @@ def stored_bytes(found: FoundBackup) -> int:
     return sum(
         image.stored_bytes for record in records for image in (record.image, *record.backing)
     )
-
-
-class Mount(Struct, frozen=True):
-    """A mounted file system; ``source`` is mostly a device or a server's export."""
-
-    point: Path
-    type: str
-    source: str
-
-
-def mount_of(path: Path, mountinfo: str) -> Mount | None:
-    r"""Return the mount that an absolute path without symlinks lies on; the last one wins.
-
-    ``mountinfo`` is the kernel's ``/proc/self/mountinfo``, see proc(5)::
-
-        36 35 98:0 /root /mnt rw,noatime master:1 - ext4 /dev/sdb1 rw,errors=continue
-                         ^mount point             ^type ^source
-
-    Blanks and the like in a path are written as ``\040``.
-    """
-    found: Mount | None = None
-    for line in mountinfo.splitlines():
-        mount = _parsed(line)
-        if mount is None or not path.is_relative_to(mount.point):
-            continue
-        if found is None or len(mount.point.parts) >= len(found.point.parts):
-            found = mount
-    return found
-
-
-def _parsed(line: str) -> Mount | None:
-    head, dash, tail = line.partition(" - ")
-    fields, after = head.split(" "), tail.split(" ")
-    if not dash or len(fields) <= _POINT or len(after) <= _SOURCE:
-        return None
-    return Mount(Path(_plain(fields[_POINT])), after[_TYPE], _plain(after[_SOURCE]))
-
-
-def _plain(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)

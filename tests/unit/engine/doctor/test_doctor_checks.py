@@ -11,7 +11,6 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.engine.doctor import configuration, disks, history, host, target
-from virtbackup_async.engine.doctor.target import Mount, mount_of
 from virtbackup_async.events import Level
 from virtbackup_async.model.backup import (
     Definition,
@@ -23,12 +22,6 @@ from virtbackup_async.model.backup import (
 from virtbackup_async.model.host import HostVersions
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
-MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:26 / /srv rw - tmpfs none rw
-31 30 8:17 / /srv/my\040backups rw master:1 - xfs /dev/sdb1 rw
-32 22 8:33 / /srv/my\040backups rw - ext4 /dev/sdc1 rw
-nonsense
-"""
 
 
 @pytest.mark.parametrize(
@@ -82,22 +75,6 @@ def test_a_pattern_that_matches_nothing_is_told(pattern, level):
 def test_a_group_without_a_domain_is_told():
     (found,) = configuration.check_group(Group("g", None), ("db",))
     assert found.level is Level.WARNING
-
-
-@pytest.mark.parametrize(
-    ("path", "mount"),
-    [
-        ("/srv/my backups/a", Mount(Path("/srv/my backups"), "ext4", "/dev/sdc1")),
-        ("/srv/mine", Mount(Path("/srv"), "tmpfs", "none")),
-        ("/srvs", Mount(Path("/"), "ext4", "/dev/vda")),
-    ],
-)
-def test_the_deepest_and_last_mount_is_where_a_path_lies(path, mount):
-    assert mount_of(Path(path), MOUNTINFO) == mount
-
-
-def test_without_a_mount_there_is_none():
-    assert mount_of(Path("/x"), "") is None
 
 
 @pytest.mark.parametrize(
