@@ -15,6 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
+_AS_IT_STANDS = r"\\\g<0>"
+
 
 class PatternError(ValueError):
     """A pattern cannot be understood; the message is what was found and expected."""
@@ -80,6 +83,19 @@ def parse_pattern(text: str) -> HostPattern:
     if not value and kind is not PatternKind.REGEX:
         raise PatternError(f"found {text!r}, expected a name, 'r:' and a regex or 'g:' and a group")
     return HostPattern(text, kind, value, excludes=text.startswith("!"))
+
+
+def pattern_of(domain: str, *, excludes: bool = False, may_be_gone: bool = False) -> str:
+    """Return the text of a pattern that matches this one domain, whatever its name looks like.
+
+    Args:
+        domain: its name.
+        excludes: take it out.
+        may_be_gone: match it only where it is; a name that no domain has makes a run fail.
+    """
+    is_plain = not domain.startswith(("!", "r:", "g:")) and not may_be_gone
+    text = domain if is_plain else f"r:{_SPECIAL.sub(_AS_IT_STANDS, domain)}$"
+    return f"!{text}" if excludes else text
 
 
 def resolve(
