@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from virtbackup_async.version import __version__
 
 if TYPE_CHECKING:
-    from virtbackup_async.api import VirtBackup, open_virtbackup
+    from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
     from virtbackup_async.catalog.scanning import FoundBackup
     from virtbackup_async.config.loading import load_config
     from virtbackup_async.config.schema import Config
@@ -58,10 +58,10 @@ _HOMES = {
     "RestoredDomain": "engine.restore.define",
     "Stats": "engine.inventory.stats",
     "VerifyRun": "engine.verify.verify",
-    "VirtBackup": "api",
+    "VirtBackup": "api.virtbackup",
     "VirtBackupError": "errors",
     "load_config": "config.loading",
-    "open_virtbackup": "api",
+    "open_virtbackup": "api.virtbackup",
 }
 
 

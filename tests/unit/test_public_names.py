@@ -61,7 +61,7 @@ def test_the_package_exports_these_names_and_has_each_of_them():
 def test_each_method_has_its_parameters_and_says_what_they_mean():
     methods = {
         name: method
-        for name, method in vars(VirtBackup).items()
+        for name, method in inspect.getmembers(VirtBackup)
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
     parameters = {

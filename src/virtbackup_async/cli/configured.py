@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from virtbackup_async.api import VirtBackup, open_virtbackup
+from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.cli.own_process import take_io_priority
 from virtbackup_async.cli.run import Job, Prepare
 from virtbackup_async.config.loading import load_config

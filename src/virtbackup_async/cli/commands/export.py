@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from virtbackup_async.api import VirtBackup
+from virtbackup_async.api.virtbackup import VirtBackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.cli.completion import domain_names, group_names
 from virtbackup_async.cli.configured import configured

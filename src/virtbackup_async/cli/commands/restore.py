@@ -4,13 +4,14 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
 from msgspec import Struct
 from msgspec.structs import replace
 
-from virtbackup_async.api import VirtBackup, open_virtbackup
+from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.completion import domain_names, group_names
@@ -82,96 +83,53 @@ from virtbackup_async.reporting.text import printable
     help="Go by a definition whose checksum is wrong; into TARGET_DIR alone.",
 )
 @shared_options
-def command(  # noqa: PLR0913 -- one for each option
-    settings: Settings,
-    group: str,
-    domain: str,
-    target_dir: Path | None,
-    *,
-    date: str | None,
-    disks: tuple[str, ...],
-    define: bool,
-    name: str | None,
-    start: bool,
-    in_place: bool,
-    image_format: str | None,
-    discard_old: bool,
-    yes: bool,
-    remove_saved: bool,
-    allow_missing: bool,
-    trusted: bool,
-) -> None:
+def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see _Wanted
     """Restore the disks of one backup.
 
     The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, or in the place of the
     domain's own, and checked against the digests that were recorded.
     """
-    if in_place == (target_dir is not None):
-        raise click.UsageError("Give either a TARGET_DIR or --in-place")
-    if in_place and (define or name or start):
-        raise click.UsageError("--in-place takes neither --define nor --name nor --start")
-    if in_place and image_format:
-        raise click.UsageError("--in-place leaves each disk the format that it has: no --format")
-    if not in_place:
-        _refuse_for_images({"--discard-old": discard_old, "--remove-managed-save": remove_saved})
-    if start and not (define or name):
-        raise click.UsageError("--start needs --define or --name")
-    if trusted and (in_place or define or name):
-        # The XML, and what a disk is called, may be what a flipped bit made of them.
-        raise click.UsageError(f"{TRUST_OPTION} takes neither --in-place nor --define nor --name")
-    wanted = _Wanted(
-        group,
-        domain,
-        date,
-        disks,
-        name,
-        start,
-        image_format,
-        discard_old=discard_old,
-        remove_saved=remove_saved,
-        allow_missing=allow_missing,
-        trusted=trusted,
-    )
-    if in_place and not (yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty():
+    wanted = _Wanted(**options)
+    _refuse(wanted)
+    may_ask = not (wanted.yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty()
+    if wanted.in_place and may_ask:
         wanted = _asked(wanted, settings)
-
-    async def work(vb: VirtBackup) -> None:
-        await wanted.restore(vb, target_dir, define=define or bool(name))
-
-    run(settings, configured(settings.config_path, work), None if settings.quiet else reports.run)
-
-
-def _refuse_for_images(options: dict[str, bool]) -> None:
-    """Refuse what has a meaning only for a domain's own images."""
-    for option, is_given in options.items():
-        if is_given:
-            raise click.UsageError(f"{option} goes with --in-place")
+    report = None if settings.quiet else reports.run
+    run(settings, configured(settings.config_path, wanted.restore), report)
 
 
 class _Wanted(Struct, frozen=True):
-    """Which backup, the last one if there is no date; which disks, all if none is named."""
+    """The arguments and options of the command, by the names that click has for them."""
 
     group: str
     domain: str
+    target_dir: Path | None
     date: str | None
     disks: tuple[str, ...]
-    new_name: str | None
+    define: bool
+    name: str | None
     start: bool
+    in_place: bool
+    remove_saved: bool
     image_format: str | None
     discard_old: bool
-    remove_saved: bool
+    yes: bool
     allow_missing: bool
     trusted: bool
+
+    @property
+    def defines(self) -> bool:
+        return self.define or bool(self.name)
 
     async def find(self, vb: VirtBackup) -> FoundBackup:
         return await vb.find(
             self.group, self.domain, self.date, disks=self.disks, trusted=self.trusted
         )
 
-    async def restore(self, vb: VirtBackup, target: Path | None, *, define: bool) -> None:
+    async def restore(self, vb: VirtBackup) -> None:
         """Restore into the directory, or in place if there is none."""
         found = await self.find(vb)
-        if target is None:
+        if self.target_dir is None:
             await vb.restore_in_place(
                 found,
                 disks=self.disks,
@@ -179,18 +137,40 @@ class _Wanted(Struct, frozen=True):
                 remove_managed_save=self.remove_saved,
                 allow_missing=self.allow_missing,
             )
-        elif define:
+        elif self.defines:
             await vb.restore_domain(
                 found,
-                target,
+                self.target_dir,
                 disks=self.disks,
-                name=self.new_name,
+                name=self.name,
                 start=self.start,
                 allow_missing=self.allow_missing,
                 image_format=self.image_format,
             )
         else:
+            target = self.target_dir
             await vb.restore(found, target, disks=self.disks, image_format=self.image_format)
+
+
+def _refuse(wanted: _Wanted) -> None:
+    """Refuse options that exclude each other, or have no meaning without another."""
+    defines, in_place = wanted.defines, wanted.in_place
+    wrong = {
+        "Give either a TARGET_DIR or --in-place": in_place == (wanted.target_dir is not None),
+        "--in-place takes neither --define nor --name nor --start": in_place
+        and (defines or wanted.start),
+        "--in-place leaves each disk the format that it has: no --format": in_place
+        and wanted.image_format,
+        "--discard-old goes with --in-place": wanted.discard_old and not in_place,
+        "--remove-managed-save goes with --in-place": wanted.remove_saved and not in_place,
+        "--start needs --define or --name": wanted.start and not defines,
+        # The XML, and what a disk is called, may be what a flipped bit made of them.
+        f"{TRUST_OPTION} takes neither --in-place nor --define nor --name": wanted.trusted
+        and (in_place or defines),
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise click.UsageError(message)
 
 
 def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:

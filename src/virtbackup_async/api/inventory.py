@@ -1,0 +1,78 @@
+"""Methods about the backups that exist: list them, measure them, pin one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from virtbackup_async.api.methods import Methods
+from virtbackup_async.events import PinChanged
+
+if TYPE_CHECKING:
+    from virtbackup_async.engine.inventory.listing import Listing
+    from virtbackup_async.engine.inventory.stats import Stats
+
+
+class Inventory(Methods):
+    """Lists and measures backups, and pins them."""
+
+    async def list(
+        self,
+        groups: Sequence[str] = (),
+        *,
+        domains: Sequence[str] = (),
+        with_known: bool = False,
+    ) -> "Listing":
+        """List the backups of groups.
+
+        Args:
+            groups: none for all that have a target.
+            domains: names or patterns; none for all that the groups' hosts mean.
+            with_known: list also domains that libvirt knows and that have no backup.
+
+        Raises:
+            StorageError: a target cannot be read; what the others hold was emitted.
+            CorruptError: of some domain there are broken backups alone.
+        """
+        from virtbackup_async.engine.inventory.listing import ListRequest, run_list
+
+        return await run_list(await self._ready(), ListRequest(groups, domains, with_known))
+
+    async def stats(self, groups: Sequence[str] = (), *, each_backup: bool = False) -> "Stats":
+        """Measure how much the backups of groups hold, and how much they take.
+
+        Args:
+            groups: none for all that have a target.
+            each_backup: measure also what the removal of each backup would free.
+
+        Raises:
+            StorageError: a target cannot be read; the others were measured.
+            CorruptError: a repository is damaged.
+        """
+        from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
+
+        return await run_stats(await self._ready(), StatsRequest(groups, each_backup))
+
+    async def pin(self, group: str, domain: str, date: str | None = None) -> PinChanged:
+        """Keep a backup from being cleaned, whatever its age.
+
+        Args:
+            group: the group whose target is searched.
+            domain: the domain's exact name.
+            date: as for :meth:`find`, but no backup before the date is taken.
+
+        Raises:
+            NotFoundError: there is no such backup.
+            DefinitionError: it is damaged.
+            StorageError: its definition cannot be written.
+        """
+        return await self._set_pinned(group, domain, date, pinned=True)
+
+    async def unpin(self, group: str, domain: str, date: str | None = None) -> PinChanged:
+        """Let a pinned backup be cleaned again; arguments and errors as for :meth:`pin`."""
+        return await self._set_pinned(group, domain, date, pinned=False)
+
+    async def _set_pinned(
+        self, group: str, domain: str, date: str | None, *, pinned: bool
+    ) -> PinChanged:
+        from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
+
+        return await set_pinned(await self._ready(), PinRequest(group, domain, date, pinned))

@@ -1,0 +1,185 @@
+"""Methods that bring data back: find a backup, restore it, export a disk."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from virtbackup_async.api.methods import Methods
+from virtbackup_async.events import DiskExported, RestoreDone
+
+if TYPE_CHECKING:
+    from virtbackup_async.catalog.scanning import FoundBackup
+    from virtbackup_async.engine.restore.define import RestoredDomain
+
+AnyPath = str | PathLike[str]
+
+
+class Restores(Methods):
+    """Finds a backup, and restores or exports it."""
+
+    async def find(
+        self,
+        group: str,
+        domain: str,
+        date: str | None = None,
+        *,
+        disks: Sequence[str] = (),
+        trusted: bool = False,
+    ) -> "FoundBackup":
+        """Find a backup to restore or to export: the last one of a date, or else before it.
+
+        Args:
+            group: the group whose target is searched.
+            domain: the domain's exact name.
+            date: a month, day, hour, minute or second (``2026-03-01T02:15``), or a backup's name;
+                None for the newest backup.
+            disks: the disks that will be wanted; none for all. The method warns of missing ones.
+            trusted: take a definition whose checksum is wrong.
+
+        Raises:
+            NotFoundError: there is no such backup, or it lacks one of ``disks``.
+            DefinitionError: it is there, and damaged; no older one is taken in its place.
+            StorageError: the target cannot be read.
+        """
+        from virtbackup_async.engine.inventory.chosen_backup import (
+            FindRequest,
+            find_backup_to_read,
+        )
+
+        request = FindRequest(group, domain, date, disks, trusted)
+        return await find_backup_to_read(await self._ready(), request)
+
+    async def restore(
+        self,
+        found: "FoundBackup",
+        target: AnyPath,
+        *,
+        disks: Sequence[str] = (),
+        image_format: str | None = None,
+    ) -> RestoreDone:
+        """Restore the disks of a backup into a directory, checked: all of them, or nothing.
+
+        Args:
+            found: the backup, as :meth:`find` gives it.
+            target: the directory; made if it is missing. No file in it is replaced.
+            disks: none for all.
+            image_format: ``raw`` or ``qcow2``; None for what the disks are in the backup.
+
+        Raises:
+            NotFoundError: the backup has no such disk.
+            StorageError: a file exists already, or the directory is full or not writable.
+            CorruptError: the backup is damaged.
+            RollbackError: after a failure something could not be removed.
+        """
+        from virtbackup_async.engine.restore.plan import Formats
+        from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+
+        request = RestoreRequest(
+            found.definition,
+            found.path.parent,
+            Path(target),
+            tuple(disks),
+            formats=Formats(image_format),
+        )
+        return await restore_backup(await self._ready(), request)
+
+    async def restore_domain(  # noqa: PLR0913 -- one for each option of the command
+        self,
+        found: "FoundBackup",
+        target: AnyPath,
+        *,
+        disks: Sequence[str] = (),
+        name: str | None = None,
+        start: bool = False,
+        allow_missing: bool = False,
+        image_format: str | None = None,
+    ) -> "RestoredDomain":
+        """Restore a backup into a directory, and define its domain in libvirt on the images.
+
+        Args:
+            found: the backup, as :meth:`find` gives it.
+            target: the directory of the images.
+            disks: none for all.
+            name: define it as another domain, with a UUID and MACs of its own.
+            start: start the domain.
+            allow_missing: start it although the backup lacks disks of it.
+            image_format: ``raw`` or ``qcow2``; None for what the disks were in the domain.
+
+        Raises:
+            HypervisorError: libvirt has such a domain, or refuses to define it; then the restored
+                images stay.
+            NotFoundError: the domain would be started without some of its disks.
+            StorageError, CorruptError, RollbackError: as for :meth:`restore`.
+        """
+        from virtbackup_async.engine.restore.define import DefineRequest, restore_domain
+        from virtbackup_async.engine.restore.plan import Formats
+
+        formats = Formats(image_format, as_they_were=True)
+        disks, path = tuple(disks), found.path.parent
+        request = DefineRequest(
+            found.definition, path, Path(target), disks, name, start,
+            allow_missing=allow_missing, formats=formats,
+        )  # fmt: skip
+        return await restore_domain(await self._ready(), request)
+
+    async def restore_in_place(
+        self,
+        found: "FoundBackup",
+        *,
+        disks: Sequence[str] = (),
+        discard_old: bool = False,
+        remove_managed_save: bool = False,
+        allow_missing: bool = False,
+    ) -> RestoreDone:
+        """Replace the disks of a domain that is shut off by those of its backup.
+
+        Args:
+            found: the backup, as :meth:`find` gives it.
+            disks: none for all.
+            discard_old: remove the images that are replaced; else they are kept beside.
+            remove_managed_save: throw away the memory of a domain that is saved.
+            allow_missing: restore although the backup lacks disks of the domain.
+
+        Raises:
+            HypervisorError: the domain runs, is saved, or is another than the backup's.
+            DiskNotFoundError: the domain has no such disk, or one of another format.
+            LockHeldError: somebody else works on the domain.
+            StorageError, CorruptError, ImageError: nothing was replaced.
+            RollbackError: after a failure an image could not be put back.
+        """
+        from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
+
+        request = InPlaceRequest(
+            found.definition,
+            found.path.parent,
+            tuple(disks),
+            discard_old=discard_old,
+            remove_saved=remove_managed_save,
+            allow_missing=allow_missing,
+        )
+        return await restore_in_place(await self._ready(), request)
+
+    async def export(
+        self, found: "FoundBackup", disk: str, output: AnyPath, *, image_format: str = "qcow2"
+    ) -> DiskExported:
+        """Write one disk of a backup as one image, without others below it.
+
+        Args:
+            found: the backup, as :meth:`find` gives it.
+            disk: the disk (``vda``).
+            output: the new file; ``-`` for standard output.
+            image_format: ``qcow2`` or ``raw``.
+
+        Raises:
+            NotFoundError: the backup has no such disk.
+            StorageError: the file exists already, or its directory is full or not writable.
+            CorruptError: the backup is damaged.
+            ImageError: QEMU cannot read the images.
+        """
+        from virtbackup_async.engine.restore.export import ExportRequest, export_disk
+
+        request = ExportRequest(
+            found.definition, found.path.parent, disk, Path(output), image_format
+        )
+        return await export_disk(await self._ready(), request)

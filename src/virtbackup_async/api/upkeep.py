@@ -1,0 +1,108 @@
+"""Methods that keep targets in order: clean, verify, repair, doctor."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from virtbackup_async.api.methods import Methods
+from virtbackup_async.events import Finding
+
+if TYPE_CHECKING:
+    from virtbackup_async.engine.clean.clean import CleanRun
+    from virtbackup_async.engine.verify.repair import RepairRun
+    from virtbackup_async.engine.verify.verify import VerifyRun
+
+
+class Upkeep(Methods):
+    """Cleans, verifies and repairs targets, and looks for problems."""
+
+    async def clean(  # noqa: PLR0913 -- one for each option of the command
+        self,
+        groups: Sequence[str] = (),
+        *,
+        broken: bool = True,
+        complete: bool = True,
+        dry_run: bool = False,
+        drop_damaged: bool = False,
+        wait_s: float = 0,
+    ) -> "CleanRun":
+        """Remove the backups that no retention rule keeps, and undo those that were killed.
+
+        Args:
+            groups: none for all that have a target.
+            broken: undo backups that were killed.
+            complete: remove complete backups that no rule keeps.
+            dry_run: only say what would be done.
+            drop_damaged: remove also what ``verify`` found damaged, if a newer backup is good.
+            wait_s: how long to wait for a domain that somebody else works on.
+
+        Raises:
+            StorageError: a target cannot be read; the others were cleaned.
+            CorruptError: a repository is damaged, so nothing of it was removed.
+        """
+        from virtbackup_async.engine.clean.clean import run_clean
+        from virtbackup_async.engine.clean.request import CleanRequest
+
+        request = CleanRequest(groups, broken, complete, dry_run, wait_s, drop_damaged)
+        return await run_clean(await self._ready(), request)
+
+    async def verify(  # noqa: PLR0913 -- one for each option of the command
+        self,
+        groups: Sequence[str] = (),
+        *,
+        domains: Sequence[str] = (),
+        newer_than: str | None = None,
+        not_verified_since: str | None = None,
+        sample: str | None = None,
+        quick: bool = False,
+    ) -> "VerifyRun":
+        """Read backups back and compare them with what was recorded.
+
+        Args:
+            groups: none for all that have a target.
+            domains: names or patterns; none for all that the groups' hosts mean.
+            newer_than: only backups of the last ``12h``, ``7d`` or ``4w``, or since a date.
+            not_verified_since: pass over backups that were found good in the last ``12h``.
+            sample: only ``5`` or ``10%`` of them, drawn anew every day.
+            quick: read no data: only see that all of it is there.
+
+        Raises:
+            NotFoundError: there is no backup.
+            StorageError: a target cannot be read; the others were verified.
+        """
+        from virtbackup_async.engine.verify.filters import VerifyRequest
+        from virtbackup_async.engine.verify.verify import run_verify
+
+        request = VerifyRequest(
+            tuple(groups), tuple(domains), newer_than, not_verified_since, sample, quick
+        )
+        return await run_verify(await self._ready(), request)
+
+    async def repair(self, groups: Sequence[str] = (), *, quick: bool = False) -> "RepairRun":
+        """Mend the repositories of groups' targets.
+
+        Args:
+            groups: none for all that have a target.
+            quick: take for good what is there, without reading it.
+
+        Raises:
+            NotFoundError: there is no repository.
+            LockHeldError: a sweep or another repair is under way.
+            CorruptError: something cannot be mended.
+            StorageError: a target cannot be read or written; the others were repaired.
+        """
+        from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
+
+        return await run_repair(await self._ready(), RepairRequest(groups, quick))
+
+    async def doctor(
+        self, groups: Sequence[str] = (), *, freeze: bool = False
+    ) -> tuple[Finding, ...]:
+        """Look for what would make the next backups fail; changes nothing.
+
+        Args:
+            groups: none for all.
+            freeze: freeze each guest that is to be quiesced for a moment, to see how long it takes.
+        """
+        from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
+
+        return await run_doctor(await self._ready(), DoctorRequest(groups, freeze))

@@ -1,0 +1,111 @@
+"""The object that has every command as a method, and how to open it.
+
+::
+
+    async with open_virtbackup("/etc/virt-backup/config.yml", on_event=print) as vb:
+        run = await vb.backup(["production"])
+        found = await vb.find("production", "web")
+        await vb.restore(found, "/srv/web")
+
+The command line is the first user of this package: what a command does is here or below; what it
+prints, and how it exits, is in ``cli``. docs/how-to/library.md is the guide.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from virtbackup_async.api.inventory import Inventory
+from virtbackup_async.api.restores import AnyPath, Restores
+from virtbackup_async.api.upkeep import Upkeep
+from virtbackup_async.config.loading import load_config
+from virtbackup_async.config.schema import Config
+from virtbackup_async.engine.runtime import open_runtime
+from virtbackup_async.events import Emit, Warned
+from virtbackup_async.files import lacks
+
+if TYPE_CHECKING:
+    from virtbackup_async.engine.backup.session import BackupRun
+
+
+@asynccontextmanager
+async def open_virtbackup(
+    config: Config | AnyPath | None = None, *, on_event: Emit = lambda _event: None
+) -> AsyncGenerator["VirtBackup"]:
+    """Read the configuration, and yield an object with a method for each command.
+
+    Nothing is printed, no signal is handled, and the process never exits. Cancelling the task that
+    awaits a method undoes what the method began, as Ctrl-C does on the command line. The class
+    ``VirtBackup`` lists what the methods change for the whole process.
+
+    Of the configuration, ``io_priority``, ``metrics_textfile``, ``notify`` and ``log`` have no
+    effect: they belong to the command line.
+
+    Args:
+        config: the configuration, or the path of its file; None to search the usual places.
+        on_event: called with each event in order, mostly in the event loop's thread, sometimes in a
+            worker thread. It must neither block nor raise: a guest may be frozen meanwhile.
+
+    Raises:
+        ConfigError: there is no configuration, it cannot be read, or something in it is wrong.
+    """
+    if not isinstance(config, Config):
+        path = None if config is None else Path(config)
+        config = await to_thread.run_sync(load_config, path)
+    for warning in config.warnings:
+        on_event(Warned(warning))
+    async with open_runtime(config, on_event) as runtime:
+        opened = VirtBackup(runtime)
+        try:
+            yield opened
+        finally:
+            opened.close()
+            for lack in lacks.take_untold():
+                on_event(Warned(lack))
+
+
+class VirtBackup(Restores, Inventory, Upkeep):
+    """Every command as a method; made by :func:`open_virtbackup`.
+
+    The methods may run side by side, in tasks of one event loop. They share one connection to
+    libvirt, which the first that needs it opens, one pool of buffers, the processors and the rate
+    limits. Locks on domains exclude each other within a process as they do between processes.
+
+    Groups are named as in the configuration; where a method takes several, none means all that the
+    command of the same name would take. Each method raises a ``NotFoundError`` for a group that is
+    not in the configuration, and a ``ConfigError`` for one that lacks what the method needs.
+
+    The methods change this for the whole process, the first time that one needs it:
+
+    - libvirt takes one event loop for the life of a process. So all methods that need libvirt must
+      run in the same asyncio loop (not trio's), and no other part of the process may register an
+      event implementation with libvirt-python. Another loop gets a ``HypervisorError``.
+    - Python's automatic garbage collection is turned off once libvirt is connected; the event loop
+      collects every second instead (``hypervisor/event_loop.py`` says why).
+    - libvirt's default error handler, which prints every error on stderr, is replaced by one that
+      prints nothing: errors are raised as well.
+    - ``OPENBLAS_NUM_THREADS`` is set to 1 in the environment, unless it is set, when a method
+      opens a repository: numpy would start a thread for each processor.
+    - A warning about a missing feature of a file system comes once in the life of a process.
+    """
+
+    async def backup(
+        self, groups: Sequence[str] = (), *, wait_s: float = 0, allow_empty: bool = False
+    ) -> "BackupRun":
+        """Back up the domains of groups. A domain that fails is in the result, and stops no other.
+
+        Args:
+            groups: none for all groups with ``autostart``.
+            wait_s: how long to wait for a domain that somebody else works on.
+            allow_empty: return an empty run where there is nothing to back up.
+
+        Raises:
+            BackupsFailedError: there is nothing to back up.
+            HypervisorError: libvirt does not answer.
+        """
+        from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+
+        return await run_backup(await self._ready(), BackupRequest(groups, wait_s, allow_empty))
