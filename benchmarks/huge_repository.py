@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from virtbackup_async.packagers.repository.map_files import list_maps, map_name
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.check.lost_ranges import need_map
 from virtbackup_async.repository.data.base_map import BaseMap
@@ -59,7 +60,7 @@ _random = np.random.default_rng(10)
 def build(target: Path, chunks: int = CHUNKS) -> None:
     """Make it, as if prunes had merged what the first nights left, and ten more nights came."""
     target.mkdir(parents=True)
-    repository = make_repository(target)
+    repository = make_repository(StorageLocation.of(target))
     each = chunks // DISKS
     made = [_add_disk(target, repository, f"disk-{disk:02}", each) for disk in range(DISKS)]
     _write_whole_map(target, repository)
@@ -93,7 +94,7 @@ def _write_whole_map(target: Path, repository: Repository) -> None:
     paths = [_map_path(target / f"disk-{disk:02}", NIGHTS - 1) for disk in range(DISKS)]
     storage = repository.storage
     with ExitStack() as stack, (target / _WHOLE).open("wb") as file:
-        maps = [stack.enter_context(closing(open_map(storage, map_name(path)))) for path in paths]
+        maps = [stack.enter_context(closing(open_map(storage, _map_name(path)))) for path in paths]
         size_bytes = sum(chunk_map.head.size_bytes for chunk_map in maps)
         data, first = encode_head(MapHead(repository.id, size_bytes)), 0
         file.write(data)
@@ -107,6 +108,10 @@ def _write_whole_map(target: Path, repository: Repository) -> None:
                 digest.update(data)
             first += chunk_map.head.size_bytes // CHUNK_BYTES
         file.write(digest.digest())
+
+
+def _map_name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _map_path(directory: Path, night: int) -> Path:
@@ -158,10 +163,10 @@ def open_it(_: Path, repository: Repository) -> str:
         return f"{sum(segment.shape.records for segment in index.segments)} chunks"
 
 
-def look_up(target: Path, repository: Repository) -> str:
+def look_up(_: Path, repository: Repository) -> str:
     """Look single chunks up, as the first backup of a disk does."""
     with closing(open_index(repository)) as index:
-        ids = islice(_ids(repository, list_maps(target)[0].name), _SINGLE_LOOKUPS)
+        ids = islice(_ids(repository, list_maps(repository.storage)[0].name), _SINGLE_LOOKUPS)
         started_s = time.monotonic()
         found = sum(index.find(id_) is not None for id_ in ids)
         each_us = (time.monotonic() - started_s) / found * 1e6
@@ -189,7 +194,9 @@ def check(target: Path, repository: Repository) -> str:
     with closing(open_index(repository)) as index:
         checking = Check(repository, index, frozenset())
         for directory in sorted(target.glob("disk-*")):
-            need_map(repository, map_name(_map_path(directory, NIGHTS - 1)), checking, lambda: None)
+            need_map(
+                repository, _map_name(_map_path(directory, NIGHTS - 1)), checking, lambda: None
+            )
         checked_bytes = checking.look_at_packs(lambda: None)
         runs = sum(1 for _ in checking.runs(lambda: None))
         return f"{checking.count_needed()} chunks, {checked_bytes} bytes, {runs} runs"
@@ -203,27 +210,29 @@ def write(_: Path, repository: Repository) -> str:
         return f"{stored} bytes stored"
 
 
-def clean(target: Path, repository: Repository) -> str:
+def clean(_: Path, repository: Repository) -> str:
     """Prune what is needed, all of it."""
-    return str(prune_repository(repository, partial(list_maps, target), lambda: None))
+    return str(prune_repository(repository, partial(list_maps, repository.storage), lambda: None))
 
 
 def clean_disk(target: Path, repository: Repository) -> str:
     """Prune when the last disk's backups have been removed: the whole index is written anew."""
     for path in (target / f"disk-{DISKS - 1:02}").iterdir():
         path.unlink()
-    return str(prune_repository(repository, partial(list_maps, target), lambda: None))
+    return str(prune_repository(repository, partial(list_maps, repository.storage), lambda: None))
 
 
-def stats(target: Path, repository: Repository) -> str:
+def stats(_: Path, repository: Repository) -> str:
     """Measure it, as ``stats`` does: by the index and the lengths of files."""
-    return str(total_usage(repository, partial(list_maps, target), lambda: None))
+    return str(total_usage(repository, partial(list_maps, repository.storage), lambda: None))
 
 
-def stats_backups(target: Path, repository: Repository) -> str:
+def stats_backups(_: Path, repository: Repository) -> str:
     """Find out what the removal of each backup would free: ``stats --backups``."""
-    owners = {file.name: owner for owner, file in enumerate(list_maps(target))}
-    shares = exclusive_usage(repository, partial(list_maps, target), owners, lambda: None)
+    owners = {file.name: owner for owner, file in enumerate(list_maps(repository.storage))}
+    shares = exclusive_usage(
+        repository, partial(list_maps, repository.storage), owners, lambda: None
+    )
     return f"{len(owners)} backups, {shares.shared_bytes} bytes are of several"
 
 
@@ -249,7 +258,7 @@ def main() -> None:
         build(target, *map(int, sys.argv[3:]))
         said = "built"
     else:
-        repository = find_repository(target)
+        repository = find_repository(StorageLocation.of(target))
         if repository is None:
             sys.exit(f"no repository: {target}")
         said = STEPS[step](target, repository)

@@ -230,7 +230,7 @@ async def test_removed_by_names_alone_even_if_half_of_it_is_gone(package, images
     await package.write(*images)
     files = [in_package(image) for image in images]
     package.paths(*files)[0].unlink()
-    await remove_package(Location(package.packager, package.directory, NAME), files)
+    await remove_package(Location.below(package.directory, package.packager, NAME), files)
     assert package.left() == []
 
 

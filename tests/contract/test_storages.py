@@ -1,15 +1,38 @@
 """What every storage promises to the repository (``repository/storage/interface.py``)."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fakes.failing_storage import FailingStorage
 from fakes.memory_storage import MemoryStorage
+from fakes.small_repository import content
 from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.images.sinks.sparse import write_sparse
+from virtbackup_async.images.sources.file import open_image_stream
+from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.packager import Location
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.packagers.repository.reader import open_reader
+from virtbackup_async.packagers.repository.writer import open_writer
+from virtbackup_async.repository import (
+    CHUNK_BYTES,
+    find_repository,
+    make_repository,
+    open_storage,
+    prune_repository,
+    repair_repository_file,
+    total_usage,
+)
 from virtbackup_async.repository.storage.interface import Kind, Storage
 from virtbackup_async.repository.storage.local import LocalStorage
+from virtbackup_async.repository.storage.repository_file import STORAGES
 
 FILES, DIRECTORIES, ANY = {Kind.FILE}, {Kind.DIRECTORY}, frozenset(Kind)
 KINDS: dict[str, Callable[[Path], Storage]] = {
@@ -24,6 +47,13 @@ def storage(request, tmp_path):
     made = KINDS[request.param](tmp_path)
     made.make_directory("d")
     return made
+
+
+@pytest.fixture
+def location(storage, monkeypatch):
+    """Where the storage is, as everything above the storages knows it."""
+    monkeypatch.setitem(STORAGES, "test", lambda at: {"one": storage}[at.path])
+    return StorageLocation.of("test://one")
 
 
 def nothing():
@@ -348,6 +378,114 @@ def test_a_reserve_is_released_once_and_made_again(storage):
     assert storage.release_reserve()
     assert not storage.release_reserve()
     assert storage.free_bytes() > 0
+
+
+# Everything above.
+
+
+def on_step():
+    """Go on."""
+
+
+def package(location, name):
+    return Location(Packager("repository", {"compression_lvl": 1}), location, "web", name)
+
+
+async def back_up(location, name, path):
+    """Store an image."""
+    async with (
+        open_writer(package(location, name), CpuShares(2)) as writer,
+        open_image_stream(path, BufferPool()) as stream,
+    ):
+        await writer.add_disk(f"{name}_vda.raw", stream, lambda _: None)
+        await writer.finish()
+    # And it can be the base of the next.
+    async with (
+        open_writer(package(location, "next"), CpuShares(2)) as writer,
+        writer.open_base(f"{name}_vda.raw") as base,
+    ):
+        changed = Extent(0, CHUNK_BYTES)
+        assert await base.choose([changed]) == (changed,)
+
+
+async def restored(location, name, path):
+    """Read an image back as a stream; its digest and the bytes."""
+    async with (
+        open_reader(package(location, name), BufferPool()) as reader,
+        reader.open_disk(f"{name}_vda.raw") as stream,
+    ):
+        await write_sparse(stream, path, lambda _: None)
+        assert await reader.files() == (f"{name}_vda.raw",)
+        async with reader.open_image(f"{name}_vda.raw") as image:
+            assert await image.read(5, 7) == path.read_bytes()[5:12]
+            assert image.digest == stream.digest
+    return path.read_bytes()
+
+
+async def test_packages_are_stored_and_read_by_the_location_alone(storage, location, tmp_path):
+    storage.make_directory("web")
+    path = tmp_path / "image"
+    first, second = content([1, 2, 3, 0, 4]), content([5, 2, 3, 0, 4])
+    path.write_bytes(first)
+    await back_up(location, "1", path)
+    path.write_bytes(second)
+    await back_up(location, "2", path)
+    assert await restored(location, "1", tmp_path / "1") == first
+    assert await restored(location, "2", tmp_path / "2") == second
+    repository = find_repository(location)
+    assert repository is not None
+    assert repository.storage is storage
+    maps = partial(list_maps, repository.storage)
+    assert [file.name for file in maps()] == ["web/1_vda.raw.map", "web/2_vda.raw.map"]
+    assert total_usage(repository, maps, on_step).chunks == 5
+    storage.remove("web/2_vda.raw.map")
+    prune_repository(repository, maps, on_step)
+    assert total_usage(repository, maps, on_step).chunks == 4
+    assert await restored(location, "1", tmp_path / "again") == first
+
+
+async def test_a_package_that_fails_leaves_no_map(storage, location, tmp_path):
+    storage.make_directory("web")
+    (tmp_path / "image").write_bytes(content([1]))
+    async with (
+        open_writer(package(location, "1"), CpuShares(2)) as writer,
+        open_image_stream(tmp_path / "image", BufferPool()) as stream,
+    ):
+        await writer.add_disk("1_vda.raw", stream, lambda _: None)
+        await writer.finish()
+        await writer.discard()
+    assert storage.names("web", ANY) == []
+
+
+@pytest.mark.parametrize("file", ["1_vda.raw", "none"])
+async def test_a_package_that_is_missing_is_reported_with_its_place(storage, location, file):
+    storage.make_directory("web")
+    async with open_reader(package(location, "1"), BufferPool()) as reader:
+        with pytest.raises(CorruptError, match=storage.where(f"web/{file}.map")):
+            async with reader.open_disk(file):
+                pass
+        assert await reader.files() == ()
+
+
+def test_a_repository_is_found_where_it_was_made(location):
+    assert find_repository(location) is None
+    assert repair_repository_file(location) is None
+    made = make_repository(location)
+    found = find_repository(location)
+    assert found == made == make_repository(location)
+
+
+def test_an_unknown_kind_of_storage_is_refused():
+    for call in (open_storage, find_repository, make_repository, repair_repository_file):
+        with pytest.raises(StorageError, match="unknown kind of storage: elsewhere://one"):
+            call(StorageLocation.of("elsewhere://one"))
+
+
+def test_a_directory_is_a_local_storage(tmp_path):
+    storage = open_storage(StorageLocation.of(tmp_path))
+    assert storage == open_storage(StorageLocation.of(str(tmp_path)))
+    assert isinstance(storage, LocalStorage)
+    assert storage.target == tmp_path
 
 
 def test_two_that_are_equal_are_one(storage, tmp_path):

@@ -1,7 +1,5 @@
 """Killed at every file operation of a repair: nothing good is lost, and the next one ends it."""
 
-from functools import partial
-
 import anyio
 import pytest
 
@@ -9,8 +7,6 @@ from fakes.repaired import repair
 from fakes.repository_files import files_of
 from fakes.shared_site import flip
 from fakes.small_repository import content, each_death
-from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository.prune.prune import prune_repository
 from virtbackup_async.repository.storage.repository_file import find_repository
 
 GOOD = content([1, 2, 3])
@@ -30,7 +26,7 @@ def damage(place):
         flip(place.map_path("unmapped"), 60)
         flip(segment, 40)
         flip(first, 20)
-        repository = find_repository(place.target)
+        repository = find_repository(place.location)
         files_of(repository).pending_deletion.write_text("?")
         flip(files_of(repository).root / "repository", 30)
 
@@ -54,9 +50,7 @@ def test_a_repair_that_dies_anywhere_loses_nothing(memory):
     for place in each_death(memory, damage, repair):
         (repaired,) = repair(place)
         assert repaired.waiting_maps == 2
-        prune_repository(
-            find_repository(place.target), partial(list_maps, place.target), lambda: None
-        )
+        place.prune()
         anyio.run(check, place)
         (healed,) = repair(place)
         assert (healed.dropped_chunks, healed.waiting_maps) == (0, 1)

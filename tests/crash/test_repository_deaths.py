@@ -24,11 +24,11 @@ MERGED = 3
 
 
 def run_sweep(place):
-    repository = find_repository(place.target)
+    repository = find_repository(place.location)
     return (
         None
         if repository is None
-        else prune_repository(repository, partial(list_maps, place.target), lambda: None)
+        else prune_repository(repository, partial(list_maps, repository.storage), lambda: None)
     )
 
 
@@ -49,7 +49,7 @@ def assert_nothing_leaks(place):
     run_sweep(place)
     assert place.packs() == []
     assert place.indexed() == []
-    assert not files_of(find_repository(place.target)).pending_deletion.exists()
+    assert not files_of(find_repository(place.location)).pending_deletion.exists()
 
 
 @pytest.mark.timeout(300)
@@ -117,7 +117,7 @@ def test_a_merge_of_the_index_that_dies_anywhere_loses_nothing(memory, monkeypat
         run_sweep(place)
         await assert_good(place, old=OLD, new=NEW, big=BIG)
         # A small one that was to go may stay until there is more to merge.
-        assert len(list_segments(find_repository(place.target).storage)) < MERGED
+        assert len(list_segments(find_repository(place.location).storage)) < MERGED
         assert_nothing_leaks(place)
 
     for place in each_death(memory, prepare, run_sweep):

@@ -35,6 +35,7 @@ from virtbackup_async.files.refusals import look_at, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.storage_location import StorageLocation
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Catalog:
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self.location = StorageLocation.of(target)
 
     async def create_pending(self, pending: Pending) -> Path:
         """Write the intent of a new backup and return the file's path.

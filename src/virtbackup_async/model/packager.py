@@ -22,6 +22,7 @@ from msgspec import Struct
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Definition, Packager, Pending
 from virtbackup_async.model.names import plain_name
+from virtbackup_async.model.storage_location import StorageLocation
 
 COMPRESSIONS: Final = (None, "gz", "bz2", "xz")
 _OLD_COMPRESSIONS: Final = (*COMPRESSIONS, "tar")
@@ -236,19 +237,36 @@ def package_files(backup: Definition | Pending) -> list[str]:
 
 def backup_paths(definition: Definition, directory: Path) -> tuple[Path, ...]:
     """Return the paths of the files that a backup's package consists of; see ``Location``."""
-    location = Location(definition.packager, directory, definition.name)
+    location = Location.below(directory, definition.packager, definition.name)
     return location.paths(packed_files(definition))
 
 
 class Location(Struct, frozen=True):
-    """A package, whether it exists or not: a packager, a domain's directory, a backup's name.
+    """A package, whether it exists or not.
 
-    Names may come from a hostile definition: no path leaves the directory.
+    Names may come from a hostile definition: no path leaves the domain's directory.
+
+    Attributes:
+        packager: its type and options.
+        target: where the target's files are.
+        domain: the name of the domain's directory in the target.
+        name: the backup's name.
     """
 
     packager: Packager
-    directory: Path
+    target: StorageLocation
+    domain: str
     name: str
+
+    @classmethod
+    def below(cls, directory: Path, packager: Packager, name: str) -> "Location":
+        """Return the location of a package in a domain's local directory."""
+        return cls(packager, StorageLocation.of(directory.parent), directory.name, name)
+
+    @property
+    def directory(self) -> Path:
+        """The domain's directory; StorageError if the target is not a local one."""
+        return self.target.directory / self.domain
 
     def paths(self, files: Sequence[str]) -> tuple[Path, ...]:
         """Return the paths of the files that the package consists of.
@@ -259,15 +277,28 @@ class Location(Struct, frozen=True):
         Raises:
             DefinitionError: the packager is unknown, or a name is not a plain one.
         """
-        for name in (self.name, *files):
-            plain_name(name)
-        names = type_of(self.packager).file_names(self.packager, self.name, files)
-        return tuple(self.directory / plain_name(name) for name in names)
+        directory = self.directory
+        return tuple(directory / name for name in self._file_names(files))
 
     def path(self, file: str) -> Path:
         """Return the path of the file that holds ``file`` of the package; raises as ``paths``."""
         (path,) = self.paths([file])
         return path
+
+    def stored_names(self, files: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of these files in the target's storage; raises as ``paths``."""
+        return tuple(f"{self.domain}/{name}" for name in self._file_names(files))
+
+    def stored_name(self, file: str) -> str:
+        """Return the name of the file that holds ``file``, in the storage; raises as ``paths``."""
+        (name,) = self.stored_names([file])
+        return name
+
+    def _file_names(self, files: Sequence[str]) -> list[str]:
+        for name in (self.name, *files):
+            plain_name(name)
+        names = type_of(self.packager).file_names(self.packager, self.name, files)
+        return [plain_name(name) for name in names]
 
 
 def _asks_for_nothing(option: str, value: object) -> bool:

@@ -8,7 +8,7 @@ import os
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
     """Turn errors of the block into a ``CorruptError`` that names the package.
 
     Raises:
@@ -72,7 +72,12 @@ async def files_of(location: Location) -> tuple[str, ...]:
 
 
 def _files_of(location: Location) -> tuple[str, ...]:
-    packed_name = partial(type_of(location.packager).packed_name, location.name)
     with reading(location.directory):
         names = TargetPath.of(location.directory, 1).file_names()
+    return files_among(names, location)
+
+
+def files_among(names: Iterable[str], location: Location) -> tuple[str, ...]:
+    """Return the names of a package's files, sorted, by the names in the domain's directory."""
+    packed_name = partial(type_of(location.packager).packed_name, location.name)
     return tuple(sorted(file for name in names if (file := packed_name(name)) is not None))

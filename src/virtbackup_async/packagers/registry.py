@@ -70,7 +70,7 @@ async def open_writer(
     Raises:
         DefinitionError: the packager is unknown, or ``name`` is not a plain one.
     """
-    location = Location(packager, directory, plain_name(name))
+    location = Location.below(directory, packager, plain_name(name))
     module = cast("_WriterModule", await _load("writer", location))
     async with module.open_writer(location, cpu) as writer:
         try:
@@ -90,7 +90,7 @@ async def open_reader(
     Raises:
         DefinitionError: the packager is unknown, or ``name`` is not a plain one.
     """
-    location = Location(packager, directory, plain_name(name))
+    location = Location.below(directory, packager, plain_name(name))
     module = cast("_ReaderModule", await _load("reader", location))
     async with module.open_reader(location, buffers) as reader:
         yield reader

@@ -53,7 +53,7 @@ class Package:
         return open_reader(self.packager, self.directory, NAME, self.buffers)
 
     def paths(self, *files):
-        return Location(self.packager, self.directory, NAME).paths(files)
+        return Location.below(self.directory, self.packager, NAME).paths(files)
 
     def left(self):
         return sorted(path.name for path in self.directory.iterdir())

@@ -7,6 +7,7 @@ from fakes.repository_files import files_of
 from fakes.small_repository import PACKAGER, content
 from fakes.stored_backup import DATE, StoredBackup
 from fakes.verified_site import DAY_S, Site
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.layout import Repository, list_packs
 from virtbackup_async.repository.storage.repository_file import find_repository
 
@@ -24,7 +25,7 @@ class SharedSite(Site):
     @property
     def repository(self) -> Repository:
         """The repository as it is now."""
-        repository = find_repository(self.target)
+        repository = find_repository(StorageLocation.of(self.target))
         assert repository
         return repository
 

@@ -11,6 +11,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_reader, open_writer
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -39,6 +40,7 @@ class SmallRepository:
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self.location = StorageLocation.of(target)
         self.directory = target / "web"
         self.directory.mkdir(parents=True, exist_ok=True)
 
@@ -67,9 +69,9 @@ class SmallRepository:
 
     def prune(self) -> Pruned:
         """Prune the repository by the maps of its target."""
-        repository = find_repository(self.target)
+        repository = find_repository(self.location)
         assert repository
-        return prune_repository(repository, partial(list_maps, self.target), lambda: None)
+        return prune_repository(repository, partial(list_maps, repository.storage), lambda: None)
 
     def remove(self, name: str) -> None:
         """Remove a backup, as ``clean`` does before it prunes."""
@@ -85,22 +87,22 @@ class SmallRepository:
 
     def open_map(self, name: str) -> ChunkMap:
         """That map, open; the caller closes it."""
-        return open_map(open_storage(self.target), self.map_name(name))
+        return open_map(open_storage(self.location), self.map_name(name))
 
     def segments(self) -> list[Path]:
         """The segments of the index that are there."""
-        storage = open_storage(self.target)
+        storage = open_storage(self.location)
         return [Path(storage.where(name)) for name in list_segments(storage)]
 
     def packs(self) -> list[Path]:
         """The packs that are there."""
-        repository = find_repository(self.target)
+        repository = find_repository(self.location)
         assert repository
         return [files_of(repository).pack(pack) for pack in list_packs(repository.storage)]
 
     def indexed(self) -> list[bytes]:
         """The ids in the index, sorted."""
-        repository = find_repository(self.target)
+        repository = find_repository(self.location)
         assert repository
         index = open_index(repository)
         try:

@@ -38,7 +38,7 @@ class StoredBackup:
     @property
     def package(self) -> Path:
         """The one file of the package."""
-        return Location(self.packager, self.directory, self.name).path(self.file)
+        return Location.below(self.directory, self.packager, self.name).path(self.file)
 
     async def make(self, image: Path) -> "StoredBackup":
         """Back up ``image``, which is made if it is not there."""

@@ -104,7 +104,7 @@ FILES = ["n_vda.raw", "n_vdb.raw"]
     ids=str,
 )
 def test_files_are_named_as_virt_backup_names_them(packager, expected):
-    location = Location(packager, HERE, "n")
+    location = Location.below(HERE, packager, "n")
     assert location.paths(FILES) == tuple(HERE / name for name in expected)
     backup = definition(packager)
     assert package_files(backup) == expected
@@ -124,26 +124,26 @@ def test_a_file_in_the_directory_is_known_by_its_name(packager):
 
 
 def test_a_tar_without_disks_is_a_file():
-    assert Location(Packager("tar"), HERE, "n").paths([]) == (HERE / "n.tar",)
+    assert Location.below(HERE, Packager("tar"), "n").paths([]) == (HERE / "n.tar",)
 
 
 def test_name_with_tar_in_it_gets_no_suffix():
     packager = Packager("tar", {"compression": "gz"})
-    assert Location(packager, HERE, "n_my.tar.vm").paths(FILES) == (HERE / "n_my.tar.vm",)
+    assert Location.below(HERE, packager, "n_my.tar.vm").paths(FILES) == (HERE / "n_my.tar.vm",)
 
 
 @pytest.mark.parametrize("compression", ["../x", "zip", 3, ["gz"], {}])
 def test_unknown_compression_of_a_definition_is_refused(compression):
     with pytest.raises(DefinitionError, match="unknown tar compression"):
-        Location(Packager("tar", {"compression": compression}), HERE, "n").paths(FILES)
+        Location.below(HERE, Packager("tar", {"compression": compression}), "n").paths(FILES)
 
 
 @pytest.mark.parametrize("type_", [*PACKAGER_TYPES, "rar"])
 @pytest.mark.parametrize("name", ["../n", "", "..", "a\0", "a/b", ".n", "n" * 256])
 def test_no_name_leads_out_of_the_directory(type_, name):
     for location, files in (
-        (Location(Packager(type_), HERE, name), FILES),
-        (Location(Packager(type_), HERE, "n"), [name]),
+        (Location.below(HERE, Packager(type_), name), FILES),
+        (Location.below(HERE, Packager(type_), "n"), [name]),
     ):
         with pytest.raises(DefinitionError):
             location.paths(files)

@@ -27,7 +27,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def repository(place):
-    return make_repository(place.target)
+    return make_repository(place.location)
 
 
 @pytest.fixture

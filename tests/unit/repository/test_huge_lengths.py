@@ -62,7 +62,8 @@ async def test_the_place_of_a_chunk_in_the_index(place, field, value):
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, RECORD_AT + field, value)
     seal(path, bytes(data))
-    total_usage(find_repository(place.target), partial(list_maps, place.target), lambda: None)
+    repository = find_repository(place.location)
+    total_usage(repository, partial(list_maps, repository.storage), lambda: None)
     await assert_told(place)
     # The repair has read the pack again.
     assert await place.restored("a") == DATA

@@ -85,7 +85,7 @@ class History:
         self.place = SmallRepository(root / "site" / "target")
         self.images: dict[str, list[int]] = {}
         self.moments: list[Path] = []
-        make_repository(self.place.target)
+        make_repository(self.place.location)
 
     def live(self, steps) -> "History":
         for number, (what, how) in enumerate(steps):
@@ -117,9 +117,8 @@ class History:
         anyio.run(self.place.back_up, name, content(numbers))
 
     def _sweep(self) -> None:
-        prune_repository(
-            find_repository(self.place.target), partial(list_maps, self.place.target), lambda: None
-        )
+        repository = find_repository(self.place.location)
+        prune_repository(repository, partial(list_maps, repository.storage), lambda: None)
 
     def put_together(self, moments, harm) -> "History":
         """Take each part from a moment."""

@@ -36,7 +36,7 @@ def is_segment(path: Path) -> bool:
 
 
 def assert_names_only_what_is_there(place):
-    repository = find_repository(place.target)
+    repository = find_repository(place.location)
     index = open_index(repository)
     try:
         named = {pack for segment in index.segments for pack in segment.packs}
@@ -108,7 +108,7 @@ async def test_a_segment_without_its_name_leaves_no_pack_behind(place):
         await place.back_up("new", DATA)
     assert failed
     assert place.packs() == packs
-    assert [path.name for path in files_of(find_repository(place.target)).index.glob(".*")] == []
+    assert [path.name for path in files_of(find_repository(place.location)).index.glob(".*")] == []
 
 
 async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypatch):
@@ -121,7 +121,7 @@ async def test_a_merge_that_fails_behind_the_name_loses_nothing(place, monkeypat
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])
     place.prune()
-    assert len(list_segments(find_repository(place.target).storage)) == 1
+    assert len(list_segments(find_repository(place.location).storage)) == 1
     for number in range(1, 5):
         assert await place.restored(f"n{number}") == content([number])
 
@@ -144,7 +144,7 @@ def test_nothing_is_named_before_the_caller_knows(place, monkeypatch):
         order.append("name")
         rename(path, new, **options)
 
-    repository = make_repository(place.target)
+    repository = make_repository(place.location)
     monkeypatch.setattr(os, "fsync", lambda _: order.append("sync"))
     monkeypatch.setattr(os, "rename", note_rename)
     name = segment_file("00" * 12, 0)

@@ -18,6 +18,7 @@ import pytest
 from fakes.small_repository import SmallRepository, content
 from fakes.sudden_death import die_before
 from virtbackup_async.errors import LockHeldError
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.prune.prune import MAX_SEGMENTS, prune_repository
 from virtbackup_async.repository.storage.layout import list_segments
@@ -75,7 +76,8 @@ def die_on_the_way(target: Path) -> None:
 
 def run_sweep(target: Path):
     with suppress(LockHeldError):
-        return prune_repository(find_repository(target), partial(list_maps, target), lambda: None)
+        repository = find_repository(StorageLocation.of(target))
+        return prune_repository(repository, partial(list_maps, repository.storage), lambda: None)
 
 
 def sweep_often(target: Path) -> None:
@@ -120,7 +122,7 @@ def sweep_until_nothing_goes(place: SmallRepository) -> None:
 @pytest.mark.timeout(300)
 def test_whoever_comes_first_all_restore_and_nothing_leaks(target):
     place = SmallRepository(target)
-    make_repository(target)
+    make_repository(StorageLocation.of(target))
     works = [partial(back_up_and_forget, target, writer) for writer in range(WRITERS)]
     works += [partial(sweep_often, target), partial(die_on_the_way, target)]
     with at_once(works) as ended:
@@ -132,7 +134,7 @@ def test_whoever_comes_first_all_restore_and_nothing_leaks(target):
     for writer in range(WRITERS):
         for night in range(NIGHTS - KEPT, NIGHTS):
             assert anyio.run(place.restored, name_of(writer, night)) == image_of(writer, night)
-    repository = find_repository(target)
+    repository = find_repository(StorageLocation.of(target))
     assert not living_holders(repository.storage)
     assert len(list_segments(repository.storage)) <= MAX_SEGMENTS
     for path in place.directory.glob("*.map"):

@@ -7,6 +7,7 @@ import pytest
 
 from fakes.repository_files import files_of
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.storage.layout import LEASES
 from virtbackup_async.repository.storage.leases import (
@@ -25,7 +26,7 @@ A = "0a" * 12
 
 @pytest.fixture
 def storage(tmp_path):
-    return make_repository(tmp_path).storage
+    return make_repository(StorageLocation.of(tmp_path)).storage
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_what_is_no_lease_is_neither_counted_nor_removed(storage, directory, mon
 
 
 def test_only_temporary_files_of_ours_are_debris(tmp_path, monkeypatch):
-    repository = make_repository(tmp_path)
+    repository = make_repository(StorageLocation.of(tmp_path))
     files = files_of(repository)
     found = oddities(files.leases, monkeypatch)
     ours = [files.leases / f".{'0' * 16}", files.index / f".virtbackup-{'0' * 16}.tmp"]
@@ -153,7 +154,7 @@ def test_leases_that_are_a_link_are_left_alone(tmp_path, storage, directory, mon
 
 
 def test_a_sweep_that_left_no_note_does_not_keep_others_out(tmp_path):
-    repository = make_repository(tmp_path)
+    repository = make_repository(StorageLocation.of(tmp_path))
     (files_of(repository).leases / PRUNER).write_bytes(b"")
     with pytest.raises(LockHeldError):
         take_prune_lease(repository.storage)

@@ -77,7 +77,7 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
         ImageError: an image of a domain that is shut off cannot be read.
         StorageError: the target cannot be read.
     """
-    repository = await to_thread.run_sync(make_repository, catalog.target)
+    repository = await to_thread.run_sync(make_repository, catalog.location)
     candidates = await find_candidates(catalog, info)
     if info.is_active:
         known = await _known(domain, candidates)

@@ -31,7 +31,7 @@ async def drop_unneeded_checkpoints(inspection: Inspection, emit: Emit) -> None:
 
 async def _drop_unneeded(inspection: Inspection) -> None:
     domain, catalog = inspection.domain, inspection.catalog
-    repository = await to_thread.run_sync(find_repository, catalog.target)
+    repository = await to_thread.run_sync(find_repository, catalog.location)
     if repository is None:
         return
     tracked = inspection.tracking.disks

@@ -8,7 +8,6 @@ backups and restores.
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
 from msgspec import Struct
@@ -45,6 +44,7 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.packager import backup_paths
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import Pruned, find_repository, prune_repository
 
@@ -130,7 +130,7 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         report_new_problems(cleaning, target, scan, again)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
-        await _prune(target.catalog.target, cleaning.emit)
+        await _prune(target.catalog.location, cleaning.emit)
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
@@ -221,7 +221,7 @@ async def _occupied_bytes(found: FoundBackup) -> int:
         return await occupied_bytes([found.path])
 
 
-async def _prune(target: Path, emit: Emit) -> None:
+async def _prune(target: StorageLocation, emit: Emit) -> None:
     """Remove the chunks that no backup needs from the target's repository, if it has one.
 
     Raises:
@@ -246,8 +246,9 @@ async def _prune(target: Path, emit: Emit) -> None:
         )
 
 
-def _pruned(target: Path) -> Pruned | None:
+def _pruned(target: StorageLocation) -> Pruned | None:
     repository = find_repository(target)
     if repository is None:
         return None
-    return prune_repository(repository, partial(list_maps, target), from_thread.check_cancelled)
+    maps = partial(list_maps, repository.storage)
+    return prune_repository(repository, maps, from_thread.check_cancelled)

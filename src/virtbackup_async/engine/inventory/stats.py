@@ -32,8 +32,9 @@ from virtbackup_async.events import (
     TargetUnreadable,
     Warned,
 )
-from virtbackup_async.model.packager import backup_paths, type_of
-from virtbackup_async.packagers.repository.map_files import list_maps, map_name
+from virtbackup_async.model.packager import Location, backup_paths, packed_files, type_of
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     Totals,
@@ -109,7 +110,7 @@ async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
     if request.each_backup:
         await _say_of_each(groups, scans, emit)
     for target, scan in scans.items():
-        measured = await to_thread.run_sync(_measure, target)
+        measured = await to_thread.run_sync(_measure, StorageLocation.of(target))
         if measured is not None:
             emit(_of_repository(target, scan, measured))
         left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
@@ -154,13 +155,13 @@ async def _say_of_each(
 ) -> None:
     freed: dict[Path, int] = {}
     for target, scan in scans.items():
-        freed |= await to_thread.run_sync(_freed_by_each, target, scan.complete)
+        freed |= await to_thread.run_sync(_freed_by_each, StorageLocation.of(target), scan.complete)
     for chosen in groups:
         for found in chosen.backups:
             emit(_of_backup(chosen.group, found, freed[found.path]))
 
 
-def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, int]:
+def _freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
     """Return the bytes that removing each backup would free, by its definition's path. Blocks.
 
     Removing a backup frees its files. Of a repository that is only the map; pruning then frees the
@@ -179,18 +180,16 @@ def _freed_by_each(target: Path, backups: Iterable[FoundBackup]) -> dict[Path, i
     if repository is None:
         return freed
     in_repository = [
-        found.path for found in backups if type_of(found.definition.packager).uses_repository
+        found for found in backups if type_of(found.definition.packager).uses_repository
     ]
     owners = {
-        map_name(file): owner
-        for owner, definition in enumerate(in_repository)
-        for file in paths[definition]
+        name: owner for owner, found in enumerate(in_repository) for name in _stored_names(found)
     }
-    maps = partial(list_maps, target)
+    maps = partial(list_maps, repository.storage)
     shares = exclusive_usage(repository, maps, owners, from_thread.check_cancelled)
     # Those at the end that have no disks own nothing.
-    for definition, own_bytes in zip(in_repository, shares.own_bytes, strict=False):
-        freed[definition] += own_bytes
+    for found, own_bytes in zip(in_repository, shares.own_bytes, strict=False):
+        freed[found.path] += own_bytes
     return freed
 
 
@@ -198,6 +197,15 @@ def _files(found: FoundBackup) -> tuple[Path, ...]:
     try:
         return backup_paths(found.definition, found.path.parent)
     except DefinitionError:  # made by a newer program
+        return ()
+
+
+def _stored_names(found: FoundBackup) -> tuple[str, ...]:
+    definition = found.definition
+    location = Location.below(found.path.parent, definition.packager, definition.name)
+    try:
+        return location.stored_names(packed_files(definition))
+    except DefinitionError:
         return ()
 
 
@@ -230,11 +238,12 @@ def _of_repository(target: Path, scan: Scan, measured: Totals) -> RepositoryStat
     )
 
 
-def _measure(target: Path) -> Totals | None:
+def _measure(target: StorageLocation) -> Totals | None:
     repository = find_repository(target)
     if repository is None:
         return None
-    return total_usage(repository, partial(list_maps, target), from_thread.check_cancelled)
+    maps = partial(list_maps, repository.storage)
+    return total_usage(repository, maps, from_thread.check_cancelled)
 
 
 def _day(found: FoundBackup) -> str:

@@ -105,7 +105,7 @@ class Undo(Struct, frozen=True):
         # The note outlives the target, which can be gone.
         seen = await to_thread.run_sync(look_at, directory)
         if seen is not None and S_ISDIR(seen.st_mode):
-            location = Location(pending.packager, directory, pending.name)
+            location = Location.below(directory, pending.packager, pending.name)
             await remove_package(location, packed_files(pending))
 
     async def _revert_all(self, dead: DeadBackup) -> list[VirtBackupError]:

@@ -115,13 +115,13 @@ class _Repair:
 
     def __init__(self, target: CleanTarget, results: Results) -> None:
         self._target = target
-        self._path = target.catalog.target
+        self._location = target.catalog.location
         self._results = results
         self._emit = results.emit
 
     async def run(self) -> bool:
         """Repair it; tell whether there was something to repair."""
-        repository = await to_thread.run_sync(repair_repository_file, self._path)
+        repository = await to_thread.run_sync(repair_repository_file, self._location)
         if repository is None:
             # Nothing is there, or the target itself is not.
             await self._target.catalog.scan()
@@ -143,11 +143,11 @@ class _Repair:
                 raise NewerVersionError(checking.newer_pack)
             heads = await to_thread.run_sync(repair_heads, repository, checking)
             dropped, left = await to_thread.run_sync(drop_bad_entries, repository, checking)
-        maps = partial(list_maps, self._path)
+        maps = partial(list_maps, repository.storage)
         waiting = await _stepwise(partial(note_known_damage, repository, maps))
         self._emit(
             RepositoryRepaired(
-                target=str(self._path),
+                target=str(self._location),
                 dropped_chunks=dropped,
                 left_chunks=left,
                 indexed_chunks=indexed,

@@ -12,7 +12,6 @@ backup's damage stops no other.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from anyio import current_time, from_thread, to_thread
 from msgspec import Struct, field
@@ -24,7 +23,7 @@ from virtbackup_async.errors import CorruptError, DigestMismatchError, VirtBacku
 from virtbackup_async.events import DiskDamaged, RepositoryChecked, VerifyStarted
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.repository.map_files import map_name
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository import (
     CheckSession,
     LostRanges,
@@ -39,7 +38,7 @@ _SHOWN_RANGES = 3
 
 
 async def verify_repository(
-    target: Path, backups: Sequence[SelectedBackup], results: Results
+    target: StorageLocation, backups: Sequence[SelectedBackup], results: Results
 ) -> None:
     """Verify backups that are in the repository of one target; a last event for each of them."""
     try:
@@ -65,7 +64,7 @@ async def verify_opened(
     await _Verifying(repository, opened, results).verify(backups)
 
 
-def _find(target: Path) -> Repository:
+def _find(target: StorageLocation) -> Repository:
     repository = find_repository(target)
     if repository is None:
         raise CorruptError(f"the repository of {target} is missing")
@@ -84,8 +83,8 @@ class _Backup(Struct):
 
     def map_name(self, image: RestoredImage) -> str:
         definition, directory = self.chosen.found.definition, self.chosen.found.path.parent
-        location = Location(definition.packager, directory, definition.name)
-        return map_name(location.path(image.file))
+        location = Location.below(directory, definition.packager, definition.name)
+        return location.stored_name(image.file)
 
 
 class _Verifying:

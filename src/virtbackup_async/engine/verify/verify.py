@@ -38,6 +38,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.packager import backup_paths, packed_files, type_of
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.interface import Progress
 
 K = TypeVar("K", bound=Hashable)
@@ -113,7 +114,7 @@ async def _verify_repository(target: Path, backups: list[SelectedBackup], result
         verify_repository,
     )
 
-    await verify_repository(target, backups, results)
+    await verify_repository(StorageLocation.of(target), backups, results)
 
 
 def _grouped(

@@ -8,39 +8,31 @@
 A map without a definition counts as any other: its backup may be about to end.
 """
 
-from pathlib import Path
-
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.packager import type_named
-from virtbackup_async.repository import Kind, MapFile, Storage, open_storage
+from virtbackup_async.repository import Kind, MapFile, Storage
 
 _SUFFIX = type_named("repository").suffix
 _FIELDS_OF_A_BACKUP = 2
 
 
-def list_maps(target: Path) -> list[MapFile]:
-    """Return all maps in a target, those of a disk by date. Blocks.
+def list_maps(storage: Storage) -> list[MapFile]:
+    """Return all maps in a target's storage, those of a disk by date. Blocks.
 
     Raises:
         StorageError: a directory cannot be read.
     """
-    storage = open_storage(target)
     try:
         # What lies behind a link cannot be seen, and must not be taken for nothing: it is refused.
         directories = storage.names("", {Kind.DIRECTORY, Kind.LINK})
     except FileNotFoundError as error:
-        raise StorageError(f"cannot read {target}: {error.strerror}") from error
+        raise StorageError(f"cannot read {storage.where()}: {error.strerror}") from error
     return [
         file
         for directory in directories
         if not directory.startswith(".")
         for file in _maps_in(storage, directory)
     ]
-
-
-def map_name(path: Path) -> str:
-    """Return the name of a map in the storage of its target."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def _maps_in(storage: Storage, directory: str) -> list[MapFile]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from itertools import groupby
-from pathlib import Path
+from pathlib import PurePosixPath
 from threading import Lock
 from typing import NamedTuple
 
@@ -23,13 +23,13 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.interface import check_range
-from virtbackup_async.packagers.package_files import files_of, reading
-from virtbackup_async.packagers.repository.map_files import map_name
+from virtbackup_async.packagers.package_files import files_among, reading
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     ChunkMap,
     ChunkReader,
     Data,
+    Kind,
     MapEntry,
     data_extents,
     find_repository,
@@ -75,7 +75,7 @@ class RepositoryReader:
 
     @asynccontextmanager
     async def open_disk(self, file: str) -> AsyncIterator[DiskStream]:
-        name = map_name(self._location.path(file))
+        name = self._location.stored_name(file)
         image = await to_thread.run_sync(self._open_image, name)
         try:
             async with open_stream(
@@ -87,7 +87,7 @@ class RepositoryReader:
 
     @asynccontextmanager
     async def open_image(self, file: str) -> AsyncIterator["MappedAccess"]:
-        name = map_name(self._location.path(file))
+        name = self._location.stored_name(file)
         image = await to_thread.run_sync(self._open_image, name)
         try:
             digest = await to_thread.run_sync(image.read_digest)
@@ -96,16 +96,23 @@ class RepositoryReader:
             image.close()
 
     async def files(self) -> tuple[str, ...]:
-        return await files_of(self._location)
+        return await to_thread.run_sync(self._files)
 
     def close(self) -> None:
         """Close the packs. Blocks."""
         if self._chunks is not None:
             self._chunks.close()
 
+    def _files(self) -> tuple[str, ...]:
+        location = self._location
+        storage = open_storage(location.target)
+        with reading(storage.where(location.domain)):
+            names = storage.names(location.domain, {Kind.FILE})
+        return files_among(names, location)
+
     def _open_image(self, name: str) -> "_MappedImage":
-        storage = open_storage(self._location.directory.parent)
-        with reading(Path(storage.where(name))):
+        storage = open_storage(self._location.target)
+        with reading(storage.where(name)):
             chunk_map = open_map(storage, name)
         try:
             return _MappedImage(chunk_map, self._open_chunks(chunk_map.where), self._threads)
@@ -115,7 +122,7 @@ class RepositoryReader:
 
     def _open_chunks(self, where: str) -> ChunkReader:
         if self._chunks is None:
-            repository = find_repository(self._location.directory.parent)
+            repository = find_repository(self._location.target)
             if repository is None:
                 raise CorruptError(f"the repository of {where} is missing")
             self._chunks = ChunkReader(repository)
@@ -187,7 +194,7 @@ class _MappedImage:
         try:
             return self._chunks.read(entry.leaf)
         except CorruptError as error:
-            raise _lost(Path(self._map.name), number, error) from error
+            raise _lost(self._map.name, number, error) from error
 
 
 class MappedAccess:
@@ -248,8 +255,8 @@ def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
             done += len(piece)
 
 
-def _lost(path: Path, number: int, error: CorruptError) -> CorruptError:
+def _lost(name: str, number: int, error: CorruptError) -> CorruptError:
     """Return the error with the image's lost bytes: the rest can be of use."""
     first = number * CHUNK_BYTES
-    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {path.stem}"
+    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {PurePosixPath(name).stem}"
     return error.reworded(f"{where}: {error.message}")

@@ -7,7 +7,6 @@ maps. Disks are written in parallel; ``store_stream.py`` puts their chunks into 
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from anyio import to_thread
 
@@ -18,7 +17,6 @@ from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
 from virtbackup_async.packagers.package_files import reading
-from virtbackup_async.packagers.repository.map_files import map_name
 from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
 from virtbackup_async.repository import (
     CHUNK_BYTES,
@@ -44,10 +42,10 @@ async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["Repo
     writers = cpu.shared(_chunk_writers)
 
     def open_() -> RepositoryWriter:
-        repository = make_repository(location.directory.parent)
+        repository = make_repository(location.target)
         return RepositoryWriter(location, repository, writers.open(repository, level), cpu)
 
-    async with open_leased(open_, f"refresh {location.directory.name}") as writer:
+    async with open_leased(open_, f"refresh {location.domain}") as writer:
         yield writer
 
 
@@ -80,7 +78,7 @@ class RepositoryWriter:
     @asynccontextmanager
     async def open_base(self, file: str) -> AsyncIterator["RepositoryBaseImage"]:
         # After the lease: a prune keeps the chunks that the map needs now.
-        name = map_name(self._location.path(file))
+        name = self._location.stored_name(file)
         chunk_map = await to_thread.run_sync(_open_map, self._storage, name)
         try:
             if chunk_map.head.repository_id != self._repository.id:
@@ -104,7 +102,7 @@ class RepositoryWriter:
         for image in self._maps:
             await to_thread.run_sync(image.publish)
             self._published.append(image.name)
-        await to_thread.run_sync(self._storage.sync_names, self._location.directory.name)
+        await to_thread.run_sync(self._storage.sync_names, self._location.domain)
         await to_thread.run_sync(self._chunks.check)
 
     async def discard(self) -> None:
@@ -129,7 +127,7 @@ class RepositoryWriter:
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
     ) -> tuple[MapWriter, int]:
         """Store a stream's chunks; return their map, and by how many bytes the packs grew."""
-        name = map_name(self._location.path(file))
+        name = self._location.stored_name(file)
         image = await to_thread.run_sync(self._new_map, name, stream.size_bytes)
         mapped = MappedImage(image, base)
         async with self._cpu.taking_part():
@@ -170,7 +168,7 @@ class RepositoryBaseImage:
 
 
 def _open_map(storage: Storage, name: str) -> ChunkMap:
-    with reading(Path(storage.where(name))):
+    with reading(storage.where(name)):
         return open_map(storage, name)
 
 

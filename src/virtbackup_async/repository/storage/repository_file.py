@@ -4,12 +4,12 @@ The file ``repository`` is made last and never changes: whoever sees it sees a w
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, NewerVersionError, StorageError
+from virtbackup_async.model.storage_location import LOCAL, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 from virtbackup_async.repository.storage.interface import Storage
@@ -30,23 +30,37 @@ VERSION: Final = 1
 _ID_BYTES: Final = 16
 
 
-def open_storage(target: Path) -> Storage:
-    """Return the storage of a target: the one place that knows which kinds there are."""
-    return LocalStorage(target, DIRECTORY)
+def _open_local(location: StorageLocation) -> Storage:
+    return LocalStorage(location.directory, DIRECTORY)
 
 
-def find_repository(target: Path) -> Repository | None:
-    """Return the repository of a target, if it has one; ``find_in`` its storage. Blocks."""
-    return find_in(open_storage(target))
+STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {LOCAL: _open_local}
+"""Opens a storage of each kind: nothing else knows which kinds there are."""
 
 
-def make_repository(target: Path) -> Repository:
-    """Return the repository of a target, made if need be; ``make_in`` its storage. Blocks."""
-    return make_in(open_storage(target))
+def open_storage(location: StorageLocation) -> Storage:
+    """Return the storage at a location.
+
+    Raises:
+        StorageError: this program has no such kind of storage.
+    """
+    if location.kind not in STORAGES:
+        raise StorageError(f"unknown kind of storage: {location}")
+    return STORAGES[location.kind](location)
 
 
-def repair_repository_file(target: Path) -> Repository | None:
-    """Return the repository of a target, and write its file anew if that is lost. Blocks.
+def find_repository(location: StorageLocation) -> Repository | None:
+    """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
+    return find_in(open_storage(location))
+
+
+def make_repository(location: StorageLocation) -> Repository:
+    """Return the repository at a location, made if need be; ``make_in`` its storage. Blocks."""
+    return make_in(open_storage(location))
+
+
+def repair_repository_file(location: StorageLocation) -> Repository | None:
+    """Return the repository at a location, and rewrite its file if that is lost. Blocks.
 
     The id is in the header of every pack; all else is the same in every repository.
 
@@ -55,7 +69,7 @@ def repair_repository_file(target: Path) -> Repository | None:
         CorruptError: the packs do not say which id it had.
         StorageError: it cannot be read or written.
     """
-    storage = open_storage(target)
+    storage = open_storage(location)
     if not storage.exists(DIRECTORY):
         return None
     where = storage.where(REPOSITORY_FILE)

@@ -32,6 +32,7 @@ from virtbackup_async.model.backup import (
     PendingDisk,
 )
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.tracking import Reading, Tracking, checkpoint_name, is_checkpoint_of
 from virtbackup_async.repository import make_repository
 
@@ -52,7 +53,7 @@ class Site:
         self.target = path / "target"
         self.target.mkdir()
         self.catalog = Catalog(self.target)
-        self.repository = make_repository(self.target)
+        self.repository = make_repository(StorageLocation.of(self.target))
         self.checkpoint = checkpoint_name(self.repository.id)
         self.info = DomainInfo("fake", UUID, 1, True, True, "<domain/>")
         disk = Disk("vda", self.image, "raw")

@@ -17,9 +17,11 @@ from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository import open_storage
 
 UUID = "b9ef5a09-6e0f-4a44-9e2b-5e5f7a1d2c3b"
 NAME = "20260301-021500_3_web"
@@ -129,7 +131,7 @@ async def test_what_the_emulator_keeps_is_taken_for_nothing_else(site):
     assert set(site.files()) == {record.image.file for record in copied.records}
     scan = scan_directory(site.target)
     assert (scan.complete, scan.pending, scan.removed, scan.problems) == ((), (), (), ())
-    assert list_maps(site.target.parent) == []
+    assert list_maps(open_storage(StorageLocation.of(site.target.parent))) == []
 
 
 async def test_only_what_the_emulator_keeps_is_taken(site):

@@ -60,7 +60,9 @@ class DamagedSite(SharedSite):
         return bytes(data)
 
     def prune(self):
-        return prune_repository(self.repository, partial(list_maps, self.target), lambda: None)
+        return prune_repository(
+            self.repository, partial(list_maps, self.repository.storage), lambda: None
+        )
 
     @property
     def segments(self):

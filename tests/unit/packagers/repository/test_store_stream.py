@@ -90,7 +90,7 @@ def let_every_other_one_overtake(writer, batches):
 async def take_in_backwards(site, tmp_path, data):
     """Back ``data`` up as "a"; return the ids in its pack, in their order."""
     (tmp_path / "image").write_bytes(data)
-    repository = make_repository(site.place.target)
+    repository = make_repository(site.place.location)
     writer = ChunkWriters().open(repository, 1)
     let_every_other_one_overtake(writer, len(data) // BUFFER_BYTES)
     image = MapWriter(

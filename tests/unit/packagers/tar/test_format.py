@@ -115,7 +115,7 @@ def test_data_starts_where_it_can_be_written_past_the_page_cache(holes):
 
 @asynccontextmanager
 async def open_disk(path):
-    location = Location(Packager("tar"), path.parent, path.stem)
+    location = Location.below(path.parent, Packager("tar"), path.stem)
     async with open_reader(location, BufferPool()) as reader, reader.open_disk("disk") as stream:
         yield stream
 

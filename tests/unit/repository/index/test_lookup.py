@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fakes.small_repository import ids_of as ids_in
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format.chunks import chunk_id
 from virtbackup_async.repository.format.map_format import ENTRY
@@ -71,7 +72,7 @@ def test_many_at_once_are_found_where_each_is(segments, ids, avoids, at_once):
         # So there are several batches, short stretches, and threads.
         p.setattr(lookup, "_MISSING_AT_ONCE", at_once * 3)
         p.setattr(lookup, "_MOST_OF_A_STRETCH", at_once)
-        repository = make_repository(Path(target))
+        repository = make_repository(StorageLocation.of(Path(target)))
         for number, places in enumerate(segments):
             write(repository, number, places)
         ids += [id_ for places in segments for id_, _ in places[:9]]
@@ -90,7 +91,7 @@ def test_an_id_that_differs_in_one_bit_is_not_there(many, byte):
 
 @pytest.fixture
 def many(tmp_path):
-    repository = make_repository(tmp_path)
+    repository = make_repository(StorageLocation.of(tmp_path))
     ids = [chunk_id(n.to_bytes(4, "big")) for n in range(5000)]
     write(repository, 0, [(id_, b"p" * 16) for id_ in ids])
     with closing(open_index(repository)) as index:
@@ -173,7 +174,7 @@ def test_a_batch_takes_any_block():
 
 
 def test_a_writer_counts_on_what_it_has_published(tmp_path):
-    with closing(ChunkWriters().open(make_repository(tmp_path), 1)) as writer:
+    with closing(ChunkWriters().open(make_repository(StorageLocation.of(tmp_path)), 1)) as writer:
         data = memoryview(b"x" * 100)
         writer.add({chunk_id(data): data})
         writer.publish()

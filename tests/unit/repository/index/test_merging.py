@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.index import merging
 from virtbackup_async.repository.index.merging import merged, worth_merging
 from virtbackup_async.repository.index.segment_writer import (
@@ -48,7 +49,7 @@ def test_all_places_come_in_order_and_once(segments, gone, part):
         ExitStack() as opened,
     ):
         patch.setattr(merging, "_RECORDS_A_PART", part)
-        repository = make_repository(Path(target))
+        repository = make_repository(StorageLocation.of(Path(target)))
         old = []
         for number, places in enumerate(segments):
             old.append(write(repository, number, content_of(places)))

@@ -97,7 +97,7 @@ async def test_a_problem_is_told_once_and_names_the_pack(place):
     (pack,) = place.packs()
     cut(pack)
     process = ChunkWriters()
-    both = [process.open(find_repository(place.target), 1) for _ in range(2)]
+    both = [process.open(find_repository(place.location), 1) for _ in range(2)]
     first, second = [writer.take_problem() for writer in both]
     for writer in both:
         writer.close()
@@ -112,7 +112,7 @@ async def test_an_incremental_backup_takes_nothing_over_from_a_lost_pack(place):
     await place.back_up("more", content([1, 9]))
     (pack,) = set(place.packs()) - set(before)
     lose(pack)
-    writer = ChunkWriters().open(find_repository(place.target), 1)
+    writer = ChunkWriters().open(find_repository(place.location), 1)
     chunk_map = place.open_map("more")
     try:
         missing = writer.are_missing(block["leaf"] for block in chunk_map.blocks())
@@ -126,7 +126,7 @@ async def test_an_index_that_is_older_than_the_packs_lets_nothing_go(place, tmp_
     await place.back_up("gone", content(range(1, 9)))
     await place.back_up("kept", content([2]))
     place.remove("gone")
-    index = files_of(find_repository(place.target)).index
+    index = files_of(find_repository(place.location)).index
     shutil.copytree(index, tmp_path / "index")
     place.prune()  # packs the one chunk anew
     shutil.rmtree(index)
@@ -142,7 +142,7 @@ async def test_an_index_that_is_older_than_the_packs_lets_nothing_go(place, tmp_
 
 async def test_condemned_packs_stay_that_may_hold_what_is_known_to_be_lost(place):
     await place.back_up("kept", OLD)
-    repository = find_repository(place.target)
+    repository = find_repository(place.location)
     for segment in files_of(repository).index.iterdir():
         segment.unlink()
     storage = repository.storage
@@ -160,7 +160,7 @@ async def test_a_condemned_pack_that_is_needed_after_all_and_lost_stops_the_swee
     (other,) = place.packs()
     await place.back_up("kept", OLD)
     place.remove("gone")
-    repository = find_repository(place.target)
+    repository = find_repository(place.location)
     packs = frozenset(list_packs(repository.storage))
     (pack,) = set(place.packs()) - {other}
     lose(pack)

@@ -32,7 +32,7 @@ def named(data):
 
 def open_in_new_process(place):
     """A writer that knows of no other one."""
-    return ChunkWriters().open(find_repository(place.target), 1)
+    return ChunkWriters().open(find_repository(place.location), 1)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_whatever_is_removed_the_rest_restores_and_nothing_leaks(steps):
 
 
 async def take_steps(place, steps):
-    make_repository(place.target)
+    make_repository(place.location)
     alive = {}
     for count, step in enumerate([*steps, "prune"]):
         match step:
@@ -124,7 +124,7 @@ async def test_nothing_goes_while_a_writer_may_count_on_it(place):
 async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it_lives(place):
     await place.back_up("a", content([1, 2, 3]))
     place.remove("a")
-    elsewhere = files_of(find_repository(place.target)).leases / new_token()
+    elsewhere = files_of(find_repository(place.location)).leases / new_token()
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     for _ in range(2):
         assert place.prune().waiting_bytes > 0
@@ -139,7 +139,7 @@ async def test_a_writer_on_another_host_is_waited_for_as_long_as_it_says_that_it
 
 async def test_a_sweep_that_died_on_another_host_is_waited_for_an_hour(place):
     await place.back_up("a", content([1]))
-    elsewhere = files_of(find_repository(place.target)).leases / PRUNER
+    elsewhere = files_of(find_repository(place.location)).leases / PRUNER
     elsewhere.write_bytes(sealed_json.dumps({"host": "another host", "pid": 1}))
     with pytest.raises(LockHeldError):
         place.prune()
@@ -158,13 +158,13 @@ async def test_what_a_writer_needed_after_all_is_kept(place):
     assert place.packs()
     writer.close()
     # As if it was that writer: it found its chunks in the condemned pack, and has its map.
-    files_of(find_repository(place.target)).pending_deletion.rename(place.target / "aside")
+    files_of(find_repository(place.location)).pending_deletion.rename(place.target / "aside")
     await place.back_up("b", data)
-    (place.target / "aside").rename(files_of(find_repository(place.target)).pending_deletion)
+    (place.target / "aside").rename(files_of(find_repository(place.location)).pending_deletion)
     assert place.prune().freed_bytes == 0
     assert await place.restored("b") == data
     assert len(place.packs()) == 1
-    assert not files_of(find_repository(place.target)).pending_deletion.exists()
+    assert not files_of(find_repository(place.location)).pending_deletion.exists()
 
 
 async def test_a_reader_finds_what_has_moved(place):
@@ -214,7 +214,7 @@ def test_a_backup_that_ends_while_the_sweep_opens_the_index_is_no_damage(
 
 async def test_two_sweeps_are_not_at_once(place):
     await place.back_up("a", content([1]))
-    lease = take_lease(find_repository(place.target).storage, PRUNER)
+    lease = take_lease(find_repository(place.location).storage, PRUNER)
     with pytest.raises(LockHeldError):
         place.prune()
     lease.close()
@@ -226,7 +226,7 @@ async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
     await place.back_up("a", content([1, 2]))
     await place.back_up("b", content([3]))
     place.remove("b")
-    (segment, *_) = sorted(files_of(find_repository(place.target)).index.iterdir())
+    (segment, *_) = sorted(files_of(find_repository(place.location)).index.iterdir())
     packs = place.packs()
     match damage:
         case "map":
@@ -234,7 +234,7 @@ async def test_nothing_goes_while_it_is_not_known_what_is_needed(place, damage):
         case "segment":
             flip(segment, 60)
         case "no segment":
-            for path in files_of(find_repository(place.target)).index.iterdir():
+            for path in files_of(find_repository(place.location)).index.iterdir():
                 path.unlink()
     with pytest.raises(CorruptError):
         place.prune()
@@ -259,7 +259,7 @@ async def test_a_damaged_chunk_is_not_copied_and_its_pack_stays(place):
 
 async def back_up_apart(place, name, data):
     """Make a backup as a writer does that began before the others had ended."""
-    index = files_of(find_repository(place.target)).index
+    index = files_of(find_repository(place.location)).index
     aside = index.with_name("aside")
     index.rename(aside)
     index.mkdir()
@@ -343,7 +343,7 @@ async def test_a_pack_that_stays_for_one_chunk_is_read_for_the_others_too(memory
 
 async def rot_and_sweep(place, backups, chance):
     """Each backup has packs of its own; of each chunk one copy stays good."""
-    make_repository(place.target)
+    make_repository(place.location)
     alive = {}
     for number, (chunks, is_kept) in enumerate(backups):
         name = f"20260301-0215{number:02}_3_web"
@@ -356,7 +356,7 @@ async def rot_and_sweep(place, backups, chance):
         chance.shuffle(copies)
         for location in copies[1:]:
             if chance.random() < 0.7:
-                path = files_of(find_repository(place.target)).pack(location.pack)
+                path = files_of(find_repository(place.location)).pack(location.pack)
                 flip(path, location.offset + location.length // 2)
     for _ in range(3):
         place.prune()
@@ -365,7 +365,7 @@ async def rot_and_sweep(place, backups, chance):
 
 
 def copies_in(place):
-    index = open_index(find_repository(place.target))
+    index = open_index(find_repository(place.location))
     ids = sorted({id_ for segment in index.segments for id_ in ids_of(segment)})
     try:
         return {id_: list(index.places(id_)) for id_ in ids}
@@ -403,7 +403,7 @@ async def test_many_small_segments_become_one(place):
     for number in range(1, 12):
         await place.back_up(f"b{number}", content([number]))
     place.prune()
-    assert len(list(files_of(find_repository(place.target)).index.iterdir())) == 1
+    assert len(list(files_of(find_repository(place.location)).index.iterdir())) == 1
     for number in range(1, 12):
         assert await place.restored(f"b{number}") == content([number])
 

@@ -27,7 +27,7 @@ def place(tmp_path):
 
 def reserves(place):
     return sorted(
-        path.name for path in files_of(find_repository(place.target)).root.glob("reserve-*")
+        path.name for path in files_of(find_repository(place.location)).root.glob("reserve-*")
     )
 
 
@@ -102,7 +102,7 @@ async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, mon
 async def test_a_lease_and_a_note_find_room_in_the_reserve(place, monkeypatch, code):
     await make_dead_and_half_dead(place, monkeypatch)
     assert len(reserves(place)) == RESERVE_FILES
-    root = files_of(find_repository(place.target)).root
+    root = files_of(find_repository(place.location)).root
 
     def is_full(path):
         return any(root.glob("reserve-*"))
@@ -134,7 +134,7 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
 
 async def test_a_reserve_is_let_go_of_once_and_made_again(place):
     await place.back_up("a", content([1]))
-    repository = find_repository(place.target)
+    repository = find_repository(place.location)
     assert repository.storage.release_reserve()
     assert not repository.storage.release_reserve()
     with failing("fdatasync", lambda path: path.name.startswith("reserve"), errno.ENOSPC):

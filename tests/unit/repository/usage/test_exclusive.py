@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fakes.small_repository import content
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
@@ -44,7 +45,7 @@ def write_map(storage, name, repository_id, disk):
 
 def build(target, backups):
     """A repository with all chunks, and the backups' maps; their owners."""
-    repository = make_repository(target)
+    repository = make_repository(StorageLocation.of(target))
     with closing(ChunkWriters().open(repository, 1)) as writer:
         writer.add({IDS[number]: data for number, data in CHUNKS.items()})
         writer.publish()
@@ -93,7 +94,9 @@ def test_shares_are_those_that_counting_gives(backups, unknown, ids_at_once):
         target = Path(directory)
         repository, owners = build(target, backups)
         owners = {path: owner for path, owner in owners.items() if owner not in unknown}
-        told = exclusive_usage(repository, partial(list_maps, target), owners, lambda: None)
+        told = exclusive_usage(
+            repository, partial(list_maps, repository.storage), owners, lambda: None
+        )
         own, shared, unneeded = expected(backups, set(owners.values()), lengths(repository))
     assert (told.own_bytes, told.shared_bytes, told.unneeded_bytes) == (own, shared, unneeded)
 
@@ -113,9 +116,11 @@ def test_a_map_of_another_repository_is_an_error(tmp_path):
     (name,) = owners
     (tmp_path / "other").mkdir()
     (tmp_path / name).unlink()
-    write_map(repository.storage, name, make_repository(tmp_path / "other").id, [1])
+    write_map(
+        repository.storage, name, make_repository(StorageLocation.of(tmp_path / "other")).id, [1]
+    )
     with pytest.raises(CorruptError, match="belongs to another repository"):
-        exclusive_usage(repository, partial(list_maps, tmp_path), owners, lambda: None)
+        exclusive_usage(repository, partial(list_maps, repository.storage), owners, lambda: None)
 
 
 def test_a_damaged_map_is_an_error(tmp_path):
@@ -126,4 +131,4 @@ def test_a_damaged_map_is_an_error(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(CorruptError, match="its checksum differs"):
-        exclusive_usage(repository, partial(list_maps, tmp_path), owners, lambda: None)
+        exclusive_usage(repository, partial(list_maps, repository.storage), owners, lambda: None)

@@ -1,0 +1,48 @@
+"""Where the files of a target are stored, before any of them is opened.
+
+All of the program passes this value on; ``open_storage`` of the repository is the one place that
+turns it into a ``Storage``.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from virtbackup_async.errors import StorageError
+
+LOCAL: Final = "file"
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+class StorageLocation(Struct, frozen=True):
+    """Where the files of a target are.
+
+    Attributes:
+        kind: which kind of storage holds them: ``LOCAL``, or the scheme of a URL.
+        path: where they are in a storage of that kind; of ``LOCAL``, the path of a directory.
+    """
+
+    kind: str
+    path: str
+
+    @classmethod
+    def of(cls, target: Path | str) -> "StorageLocation":
+        """Return the location that a target's path or URL stands for."""
+        url = _URL.fullmatch(target) if isinstance(target, str) else None
+        return cls(LOCAL, str(target)) if url is None else cls(url[1], url[2])
+
+    def __str__(self) -> str:
+        return self.path if self.kind == LOCAL else f"{self.kind}://{self.path}"
+
+    @property
+    def directory(self) -> Path:
+        """The local directory.
+
+        Raises:
+            StorageError: the location is not a local directory.
+        """
+        if self.kind != LOCAL:
+            raise StorageError(f"not a local directory: {self}")
+        return Path(self.path)
