@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import stat
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +12,7 @@ import pytest
 from lab.process import run
 from virtbackup_async.errors import ImageError, LockHeldError, StorageError
 from virtbackup_async.host import signs
-from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.host.interface import ImageHost, NewStateFile
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
@@ -413,3 +414,141 @@ async def test_a_domain_is_locked_once_until_its_lock_is_released(host):
     lock.release()
     assert not await host.is_domain_locked(uuid)
     (await host.lock_domain("web", uuid, "clean")).release()
+
+
+async def test_the_entries_of_a_directory_are_all_its_names(host, tmp_path):
+    (tmp_path / "b").touch()
+    (tmp_path / "a").symlink_to("nowhere")
+    (tmp_path / "c").mkdir()
+    assert await host.entries(tmp_path) == tuple(tmp_path / name for name in "abc")
+    for path in (tmp_path / "b", tmp_path / "gone"):
+        with pytest.raises(StorageError, match=path.name):
+            await host.entries(path)
+
+
+async def test_a_directory_is_one_also_through_a_link(host, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "file").touch()
+    assert await host.is_directory(tmp_path / "link")
+    for name in ("round", "file", "gone", "file/below", "n" * 300):
+        assert not await host.is_directory(tmp_path / name)
+
+
+async def test_a_file_is_compared_with_the_file_system_of_a_target(host, base, tmp_path):
+    assert await host.shares_file_system(base.path, tmp_path)
+    assert not await host.shares_file_system(base.path, Path("/proc"))
+    assert not await host.shares_file_system(base.path, tmp_path / "gone")
+    assert not await host.shares_file_system(tmp_path / "gone", tmp_path)
+
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.fixture
+def new(tmp_path):
+    """The content of a new file, on this program's machine."""
+    source = tmp_path / "source"
+    source.write_bytes(b"variables")
+    return NewStateFile(source, "web.fd", ME)
+
+
+async def test_the_state_in_a_directory_is_its_regular_files(host, tmp_path):
+    directory = tmp_path / "tpm2"
+    directory.mkdir()
+    for name in ("b", ".a"):
+        (directory / name).touch()
+    (directory / "link").symlink_to("b")
+    (directory / "sub").mkdir()
+    os.mkfifo(directory / "pipe")
+    assert await host.list_state(directory) == (directory / ".a", directory / "b")
+    assert [await host.is_file(path) for path in sorted(directory.iterdir())] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+    assert not await host.is_file(directory / "gone")
+    for path in (directory / "b", directory / "gone"):
+        with pytest.raises(ImageError, match=f"^{path}: "):
+            await host.list_state(path)
+
+
+async def test_a_path_that_leads_nowhere_does_not_exist(host, base, tmp_path):
+    await host.check_exists(base.path)
+    (tmp_path / "link").symlink_to("gone")
+    for name in ("link", "gone"):
+        with pytest.raises(ImageError, match=f"{name}: No such file"):
+            await host.check_exists(tmp_path / name)
+
+
+async def test_only_an_empty_directory_is_as_good_as_nothing(host, base, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "nowhere").symlink_to("gone")
+    assert await host.is_vacant(tmp_path / "gone")
+    assert await host.is_vacant(tmp_path / "empty")
+    for path in (base.path, tmp_path, tmp_path / "link", tmp_path / "nowhere"):
+        assert not await host.is_vacant(path)
+
+
+async def test_a_file_has_an_owner_with_a_name(host, base, tmp_path):
+    assert await host.owner(base.path) == ME
+    assert await host.owner(tmp_path / "gone") is None
+    assert await host.has_user(ME)
+    for name in ("no-such-user", "a\0b", "\udc80", ""):
+        assert not await host.has_user(name)
+
+
+async def test_a_new_file_takes_no_other_ones_place(host, new, tmp_path):
+    path = tmp_path / "nvram" / "web.fd"
+    with pytest.raises(StorageError, match=r"web\.fd"):
+        await host.create_file(path, new)
+    path.parent.mkdir()
+    await host.create_file(path, new)
+    assert path.read_bytes() == b"variables"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    new.source.write_bytes(b"other")
+    with pytest.raises(StorageError):
+        await host.create_file(path, new)
+    assert path.read_bytes() == b"variables"
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_new_file_is_made_of_no_link(host, new, tmp_path):
+    new.source.rename(tmp_path / "secret")
+    new.source.symlink_to("secret")
+    with pytest.raises(StorageError):
+        await host.create_file(tmp_path / "web.fd", new)
+    with pytest.raises(StorageError):
+        await host.create_directory(tmp_path / "a" / "b" / "tpm2", [new])
+    assert not (tmp_path / "web.fd").exists()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+async def test_a_new_directory_appears_with_all_its_files(host, new, tmp_path):
+    path = tmp_path / "swtpm" / "uuid" / "tpm2"
+    files = [NewStateFile(new.source, name, "no-such-user") for name in ("a", "b")]
+    await host.create_directory(path, files)
+    assert [(one.name, one.read_bytes()) for one in sorted(path.iterdir())] == [
+        ("a", b"variables"), ("b", b"variables"),
+    ]  # fmt: skip
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
+    with pytest.raises(StorageError, match="tpm2"):
+        await host.create_directory(path, files[:1])
+    assert len(list(path.iterdir())) == 2
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_new_directory_replaces_an_empty_one(host, new, tmp_path):
+    path = tmp_path / "uuid" / "tpm2"
+    path.mkdir(parents=True)
+    await host.create_directory(path, [new])
+    assert (path / "web.fd").read_bytes() == b"variables"
+
+
+async def test_a_link_is_given_to_nobody(host, base, tmp_path):
+    await host.give_to(base.path, ME)
+    await host.give_to(base.path, "no-such-user")
+    (tmp_path / "link").symlink_to(base.path)
+    for name in ("link", "gone"):
+        with pytest.raises(StorageError, match=name):
+            await host.give_to(tmp_path / name, ME)

@@ -14,6 +14,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.stream import DiskStream
@@ -93,6 +95,16 @@ class ImageFiles(Protocol):
             StorageError: that cannot be told, for links that go round.
         """
 
+    async def is_directory(self, path: Path) -> bool:
+        """Return whether a path leads to a directory that can be reached."""
+
+    async def entries(self, directory: Path) -> tuple[Path, ...]:
+        """Return everything that is in a directory, by name.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+
     async def check_readable(self, path: Path) -> None:
         """Make sure that an image can be opened for reading.
 
@@ -112,6 +124,12 @@ class ImageFiles(Protocol):
 
         Raises:
             StorageError: the directory is gone.
+        """
+
+    async def shares_file_system(self, path: Path, target: Path) -> bool:
+        """Return whether a file is on the file system of a directory of this program's machine.
+
+        False if one of them cannot be reached.
         """
 
     async def file_system(self, directory: Path) -> int:
@@ -251,6 +269,77 @@ class ImageTools(Protocol):
         """
 
 
+class NewStateFile(Struct, frozen=True):
+    """A small file to be created.
+
+    Attributes:
+        source: its content, on the machine that this program runs on; no link is followed.
+        name: in its directory.
+        owner: the user it is to belong to, if the machine has that user.
+    """
+
+    source: Path
+    name: str
+    owner: str | None
+
+
+class StateFiles(Protocol):
+    """Small files with an owner: a domain's UEFI variables, the state of its TPM."""
+
+    async def check_exists(self, path: Path) -> None:
+        """Make sure that a path leads to something.
+
+        Raises:
+            ImageError: it does not, or that cannot be known.
+        """
+
+    async def list_state(self, directory: Path) -> tuple[Path, ...]:
+        """Return the regular files of a directory by name, links left out.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+
+    async def is_file(self, path: Path) -> bool:
+        """Return whether a path is a regular file, and not a link."""
+
+    async def is_vacant(self, path: Path) -> bool:
+        """Return whether a path is free, or an empty directory.
+
+        Raises:
+            StorageError: the directory cannot be read.
+        """
+
+    async def owner(self, path: Path) -> str | None:
+        """Return the name of the user that a file belongs to; None if it has no name."""
+
+    async def has_user(self, name: str) -> bool:
+        """Return whether the machine has a user of that name."""
+
+    async def create_file(self, path: Path, file: NewStateFile) -> None:
+        """Create a file durably; it appears complete or not at all.
+
+        Raises:
+            StorageError: the path is taken, its directory is missing, or a write failed.
+        """
+
+    async def create_directory(self, path: Path, files: Sequence[NewStateFile]) -> None:
+        """Create a directory, private to the owner of its files, in place of an empty one.
+
+        It is durable, and appears complete or not at all. Missing parents are made: two of them.
+
+        Raises:
+            StorageError: the path is taken, or a write failed; nothing is left.
+        """
+
+    async def give_to(self, path: Path, owner: str | None) -> None:
+        """Give a file to a user, if the machine has that user, and it has no other name.
+
+        Raises:
+            StorageError: it cannot be opened, or is a link.
+        """
+
+
 class DomainLock(Protocol):
     """The lock on a domain, held until ``release``.
 
@@ -285,5 +374,5 @@ class DomainLocks(Protocol):
         """Return whether any process works on a domain, without touching its lock."""
 
 
-class ImageHost(ImageFiles, ImageTools, DomainLocks, Protocol):
+class ImageHost(ImageFiles, ImageTools, StateFiles, DomainLocks, Protocol):
     """The machine that has the images."""

@@ -11,8 +11,8 @@ from anyio import to_thread
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.files.durable import remove_durably
 from virtbackup_async.files.refusals import look_at, storage_error
-from virtbackup_async.host import domain_locks
-from virtbackup_async.host.interface import DomainLock, Replacement
+from virtbackup_async.host import domain_locks, state_files
+from virtbackup_async.host.interface import DomainLock, NewStateFile, Replacement
 from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity
 from virtbackup_async.images.buffers import BufferPool
@@ -38,6 +38,33 @@ class LocalHost:
         """Name the directory of the locks; None for root's."""
         self._lock_directory = lock_directory or domain_locks.SYSTEM_DIRECTORY
 
+    async def check_exists(self, path: Path) -> None:
+        await to_thread.run_sync(_check_exists, path)
+
+    async def list_state(self, directory: Path) -> tuple[Path, ...]:
+        return await to_thread.run_sync(state_files.list_files, directory)
+
+    async def is_file(self, path: Path) -> bool:
+        return await to_thread.run_sync(_is_file, path)
+
+    async def is_vacant(self, path: Path) -> bool:
+        return await to_thread.run_sync(state_files.is_vacant, path)
+
+    async def owner(self, path: Path) -> str | None:
+        return await to_thread.run_sync(state_files.owner, path)
+
+    async def has_user(self, name: str) -> bool:
+        return await to_thread.run_sync(state_files.user, name) is not None
+
+    async def create_file(self, path: Path, file: NewStateFile) -> None:
+        await to_thread.run_sync(state_files.create_file, path, file)
+
+    async def create_directory(self, path: Path, files: Sequence[NewStateFile]) -> None:
+        await to_thread.run_sync(state_files.create_directory, path, files)
+
+    async def give_to(self, path: Path, owner: str | None) -> None:
+        await to_thread.run_sync(state_files.give_to, path, owner)
+
     async def lock_domain(self, domain: str, uuid: str, doing: str) -> DomainLock:
         acquire = partial(domain_locks.acquire, self._lock_directory, domain, uuid, doing)
         return await to_thread.run_sync(acquire)
@@ -51,6 +78,12 @@ class LocalHost:
     async def real_path(self, path: Path) -> Path:
         return await to_thread.run_sync(_real_path, path)
 
+    async def is_directory(self, path: Path) -> bool:
+        return await to_thread.run_sync(os.path.isdir, path)
+
+    async def entries(self, directory: Path) -> tuple[Path, ...]:
+        return await to_thread.run_sync(_entries, directory)
+
     async def check_readable(self, path: Path) -> None:
         await to_thread.run_sync(_check_readable, path)
 
@@ -59,6 +92,9 @@ class LocalHost:
 
     async def free_bytes(self, directory: Path) -> int:
         return await to_thread.run_sync(_free_bytes, directory)
+
+    async def shares_file_system(self, path: Path, target: Path) -> bool:
+        return await to_thread.run_sync(_shares_file_system, path, target)
 
     async def file_system(self, directory: Path) -> int:
         return await to_thread.run_sync(_file_system, directory)
@@ -135,6 +171,24 @@ def _real_path(path: Path) -> Path:
         raise StorageError(f"cannot look at {path}: {error}") from error
 
 
+def _entries(directory: Path) -> tuple[Path, ...]:
+    try:
+        return tuple(sorted(directory.iterdir()))
+    except OSError as error:
+        raise storage_error("read", directory, error) from error
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _check_exists(path: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        raise ImageError(f"{error.strerror}", path=path) from error
+
+
 def _check_readable(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
@@ -148,6 +202,13 @@ def _free_bytes(directory: Path) -> int:
     except OSError as error:
         raise storage_error("use", directory, error) from error
     return status.f_bavail * status.f_frsize
+
+
+def _shares_file_system(path: Path, target: Path) -> bool:
+    try:
+        return path.stat().st_dev == target.stat().st_dev
+    except OSError:
+        return False
 
 
 def _file_system(directory: Path) -> int:

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 import anyio
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Note
@@ -17,6 +17,7 @@ from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
 from virtbackup_async.model.domain import Disk
@@ -87,7 +88,7 @@ async def write_pending(
         StorageError: the target or the state directory is missing, not writable or full.
     """
     catalog = inspection.catalog
-    made = await to_thread.run_sync(_choose_names, planned, inspection)
+    made = await _choose_names(runtime.host.images, planned, inspection)
     while True:
         pending = _pending(runtime, planned, made)
         note = await runtime.host.note(pending, catalog.pending_path(pending))
@@ -110,12 +111,14 @@ async def remove_pending(runtime: Runtime, inspection: Inspection, started: Star
     await runtime.host.notes.remove(started.note.path)
 
 
-def _choose_names(planned: PlannedBackup, inspection: Inspection) -> _Names:
+async def _choose_names(
+    images: ImageHost, planned: PlannedBackup, inspection: Inspection
+) -> _Names:
     info, selection = inspection.info, inspection.selection
     token = secrets.token_hex(TOKEN_BYTES)
     job = None
     if selection.pull and info.is_active:
-        job = plan_pull(info, selection.disks, planned.group.scratch, token)
+        job = await plan_pull(images, info, selection.disks, planned.group.scratch, token)
     return _Names(token, job, inspection)
 
 

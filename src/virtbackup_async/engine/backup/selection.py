@@ -123,7 +123,7 @@ async def select_disks(
             disks.append(_as_files(disk, chain, reader))
     if not disks:
         raise _nothing(info, skipped, broken)
-    state = await find_state(info)
+    state = await find_state(host.images, info)
     return Selection(
         disks=tuple(disks),
         skipped=tuple(skipped),

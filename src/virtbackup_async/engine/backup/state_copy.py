@@ -6,7 +6,6 @@ again if it changed in the meantime. A file that cannot be copied does not stop 
 disks; a warning and the definition report it.
 """
 
-import pwd
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -56,11 +55,11 @@ async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) ->
     """
     records = []
     gone = dict(job.state.missing)
-    buffers = runtime.buffers
+    images, buffers = runtime.host.images, runtime.buffers
     for file in job.state.files:
         async with AsyncExitStack() as stack:
             try:
-                held = _still_copy(runtime.host.images, file, job.directory, buffers)
+                held = _still_copy(images, file, job.directory, buffers)
                 copy = await stack.enter_async_context(held)
             except ImageError as error:
                 gone[file.kind] = error.message
@@ -68,16 +67,17 @@ async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) ->
                 continue
             # A failure from here on leaves a package that can only be discarded.
             stream = await stack.enter_async_context(open_image_stream(copy, buffers))
-            records.append(await _pack(file, file.name_in(job.backup), stream, package))
+            name = file.name_in(job.backup)
+            records.append(await _pack(images, file, name, stream, package))
     return CopiedState(tuple(records), gone)
 
 
 async def _pack(
-    file: StateFile, name: str, stream: DiskStream, package: PackageWriter
+    images: ImageHost, file: StateFile, name: str, stream: DiskStream, package: PackageWriter
 ) -> StateRecord:
     stored_bytes = await package.add_disk(name, stream, _untold)
     image = image_record(BackingImage(file.path, file.format), name, stream, stored_bytes)
-    return StateRecord(file.kind, image, await to_thread.run_sync(_owner, file.path))
+    return StateRecord(file.kind, image, await images.owner(file.path))
 
 
 @asynccontextmanager
@@ -100,13 +100,6 @@ async def _still_copy(
             with CancelScope(shield=True):
                 await to_thread.run_sync(copy.remove)
     raise ChangedMeanwhileError(f"{file.path} changed each time it was read")
-
-
-def _owner(path: Path) -> str | None:
-    try:
-        return pwd.getpwuid(path.stat().st_uid).pw_name
-    except (KeyError, OSError):
-        return None
 
 
 def _untold(_data_bytes: int) -> None:

@@ -4,14 +4,13 @@
 ``state_copy`` copies them. Each part that has no file has a reason instead.
 """
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async.errors import ImageError
 from virtbackup_async.events import Warned
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import names
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
@@ -40,28 +39,19 @@ class DomainState(Struct, frozen=True):
     missing: dict[str, str]
 
 
-async def find_state(info: DomainInfo) -> DomainState:
+async def find_state(images: ImageHost, info: DomainInfo) -> DomainState:
     """Find the files of a domain's state.
 
     Raises:
         DefinitionError: the domain's XML cannot be read.
     """
-    return await to_thread.run_sync(_find, info)
-
-
-def missing(domain: str, kind: str, reason: str) -> Warned:
-    """Return the warning that a part of a domain's state will not be in its backup."""
-    return Warned(f"{LABELS[kind]} will not be in the backup: {reason}", domain)
-
-
-def _find(info: DomainInfo) -> DomainState:
     files: list[StateFile] = []
     gone: dict[str, str] = {}
     for place in state_places(info):
         try:
-            found = list(_files(place))
-        except OSError as error:
-            gone[place.kind] = f"{error.filename}: {error.strerror}"
+            found = await _files(images, place)
+        except ImageError as error:
+            gone[place.kind] = error.message
             continue
         files += found
         if not found:
@@ -69,16 +59,19 @@ def _find(info: DomainInfo) -> DomainState:
     return DomainState(tuple(files), gone)
 
 
-def _files(place: StatePlace) -> Iterator[StateFile]:
+def missing(domain: str, kind: str, reason: str) -> Warned:
+    """Return the warning that a part of a domain's state will not be in its backup."""
+    return Warned(f"{LABELS[kind]} will not be in the backup: {reason}", domain)
+
+
+async def _files(images: ImageHost, place: StatePlace) -> list[StateFile]:
     if place.path is None:
-        return
+        return []
     if not place.is_directory:
-        place.path.stat()
-        yield StateFile(place.kind, place.path, place.format)
-        return
-    with os.scandir(place.path) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            is_state = not (entry.name.startswith((".", _HALF_WRITTEN)) or is_kept(entry.name))
-            # libvirt makes no symlinks there.
-            if is_state and entry.is_file(follow_symlinks=False):
-                yield StateFile(place.kind, place.path / entry.name)
+        await images.check_exists(place.path)
+        return [StateFile(place.kind, place.path, place.format)]
+    return [
+        StateFile(place.kind, path)
+        for path in await images.list_state(place.path)
+        if not (path.name.startswith((".", _HALF_WRITTEN)) or is_kept(path.name))
+    ]

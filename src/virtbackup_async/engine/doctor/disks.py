@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from anyio import to_thread
-
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
 from virtbackup_async.engine.backup.state_files import missing
@@ -117,7 +115,7 @@ async def _check_pull(
 ) -> list[Finding]:
     rooms = []
     try:
-        job = await to_thread.run_sync(plan_pull, info, selection.disks, group.scratch, _ANY_NAME)
+        job = await plan_pull(images, info, selection.disks, group.scratch, _ANY_NAME)
         for dev, scratch in job.scratch.items():
             directory = (await images.real_path(scratch)).parent
             free_bytes = await images.free_bytes(directory)
@@ -213,16 +211,3 @@ def judge_room(
         "Free some space there: a guest whose writes have no room is paused, or its backup fails."
     )
     return Finding(level, "overlay", domain, message, advice)
-
-
-def any_on(images: Sequence[Path], target: Path) -> bool:
-    """Tell whether one of the images lies on the file system of ``target``. Blocks."""
-    device = _device(target)
-    return device is not None and any(_device(image) == device for image in images)
-
-
-def _device(path: Path) -> int | None:
-    try:
-        return path.stat().st_dev
-    except OSError:
-        return None

@@ -216,10 +216,10 @@ async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
     findings = await image_leftovers.check_image_leftovers(
-        everything, work.scans.values(), work.notes, work.at_work
+        work.host.images, everything, work.scans.values(), work.notes, work.at_work
     )
     for path in work.scans:
-        domains = await to_thread.run_sync(_on_the_same_disk, work.images, path)
+        domains = await _on_the_same_disk(work, path)
         if domains:
             message = f"is on the file system of the images of {', '.join(domains)}"
             advice = "Put it on another disk: one that breaks takes images and backups along."
@@ -227,5 +227,10 @@ async def _beside_images(work: _Examination) -> list[Finding]:
     return findings
 
 
-def _on_the_same_disk(images: dict[str, tuple[Path, ...]], path: Path) -> list[str]:
-    return [domain for domain in sorted(images) if disks.any_on(images[domain], path)]
+async def _on_the_same_disk(work: _Examination, target: Path) -> list[str]:
+    shares = work.host.images.shares_file_system
+    return [
+        domain
+        for domain in sorted(work.images)
+        if any([await shares(image, target) for image in work.images[domain]])
+    ]

@@ -10,15 +10,17 @@
     kept ones of `restore --in-place`, see `model.names`
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import Scan
+from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Finding, Level
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.names import (
     image_beside,
     is_kept,
@@ -63,11 +65,16 @@ _OVERLAY = _Kind(
 
 
 async def check_image_leftovers(
-    images: Iterable[Path], scans: Iterable[Scan], notes: Notes, at_work: frozenset[Path]
+    host: ImageHost,
+    images: Iterable[Path],
+    scans: Iterable[Scan],
+    notes: Notes,
+    at_work: frozenset[Path],
 ) -> list[Finding]:
     """Find leftovers next to the images that neither a pending file nor a note names.
 
     Args:
+        host: the machine that has the images.
         images: of all domains that are examined.
         scans: of the targets.
         notes: of this host.
@@ -78,22 +85,16 @@ async def check_image_leftovers(
     disks = [disk for pending in told for disk in pending.disks.values()]
     known = {Path(file) for disk in disks for file in (disk.snapshot, disk.scratch) if file}
     directories = sorted({image.parent for image in images})
-    return await to_thread.run_sync(lambda: list(_strays(directories, known, at_work)))
-
-
-def _strays(
-    directories: Sequence[Path], known: set[Path], at_work: frozenset[Path]
-) -> Iterator[Finding]:
+    findings = []
     for directory in directories:
-        try:
-            paths = sorted(directory.iterdir())
-        except OSError:
-            continue  # told already, where its image was looked at
-        for path in paths:
-            kind = _kind_of(path)
-            is_known = path in known or image_beside(path) in at_work
-            if kind is not None and (kind in (_KEPT, _LEFT) or not is_known):
-                yield Finding(kind.level, CHECK, str(path), kind.message, kind.advice)
+        with suppress(StorageError):  # the check of its image has reported it
+            for path in await host.entries(directory):
+                kind = _kind_of(path)
+                is_known = path in known or image_beside(path) in at_work
+                if kind is not None and (kind in (_KEPT, _LEFT) or not is_known):
+                    finding = Finding(kind.level, CHECK, str(path), kind.message, kind.advice)
+                    findings.append(finding)
+    return findings
 
 
 def _kind_of(path: Path) -> _Kind | None:

@@ -1,24 +1,27 @@
-"""Where the socket and the scratch images of a pull job go. Blocking.
+"""Where the socket and the scratch images of a pull job go.
 
 QEMU creates these files, so it must be allowed to: libvirt's own directories of the domain are the
 best place for the socket, because QEMU's user can write there, and AppArmor and SELinux let it.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 
-from virtbackup_async.errors import HypervisorError
+from virtbackup_async.errors import HypervisorError, StorageError
+from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, names
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.pull import SOCKET_MAX_BYTES, PullJob, socket_name
 
 
-def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str) -> PullJob:
+async def plan_pull(
+    images: ImageHost, info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, token: str
+) -> PullJob:
     """Name all files that a pull job creates.
 
     Args:
+        images: the machine on which QEMU creates them.
         info: the running domain.
         disks: the disks to pull.
         scratch: the directory for scratch images; None for the directory of each disk's image.
@@ -27,19 +30,21 @@ def plan_pull(info: DomainInfo, disks: Iterable[Disk], scratch: Path | None, tok
     Raises:
         HypervisorError: there is no directory for the socket, or for a scratch image.
     """
-    socket = _socket_path(info, scratch, socket_name(token))
+    socket = await _socket_path(images, info, scratch, socket_name(token))
     return PullJob(socket, {disk.dev: _scratch_path(info, disk, scratch, token) for disk in disks})
 
 
-def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
+async def _socket_path(
+    images: ImageHost, info: DomainInfo, scratch: Path | None, name: str
+) -> Path:
     candidates = [
         *domain_xml.socket_directories(info.xml),
-        *_own_directories(info),
+        *await _own_directories(images, info),
         *([scratch] if scratch else []),
     ]
     for directory in candidates:
         path = directory / name
-        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and os.path.isdir(directory):  # noqa: PTH112 -- never raises
+        if len(os.fsencode(path)) <= SOCKET_MAX_BYTES and await images.is_directory(directory):
             return path
     raise HypervisorError(
         "no directory in which QEMU could make a socket",
@@ -48,11 +53,15 @@ def _socket_path(info: DomainInfo, scratch: Path | None, name: str) -> Path:
     )
 
 
-def _own_directories(info: DomainInfo) -> Iterator[Path]:
+async def _own_directories(images: ImageHost, info: DomainInfo) -> list[Path]:
+    if info.running_directory is None:
+        return []
+    try:
+        entries = await images.entries(info.running_directory)
+    except StorageError:
+        return []
     # libvirt cuts a long name off; the number belongs to one running domain alone.
-    if info.running_directory is not None:
-        with suppress(OSError):
-            yield from info.running_directory.glob(f"domain-{info.domain_id}-*")
+    return [path for path in entries if path.name.startswith(f"domain-{info.domain_id}-")]
 
 
 def _scratch_path(info: DomainInfo, disk: Disk, scratch: Path | None, token: str) -> Path:

@@ -193,7 +193,7 @@ async def _define(runtime: Runtime, request: DefineRequest) -> DomainDefined:
     rebased = [name for disk in plan.disks for name in await _join_chain(images, disk, target)]
     try:
         domain = await hypervisor.define(wanted.xml)
-        await give_state(plan, target, await domain.info(), emit)
+        await give_state(images, plan, target, await domain.info(), emit)
         if request.start:
             await domain.start()
     except HypervisorError as error:

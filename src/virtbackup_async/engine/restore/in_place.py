@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from anyio import CancelScope, current_time, fail_after, to_thread
+from anyio import CancelScope, current_time, fail_after
 from msgspec import Struct
 
 from virtbackup_async.engine.domain_states import check_replaceable
@@ -182,7 +182,7 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
     token = secrets.token_hex(_TOKEN_BYTES)
     info = await domain.info()
     places = await _places(images, domain, plan, encrypted_in(request.definition), emit)
-    state = await to_thread.run_sync(state_paths, plan, info, emit)
+    state = await state_paths(images, plan, info, emit)
     places |= {name: (path, None) for name, path in state.items()}
     swaps = {
         name: await images.prepare_replacement(path, token, wrap)

@@ -15,6 +15,7 @@ from virtbackup_async.engine.backup.state_files import find_state
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.storage_location import StorageLocation
@@ -49,7 +50,7 @@ class Site:
         self.runtime = Runtime(Config(root / "config.yml"), self.events.append, FakeHypervisor())
 
     async def copy(self):
-        state = await find_state(self.info)
+        state = await find_state(LocalHost(), self.info)
         job = StateJob("web", state, NAME, self.target)
         packager = Packager("directory")
         async with open_writer(packager, self.target, NAME, CpuShares(2)) as package:
@@ -110,7 +111,7 @@ async def test_file_that_never_stands_still_is_left_out_and_said(site, monkeypat
 
 
 async def test_file_that_goes_away_is_left_out_and_said(site):
-    state = await find_state(site.info)
+    state = await find_state(LocalHost(), site.info)
     (site.tpm / "tpm2-00.permall").unlink()
     async with open_writer(Packager("directory"), site.target, NAME, CpuShares(2)) as package:
         job = StateJob("web", state, NAME, site.target)
@@ -141,7 +142,7 @@ async def test_only_what_the_emulator_keeps_is_taken(site):
     (site.tpm / "directory").mkdir()
     os.mkfifo(site.tpm / "pipe")
     (site.tpm / "tpm2-00.volatilestate").write_bytes(b"now")
-    state = await find_state(site.info)
+    state = await find_state(LocalHost(), site.info)
     names = [file.path.name for file in state.files if file.kind == "tpm"]
     assert names == ["tpm2-00.permall", "tpm2-00.volatilestate"]
 
@@ -153,7 +154,7 @@ async def test_state_that_is_not_there_has_a_reason(site, act):
     (site.tpm / ".lock").unlink()
     if act == "remove":
         site.tpm.rmdir()
-    state = await find_state(site.info)
+    state = await find_state(LocalHost(), site.info)
     assert state.files == ()
     assert str(site.nvram) in state.missing["nvram"]
     assert str(site.tpm) in state.missing["tpm"]

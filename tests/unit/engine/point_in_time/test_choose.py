@@ -7,6 +7,7 @@ from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.point_in_time.choose import is_pulled
 from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.errors import HypervisorError
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import Disk, DomainInfo
 from virtbackup_async.model.host import HostVersions
@@ -65,27 +66,33 @@ async def test_an_old_libvirt_takes_a_snapshot_and_a_warning():
     )
 
 
-def test_names_are_in_the_directories_of_libvirt_and_of_the_configuration(tmp_path):
+async def planned_pull(described, disks, scratch):
+    return await plan_pull(LocalHost(), described, disks, scratch, "0a0b0c0d")
+
+
+async def test_names_are_in_the_directories_of_libvirt_and_of_the_configuration(tmp_path):
     disks = [Disk("vda", tmp_path / "a", "raw"), Disk("vdb", tmp_path, "raw", kind="block")]
-    planned = plan_pull(info(XML.format(tmp_path)), disks, tmp_path / "scratch", "0a0b0c0d")
+    planned = await plan_pull(
+        LocalHost(), info(XML.format(tmp_path)), disks, tmp_path / "scratch", "0a0b0c0d"
+    )
     assert planned.socket == tmp_path / "vbk-0a0b0c0d.sock"
     assert planned.scratch["vdb"] == tmp_path / "scratch/web-vdb.vbk-0a0b0c0d.scratch"
-    beside = plan_pull(info(XML.format(tmp_path)), disks[:1], None, "0a0b0c0d")
+    beside = await planned_pull(info(XML.format(tmp_path)), disks[:1], None)
     assert beside.scratch["vda"] == tmp_path / "a.vbk-0a0b0c0d.scratch"
 
 
-def test_what_has_no_place_is_said_with_what_to_do(tmp_path):
+async def test_what_has_no_place_is_said_with_what_to_do(tmp_path):
     device = Disk("vdb", tmp_path, "raw", kind="block")
     with pytest.raises(HypervisorError, match=r"vdb is a block disk.*Set `scratch`"):
-        plan_pull(info(XML.format(tmp_path)), [device], None, "0a0b0c0d")
+        await planned_pull(info(XML.format(tmp_path)), [device], None)
     with pytest.raises(HypervisorError, match=r"no directory.*Set `scratch`"):
-        plan_pull(info(XML.format(tmp_path / ("x" * 120))), [], None, "0a0b0c0d")
+        await planned_pull(info(XML.format(tmp_path / ("x" * 120))), [], None)
 
 
-def test_a_socket_also_fits_into_libvirts_own_directory_of_the_domain(tmp_path):
+async def test_a_socket_also_fits_into_libvirts_own_directory_of_the_domain(tmp_path):
     own = tmp_path / "domain-1-web"
     own.mkdir()
     running = DomainInfo("web", "u", 1, True, True, "<domain/>", running_directory=tmp_path)
-    assert plan_pull(running, [], tmp_path, "0a0b0c0d").socket.parent == own
+    assert (await planned_pull(running, [], tmp_path)).socket.parent == own
     own.rmdir()
-    assert plan_pull(running, [], tmp_path, "0a0b0c0d").socket.parent == tmp_path
+    assert (await planned_pull(running, [], tmp_path)).socket.parent == tmp_path

@@ -7,6 +7,7 @@ import pytest
 from virtbackup_async.engine.restore.plan import RestoredImage, RestoredState, RestorePlan
 from virtbackup_async.engine.restore.state import give_state, state_paths
 from virtbackup_async.errors import StorageError
+from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import ImageRecord
 from virtbackup_async.model.domain import DomainInfo
 
@@ -54,10 +55,10 @@ class Site:
         return RestorePlan((), "web.xml", tuple(self.state))
 
     async def give(self):
-        await give_state(self.plan, self.target, self.info, self.emit)
+        await give_state(LocalHost(), self.plan, self.target, self.info, self.emit)
 
-    def paths(self):
-        return state_paths(self.plan, self.info, self.emit)
+    async def paths(self):
+        return await state_paths(LocalHost(), self.plan, self.info, self.emit)
 
     def emit(self, event):
         self.said.append(event.message)
@@ -222,33 +223,33 @@ async def test_file_that_stays_in_the_target_belongs_to_whom_it_belonged(site):
     assert root.stat().st_uid == os.geteuid()
 
 
-def test_files_that_are_replaced_in_place(site):
+async def test_files_that_are_replaced_in_place(site):
     site.nvram.touch()
     site.tpm.mkdir(parents=True)
     (site.tpm / "tpm2-00.permall").touch()
-    assert site.paths() == {
+    assert await site.paths() == {
         "web.fd": site.nvram,
         "tpm-tpm2-00.permall": site.tpm / "tpm2-00.permall",
     }
     assert site.said == []
 
 
-def test_tpm_file_that_is_no_file_is_not_replaced(site):
+async def test_tpm_file_that_is_no_file_is_not_replaced(site):
     site.tpm.mkdir(parents=True)
     (site.tpm / "tpm2-00.permall").symlink_to("/etc/passwd")
-    assert site.paths() == {"web.fd": site.nvram}
+    assert await site.paths() == {"web.fd": site.nvram}
     (site.tpm / "tpm2-00.permall").unlink()
-    assert site.paths() == {"web.fd": site.nvram}
+    assert await site.paths() == {"web.fd": site.nvram}
     assert len(site.said) == 2
 
 
-def test_nvram_of_another_format_is_not_replaced(site):
+async def test_nvram_of_another_format_is_not_replaced(site):
     site.state = [restored("nvram", "web.fd", "web.fd", image_format="qcow2")]
-    assert site.paths() == {}
+    assert await site.paths() == {}
     assert "is raw now" in site.said[0]
 
 
-def test_state_without_a_place_replaces_nothing(site):
+async def test_state_without_a_place_replaces_nothing(site):
     site.inside = "<os><nvram type='block'><source dev='/dev/x'/></nvram></os>"
-    assert site.paths() == {}
+    assert await site.paths() == {}
     assert len(site.said) == 2
