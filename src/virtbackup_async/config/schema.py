@@ -7,12 +7,16 @@ key and is tested against the tables of ``sections``.
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from virtbackup_async.config.patterns import HostPattern, any_includes
 from virtbackup_async.config.trust import Distrust
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.packager import USUAL_TYPE
 from virtbackup_async.model.pull import Method
+
+USUAL_MAX_AGE: Final = timedelta(hours=26)
+"""Of a backup each night: a day, and two hours for a night that takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Group:
         scratch: where scratch images of pull jobs go; None: beside each disk's image.
         audit_percent: how much of what did not change an incremental backup reads all the same.
         full_every: how long a disk may go without being read in full; None: for ever.
+        max_age: how old a domain's newest good backup may become.
         track_with_snapshots: whether changes of images with internal snapshots are tracked, which
             cannot be reverted to then.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
@@ -85,6 +90,7 @@ class Group:
     scratch: Path | None = None
     audit_percent: float = 1.0
     full_every: timedelta | None = None
+    max_age: timedelta = USUAL_MAX_AGE
     track_with_snapshots: bool = False
     retention: Retention = Retention()
     hosts: tuple[HostEntry, ...] = ()

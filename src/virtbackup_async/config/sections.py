@@ -13,7 +13,7 @@ from typing import Any
 from virtbackup_async.config import values
 from virtbackup_async.config.patterns import PatternError, parse_pattern
 from virtbackup_async.config.problems import Problems
-from virtbackup_async.config.schema import Group, Hooks, HostEntry, Retention
+from virtbackup_async.config.schema import USUAL_MAX_AGE, Group, Hooks, HostEntry, Retention
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
@@ -55,6 +55,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     "scratch": values.file,
     "audit_percent": values.percent,
     "full_every": values.age,
+    "max_age": values.age,
     "track_with_snapshots": values.flag,
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
@@ -147,6 +148,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         scratch=merged.get("scratch"),
         audit_percent=merged.get("audit_percent", 1.0),
         full_every=merged.get("full_every"),
+        max_age=merged.get("max_age", USUAL_MAX_AGE),
         track_with_snapshots=merged.get("track_with_snapshots", False),
         retention=Retention(**{rule: merged[rule] for rule in RETENTION_KEYS if rule in merged}),
         hosts=merged.get("hosts", ()),

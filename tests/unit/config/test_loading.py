@@ -1,6 +1,7 @@
 """The configuration: what a file becomes, and what an admin is told of one that is wrong."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -432,3 +433,10 @@ def test_a_group_that_is_not_there_is_a_warning(load, warnings, entry):
     ]
     group = load(text).groups["g"]
     assert (group.includes("a"), group.includes("b")) == (True, False)
+
+
+def test_how_old_a_backup_may_become_is_a_day_and_two_hours_unless_it_is_said(load):
+    config = load("default: {max_age: 8d}\ngroups: {weekly: {}, nightly: {max_age: 26h}}")
+    ages = [group.max_age for group in config.groups.values()]
+    assert ages == [timedelta(days=8), timedelta(hours=26)]
+    assert load("groups: {any: {}}").groups["any"].max_age == timedelta(hours=26)

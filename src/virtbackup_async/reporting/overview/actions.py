@@ -1,0 +1,104 @@
+"""What to do now, each with the command to paste."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from virtbackup_async.model.facts import Facts
+from virtbackup_async.reporting.overview.capacity import DAY_S
+from virtbackup_async.reporting.overview.parts import (
+    Action,
+    Capacity,
+    Confidence,
+    GuestLine,
+    Standing,
+)
+from virtbackup_async.reporting.overview.verdict import listed
+
+_SOON_S = 30 * DAY_S
+_UNREAD_S = 30 * DAY_S
+
+
+def actions_of(
+    facts: Facts,
+    lines: Sequence[GuestLine],
+    capacity: Iterable[Capacity],
+    confidence: Confidence,
+) -> tuple[Action, ...]:
+    """Return what to do, the most urgent first."""
+    found = [
+        *_of_targets(facts),
+        *_of_leftovers(facts),
+        *_of_guests(facts, lines),
+        *_of_protection(facts),
+        *_of_capacity(facts, capacity),
+        *_of_confidence(facts, confidence),
+    ]
+    return tuple(sorted(found, key=lambda action: action.standing))
+
+
+def _of_targets(facts: Facts) -> Iterator[Action]:
+    for target in facts.targets:
+        if target.error is not None:
+            text = f"See that the target of {listed(target.groups)} is mounted: {target.error}."
+            yield Action(Standing.LOST, text, ("ls", "-la", "--", target.path))
+    if not facts.groups:
+        yield Action(Standing.LOST, f"Add a group to {facts.config}.")
+    if facts.hypervisor_error is not None:
+        yield Action(Standing.BAD, "See why libvirt does not answer.", (*facts.program, "doctor"))
+
+
+def _of_leftovers(facts: Facts) -> Iterator[Action]:
+    if facts.leftovers:
+        domains = listed([*dict.fromkeys(left.domain for left in facts.leftovers)])
+        command = facts.leftovers[0].command
+        yield Action(Standing.BAD, f"Undo what killed backups left of {domains}.", command)
+
+
+def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
+    groups = dict.fromkeys(line.group for line in lines)
+    for group in groups:
+        mine = [line for line in lines if line.group == group]
+        bad = [one for one in mine if one.standing in (Standing.LOST, Standing.BAD)]
+        if bad:
+            text = f"Back up {listed([line.domain for line in bad])}."
+            worst = min(line.standing for line in bad)
+            yield Action(worst, text, (*facts.program, "backup", "--", group))
+        grown = [line for line in mine if line.growth is not None]
+        if grown:
+            names = listed([line.domain for line in grown])
+            text = f"See what {names} {'writes' if len(grown) == 1 else 'write'}: more than usual."
+            yield Action(Standing.LOOK, text)
+
+
+def _of_protection(facts: Facts) -> Iterator[Action]:
+    if facts.unclaimed:
+        text = f"Put {listed(facts.unclaimed)} into a group of {facts.config}, or leave it out."
+        yield Action(Standing.LOOK, text)
+
+
+def _of_capacity(facts: Facts, capacity: Iterable[Capacity]) -> Iterator[Action]:
+    for one in capacity:
+        full = one.forecast.full if one.forecast else None
+        if full is not None and full - facts.at < _SOON_S:
+            text = f"Make room in {one.path}: it is full in about {_days(full - facts.at)}."
+            yield Action(Standing.BAD, text, (*facts.program, "clean", "--dry-run"))
+        elif one.expired:
+            text = f"Remove the {one.expired} expired backups in {one.path}."
+            if one.expired == 1:
+                text = f"Remove the expired backup in {one.path}."
+            yield Action(Standing.GOOD, text, (*facts.program, "clean"))
+
+
+def _days(seconds: float) -> str:
+    days = max(0, round(seconds / DAY_S))
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def _of_confidence(facts: Facts, confidence: Confidence) -> Iterator[Action]:
+    if confidence.damaged:
+        guests = listed([*dict.fromkeys(guest for guest, _, _ in confidence.damaged)])
+        text = f"Look into the damaged backups of {guests}."
+        yield Action(Standing.LOOK, text, (*facts.program, "list", "--broken"))
+    oldest = confidence.oldest_unverified
+    if oldest is not None and facts.at - oldest[1].date > _UNREAD_S:
+        command = (*facts.program, "verify", "--not-verified-since", "30d")
+        yield Action(Standing.GOOD, "Read back backups that were never verified.", command)
