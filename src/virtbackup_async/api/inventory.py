@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from virtbackup_async.api.methods import Methods
+from virtbackup_async.api.methods import Methods, group_and_name
 from virtbackup_async.events import PinChanged
 
 if TYPE_CHECKING:
@@ -51,12 +51,14 @@ class Inventory(Methods):
 
         return await run_stats(await self._ready(), StatsRequest(groups, each_backup))
 
-    async def pin(self, group: str, domain: str, date: str | None = None) -> PinChanged:
+    async def pin(
+        self, group: str, domain: str | None = None, date: str | None = None
+    ) -> PinChanged:
         """Keep a backup from being cleaned, whatever its age.
 
         Args:
-            group: the group whose target is searched.
-            domain: the domain's exact name.
+            group: as for :meth:`find`: the group, or without a domain the backup's name.
+            domain: as for :meth:`find`.
             date: as for :meth:`find`, but no backup before the date is taken.
 
         Raises:
@@ -66,13 +68,16 @@ class Inventory(Methods):
         """
         return await self._set_pinned(group, domain, date, pinned=True)
 
-    async def unpin(self, group: str, domain: str, date: str | None = None) -> PinChanged:
+    async def unpin(
+        self, group: str, domain: str | None = None, date: str | None = None
+    ) -> PinChanged:
         """Let a pinned backup be cleaned again; arguments and errors as for :meth:`pin`."""
         return await self._set_pinned(group, domain, date, pinned=False)
 
     async def _set_pinned(
-        self, group: str, domain: str, date: str | None, *, pinned: bool
+        self, group: str, domain: str | None, date: str | None, *, pinned: bool
     ) -> PinChanged:
         from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
 
-        return await set_pinned(await self._ready(), PinRequest(group, domain, date, pinned))
+        request = PinRequest(*group_and_name(group, domain), date, pinned)
+        return await set_pinned(await self._ready(), request)

@@ -33,3 +33,8 @@ class Methods:
         runtime = self._open
         await runtime.refresh()
         return runtime
+
+
+def group_and_name(group: str, domain: str | None) -> tuple[str | None, str]:
+    """Return the group, None if none is named, and the name of a backup in it."""
+    return (None, group) if domain is None else (group, domain)

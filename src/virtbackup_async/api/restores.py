@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from virtbackup_async.api.methods import Methods
+from virtbackup_async.api.methods import Methods, group_and_name
 from virtbackup_async.events import DiskExported, RestoreDone
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Restores(Methods):
     async def find(
         self,
         group: str,
-        domain: str,
+        domain: str | None = None,
         date: str | None = None,
         *,
         disks: Sequence[str] = (),
@@ -29,16 +29,21 @@ class Restores(Methods):
     ) -> "FoundBackup":
         """Find a backup to restore or to export: the last one of a date, or else before it.
 
+        ``find("web")``, ``find("web@yesterday")`` and ``find("production/web@2026-03-01")`` name a
+        backup as the command line does; ``find("production", "web", "2026-03-01")`` does it in
+        three words.
+
         Args:
-            group: the group whose target is searched.
-            domain: the domain's exact name.
-            date: a month, day, hour, minute or second (``2026-03-01T02:15``), or a backup's name;
-                None for the newest backup.
+            group: the group whose target is searched; without a domain, the backup's name.
+            domain: the domain's exact name, or a name with a date in it.
+            date: a month, day, hour, minute or second (``2026-03-01T02:15``), ``yesterday``, an
+                age (``3d``) or a backup's name; None for the newest backup.
             disks: the disks that will be wanted; none for all. The method warns of missing ones.
             trusted: take a definition whose checksum is wrong.
 
         Raises:
             NotFoundError: there is no such backup, or it lacks one of ``disks``.
+            ConfigError: the name can mean several backups, or the date cannot be understood.
             DefinitionError: it is there, and damaged; no older one is taken in its place.
             StorageError: the target cannot be read.
         """
@@ -47,7 +52,7 @@ class Restores(Methods):
             find_backup_to_read,
         )
 
-        request = FindRequest(group, domain, date, disks, trusted)
+        request = FindRequest(*group_and_name(group, domain), date, disks, trusted)
         return await find_backup_to_read(await self._ready(), request)
 
     async def restore(

@@ -61,7 +61,8 @@ class Upkeep(Methods):
             groups: none for all that have a target.
             domains: names or patterns; none for all that the groups' hosts mean.
             newer_than: only backups of the last ``12h``, ``7d`` or ``4w``, or since a date.
-            not_verified_since: pass over backups that were found good in the last ``12h``.
+            not_verified_since: pass over backups that were found good in the last ``12h``, or
+                since a date.
             sample: only ``5`` or ``10%`` of them, drawn anew every day.
             quick: read no data: only see that all of it is there.
 

@@ -4,7 +4,7 @@
 
     async with open_virtbackup("/etc/virt-backup/config.yml", on_event=print) as vb:
         run = await vb.backup(["production"])
-        found = await vb.find("production", "web")
+        found = await vb.find("web@yesterday")
         await vb.restore(found, "/srv/web")
 
 The command line is the first user of this package: what a command does is here or below; what it

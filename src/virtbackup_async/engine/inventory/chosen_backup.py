@@ -1,12 +1,12 @@
-"""Finding the backup that an admin means, by domain and date.
+"""Finding the backup that an admin means: by its name (see ``backup_names``), or domain and date.
 
 A damaged backup is never skipped silently: if the one that is meant cannot be read, no older one is
 taken in its place.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from math import inf
 from pathlib import Path
 
 from anyio import to_thread
@@ -27,17 +27,17 @@ from virtbackup_async.engine.inventory.dates import (
     date_of_name,
     local_time,
     nearest,
+    pasteable,
     time_of,
 )
 from virtbackup_async.engine.inventory.lacking import find_lacks
-from virtbackup_async.engine.plan import find_group, target_of
+from virtbackup_async.engine.inventory.locate import Located, is_definition, locate
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.events import PinChanged, Warned
 
 _NEAREST_SHOWN = 3
 _ANOTHER = "Name the date of another backup to restore that."
-_DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json")
 
 
 class _Candidate(Struct, frozen=True):
@@ -62,38 +62,44 @@ class _Backups(Struct, frozen=True):
 
 
 async def find_backup(
-    config: Config, group_name: str, domain: str, date: str | None
+    config: Config, group_name: str | None, domain: str, date: str | None
 ) -> FoundBackup:
     """Return the newest backup of a domain in a group's target, or the one of a date.
 
     Args:
         config: the configuration.
-        group_name: says which target to look into.
-        domain: its exact name; whether the group still means it does not matter.
+        group_name: says which target to look into; None for all.
+        domain: its exact name, whether the group still means it does not matter; or what
+            ``backup_names`` takes.
         date: a date as in ``dates``, or the backup's name; None for the newest.
 
     Raises:
         NotFoundError: no such group, no backup of the domain, or none of that date.
-        ConfigError: the date cannot be understood, or the group has no target.
+        ConfigError: the date cannot be understood, the group has no target, or the name can mean
+            several backups.
         DefinitionError: the one that is meant is there, and damaged.
         StorageError: the target, or the domain's directory in it, cannot be read.
     """
-    backups = await _backups_of(config, group_name, domain)
-    return _whole(backups, _newest_or_at(backups, date) or _refuse(backups, date))
+    located = await locate(config, group_name, domain, date)
+    return _whole_at(_backups_of(located), located.date)
+
+
+def _whole_at(backups: _Backups, date: str | None, now: datetime | None = None) -> FoundBackup:
+    return _whole(backups, _newest_or_at(backups, date, now) or _refuse(backups, date, now))
 
 
 class FindRequest(Struct, frozen=True):
     """Which backup to read.
 
     Attributes:
-        group: says which target to look into.
-        domain: its exact name.
+        group: says which target to look into; None for all.
+        domain: its exact name, or what ``backup_names`` takes.
         date: as for :func:`find_backup`.
         disks: the devs that are wanted; none for all.
         trusted: whether a definition is taken that has not its checksum.
     """
 
-    group: str
+    group: str | None
     domain: str
     date: str | None = None
     disks: Sequence[str] = ()
@@ -112,12 +118,16 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
         DefinitionError: the one that is meant is there, and damaged.
         StorageError: as for :func:`find_backup`.
     """
-    emit, domain, date = runtime.emit, request.domain, request.date
-    backups = await _backups_of(runtime.config, request.group, domain)
-    chosen = _newest_or_at(backups, date)
+    emit, now = runtime.emit, runtime.now()
+    located = await locate(runtime.config, request.group, request.domain, request.date, now)
+    domain, date = located.domain, located.date
+    backups = _backups_of(located)
+    chosen = _newest_or_at(backups, date, now)
     if chosen is None:
-        chosen = (date and before_date(backups.candidates, date)) or _refuse(backups, date)
-        moment = time_of(chosen.date).isoformat()
+        chosen = (date and before_date(backups.candidates, date, now)) or _refuse(
+            backups, date, now
+        )
+        moment = pasteable(time_of(chosen.date))
         if chosen.found is not None:
             message = f"no backup at {date}: taking the last one before it, of {moment}"
             emit(Warned(message, domain))
@@ -126,7 +136,7 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
         emit(Warned(f"{found.path}: read as it is, though its checksum is another", domain))
     else:
         found = _whole(backups, chosen)
-    for warning in _warnings(backups, found, request.disks, date):
+    for warning in _warnings(backups, found, request.disks, None if date else now):
         emit(Warned(warning, domain))
     return found
 
@@ -134,7 +144,7 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
 class PinRequest(Struct, frozen=True):
     """The backup to pin, named as for :func:`find_backup`; not ``pinned`` takes the pin back."""
 
-    group: str
+    group: str | None
     domain: str
     date: str | None = None
     pinned: bool = True
@@ -149,25 +159,27 @@ async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
         NotFoundError: there is no such backup, or it was removed this moment.
         StorageError: the definition cannot be written.
     """
-    found = await find_backup(runtime.config, request.group, request.domain, request.date)
+    now = runtime.now()
+    located = await locate(runtime.config, request.group, request.domain, request.date, now)
+    found = _whole_at(_backups_of(located), located.date, now)
     await amend_definition(found.path, {"pinned": request.pinned})
     changed = PinChanged(
-        request.group, request.domain, found.definition.name, str(found.path), request.pinned
+        located.group, located.domain, found.definition.name, str(found.path), request.pinned
     )
     runtime.emit(changed)
     return changed
 
 
-def _newest_or_at(backups: _Backups, date: str | None) -> _Candidate | None:
-    found = None if date is None else at_date(backups.candidates, date)
+def _newest_or_at(backups: _Backups, date: str | None, now: datetime | None) -> _Candidate | None:
+    found = None if date is None else at_date(backups.candidates, date, now)
     if found is None and backups.unread is not None:
         raise StorageError(f"cannot read {backups.unread}")
     return backups.candidates[-1] if date is None else found
 
 
-def _refuse(backups: _Backups, date: str | None) -> _Candidate:
-    near = [c for c in nearest(backups.candidates, date or "", _NEAREST_SHOWN) if c.found]
-    dates = ", ".join(time_of(candidate.date).isoformat() for candidate in near)
+def _refuse(backups: _Backups, date: str | None, now: datetime | None) -> _Candidate:
+    near = [c for c in nearest(backups.candidates, date or "", _NEAREST_SHOWN, now) if c.found]
+    dates = ", ".join(pasteable(time_of(candidate.date)) for candidate in near)
     hint = f"The nearest are of {dates}." if near else None
     raise NotFoundError(f"no backup of {backups.domain} at {date}", hint=hint)
 
@@ -180,7 +192,7 @@ def _whole(backups: _Backups, chosen: _Candidate) -> FoundBackup:
 
 
 def _warnings(
-    backups: _Backups, found: FoundBackup, disks: Sequence[str], date: str | None
+    backups: _Backups, found: FoundBackup, disks: Sequence[str], newest_at: datetime | None
 ) -> Iterator[str]:
     definition = found.definition
     name = definition.name
@@ -189,8 +201,8 @@ def _warnings(
         others = f"the newest good one is {good[-1].definition.name}" if good else "NONE IS GOOD"
         when = time_of(definition.verified.date)
         yield f"verify found {name} damaged, {when}: {definition.verified.error}; {others}"
-    now_s = datetime.now(UTC).timestamp()
-    if date is None and definition.date > now_s + CLOCK_SLACK_S:
+    now_s = newest_at.timestamp() if newest_at else inf
+    if definition.date > now_s + CLOCK_SLACK_S:
         past = [other for other in good if other.definition.date <= now_s]
         others = f"; before now the last is {past[-1].definition.name}" if past else ""
         yield f"{name}, the newest, is dated in the future: {local_time(definition)}{others}"
@@ -202,10 +214,13 @@ def _warnings(
             yield f"backup {name}: {lack}"
 
 
-async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
-    """Return a domain's backups, at least one if its directory can be read."""
-    catalog = Catalog(target_of(find_group(config, group_name)))
-    scan = await catalog.scan()
+def _backups_of(located: Located) -> _Backups:
+    """Return a domain's backups, at least one if its directory can be read.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    domain, scan, catalog = located.domain, located.scan, Catalog(located.target)
     whole = [found for found in scan.complete if found.definition.domain_name == domain]
     directory = catalog.domain_directory(domain).name
     candidates = [
@@ -217,7 +232,7 @@ async def _backups_of(config: Config, group_name: str, domain: str) -> _Backups:
             unread = problem.message
         date = date_of_name(problem.path.name)
         is_backup = problem.domain_directory == directory and date is not None
-        if is_backup and date is not None and _DEFINITION_NAME.fullmatch(problem.path.name):
+        if is_backup and date is not None and is_definition(problem):
             candidates.append(_Candidate(date, problem.path.stem, problem=problem))
     if not candidates and unread is None:
         names = {found.definition.domain_name for found in scan.complete}

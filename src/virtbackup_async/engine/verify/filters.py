@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TypeVar
 
 from msgspec import Struct
@@ -14,7 +14,6 @@ from virtbackup_async.engine.inventory.dates import start_of
 from virtbackup_async.engine.inventory.listing import GroupBackups
 from virtbackup_async.engine.verify.results import SelectedBackup
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.model.amounts import age_of
 
 T = TypeVar("T")
 
@@ -28,8 +27,8 @@ class VerifyRequest(Struct, frozen=True):
     Attributes:
         groups: none for all that have a target.
         domains: names or patterns; none for all that the groups' hosts mean.
-        newer_than: an age or a date.
-        not_verified_since: an age; a backup that was found damaged is always read again.
+        newer_than: an age or a date, see ``inventory/dates.py``.
+        not_verified_since: the same; a backup that was found damaged is always read again.
         sample: how many of what is left: ``5`` or ``10%``.
         quick: only look whether all is there, and as long as it should be.
     """
@@ -52,9 +51,9 @@ class BackupFilter:
     def __init__(self, request: VerifyRequest, now: datetime) -> None:
         self._today = now.date()
         self._sample = request.sample
-        self._newer_than = 0 if request.newer_than is None else parse_since(request.newer_than, now)
-        age = request.not_verified_since
-        self._verified_before = None if age is None else (now - parse_age(age)).timestamp()
+        newer_than, since = request.newer_than, request.not_verified_since
+        self._newer_than = None if newer_than is None else start_of(newer_than, now)
+        self._verified_before = None if since is None else start_of(since, now)
         if request.sample is not None:
             draw_sample([], request.sample, self._today, str)
 
@@ -72,37 +71,12 @@ class BackupFilter:
         return draw_sample(chosen, self._sample, self._today, lambda one: str(one.found.path))
 
     def _wants(self, found: FoundBackup) -> bool:
-        if found.definition.date < self._newer_than:
+        if self._newer_than is not None and found.definition.date < self._newer_than:
             return False
         verified = found.definition.verified
         if self._verified_before is None or verified is None or not verified.ok:
             return True
         return verified.date < self._verified_before
-
-
-def parse_age(text: str) -> timedelta:
-    """Return the length of ``30m``, ``12h``, ``7d`` or ``4w``.
-
-    Raises:
-        ConfigError: it is no age.
-    """
-    age = age_of(text)
-    if age is None:
-        raise ConfigError(f"age {text!r} cannot be understood", hint="Write it as 12h, 7d or 4w.")
-    return age
-
-
-def parse_since(text: str, now: datetime) -> int:
-    """Return the moment that an age before ``now``, or a date, stands for.
-
-    Returns:
-        Seconds since the epoch; of a day without a time, its first.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    age = age_of(text)
-    return start_of(text) if age is None else int((now - age).timestamp())
 
 
 def draw_sample(items: Sequence[T], sample: str, day: date, name: Callable[[T], str]) -> list[T]:

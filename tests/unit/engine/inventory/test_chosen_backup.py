@@ -11,6 +11,7 @@ from virtbackup_async.engine.inventory.chosen_backup import (
     find_backup,
     find_backup_to_read,
 )
+from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.runtime import Runtime
@@ -124,8 +125,7 @@ async def test_date_without_a_backup_names_the_nearest(configure, put, berlin):
         await find_backup(configure(a={}), "a", "web", "2026-03-01T03:16:00")
     assert caught.value.message == "no backup of web at 2026-03-01T03:16:00"
     assert caught.value.hint == (
-        "The nearest are of 2026-03-01T03:15:00+01:00, 2026-03-02T03:15:00+01:00, "
-        "2026-02-28T03:15:00+01:00."
+        "The nearest are of 2026-03-01 03:15:00, 2026-03-02 03:15:00, 2026-02-28 03:15:00."
     )
 
 
@@ -209,7 +209,7 @@ async def test_last_backup_before_a_date_is_taken_and_said(configure, put, berli
     events = []
     found = await read(configure(a={}), events.append, "a", "web", date)
     assert found.definition.date == DATE + 86400 * day
-    moment = datetime.fromtimestamp(found.definition.date).astimezone().isoformat()
+    moment = pasteable(datetime.fromtimestamp(found.definition.date, UTC))
     message = f"no backup at {date}: taking the last one before it, of {moment}"
     assert events == ([Warned(message, "web")] if said else [])
 
@@ -218,7 +218,7 @@ async def test_no_backup_before_a_date_names_the_nearest(configure, put, berlin)
     put("web")
     with pytest.raises(NotFoundError, match="no backup of web at 2026-02-28") as caught:
         await read(configure(a={}), [].append, "a", "web", "2026-02-28")
-    assert "2026-03-01T03:15:00+01:00" in str(caught.value)
+    assert "2026-03-01 03:15:00" in str(caught.value)
 
 
 async def test_damaged_last_backup_before_a_date_is_not_passed_over(

@@ -1,35 +1,11 @@
-"""Ages, dates and samples of ``verify``, as they are typed."""
+"""Samples of ``verify``, as they are typed."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
-from virtbackup_async.engine.verify.filters import draw_sample, parse_age, parse_since
+from virtbackup_async.engine.verify.filters import draw_sample
 from virtbackup_async.errors import ConfigError
-
-NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("text", "hours"), [("12h", 12), ("7d", 168), ("4w", 672), ("30m", 0.5), (" 1d ", 24)]
-)
-def test_age_is_a_number_and_a_unit(text, hours):
-    assert parse_age(text) == timedelta(hours=hours)
-    assert parse_since(text, NOW) == int((NOW - timedelta(hours=hours)).timestamp())
-
-
-@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "7 d", "1y", "7D", "٣d d"])
-def test_what_is_no_age_is_refused(text):
-    with pytest.raises(ConfigError, match="cannot be understood"):
-        parse_age(text)
-    with pytest.raises(ConfigError, match="cannot be understood"):
-        parse_since(text, NOW)
-
-
-def test_since_takes_a_date_too():
-    assert parse_since("2026-03-01T02:15:00Z", NOW) == 1772331300
-    local = datetime(2026, 3, 1).astimezone()
-    assert parse_since("2026-03-01", NOW) == local.timestamp()
 
 
 @pytest.mark.parametrize(
