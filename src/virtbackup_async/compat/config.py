@@ -15,6 +15,9 @@ RENAMED_IN_GROUPS = {"target_dir": "target"}
 OLD_COMPRESSION = ("compression", "compression_lvl")
 """In groups: ``packager`` and ``packager_opts`` are in their place."""
 
+EMPTY_IN_ITS_EXAMPLE = ("username", "passphrase")
+"""Keys that stand without a value in virt-backup's example, and so in what was made of it."""
+
 _OPTIONS_IN_DEFAULT = frozenset({*OLD_COMPRESSION, "packager_opts"})
 
 
@@ -58,6 +61,11 @@ def upgrade(raw: Raw) -> tuple[Raw, list[Change]]:
         }
         upgraded = {**upgraded, "groups": named}
     return upgraded, changes
+
+
+def has_empty_keys_of_the_example(raw: Raw) -> bool:
+    """Tell whether a file was made of virt-backup's example."""
+    return any(key in raw and raw[key] is None for key in EMPTY_IN_ITS_EXAMPLE)
 
 
 def _section(

@@ -29,7 +29,13 @@ from virtbackup_async.config.sections import (
 )
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.trust import distrust
-from virtbackup_async.config.yaml_file import FILE_MAX_BYTES, YamlFile, odd_number, parse_yaml
+from virtbackup_async.config.yaml_file import (
+    FILE_MAX_BYTES,
+    WAYS_IN,
+    YamlFile,
+    odd_number,
+    parse_yaml,
+)
 from virtbackup_async.errors import ConfigError
 
 FILE_NAME = "config.yml"
@@ -69,12 +75,15 @@ def examine_text(data: bytes, path: Path) -> tuple[Config, Problems]:
     """Do as :func:`examine` with the content of a file, ``path`` being its name in messages."""
     file = parse_yaml(data, path)
     if not isinstance(file.value, dict):
-        raise ConfigError("found no keys, expected 'groups' and others", path=f"{path}:1")
+        raise ConfigError(
+            "found no keys, expected 'groups' and others", path=f"{path}:1", hint=WAYS_IN
+        )
     problems = Problems(file)
     raw, changes = compat.upgrade(file.value)
     for change in changes:
         _tell(change, file, problems)
-    config = _build(raw, path, problems)
+    is_virt_backups = bool(changes) or compat.has_empty_keys_of_the_example(file.value)
+    config = replace(_build(raw, path, problems), is_virt_backups=is_virt_backups)
     _tell_odd_numbers(file, problems)
     return config, problems
 
@@ -102,7 +111,7 @@ def find_config() -> Path:
             return path
     raise ConfigError(
         f"no configuration file: neither {paths[0]} nor {paths[1]}",
-        hint="Create one of them, or name another with -c.",
+        hint=WAYS_IN,
     )
 
 
@@ -120,7 +129,8 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         with path.open("rb") as file:
             return file.read(FILE_MAX_BYTES + 1), os.fstat(file.fileno())
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", path=path) from error
+        hint = WAYS_IN if isinstance(error, FileNotFoundError) else None
+        raise ConfigError(f"cannot be read: {error.strerror}", path=path, hint=hint) from error
 
 
 def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
@@ -151,7 +161,7 @@ def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
     default = read_group_section(top.pop("default", {}), ("default",), problems)
     sections = top.pop("groups", {})
     if not sections:
-        problems.warn((), "there are no groups, so there is nothing to back up")
+        problems.warn((), f"there are no groups, so there is nothing to back up. {WAYS_IN}")
     groups = _groups(sections, default, problems)
     if top.get("threads") == 0:
         top["threads"] = len(os.sched_getaffinity(0))

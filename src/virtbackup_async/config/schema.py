@@ -135,6 +135,7 @@ class Config:
         metrics_textfile: for Prometheus's node exporter; None: none is written.
         state_directory: where this host keeps what it notes for itself; None: the usual place.
         warnings: what the admin should change, ready to be shown.
+        is_virt_backups: it has marks of virt-backup beside the keys that both programs know.
         distrust: why the hooks must not be run; None: there are none, or they may be.
     """
 
@@ -155,6 +156,7 @@ class Config:
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     warnings: tuple[str, ...] = ()
+    is_virt_backups: bool = field(default=False, compare=False)
     distrust: Distrust | None = None
 
     @property

@@ -18,6 +18,9 @@ import yaml
 from virtbackup_async.errors import ConfigError
 
 FILE_MAX_BYTES = 1024 * 1024
+WAYS_IN = "Run `virtbackup config example > FILE`, and change what it wrote."
+"""What to do without a configuration, or with an empty one."""
+
 # Aliases count as often as they are used: "billion laughs" is small only on disk.
 VALUES_MAX = 50_000
 DEPTH_MAX = 50
@@ -61,7 +64,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError("is empty", path=path, hint="Start from the example config.yml.")
+            raise ConfigError("is empty", path=path, hint=WAYS_IN)
         lines = _Lines(path)
         lines.visit(node, ())
         return YamlFile(path, loader.construct_document(node), lines.found, lines.written)

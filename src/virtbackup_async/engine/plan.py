@@ -146,7 +146,8 @@ def target_of(group: Group) -> Path:
 
 def _autostarted(config: Config, warnings: list[str]) -> list[Group]:
     silent = config.groups_without_autostart
-    if silent:
+    # Who never had virt-backup need not hear of it every night; `config check` tells everybody.
+    if silent and config.is_virt_backups:
         warnings.append(
             f"passed over without an autostart key: {', '.join(silent)}; virt-backup 0.5.6 would "
             "have backed them up: write autostart: true or false"

@@ -9,6 +9,7 @@ import pytest
 from virtbackup_async.config import loading
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Retention
+from virtbackup_async.config.yaml_file import WAYS_IN
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Packager
 
@@ -394,12 +395,30 @@ def test_unreadable_file_is_told(tmp_path):
 def test_own_file_comes_before_the_systems(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setattr(loading, "SYSTEM_DIRECTORY", tmp_path / "etc")
-    with pytest.raises(ConfigError, match="no configuration file: neither"):
+    with pytest.raises(ConfigError, match="no configuration file: neither") as caught:
         load_config(None)
+    assert caught.value.hint == WAYS_IN
     for directory, threads in ((tmp_path / "etc", 3), (tmp_path / "virt-backup", 4)):
         directory.mkdir()
         (directory / "config.yml").write_text(f"{{threads: {threads}, groups: {{g: }}}}")
         assert load_config(None).threads == threads
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "[a]", None])
+def test_without_a_configuration_both_ways_to_one_are_named(tmp_path, text):
+    path = tmp_path / "config.yml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "`virtbackup config example > FILE`" in str(caught.value)
+
+
+def test_a_configuration_without_groups_names_them_too(tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("threads: 1\n")
+    (warning,) = load_config(path).warnings
+    assert WAYS_IN in warning
 
 
 def test_paths_are_virt_backups(monkeypatch):

@@ -14,9 +14,11 @@ DOMAINS = ("web", "db", "prod-1", "prod-2", "test-1")
 
 @pytest.fixture
 def plan(tmp_path):
-    def plan(groups, *names, domains=DOMAINS, default=None):
+    def plan(groups, *names, domains=DOMAINS, default=None, **top):
         path = tmp_path / "config.yml"
-        path.write_text(yaml.safe_dump({"default": default or {"target": "/t"}, "groups": groups}))
+        path.write_text(
+            yaml.safe_dump({"default": default or {"target": "/t"}, "groups": groups} | top)
+        )
         return plan_backups(load_config(path), names, domains)
 
     return plan
@@ -37,9 +39,12 @@ def test_autostart_groups_are_planned_when_none_is_named(plan):
     assert found.warnings == ()
 
 
-def test_missing_autostart_is_warned_of(plan):
-    found = plan({"a": {"hosts": ["web"], "autostart": True}, "b": {}, "c": {}})
-    (warning,) = found.warnings
+def test_missing_autostart_is_warned_of_where_virt_backup_wrote_the_file(plan):
+    groups = {"a": {"hosts": ["web"], "autostart": True}, "b": {}, "c": {}}
+    assert plan(groups).warnings == ()
+    assert plan(groups, username="backup").warnings == ()
+    (warning,) = plan(groups, username=None).warnings
+    assert plan({**groups, "a": {**groups["a"], "target_dir": "/t"}}).warnings == (warning,)
     assert warning.startswith("passed over without an autostart key: b, c; virt-backup 0.5.6 would")
     assert plan({"a": {"hosts": ["web"]}}, "a").warnings == ()
 

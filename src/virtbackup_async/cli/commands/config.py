@@ -12,6 +12,10 @@ class ConfigCommands(LazyGroup):
         "check": Entry(
             "virtbackup_async.cli.commands.config_check", "Say what is wrong or out of date."
         ),
+        "example": Entry(
+            "virtbackup_async.cli.commands.config_example",
+            "Print an example with every key, each with a comment.",
+        ),
         "migrate": Entry(
             "virtbackup_async.cli.commands.config_migrate", "Write the file anew with today's keys."
         ),

@@ -47,7 +47,11 @@ ALL = {"hosts": ["fake"], "autostart": True}
     ("groups", "reason"),
     [
         ({}, "the configuration has no groups"),
-        ({"a": {"hosts": ["fake"]}}, "passed over without an autostart key: a"),
+        ({"a": {"hosts": ["fake"]}}, "no group has autostart: true"),
+        (
+            {"a": {"hosts": ["fake"], "compression": "xz"}},
+            "passed over without an autostart key: a",
+        ),
         ({"a": {**ALL, "autostart": False}}, "no group has autostart: true"),
         ({"a": {**ALL, "hosts": ["r:^nobody"]}}, "group a matches no domain"),
         ({"a": {**ALL, "hosts": []}}, "group a matches no domain"),

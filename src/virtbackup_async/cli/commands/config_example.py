@@ -1,0 +1,24 @@
+"""``virtbackup config example``: the annotated example of a configuration."""
+
+import sys
+from contextlib import suppress
+
+import click
+
+from virtbackup_async.cli.options import EXIT_STATUSES, Command
+from virtbackup_async.files.shipped import EXAMPLE_CONFIG, shipped
+
+
+@click.command("example", cls=Command, epilog=EXIT_STATUSES)
+def command() -> None:
+    """Print an example of a configuration with every key, each with a comment.
+
+    It names domains that you do not have: change it before you use it. "virtbackup init" writes a
+    configuration for this host.
+
+    virtbackup config example > /etc/virt-backup/config.yml
+    """
+    # As bytes: a file in UTF-8 must not be changed by the locale. `| head` may have had enough.
+    with suppress(BrokenPipeError):
+        sys.stdout.buffer.write(shipped(EXAMPLE_CONFIG).read_bytes())
+        sys.stdout.buffer.flush()
