@@ -6,7 +6,8 @@ set -euo pipefail
 
 # What is looked for: programs, a pkg-config module, and drivers of the daemon: for guests, for the
 # secrets of encrypted disks, for volumes of storage pools.
-readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd virsh pkg-config gcc mkfs.ext4 cpio unshare
+readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd qemu-storage-daemon virsh pkg-config gcc
+    mkfs.ext4 cpio unshare
     swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze)
 readonly DRIVERS=(qemu secret storage)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon

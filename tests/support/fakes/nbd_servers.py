@@ -1,14 +1,16 @@
-"""Real NBD servers for a test: ``qemu-nbd`` and ``nbdkit``, ended with the block they are made for.
+"""Real NBD servers for a test, ended with the block they are made for.
 
-Both listen when their pid file is there.
+``qemu-nbd`` and ``nbdkit`` serve one export, ``qemu-storage-daemon`` several at one socket, as a
+pull job of QEMU does. All listen when their pid file is there.
 """
 
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import trustme
 
@@ -17,6 +19,14 @@ from virtbackup_async.nbd import TcpAddress, UnixAddress
 
 START_TIMEOUT_S = 20
 SERVER_NAME = "nbd.test"
+
+
+class Export(NamedTuple):
+    """An image to serve, and a dirty bitmap of it."""
+
+    image: Path
+    format: str
+    bitmap: str | None = None
 
 
 @contextmanager
@@ -31,6 +41,27 @@ def qemu_nbd(
         "--shared=8", "-f", image_format, *where, *options, image,
     ):  # fmt: skip
         yield address
+
+
+@contextmanager
+def storage_daemon(
+    directory: Path, socket_path: Path, exports: Mapping[str, Export]
+) -> Iterator[None]:
+    """Serve images by QEMU's own block layer, each as the export of its name."""
+    words = []
+    for name, export in exports.items():
+        file = f"file.driver=file,file.filename={export.image}"
+        bitmap = f",bitmaps.0={export.bitmap}" if export.bitmap else ""
+        words += [
+            "--blockdev", f"driver={export.format},node-name={name},read-only=on,{file}",
+            "--export", f"type=nbd,id={name},node-name={name},name={name},writable=off{bitmap}",
+        ]  # fmt: skip
+    pid_file = directory / "storage-daemon.pid"
+    server = f"addr.type=unix,addr.path={socket_path},max-connections=0"
+    with _started(
+        pid_file, "qemu-storage-daemon", "--pidfile", pid_file, "--nbd-server", server, *words
+    ):
+        yield
 
 
 @contextmanager
@@ -59,6 +90,7 @@ def certificates(directory: Path) -> Path:
 
 @contextmanager
 def _started(pid_file: Path, *argv: str | Path) -> Iterator[None]:
+    pid_file.unlink(missing_ok=True)
     with subprocess.Popen([str(word) for word in argv]) as server:
         try:
             deadline_s = time.monotonic() + START_TIMEOUT_S
