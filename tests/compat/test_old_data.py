@@ -85,6 +85,13 @@ def test_why_a_guest_was_not_frozen_is_read():
     assert (definition.quiesced, definition.not_quiesced) == (False, "guest is paused")
 
 
+def test_a_note_is_read():
+    path = DATA / "note-1" / "20261130-040000_3_web.json"
+    definition = definition_file.loads(path.read_bytes(), path)
+    assert definition.note == "before the upgrade to Debian 14 — ask Zoë"
+    assert definition.pinned
+
+
 async def test_target_of_0_5_6_is_found():
     scan = await Catalog(DATA / "0.5.6" / "target").scan()
     assert scan.problems == ()
@@ -205,4 +212,9 @@ def test_what_the_images_of_pulled_disks_were_is_read():
     assert disk.original == Original("qcow2", Qcow2Options(3, 12, lazy_refcounts=True))
     assert disk.reading is not None
     assert disk.reading.changed == ((0, 65536), (1048576, 131072))
-    assert definition_file.dumps(definition) == path.read_bytes()
+    written = json.loads(definition_file.dumps(definition))
+    assert {
+        **json.loads(path.read_bytes()),
+        "note": None,
+        "checksum": written["checksum"],
+    } == written

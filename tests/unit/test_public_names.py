@@ -17,7 +17,7 @@ NAMES = [
 ]  # fmt: skip
 
 METHODS = {
-    "backup": ["groups", "wait_s", "allow_empty"],
+    "backup": ["groups", "wait_s", "allow_empty", "note", "pin"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],

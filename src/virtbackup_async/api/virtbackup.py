@@ -93,19 +93,32 @@ class VirtBackup(Restores, Inventory, Upkeep):
     """
 
     async def backup(
-        self, groups: Sequence[str] = (), *, wait_s: float = 0, allow_empty: bool = False
+        self,
+        groups: Sequence[str] = (),
+        *,
+        wait_s: float = 0,
+        allow_empty: bool = False,
+        note: str | None = None,
+        pin: bool = False,
     ) -> "BackupRun":
         """Back up the domains of groups. A domain that fails is in the result, and stops no other.
 
         Args:
-            groups: none for all groups with ``autostart``.
+            groups: groups, and single domains (``web``, or ``production/web`` where several groups
+                have it), which are backed up as their group says; none for all groups with
+                ``autostart``.
             wait_s: how long to wait for a domain that somebody else works on.
             allow_empty: return an empty run where there is nothing to back up.
+            note: one line of text to remember, which goes into the definitions.
+            pin: keep the new backups from being cleaned.
 
         Raises:
             BackupsFailedError: there is nothing to back up.
+            NotFoundError: one of ``groups`` is neither a group nor a domain of one.
+            ConfigError: a domain is in groups with several targets, or the note is no line of text.
             HypervisorError: libvirt does not answer.
         """
         from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 
-        return await run_backup(await self._ready(), BackupRequest(groups, wait_s, allow_empty))
+        request = BackupRequest(groups, wait_s, allow_empty, note, pin)
+        return await run_backup(await self._ready(), request)

@@ -129,6 +129,7 @@ class DefinitionWire(msgspec.Struct):
     skipped: dict[str, str] = {}
     images: dict[str, DiskWire] = {}
     state_files: list[StateWire] = []
+    note: str | None = None
     checksum: str | None = None
 
 
@@ -167,6 +168,7 @@ def _wire(definition: Definition) -> DefinitionWire:
         skipped=definition.skipped,
         images={dev: _disk_wire(record) for dev, record in definition.records.items()},
         state_files=[_state_wire(record) for record in definition.state_files],
+        note=definition.note,
     )
 
 
@@ -203,6 +205,7 @@ def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
         pinned=wire.pinned,
         verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),
+        note=wire.note,
     )
 
 

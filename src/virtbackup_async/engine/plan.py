@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.chosen_domains import ChosenGroup, choose_groups
 from virtbackup_async.errors import ConfigError, NotFoundError
 
 
@@ -24,6 +25,8 @@ class PlannedBackup(Struct, frozen=True):
         group: the first group that wants it; its target and packager are used.
         disks: devs to back up; empty for all.
         also_in: other groups that want the same backup.
+        note: what the admin wants to remember of it; goes into its definition.
+        pinned: whether `clean` must never remove it.
     """
 
     group: Group
@@ -31,6 +34,8 @@ class PlannedBackup(Struct, frozen=True):
     disks: tuple[str, ...]
     quiesce: bool
     also_in: tuple[str, ...] = ()
+    note: str | None = None
+    pinned: bool = False
 
 
 class PlannedMissing(Struct, frozen=True):
@@ -60,28 +65,30 @@ class Plan(Struct, frozen=True):
         return f"nothing was backed up: {reasons}"
 
 
-def plan_backups(config: Config, group_names: Sequence[str], domain_names: Sequence[str]) -> Plan:
+def plan_backups(config: Config, names: Sequence[str], domain_names: Sequence[str]) -> Plan:
     """Return the work of a run.
 
     Args:
         config: the configuration.
-        group_names: the named groups; none for those with ``autostart``.
+        names: groups, and single domains of groups (see ``choose_groups``); none for the groups
+            with ``autostart``.
         domain_names: all domains of the hypervisor.
 
     Raises:
-        NotFoundError: a named group does not exist.
-        ConfigError: a group of the run has no target.
+        NotFoundError: a name is neither a group nor a domain of one.
+        ConfigError: a group of the run has no target, or a named domain has several.
     """
-    warnings: list[str] = []
-    groups = select_groups(config, group_names) or _autostarted(config, warnings)
+    choice = choose_groups(config, names, domain_names)
+    warnings = list(choice.warnings)
+    chosen = choice.groups or tuple(map(ChosenGroup, _autostarted(config, warnings)))
     planned: dict[str, PlannedBackup] = {}
     missing: list[PlannedMissing] = []
-    for group in groups:
-        target_of(group)
-        absent = _missing(group, domain_names)
-        backups = list(_backups(group, domain_names))
+    for one in chosen:
+        target_of(one.group)
+        absent = [lost for lost in _missing(one.group, domain_names) if one.wants(lost.pattern)]
+        backups = [back for back in _backups(one.group, domain_names) if one.wants(back.domain)]
         if not backups and not absent:
-            warnings.append(f"group {group.name} matches no domain")
+            warnings.append(f"group {one.group.name} matches no domain")
         missing += absent
         for backup in backups:
             work = _work(backup)

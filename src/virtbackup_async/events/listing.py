@@ -24,6 +24,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     pinned: bool = False
     not_quiesced: str | None = None
     lacks: tuple[str, ...] = ()
+    note: str | None = None
 
 
 class ListedDomain(Struct, frozen=True):

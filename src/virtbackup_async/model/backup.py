@@ -122,7 +122,7 @@ class Definition(Struct, frozen=True, gc=False):
     ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
     backup is never removed by ``clean``. ``method`` is ``snapshot``, ``pull``, or ``copy`` of a
     domain that was shut off. ``skipped`` says why a disk (by dev) or state
-    (by kind) is not in the backup.
+    (by kind) is not in the backup. ``note`` is what the admin wanted to remember.
     """
 
     name: str
@@ -144,6 +144,7 @@ class Definition(Struct, frozen=True, gc=False):
     pinned: bool = False
     verified: Verification | None = None
     state_files: tuple[StateRecord, ...] = ()
+    note: str | None = None
 
     @property
     def is_damaged(self) -> bool:

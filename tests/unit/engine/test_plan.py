@@ -145,3 +145,85 @@ def test_all_disks_win_over_some_among_groups(plan):
     groups = {"a": {"hosts": [{"host": "web", "disks": ["vda"]}]}, "b": {"hosts": ["web"]}}
     (backup,) = plan(groups, "a", "b").backups
     assert backup.disks == ()
+
+
+GROUPS = {
+    "nightly": {"hosts": ["r:^prod", "db"], "autostart": True},
+    "weekly": {"hosts": ["db", "web", "gone"], "target": "/u"},
+    "copy": {"hosts": ["prod-1", {"host": "web", "disks": ["vda"]}], "target": "/u"},
+    "web": {"hosts": ["test-1"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["prod-2"], [("nightly", "prod-2")]),
+        (["nightly/db"], [("nightly", "db")]),
+        (["weekly/db", "prod-2", "weekly/db"], [("weekly", "db"), ("nightly", "prod-2")]),
+        (["test-1", "web"], [("web", "test-1")]),
+        (["nightly/prod-1", "nightly"], [("nightly", d) for d in ("db", "prod-1", "prod-2")]),
+        (["nightly", "prod-2"], [("nightly", d) for d in ("db", "prod-1", "prod-2")]),
+        (["weekly/web", "copy/web"], [("weekly", "web")]),  # the same work
+    ],
+)
+def test_single_domains_are_planned_by_the_settings_of_their_group(plan, names, expected):
+    assert planned(plan(GROUPS, *names)) == expected
+
+
+def test_a_domain_of_groups_that_do_the_same_work_is_planned_once(plan):
+    groups = {"a": {"hosts": ["web"]}, "b": {"hosts": ["r:"], "quiesce": True}}
+    (backup,) = plan(groups, "web").backups
+    assert (backup.group.name, backup.also_in, backup.quiesce) == ("a", ("b",), True)
+
+
+def test_a_domain_in_several_targets_needs_its_group(plan):
+    with pytest.raises(ConfigError, match="'db' is in several groups") as caught:
+        plan(GROUPS, "db")
+    assert caught.value.hint == "Write one of 'nightly/db', 'weekly/db'."
+
+
+def test_a_group_without_a_target_is_no_choice(plan):
+    groups = {"a": {"hosts": ["web"]}, "b": {"target": "/t", "hosts": ["web"]}}
+    assert planned(plan(groups, "web", default={"hourly": 1})) == [("b", "web")]
+    with pytest.raises(ConfigError, match="group a has no target"):
+        plan(groups, "a/web", default={"hourly": 1})
+
+
+def test_a_group_goes_before_a_domain_of_its_name_and_says_so(plan):
+    (warning,) = plan(GROUPS, "web").warnings
+    assert warning == (
+        "web is taken for the group of that name; the domain web is copy/web and weekly/web"
+    )
+    same = {"web": {"hosts": ["web"]}, "all": {"hosts": ["r:"]}}
+    assert plan(same, "web").warnings == ()
+
+
+def test_a_named_domain_that_libvirt_does_not_know_is_missing(plan):
+    found = plan(GROUPS, "gone")
+    assert found.backups == ()
+    assert found.missing == (PlannedMissing("weekly", "gone"),)
+    assert plan(GROUPS, "weekly/db").missing == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("prod-3", "and no domain of a group, did you mean 'prod-2'?"),
+        ("nightli", "did you mean 'nightly'?"),
+        ("copy/test-1", "no group 'copy/test-1' in"),
+        ("prod-1@yesterday", "names a backup, not a domain. Name the domain: prod-1."),
+        ("stray", "domain stray is in no group of"),
+    ],
+)
+def test_a_word_that_is_neither_group_nor_domain_is_refused(plan, word, said):
+    with pytest.raises(NotFoundError) as caught:
+        plan(GROUPS, word, domains=(*DOMAINS, "stray"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("domain", ["a/b", "web@today", "a b", "g/x", "nightly/db"])
+def test_a_domain_may_be_called_what_it_likes(plan, domain):
+    groups = {"g": {"hosts": [domain]}}
+    assert planned(plan(groups, domain, domains=[domain])) == [("g", domain)]
+    assert planned(plan(groups, f"g/{domain}", domains=[domain])) == [("g", domain)]

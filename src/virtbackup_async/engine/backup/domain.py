@@ -187,6 +187,7 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
             records = await _copy_disks(attempt, package, disks)
         attempt.enter(Phase.FINISHING)
         definition = await build_definition(inspection, pending, records, state, disks)
+        definition = replace(definition, note=attempt.planned.note, pinned=attempt.planned.pinned)
         path = catalog.definition_path(definition)
         listed: ListedError | None = None
         with anyio.CancelScope(shield=True):

@@ -33,6 +33,7 @@ from virtbackup_async.events import (
     RunStarted,
     Warned,
 )
+from virtbackup_async.model.note import checked_note
 from virtbackup_async.packagers.registry import load_writers
 
 ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
@@ -42,14 +43,19 @@ class BackupRequest(Struct, frozen=True):
     """What to back up.
 
     Attributes:
-        groups: the groups whose domains are backed up; none for all with ``autostart``.
+        groups: the groups whose domains are backed up, and single domains of groups; none for all
+            groups with ``autostart``.
         wait_s: how long to wait for a domain that somebody else works on.
         allow_empty: whether a run that finds nothing to back up is a success.
+        note: one line that goes into the definitions.
+        pinned: whether `clean` must never remove the new backups.
     """
 
     groups: Sequence[str] = ()
     wait_s: float = 0
     allow_empty: bool = False
+    note: str | None = None
+    pinned: bool = False
 
 
 class BackupRun(Struct, frozen=True):
@@ -73,9 +79,10 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
     Raises:
         BackupsFailedError: nothing was to be backed up, and that is not allowed. A line that was
             lost in an edit of the configuration must not look like a good night for ever.
-        NotFoundError: a named group is not in the configuration.
+        NotFoundError: a name is neither a group of the configuration nor a domain of one.
         HypervisorError: the domains cannot be listed.
-        ConfigError: the environment names no absolute path for the state directory.
+        ConfigError: the environment names no absolute path for the state directory, a named domain
+            is in groups with several targets, or the note is none.
     """
     runtime, recording = runtime.recording(BackupDone, BackupFailed)
     await _back_up(runtime, request)
@@ -84,6 +91,7 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
 
 async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     config, emit = runtime.config, runtime.emit
+    note = checked_note(request.note)
     _ = runtime.host  # every backup needs it: where it cannot be known, nothing begins
     domain_names = await runtime.hypervisor.domain_names()
     plan = plan_backups(config, request.groups, domain_names)
@@ -92,7 +100,8 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         emit(Warned(message))
     by_domain: dict[str, list[PlannedBackup]] = {}
     for planned in plan.backups:
-        by_domain.setdefault(planned.domain, []).append(planned)
+        noted = replace(planned, note=note, pinned=request.pinned)
+        by_domain.setdefault(planned.domain, []).append(noted)
     emit(RunStarted("backup", tuple(by_domain)))
     types = {planned.group.packager.type for planned in plan.backups}
     async with open_background() as loading, open_hooks(config, plan, emit) as hooks:

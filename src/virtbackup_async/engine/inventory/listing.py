@@ -368,4 +368,5 @@ def _listed(group: str, found: FoundBackup) -> ListedBackup:
         pinned=definition.pinned,
         not_quiesced=definition.not_quiesced,
         lacks=tuple(definition.lacks),
+        note=definition.note,
     )

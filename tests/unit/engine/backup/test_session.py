@@ -7,10 +7,12 @@ import yaml
 from msgspec.structs import replace
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import BackupsFailedError
+from virtbackup_async.errors import BackupsFailedError, ConfigError
 from virtbackup_async.events import BackupDone, BackupFailed, DiskSkipped, HookFailed
 
 
@@ -106,3 +108,22 @@ async def test_backup_without_a_disk_that_the_one_before_has_says_so(run):
     only = {"a": {**ALL, "hosts": [{"host": "fake", "disks": ["vdb"]}]}}
     assert done(await run({"a": ALL}, domain=whole)).missing == ()
     assert done(await run(only, domain=whole)).missing == (), "the configuration wants it so"
+
+
+async def test_one_domain_is_backed_up_with_a_note_and_pinned(run, tmp_path):
+    other = {"hosts": ["fake"], "target": str(tmp_path / "other")}
+    await run({"a": ALL, "b": other}, "a/fake", note=" before the upgrade ", pinned=True)
+    (found,) = (await Catalog(tmp_path / "target").scan()).complete
+    assert found.definition.note == "before the upgrade"
+    assert found.definition.pinned
+    config = load_config(tmp_path / "config.yml")
+    (listing,) = await list_backups(config, ["a"], (), known_domains=None)
+    (listed,) = listing.backups_by_domain["fake"]
+    assert (listed.note, listed.pinned) == ("before the upgrade", True)
+    assert not (tmp_path / "other").exists()
+
+
+async def test_a_note_that_is_none_stops_the_run_before_anything_is_begun(run, tmp_path):
+    with pytest.raises(ConfigError, match="control character"):
+        await run({"a": ALL}, "fake", note="\x1b[2J")
+    assert list((tmp_path / "target").iterdir()) == []
