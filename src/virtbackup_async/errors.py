@@ -215,6 +215,10 @@ class NotFoundError(VirtBackupError):
     exit_meaning = "not found"
 
 
+REPAIR_HINT: Final = "Run 'virtbackup repair'."
+"""The hint of a damaged repository."""
+
+
 class CorruptError(VirtBackupError):
     """Data is not what was once written."""
 

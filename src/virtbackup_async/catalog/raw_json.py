@@ -5,8 +5,6 @@ holds, the outcome is a checked value or a :class:`DefinitionError` that names f
 nothing but a regular file of at most 16 MiB is read, and no symlink is followed.
 """
 
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +13,7 @@ import msgspec
 
 from virtbackup_async.compat.steps import Raw
 from virtbackup_async.errors import DefinitionError
+from virtbackup_async.files.reached_path import UnfitFileError, read_file_in
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_plain_name
 
@@ -36,25 +35,16 @@ def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
         dir_fd: that directory, opened; None to open it from the target on.
 
     Raises:
-        DefinitionError: it is a symlink, not a regular file, or larger than 16 MiB.
-        OSError: it is not there, or cannot be read.
+        DefinitionError: it is not a regular file, or larger than 16 MiB.
+        OSError: it is missing, a symlink, or cannot be read.
     """
-    # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     if dir_fd is None:
         with TargetPath.in_domain(path).parent.entered() as directory:
             return read_bytes(path, dir_fd=directory)
-    fd = os.open(path.name, flags, dir_fd=dir_fd)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise DefinitionError("not a regular file", path=path)
-        if status.st_size > FILE_MAX_BYTES:
-            raise DefinitionError(f"larger than {FILE_MAX_BYTES} bytes", path=path)
-        # Of a regular file, one read gives all of so few bytes.
-        return os.read(fd, status.st_size)
-    finally:
-        os.close(fd)
+        return read_file_in(dir_fd, path, FILE_MAX_BYTES)
+    except UnfitFileError as error:
+        raise DefinitionError(str(error.strerror), path=path) from error
 
 
 def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wire]) -> Wire:

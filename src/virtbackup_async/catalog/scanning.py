@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -17,7 +17,9 @@ from msgspec import Struct, field
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
+from virtbackup_async.files.closing import close
 from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.names import is_temporary
 from virtbackup_async.model.packager import package_files
@@ -91,15 +93,8 @@ class _Findings(Struct):
                 Problem(path, str(error), domain_directory, error.sentences_within(path=path))
             )
         except OSError as error:
-            reason = "a symlink, not followed" if _is_link(path) else error.strerror or str(error)
+            reason = error.strerror or str(error)
             self.problems.append(Problem(path, f"{path}: {reason}", domain_directory, reason))
-
-
-def _is_link(path: Path) -> bool:
-    """Tell whether an unreadable path is a link; False if it cannot be looked at."""
-    with suppress(OSError):
-        return path.is_symlink()
-    return False
 
 
 def scan_target(target: Path) -> Scan:
@@ -142,7 +137,7 @@ def _directories(target: Path) -> list[Path]:
 
 
 def _scan_domain(directory: Path, findings: _Findings) -> None:
-    dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    dir_fd = TargetPath.of(directory, 1).open_directory()
     try:
         with os.scandir(dir_fd) as entries:
             present = frozenset(entry.name for entry in entries)
@@ -153,7 +148,7 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
                 backup = _read(path, dir_fd, present, findings)
                 named.update(package_files(backup) if backup else ())
     finally:
-        os.close(dir_fd)
+        close(dir_fd)
     findings.strays += [directory / name for name in _strays(present, named)]
 
 

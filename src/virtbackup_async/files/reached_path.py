@@ -22,6 +22,10 @@ _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class UnfitFileError(OSError):
+    """A file that exists and is not the kind of file to read: no regular file, or too long."""
+
+
 class ReachedPath(Struct, frozen=True):
     """A directory or a file in a target; the target itself, with no steps.
 
@@ -153,17 +157,11 @@ class ReachedPath(Struct, frozen=True):
 
         Raises:
             FileNotFoundError: it is missing.
-            OSError: it is not a regular file, cannot be opened, or is below a link.
+            UnfitFileError: it is not a regular file.
+            OSError: it cannot be opened, or is below a link.
         """
         with self.parent.entered() as directory:
-            try:
-                fd = os.open(self.name, flags | _FILE, dir_fd=directory)
-            except OSError as error:
-                raise _explained(error, self.name, directory, self.path) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            close(fd)
-            raise _not_regular(self.path)
-        return fd
+            return open_file_in(directory, self.path, flags)
 
     def read(self, max_bytes: int) -> bytes | None:
         """Return the content of a small file, up to a length; None if it is missing.
@@ -187,6 +185,42 @@ class ReachedPath(Struct, frozen=True):
             raise _explained(error, step, above, path) from error
 
 
+def open_file_in(directory: int, path: Path, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of the file ``path.name`` in an open directory; raises as ``open_file``.
+
+    Args:
+        directory: its descriptor.
+        path: the whole path, for messages.
+        flags: of ``os.open``.
+    """
+    try:
+        fd = os.open(path.name, flags | _FILE, dir_fd=directory)
+    except OSError as error:
+        raise _explained(error, path.name, directory, path) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        close(fd)
+        raise _not_regular(path)
+    return fd
+
+
+def read_file_in(directory: int, path: Path, max_bytes: int) -> bytes:
+    """Return the content of the file ``path.name`` in an open directory.
+
+    Raises:
+        UnfitFileError: it is not a regular file, or longer than ``max_bytes``.
+        OSError: it is missing, a symlink, or cannot be read.
+    """
+    fd = open_file_in(directory, path)
+    try:
+        size_bytes = os.fstat(fd).st_size
+        if size_bytes > max_bytes:
+            raise UnfitFileError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+        # Of a regular file, one read returns all of so few bytes.
+        return os.read(fd, size_bytes)
+    finally:
+        close(fd)
+
+
 def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError:
     """Return the error with the whole path, in plain words where a link or a pipe caused it."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
@@ -200,4 +234,4 @@ def _explained(error: OSError, name: str, directory: int, path: Path) -> OSError
 
 
 def _not_regular(path: Path) -> OSError:
-    return OSError(errno.EINVAL, "not a regular file", str(path))
+    return UnfitFileError(errno.EINVAL, "not a regular file", str(path))

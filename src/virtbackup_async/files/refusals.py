@@ -2,10 +2,17 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import StorageError, StorageFullError
+from virtbackup_async.errors import (
+    CorruptError,
+    StorageError,
+    StorageFullError,
+    VirtBackupError,
+)
 
 _OF_THE_HOST = frozenset(
     {
@@ -49,6 +56,39 @@ def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
         return None
     except OSError as error:
         raise storage_error("look at", path, error) from error
+
+
+@contextmanager
+def reading(what: str, where: str) -> Iterator[None]:
+    """Name the file in the errors of the block; a missing file stays a FileNotFoundError.
+
+    Raises:
+        CorruptError: the file is damaged, or cannot be read.
+        StorageError: it cannot be read now, for an error that is not the file's own: `repair`
+            takes damaged files out of the index, and a prune then removes them.
+        FileNotFoundError: it is missing: a prune might have put another in its place.
+    """
+    try:
+        yield
+    except CorruptError as error:
+        raise error.reworded(f"{what} is damaged: {where}: {error.message}") from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise read_error(what, where, error) from error
+
+
+def read_error(what: str, where: Path | str, error: OSError) -> VirtBackupError:
+    """Return the error of a file that cannot be read: StorageError only if the host is to blame.
+
+    Args:
+        what: the kind of file, as a noun: ``package``, ``index``.
+        where: what to call the file in messages.
+        error: the caller names it as the cause, with ``from``.
+    """
+    if is_of_the_host(error):
+        return storage_error("read", where, error)
+    return CorruptError(f"{what} cannot be read: {where}: {error.strerror or error}")
 
 
 def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:

@@ -37,22 +37,33 @@ class TargetPath(ReachedPath, frozen=True):
         """Return a new path in this directory for a temporary file."""
         return self / temporary_name()
 
-    def create(self, access: int = os.O_RDWR) -> int:
-        """Return a descriptor of a new private file of this name.
+    def create(self, access: int = os.O_RDWR, mode: int = FILE_MODE) -> int:
+        """Return a descriptor of a new file of this name.
+
+        Args:
+            access: ``os.O_RDWR`` or ``os.O_WRONLY``.
+            mode: the file's, whatever the umask.
 
         Raises:
             StorageError: the name is taken, or the directory missing, not writable or full.
         """
         try:
-            return self.claim(access)
+            return self.claim(access, mode)
         except OSError as error:
             raise storage_error("create", self.path, error) from error
 
-    def claim(self, access: int = os.O_RDWR) -> int:
+    def claim(self, access: int = os.O_RDWR, mode: int = FILE_MODE) -> int:
         """Do the same as ``create``; errors are the system's, mostly a FileExistsError."""
         with self.parent.entered() as directory:
             flags = access | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            return os.open(self.name, flags, FILE_MODE, dir_fd=directory)
+            fd = os.open(self.name, flags, mode, dir_fd=directory)
+        if mode != FILE_MODE:
+            try:
+                os.fchmod(fd, mode)
+            except OSError:
+                close(fd)
+                raise
+        return fd
 
     def make_directory(self) -> None:
         """Create a private directory, durably, unless it exists.

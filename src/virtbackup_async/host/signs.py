@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.durable import file_at
 
 _DIRECTORY = Path("/run/lock")
 _KERNEL_LOCKS = Path("/proc/locks")
@@ -107,6 +108,4 @@ def _open(path: Path) -> int:
         return os.open(path, flags)
     except FileNotFoundError:
         pass
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, _MODE)
-    os.fchmod(descriptor, _MODE)
-    return descriptor
+    return file_at(path).claim(mode=_MODE)

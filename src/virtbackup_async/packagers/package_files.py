@@ -18,7 +18,7 @@ from anyio import to_thread
 from zstandard import ZstdError
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.refusals import is_of_the_host, storage_error
+from virtbackup_async.files.refusals import read_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.digest import LengthError
 from virtbackup_async.model.packager import Location, type_of
@@ -31,7 +31,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def reading(path: Path | str) -> Iterator[None]:
+def reading_package(path: Path | str) -> Iterator[None]:
     """Turn errors of the block into a ``CorruptError`` that names the package.
 
     Raises:
@@ -46,8 +46,9 @@ def reading(path: Path | str) -> Iterator[None]:
     except LengthError as error:
         raise CorruptError(f"package is damaged: {path}: {error.message}") from error
     except _DAMAGE as error:
-        if isinstance(error, OSError) and is_of_the_host(error):
-            raise storage_error("read", path, error) from error
+        # The decompressors' errors can be OSErrors as well, and have no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise read_error("package", path, error) from error
         why = str(error) or type(error).__name__
         raise CorruptError(f"package is damaged: {path}: {why}") from error
 
@@ -72,7 +73,7 @@ async def files_of(location: Location) -> tuple[str, ...]:
 
 
 def _files_of(location: Location) -> tuple[str, ...]:
-    with reading(location.directory):
+    with reading_package(location.directory):
         names = TargetPath.of(location.directory, 1).file_names()
     return files_among(names, location)
 

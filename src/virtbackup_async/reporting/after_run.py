@@ -4,7 +4,6 @@
 warning: the backups are made, or not, all the same.
 """
 
-import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Event, Summary, Warned
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.durable import write_atomically
+from virtbackup_async.files.durable import file_at, write_atomically
 from virtbackup_async.reporting import metrics
 from virtbackup_async.reporting.notification import notify
 
@@ -70,8 +69,4 @@ class AfterRun:
 
 def _create(path: Path) -> None:
     """Make the empty file; whatever the umask, another user has to read it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, METRICS_MODE)
-    finally:
-        close(descriptor)
+    close(file_at(path).create(mode=METRICS_MODE))

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence
 
 from virtbackup_async.errors import (
+    REPAIR_HINT,
     BackupsFailedError,
     CorruptError,
     RollbackError,
@@ -40,7 +41,6 @@ from virtbackup_async.events import (
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
-REPAIR_HINT = "Run 'virtbackup repair'."
 UNEXPECTED_HINT = "Run again with -d to see where."
 
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.storage.interface import Kind, Storage
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
-    from virtbackup_async.repository.storage.reading import REPAIR_HINT
     from virtbackup_async.repository.storage.repository_file import (
         find_repository,
         make_repository,
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHUNK_BYTES",
-    "REPAIR_HINT",
     "BaseMap",
     "Check",
     "CheckSession",
@@ -120,7 +118,6 @@ _NAMES: Final = {
     "storage.interface": ("Kind", "Storage"),
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
-    "storage.reading": ("REPAIR_HINT",),
     "storage.repository_file": (
         "find_repository", "make_repository", "open_storage", "repair_repository_file",
     ),

@@ -1,12 +1,13 @@
 """files/refusals.py: a path that cannot be looked at is not one that is gone."""
 
+import errno
 import os
 import stat
 
 import pytest
 
-from virtbackup_async.errors import StorageError
-from virtbackup_async.files.refusals import look_at
+from virtbackup_async.errors import CorruptError, NewerVersionError, StorageError
+from virtbackup_async.files.refusals import look_at, reading
 
 
 def test_what_is_there_has_a_status(tmp_path):
@@ -29,3 +30,25 @@ def test_what_cannot_be_looked_at_is_an_error(tmp_path):
     for path in (circle, tmp_path / ("x" * (os.pathconf(tmp_path, "PC_NAME_MAX") + 1))):
         with pytest.raises(StorageError, match="cannot look at"):
             look_at(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OSError(errno.EIO, "I/O error"), CorruptError, "index cannot be read: x: I/O error"),
+        (OSError(errno.ESTALE, "stale"), StorageError, "cannot read x: stale"),
+        (CorruptError("no end", hint="Do it."), CorruptError, "index is damaged: x: no end"),
+        (NewerVersionError("newer"), NewerVersionError, "index is damaged: x: newer"),
+    ],
+)
+def test_an_error_of_reading_names_the_file(error, kind, message):
+    with pytest.raises(kind) as raised, reading("index", "x"):
+        raise error
+    assert type(raised.value) is kind
+    assert raised.value.message == message
+    assert raised.value.hint == getattr(error, "hint", None)
+
+
+def test_a_file_that_is_missing_stays_missing():
+    with pytest.raises(FileNotFoundError), reading("index", "x"):
+        raise FileNotFoundError(errno.ENOENT, "gone", "x")

@@ -10,7 +10,7 @@ import pytest
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.held import Held
-from virtbackup_async.files.reached_path import ReachedPath
+from virtbackup_async.files.reached_path import ReachedPath, UnfitFileError, read_file_in
 from virtbackup_async.files.target_path import TargetPath
 
 OUTSIDE = b"outside"
@@ -345,3 +345,44 @@ def test_a_full_target_is_called_so(site, monkeypatch):
     monkeypatch.setattr(os, "mkdir", full)
     with pytest.raises(StorageError, match="target is full"):
         (site.deep / "new").make_directory()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_new_file_has_the_mode_that_was_asked_for(site, umask):
+    before = os.umask(umask)
+    try:
+        for name, mode in (("a", 0o666), ("b", 0o644), ("c", 0o600)):
+            os.close((site.deep / name).claim(mode=mode))
+            assert stat.S_IMODE((site.deep / name).status().st_mode) == mode
+    finally:
+        os.umask(before)
+    with pytest.raises(FileExistsError):
+        (site.deep / "a").claim(mode=0o666)
+
+
+def read(site, name, max_bytes=6):
+    with site.deep.entered() as directory:
+        return read_file_in(directory, (site.deep / name).path, max_bytes)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_only_a_regular_file_is_read(site, make):
+    make(site.deep.path / "other")
+    with pytest.raises(UnfitFileError, match="not a regular file"):
+        read(site, "other")
+
+
+def test_a_file_is_read_up_to_the_longest(site):
+    assert read(site, "file") == b"inside"
+    with pytest.raises(UnfitFileError, match="larger than 5 bytes"):
+        read(site, "file", 5)
+    (site.deep.path / "empty").touch()
+    assert read(site, "empty", 0) == b""
+
+
+def test_a_link_is_not_read(site):
+    (site.deep.path / "link").symlink_to(site.outside / "file")
+    with pytest.raises(OSError, match="a symlink, not followed"):
+        read(site, "link")
+    with pytest.raises(FileNotFoundError):
+        read(site, "none")

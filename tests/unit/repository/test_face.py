@@ -43,7 +43,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
     ("name", "needs_numpy"),
     [
         ("find_repository", False), ("make_repository", False), ("MapFile", False),
-        ("open_leased", False), ("REPAIR_HINT", False), ("ChunkReader", True),
+        ("open_leased", False), ("ChunkReader", True),
     ],
 )  # fmt: skip
 def test_numpy_is_loaded_for_the_names_that_need_it_alone(name, needs_numpy):

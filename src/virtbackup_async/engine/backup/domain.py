@@ -46,6 +46,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.checkpoints import checkpoint_of
 from virtbackup_async.engine.undo.pending import undo_dead_backups
 from virtbackup_async.errors import (
+    REPAIR_HINT,
     ChangedMeanwhileError,
     HypervisorError,
     NbdError,
@@ -60,7 +61,6 @@ from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
-from virtbackup_async.repository import REPAIR_HINT
 
 MAX_TRIES = 3
 

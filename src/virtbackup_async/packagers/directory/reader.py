@@ -18,7 +18,7 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.interface import check_range
-from virtbackup_async.packagers.package_files import files_of, reading
+from virtbackup_async.packagers.package_files import files_of, reading_package
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ class PlainImage:
         path = self._image.path
         data = bytearray(length)
         done = 0
-        with reading(path):
+        with reading_package(path):
             while done < length:
                 count = os.preadv(self._image.fd, [memoryview(data)[done:]], offset + done)
                 if not count:

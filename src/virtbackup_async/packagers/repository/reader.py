@@ -23,7 +23,7 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.interface import check_range
-from virtbackup_async.packagers.package_files import files_among, reading
+from virtbackup_async.packagers.package_files import files_among, reading_package
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     ChunkMap,
@@ -106,13 +106,13 @@ class RepositoryReader:
     def _files(self) -> tuple[str, ...]:
         location = self._location
         storage = open_storage(location.target)
-        with reading(storage.where(location.domain)):
+        with reading_package(storage.where(location.domain)):
             names = storage.names(location.domain, {Kind.FILE})
         return files_among(names, location)
 
     def _open_image(self, name: str) -> "_MappedImage":
         storage = open_storage(self._location.target)
-        with reading(storage.where(name)):
+        with reading_package(storage.where(name)):
             chunk_map = open_map(storage, name)
         try:
             return _MappedImage(chunk_map, self._open_chunks(chunk_map.where), self._threads)

@@ -16,7 +16,7 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
-from virtbackup_async.packagers.package_files import reading
+from virtbackup_async.packagers.package_files import reading_package
 from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
 from virtbackup_async.repository import (
     CHUNK_BYTES,
@@ -168,7 +168,7 @@ class RepositoryBaseImage:
 
 
 def _open_map(storage: Storage, name: str) -> ChunkMap:
-    with reading(storage.where(name)):
+    with reading_package(storage.where(name)):
         return open_map(storage, name)
 
 

@@ -28,7 +28,7 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.package_files import open_file, reading
+from virtbackup_async.packagers.package_files import open_file, reading_package
 from virtbackup_async.packagers.tar.format import Layout
 from virtbackup_async.packagers.tar.head_reader import HeadReader
 from virtbackup_async.packagers.tar.members import split_of
@@ -72,7 +72,7 @@ class TarReader:
         return await to_thread.run_sync(self._files)
 
     def _files(self) -> tuple[str, ...]:
-        with ExitStack() as opened, reading(self._path):
+        with ExitStack() as opened, reading_package(self._path):
             archive = _open_archive(self._path, self._threads, opened)
             return tuple(sorted(member.name for member in archive if member.isreg()))
 
@@ -90,7 +90,7 @@ class _Member:
         self._layout = Layout(self.data_extents)
 
     def read(self, wanted: Sequence[Wanted]) -> None:
-        with reading(self._path):
+        with reading_package(self._path):
             for offset, target in wanted:
                 self._read(offset, target)
 
@@ -106,7 +106,7 @@ class _Member:
 def _open_member(path: Path, threads: Executor, file: str) -> _Member:
     with ExitStack() as opened:
         archive = _open_archive(path, threads, opened)
-        with reading(path):
+        with reading_package(path):
             info = next((member for member in archive if member.name == file), None)
         if info is None:
             raise CorruptError(f"no {file} in package {path}")
@@ -116,7 +116,7 @@ def _open_member(path: Path, threads: Executor, file: str) -> _Member:
 
 
 def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.TarFile:
-    with reading(path):
+    with reading_package(path):
         file = opened.enter_context(open_file(path))
         fd = file.fileno()
         split = split_of(fd)
@@ -142,7 +142,7 @@ def _plain(file: BinaryIO) -> BinaryIO:
 def _extents_of(path: Path, info: tarfile.TarInfo) -> tuple[Extent, ...]:
     if not info.isreg() or info.size < 0:
         raise CorruptError(f"not a regular file: {info.name} in package {path}")
-    with reading(path):
+    with reading_package(path):
         check_length(info.size)
     sparse = cast("list[tuple[int, int]] | None", info.sparse)
     pairs = [(0, info.size)] if sparse is None else sparse

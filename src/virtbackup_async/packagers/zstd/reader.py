@@ -22,7 +22,7 @@ from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
-from virtbackup_async.packagers.package_files import files_of, open_file, reading
+from virtbackup_async.packagers.package_files import files_of, open_file, reading_package
 from virtbackup_async.packagers.zstd.map import pieces_of, read_map
 from virtbackup_async.packagers.zstd.parts import Part, frame_start, read_frame, read_pieces
 
@@ -80,7 +80,7 @@ class _Frame:
         self._position = 0
 
     def read(self, wanted: Sequence[Wanted]) -> None:
-        with reading(self._path):
+        with reading_package(self._path):
             for offset, target in wanted:
                 self._read(offset, target)
 
@@ -122,7 +122,7 @@ def _size_of(file: BinaryIO) -> int:
 
 
 def _open_frame(path: Path, threads: Executor) -> _Frame:
-    with reading(path):
+    with reading_package(path):
         file = open_file(path, _READ_BUFFER_BYTES)
         try:
             return _Frame(path, file, threads)

@@ -23,6 +23,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError, NewerVersionError
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
@@ -31,7 +32,6 @@ from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_al
 from virtbackup_async.repository.index.segments import Index, Location, Segment
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
-from virtbackup_async.repository.storage.reading import reading
 
 PLACES_A_BATCH: Final = 1 << 20
 

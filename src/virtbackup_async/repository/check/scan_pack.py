@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from virtbackup_async.errors import CorruptError
-from virtbackup_async.files.refusals import is_of_the_host
+from virtbackup_async.files.refusals import is_of_the_host, reading
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Location
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
-from virtbackup_async.repository.storage.reading import reading
 
 _WINDOW_BYTES = 1 << 20
 

@@ -10,12 +10,12 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Final
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Location, open_readable_index
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, reading
 
 MAX_OPEN_PACKS: Final = 16
 

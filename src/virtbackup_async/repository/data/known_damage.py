@@ -20,11 +20,11 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import map_format, sealed_json
 from virtbackup_async.repository.format.map_format import Leaves
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import KNOWN_DAMAGE
-from virtbackup_async.repository.storage.reading import reading
 
 _PIECE_BYTES = map_format.ENTRY_BYTES << 14
 

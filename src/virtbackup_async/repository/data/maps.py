@@ -13,6 +13,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError, ForeignRepositoryError, NewerVersionError
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import bounded
 from virtbackup_async.model.extent import Extent
@@ -20,7 +21,6 @@ from virtbackup_async.repository.format import map_format as wire
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES, extents_of
 from virtbackup_async.repository.storage.interface import Storage, StoredFile
 from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.reading import reading
 
 _ENTRIES_AT_ONCE: Final = 4096
 _BLOCK_ENTRIES: Final = 1 << 15

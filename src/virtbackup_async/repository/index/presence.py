@@ -17,11 +17,10 @@ from typing import Final
 
 import numpy as np
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Index
 from virtbackup_async.repository.storage.layout import Repository, pack_file, pack_sizes
-from virtbackup_async.repository.storage.reading import REPAIR_HINT
 
 _SHOWN: Final = 3
 _UNCLEAR: Final = -1

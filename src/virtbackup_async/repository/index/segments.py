@@ -12,11 +12,11 @@ import numpy as np
 from blake3 import blake3
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError, StorageError
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import index_format as wire
 from virtbackup_async.repository.storage.interface import Storage, StoredFile
 from virtbackup_async.repository.storage.layout import Repository, list_segments
-from virtbackup_async.repository.storage.reading import reading, with_repair_hint
 
 _PIECE_BYTES: Final = 1 << 20
 _RECORDS_A_PIECE: Final = _PIECE_BYTES // wire.RECORD_BYTES
@@ -189,7 +189,7 @@ def open_index(repository: Repository) -> Index:
     index, damaged = open_readable_index(repository)
     if damaged:
         index.close()
-        raise with_repair_hint(damaged[0].error)
+        raise damaged[0].error.reworded(damaged[0].error.message, REPAIR_HINT)
     return index
 
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.repository.data.known_damage import read_known_damage, readable_leaves
 from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.format import index_format as wire
@@ -32,7 +32,6 @@ from virtbackup_async.repository.index.id_batches import (
 from virtbackup_async.repository.index.lookup import NOWHERE, SortedIds, find_all, mark_records
 from virtbackup_async.repository.index.segments import Index, Location, Segment
 from virtbackup_async.repository.storage.layout import Repository
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 
 _ID: Final = np.dtype((np.void, ID_BYTES))
 
@@ -178,7 +177,7 @@ class _Gathered:
             try:
                 self._take_whole(name)
             except CorruptError as error:
-                raise with_repair_hint(error) from error
+                raise error.reworded(error.message, REPAIR_HINT) from error
         else:
             self._starts.append((len(self._batch), name))
             self._batch.add(self._ids_of(readable_leaves(self._repository.storage, name)))

@@ -11,11 +11,10 @@ prune sees the writer, and waits for it. ``waiting_for`` are the writers that th
 
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.layout import PENDING_DELETION
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 
 
 class PendingDeletion(Struct, frozen=True):
@@ -44,7 +43,7 @@ def read_pending_deletion(storage: Storage) -> PendingDeletion:
             packs, None if waiting_for is None else frozenset(map(str, waiting_for))
         )
     except CorruptError as error:
-        raise with_repair_hint(error) from error
+        raise error.reworded(error.message, REPAIR_HINT) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"cannot be understood: {where}", hint=REPAIR_HINT) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Final
 
-from virtbackup_async.errors import CorruptError, NewerVersionError, StorageError
+from virtbackup_async.errors import REPAIR_HINT, CorruptError, NewerVersionError, StorageError
 from virtbackup_async.model.storage_location import LOCAL, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
@@ -24,7 +24,6 @@ from virtbackup_async.repository.storage.layout import (
     pack_file,
 )
 from virtbackup_async.repository.storage.local import LocalStorage
-from virtbackup_async.repository.storage.reading import REPAIR_HINT, with_repair_hint
 
 VERSION: Final = 1
 _ID_BYTES: Final = 16
@@ -155,7 +154,7 @@ def _parse(data: bytes, where: str) -> bytes:
     try:
         value = sealed_json.loads(data, where)
     except CorruptError as error:
-        raise with_repair_hint(error) from error
+        raise error.reworded(error.message, REPAIR_HINT) from error
     expected = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "digest": "blake3"}
     unknown = {key: value.get(key) for key in expected if value.get(key) != expected[key]}
     if unknown or value.get("encryption") is not None:

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 
 from msgspec import Struct
 
+from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format.map_format import entry_count
 from virtbackup_async.repository.index.segments import Segment, open_index
 from virtbackup_async.repository.storage.interface import Storage
@@ -18,7 +19,6 @@ from virtbackup_async.repository.storage.layout import (
     list_packs,
     pack_sizes,
 )
-from virtbackup_async.repository.storage.reading import reading
 
 
 class Totals(Struct, frozen=True):
