@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.catalog import definition_file, host_notes, pending_file
+from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.compat import config as compat_config
 from virtbackup_async.compat import definition as compat_definition
@@ -218,3 +218,15 @@ def test_what_the_images_of_pulled_disks_were_is_read():
         "note": None,
         "checksum": written["checksum"],
     } == written
+
+
+async def test_the_first_history_is_read():
+    found = await history.read_history(DATA / "history-1")
+    assert found.damaged == 0
+    backup, verify, clean = found.runs
+    assert (backup.command, backup.exit_code, backup.free_bytes) == ("backup", 3, 644245094400)
+    web, db = backup.domains
+    assert (web.outcome, web.frozen_ms, web.phases[1]) == ("done", 41, ("freezing", 4.25))
+    assert (db.outcome, db.error) == ("failed", "the image of vda is missing")
+    assert verify.domains[0].data_bytes == 734003200
+    assert clean.removed == 2

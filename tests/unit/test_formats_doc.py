@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from virtbackup_async.catalog import definition_file, host_notes, pending_file
+from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
 from virtbackup_async.model import names
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
@@ -55,6 +55,19 @@ def test_the_note_is_what_we_write():
     path = Path("/s/undo/20260304-021500_3_web.5e5f7a1d.note")
     assert host_notes.dumps(host_notes.loads(example("note"), path)) == example("note")
     assert documented("Note") == keys(host_notes.NoteWire)
+
+
+def test_the_history_is_what_we_write():
+    history_run = history.loads(example("history")).runs[0]
+    assert history.dumps(history_run) == example("history")
+    rows = re.findall(r"^\| (`.*?) \|", section("History"), re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert named == keys(history.RunWire) | keys(history.DomainWire)
+    for limit in (history.TEXT_MAX, history.PHASES_MAX):
+        assert f" {limit}" in section("History")
+    usual = history.USUAL_LIMITS
+    for length in (usual.file_bytes, usual.kept_bytes, 2 * usual.file_bytes):
+        assert f" {length >> 20} MiB" in section("History")
 
 
 @pytest.mark.parametrize("page", ["reference/formats.md", "explanation/security.md"])

@@ -1,40 +1,63 @@
-"""What follows a run, once its outcome is known: metrics and notifications.
+"""What follows a run, once its outcome is known: its record in the history, metrics, notifications.
 
 ``configured`` hands it every event of the run, ``run`` its summary. Whatever fails here is a
 warning: the backups are made, or not, all the same.
 """
 
 import socket
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
+from virtbackup_async.catalog.history import append_run
 from virtbackup_async.config.schema import Config
-from virtbackup_async.errors import StorageError
+from virtbackup_async.errors import StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Event, Summary, Warned
 from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import file_at, write_atomically
+from virtbackup_async.files.mounts import answer_in_time, space_at
 from virtbackup_async.reporting import metrics
 from virtbackup_async.reporting.notification import notify
+from virtbackup_async.reporting.run_history import RunHistory, RunIdentity
+from virtbackup_async.version import __version__
 
 # The node exporter is another user.
 METRICS_MODE = 0o644
 
 
+def _now_s() -> float:
+    return datetime.now(UTC).timestamp()
+
+
 class AfterRun:
     """Remembers what happens in one run of a command, and tells others of it at the end."""
 
-    def __init__(self, config: Config, command: str) -> None:
+    def __init__(
+        self, config: Config, command: str, *, now_s: Callable[[], float] = _now_s
+    ) -> None:
+        """Begin to watch a run.
+
+        Args:
+            config: the configuration.
+            command: its name.
+            now_s: the wall clock, in seconds since the epoch.
+        """
         self._config = config
         self._command = command
+        self._now_s = now_s
         self._events: list[Event] = []
+        host, run_id = socket.gethostname(), uuid.uuid4().hex
+        self._history = RunHistory(RunIdentity(run_id, command, host, __version__, now_s()))
 
     def tap(self, emit: Emit) -> Emit:
-        """Return an ``emit`` that also remembers what there will be metrics of."""
+        """Return an ``emit`` that also remembers what will be recorded and measured."""
 
         def emit_and_note(event: Event) -> None:
+            self._history.note(event, self._now_s())
             if metrics.counts(event):
                 self._events.append(event)
             emit(event)
@@ -42,7 +65,8 @@ class AfterRun:
         return emit_and_note
 
     async def conclude(self, summary: Summary, emit: Emit) -> None:
-        """Write the metrics and send the notifications."""
+        """Record the run in the targets, write the metrics and send the notifications."""
+        await self._record(summary, emit)
         path = self._config.metrics_textfile
         if path is not None:
             try:
@@ -55,15 +79,34 @@ class AfterRun:
         if warning is not None:
             emit(Warned(warning))
 
+    async def _record(self, summary: Summary, emit: Emit) -> None:
+        by_target: dict[Path, list[str]] = {}
+        for group in self._config.groups.values():
+            if group.target is not None:
+                by_target.setdefault(group.target, []).append(group.name)
+        for target, groups in by_target.items():
+            if self._history.concerns(groups):
+                try:
+                    await self._record_in(target, groups, summary)
+                except FileNotFoundError:
+                    pass  # the run itself has told that the target is missing
+                except (OSError, VirtBackupError) as error:
+                    emit(Warned(f"the run is not in the history of {target}: {error}"))
+
+    async def _record_in(self, target: Path, groups: list[str], summary: Summary) -> None:
+        space = await answer_in_time(space_at, target)
+        room = (space.total_bytes - space.free_bytes, space.free_bytes)
+        record = self._history.record(summary, self._now_s(), groups, room)
+        await append_run(target, record, create=self._history.has_backups_of(groups))
+
     async def _write_metrics(self, path: Path, summary: Summary) -> None:
         try:
             text = await anyio.Path(path).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             await to_thread.run_sync(_create, path)
             text = ""
-        now_s = datetime.now(UTC).timestamp()
         samples = metrics.loads(text)
-        samples.update(metrics.samples_of(self._command, self._events, summary, now_s))
+        samples.update(metrics.samples_of(self._command, self._events, summary, self._now_s()))
         await write_atomically(path, metrics.dumps(samples).encode(), keep_owner=True)
 
 

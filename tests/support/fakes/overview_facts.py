@@ -87,7 +87,7 @@ def run(nights_ago=0, domains=(), command="backup", **different):
         "version": "1.3.0",
         "end": start + 1200,
         "exit_code": 0,
-        "used_bytes": (400 - nights_ago) * GIB,
+        "used_bytes": max(1, 400 - nights_ago) * GIB,
         "free_bytes": (600 + nights_ago) * GIB,
     }
     return RunRecord(command=command, start=start, domains=tuple(domains), **{**usual, **different})

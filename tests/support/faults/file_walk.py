@@ -38,6 +38,7 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
     repair,
     restore,
     stats,
+    unpin,
     verify,
 )  # fmt: skip
 from virtbackup_async.cli.main import main

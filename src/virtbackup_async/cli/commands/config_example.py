@@ -3,11 +3,13 @@
 import sys
 from contextlib import suppress
 
-from virtbackup_async.cli.lazy_commands import subcommand
+import click
+
+from virtbackup_async.cli.options import EXIT_STATUSES, Command
 from virtbackup_async.files.shipped import EXAMPLE_CONFIG, shipped
 
 
-@subcommand("example")
+@click.command("example", cls=Command, epilog=EXIT_STATUSES)
 def command() -> None:
     """Print an example of a configuration with every key, each with a comment.
 

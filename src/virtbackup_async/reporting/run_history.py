@@ -1,0 +1,181 @@
+"""From the events of one run to its records in the histories of the targets.
+
+Pure: ``after_run`` gives it each event with its moment, and writes what it returns. Of each domain
+only the first moment of each phase is kept, so a record stays small.
+"""
+
+from collections.abc import Container, Mapping
+
+from msgspec import Struct, field
+
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    BackupRemoved,
+    BackupStarted,
+    Event,
+    PhaseChanged,
+    Summary,
+    VerifyDone,
+    VerifyFailed,
+    VerifyStarted,
+)
+from virtbackup_async.model.run_record import DomainRun, Outcome, RunRecord
+
+
+class RunIdentity(Struct, frozen=True):
+    """Which run it is."""
+
+    run_id: str
+    command: str
+    host: str
+    version: str
+    start: float
+
+
+class _AtWork(Struct):
+    start: float
+    phases: dict[str, float] = field(default_factory=dict)
+    method: str | None = None
+
+
+class RunHistory:
+    """Watches one run."""
+
+    def __init__(self, identity: RunIdentity) -> None:
+        self._identity = identity
+        self._at_work: dict[str, _AtWork] = {}
+        self._domains: list[DomainRun] = []
+        self._removed: dict[str, int] = {}
+
+    def note(self, event: Event, at: float) -> None:
+        """Take one event, and its moment in seconds since the epoch."""
+        match event:
+            case PhaseChanged():
+                work = self._work(event.domain, at)
+                work.phases.setdefault(str(event.phase), _since(work, at))
+            case BackupStarted():
+                self._work(event.domain, at).method = event.method
+            case VerifyStarted():
+                self._at_work[event.domain] = _AtWork(at)
+            case BackupDone():
+                self._domains.append(self._backed_up(event, at))
+            case BackupFailed():
+                work = self._end(event.domain, at)
+                error = event.reason or event.error
+                self._add(event, Outcome.FAILED, work, at, error)
+            case VerifyFailed():
+                work = self._end(event.domain, at)
+                self._add(event, Outcome.DAMAGED, work, at, event.error, event.backup)
+            case VerifyDone():
+                self._domains.append(_verified(event, at))
+                self._at_work.pop(event.domain, None)
+            case BackupRemoved():
+                self._removed[event.group] = self._removed.get(event.group, 0) + 1
+            case _:
+                pass
+
+    def has_backups_of(self, groups: Container[str]) -> bool:
+        """Tell whether the run made a backup of one of these groups."""
+        return any(one.outcome == Outcome.DONE and one.group in groups for one in self._domains)
+
+    def concerns(self, groups: Container[str]) -> bool:
+        """Tell whether the run did something in one of these groups, or in none at all."""
+        seen = {one.group for one in self._domains} | self._removed.keys()
+        return not seen or any(group in groups for group in seen)
+
+    def record(
+        self,
+        summary: Summary,
+        end: float,
+        groups: Container[str],
+        room: tuple[int, int] | None,
+    ) -> RunRecord:
+        """Return the record for the target of some groups.
+
+        Args:
+            summary: of the run.
+            end: when it ended, in seconds since the epoch.
+            groups: those that have the target.
+            room: used and free bytes of its file system.
+        """
+        one = self._identity
+        used, free = room if room is not None else (None, None)
+        return RunRecord(
+            one.run_id,
+            one.command,
+            one.host,
+            one.version,
+            one.start,
+            max(one.start, end),
+            summary.exit_code,
+            summary.error,
+            tuple(domain for domain in self._domains if domain.group in groups),
+            _sum_of(self._removed, groups),
+            used,
+            free,
+        )
+
+    def _work(self, domain: str, at: float) -> _AtWork:
+        return self._at_work.setdefault(domain, _AtWork(at))
+
+    def _end(self, domain: str, at: float) -> _AtWork:
+        return self._at_work.pop(domain, None) or _AtWork(at)
+
+    def _add(  # noqa: PLR0913, PLR0917 -- the fields of a record
+        self,
+        event: BackupFailed | VerifyFailed,
+        outcome: Outcome,
+        work: _AtWork,
+        at: float,
+        error: str,
+        backup: str | None = None,
+    ) -> None:
+        self._domains.append(
+            DomainRun(
+                event.group,
+                event.domain,
+                outcome,
+                work.start,
+                max(work.start, at),
+                backup,
+                tuple(work.phases.items()),
+                work.method,
+                error=error,
+            )
+        )
+
+    def _backed_up(self, event: BackupDone, at: float) -> DomainRun:
+        work = self._end(event.domain, at)
+        return DomainRun(
+            event.group,
+            event.domain,
+            Outcome.DONE,
+            work.start,
+            max(work.start, at),
+            event.backup,
+            tuple(work.phases.items()),
+            work.method,
+            event.quiesced,
+            event.frozen_ms,
+            event.read_bytes,
+            event.data_bytes,
+            event.stored_bytes,
+        )
+
+
+def _verified(event: VerifyDone, at: float) -> DomainRun:
+    outcome = Outcome.VERIFIED
+    start = at - max(0.0, event.duration_s)
+    data_bytes = 0 if event.quick else event.data_bytes
+    return DomainRun(
+        event.group, event.domain, outcome, start, at, event.backup, data_bytes=data_bytes
+    )
+
+
+def _since(work: _AtWork, at: float) -> float:
+    return round(max(0.0, at - work.start), 3)
+
+
+def _sum_of(counts: Mapping[str, int], groups: Container[str]) -> int:
+    return sum(count for group, count in counts.items() if group in groups)
