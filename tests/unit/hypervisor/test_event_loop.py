@@ -58,6 +58,13 @@ class Fired:
         self.threads.add(threading.get_ident())
 
 
+def in_a_thread(work, *args):
+    """Let another thread call a hook while the loop waits for it."""
+    thread = threading.Thread(target=work, args=args)
+    thread.start()
+    thread.join()
+
+
 async def turns(count=5):
     """Let the loop do everything that is due."""
     for _ in range(count):
@@ -84,9 +91,7 @@ async def test_a_hook_returns_before_the_loop_does_its_work(impl, pipe):
         impl._add_handle(reading, READABLE, Fired(), None)
         added.set()
 
-    thread = threading.Thread(target=add)
-    thread.start()
-    thread.join()  # holds the loop up, as a call does that waits for libvirt's lock
+    in_a_thread(add)  # holds the loop up, as a call does that waits for libvirt's lock
     assert added.is_set()
     assert dict(impl.descriptors) == {}
     await turns()
@@ -96,9 +101,7 @@ async def test_a_hook_returns_before_the_loop_does_its_work(impl, pipe):
 async def test_a_hook_of_the_loops_thread_works_at_once_after_earlier_ones(impl, pipe):
     reading, writing = pipe
     first, second = Fired(), Fired()
-    thread = threading.Thread(target=impl._add_handle, args=(reading, READABLE, first, None))
-    thread.start()
-    thread.join()
+    in_a_thread(impl._add_handle, reading, READABLE, first, None)
     impl._add_handle(reading, READABLE, second, None)
     assert impl.handed_over == 1
     assert len(impl.descriptors[reading].callbacks) == 2
@@ -128,9 +131,9 @@ async def test_a_removed_handle_never_fires_again_and_is_freed_once(impl, pipe, 
     fired = Fired()
     watch = impl._add_handle(reading, READABLE, fired, "opaque")
     os.write(writing, b"x")
-    thread = threading.Thread(target=impl._remove_handle, args=(watch,))
-    thread.start()
-    thread.join()  # the descriptor is ready, and the loop has not yet heard of the removal
+    in_a_thread(
+        impl._remove_handle, watch
+    )  # the descriptor is ready, and the loop has not yet heard of the removal
     await turns()
     assert fired.calls == []
     assert freed == ["opaque"]
@@ -139,6 +142,39 @@ async def test_a_removed_handle_never_fires_again_and_is_freed_once(impl, pipe, 
     assert impl._remove_handle(watch) == -1
     await turns()
     assert freed == ["opaque"]
+
+
+async def test_a_removed_handle_does_not_fire_in_the_turn_of_its_removal(impl, pipe):
+    """The loop has found it ready, and will call it; libvirt has freed what it would touch."""
+    reading, writing = pipe
+    os.write(writing, b"x")
+    others = [impl._add_handle(reading, READABLE, Fired(), None) for _ in range(2)]
+    fired = []
+
+    def fire(watch, *_args):
+        fired.append(watch)
+        for other in others:
+            if other != watch:
+                in_a_thread(impl._remove_handle, other)
+
+    for watch in others:
+        impl.callbacks[watch].cb = fire
+    await turns()
+    assert set(fired) == {others[0]}
+
+
+async def test_a_removed_timer_does_not_fire_in_the_turn_of_its_removal(impl):
+    fired = []
+
+    def fire(timer, _opaque):
+        fired.append(timer)
+        in_a_thread(impl._remove_timeout, second)
+
+    first = impl._add_timeout(0, fire, None)
+    second = impl._add_timeout(0, fire, None)
+    await turns()
+    assert set(fired) == {first}
+    impl._remove_timeout(first)
 
 
 async def test_a_descriptor_number_that_is_used_again_belongs_to_its_new_handle(impl, pipe):
@@ -180,9 +216,7 @@ async def test_an_update_that_comes_after_the_removal_does_nothing(impl, pipe):
         impl._update_handle(watch, READABLE)
         impl._remove_handle(watch)
 
-    thread = threading.Thread(target=both)
-    thread.start()
-    thread.join()
+    in_a_thread(both)
     os.write(writing, b"x")
     await turns()
     assert fired.calls == []
@@ -243,9 +277,7 @@ async def test_a_removed_timer_never_fires_again_and_is_freed_once(impl, freed):
         impl._remove_timeout(timer)
         assert impl._remove_timeout(timer) == -1
 
-    thread = threading.Thread(target=both)
-    thread.start()
-    thread.join()  # the timer is due, and the loop has not yet heard of the removal
+    in_a_thread(both)  # the timer is due, and the loop has not yet heard of the removal
     await turns()
     assert fired.calls == []
     assert freed == ["opaque"]
@@ -273,9 +305,7 @@ async def test_an_update_of_a_timer_that_comes_after_its_removal_does_nothing(im
         impl._update_timeout(timer, 0)
         impl._remove_timeout(timer)
 
-    thread = threading.Thread(target=both)
-    thread.start()
-    thread.join()
+    in_a_thread(both)
     await turns()
     assert fired.calls == []
 
@@ -359,8 +389,11 @@ class Circle:
         self.me = self
 
 
-def collections(thresholds):
-    """Collect as the loop does, with these thresholds; return the generations collected."""
+def collections(thresholds, young=0):
+    """Collect as the loop does, with these thresholds; return the generations collected.
+
+    ``young`` collections of the youngest generation came before.
+    """
     generations, loop = [], Scheduled()
 
     def note(phase, info):
@@ -369,6 +402,8 @@ def collections(thresholds):
 
     gc.collect()
     gc.disable()
+    for _ in range(young):
+        gc.collect(0)
     keep = [Circle() for _ in range(100)]
     gc.set_threshold(*thresholds)
     gc.callbacks.append(note)
@@ -383,11 +418,18 @@ def collections(thresholds):
 
 @pytest.mark.usefixtures("unregistered")
 @pytest.mark.parametrize(
-    ("thresholds", "generations"),
-    [((50, 10, 10), [0]), ((100_000, 10, 10), []), ((0, 10, 10), []), ((0, 0, 0), [])],
+    ("thresholds", "young", "generations"),
+    [
+        ((50, 10, 10), 0, [0]),
+        ((50, 10, 10), 11, [1]),
+        ((50, 0, 10), 11, [0]),
+        ((100_000, 10, 10), 0, []),
+        ((0, 10, 10), 0, []),
+        ((0, 0, 0), 0, []),
+    ],
 )
-def test_the_loop_collects_what_python_would_have_collected(thresholds, generations):
-    assert collections(thresholds) == generations
+def test_the_loop_collects_what_python_would_have_collected(thresholds, young, generations):
+    assert collections(thresholds, young) == generations
 
 
 @pytest.mark.usefixtures("unregistered")
