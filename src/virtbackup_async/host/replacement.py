@@ -26,8 +26,7 @@ from msgspec import Struct
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.durable import give_owner, sync_file
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.images.sinks.sequential import write_qcow2
-from virtbackup_async.images.sinks.sequential_file import create_outlet
+from virtbackup_async.images.sinks.sequential import create_sequential_file, write_qcow2
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model import names
@@ -60,8 +59,8 @@ class LocalReplacement(Struct):
         if self.wrap is None:
             await write_sparse(stream, self.new, on_progress)
         else:
-            with create_outlet(self.new) as outlet:
-                await write_qcow2(stream, outlet, on_progress, self.wrap)
+            with create_sequential_file(self.new) as file:
+                await write_qcow2(stream, file, on_progress, self.wrap)
         await to_thread.run_sync(self._take_over)
 
     async def swap(self) -> None:

@@ -16,8 +16,13 @@ from anyio import CancelScope, to_thread
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import durable
-from virtbackup_async.images.sinks.sequential import write_qcow2, write_raw
-from virtbackup_async.images.sinks.sequential_file import Outlet, create_outlet, open_stdout
+from virtbackup_async.images.sinks.sequential import (
+    SequentialFile,
+    create_sequential_file,
+    open_stdout,
+    write_qcow2,
+    write_raw,
+)
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.names import temporary_name
@@ -48,8 +53,8 @@ async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[T
         StorageError: the output exists already, or its directory is full or not writable.
     """
     if output == STDOUT:
-        with open_stdout() as outlet, _saying_that_it_is_not_whole(domain, emit):
-            yield _Stdout(outlet)
+        with open_stdout() as stdout, _saying_that_it_is_not_whole(domain, emit):
+            yield _Stdout(stdout)
         return
     if await to_thread.run_sync(os.path.lexists, output):
         raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
@@ -73,18 +78,18 @@ class _NewFile:
         if not wrap:
             await write_sparse(stream, self._path, on_progress)
             return
-        with create_outlet(self._path) as outlet:
-            await write_qcow2(stream, outlet, on_progress)
+        with create_sequential_file(self._path) as file:
+            await write_qcow2(stream, file, on_progress)
 
 
 class _Stdout:
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, output: SequentialFile) -> None:
         self.work_directory = Path(os.environ.get("TMPDIR") or _DEFAULT_WORK_DIRECTORY)
-        self._outlet = outlet
+        self._output = output
 
     async def take(self, stream: DiskStream, on_progress: Progress, *, wrap: bool) -> None:
         write = write_qcow2 if wrap else write_raw
-        await write(stream, self._outlet, on_progress)
+        await write(stream, self._output, on_progress)
 
 
 @contextmanager

@@ -35,8 +35,7 @@ from virtbackup_async.files.durable import (
     write_exclusively,
 )
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.images.sinks.sequential import write_qcow2
-from virtbackup_async.images.sinks.sequential_file import create_outlet
+from virtbackup_async.images.sinks.sequential import create_sequential_file, write_qcow2
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.names import is_part, part_path
@@ -92,8 +91,8 @@ class RestoredFiles:
         """Write a stream into an image's part file."""
         part = self._part(image.name)
         if image.wrapped:
-            with create_outlet(part) as outlet:
-                await write_qcow2(stream, outlet, on_progress, image.layout)
+            with create_sequential_file(part) as file:
+                await write_qcow2(stream, file, on_progress, image.layout)
         else:
             await write_sparse(stream, part, on_progress)
         self._parts[part] = self._target / image.name

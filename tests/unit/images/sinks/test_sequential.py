@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.sinks.sequential import write_qcow2, write_raw
-from virtbackup_async.images.sinks.sequential_file import Outlet, create_outlet
+from virtbackup_async.images.sinks.sequential import (
+    SequentialFile,
+    create_sequential_file,
+    write_qcow2,
+    write_raw,
+)
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.qemu.qcow2 import (
@@ -59,9 +63,9 @@ def image(request, tmp_path):
     return path
 
 
-async def write(image, outlet, image_format):
+async def write(image, file, image_format):
     async with open_image_stream(image, BufferPool()) as stream:
-        await WRITERS[image_format](stream, outlet, lambda _: None)
+        await WRITERS[image_format](stream, file, lambda _: None)
         return stream
 
 
@@ -78,7 +82,7 @@ async def through_a_pipe(image, image_format):
     reader = Thread(target=read_all)
     reader.start()
     try:
-        await write(image, Outlet(start, Path("pipe")), image_format)
+        await write(image, SequentialFile(start, Path("pipe")), image_format)
     finally:
         os.close(start)
         await to_thread.run_sync(reader.join)
@@ -97,8 +101,8 @@ def assert_is_image(path, image, image_format):
 @pytest.mark.parametrize("image_format", WRITERS)
 async def test_a_file_gets_the_image_and_its_holes(image, tmp_path, image_format):
     output = tmp_path / "output"
-    with create_outlet(output) as outlet:
-        stream = await write(image, outlet, image_format)
+    with create_sequential_file(output) as file:
+        stream = await write(image, file, image_format)
     assert stream.digest
     assert_is_image(output, image, image_format)
     assert output.stat().st_blocks * 512 <= image.stat().st_blocks * 512 + 25 * 65536
@@ -128,8 +132,8 @@ def test_qemu_finds_data_where_it_is_and_nothing_amiss(extents, size_bytes):
             end = stop
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         path = Path(directory) / "image"
-        with create_outlet(path) as outlet:
-            write_without_data(Qcow2Layout(size_bytes, data), outlet)
+        with create_sequential_file(path) as file:
+            write_without_data(Qcow2Layout(size_bytes, data), file)
         subprocess.run(["qemu-img", "check", "-f", "qcow2", path], check=True, capture_output=True)
         asked = ["qemu-img", "map", "--output=json", "-f", "qcow2", path]
         told = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
@@ -142,13 +146,13 @@ def test_qemu_finds_data_where_it_is_and_nothing_amiss(extents, size_bytes):
         )
 
 
-def write_without_data(layout, outlet):
+def write_without_data(layout, file):
     for piece in layout.pieces():
         if isinstance(piece, Extent):
-            outlet.zeros(piece.length)
+            file.zeros(piece.length)
         else:
-            outlet.write(memoryview(piece))
-    outlet.finish()
+            file.write(memoryview(piece))
+    file.finish()
 
 
 def joined(entries):
@@ -181,7 +185,7 @@ async def test_nobody_reads(dense, pipe, blocks):
     os.set_blocking(writer.fileno(), blocks)
     reader.close()
     with pytest.raises(StorageError, match="nobody reads it any more"):
-        await write(dense, Outlet(writer.fileno(), Path("it")), "raw")
+        await write(dense, SequentialFile(writer.fileno(), Path("it")), "raw")
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -189,7 +193,7 @@ async def test_who_wants_to_stop_need_not_wait_for_the_reader(dense, pipe, block
     _, writer = pipe
     os.set_blocking(writer.fileno(), blocks)
     with move_on_after(0.3) as scope:
-        await write(dense, Outlet(writer.fileno(), Path("it")), "raw")
+        await write(dense, SequentialFile(writer.fileno(), Path("it")), "raw")
     assert scope.cancelled_caught
 
 
@@ -199,7 +203,7 @@ async def test_what_is_behind_the_place_in_a_file_is_kept_and_holes_are_zeros_th
     output.write_bytes(b"x" * (9 * MIB))
     with output.open("r+b", buffering=0) as file:
         file.seek(MIB // 2)
-        await write(image, Outlet(file.fileno(), output), "raw")
+        await write(image, SequentialFile(file.fileno(), output), "raw")
         assert file.tell() == MIB // 2 + 8 * MIB
     expected = b"x" * (MIB // 2) + image.read_bytes() + b"x" * (MIB // 2)
     assert output.read_bytes() == expected
@@ -210,16 +214,19 @@ async def test_a_file_that_is_appended_to_gets_its_zeros(tmp_path):
     output = tmp_path / "output"
     output.write_bytes(b"before")
     with output.open("ab", buffering=0) as file:
-        await write(image, Outlet(file.fileno(), output), "raw")
+        await write(image, SequentialFile(file.fileno(), output), "raw")
     assert output.read_bytes() == b"before" + image.read_bytes()
 
 
 async def test_a_file_that_was_begun_goes_with_the_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), create_outlet(tmp_path / "output"):
+    with pytest.raises(ZeroDivisionError), create_sequential_file(tmp_path / "output"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "mine").touch()
-    with pytest.raises(StorageError, match="cannot create"), create_outlet(tmp_path / "mine"):
+    with (
+        pytest.raises(StorageError, match="cannot create"),
+        create_sequential_file(tmp_path / "mine"),
+    ):
         pass
 
 
@@ -261,8 +268,8 @@ def test_headers_that_name_a_file_beside(tmp_path):
 async def test_an_image_laid_out_like_another_one_is_the_disk(tmp_path, name, options):
     image, written = make(tmp_path / "image", *IMAGES[name]), tmp_path / "written"
     async with open_image_stream(image, BufferPool()) as stream:
-        with create_outlet(written) as outlet:
-            await write_qcow2(stream, outlet, lambda _: None, options)
+        with create_sequential_file(written) as file:
+            await write_qcow2(stream, file, lambda _: None, options)
     subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", written], check=True)
     compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", image, written]
     assert subprocess.run(compare, check=False).returncode == 0
@@ -275,7 +282,7 @@ async def test_an_image_whose_holes_nobody_knows_is_the_disk(tmp_path):
     image, written = make(tmp_path / "image", *IMAGES["comb"]), tmp_path / "written"
     async with open_image_stream(image, BufferPool()) as stream:
         stream.data_extents = None
-        with create_outlet(written) as outlet:
-            await write_qcow2(stream, outlet, lambda _: None)
+        with create_sequential_file(written) as file:
+            await write_qcow2(stream, file, lambda _: None)
     compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", image, written]
     assert subprocess.run(compare, check=False).returncode == 0
