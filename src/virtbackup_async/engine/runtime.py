@@ -24,7 +24,7 @@ from virtbackup_async.events import Emit, Event
 if TYPE_CHECKING:
     from virtbackup_async.engine.host_state import Host
     from virtbackup_async.images.buffers import BufferPool
-    from virtbackup_async.images.rate_limit import RateLimit
+    from virtbackup_async.images.stream import RateLimit
     from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 
 E = TypeVar("E", bound=Event)
@@ -78,7 +78,7 @@ class _Resources:
 
 
 def _limit(bytes_per_s: int | None) -> "RateLimit | None":
-    from virtbackup_async.images.rate_limit import RateLimit  # noqa: PLC0415 -- see above
+    from virtbackup_async.images.stream import RateLimit  # noqa: PLC0415 -- see above
 
     return RateLimit(bytes_per_s) if bytes_per_s else None
 

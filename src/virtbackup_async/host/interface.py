@@ -17,8 +17,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, ToldChain
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress

@@ -17,9 +17,8 @@ from virtbackup_async.host.replacement import leftovers, prepare_swap
 from virtbackup_async.images import identity
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.chains import image_chain
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.file import open_image_stream
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, ToldChain
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress

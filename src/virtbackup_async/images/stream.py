@@ -11,13 +11,23 @@ CPU. Sources call ``open_stream``; packagers and restore consume the stream.
 Invariants: Pieces ascend, and leaves of zeros are left out. Reading starts with the consumer's
 first step, so a stream that waits for its turn holds no buffers. When the block of ``open_stream``
 is left, reading has ended and all buffers are back in the pool.
+
+A ``RateLimit`` is shared by all streams that it limits, so many bytes a second for all together::
+
+    time     ----|====A====|====B====|====A====|====C====|-->     A, B, C: disks, as they ask
+                 now, or where the last one ends
+
+Each read reserves the next piece of time on the line, as long as its bytes need at the limit, and
+waits for its end. A disk that asks again comes after all others that asked, so disks share evenly.
+The engine makes one limit for the whole run and one for each group.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Protocol
 
+import anyio
 from anyio import ClosedResourceError, EndOfStream, Event, create_memory_object_stream, to_thread
 from msgspec import Struct
 
@@ -26,12 +36,39 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PlannedPiece, data_length, plan_buffers
 from virtbackup_async.images.pieces import ImageReader, KnownLeaf, Piece, cut, fill, no_leaf
-from virtbackup_async.images.rate_limit import RateLimit, keep_to
 from virtbackup_async.model.extent import Extent
 
 _Planned = tuple[PlannedPiece, ...]
 _Filled = tuple[_Planned, memoryview]
 _Hashed = tuple[tuple[Piece, ...], memoryview, int]
+
+
+class RateLimit:
+    """A line of time; unused time is lost, so that a pause is not followed by a flood."""
+
+    def __init__(
+        self, bytes_per_s: int, *, clock: Callable[[], float] = anyio.current_time
+    ) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._clock = clock
+        self._taken_until_s = 0.0
+
+    def reserve(self, length_bytes: int) -> float:
+        """Take time on the line; give the seconds to wait for its end."""
+        now_s = self._clock()
+        self._taken_until_s = max(self._taken_until_s, now_s) + length_bytes / self._bytes_per_s
+        return self._taken_until_s - now_s
+
+
+async def keep_to(
+    limits: Sequence[RateLimit],
+    length_bytes: int,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> None:
+    """Wait until ``length_bytes`` may be read by all the limits."""
+    if limits:
+        await sleep(max(limit.reserve(length_bytes) for limit in limits))
 
 
 class Batch(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""images/rate_limit.py, on a clock of its own."""
+"""The rate limit of streams, on a clock of its own."""
 
 import pytest
 from anyio import Event, create_task_group
@@ -6,8 +6,7 @@ from anyio.lowlevel import checkpoint
 
 from virtbackup_async.images import stream as stream_module
 from virtbackup_async.images.buffers import BUFFER_BYTES, BufferPool
-from virtbackup_async.images.rate_limit import RateLimit, keep_to
-from virtbackup_async.images.stream import open_stream
+from virtbackup_async.images.stream import RateLimit, keep_to, open_stream
 from virtbackup_async.model.extent import Extent
 
 

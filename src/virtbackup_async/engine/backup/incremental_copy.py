@@ -26,8 +26,8 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, VirtBackupError
 from virtbackup_async.events import Warned
 from virtbackup_async.images.extents import bounded
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage
+from virtbackup_async.images.stream import RateLimit
 from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.extent import Extent

@@ -22,9 +22,8 @@ from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.events import Emit
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracked
 

@@ -19,9 +19,8 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.errors import ImageError
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.tracking import Tracking
 from virtbackup_async.nbd import UnixAddress

@@ -40,9 +40,8 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.rate_limit import RateLimit
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
-from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.pull import PullJob, export_bitmap
 from virtbackup_async.model.tracking import Tracking

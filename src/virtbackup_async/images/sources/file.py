@@ -24,8 +24,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.digest import LengthError, check_length
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.pieces import Wanted
-from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.images.stream import DiskStream, RateLimit, open_stream
 
 
 @asynccontextmanager

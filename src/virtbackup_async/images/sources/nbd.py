@@ -15,8 +15,7 @@ from virtbackup_async.errors import NbdConnectionError, NbdError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.extents import bounded, common
 from virtbackup_async.images.pieces import Wanted
-from virtbackup_async.images.rate_limit import RateLimit
-from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.images.stream import DiskStream, RateLimit, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.nbd import Address, NbdClient, StatusRun, open_nbd, walk_status
 from virtbackup_async.nbd.protocol.constants import (
