@@ -51,7 +51,7 @@ NO_FILES = frozenset(
 )  # fmt: skip
 OPENERS = (
     "virtbackup_async.files.", "virtbackup_async.qemu.qemu_",
-    "virtbackup_async.qemu.overlay_header", "virtbackup_async.images.sources.file",
+    "virtbackup_async.images.sources.file",
     "virtbackup_async.images.chains", "virtbackup_async.host.state_files",
     "virtbackup_async.host.replacement", "virtbackup_async.host.signs",
 )  # fmt: skip

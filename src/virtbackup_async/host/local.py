@@ -23,7 +23,6 @@ from virtbackup_async.model.domain import BackingImage, ToldChain
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.qemu import qemu_img
-from virtbackup_async.qemu.overlay_header import check_overlay
 from virtbackup_async.qemu.qcow2 import Qcow2Head, head_of
 from virtbackup_async.qemu.qemu_nbd import serve_image
 
@@ -128,7 +127,7 @@ class LocalHost:
         return await image_chain(image.path, image.format, told)
 
     async def check_overlay(self, overlay: Path, image: Path) -> None:
-        await to_thread.run_sync(check_overlay, overlay, image)
+        await to_thread.run_sync(qemu_img.check_overlay, overlay, image)
 
     async def holds_data(self, overlay: Path) -> bool:
         return await qemu_img.holds_data(overlay)

@@ -1,12 +1,17 @@
-"""``qemu-img``: what an image's header says, whether it is sound, and the commit of an overlay.
+"""``qemu-img``: reads an image's header, checks the image, and commits an overlay.
 
-Called for the images of a chain (``chains.py``) and by ``clean`` for domains that are shut off.
-Images come from guests, and a guest that may write its header may lie in it. So a format is never
-guessed, one image is opened at a time, and a name in a header is taken for a path and nothing else
-(``json:`` and ``nbd:`` names would make QEMU open what the guest asked for).
+Called for the images of a chain (``chains.py``) and by ``clean`` for domains that are shut off. A
+guest that can write its image's header can lie there. So a format is never guessed, one image is
+opened at a time, and a name in a header must be a path: with a ``json:`` or ``nbd:`` name, QEMU
+would open whatever the guest asks for.
+
+An undo commits an overlay into its backing file, and QEMU takes that file's name from the overlay's
+header. So ``check_overlay`` and ``commit`` first compare the header with the image that the domain
+is known to have.
 """
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,9 +19,10 @@ import msgspec
 from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
+from virtbackup_async.files.closing import close
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.processes import Ended, run_program
-from virtbackup_async.qemu.overlay_header import check_backing, is_file_name
+from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside, read_head
 
 _T = TypeVar("_T")
 
@@ -85,7 +91,7 @@ async def header_of(image: BackingImage) -> ImageInfo:
     """
     info = await image_info(image.path, image.format)
     for what, name in (("backing", info.backing_filename), ("data file", info.data_file)):
-        if not is_file_name(name or ""):
+        if not _is_file_name(name or ""):
             raise ImageError(f"{what} of {image.path} is not a file: {name}")
     return info
 
@@ -102,11 +108,27 @@ async def commit(overlay: Path, image: BackingImage) -> None:
             failed.
     """
     info = await header_of(BackingImage(overlay, "qcow2"))
-    await to_thread.run_sync(check_backing, overlay, info.backing_filename, image.path)
+    await to_thread.run_sync(_check_backing, overlay, info.backing_filename, image.path)
     if info.backing_filename_format != image.format:
         recorded = info.backing_filename_format or "no format"
         raise ImageError(f"{overlay} takes {image.path} for {recorded}, not for {image.format}")
     await _run("commit", "-q", "-f", "qcow2", _name_of(overlay))
+
+
+def check_overlay(overlay: Path, image: Path) -> None:
+    """Make sure that a qcow2 overlay lies directly on ``image``, and on nothing else. Blocks.
+
+    Raises:
+        ImageError: it cannot be read, is no overlay, keeps its data in another file, or has
+            another image below it.
+    """
+    head = _head(overlay)
+    fields = read_head(head)
+    if fields is None:
+        raise ImageError(f"{overlay} is no qcow2 image")
+    if fields.data_file is not None:
+        raise ImageError(f"{overlay} keeps its data in another file: {fields.data_file}")
+    _check_backing(overlay, file_beside(head, may_have_backing=False), image)
 
 
 async def rebase(upper: BackingImage, lower: BackingImage) -> None:
@@ -161,6 +183,42 @@ async def check(path: Path, format: str) -> None:  # noqa: A002
         raise CorruptError(f"image is damaged: {path}", hint=f"See `qemu-img check {name}`.")
     if result.returncode not in {0, _CHECK_HAS_LEAKS, _CHECK_IS_UNSUPPORTED}:
         raise _failed(arguments, result)
+
+
+def _check_backing(overlay: Path, name: str | None, image: Path) -> None:
+    """Make sure that the backing file's ``name``, from an overlay's header, means ``image``.
+
+    Blocks.
+
+    Raises:
+        ImageError: it means another one, or there is none.
+    """
+    if not name or not _is_file_name(name):
+        raise ImageError(f"{overlay} names no file as the image below it: {name}")
+    if os.path.realpath(overlay.parent / name) != os.path.realpath(image):
+        raise ImageError(f"{overlay} lies on {name}, not on {image}")
+
+
+def _head(overlay: Path) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(overlay, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ImageError(f"{overlay} is no regular file")
+            return os.pread(fd, HEAD_BYTES, 0)
+        finally:
+            close(fd)
+    except OSError as error:
+        raise ImageError(f"cannot read {overlay}: {error.strerror}") from error
+
+
+def _is_file_name(name: str) -> bool:
+    """Tell whether QEMU takes a name in a header for a path.
+
+    It takes what stands before a colon for a protocol, unless a slash comes first.
+    """
+    return ":" not in name.partition("/")[0]
 
 
 def _name_of(path: Path) -> str:
