@@ -27,7 +27,7 @@ WALK = [module for module, _ in STEPS]
 # A reader can follow so many; who needs one more has to take one out.
 LONGEST_WALK = 25
 # What each of these does is said in the line of the module that calls it.
-HELPERS = {"packagers/repository/map_files.py", "engine/point_in_time/choose.py"}
+HELPERS = {"packagers/repository/map_files.py"}
 
 
 class RunningDomain(DescribedDomain):

@@ -11,8 +11,8 @@ from virtbackup_async.engine.backup.state_files import missing
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
 from virtbackup_async.engine.domain_states import SAVED, check_free, check_snapshot
 from virtbackup_async.engine.plan import PlannedBackup
-from virtbackup_async.engine.point_in_time.choose import is_pulled
 from virtbackup_async.engine.point_in_time.interface import NOT_QUIESCED
+from virtbackup_async.engine.point_in_time.open import is_pulled
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import DiskSkipped, Emit, Warned

@@ -10,7 +10,7 @@ from virtbackup_async.engine.backup.state_files import missing
 from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup
-from virtbackup_async.engine.point_in_time.choose import is_pulled
+from virtbackup_async.engine.point_in_time.open import is_pulled
 from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.engine.ports import HypervisorPort
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError

@@ -7,9 +7,9 @@
     running    snapshot   snapshot.py      an overlay takes the writes; the images do not change
     running    pull       pull_job.py      QEMU exports the disks over NBD as they were
     shut off   copy       offline.py       nothing holds the images; a change is noticed
-    shut off   pull       offline_nbd.py   the same, through ``qemu-nbd``
+    shut off   pull       offline.py       the same, through ``qemu-nbd``
 
-``choose.py`` chooses the method, and ``open.py`` opens the disks.
+``open.py`` chooses the method, and opens the disks.
 """
 
 from collections.abc import Callable, Mapping, Sequence

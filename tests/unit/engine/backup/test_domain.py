@@ -178,6 +178,6 @@ async def test_a_saved_domain_is_no_quiesced_backup_and_says_so(site):
 
 
 async def test_an_old_libvirt_snapshots_and_a_warning_says_why(site, monkeypatch):
-    monkeypatch.setattr("virtbackup_async.engine.point_in_time.choose.MIN_QEMU", (99, 0, 0))
+    monkeypatch.setattr("virtbackup_async.engine.point_in_time.open.MIN_QEMU", (99, 0, 0))
     await site.back_up(method="pull")
     assert "its disks are snapshotted instead" in site.warnings()[0]

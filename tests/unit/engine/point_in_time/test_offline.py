@@ -5,8 +5,7 @@ import subprocess
 import pytest
 
 from fakes.hypervisor import FakeDomain
-from virtbackup_async.engine.point_in_time.offline import open_offline
-from virtbackup_async.engine.point_in_time.offline_nbd import open_offline_nbd
+from virtbackup_async.engine.point_in_time.offline import open_offline, open_offline_nbd
 from virtbackup_async.errors import ChangedMeanwhileError, ImageError
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.images.buffers import BufferPool

@@ -4,8 +4,7 @@ import pytest
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
 from virtbackup_async.engine.point_in_time.interface import DisksRequest
-from virtbackup_async.engine.point_in_time.offline import OfflineDisks
-from virtbackup_async.engine.point_in_time.offline_nbd import OfflineNbdDisks
+from virtbackup_async.engine.point_in_time.offline import OfflineDisks, OfflineNbdDisks
 from virtbackup_async.engine.point_in_time.open import WantedDisks, open_disks
 from virtbackup_async.engine.point_in_time.pull_job import PullDisks
 from virtbackup_async.engine.point_in_time.snapshot import SnapshotDisks

@@ -4,7 +4,7 @@ import pytest
 
 from fakes.hypervisor import FakeHypervisor
 from virtbackup_async.config.schema import Group
-from virtbackup_async.engine.point_in_time.choose import is_pulled
+from virtbackup_async.engine.point_in_time.open import is_pulled
 from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.host.local import LocalHost
