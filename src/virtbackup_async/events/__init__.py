@@ -51,6 +51,12 @@ from virtbackup_async.events.run import (
     Summary,
     Warned,
 )
+from virtbackup_async.events.setup import (
+    AgentState,
+    ConfigWritten,
+    DomainFound,
+    FileSystemFound,
+)
 from virtbackup_async.events.stats import (
     BackupStats,
     DayStats,
@@ -70,6 +76,7 @@ from virtbackup_async.events.verify import (
 )
 
 __all__ = [
+    "AgentState",
     "BackupDone",
     "BackupFailed",
     "BackupRemoved",
@@ -77,6 +84,7 @@ __all__ = [
     "BackupStats",
     "BrokenBackup",
     "CleanVerdict",
+    "ConfigWritten",
     "DayStats",
     "DiskDamaged",
     "DiskDone",
@@ -84,10 +92,12 @@ __all__ = [
     "DiskProgress",
     "DiskSkipped",
     "DomainDefined",
+    "DomainFound",
     "DomainStats",
     "Emit",
     "Event",
     "FileFormat",
+    "FileSystemFound",
     "Finding",
     "GroupStats",
     "HookFailed",
@@ -153,6 +163,9 @@ Event = (
     | RepositoryStats
     | HookFailed
     | Finding
+    | DomainFound
+    | FileSystemFound
+    | ConfigWritten
     | CleanVerdict
     | BackupRemoved
     | RemovalFailed

@@ -103,6 +103,26 @@ class Space(Struct, frozen=True):
     free_bytes: int
 
 
+class Place(Struct, frozen=True):
+    """What a file is stored on.
+
+    Attributes:
+        device: the number of its file system, or of the device that it is; empty if unknown.
+        disks: the whole disks below, by name; empty if unknown.
+    """
+
+    device: str = ""
+    disks: frozenset[str] = frozenset()
+
+    def shares_file_system(self, other: "Place") -> bool:
+        """Tell whether both are on one file system."""
+        return bool(self.device) and self.device == other.device
+
+    def shares_disk(self, other: "Place") -> bool:
+        """Tell whether one broken disk takes both along, as far as that can be known."""
+        return self.shares_file_system(other) or not self.disks.isdisjoint(other.disks)
+
+
 def read_mounts(mountinfo: Path = MOUNTINFO) -> tuple[Mount, ...]:
     """Return what is mounted, in the kernel's order: of two at one point, the last is seen. Blocks.
 
@@ -138,6 +158,25 @@ def mount_of(path: Path, mounts: Iterable[Mount]) -> Mount | None:
         if found is None or len(mount.point.parts) >= len(found.point.parts):
             found = mount
     return found
+
+
+def place_of(path: Path, mounts: Iterable[Mount]) -> Place:
+    """Return what a file or directory is stored on, or a device is. Blocks.
+
+    Raises:
+        OSError: the way to it leads in a circle.
+    """
+    real = path.resolve()
+    number = block_device(real)
+    if number is None:
+        mount = mount_of(real, mounts)
+        return place_on(mount) if mount else Place()
+    return Place(number, disks_below(number))
+
+
+def place_on(mount: Mount) -> Place:
+    """Return what a file system is stored on. Blocks."""
+    return Place(mount.device, disks_below(block_device(Path(mount.source)) or mount.device))
 
 
 def space_at(path: Path) -> Space:
@@ -196,18 +235,16 @@ def _disks(device: Path, depth: int) -> Iterator[str]:
         yield from _disks(slave, depth - 1)
 
 
-def device_of(mount: Mount) -> str:
-    """Return the number of the block device that a file system is on, which Btrfs hides. Blocks."""
-    return block_device(Path(mount.source)) or mount.device
-
-
 def block_device(path: Path) -> str | None:
     """Return the number of a block device; None for anything else. Blocks."""
+    # A source such as "nas:/export" is none, and may be the name of a file where we are.
+    if not path.is_absolute():
+        return None
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    if not path.is_absolute() or not stat.S_ISBLK(status.st_mode):
+    if not stat.S_ISBLK(status.st_mode):
         return None
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 

@@ -1,0 +1,138 @@
+"""From what there is on a host to a configuration for it. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from virtbackup_async.config.new_file import NewConfig, NewHost
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.setup.site import Site
+from virtbackup_async.errors import NotFoundError
+from virtbackup_async.events import AgentState, DomainFound, FileSystemFound
+from virtbackup_async.model.amounts import size
+
+NAME = "virtbackup"
+KEEP = {"keep_last": 3, "hourly": 0, "daily": 7, "weekly": 4, "monthly": 6, "yearly": 0}
+PACKAGER = "repository"
+_OF_THE_SYSTEM = {Path("/"): "var/backups", Path("/var"): "backups"}
+
+
+class Choices(Struct, frozen=True):
+    """What an admin may want otherwise than proposed.
+
+    Attributes:
+        target: where the backups go.
+        domains: the names of those to back up; None for all, later ones too.
+        quiesce: None: where an agent answers, or may.
+        keep: how many daily, weekly and monthly backups.
+    """
+
+    target: Path
+    domains: tuple[str, ...] | None = None
+    packager: str = PACKAGER
+    quiesce: bool | None = None
+    keep: tuple[int, int, int] = (KEEP["daily"], KEEP["weekly"], KEEP["monthly"])
+
+
+def rank(site: Site) -> list[FileSystemFound]:
+    """Return the file systems that backups could go to, the best one first.
+
+    A disk that has no image of a guest comes first, then any but the root file system, then one
+    that has room for what the images hold, then the one with the most room.
+    """
+
+    def badness(found: FileSystemFound) -> tuple[bool, bool, bool, int]:
+        free_bytes = found.free_bytes or 0
+        is_root = found.path == "/"
+        return bool(found.same_disk_as), is_root, free_bytes < site.used_bytes, -free_bytes
+
+    return sorted((found for found in site.file_systems if found.unfit is None), key=badness)
+
+
+def directory_on(found: FileSystemFound) -> Path:
+    """Return the directory for backups on a file system.
+
+    It is below the mount point: so it is missing while nothing is mounted there, and no backup
+    fills the file system below.
+    """
+    point = Path(found.path)
+    return point / _OF_THE_SYSTEM.get(point, "") / NAME
+
+
+def is_safe(found: FileSystemFound) -> bool:
+    """Tell whether a file system can be taken without asking anybody."""
+    return not found.same_disk_as and found.path != "/"
+
+
+def propose(site: Site, choices: Choices, place: str = "") -> NewConfig:
+    """Return the configuration for a host.
+
+    Args:
+        site: what there is.
+        choices: what the admin wants.
+        place: what is known of the target, for a comment.
+
+    Raises:
+        NotFoundError: a domain that is to be backed up does not exist.
+    """
+    by_name = {domain.domain: domain for domain in site.domains}
+    for name in choices.domains or ():
+        if name not in by_name:
+            meant = did_you_mean(name, by_name)
+            raise NotFoundError(f"libvirt at {site.uri} has no domain {name!r}{meant}")
+    wanted = [by_name[name] for name in choices.domains or by_name]
+    quiesce = choices.quiesce
+    if quiesce is None:
+        quiesce = any(map(_may_freeze, wanted))
+    takes_all = choices.domains is None
+    daily, weekly, monthly = choices.keep
+    return NewConfig(
+        uri=site.uri,
+        target=choices.target,
+        place=place,
+        packager=choices.packager,
+        quiesce=quiesce,
+        takes_all=takes_all,
+        hosts=tuple(_hosts(wanted, quiesce=quiesce, only_exceptions=takes_all)),
+        keep=KEEP | {"daily": daily, "weekly": weekly, "monthly": monthly},
+    )
+
+
+def _hosts(
+    domains: Iterable[DomainFound], *, quiesce: bool, only_exceptions: bool
+) -> Iterator[NewHost]:
+    for found in domains:
+        if only_exceptions and not found.disks and found.error is None:
+            why = f"{found.domain} has no disk that can be backed up."
+            yield NewHost(found.domain, is_excluded=True, why=why)
+        elif quiesce and not _may_freeze(found):
+            why = f"{found.domain}: {_NO_FREEZE[found.agent]}."
+            yield NewHost(found.domain, quiesce=False, why=why)
+        elif not only_exceptions:
+            yield NewHost(found.domain)
+
+
+_NO_FREEZE = {
+    AgentState.SILENT: "its guest agent did not answer",
+    AgentState.NONE: "it has no channel for a guest agent",
+}
+
+
+def _may_freeze(domain: DomainFound) -> bool:
+    return domain.agent in {AgentState.ANSWERS, AgentState.UNKNOWN}
+
+
+def description(found: FileSystemFound) -> str:
+    """Return what is known of a file system, in words."""
+    place = f"{found.type} on {found.source}"
+    if found.free_bytes is None:
+        return place
+    return f"{place}, {size(found.free_bytes)} free"
+
+
+def names(domains: Sequence[str], most: int = 5) -> str:
+    """Return some names, and how many more there are."""
+    more = len(domains) - most
+    shown = ", ".join(domains[:most])
+    return f"{shown} and {more} more" if more > 0 else shown
