@@ -47,10 +47,10 @@ async def write_new_config(
     Raises:
         StorageError: something cannot be written, or is there already. Nothing is left then.
     """
-    old = None
-    with CancelScope(shield=True):
+    scope = CancelScope(shield=True)
+    with scope:
         old = await _write(path, data, target, replace=replace)
-    return old
+    return old  # noqa: RET504 -- a scope that may be left early would return nothing
 
 
 async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Path | None:
