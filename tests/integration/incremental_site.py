@@ -13,7 +13,7 @@ MIB = 1 << 20
 DISKS = (DiskSpec("vda", fs=None), DiskSpec("vdb", fs=None), DiskSpec("vdc", "raw", fs=None))
 
 
-class Site:
+class IncrementalSite:
     """A domain that never runs: its disks are written to as its guest would."""
 
     def __init__(self, daemon, make_domain, tmp_path, disks=DISKS):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from incremental_site import Site
+from incremental_site import IncrementalSite
 from lab.disks import DiskSpec
 from lab.process import LabError, run
 
@@ -28,7 +28,7 @@ MAX_SAVED = 3
 class RollBacks:
     """One walk: the site, what was put aside, and what was done."""
 
-    site: Site
+    site: IncrementalSite
     seed: int
     said: list[str] = field(default_factory=lambda: ["begin"])
     saved: list[tuple[str, Path]] = field(default_factory=list)

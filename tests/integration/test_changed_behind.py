@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from incremental_site import MIB, Site
+from incremental_site import MIB, IncrementalSite
 from lab.disks import DiskSpec
 from lab.process import LabError, run
 from virtbackup_async.engine.inventory.chosen_backup import find_backup
@@ -19,7 +19,7 @@ from virtbackup_async.hypervisor import open_hypervisor
 def site(daemon, make_domain, tmp_path, monkeypatch):
     # Without an agent's channel the job's socket goes where the daemon has a directory for QEMU.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    return Site(daemon, make_domain, tmp_path)
+    return IncrementalSite(daemon, make_domain, tmp_path)
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -112,7 +112,9 @@ async def test_a_running_disk_that_shrank_and_grew_again_has_lost_its_end(site):
 def snapshotted(daemon, make_domain, tmp_path, monkeypatch):
     """A domain whose disks are qcow2, so that it can have internal snapshots."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    return Site(daemon, make_domain, tmp_path, [DiskSpec("vda", fs=None), DiskSpec("vdb", fs=None)])
+    return IncrementalSite(
+        daemon, make_domain, tmp_path, [DiskSpec("vda", fs=None), DiskSpec("vdb", fs=None)]
+    )
 
 
 async def test_internal_snapshots_can_be_reverted_to_after_a_backup(snapshotted):
@@ -164,7 +166,7 @@ async def test_who_wants_it_has_both_and_no_revert(snapshotted):
 
 async def test_an_image_below_that_was_written_to(daemon, make_domain, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    site = Site(daemon, make_domain, tmp_path, [DiskSpec("vda", backing=1, fs=None)])
+    site = IncrementalSite(daemon, make_domain, tmp_path, [DiskSpec("vda", backing=1, fs=None)])
     await site.back_up()
     site.write("vda", "write -P 2 1M 1M")
     assert not (await site.back_up()).is_full("vda")

@@ -10,6 +10,7 @@ from anyio import to_thread
 from e2e.command import events, virtbackup, write_config
 from lab.disks import DiskSpec
 from lab.domains import LabDomain
+from lab_site import LabSite
 from recording import Recorder, back_up, configure, leftovers, restore
 from virt_backup_program import run_virt_backup
 
@@ -21,28 +22,24 @@ NO_PERIODS = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0
 def site(daemon, make_domain, tmp_path, monkeypatch):
     # The daemon keeps TPM state below its own configuration directory, and so do we.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    return Site(daemon, make_domain, tmp_path)
+    return StateSite(daemon, make_domain, tmp_path)
 
 
-class Site:
+class StateSite(LabSite):
     """A running domain with flash memory and a TPM; and commands on it."""
 
     def __init__(self, daemon, make_domain, tmp_path, nvram=None):
-        self.daemon = daemon
         # Where this libvirt keeps such files itself.
         nvram = nvram or daemon.path / "c/libvirt/qemu/nvram/web_VARS.fd"
-        self.domain = make_domain(
+        domain = make_domain(
             DiskSpec("vda", fs=None), nvram=nvram, tpm=True, agent=False, boot=False
         )
+        super().__init__(daemon, domain, tmp_path)
         # Paused: the firmware would change the TPM's state at any time.
         self.domain.start_paused()
-        self.name = self.domain.name
         self.uuid = self.domain.xml().findtext("uuid")
         self.nvram = self.nvram_of(self.domain)
         self.tpm = self.tpm_of(self.uuid)
-        self.restored = tmp_path / "restored"
-        self.target = tmp_path / "target"
-        self.config = write_config(tmp_path, daemon.uri, [self.name], packager="directory")
 
     def nvram_of(self, domain):
         path = domain.xml().findtext("os/nvram")
@@ -50,22 +47,6 @@ class Site:
 
     def tpm_of(self, uuid):
         return self.daemon.path / "c/libvirt/qemu/swtpm" / uuid / "tpm2/tpm2-00.permall"
-
-    def run(self, *words):
-        done = virtbackup("-c", self.config, *words)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def restore(self, *words):
-        return self.run("restore", "all", self.name, *words)
-
-    def definition(self):
-        (path,) = (self.target / self.name).glob("*.json")
-        return json.loads(path.read_text())
-
-    def undefine(self, *flags):
-        self.domain.destroy()
-        self.daemon.virsh("undefine", self.name, *flags)
 
 
 @pytest.mark.parametrize("packager", PACKAGERS)
@@ -105,7 +86,7 @@ def test_state_is_verified_and_goes_with_its_backup(site, packager):
         (nvram,) = (site.target / site.name).glob("*_nvram.fd")
         with nvram.open("r+b") as file:
             file.write(bytes(1000))
-        bad = virtbackup("-c", site.config, "verify")
+        bad = site.attempt("verify")
         assert bad.returncode == 13
 
 
@@ -135,7 +116,7 @@ def test_state_that_was_elsewhere_comes_into_the_target(daemon, make_domain, tmp
     # An admin's own place, or one that an intruder wrote into the definition.
     elsewhere = tmp_path / "cron.d"
     elsewhere.mkdir()
-    site = Site(daemon, make_domain, tmp_path, elsewhere / "x")
+    site = StateSite(daemon, make_domain, tmp_path, elsewhere / "x")
     site.domain.destroy()
     site.run("backup")
     nvram = site.nvram.read_bytes()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from incremental_site import MIB, Site
+from incremental_site import MIB, IncrementalSite
 from lab.disks import DiskSpec
 from lab.process import run
 from recording import On, Recorder, assert_at_home, back_up, configure, restore
@@ -23,7 +23,7 @@ from virtbackup_async.qemu import qemu_nbd
 def site(daemon, make_domain, tmp_path, monkeypatch):
     # Without an agent's channel the job's socket goes where the daemon has a directory for QEMU.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    return Site(daemon, make_domain, tmp_path)
+    return IncrementalSite(daemon, make_domain, tmp_path)
 
 
 async def test_each_backup_holds_what_was_on_the_disks(site):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.command import virtbackup, write_config
 from lab.disks import DiskSpec
 from lab.domains import LabDomain, define
 from lab.libvirt_root import installed_version
+from lab_site import LabSite
 
 SINCE = {"nvram": (0,), "pstore": (10, 6), "varstore": (12, 1)}
 KNOWN = [kind for kind, since in SINCE.items() if installed_version() >= since]
@@ -37,22 +37,19 @@ VARIABLE = {
 PSTORE = "<pstore backend='acpi-erst'><path>{}</path><size unit='KiB'>64</size></pstore>"
 
 
-class Site:
+class KindSite(LabSite):
     """A domain with state of one kind, which QEMU has in use; and commands on it."""
 
     def __init__(self, daemon, kind, path, directory):
-        self.daemon = daemon
         self.kind = kind
-        self.name = f"with-{kind}"
-        self.path = path or daemon.path / "c/libvirt/qemu" / OWN_NAMES[kind].format(self.name)
-        self.directory = directory
-        self.restored = directory / "restored"
+        name = f"with-{kind}"
+        self.path = path or daemon.path / "c/libvirt/qemu" / OWN_NAMES[kind].format(name)
         options = {"devices": PSTORE.format(self.path)} if kind == "pstore" else {kind: self.path}
-        self.domain = define(daemon, self.name, [DiskSpec("vda", fs=None)], agent=False, **options)
+        domain = define(daemon, name, [DiskSpec("vda", fs=None)], agent=False, **options)
+        super().__init__(daemon, domain, directory)
         if kind == "varstore":
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.with_name("template.json").write_text(TEMPLATE)
-        self.config = write_config(directory, daemon.uri, [self.name], packager="directory")
 
     def fill(self):
         """Let QEMU make the file, and write into it what a guest might; it is in use again then."""
@@ -80,21 +77,8 @@ class Site:
         }
         return Path(named.get(self.kind, lambda: element.text)())
 
-    def run(self, *words):
-        done = virtbackup("-c", self.config, *words)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def restore(self, *words):
-        return self.run("restore", "all", self.name, *words)
-
-    def definition(self):
-        (path,) = (self.directory / "target" / self.name).glob("*.json")
-        return json.loads(path.read_text())
-
     def undefine(self):
-        self.domain.destroy()
-        self.daemon.virsh("undefine", self.name, "--nvram")
+        super().undefine("--nvram")
         self.path.unlink(missing_ok=True)
 
 
@@ -105,7 +89,7 @@ def make_site(daemon, tmp_path, monkeypatch):
     sites = []
 
     def make(kind, path=None):
-        sites.append(Site(daemon, kind, path, tmp_path))
+        sites.append(KindSite(daemon, kind, path, tmp_path))
         return sites[-1]
 
     yield make

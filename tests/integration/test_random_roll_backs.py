@@ -2,7 +2,7 @@
 
 import logging
 
-from incremental_site import Site
+from incremental_site import IncrementalSite
 from roll_backs import DISKS, RollBacks
 
 LOG = logging.getLogger(__name__)
@@ -14,7 +14,7 @@ async def test_every_backup_is_what_the_images_held(
     daemon, make_domain, tmp_path, monkeypatch, roll_back_seed
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(daemon.path / "c"))
-    site = Site(daemon, make_domain, tmp_path, DISKS)
+    site = IncrementalSite(daemon, make_domain, tmp_path, DISKS)
     site.config = site.configured(track_with_snapshots=roll_back_seed % 2 == 0)
     walk = RollBacks(site, roll_back_seed)
     await walk.go(STEPS)
