@@ -16,7 +16,7 @@ OWN_FILES = {
     "backup/state_copy.py": TARGET,
     "clean/pending.py": NOTES,
     "clean/plan.py": TARGET,
-    "clean/removal.py": TARGET,
+    "clean/clean.py": TARGET,
     "clean/stray_files.py": TARGET,
     "doctor/leftovers.py": TARGET,
     "doctor/target.py": TARGET,

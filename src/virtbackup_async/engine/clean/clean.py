@@ -12,17 +12,20 @@ from functools import partial
 from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
 from msgspec import Struct
 
+from virtbackup_async.catalog.amendment import hold_definitions
 from virtbackup_async.catalog.host_notes import Notes
+from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.clean.pending import report_and_undo, undo_orphans
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
-from virtbackup_async.engine.clean.removal import remove_backup
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
 from virtbackup_async.engine.undo.pending import read_notes
@@ -43,6 +46,7 @@ from virtbackup_async.events import (
     RepositorySwept,
     Warned,
 )
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.packager import backup_paths
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -202,7 +206,7 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: Retentio
     if decision.keep or cleaning.request.dry_run:
         return
     try:
-        freed_bytes = await remove_backup(target.catalog, found, cleaning.lock_wait(domain))
+        freed_bytes = await _remove_backup(target.catalog, found, cleaning.lock_wait(domain))
     except LockHeldError as error:
         cleaning.emit(RemovalFailed(group, domain, name, error.message, in_use=True))
     except VirtBackupError as error:
@@ -210,6 +214,36 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: Retentio
     else:
         if freed_bytes is not None:
             cleaning.emit(BackupRemoved(group, domain, name, freed_bytes))
+
+
+async def _remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
+    """Remove a backup, or finish a removal that was begun.
+
+    The definition becomes a note, the package is removed, then the note; each step is durable
+    before the next, so a crash never leaves a listed backup without its data. A restore holds the
+    package, and the backup stays. A pin that was set in the meantime is seen: pins are set, and
+    definitions become notes, under one lock.
+
+    Returns:
+        How many bytes are free again; None if it is gone already, or pinned by now.
+
+    Raises:
+        LockHeldError: it is being restored; nothing was done.
+        DefinitionError: its packager is not known; nothing was done.
+        StorageError: the target is not writable; what is left is ended by the next ``clean``.
+    """
+    paths = backup_paths(found.definition, found.path.parent)
+    async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
+        freed_bytes = await occupied_bytes([*paths, found.path])
+        async with hold_definitions(found.path.parent):
+            definition = await catalog.read_definition(found.path)
+            if definition is None or definition.pinned:
+                return None
+            note = await begin_removal(found.path)
+        for path in paths:
+            await to_thread.run_sync(TargetPath.in_domain(path).remove)
+        await end_removal(note)
+    return freed_bytes
 
 
 async def _occupied_bytes(found: FoundBackup) -> int:
