@@ -7,19 +7,20 @@ whose import takes as long as a thousand backups, nor of memory for disk data.
 
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, Lock
 
 from virtbackup_async.config.schema import Config
-from virtbackup_async.engine.lazy_hypervisor import LazyHypervisor, open_lazy_hypervisor
-from virtbackup_async.engine.ports import HypervisorPort
+from virtbackup_async.engine.ports import DomainPort, HypervisorPort, StartableDomain
+from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Emit, Event
+from virtbackup_async.model.host import HostVersions
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.host_state import Host
@@ -182,6 +183,75 @@ class Recording:
     def of(self, kind: type[E]) -> tuple[E, ...]:
         """Return the recorded events of a kind, in their order."""
         return tuple(event for event in self._events if isinstance(event, kind))
+
+
+Connect = Callable[[], AbstractAsyncContextManager[HypervisorPort]]
+
+
+class LazyHypervisor:
+    """A ``HypervisorPort``; its first call opens the connection, unless that failed once.
+
+    Most commands never need libvirt, and ``clean`` needs it only to revert domains.
+    """
+
+    def __init__(self, connect: Connect, stack: AsyncExitStack) -> None:
+        self._connect = connect
+        self._stack = stack
+        self._opening = Lock()
+        self._hypervisor: HypervisorPort | None = None
+        self._failure: HypervisorError | None = None
+
+    async def versions(self) -> HostVersions:
+        return await (await self._open()).versions()
+
+    async def domain_names(self) -> tuple[str, ...]:
+        return await (await self._open()).domain_names()
+
+    async def domain(self, name: str) -> DomainPort:
+        return await (await self._open()).domain(name)
+
+    async def domain_by_uuid(self, uuid: str) -> DomainPort:
+        return await (await self._open()).domain_by_uuid(uuid)
+
+    async def reconnect(self) -> None:
+        await (await self._open()).reconnect()
+
+    async def state_directories(self) -> frozenset[Path]:
+        return await (await self._open()).state_directories()
+
+    async def define(self, xml: str) -> StartableDomain:
+        return await (await self._open()).define(xml)
+
+    async def try_again(self) -> None:
+        """Forget that the connection could not be opened; open it again if it broke.
+
+        Raises nothing of libvirt's: who needs the connection then gets the error.
+        """
+        self._failure = None
+        if self._hypervisor is not None:
+            try:
+                await self._hypervisor.reconnect()
+            except HypervisorError as error:
+                self._failure = error
+
+    async def _open(self) -> HypervisorPort:
+        async with self._opening:
+            if self._failure is not None:
+                raise self._failure
+            if self._hypervisor is None:
+                try:
+                    self._hypervisor = await self._stack.enter_async_context(self._connect())
+                except HypervisorError as error:
+                    self._failure = error
+                    raise
+            return self._hypervisor
+
+
+@asynccontextmanager
+async def open_lazy_hypervisor(connect: Connect) -> AsyncGenerator[LazyHypervisor]:
+    """Open the connection when it is first used; close it at the end of the block."""
+    async with AsyncExitStack() as stack:
+        yield LazyHypervisor(connect, stack)
 
 
 @asynccontextmanager

@@ -17,9 +17,8 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain
-from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.engine.runtime import Runtime, open_lazy_hypervisor
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, StorageError
 from virtbackup_async.events import (
     BackupRemoved,

@@ -17,9 +17,8 @@ from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor import leftovers
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
-from virtbackup_async.engine.lazy_hypervisor import open_lazy_hypervisor
 from virtbackup_async.engine.locks import hold_domain
-from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.engine.runtime import Runtime, open_lazy_hypervisor
 from virtbackup_async.errors import ConnectionFailedError, NotFoundError, QuiesceError
 from virtbackup_async.events import Level
 from virtbackup_async.host.domain_locks import lock_directory
