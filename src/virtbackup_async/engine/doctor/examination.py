@@ -20,7 +20,6 @@ from virtbackup_async.engine.doctor import (
     disks,
     history,
     host,
-    image_leftovers,
     leftovers,
     target,
 )
@@ -215,7 +214,7 @@ def _check_state(info: DomainInfo) -> list[Finding]:
 async def _beside_images(work: _Examination) -> list[Finding]:
     """Look at what only all images together tell."""
     everything = [image for images in work.images.values() for image in images]
-    findings = await image_leftovers.check_image_leftovers(
+    findings = await leftovers.check_image_leftovers(
         work.host.images, everything, work.scans.values(), work.notes, work.at_work
     )
     for path in work.scans:
