@@ -28,13 +28,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.catalog.store import Catalog, ListedError
+from virtbackup_async.engine.backup.bases import find_candidates
 from virtbackup_async.engine.backup.definition import build_definition, done_event, method_of
 from virtbackup_async.engine.backup.disk_copy import copy_disk
 from virtbackup_async.engine.backup.incremental_copy import DiskJob
 from virtbackup_async.engine.backup.inspection import Inspection, inspect_domain
 from virtbackup_async.engine.backup.pending import StartedBackup, remove_pending, write_pending
 from virtbackup_async.engine.backup.state_copy import StateJob, copy_state
-from virtbackup_async.engine.backup.unneeded_checkpoints import drop_unneeded_checkpoints
 from virtbackup_async.engine.domain_states import check_still_active
 from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.outcome import most_severe
@@ -52,15 +52,18 @@ from virtbackup_async.errors import (
     NbdError,
     RollbackError,
     StorageError,
+    VirtBackupError,
     about_disk,
 )
-from virtbackup_async.events import BackupDone, BackupStarted, Phase, PhaseChanged, Warned
+from virtbackup_async.events import BackupDone, BackupStarted, Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.files.held import Held, open_held
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, DiskRecord
-from virtbackup_async.model.domain import Disk
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.tracking import is_checkpoint_of
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.repository import find_repository
 
 MAX_TRIES = 3
 
@@ -288,3 +291,43 @@ def _disk_job(attempt: _Attempt, disk: Disk) -> DiskJob:
 def _state_job(attempt: _Attempt) -> StateJob:
     state = attempt.inspection.selection.state
     return StateJob(attempt.domain, state, attempt.backup, attempt.started.directory)
+
+
+async def drop_unneeded_checkpoints(inspection: Inspection, emit: Emit) -> None:
+    """Delete a running domain's checkpoints for a target that no next backup can be based on.
+
+    Foreign checkpoints, and those for other targets, are left alone.
+
+    A failure is only a warning: the next backup tries again.
+
+    Args:
+        inspection: the facts about the domain from before the backup that is now complete.
+        emit: where the warning goes.
+    """
+    try:
+        await _drop_unneeded(inspection)
+    except VirtBackupError as error:
+        emit(Warned(f"old checkpoints could not be removed: {error.message}", inspection.info.name))
+
+
+async def _drop_unneeded(inspection: Inspection) -> None:
+    domain, catalog = inspection.domain, inspection.catalog
+    repository = await to_thread.run_sync(find_repository, catalog.location)
+    if repository is None:
+        return
+    tracked = inspection.tracking.disks
+    needed = {
+        found.checkpoint
+        for dev, found in (await find_candidates(catalog, inspection.info)).items()
+        if dev not in tracked or tracked[dev].checkpoint
+    }
+    devs: dict[str, list[str]] = {name: [] for name in await domain.checkpoint_names()}
+    for dev, disk in tracked.items():
+        if disk.checkpoint and disk.base is None and disk.image_id is not None:
+            # The image may be an older copy, with a bitmap that libvirt has forgotten.
+            image = BackingImage(inspection.selection.chains[dev][0].path, "qcow2")
+            for name in (await inspection.images.info(image)).bitmaps:
+                devs.setdefault(name, []).append(dev)
+    for name, with_bitmap in devs.items():
+        if is_checkpoint_of(name, repository.id) and name not in needed:
+            await domain.delete_checkpoint(name, with_bitmap)

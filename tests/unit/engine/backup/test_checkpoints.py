@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from fakes.hypervisor import UUID, FakeDomain, FakeHypervisor
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.domain import drop_unneeded_checkpoints
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.backup.state_files import DomainState
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
-from virtbackup_async.engine.backup.unneeded_checkpoints import drop_unneeded_checkpoints
 from virtbackup_async.engine.undo.checkpoints import checkpoint_of
 from virtbackup_async.errors import (
     ConnectionLostError,
