@@ -9,8 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from virtbackup_async.model.domain import DomainInfo, Sources
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import DomainInfo, HostVersions, Sources
 from virtbackup_async.model.pull import PullJob
 from virtbackup_async.model.tracking import Tracking
 

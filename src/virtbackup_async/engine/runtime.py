@@ -20,7 +20,7 @@ from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, StartableDomain
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.events import Emit, Event
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import HostVersions
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.host_state import Host

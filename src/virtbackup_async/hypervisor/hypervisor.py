@@ -12,7 +12,7 @@ from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.event_loop import register_event_impl
-from virtbackup_async.model.host import HostVersions, Version
+from virtbackup_async.model.domain import HostVersions, Version
 
 CLOSE_TIMEOUT_S = 10
 

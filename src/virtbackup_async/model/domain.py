@@ -1,10 +1,12 @@
-"""A domain as the backup needs it: its identity, its state and its disks."""
+"""A domain as the backup needs it: its identity, its state and its disks; and what serves it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, field
+
+Version = tuple[int, int, int]
 
 
 class BackingImage(Struct, frozen=True):
@@ -139,3 +141,11 @@ class Sources(Struct, frozen=True):
     persistent: dict[str, Path] | None
     devs_with_block_job: frozenset[str] = frozenset()
     saved: Mapping[str, Path] = {}
+
+
+class HostVersions(Struct, frozen=True):
+    """The versions on the other side of a connection; ``driver`` is libvirt's word: ``QEMU``."""
+
+    driver: str
+    libvirt: Version
+    hypervisor: Version

@@ -13,8 +13,7 @@ from lxml import etree
 
 from virtbackup_async.engine.ports import BeforePivot
 from virtbackup_async.errors import DomainGoneError, DomainNotFoundError, HypervisorError
-from virtbackup_async.model.domain import DomainInfo, Sources
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import DomainInfo, HostVersions, Sources
 from virtbackup_async.model.pull import PullJob
 from virtbackup_async.model.tracking import Tracking
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import anyio
 
 from virtbackup_async.events import Finding, Level
-from virtbackup_async.model.host import HostVersions, Version
+from virtbackup_async.model.domain import HostVersions, Version
 from virtbackup_async.processes import run_program
 
 SUBJECT = "host"

@@ -35,8 +35,7 @@ from virtbackup_async.engine.undo.overlay import NoteCommitted, overlaid_disks
 from virtbackup_async.events import Phase, PhaseChanged
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Pending
-from virtbackup_async.model.domain import Disk, DomainInfo
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import Disk, DomainInfo, HostVersions
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.tracking import Tracking

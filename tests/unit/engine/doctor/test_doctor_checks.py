@@ -19,7 +19,7 @@ from virtbackup_async.model.backup import (
     Packager,
     Verification,
 )
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import HostVersions
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

@@ -9,8 +9,7 @@ from virtbackup_async.engine.point_in_time.pull_paths import plan_pull
 from virtbackup_async.errors import HypervisorError
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.domain import Disk, DomainInfo
-from virtbackup_async.model.host import HostVersions
+from virtbackup_async.model.domain import Disk, DomainInfo, HostVersions
 from virtbackup_async.model.pull import Method
 
 XML = """<domain><devices>
