@@ -1,8 +1,14 @@
 """What killed backups and restores, and other programs, left.
 
-Pending files, host notes, snapshots and block jobs; and files next to images. A leftover next to an
-image may be an overlay with a guest's last writes, so the files of a domain that is being worked
-on, and those that a pending file or a note names, are left to ``clean``.
+Pending files, host notes, snapshots and block jobs. Files next to images are recognized by their
+names::
+
+    web.qcow2.vbk-0a0b0c0d            overlay of a backup
+    web.qcow2.vbk-0a0b0c0d.scratch    scratch image of a pull job
+    web.qcow2.vbk-0a0b0c0d.part       an image that `restore` was writing
+    web.qcow2.vbk-restore-0a0b0c0d    an image that `restore --in-place` was writing
+    web.qcow2.vbk-old-0a0b0c0d        the image that it replaces
+    kept ones of `restore --in-place`, see `model.names`
 """
 
 import os
