@@ -43,8 +43,8 @@ from virtbackup_async.engine.point_in_time.interface import DisksRequest, PointI
 from virtbackup_async.engine.point_in_time.open import WantedDisks, open_disks
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.undo.checkpoints import checkpoint_of
 from virtbackup_async.engine.undo.pending import undo_dead_backups
+from virtbackup_async.engine.undo.pull_job import checkpoint_of
 from virtbackup_async.errors import (
     REPAIR_HINT,
     ChangedMeanwhileError,

@@ -23,7 +23,6 @@ from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
-from virtbackup_async.engine.undo.checkpoints import drop_checkpoint
 from virtbackup_async.engine.undo.evidence import (
     DeadBackup,
     borne_out,
@@ -34,7 +33,7 @@ from virtbackup_async.engine.undo.evidence import (
 )
 from virtbackup_async.engine.undo.find_domain import uuid_of
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
-from virtbackup_async.engine.undo.pull_job import end_job, end_pull
+from virtbackup_async.engine.undo.pull_job import drop_checkpoint, end_job, end_pull
 from virtbackup_async.errors import (
     DomainGoneError,
     DomainNotFoundError,

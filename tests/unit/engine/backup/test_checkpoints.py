@@ -13,7 +13,7 @@ from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.selection import Selection
 from virtbackup_async.engine.backup.state_files import DomainState
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
-from virtbackup_async.engine.undo.checkpoints import checkpoint_of
+from virtbackup_async.engine.undo.pull_job import checkpoint_of
 from virtbackup_async.errors import (
     ConnectionLostError,
     DomainNotFoundError,
