@@ -142,15 +142,55 @@ def dotted(key_path: KeyPath) -> str:
     return "".join(parts).removeprefix(".")
 
 
+# What PyYAML found, by the beginning of its sentence: in a person's words, and what to do.
+_EXPLAINED: tuple[tuple[str, str, str], ...] = (
+    (
+        "expected <block end>",
+        "the indentation does not fit the keys or items that begin in line {line}",
+        "Indent the line as its neighbours are.",
+    ),
+    ("found character '\\t'", "a tab", "YAML wants spaces at the beginning of a line."),
+    (
+        "mapping values are not allowed here",
+        'a ":" that cannot stand here',
+        "Put the value into quotes, or indent the line as its neighbours are.",
+    ),
+    ("could not find expected ':'", 'the key in line {line} has no ":"', "Write `key: value`."),
+    ("found unexpected end of stream", "the quote in line {line} is never closed", "Close it."),
+    ("expected ',' or ']'", 'the "[" in line {line} is never closed', "Close it."),
+    ("expected ',' or '}'", 'the "{{" in line {line} is never closed', "Close it."),
+    (
+        "but found another document",
+        "a second document",
+        'Remove the line "---" and what follows it.',
+    ),
+    ("could not determine a constructor", 'a tag, a word that begins with "!"', "Quote it."),
+    (
+        "found character '",
+        "a value that begins with a character that YAML keeps for itself",
+        "Put it into quotes.",
+    ),
+)
+
+
 def _as_config_error(error: yaml.YAMLError, path: Path) -> ConfigError:
     if not isinstance(error, yaml.MarkedYAMLError):
         return ConfigError("holds a character that YAML does not allow", path=path)
     mark = error.problem_mark or error.context_mark
-    # Single characters, and the escapes of such, tell nothing and help.
-    problem = re.sub(r" ?'[^'\\][^']+'", "", error.problem or "not YAML")
-    is_star = error.context == "while scanning an alias"
-    hint = 'A "*" has to be in quotes.' if is_star else None
+    problem, hint = _explained(error, mark)
     return ConfigError(problem, path=_place(path, mark), hint=hint)
+
+
+def _explained(error: yaml.MarkedYAMLError, mark: yaml.Mark | None) -> tuple[str, str | None]:
+    if error.context == "while scanning an alias":
+        return 'a "*" without quotes', "Put the value into quotes."
+    problem = error.problem or "not YAML"
+    for beginning, words, hint in _EXPLAINED:
+        if problem.startswith(beginning):
+            begins = error.context_mark or mark
+            return words.format(line=begins.line + 1 if begins else "?"), hint
+    # Single characters, and the escapes of such, tell nothing and help.
+    return re.sub(r" ?'[^'\\][^']+'", "", problem), None
 
 
 def _place(path: Path, mark: yaml.Mark | None) -> str:
