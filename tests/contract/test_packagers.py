@@ -203,7 +203,7 @@ async def test_full_target_is_said_and_leaves_nothing(packager, tmp_path):
     package = Package(packager, tmp_path / "small" / "web")
     async with small_file_system(package.directory.parent):
         package.directory.mkdir()
-        with pytest.raises(StorageError, match="target is full"):
+        with pytest.raises(StorageError, match="no space left"):
             await package.write(image)
         assert package.left() == []
     assert package.buffers.available == 8

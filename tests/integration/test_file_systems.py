@@ -71,7 +71,7 @@ async def test_copy_is_the_image_and_does_not_stay_in_memory(kind, target, make_
 async def test_full_target_is_told_and_nothing_is_left(target, make_image, write):
     image, before = make_image(600), sorted(target.iterdir())
     path = target / "copy" if write is copy else target
-    with pytest.raises(StorageError, match="target is full"):
+    with pytest.raises(StorageError, match="no space left"):
         await write(image, path)
     assert sorted(target.iterdir()) == before
     assert await copy(make_image(80), target / "copy") == 80 * MIB

@@ -166,7 +166,7 @@ class Restores(Methods):
         return await restore_in_place(await self._ready(), request)
 
     async def export(
-        self, found: "FoundBackup", disk: str, output: AnyPath, *, image_format: str = "qcow2"
+        self, found: "FoundBackup", disk: str, output: AnyPath, *, image_format: str | None = None
     ) -> DiskExported:
         """Write one disk of a backup as one image, without others below it.
 
@@ -174,7 +174,8 @@ class Restores(Methods):
             found: the backup, as :meth:`find` gives it.
             disk: the disk (``vda``).
             output: the new file; ``-`` for standard output.
-            image_format: ``qcow2`` or ``raw``.
+            image_format: ``qcow2`` or ``raw``; without it, as the output's suffix says, or else
+                ``qcow2``.
 
         Raises:
             NotFoundError: the backup has no such disk.

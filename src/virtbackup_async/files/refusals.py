@@ -36,6 +36,13 @@ _LINK_HINT: Final = (
     "Below a target no symlink is followed: put what it leads to in its place, or mount it there."
 )
 
+_HINTS: Final = {
+    errno.EROFS: "Remount it read-write; `dmesg` says why it became read-only.",
+    errno.EIO: "Look into `dmesg`: the disk, or the way to it, may fail.",
+    errno.ESTALE: "Mount the network file system again.",
+    errno.EMFILE: "Raise the limit of open files (`ulimit -n`), or work on fewer domains at once.",
+}
+
 
 def look_at(path: Path, *, follow: bool = True) -> os.stat_result | None:
     """Return the status of a path, None if it does not exist. Blocks.
@@ -101,8 +108,9 @@ def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(
-            f"target is full: cannot {doing} {path}",
-            hint="Free some space or lower the retention, then run the command again.",
+            f"no space left: cannot {doing} {path}",
+            hint="Free some space there, then run the command again.",
         )
     message = f"cannot {doing} {path}: {error.strerror or error}"
-    return StorageError(message, hint=_LINK_HINT if error.strerror == NOT_FOLLOWED else None)
+    hint = _LINK_HINT if error.strerror == NOT_FOLLOWED else _HINTS.get(error.errno or 0)
+    return StorageError(message, hint=hint)

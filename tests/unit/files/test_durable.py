@@ -75,7 +75,7 @@ async def test_remove_of_a_directory_is_a_storage_error(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_target_is_said_as_such(tmp_path, number):
     error = storage_error("write", tmp_path, OSError(number, "no"))
-    assert error.message.startswith("target is full")
+    assert error.message.startswith("no space left")
     assert error.hint
 
 

@@ -343,7 +343,7 @@ def test_a_full_target_is_called_so(site, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "mkdir", full)
-    with pytest.raises(StorageError, match="target is full"):
+    with pytest.raises(StorageError, match="no space left"):
         (site.deep / "new").make_directory()
 
 

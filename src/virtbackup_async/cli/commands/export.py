@@ -33,9 +33,7 @@ from virtbackup_async.engine.restore.export_target import STDOUT
     "--format",
     "image_format",
     type=click.Choice(FORMATS),
-    default="qcow2",
-    show_default=True,
-    help="The format of the image.",
+    help="The format of the image; without it, as the suffix of OUTPUT says, or else qcow2.",
 )
 @click.option(
     TRUST_OPTION, "trusted", is_flag=True, help="Go by a definition whose checksum is wrong."
@@ -49,7 +47,7 @@ def command(  # noqa: PLR0913 -- one for each argument
     output: Path,
     *,
     date: str | None,
-    image_format: str,
+    image_format: str | None,
     trusted: bool,
 ) -> None:
     """Write one disk of a backup as one image, without others below it.

@@ -28,7 +28,7 @@ from virtbackup_async.engine.restore.to_directory import (
     restore_files,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import DefinitionError, StorageError, about_disk
+from virtbackup_async.errors import ConfigError, DefinitionError, StorageError, about_disk
 from virtbackup_async.events import DiskExported, RestoreStarted
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.buffers import BufferPool
@@ -44,6 +44,8 @@ from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
 from virtbackup_async.qemu.qemu_nbd import serve_image
 
 FORMATS: Final = ("qcow2", "raw")
+# Names of images that QEMU knows, and this program does not write.
+_OTHER_FORMATS: Final = frozenset({"qed", "qcow", "vdi", "vhd", "vhdx", "vmdk", "vpc"})
 
 
 class ExportRequest(Struct, frozen=True):
@@ -54,14 +56,14 @@ class ExportRequest(Struct, frozen=True):
         directory: where its package lies.
         dev: the disk.
         output: the image to write, whose directory must exist; ``STDOUT`` for standard output.
-        format: one of ``FORMATS``.
+        format: one of ``FORMATS``, or None to go by the output's name.
     """
 
     definition: Definition
     directory: Path
     dev: str
     output: Path
-    format: str
+    format: str | None = None
 
 
 async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
@@ -73,11 +75,14 @@ async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
         NotFoundError: the backup has no such disk.
         CorruptError: the package is damaged.
         ImageError: QEMU cannot read the images.
+        ConfigError: the output has the suffix of a format that is not written here.
     """
     plan = plan_restore(request.definition, (request.dev,))
-    export = _Export(runtime, request, plan.disks[0])
+    export = _Export(runtime, request, plan.disks[0], _wanted_format(request))
     with about_disk(request.dev):
-        async with open_target(request.output, export.domain, runtime.emit) as target:
+        async with open_target(
+            request.output, export.domain, export.disk.data_bytes, runtime.emit
+        ) as target:
             data_bytes = await export.stream_to(target)
             if data_bytes is None:
                 data_bytes = await export.convert_to(target)
@@ -86,7 +91,7 @@ async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
         backup=request.definition.name,
         disk=request.dev,
         output=str(request.output),
-        format=request.format,
+        format=export.format,
         verified=plan.is_verifiable,
         data_bytes=data_bytes,
     )
@@ -100,6 +105,7 @@ class _Export(Struct, frozen=True):
     runtime: Runtime
     request: ExportRequest
     disk: RestoredDisk
+    format: str
 
     @property
     def domain(self) -> str:
@@ -109,9 +115,9 @@ class _Export(Struct, frozen=True):
         """Write the disk straight from the package; return None if that is not possible."""
         request, image = self.request, self.disk.images[0]
         image_format = _format_of(image)
-        if len(self.disk.images) > 1 or (image_format, request.format) == ("qcow2", "raw"):
+        if len(self.disk.images) > 1 or (image_format, self.format) == ("qcow2", "raw"):
             return None
-        wrap = image_format != request.format
+        wrap = image_format != self.format
 
         async def take(_: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
             await target.take(stream, on_progress, wrap=wrap)
@@ -139,8 +145,21 @@ class _Export(Struct, frozen=True):
                 meter = DiskMeter(
                     self.runtime.emit, self.domain, request.dev, data_bytes_of(stream)
                 )
-                await target.take(stream, meter.begin(stream), wrap=request.format == "qcow2")
+                await target.take(stream, meter.begin(stream), wrap=self.format == "qcow2")
             return done.data_bytes
+
+
+def _wanted_format(request: ExportRequest) -> str:
+    """Return the format as asked for, or by the output's suffix, or else qcow2."""
+    if request.format is not None:
+        return request.format
+    suffix = request.output.suffix.removeprefix(".").lower()
+    if suffix in _OTHER_FORMATS:
+        raise ConfigError(
+            f"{request.output}: an image is written as {' or '.join(FORMATS)}, not as {suffix}",
+            hint="Name it so, or give --format; `qemu-img convert` makes other formats of it.",
+        )
+    return suffix if suffix in FORMATS else "qcow2"
 
 
 async def _is_streamable(

@@ -6,6 +6,7 @@ back what was written: it is said then that this is not the whole.
 """
 
 import os
+import shutil
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Final, Protocol
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async.engine.restore.files import check_space
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import durable
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.sinks.sequential import (
     SequentialFile,
     create_sequential_file,
@@ -46,18 +49,26 @@ class Target(Protocol):
 
 
 @asynccontextmanager
-async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[Target]:
+async def open_target(
+    output: Path, domain: str, data_bytes: int, emit: Emit
+) -> AsyncGenerator[Target]:
     """Open the target; a new file gets its name when the block ends without an error.
 
+    Args:
+        output: the new file, or ``STDOUT``.
+        domain: the domain that the disk belongs to.
+        data_bytes: the room that the image needs at least; 0 where nobody knows.
+        emit: takes the events.
+
     Raises:
-        StorageError: the output exists already, or its directory is full or not writable.
+        StorageError: the output exists already, or its directory is missing, not writable, or has
+            less room than the image needs.
     """
     if output == STDOUT:
         with open_stdout() as stdout, _saying_that_it_is_not_whole(domain, emit):
             yield _Stdout(stdout)
         return
-    if await to_thread.run_sync(os.path.lexists, output):
-        raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
+    await to_thread.run_sync(_check_place, output, data_bytes)
     part = output.parent / temporary_name()
     try:
         yield _NewFile(part)
@@ -67,6 +78,20 @@ async def open_target(output: Path, domain: str, emit: Emit) -> AsyncGenerator[T
         # It may be gone, having its name; one that cannot be removed hides no other error.
         with CancelScope(shield=True), suppress(OSError):
             await to_thread.run_sync(part.unlink)
+
+
+def _check_place(output: Path, data_bytes: int) -> None:
+    if os.path.lexists(output):
+        raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
+    try:
+        free_bytes = shutil.disk_usage(output.parent).free
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StorageError(
+            f"{output.parent} is not a directory", hint="Create it, or name another one."
+        ) from error
+    except OSError as error:
+        raise storage_error("use", output.parent, error) from error
+    check_space(output.parent, free_bytes, data_bytes)
 
 
 class _NewFile:

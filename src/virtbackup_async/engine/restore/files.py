@@ -38,6 +38,7 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.sinks.sequential import create_sequential_file, write_qcow2
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.names import is_part, part_path
 from virtbackup_async.packagers.interface import Progress
 
@@ -172,9 +173,9 @@ def check_space(directory: Path, available_bytes: int, needed_bytes: int) -> Non
     """Raise StorageError if there is too little room in ``directory``."""
     if available_bytes < needed_bytes:
         raise StorageError(
-            f"target is too small: {directory} has {available_bytes} bytes free, "
-            f"the backup needs {needed_bytes}",
-            hint="Free some space or restore into another file system.",
+            f"too little room: {directory} has {size(available_bytes)} free, "
+            f"the backup needs {size(needed_bytes)}",
+            hint="Free some space, or restore into another file system.",
         )
 
 

@@ -10,8 +10,15 @@ from msgspec.structs import replace
 from fakes.stored_backup import MIB, StoredBackup
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
+from virtbackup_async.engine.restore.export_target import STDOUT
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import CorruptError, DefinitionError, NotFoundError, StorageError
+from virtbackup_async.errors import (
+    ConfigError,
+    CorruptError,
+    DefinitionError,
+    NotFoundError,
+    StorageError,
+)
 from virtbackup_async.model.backup import Packager
 
 PACKAGERS = ["directory", "tar", "zstd", "repository"]
@@ -94,13 +101,18 @@ async def test_where_the_extents_are_not_known_before_there_is_a_copy(tmp_path, 
     assert output.stat().st_size < MIB, "its holes are holes"
 
 
-async def test_without_room_for_a_copy_nothing_is_begun(tmp_path, output):
+async def test_without_room_for_a_copy_nothing_is_begun(tmp_path, output, monkeypatch, capfdbinary):
     backup = await make_qcow2(tmp_path, "directory")
     text = re.sub('"data_bytes": [0-9]+', '"data_bytes": 1000000000000000', backup.path.read_text())
     backup.rewrite(text)
-    with pytest.raises(StorageError, match=r"need 909\.5 TiB for a while"):
+    with pytest.raises(StorageError, match=r"needs 909\.5 TiB"):
         await export(backup, output, "raw")
     assert left(output) == []
+    monkeypatch.setenv("TMPDIR", str(output.parent))
+    with pytest.raises(StorageError, match=r"need 909\.5 TiB for a while"):
+        await export(backup, STDOUT, "raw")
+    assert left(output) == []
+    assert capfdbinary.readouterr().out == b""
 
 
 async def test_an_existing_file_is_not_touched(tmp_path, output):
@@ -155,4 +167,42 @@ async def test_cipher_text_is_no_disk_that_a_guest_sees(tmp_path, output, image_
     )
     with pytest.raises(DefinitionError, match="is encrypted as a whole"):
         await export_disk(runtime(), request)
+    assert left(output) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.raw", "raw"), ("a.RAW", "raw"), ("a.qcow2", "qcow2"), ("a.img", "qcow2"), ("a", "qcow2")],
+)
+async def test_the_suffix_says_the_format_where_nobody_else_does(tmp_path, output, name, expected):
+    backup = await make(tmp_path, "zstd", "image")
+    done = await export(backup, output.with_name(name), image_format=None)
+    assert done.format == expected
+    compare = ["qemu-img", "compare", "-f", "raw", "-F", expected, tmp_path / "image"]
+    subprocess.run([*compare, output.with_name(name)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("suffix", ["vmdk", "VHDX", "vdi", "vpc"])
+async def test_a_name_of_another_format_is_not_given_to_a_qcow2(tmp_path, output, suffix):
+    backup = await make(tmp_path, "zstd", "image")
+    with pytest.raises(ConfigError, match="written as qcow2 or raw, not as"):
+        await export(backup, output.with_name(f"a.{suffix}"), image_format=None)
+    assert left(output) == []
+    await export(backup, output.with_name(f"a.{suffix}"), image_format="raw")
+
+
+async def test_a_missing_directory_is_named_and_no_temporary_file(tmp_path):
+    backup = await make(tmp_path, "zstd", "image")
+    with pytest.raises(StorageError) as raised:
+        await export(backup, tmp_path / "nowhere" / "a.raw")
+    assert raised.value.message == f"{tmp_path}/nowhere is not a directory"
+
+
+async def test_too_little_room_is_said_before_anything_is_written(tmp_path, output):
+    backup = await make(tmp_path, "zstd", "image")
+    backup.rewrite(
+        re.sub('"data_bytes": [0-9]+', f'"data_bytes": {1 << 60}', backup.path.read_text())
+    )
+    with pytest.raises(StorageError, match=r"too little room: .* needs 1024.0 PiB"):
+        await export(backup, output)
     assert left(output) == []

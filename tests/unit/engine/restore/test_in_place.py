@@ -325,7 +325,7 @@ async def test_swap_that_fails_puts_the_first_image_back(site, monkeypatch):
         link(source, target)
 
     monkeypatch.setattr(os, "link", full_disk)
-    with pytest.raises(StorageError, match="full"):
+    with pytest.raises(StorageError, match="no space left"):
         await site.restore()
     site.assert_untouched()
 
@@ -425,7 +425,7 @@ async def test_what_is_no_regular_file_is_refused(site, kind):
 async def test_too_little_space_is_said_before_anything_is_written(site):
     image = site.definition.records["vda"].image
     huge = {**site.definition.records, "vda": DiskRecord(replace(image, data_bytes=1 << 60))}
-    with pytest.raises(StorageError, match="target is too small"):
+    with pytest.raises(StorageError, match="too little room"):
         await site.restore(replace(site.definition, records=huge))
     site.assert_untouched()
     assert not site.of(RestoreStarted)

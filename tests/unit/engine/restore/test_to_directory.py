@@ -275,7 +275,7 @@ async def test_missing_package_leaves_nothing(backup):
 
 
 async def test_too_little_space_is_said_before_anything_is_written(backup):
-    with pytest.raises(StorageError, match="target is too small"):
+    with pytest.raises(StorageError, match="too little room"):
         await backup.restore(backup.record_of_vdb(data_bytes=1 << 60))
     assert not backup.target.exists()
     assert not backup.events
