@@ -18,7 +18,7 @@ EXPECTED = {
     r"20260302-\S+_web of 2026-03-02T\S+: vda\n"
     r"20260303-\S+_web of 2026-03-03T\S+: vda\n"
     r"restored image.raw, web.xml, digests compared: True\n",
-    "Look after the backups": r"web (20260302-\S+_web): \1_vda.raw is not what was backed up: .*\n"
+    "Look after the backups": r"web (20260302-\S+_web): \1_vda.raw is damaged: .*\n"
     r"keeps 20260303-\S+_web\n"
     r"20260301-\S+_web: remove\n"
     r"20260302-\S+_web: keep\n"

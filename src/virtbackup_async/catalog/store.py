@@ -16,7 +16,6 @@ Invariant: nothing outside the target is written; directories are 0700, files 06
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISDIR
 from typing import TypeVar
 
 from anyio import CancelScope, to_thread
@@ -31,7 +30,8 @@ from virtbackup_async.catalog.scanning import (
     scan_target,
 )
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.refusals import look_at, storage_error
+from virtbackup_async.files.directories import check_target
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Definition, Pending
@@ -150,13 +150,7 @@ def may_be_there(path: Path) -> bool:
 
 
 def _make_directory(directory: Path) -> None:
-    # The target itself is never made: a missing one is most likely a disk that is not mounted.
-    seen = look_at(directory.parent)
-    if seen is None or not S_ISDIR(seen.st_mode):
-        raise StorageError(
-            f"target {directory.parent} is not a directory",
-            hint="Create it, or mount the file system that holds it.",
-        )
+    check_target(directory.parent)
     place = TargetPath.of(directory, 1)
     place.make_directory()
     # Whoever made it may have been killed before it was durable.

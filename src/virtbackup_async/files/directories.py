@@ -15,7 +15,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import look_at, storage_error
 from virtbackup_async.files.target_path import TargetPath
 
 MODE = 0o700
@@ -66,6 +66,20 @@ def check_private(path: Path) -> bool:
     finally:
         close(fd)
     return True
+
+
+def check_target(target: Path) -> None:
+    """Make sure that a target is there; it is never made, since its disk may not be mounted.
+
+    Raises:
+        StorageError: it is missing or no directory, or cannot be looked at.
+    """
+    seen = look_at(target)
+    if seen is None or not stat.S_ISDIR(seen.st_mode):
+        raise StorageError(
+            f"target {target} is not a directory",
+            hint="Create it, or mount the file system that holds it.",
+        )
 
 
 def make_directories(path: Path, mode: int) -> bool:

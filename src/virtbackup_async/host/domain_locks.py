@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import stat
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -140,6 +141,9 @@ def _open(path: Path) -> int:
 def _holder(descriptor: int) -> str:
     try:
         note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
-        return f"process {int(note['pid'])} ({str(note['doing'])[:80]})"
-    except (ValueError, KeyError, TypeError):
+        # The note was written when the lock was taken.
+        since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime).astimezone()
+        doing = f"{str(note['doing'])[:80]}, since {since:%Y-%m-%d %H:%M}"
+        return f"process {int(note['pid'])} ({doing})"
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
         return "another process"

@@ -13,7 +13,10 @@ class _Forward(logging.Handler):
         self._post = post
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._post(LogLine(record.levelno, f"{record.name}: {self.format(record)}"))
+        text = self.format(record)
+        # A line of our own says what it is about; the name of a module tells an admin nothing.
+        is_ours = record.name.partition(".")[0] == __package__.partition(".")[0]
+        self._post(LogLine(record.levelno, text if is_ours else f"{record.name}: {text}"))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 
 import anyio
 import pytest
@@ -13,7 +14,9 @@ UUID = "00000000-0000-4000-8000-000000000000"
 
 async def test_the_same_domain_is_held_once(tmp_path):
     async with hold_domain(LocalHost(tmp_path), "web", UUID, "backup"):
-        with pytest.raises(LockHeldError, match=rf"web: process {os.getpid()} \(backup\)"):
+        with pytest.raises(
+            LockHeldError, match=rf"web: process {os.getpid()} \(backup, since [0-9: -]+\) works"
+        ):
             async with hold_domain(LocalHost(tmp_path), "web", UUID, "clean"):
                 pass
     async with hold_domain(LocalHost(tmp_path), "web", UUID, "clean"):
@@ -35,7 +38,11 @@ async def test_patience_that_ends_says_who_holds_the_lock(tmp_path):
                 LocalHost(tmp_path), "web", UUID, "clean", LockWait(0.01, told.append)
             ):
                 pass
-    assert told == [f"web: process {os.getpid()} (backup) works on this domain"]
+    (line,) = told
+    since = r"since [0-9-]{10} [0-9:]{5}"
+    assert re.fullmatch(
+        rf"web: process {os.getpid()} \(backup, {since}\) works on this domain", line
+    )
 
 
 async def test_waiting_can_be_cancelled(tmp_path):

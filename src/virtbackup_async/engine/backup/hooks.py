@@ -100,7 +100,7 @@ class OpenHooks:
 
     async def _begin(self, scope: _HookScope) -> HookError | None:
         message = await self._call("before", scope)
-        return HookError(message, hint="Its output is in the log (-v).") if message else None
+        return HookError(message, hint="No domain of it was begun.") if message else None
 
     async def _call(self, name: str, scope: _HookScope) -> str | None:
         argv: tuple[str, ...] | None = getattr(scope.hooks, name)

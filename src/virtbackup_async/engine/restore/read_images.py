@@ -3,6 +3,7 @@
 ``restore`` writes the images, ``verify`` drops them; both check the same.
 """
 
+import logging
 import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from virtbackup_async.model.packager import backup_paths
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.packagers.registry import open_reader
 
+_log = logging.getLogger(__name__)
 REMOVER_TIMEOUT_S = 60
 """How long a removal that is under way may take; after it the package is gone."""
 
@@ -121,8 +123,8 @@ def _check_size(image: RestoredImage, stream: DiskStream) -> None:
 
 def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
     if image.expected_digest not in {None, stream.digest}:
+        _log.info("%s: digest %s, recorded %s", image.file, stream.digest, image.expected_digest)
         raise DigestMismatchError(
-            f"{image.file} is not what was backed up: its digest is {stream.digest}, "
-            f"{image.expected_digest} was recorded",
-            hint="The package is damaged: restore another date.",
+            f"{image.file} is damaged: its data is not what was backed up",
+            hint="Restore another backup: `virtbackup list` says which are good.",
         )

@@ -11,6 +11,7 @@ chunks that have their ids, are the image byte for byte. Called by ``verify``. I
 backup's damage stops no other.
 """
 
+import logging
 from collections.abc import Sequence
 
 from anyio import current_time, from_thread, to_thread
@@ -34,6 +35,7 @@ from virtbackup_async.repository import (
     need_map,
 )
 
+_log = logging.getLogger(__name__)
 _SHOWN_RANGES = 3
 
 
@@ -143,10 +145,8 @@ class _Verifying:
         except FileNotFoundError as error:
             raise CorruptError(f"package is missing: {where}") from error
         if image.expected_digest not in {None, facts.digest}:
-            raise DigestMismatchError(
-                f"{where} is not the map of what was backed up: its image has the digest "
-                f"{facts.digest}, {image.expected_digest} was recorded"
-            )
+            _log.info("%s: digest %s, recorded %s", where, facts.digest, image.expected_digest)
+            raise DigestMismatchError(f"{where} is not the map of what was backed up")
         return facts
 
     async def _end(self, backup: _Backup, began_s: float) -> None:

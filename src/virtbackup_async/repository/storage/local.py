@@ -28,6 +28,7 @@ from msgspec import Struct
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files import lacks
 from virtbackup_async.files.closing import close
+from virtbackup_async.files.directories import check_target
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
@@ -117,6 +118,7 @@ class LocalStorage(Struct, frozen=True):
         return self._at(name).read(max_bytes)
 
     def make_directory(self, name: str) -> None:
+        check_target(self.target)
         self._at(name).make_directory()
 
     def sync_names(self, directory: str) -> None:

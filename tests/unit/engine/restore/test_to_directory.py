@@ -255,7 +255,9 @@ async def test_parts_of_a_restore_that_lives_are_left_alone(backup):
 
 async def test_wrong_digest_leaves_nothing(backup):
     wrong = backup.record_of_vdb(digest="blake3-256k:" + "0" * 64)
-    with pytest.raises(DigestMismatchError, match=r"vdb\.raw is not what was backed up") as raised:
+    with pytest.raises(
+        DigestMismatchError, match=r"vdb\.raw is damaged: its data is not what was backed up\."
+    ) as raised:
         await backup.restore(wrong)
     assert raised.value.disk == "vdb"
     assert not backup.target.exists()
