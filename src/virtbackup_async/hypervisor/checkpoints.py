@@ -12,18 +12,11 @@ import libvirt
 from lxml import etree
 
 from virtbackup_async.errors import HypervisorError
+from virtbackup_async.hypervisor.job_xml import describe_checkpoint
 from virtbackup_async.model.domain_xml import parse
 
 _REDEFINE = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
 _REDEFINE_CHECKED = _REDEFINE | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
-
-
-def checkpoint_xml(name: str, devs: Iterable[str], others: Iterable[str]) -> str:
-    """Describe a new checkpoint: a bitmap of its name in each disk of ``devs``.
-
-    ``others`` are all other disks: libvirt would also include a disk that is not named.
-    """
-    return etree.tostring(_description(name, devs, others), encoding="unicode")
 
 
 def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
@@ -119,7 +112,7 @@ def _redefine(
 ) -> bool:
     """Redefine a checkpoint; False if QEMU lacks one of the bitmaps."""
     others = [dev for dev in _disks_of(handle) if dev not in devs]
-    root = _description(name, devs, others)
+    root = describe_checkpoint(name, devs, others)
     known = _find(handle, name)
     if known is not None:
         xml = known.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN)
@@ -133,17 +126,6 @@ def _redefine(
             raise
         return False
     return True
-
-
-def _description(name: str, devs: Iterable[str], others: Iterable[str]) -> etree._Element:
-    root = etree.Element("domaincheckpoint")
-    etree.SubElement(root, "name").text = name
-    listed = etree.SubElement(root, "disks")
-    for dev in devs:
-        etree.SubElement(listed, "disk", name=dev, checkpoint="bitmap", bitmap=name)
-    for dev in others:
-        etree.SubElement(listed, "disk", name=dev, checkpoint="no")
-    return root
 
 
 def _covered(checkpoint: libvirt.virDomainCheckpoint) -> set[str]:

@@ -14,13 +14,12 @@ import libvirt
 from virtbackup_async.errors import CallRefusedError, HypervisorError, SnapshotError, about_disk
 from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
-from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
+from virtbackup_async.hypervisor.checkpoints import delete, redefine
 from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
-from virtbackup_async.hypervisor.job_xml import backup_xml, snapshot_xml, socket_of
+from virtbackup_async.hypervisor.job_xml import backup_xml, checkpoint_xml, snapshot_xml, socket_of
 from virtbackup_async.hypervisor.read_domain import is_paused_on_io_error, read_info, read_sources
-from virtbackup_async.hypervisor.save_image import remove_saved, set_saved_source
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo, Sources
 from virtbackup_async.model.pull import PullJob
@@ -235,14 +234,13 @@ class Domain:
         handle = await self._handle()
         what = Attempt(self.name, f"set the image of {dev} in its saved state")
         with about_disk(dev):
-            await self._connection.call(what, set_saved_source, handle, dev, path, image_format)
+            await self._connection.call(what, _set_saved_source, handle, dev, path, image_format)
 
     async def remove_saved(self) -> None:
-        """Remove the domain's managed save image."""
+        """Remove the domain's managed save image: the guest loses data, as in a power cut."""
         handle = await self._handle()
-        await self._connection.call(
-            Attempt(self.name, "remove its saved state"), remove_saved, handle
-        )
+        what = Attempt(self.name, "remove its saved state")
+        await self._connection.call(what, handle.managedSaveRemove, 0)
 
     async def _handle(self) -> libvirt.virDomain:
         return await self._connection.find(self.uuid)
@@ -276,3 +274,9 @@ def _set_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: s
     xml = handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     disk_xml = domain_xml.with_source(xml, dev, path, image_format)
     handle.updateDeviceFlags(disk_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+
+def _set_saved_source(handle: libvirt.virDomain, dev: str, path: Path, image_format: str) -> None:
+    xml = handle.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+    changed = domain_xml.with_disk_on(xml, dev, path, image_format)
+    handle.managedSaveDefineXML(changed, 0)

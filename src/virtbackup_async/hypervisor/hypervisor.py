@@ -8,10 +8,10 @@ import anyio
 import libvirt
 
 from virtbackup_async.hypervisor.connection import Connection
-from virtbackup_async.hypervisor.directories import libvirt_directories
 from virtbackup_async.hypervisor.domain import Domain
 from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.event_loop import register_event_impl
+from virtbackup_async.hypervisor.read_domain import libvirt_directories
 from virtbackup_async.model.domain import HostVersions, Version
 
 CLOSE_TIMEOUT_S = 10

@@ -1,6 +1,6 @@
-"""The XML of a snapshot and of a pull-mode backup job.
+"""The XML of a snapshot, of a pull-mode backup job and of a checkpoint.
 
-Source: libvirt's docs/formatsnapshot.html and docs/formatbackup.html.
+Source: libvirt's formatsnapshot, formatbackup and formatcheckpoint.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,6 +57,26 @@ def backup_xml(job: PullJob, tracking: Tracking, others: Iterable[str]) -> str:
     for dev in others:
         etree.SubElement(listed, "disk", name=dev, backup="no")
     return etree.tostring(root, encoding="unicode")
+
+
+def checkpoint_xml(name: str, devs: Iterable[str], others: Iterable[str]) -> str:
+    """Describe a new checkpoint: a bitmap of its name in each disk of ``devs``.
+
+    ``others`` are all other disks: libvirt would also include a disk that is not named.
+    """
+    return etree.tostring(describe_checkpoint(name, devs, others), encoding="unicode")
+
+
+def describe_checkpoint(name: str, devs: Iterable[str], others: Iterable[str]) -> etree._Element:
+    """Return the XML of a checkpoint, to which a redefinition adds what libvirt knew of it."""
+    root = etree.Element("domaincheckpoint")
+    etree.SubElement(root, "name").text = name
+    listed = etree.SubElement(root, "disks")
+    for dev in devs:
+        etree.SubElement(listed, "disk", name=dev, checkpoint="bitmap", bitmap=name)
+    for dev in others:
+        etree.SubElement(listed, "disk", name=dev, checkpoint="no")
+    return root
 
 
 def socket_of(xml: str) -> Path | None:

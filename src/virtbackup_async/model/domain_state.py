@@ -12,7 +12,7 @@
 
 Backup and restore ask here for the same places. Pure. Source: libvirt's docs/formatdomain.html,
 "BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows
-(hypervisor/directories.py).
+(hypervisor/read_domain.py).
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -4,7 +4,8 @@ import libvirt
 import pytest
 
 from virtbackup_async.errors import HypervisorError
-from virtbackup_async.hypervisor.checkpoints import checkpoint_xml, delete, redefine
+from virtbackup_async.hypervisor.checkpoints import delete, redefine
+from virtbackup_async.hypervisor.job_xml import checkpoint_xml
 from virtbackup_async.model.domain_xml import parse
 
 VALIDATED = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE

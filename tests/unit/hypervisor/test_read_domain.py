@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.hypervisor.directories import libvirt_directories
+from virtbackup_async.hypervisor.read_domain import libvirt_directories
 
 
 @pytest.mark.parametrize(
