@@ -1,6 +1,6 @@
 """The JSON Schema (draft 2020-12) of the configuration file, for editors; ``config schema``.
 
-Made from the tables that the file is read with: the keys of ``sections`` and ``operations``, the
+Made from the tables that the file is read with: the keys of ``sections``, the
 schema that each check carries, the rules of the packagers, the old keys that ``compat`` knows. What
 a schema cannot say is left to ``config check``: whether a regex compiles, whether a group that
 ``g:`` names is there, what a group inherits.
@@ -10,8 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from virtbackup_async.compat import config as compat
-from virtbackup_async.config.operations import LOG_KEYS, NOTIFY_KEYS
-from virtbackup_async.config.sections import GROUP_KEYS, HOOK_KEYS, HOST_KEYS, TOP_KEYS
+from virtbackup_async.config.sections import (
+    GROUP_KEYS,
+    HOOK_KEYS,
+    HOST_KEYS,
+    LOG_KEYS,
+    NOTIFY_KEYS,
+    TOP_KEYS,
+)
 from virtbackup_async.config.values import Check
 from virtbackup_async.model.packager import (
     COMPRESSIONS,

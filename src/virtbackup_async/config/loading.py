@@ -16,7 +16,6 @@ import platformdirs
 import yaml
 
 from virtbackup_async.compat import config as compat
-from virtbackup_async.config.operations import read_operations
 from virtbackup_async.config.patterns import PatternError, resolve
 from virtbackup_async.config.problems import Problems, is_secret
 from virtbackup_async.config.schema import Config, Group, HostEntry
@@ -25,6 +24,7 @@ from virtbackup_async.config.sections import (
     Section,
     merge_group,
     read_group_section,
+    read_operations,
     read_section,
 )
 from virtbackup_async.config.suggestion import did_you_mean

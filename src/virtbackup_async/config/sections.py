@@ -13,7 +13,15 @@ from typing import Any
 from virtbackup_async.config import values
 from virtbackup_async.config.patterns import PatternError, parse_pattern
 from virtbackup_async.config.problems import Problems
-from virtbackup_async.config.schema import USUAL_MAX_AGE, Group, Hooks, HostEntry, Retention
+from virtbackup_async.config.schema import (
+    USUAL_MAX_AGE,
+    Group,
+    Hooks,
+    HostEntry,
+    LogSettings,
+    NotifySettings,
+    Retention,
+)
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
@@ -72,6 +80,15 @@ HOOK_KEYS: Mapping[str, Check] = {
     "on_failure": values.command,
     "timeout_s": values.count(1),
 }
+NOTIFY_KEYS: Mapping[str, Check] = {
+    "urls": values.texts,
+    "on": values.one_of("failure", "always"),
+}
+LOG_KEYS: Mapping[str, Check] = {
+    "journald": values.flag,
+    "file": values.file,
+    "level": values.one_of("debug", "info", "warning", "error"),
+}
 # What null means where it does not mean "as if the key were not there".
 NULLS: Mapping[str, Any] = {
     **dict.fromkeys(RETENTION_KEYS),
@@ -127,6 +144,20 @@ def read_group_section(
 def read_hooks(section: Section, key_path: KeyPath, problems: Problems) -> Hooks:
     """Return the hooks of the run, of a group or of the defaults."""
     return Hooks(**read_section(section, HOOK_KEYS, key_path, problems))
+
+
+def read_operations(top: Section, problems: Problems) -> Section:
+    """Return hooks, notifications and log of the top, checked, as far as they are given."""
+    read: Section = {}
+    if "hooks" in top:
+        read["hooks"] = read_hooks(top["hooks"], ("hooks",), problems)
+    if "notify" in top:
+        notify = read_section(top["notify"], NOTIFY_KEYS, ("notify",), problems)
+        read["notify"] = NotifySettings(**notify)
+    if "log" in top:
+        log = read_section(top["log"], LOG_KEYS, ("log",), problems)
+        read["log"] = LogSettings(**log)
+    return read
 
 
 def merge_group(name: str, default: Section, section: Section, problems: Problems) -> Group:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.config import operations, sections
+from virtbackup_async.config import sections
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config, Retention
 from virtbackup_async.model.packager import PACKAGER_TYPES
@@ -29,8 +29,8 @@ def rows(title):
         ("Keys of a group", sections.GROUP_KEYS),
         ("Hosts", sections.HOST_KEYS),
         ("Hooks around a run", sections.HOOK_KEYS),
-        ("Notifications", operations.NOTIFY_KEYS),
-        ("Log", operations.LOG_KEYS),
+        ("Notifications", sections.NOTIFY_KEYS),
+        ("Log", sections.LOG_KEYS),
     ],
 )
 def test_each_key_is_documented(title, keys):

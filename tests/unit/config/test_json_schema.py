@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from virtbackup_async.compat import config as compat
-from virtbackup_async.config import operations, sections
+from virtbackup_async.config import sections
 from virtbackup_async.config.json_schema import config_schema
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.config.values import MAX_COUNT, WrongValueError
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 SAMPLES = [ROOT / "config.yml", *sorted((ROOT / "tests/compat/data/config").glob("*.yml"))]
 TABLES = [
     sections.TOP_KEYS, sections.GROUP_KEYS, sections.HOST_KEYS, sections.HOOK_KEYS,
-    operations.NOTIFY_KEYS, operations.LOG_KEYS,
+    sections.NOTIFY_KEYS, sections.LOG_KEYS,
 ]  # fmt: skip
 CHECKS = {key: check for table in TABLES for key, check in table.items()}
 VALUES = [

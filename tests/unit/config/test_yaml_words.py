@@ -7,8 +7,14 @@ import pytest
 
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.config.migration import migrate
-from virtbackup_async.config.operations import LOG_KEYS, NOTIFY_KEYS
-from virtbackup_async.config.sections import GROUP_KEYS, HOOK_KEYS, HOST_KEYS, TOP_KEYS
+from virtbackup_async.config.sections import (
+    GROUP_KEYS,
+    HOOK_KEYS,
+    HOST_KEYS,
+    LOG_KEYS,
+    NOTIFY_KEYS,
+    TOP_KEYS,
+)
 from virtbackup_async.errors import ConfigError
 
 SECTIONS = {
