@@ -26,15 +26,16 @@ from virtbackup_async.events.clean import (
     RemovalFailed,
     RepositorySwept,
 )
-from virtbackup_async.events.finding import (
-    Finding,
-    Level,
-)
-from virtbackup_async.events.listing import (
+from virtbackup_async.events.inventory import (
+    BackupStats,
     BrokenBackup,
+    DayStats,
+    DomainStats,
+    GroupStats,
     ListedBackup,
     ListedDomain,
     PinChanged,
+    RepositoryStats,
     TargetUnreadable,
     UnclaimedBackups,
 )
@@ -46,7 +47,9 @@ from virtbackup_async.events.restore import (
     RestoreStarted,
 )
 from virtbackup_async.events.run import (
+    Finding,
     HookFailed,
+    Level,
     RunStarted,
     Summary,
     Warned,
@@ -56,13 +59,6 @@ from virtbackup_async.events.setup import (
     ConfigWritten,
     DomainFound,
     FileSystemFound,
-)
-from virtbackup_async.events.stats import (
-    BackupStats,
-    DayStats,
-    DomainStats,
-    GroupStats,
-    RepositoryStats,
 )
 from virtbackup_async.events.verify import (
     DiskDamaged,

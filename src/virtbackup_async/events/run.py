@@ -1,5 +1,6 @@
-"""What any command may say: its begin, its end, what went wrong beside its work."""
+"""The events of any command: its start, its end, its warnings and findings."""
 
+from enum import StrEnum
 from typing import ClassVar
 
 from msgspec import Struct
@@ -29,6 +30,27 @@ class HookFailed(Struct, frozen=True):
     hook: str
     group: str | None
     error: str
+
+
+class Level(StrEnum):
+    """How much a finding of ``doctor`` or ``config check`` matters."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+class Finding(Struct, frozen=True):
+    """One thing that ``doctor`` or ``config`` looked at: what it is like, and what to do."""
+
+    kind: ClassVar[str] = "finding"
+
+    level: Level
+    check: str
+    subject: str
+    message: str
+    advice: str | None = None
 
 
 class Summary(Struct, frozen=True):
