@@ -4,13 +4,12 @@ click-man makes a page a command, each with its own header and date, and needs t
 installed; one page that can be searched is what an admin wants.
 """
 
-import importlib
 import re
 
 import click
 
+from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.main import Virtbackup, virtbackup
-from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.version import __version__
 
 FILES = (
@@ -41,7 +40,7 @@ def sections(entries: dict[str, Entry], above: str = "") -> list[str]:
     """Return the commands, each followed by those below it."""
     lines = []
     for name, entry in entries.items():
-        command = importlib.import_module(entry.module).command
+        command = entry.load()
         lines += section(above + name, command, entry.aliases)
         if isinstance(command, LazyGroup):
             lines += sections(command.entries, f"{above}{name} ")

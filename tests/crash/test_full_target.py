@@ -16,20 +16,15 @@ from pathlib import Path
 
 import anyio
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fakes.hypervisor import DescribedDomain, FakeHypervisor
-from fakes.verified_site import NOW
+from fakes.hypervisor import DescribedDomain
+from fakes.site import NOW, Site
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
-from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.engine.verify.filters import VerifyRequest
-from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
@@ -72,11 +67,11 @@ def test_clean_makes_room_on_a_full_target(
 ):
     monkeypatch.setattr(pack_format, "PACK_BYTES", MIB)
     with small_file_system(12, 90) as target:
-        site = Site(tmp_path_factory.mktemp("site"), target, packager)
+        site = FilledSite(tmp_path_factory.mktemp("site"), target, packager)
         anyio.run(partial(live, site, images, filled, swept_later))
 
 
-async def live(site: "Site", images, filled, swept_later) -> None:
+async def live(site: "FilledSite", images, filled, swept_later) -> None:
     assert await site.fill(images) > 2
     # Elsewhere there would be nothing left to make room with.
     if swept_later and site.packager == "repository":
@@ -88,41 +83,27 @@ async def live(site: "Site", images, filled, swept_later) -> None:
     await site.assert_good()
 
 
-class Site:
+class FilledSite(Site):
     """One domain, and its target on a small file system."""
 
     def __init__(self, root: Path, target: Path, packager: str) -> None:
-        self.root = root
-        self.target = target
-        self.packager = packager
         self.image = root / "fake.raw"
-        self.locks = root / "locks"
-        self.locks.mkdir()
+        domain = DescribedDomain({"vda": self.image}, active=False)
+        periods = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+        super().__init__(root, domain, target=target, packager=packager, **periods)
+        self.packager = packager
         self.seconds = count()
 
     def now(self):
         """A second of its own for each backup."""
         return NOW.replace(year=2025, second=next(self.seconds) % 60)
 
-    def config(self, keep_last: int = 99):
-        group = {"target": str(self.target), "hosts": ["fake"], "autostart": True}
-        group |= {"packager": self.packager, "keep_last": keep_last}
-        group |= dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
-        path = self.root / "config.yml"
-        path.write_text(yaml.safe_dump({"groups": {"g": group}}))
-        return load_config(path)
-
-    @property
-    def hypervisor(self) -> FakeHypervisor:
-        return FakeHypervisor(DescribedDomain({"vda": self.image}, active=False))
-
     async def back_up(self, numbers) -> bool:
         self.image.write_bytes(incompressible(numbers))
-        events = []
-        runtime = Runtime(self.config(), events.append, self.hypervisor, now=self.now)
-        await session.run_backup(runtime, session.BackupRequest())
-        assert [event for event in events if isinstance(event, BackupDone | BackupFailed)]
-        return not [event for event in events if isinstance(event, BackupFailed)]
+        self.group["keep_last"] = 99
+        await session.run_backup(self.runtime(now=self.now), session.BackupRequest())
+        assert self.of(BackupDone) + self.of(BackupFailed)
+        return not self.of(BackupFailed)
 
     async def fill(self, images) -> int:
         """Back up until there is no room for the largest image, or it fails."""
@@ -152,19 +133,14 @@ class Site:
                     (others / str(number)).touch()
 
     async def clean(self, keep_last: int) -> None:
-        events = []
-        request = CleanRequest()
-        runtime = Runtime(
-            self.config(keep_last), events.append, self.hypervisor, lock_directory=self.locks
-        )
-        await run_clean(runtime, request)
-        assert not [event for event in events if isinstance(event, RemovalFailed)]
+        self.group["keep_last"] = keep_last
+        await run_clean(self.runtime(), CleanRequest())
+        assert not self.of(RemovalFailed)
         assert len((await Catalog(self.target).scan()).complete) == 1
 
     async def assert_good(self) -> None:
-        events = []
-        await run_verify(Runtime(self.config(), events.append, now=lambda: NOW), VerifyRequest())
-        assert not [event for event in events if isinstance(event, VerifyFailed)]
+        await self.verify()
+        assert not self.of(VerifyFailed)
 
 
 def fill(path: Path) -> None:

@@ -11,7 +11,7 @@ CHUNK_BYTES = 256 * 1024
 
 async def test_verify_repair_backup_verify(tmp_path):
     site = SharedSite(tmp_path)
-    old = await site.back_up([1, 2, 3])
+    old = await site.store_chunks([1, 2, 3])
     config = write_config(tmp_path, NOBODY, ["web"], target=site.target, packager="repository")
 
     def run(*words):
@@ -35,7 +35,7 @@ async def test_verify_repair_backup_verify(tmp_path):
     mended = run("repair")
     assert mended.returncode == 13, "a backup is damaged still"
     assert "1 bad chunk taken out of the index, 1 image still not whole" in mended.stdout
-    await site.back_up([1, 4, 3], day=1)
+    await site.store_chunks([1, 4, 3], day=1)
     whole = run("repair")
     assert whole.returncode == 0, whole.stderr
     assert "repository: nothing to mend" in whole.stdout
@@ -45,7 +45,7 @@ async def test_verify_repair_backup_verify(tmp_path):
 
 async def test_damage_that_costs_no_backup_is_told_until_it_is_mended(tmp_path):
     site = SharedSite(tmp_path)
-    await site.back_up([1])
+    await site.store_chunks([1])
     config = write_config(tmp_path, NOBODY, ["web"], target=site.target, packager="repository")
     flip(site.packs[0], 20)
     found = virtbackup("-c", config, "verify", "-q")

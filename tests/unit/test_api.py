@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.site import DAY_S, Site
 from fakes.stored_backup import DATE
-from fakes.verified_site import DAY_S, Site
 from virtbackup_async import (
     BackupRun,
     VirtBackupError,

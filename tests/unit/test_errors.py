@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virtbackup_async import errors
-from virtbackup_async.cli.options import EXIT_STATUSES
+from virtbackup_async.cli.lazy_commands import EXIT_STATUSES
 
 
 def kinds():

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from fakes.site import DAY_S, Site
 from fakes.stored_backup import DATE
-from fakes.verified_site import DAY_S, Site
 from library_examples import EXAMPLES, placed
 
 EXPECTED = {

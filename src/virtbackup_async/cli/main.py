@@ -11,8 +11,8 @@ from typing import NoReturn
 import click
 
 from virtbackup_async.cli.failure import say, settle_stdout
-from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.cli.options import Settings
 from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.version import __version__
@@ -30,8 +30,14 @@ _COMMANDS = {
         "Remove backups by the retention rules, and what killed ones left.",
         ("cl",),
     ),
-    "pin": Entry("virtbackup_async.cli.commands.pin", "Keep a backup from being cleaned."),
-    "unpin": Entry("virtbackup_async.cli.commands.unpin", "Let a pinned backup be cleaned again."),
+    "pin": Entry(
+        "virtbackup_async.cli.commands.pin", "Keep a backup from being cleaned.", attribute="pin"
+    ),
+    "unpin": Entry(
+        "virtbackup_async.cli.commands.pin",
+        "Let a pinned backup be cleaned again.",
+        attribute="unpin",
+    ),
     "doctor": Entry(
         "virtbackup_async.cli.commands.doctor", "Look for what would make backups fail."
     ),

@@ -1,119 +1,47 @@
-"""How the command line is read: lazily loaded commands, options cut short, shared options.
+"""The options and arguments that several commands share, and what a shell offers for them on Tab.
 
-A command's module is imported when that command is typed, so ``virtbackup --help`` starts without
-libvirt, lxml or zstandard. Long options may be cut to a unique beginning (``--conf``), as
-virt-backup's parser allowed.
+The completion is cheap: it reads the configuration and the names of directories, no definition, and
+never asks libvirt. If anything goes wrong, it offers nothing: a prompt is no place for errors.
 """
 
-import copy
-import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import wraps
 from math import inf
-from typing import Any, NamedTuple
+from pathlib import Path
 
 import click
 
-from virtbackup_async.cli.settings import Settings
-from virtbackup_async.errors import exit_meanings
+from virtbackup_async.errors import VirtBackupError
 
-EXIT_STATUSES = "Exit status: {}.".format(
-    ", ".join(
-        (
-            "0 all went well",
-            *(f"{code} {meaning}" for code, meaning in sorted(exit_meanings().items())),
-            "128+N stopped by signal N",
-        )
-    )
-)
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-class Command(click.Command):
-    """A command; its long options may be cut short while they stay unique."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that every command takes.
 
-    def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
-        return _accept_cut_options(super().make_parser(ctx), self.get_params(ctx), ctx)
+    Attributes:
+        config_path: None to look in the usual places.
+        progress: False under ``--no-progress``.
+    """
 
+    config_path: Path | None = None
+    debug: bool = False
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    progress: bool = True
 
-class Entry(NamedTuple):
-    """A command not yet loaded: ``module`` holds a click command called ``command``."""
-
-    module: str
-    summary: str
-    aliases: tuple[str, ...] = ()
-
-
-class LazyGroup(click.Group):
-    """Knows its commands by name and summary; imports one to run it."""
-
-    entries: dict[str, Entry] = {}  # noqa: RUF012 -- set once by ``cli.main``
-
-    def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
-        return _accept_cut_options(super().make_parser(ctx), self.get_params(ctx), ctx)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        return list(self.entries)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command as the group's help shows it: its name and a line."""
-        for name, entry in self.entries.items():
-            if cmd_name == name or cmd_name in entry.aliases:
-                return click.Command(name=name, help=entry.summary)
-        return None
-
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002 -- click's signature
-        formatter: click.HelpFormatter,
-    ) -> None:
-        """The commands, each beside its short name."""
-        rows = [(", ".join((n, *e.aliases)), e.summary) for n, e in self.entries.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            # Only this rare path needs it; the help should not wait for it.
-            from virtbackup_async.config.suggestion import did_you_mean  # noqa: PLC0415 -- see above
-
-            names = [
-                word for known, entry in self.entries.items() for word in (known, *entry.aliases)
-            ]
-            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)}")
-        _, stub, rest = super().resolve_command(ctx, args)
-        if stub is None or stub.name is None:
-            return None, None, rest
-        module = importlib.import_module(self.entries[stub.name].module)
-        return stub.name, module.command, rest
-
-
-def _accept_cut_options(
-    parser: Any,  # noqa: ANN401 -- click's type is private
-    params: Sequence[click.Parameter],
-    ctx: click.Context,
-) -> Any:  # noqa: ANN401
-    options = [param for param in params if isinstance(param, click.Option)]
-    for option, beginnings in _unique_beginnings(options):
-        cut = copy.copy(option)
-        cut.opts = beginnings
-        cut.add_to_parser(parser, ctx)
-    return parser
-
-
-def _unique_beginnings(options: list[click.Option]) -> list[tuple[click.Option, list[str]]]:
-    """Each option with what its long name may be cut to."""
-    names = {name: option for option in options for name in option.opts if name.startswith("--")}
-    found = []
-    for name, option in names.items():
-        cuts = [name[:end] for end in range(len("--x"), len(name))]
-        unique = [cut for cut in cuts if sum(other.startswith(cut) for other in names) == 1]
-        if unique:
-            found.append((option, unique))
-    return found
+    def log_level(self, *, debug: bool) -> int:
+        """The least level of the log that is shown; ``debug`` is also the configuration's word."""
+        if debug:
+            return logging.DEBUG
+        if self.quiet:
+            return logging.ERROR
+        return logging.INFO if self.verbose else logging.WARNING
 
 
 _SHARED = (
@@ -169,3 +97,84 @@ wait_option = click.option(
     callback=_seconds,
     help="Wait so long, or forever, for a domain that somebody else works on.",
 )
+
+
+def group_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the groups of the configuration."""
+    return _beginning(_targets(ctx), incomplete)
+
+
+def domain_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the domains in the target of the group that was typed, else in all targets."""
+    targets = _targets(ctx)
+    group = ctx.params.get("group")
+    wanted = [targets[group]] if group in targets else list(targets.values())
+    found: set[str] = set()
+    for target in filter(None, wanted):
+        try:
+            with os.scandir(target) as entries:
+                found.update(entry.name for entry in entries if entry.is_dir())
+        except OSError:
+            continue
+    return _beginning(found, incomplete)
+
+
+def _targets(ctx: click.Context) -> dict[str, str | None]:
+    """Return each group's target; the ``-c`` before the command counts."""
+    # The shell asks for the names of commands far more often: they need no YAML.
+    from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
+
+    above = ctx.parent.params.get("config_path") if ctx.parent else None
+    path = above or ctx.ensure_object(Settings).config_path
+    try:
+        groups = load_config(path).groups
+    except VirtBackupError:
+        return {}
+    return {name: str(group.target) if group.target else None for name, group in groups.items()}
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    # Nothing that could end its line, or mean something to the shell's own script.
+    return sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
+
+
+groups_argument: Decorator = click.argument(
+    "groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names
+)
+
+
+def domains_option(text: str) -> Decorator:
+    """Return ``-D``, which names domains; ``text`` is its help."""
+    return click.option(
+        "-D",
+        "--domain",
+        "domains",
+        metavar="DOMAIN",
+        shell_complete=domain_names,
+        multiple=True,
+        help=text,
+    )
+
+
+def one_backup(*, or_earlier: bool) -> Decorator:
+    """Return GROUP, DOMAIN and ``--date``, which choose one backup.
+
+    Args:
+        or_earlier: the command takes the last backup before the date if there is none of it.
+    """
+    earlier = "or else the last one before it, " if or_earlier else ""
+    text = (
+        f"The last backup of this month, day, hour, minute or second, {earlier}or the one of this "
+        "name; without it, the last one."
+    )
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for parameter in (
+            click.option("--date", metavar="DATE", help=text),
+            click.argument("domain", shell_complete=domain_names),
+            click.argument("group", shell_complete=group_names),
+        ):
+            function = parameter(function)
+        return function
+
+    return decorate

@@ -24,17 +24,17 @@ from anyio.abc import TaskStatus
 from msgspec import Struct, field
 
 from virtbackup_async.cli.failure import say, say_traceback, settle_stdout
+from virtbackup_async.cli.options import Settings
 from virtbackup_async.cli.own_process import give_back_what_is_large
-from virtbackup_async.cli.render.reports import MakeReport
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.render.reports import MakeReport, Report
 from virtbackup_async.cli.stopping import Stopper
-from virtbackup_async.cli.view import choose_renderer
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
 from virtbackup_async.files import lacks
 from virtbackup_async.reporting.event_log import EventLog
 from virtbackup_async.reporting.event_thread import EventThread
-from virtbackup_async.reporting.interface import Moment
+from virtbackup_async.reporting.interface import Moment, Renderer
+from virtbackup_async.reporting.json_lines import JsonLines
 from virtbackup_async.reporting.log import open_log
 from virtbackup_async.reporting.outcome import RunOutcome
 from virtbackup_async.reporting.tee import Tee
@@ -78,7 +78,7 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
         report: makes the result in text; None prints none.
     """
     give_back_what_is_large()
-    view = Tee(choose_renderer(settings, report))
+    view = Tee(_renderer(settings, report))
     event_thread = EventThread(view, _now)
     run_outcome = RunOutcome(event_thread.emit)
     with event_thread, open_log(event_thread.log) as log:
@@ -98,6 +98,41 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
         summary = run_outcome.summary(outcome.errors, outcome.signum)
         event_thread.emit(summary)
     _leave(outcome, summary, event_thread.failure)
+
+
+def _renderer(settings: Settings, report: MakeReport | None) -> Renderer:
+    """JSON lines, silence, the live view or plain lines, in this order of precedence."""
+    # Where the locale has no sign for it, a name is shown escaped rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if settings.json:
+        return JsonLines(sys.stdout, sys.stderr)
+    return _text_renderer(settings, report() if report else None)
+
+
+def _text_renderer(settings: Settings, report: Report | None) -> Renderer:
+    # They need rich, see render/reports.py.
+    from virtbackup_async.cli.render.console import text_console  # noqa: PLC0415 -- see above
+    from virtbackup_async.cli.render.live import LiveView  # noqa: PLC0415 -- see above
+    from virtbackup_async.cli.render.plain import Plain, Quiet  # noqa: PLC0415 -- see above
+
+    out = text_console(sys.stdout)
+    if settings.quiet:
+        return Quiet(out, sys.stderr, report)
+    if settings.progress and _can_redraw():
+        return LiveView(out, text_console(sys.stderr), report)
+    return Plain(
+        out,
+        sys.stderr,
+        report,
+        progress=settings.progress,
+        phases=settings.verbose or settings.debug,
+    )
+
+
+def _can_redraw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
 def _now() -> Moment:

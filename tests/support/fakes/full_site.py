@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.site import DAY_S, NOW
 from fakes.stored_backup import DATE, StoredBackup
-from fakes.verified_site import DAY_S, NOW
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config

@@ -5,8 +5,8 @@ from functools import partial
 import yaml
 from anyio.from_thread import start_blocking_portal
 
+from fakes.site import NOW
 from fakes.small_repository import SmallRepository
-from fakes.verified_site import NOW
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import RepairRequest, run_repair

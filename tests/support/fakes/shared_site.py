@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fakes.repository_files import files_of
+from fakes.site import DAY_S, Site
 from fakes.small_repository import PACKAGER, content
 from fakes.stored_backup import DATE, StoredBackup
-from fakes.verified_site import DAY_S, Site
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.layout import Repository, list_packs
 from virtbackup_async.repository.storage.repository_file import find_repository
@@ -15,10 +15,10 @@ from virtbackup_async.repository.storage.repository_file import find_repository
 class SharedSite(Site):
     """A site whose backups are in a repository."""
 
-    async def back_up(
+    async def store_chunks(
         self, chunks: Sequence[int], domain: str = "web", day: int = 0
     ) -> StoredBackup:
-        """Back up an image of chunks that have numbers."""
+        """Put a backup of an image of numbered chunks into the repository."""
         (self.root / "of.raw").write_bytes(content(chunks))
         return await self.store(PACKAGER, domain, DATE + day * DAY_S, "of.raw")
 

@@ -38,7 +38,6 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
     repair,
     restore,
     stats,
-    unpin,
     verify,
 )  # fmt: skip
 from virtbackup_async.cli.main import main

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from virtbackup_async import __version__
-from virtbackup_async.cli.options import Command
+from virtbackup_async.cli.lazy_commands import Command
 
 HEAVY = ("libvirt", "lxml", "zstandard", "anyio", "yaml", "asyncio", "msgspec")
 SEE_HELP = "Run 'virtbackup --help' to see what there is."

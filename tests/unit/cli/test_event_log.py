@@ -6,6 +6,7 @@ import socket
 import struct
 
 import pytest
+from virtbackup_async.reporting.tee import Tee
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, summary, whole_run
 from virtbackup_async.config.schema import LogSettings
@@ -19,7 +20,6 @@ from virtbackup_async.reporting.event_log import (
     priority,
 )
 from virtbackup_async.reporting.interface import LogLine
-from virtbackup_async.reporting.tee import Tee
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 PREPARE = """
 import subprocess, sys, threading
 from pathlib import Path
-from virtbackup_async.cli.configured import configured
+from virtbackup_async.cli.with_config import configured
 
 configured(Path(sys.argv[1]), None, reports_as=sys.argv[2] or None)(print)
 of_thread = []

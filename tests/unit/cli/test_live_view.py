@@ -2,6 +2,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from virtbackup_async.reporting.speed import Speed
 
 from fakes.recorded_run import HOSTILE, at, disk_done, done, failed, progress, started, summary
 from fakes.recorded_run import whole_run as run_of_two
@@ -17,7 +18,6 @@ from virtbackup_async.events import (
     RunStarted,
 )
 from virtbackup_async.reporting.interface import LogLine
-from virtbackup_async.reporting.speed import Speed
 
 
 def board_of(events):

@@ -18,7 +18,7 @@ import sys
 import anyio
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.options import Settings
 from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
 from virtbackup_async.events import *
 

@@ -12,14 +12,15 @@ import pytest
 
 from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite
+from fakes.site import NOW
 from fakes.small_repository import content
-from fakes.verified_site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.verify.repository import verify_repository
 from virtbackup_async.engine.verify.results import Results, SelectedBackup
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.events import RepositoryDamaged, VerifyFailed
 from virtbackup_async.images.buffers import BufferPool
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.registry import open_reader
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.storage.pending_deletion import (
@@ -39,7 +40,7 @@ class Laboratory(SharedSite):
 
     async def fill(self):
         self.backups = {
-            name: await self.back_up(chunks, day=day)
+            name: await self.store_chunks(chunks, day=day)
             for day, (name, chunks) in enumerate(IMAGES.items())
         }
         note = PendingDeletion(frozenset({bytes(16)}), frozenset())
@@ -63,7 +64,9 @@ class Laboratory(SharedSite):
     async def is_found(self, *, quick=False):
         """Whether ``verify`` says that something is damaged."""
         events = []
-        await verify_repository(self.target, self.chosen, Results(NOW, quick, events.append))
+        await verify_repository(
+            StorageLocation.of(self.target), self.chosen, Results(NOW, quick, events.append)
+        )
         return any(isinstance(event, VerifyFailed | RepositoryDamaged) for event in events)
 
     async def read(self):

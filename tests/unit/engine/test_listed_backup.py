@@ -8,7 +8,7 @@ import yaml
 
 from fakes.failing_calls import failing
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
-from fakes.verified_site import NOW
+from fakes.site import NOW
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup

@@ -10,14 +10,13 @@ import yaml
 from msgspec.structs import replace
 
 from fakes.hostile_target import DATE, NAME, UUID, HostileTarget, make_overlay
-from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.hypervisor import DescribedDomain
+from fakes.site import Site
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
-from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
@@ -211,40 +210,12 @@ async def test_doctor_tells_of_what_is_left(killed, state_directory):
     assert "written to by others" in finding.message
 
 
-class Site:
-    """A domain that runs, and the backups of it."""
-
-    def __init__(self, root):
-        self.root, self.target = root, root / "target"
-        self.target.mkdir()
-        image = root / "fake.raw"
-        image.write_bytes(b"x" * 65536)
-        self.domain = DescribedDomain({"vda": image})
-
-    async def back_up(self, emit=lambda _event: None, **settings):
-        group = {"target": str(self.target), "packager": "directory", "autostart": True}
-        config = {"groups": {"main": group | {"hosts": ["fake"]}}, **settings}
-        path = self.root / "config.yml"
-        path.write_text(yaml.safe_dump(config))
-        events = []
-
-        def told(event):
-            events.append(event)
-            emit(event)
-
-        await run_backup(
-            Runtime(load_config(path), told, FakeHypervisor(self.domain)), BackupRequest()
-        )
-        return events
-
-
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
-
-
-def outcome(events):
-    return next(e for e in events if isinstance(e, BackupDone | BackupFailed))
+    """A domain that runs, and its target."""
+    image = tmp_path / "fake.raw"
+    image.write_bytes(b"x" * 65536)
+    return Site(tmp_path, DescribedDomain({"vda": image}))
 
 
 async def test_a_note_is_there_as_long_as_anything_can_be_left(site, state_directory):
@@ -259,7 +230,7 @@ async def test_a_note_is_there_as_long_as_anything_can_be_left(site, state_direc
         seen.append(stat.S_IMODE(note.stat().st_mode))
 
     site.domain.before["snapshot"] = [look]
-    assert isinstance(outcome(await site.back_up()), BackupDone)
+    assert isinstance(await site.back_up(), BackupDone)
     assert seen == [0o600]
     assert list((state_directory / "undo").iterdir()) == []
 
@@ -269,7 +240,7 @@ async def test_a_backup_that_fails_keeps_no_note(site, state_directory):
         raise OSError("broken")
 
     site.domain.before["snapshot"] = [fail]
-    assert isinstance(outcome(await site.back_up()), BackupFailed)
+    assert isinstance(await site.back_up(), BackupFailed)
     assert list((state_directory / "undo").iterdir()) == []
     assert list(site.target.glob("*/*")) == []
 
@@ -278,7 +249,7 @@ async def test_a_note_that_cannot_be_written_ends_the_backup_before_anything_is_
     site, state_directory
 ):
     state_directory.write_text("no directory")
-    failed = outcome(await site.back_up())
+    failed = await site.back_up()
     assert str(state_directory) in failed.error
     assert not {"snapshot", "freeze", "prepare_quiesce"} & {*site.domain.calls}
     assert list(site.target.iterdir()) == []
@@ -289,7 +260,7 @@ async def test_a_state_directory_without_room_is_told_as_such(site, state_direct
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("virtbackup_async.files.target_path.TargetPath.write_new", full)
-    failed = outcome(await site.back_up())
+    failed = await site.back_up()
     assert f"cannot note the backup in {state_directory}: No space left" in failed.error
     assert "target is full" not in failed.error
     assert "snapshot" not in site.domain.calls
@@ -298,7 +269,8 @@ async def test_a_state_directory_without_room_is_told_as_such(site, state_direct
 
 async def test_nor_is_one_written_into_a_target(site, monkeypatch):
     monkeypatch.delenv("VIRTBACKUP_STATE_DIRECTORY")
-    failed = outcome(await site.back_up(state_directory=str(site.target / "state")))
+    site.settings["state_directory"] = str(site.target / "state")
+    failed = await site.back_up()
     assert "lies in the target" in failed.error
     assert "snapshot" not in site.domain.calls
     assert list(site.target.iterdir()) == []
@@ -319,8 +291,7 @@ async def test_the_next_backup_undoes_what_the_host_noted_though_the_file_is_gon
     notes = HostNotes(state_directory)
     await notes.create(pending, path)
     await notes.create(replace(pending, domain_uuid=UUID[:-1] + "9"), path)
-    events = await site.back_up()
-    assert isinstance(outcome(events), BackupDone)
+    assert isinstance(await site.back_up(), BackupDone)
     assert site.domain.live == {"vda": image}
     assert not overlay.exists()
     # Another domain that had the name then keeps what is noted of it.
@@ -331,8 +302,9 @@ async def test_the_next_backup_undoes_what_the_host_noted_though_the_file_is_gon
 @pytest.mark.parametrize("link", [None, "image", "target"])
 async def test_an_image_in_a_target_is_not_backed_up(tmp_path, link):
     """Its header may name any file of the host, which the backup would read."""
-    site = Site(tmp_path)
-    inside = site.target / "vda.raw"
+    target = tmp_path / "target"
+    target.mkdir()
+    inside = target / "vda.raw"
     inside.write_bytes(b"x" * 65536)
     image = inside
     if link == "image":
@@ -341,11 +313,11 @@ async def test_an_image_in_a_target_is_not_backed_up(tmp_path, link):
     if link == "target":
         (tmp_path / "real").mkdir()
         inside.rename(tmp_path / "real" / inside.name)
-        site.target.rmdir()
-        site.target.symlink_to(tmp_path / "real")
+        target.rmdir()
+        target.symlink_to(tmp_path / "real")
         image = tmp_path / "real" / inside.name
-    site.domain = DescribedDomain({"vda": image})
-    failed = outcome(await site.back_up())
+    site = Site(tmp_path, DescribedDomain({"vda": image}))
+    failed = await site.back_up()
     assert f"lies in the target {site.target}" in failed.error
     assert "snapshot" not in site.domain.calls
 

@@ -2,16 +2,14 @@
 
 import click
 
-from virtbackup_async.cli.completion import group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options, wait_option
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options, wait_option
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("backup", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@subcommand("backup")
+@groups_argument
 @click.option(
     "--allow-empty", is_flag=True, help="End with 0 also if there was nothing to back up."
 )
@@ -24,9 +22,10 @@ def command(
 
     Without a GROUP, of all groups that have "autostart" in the configuration.
     """
-    job = configured(
-        settings.config_path,
+    report = None if settings.quiet else reports.run
+    run_with_config(
+        settings,
         lambda vb: vb.backup(groups, wait_s=wait_s, allow_empty=allow_empty),
+        report,
         reports_as="backup",
     )
-    run(settings, job, None if settings.quiet else reports.run)

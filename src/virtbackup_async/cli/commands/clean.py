@@ -4,16 +4,14 @@ from functools import partial
 
 import click
 
-from virtbackup_async.cli.completion import group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options, wait_option
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options, wait_option
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("clean", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@subcommand("clean")
+@groups_argument
 @click.option(
     "-b", "--broken-only", is_flag=True, help="Only undo backups that were killed; remove no other."
 )
@@ -45,8 +43,10 @@ def command(  # noqa: PLR0913 -- one for each option
         raise click.UsageError("-b and -B exclude each other")
     if broken_only and drop_damaged:
         raise click.UsageError("-b and --drop-damaged exclude each other")
-    job = configured(
-        settings.config_path,
+    is_silent = settings.quiet and not dry_run
+    report = None if is_silent else partial(reports.clean, dry_run=dry_run)
+    run_with_config(
+        settings,
         lambda vb: vb.clean(
             groups,
             broken=not no_broken,
@@ -55,7 +55,6 @@ def command(  # noqa: PLR0913 -- one for each option
             drop_damaged=drop_damaged,
             wait_s=wait_s,
         ),
+        report,
         reports_as="clean",
     )
-    report = partial(reports.clean, dry_run=dry_run)
-    run(settings, job, None if settings.quiet and not dry_run else report)

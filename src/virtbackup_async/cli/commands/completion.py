@@ -3,12 +3,12 @@
 import click
 from click.shell_completion import get_completion_class
 
-from virtbackup_async.cli.options import EXIT_STATUSES, Command
+from virtbackup_async.cli.lazy_commands import subcommand
 
 VARIABLE = "_VIRTBACKUP_COMPLETE"
 
 
-@click.command("completion", cls=Command, epilog=EXIT_STATUSES)
+@subcommand("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

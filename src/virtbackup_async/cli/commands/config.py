@@ -2,7 +2,7 @@
 
 import click
 
-from virtbackup_async.cli.options import EXIT_STATUSES, Entry, LazyGroup
+from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
 
 
 class ConfigCommands(LazyGroup):

@@ -6,24 +6,23 @@ from pathlib import Path
 
 import click
 
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
-from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import examine, find_config
 from virtbackup_async.config.problems import Remark
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.reporting.text import count
 
-CHECK = "configuration"
 AUTOSTART = (
     "has no autostart key: `virtbackup backup` without its name passes over it, and virt-backup "
     "0.5.6 would back it up: write autostart: true or false"
 )
 
 
-@click.command("check", cls=Command, epilog=EXIT_STATUSES)
+@subcommand("check")
 @click.option("--strict", is_flag=True, help="End with exit status 2 for warnings too.")
 @shared_options
 def command(settings: Settings, *, strict: bool) -> None:
@@ -38,7 +37,7 @@ def command(settings: Settings, *, strict: bool) -> None:
 async def _check(path: Path | None, emit: Emit, *, strict: bool) -> None:
     path = path or find_config()
     findings = list(_findings(path))
-    for finding in findings or [Finding(Level.OK, CHECK, str(path), "nothing is wrong")]:
+    for finding in findings or [Finding(Level.OK, "configuration", str(path), "nothing is wrong")]:
         emit(finding)
     grave = {Level.PROBLEM, Level.WARNING} if strict else {Level.PROBLEM}
     found = sum(finding.level in grave for finding in findings)
@@ -51,7 +50,9 @@ def _findings(path: Path) -> Iterator[Finding]:
         config, problems = examine(path)
     except ConfigError as error:
         # It cannot be read at all; the error's path may have a line and a column.
-        yield Finding(Level.PROBLEM, CHECK, str(error.path or path), error.reason, error.hint)
+        yield Finding(
+            Level.PROBLEM, "configuration", str(error.path or path), error.reason, error.hint
+        )
         return
     for name in config.groups_without_autostart:
         problems.warn(("groups", name), AUTOSTART)
@@ -62,4 +63,4 @@ def _findings(path: Path) -> Iterator[Finding]:
 def _of_level(level: Level, remarks: Iterable[Remark]) -> Iterator[Finding]:
     for remark in sorted(remarks, key=lambda remark: remark.line):
         advice = f"Write instead:\n{remark.instead}" if remark.instead else None
-        yield Finding(level, CHECK, remark.place, remark.message, advice)
+        yield Finding(level, "configuration", remark.place, remark.message, advice)

@@ -3,13 +3,11 @@
 import sys
 from contextlib import suppress
 
-import click
-
-from virtbackup_async.cli.options import EXIT_STATUSES, Command
+from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.files.shipped import EXAMPLE_CONFIG, shipped
 
 
-@click.command("example", cls=Command, epilog=EXIT_STATUSES)
+@subcommand("example")
 def command() -> None:
     """Print an example of a configuration with every key, each with a comment.
 

@@ -9,18 +9,17 @@ import anyio
 import click
 from anyio import to_thread
 
-from virtbackup_async.cli.commands.config_check import CHECK
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
-from virtbackup_async.cli.settings import Settings
 from virtbackup_async.config.loading import find_config, read_file
 from virtbackup_async.config.migration import Migration, migrate
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.files.durable import keep_as, write_atomically, write_exclusively
 
 
-@click.command("migrate", cls=Command, epilog=EXIT_STATUSES)
+@subcommand("migrate")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
               help="Write to this new file; without it, to stdout.")  # fmt: skip
 @click.option("--in-place", is_flag=True, help="Replace the file; the old one stays as FILE.bak.")
@@ -75,6 +74,6 @@ async def _put_in_place(path: Path, data: bytes) -> None:
 def _tell(path: Path, migration: Migration, emit: Emit) -> None:
     for change in migration.changes:
         message = f"{change.name} replaced by {' and '.join(change.instead)}"
-        emit(Finding(Level.INFO, CHECK, str(path), message))
+        emit(Finding(Level.INFO, "configuration", str(path), message))
     if not migration.changes:
-        emit(Finding(Level.OK, CHECK, str(path), "has today's keys: nothing was changed"))
+        emit(Finding(Level.OK, "configuration", str(path), "has today's keys: nothing was changed"))

@@ -4,11 +4,11 @@ import json
 
 import click
 
-from virtbackup_async.cli.options import EXIT_STATUSES, Command
+from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.config.json_schema import config_schema
 
 
-@click.command("schema", cls=Command, epilog=EXIT_STATUSES)
+@subcommand("schema")
 def command() -> None:
     """Print the JSON Schema of the configuration file, for editors that know YAML.
 

@@ -4,16 +4,14 @@ from functools import partial
 
 import click
 
-from virtbackup_async.cli.completion import group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("doctor", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@subcommand("doctor")
+@groups_argument
 @click.option(
     "--freeze",
     is_flag=True,
@@ -26,5 +24,5 @@ def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> Non
     Examines libvirt, the domains of GROUP, their disks and the target; without a GROUP, of all
     groups. Nothing is changed, and no guest is frozen unless you say so.
     """
-    job = configured(settings.config_path, lambda vb: vb.doctor(groups, freeze=freeze))
-    run(settings, job, partial(reports.findings, all_shown=not settings.quiet, counted="check"))
+    report = partial(reports.findings, all_shown=not settings.quiet, counted="check")
+    run_with_config(settings, lambda vb: vb.doctor(groups, freeze=freeze), report)

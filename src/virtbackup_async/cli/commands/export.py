@@ -7,28 +7,19 @@ import click
 
 from virtbackup_async.api.virtbackup import VirtBackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
-from virtbackup_async.cli.completion import domain_names, group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, one_backup, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
 from virtbackup_async.cli.standard_streams import stdout_was_closed
+from virtbackup_async.cli.with_config import run_with_config
 from virtbackup_async.engine.restore.export import FORMATS
 from virtbackup_async.engine.restore.export_target import STDOUT
 
 
-@click.command("export", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group", shell_complete=group_names)
-@click.argument("domain", shell_complete=domain_names)
+@subcommand("export")
+@one_backup(or_earlier=True)
 @click.argument("disk")
 @click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
-@click.option(
-    "--date",
-    metavar="DATE",
-    help="The last backup of this month, day, hour, minute or second, or else the last one before "
-    "it, or the one of this name; without it, the last one.",
-)
 @click.option(
     "--format",
     "image_format",
@@ -64,7 +55,7 @@ def command(  # noqa: PLR0913 -- one for each argument
         await vb.export(found, disk, output, image_format=image_format)
 
     is_quiet = settings.quiet or output == STDOUT
-    run(settings, configured(settings.config_path, work), None if is_quiet else reports.run)
+    run_with_config(settings, work, None if is_quiet else reports.run)
 
 
 def _check_stdout(settings: Settings) -> None:

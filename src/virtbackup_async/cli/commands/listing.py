@@ -4,25 +4,15 @@ from functools import partial
 
 import click
 
-from virtbackup_async.cli.completion import domain_names, group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, domains_option, groups_argument, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("list", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
-@click.option(
-    "-D",
-    "--domain",
-    "domains",
-    metavar="DOMAIN",
-    shell_complete=domain_names,
-    multiple=True,
-    help="Show this domain's backups with their files; may be repeated.",
-)
+@subcommand("list")
+@groups_argument
+@domains_option("Show this domain's backups with their files; may be repeated.")
 @click.option("-a", "--all", "show_all", is_flag=True, help="Also show domains without a backup.")
 @click.option("-s", "--short", is_flag=True, help="Show counts only.")
 @shared_options
@@ -38,7 +28,7 @@ def command(
 
     Without a GROUP, of all groups in the configuration.
     """
-    job = configured(
-        settings.config_path, lambda vb: vb.list(groups, domains=domains, with_known=show_all)
+    report = partial(reports.listing, short=short, detailed=bool(domains))
+    run_with_config(
+        settings, lambda vb: vb.list(groups, domains=domains, with_known=show_all), report
     )
-    run(settings, job, partial(reports.listing, short=short, detailed=bool(domains)))

@@ -1,29 +1,27 @@
-"""``virtbackup pin``: keep a backup from being cleaned."""
+"""``virtbackup pin`` and ``unpin``: keep a backup from being cleaned, or no longer."""
 
-import click
-
-from virtbackup_async.cli.completion import domain_names, group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, one_backup, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("pin", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group", shell_complete=group_names)
-@click.argument("domain", shell_complete=domain_names)
-@click.option(
-    "--date",
-    metavar="DATE",
-    help="The last backup of this month, day, hour, minute or second, or the one of this name; "
-    "without it, the last one.",
-)
+@subcommand("pin")
+@one_backup(or_earlier=False)
 @shared_options
-def command(settings: Settings, group: str, domain: str, date: str | None) -> None:
+def pin(settings: Settings, group: str, domain: str, date: str | None) -> None:
     """Keep a backup of DOMAIN in GROUP from being cleaned, whatever its age.
 
     The pin is part of the backup's definition. "list" shows it; "unpin" takes it back.
     """
-    job = configured(settings.config_path, lambda vb: vb.pin(group, domain, date))
-    run(settings, job, None if settings.quiet else reports.pins)
+    report = None if settings.quiet else reports.pins
+    run_with_config(settings, lambda vb: vb.pin(group, domain, date), report)
+
+
+@subcommand("unpin")
+@one_backup(or_earlier=False)
+@shared_options
+def unpin(settings: Settings, group: str, domain: str, date: str | None) -> None:
+    """Let a pinned backup of DOMAIN in GROUP be cleaned again when no rule keeps it."""
+    report = None if settings.quiet else reports.pins
+    run_with_config(settings, lambda vb: vb.unpin(group, domain, date), report)

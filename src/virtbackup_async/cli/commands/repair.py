@@ -2,16 +2,14 @@
 
 import click
 
-from virtbackup_async.cli.completion import group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("repair", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@subcommand("repair")
+@groups_argument
 @click.option(
     "--quick",
     is_flag=True,
@@ -25,5 +23,5 @@ def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None
     what is lost, so that the next backup stores it again if a disk still has it. Removes no backup.
     "verify" says what is damaged without changing anything.
     """
-    job = configured(settings.config_path, lambda vb: vb.repair(groups, quick=quick))
-    run(settings, job, None if settings.quiet else reports.verify)
+    report = None if settings.quiet else reports.verify
+    run_with_config(settings, lambda vb: vb.repair(groups, quick=quick), report)

@@ -14,27 +14,18 @@ from msgspec.structs import replace
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.cli.completion import domain_names, group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, one_backup, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.model.amounts import duration
 from virtbackup_async.reporting.text import printable
 
 
-@click.command("restore", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("group", shell_complete=group_names)
-@click.argument("domain", shell_complete=domain_names)
+@subcommand("restore")
+@one_backup(or_earlier=True)
 @click.argument("target_dir", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--date",
-    metavar="DATE",
-    help="The last backup of this month, day, hour, minute or second, or else the last one before "
-    "it, or the one of this name; without it, the last one.",
-)
 @click.option(
     "--disk",
     "disks",
@@ -95,7 +86,7 @@ def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see 
     if wanted.in_place and may_ask:
         wanted = _asked(wanted, settings)
     report = None if settings.quiet else reports.run
-    run(settings, configured(settings.config_path, wanted.restore), report)
+    run_with_config(settings, wanted.restore, report)
 
 
 class _Wanted(Struct, frozen=True):

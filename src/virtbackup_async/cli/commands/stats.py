@@ -2,16 +2,14 @@
 
 import click
 
-from virtbackup_async.cli.completion import group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("stats", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
+@subcommand("stats")
+@groups_argument
 @click.option(
     "-b",
     "--backups",
@@ -27,5 +25,4 @@ def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -
     stored of it: by compression, and in a repository by storing once what is equal. What was added
     by day is that of the backups that are still there.
     """
-    job = configured(settings.config_path, lambda vb: vb.stats(groups, each_backup=each_backup))
-    run(settings, job, reports.stats)
+    run_with_config(settings, lambda vb: vb.stats(groups, each_backup=each_backup), reports.stats)

@@ -2,25 +2,15 @@
 
 import click
 
-from virtbackup_async.cli.completion import domain_names, group_names
-from virtbackup_async.cli.configured import configured
-from virtbackup_async.cli.options import EXIT_STATUSES, Command, shared_options
+from virtbackup_async.cli.lazy_commands import subcommand
+from virtbackup_async.cli.options import Settings, domains_option, groups_argument, shared_options
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.run import run
-from virtbackup_async.cli.settings import Settings
+from virtbackup_async.cli.with_config import run_with_config
 
 
-@click.command("verify", cls=Command, epilog=EXIT_STATUSES)
-@click.argument("groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names)
-@click.option(
-    "-D",
-    "--domain",
-    "domains",
-    metavar="DOMAIN",
-    shell_complete=domain_names,
-    multiple=True,
-    help="Verify this domain's backups alone; may be repeated.",
-)
+@subcommand("verify")
+@groups_argument
+@domains_option("Verify this domain's backups alone; may be repeated.")
 @click.option(
     "--newer-than",
     metavar="AGE|DATE",
@@ -57,8 +47,9 @@ def command(  # noqa: PLR0913 -- one for each option
     Without a GROUP, of all groups in the configuration. Writes nothing but the result, which
     "list" shows.
     """
-    job = configured(
-        settings.config_path,
+    report = None if settings.quiet else reports.verify
+    run_with_config(
+        settings,
         lambda vb: vb.verify(
             groups,
             domains=domains,
@@ -67,6 +58,6 @@ def command(  # noqa: PLR0913 -- one for each option
             sample=sample,
             quick=quick,
         ),
+        report,
         reports_as="verify",
     )
-    run(settings, job, None if settings.quiet else reports.verify)

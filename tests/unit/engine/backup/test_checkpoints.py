@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.hypervisor import UUID, FakeDomain, FakeHypervisor
+from fakes.site import Site
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.domain import drop_unneeded_checkpoints
 from virtbackup_async.engine.backup.inspection import Inspection
@@ -43,15 +44,13 @@ def run(*words):
     subprocess.run([*map(str, words)], check=True, capture_output=True)
 
 
-class Site:
+class CheckpointSite(Site):
     """A running domain with one image, and one complete backup of it."""
 
     def __init__(self, path):
         self.image = path / "vda.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", self.image, "1M")
-        self.domain = FakeDomain({"vda": self.image})
-        self.target = path / "target"
-        self.target.mkdir()
+        super().__init__(path, FakeDomain({"vda": self.image}))
         self.catalog = Catalog(self.target)
         self.repository = make_repository(StorageLocation.of(self.target))
         self.checkpoint = checkpoint_name(self.repository.id)
@@ -59,7 +58,6 @@ class Site:
         disk = Disk("vda", self.image, "raw")
         chains = {"vda": (BackingImage(self.image, "qcow2"),)}
         self.selection = Selection((disk,), (), DomainState((), {}), pull=True, chains=chains)
-        self.events = []
 
     async def has_backup(self, name=NAME, date=1772331300, **devs):
         image = ImageRecord(f"{name}_vda.raw", str(self.image), "raw", 1 << 20, 0, 0, "")
@@ -91,7 +89,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return CheckpointSite(tmp_path)
 
 
 def deleting(domain, *, answer=True):

@@ -3,14 +3,12 @@
 from uuid import uuid4
 
 import pytest
-import yaml
 
-from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.hypervisor import DescribedDomain
+from fakes.site import Site
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.backup.domain import MAX_TRIES, back_up_domain
 from virtbackup_async.engine.plan import plan_backups
-from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     BlockJobError,
     ChangedMeanwhileError,
@@ -20,7 +18,7 @@ from virtbackup_async.errors import (
     HypervisorError,
     RollbackError,
 )
-from virtbackup_async.events import BackupStarted, DiskSkipped, Phase, PhaseChanged, Warned
+from virtbackup_async.events import BackupStarted, DiskSkipped, Phase, PhaseChanged
 
 
 def failing(error):
@@ -30,39 +28,22 @@ def failing(error):
     return act
 
 
-class Site:
+class DisturbedSite(Site):
+    """A domain with two disks, whose backup raises its error."""
+
     def __init__(self, path):
-        self.path = path
-        self.target = path / "target"
-        self.target.mkdir()
         self.images = {dev: path / f"{dev}.raw" for dev in ("vda", "vdb")}
         for image in self.images.values():
             image.write_bytes(b"x" * 65536)
-        self.domain = DescribedDomain(self.images)
-        self.domain.uuid = str(uuid4())
-        self.events = []
-        self.on = {}
-
-    def emit(self, event):
-        self.events.append(event)
-        for kind in [kind for kind in self.on if kind(event)]:
-            self.on.pop(kind)()
+        domain = DescribedDomain(self.images)
+        domain.uuid = str(uuid4())
+        super().__init__(path, domain)
 
     async def back_up(self, **group):
-        settings = {"target": str(self.target), "packager": "directory", "hosts": ["fake"], **group}
-        path = self.path / "config.yml"
-        path.write_text(yaml.safe_dump({"groups": {"g": settings}}))
-        config = load_config(path)
-        runtime = Runtime(config, self.emit, FakeHypervisor(self.domain))
-        (planned,) = plan_backups(config, ["g"], ["fake"]).backups
+        self.group |= group
+        runtime = self.runtime()
+        (planned,) = plan_backups(runtime.config, ["all"], ["fake"]).backups
         return await back_up_domain(runtime, planned)
-
-    def warnings(self):
-        return [event.message for event in self.events if isinstance(event, Warned)]
-
-    def left(self):
-        """All files in the target."""
-        return [path.name for path in self.target.rglob("*") if path.is_file()]
 
     def is_on_its_images(self):
         return self.domain.live == self.domain.persistent == self.images
@@ -70,7 +51,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return DisturbedSite(tmp_path)
 
 
 def copying(event):

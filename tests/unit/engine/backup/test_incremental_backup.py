@@ -10,15 +10,12 @@ import subprocess
 from uuid import uuid4
 
 import pytest
-import yaml
 from msgspec.structs import replace
 
-from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from fakes.hypervisor import DescribedDomain
+from fakes.site import Site
 from virtbackup_async.catalog.store import Catalog
-from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.backup.session import BackupRequest, run_backup
-from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.events import BackupDone, BackupFailed, DiskDone, Warned
+from virtbackup_async.events import BackupDone, DiskDone, Warned
 
 MIB = 1 << 20
 CHECKPOINT = "virtbackup-00000000-00000000-0000-4000-8000-000000000000"
@@ -40,39 +37,29 @@ class OfflineDomain(DescribedDomain):
         return replace(info, xml=info.xml.replace("type='raw'", "type='qcow2'"))
 
 
-class Site:
+class IncrementalSite(Site):
+    """A shut-off domain on a qcow2 image, which is read through QEMU's NBD server."""
+
     def __init__(self, path):
-        self.path = path
         self.image, self.below = path / "vda.qcow2", path / "below.raw"
         self.below.write_bytes(b"b" * (4 * MIB))
         run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.below, "-F", "raw", self.image)
         write(self.image, 1, 0, "1M")
-        self.domain = OfflineDomain({"vda": self.image}, active=False)
-        self.domain.uuid = str(uuid4())
-        self.events = []
-        self.group = {"audit_percent": 0}
+        domain = OfflineDomain({"vda": self.image}, active=False)
+        domain.uuid = str(uuid4())
+        super().__init__(path, domain, packager="repository", method="pull", audit_percent=0)
 
     async def back_up(self, target="target"):
-        (self.path / target).mkdir(exist_ok=True)
-        group = {
-            "target": str(self.path / target), "packager": "repository", "method": "pull",
-            "autostart": True, "hosts": ["fake"], **self.group,
-        }  # fmt: skip
-        path = self.path / "config.yml"
-        path.write_text(yaml.safe_dump({"groups": {"g": group}}))
-        self.events.clear()
-        hypervisor = FakeHypervisor(self.domain)
-        runtime = Runtime(load_config(path), self.events.append, hypervisor)
-        await run_backup(runtime, BackupRequest())
-        (ended,) = [e for e in self.events if isinstance(e, BackupDone | BackupFailed)]
+        (self.root / target).mkdir(exist_ok=True)
+        ended = await super().back_up(target=str(self.root / target))
         assert isinstance(ended, BackupDone), ended
-        (disk,) = [e for e in self.events if isinstance(e, DiskDone)]
+        (disk,) = self.of(DiskDone)
         return ended, disk
 
     async def begin(self):
         """Back up, as if a checkpoint had been made at that moment."""
         done, _disk = await self.back_up()
-        catalog = Catalog(self.path / "target")
+        catalog = Catalog(self.target)
         (found,) = (await catalog.scan_domain("fake")).complete
         record = found.definition.records["vda"]
         reading = replace(
@@ -87,7 +74,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return IncrementalSite(tmp_path)
 
 
 async def test_only_what_the_bitmap_has_is_read_and_the_backup_is_complete(site):
@@ -188,7 +175,7 @@ async def test_a_first_backup_is_read_in_full(site):
 async def test_a_disk_whose_last_full_read_is_too_old_is_read_in_full(site):
     await site.begin()
     site.group["full_every"] = "30d"
-    catalog = Catalog(site.path / "target")
+    catalog = Catalog(site.root / "target")
     (found,) = (await catalog.scan_domain("fake")).complete
     record = found.definition.records["vda"]
     old = replace(record, reading=replace(record.reading, full_date=1))

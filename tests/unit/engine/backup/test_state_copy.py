@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fakes.hypervisor import FakeHypervisor
+from fakes.site import Site
 from virtbackup_async.catalog.scanning import scan_directory
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.backup import state_copy
 from virtbackup_async.engine.backup.state_copy import MAX_TRIES, StateJob, copy_state
 from virtbackup_async.engine.backup.state_files import find_state
-from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.host.local import LocalHost
@@ -29,10 +27,11 @@ NAME = "20260301-021500_3_web"
 NVRAM = os.urandom(65536)
 
 
-class Site:
+class StateSite(Site):
     """A domain with NVRAM and a TPM, and a target."""
 
     def __init__(self, root):
+        super().__init__(root)
         self.nvram = root / "web.fd"
         self.nvram.write_bytes(NVRAM)
         self.tpm = root / "swtpm" / UUID / "tpm2"
@@ -44,17 +43,13 @@ class Site:
             "<devices><tpm><backend type='emulator'/></tpm></devices></domain>"
         )
         self.info = DomainInfo("web", UUID, 3, True, True, xml, root / "swtpm")
-        self.target = root / "target"
-        self.target.mkdir()
-        self.events = []
-        self.runtime = Runtime(Config(root / "config.yml"), self.events.append, FakeHypervisor())
 
     async def copy(self):
         state = await find_state(LocalHost(), self.info)
         job = StateJob("web", state, NAME, self.target)
         packager = Packager("directory")
         async with open_writer(packager, self.target, NAME, CpuShares(2)) as package:
-            copied = await copy_state(self.runtime, job, package)
+            copied = await copy_state(self.runtime(), job, package)
             await package.finish()
         return copied
 
@@ -76,7 +71,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return StateSite(tmp_path)
 
 
 async def test_files_are_copied_and_recorded(site):
@@ -115,7 +110,7 @@ async def test_file_that_goes_away_is_left_out_and_said(site):
     (site.tpm / "tpm2-00.permall").unlink()
     async with open_writer(Packager("directory"), site.target, NAME, CpuShares(2)) as package:
         job = StateJob("web", state, NAME, site.target)
-        copied = await copy_state(site.runtime, job, package)
+        copied = await copy_state(site.runtime(), job, package)
         await package.finish()
     assert [record.kind for record in copied.records] == ["nvram"]
     assert "is gone" in copied.missing["tpm"]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 _TESTS = Path(__file__).parents[3]
 sys.path[:0] = [str(_TESTS), str(_TESTS / "support"), str(Path(__file__).parent)]
 
-from test_in_place import ShutOff, Site  # noqa: E402 -- the path is set above
+from test_in_place import ReplacedSite, ShutOff  # noqa: E402 -- the path is set above
 
 from virtbackup_async.catalog import definition_file  # noqa: E402 -- the path is set above
 from virtbackup_async.model.backup import DiskRecord  # noqa: E402 -- the path is set above
@@ -40,17 +40,8 @@ def kill_at(owner: object, name: str, when: str, number: int) -> None:
     setattr(owner, name, killing)
 
 
-class KilledSite(Site):
-    """The site that the test made."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.images = {dev: root / "images" / f"{dev}.raw" for dev in ("vda", "vdb")}
-        self.events = []
-
-
 async def main(root: Path, path: Path, step: str, when: str, number: int) -> None:
-    site = KilledSite(root)
+    site = ReplacedSite(root)
     definition = definition_file.loads(path.read_bytes(), path)
     image = definition.records["vda"].image
     site.stored = type("Stored", (), {"directory": path.parent})
@@ -61,7 +52,7 @@ async def main(root: Path, path: Path, step: str, when: str, number: int) -> Non
             dev: DiskRecord(replace(image, source=str(file))) for dev, file in site.images.items()
         },
     )
-    site.domain = ShutOff(site.images)
+    site.domains = (ShutOff(site.images),)
     owner = os if step in {"link", "fsync"} else Path
     kill_at(owner, step, when, number)
     await site.restore()

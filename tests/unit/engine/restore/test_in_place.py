@@ -11,12 +11,11 @@ import pytest
 from anyio import create_task_group
 from msgspec.structs import replace
 
-from fakes.hypervisor import FakeDomain, FakeHypervisor
-from fakes.stored_backup import MIB, StoredBackup
-from virtbackup_async.config.schema import Config
+from fakes.hypervisor import FakeDomain
+from fakes.site import Site
+from fakes.stored_backup import MIB
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
-from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     CorruptError,
     DiskNotFoundError,
@@ -62,19 +61,16 @@ class ShutOff(FakeDomain):
         return DomainInfo(self.name, self.uuid, -1, active, True, xml, is_saved=saved)
 
 
-class Site:
+class ReplacedSite(Site):
     """Two disks, their backup, and what they were overwritten with since."""
 
     def __init__(self, root):
-        self.root = root
+        super().__init__(root, target="t")
         self.images = {dev: root / "images" / f"{dev}.raw" for dev in OLD}
-        (root / "images").mkdir()
-        (root / "locks").mkdir()
-        self.events = []
+        (root / "images").mkdir(exist_ok=True)
 
     async def make(self, packager):
-        stored = StoredBackup(self.root / "t", packager, "fake")
-        self.stored = await stored.make(self.root / "image.raw")
+        self.stored = await self.store(packager, "fake")
         self.new = (self.root / "image.raw").read_bytes()
         record = self.stored.definition.records["vda"].image
         # Both disks hold the same: one file in the package is enough.
@@ -94,22 +90,12 @@ class Site:
             path.unlink(missing_ok=True)
             path.write_bytes(OLD[dev])
             path.chmod(0o640)
-        self.domain = ShutOff(self.images)
+        self.domains = (ShutOff(self.images),)
 
-    async def restore(self, definition=None, disks=(), emit=None, **options):
-        self.events.clear()
+    async def restore(self, definition=None, disks=(), **options):
         definition = definition or self.definition
-        runtime = Runtime(
-            Config(self.root / "config.yml"),
-            emit or self.events.append,
-            FakeHypervisor(self.domain),
-            lock_directory=self.root / "locks",
-        )
         request = InPlaceRequest(definition, self.stored.directory, disks, **options)
-        return await restore_in_place(runtime, request)
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
+        return await restore_in_place(self.runtime(), request)
 
     def files(self):
         return sorted(path.name for path in (self.root / "images").iterdir())
@@ -121,12 +107,12 @@ class Site:
 
 @pytest.fixture(params=["directory", "tar", "zstd"])
 async def any_site(request, tmp_path):
-    return await Site(tmp_path).make(Packager(request.param))
+    return await ReplacedSite(tmp_path).make(Packager(request.param))
 
 
 @pytest.fixture
 async def site(tmp_path):
-    return await Site(tmp_path).make(Packager("directory"))
+    return await ReplacedSite(tmp_path).make(Packager("directory"))
 
 
 async def test_images_are_replaced_with_owner_and_mode_kept(any_site):
@@ -307,9 +293,8 @@ async def test_damaged_package_replaces_nothing(any_site):
 
 async def test_cancelled_restore_replaces_nothing(site):
     async with create_task_group() as tasks:
-        await site.restore(
-            emit=lambda event: tasks.cancel_scope.cancel() if isinstance(event, DiskDone) else None
-        )
+        site.on[lambda event: isinstance(event, DiskDone)] = tasks.cancel_scope.cancel
+        await site.restore()
     assert tasks.cancel_scope.cancelled_caught
     site.assert_untouched()
 
@@ -331,7 +316,7 @@ async def test_swap_that_fails_puts_the_first_image_back(site, monkeypatch):
 
 
 async def test_locked_domain_is_left_alone(site):
-    async with hold_domain(LocalHost(site.root / "locks"), "fake", site.domain.uuid, "backup"):
+    async with hold_domain(LocalHost(site.locks), "fake", site.domain.uuid, "backup"):
         with pytest.raises(LockHeldError, match="backup"):
             await site.restore()
     site.assert_untouched()

@@ -6,12 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.hypervisor import FakeDomain, FakeHypervisor
+from fakes.site import Site
 from lab.process import run
-from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.define import DefineRequest, restore_domain
-from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, HypervisorError
-from virtbackup_async.events import DomainDefined, RestoreDone, Warned
+from virtbackup_async.events import DomainDefined, RestoreDone
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
@@ -45,15 +44,18 @@ class FullHypervisor(FakeHypervisor):
         raise HypervisorError("no memory")
 
 
-class Site:
+class DefinedSite(Site):
     """A backup of ``vda``, a qcow2 image over a raw one, and a second disk that is not in it."""
 
     def __init__(self, root):
-        self.root = root
-        self.directory = root / "t" / "web"
-        self.target = root / "restored"
-        self.events = []
-        self.hypervisor = FullHypervisor()
+        super().__init__(root)
+        self.directory = self.target / "web"
+        self.restored = root / "restored"
+        self.libvirt = FullHypervisor()
+
+    @property
+    def hypervisor(self):
+        return self.libvirt
 
     async def make(self):
         images = self.root / "images"
@@ -89,24 +91,20 @@ class Site:
 
     async def restore(self, definition=None, **options):
         request = DefineRequest(
-            definition or self.definition, self.directory, self.target, **options
+            definition or self.definition, self.directory, self.restored, **options
         )
-        runtime = Runtime(Config(self.root / "c.yml"), self.events.append, self.hypervisor)
-        return await restore_domain(runtime, request)
-
-    def warnings(self):
-        return [event.message for event in self.events if isinstance(event, Warned)]
+        return await restore_domain(self.runtime(), request)
 
 
 @pytest.fixture
 async def site(tmp_path):
-    return await Site(tmp_path).make()
+    return await DefinedSite(tmp_path).make()
 
 
 async def test_a_domain_is_defined_on_what_was_restored(site):
     restored = await site.restore()
-    domain = site.hypervisor.domains["web"]
-    assert domain.persistent == {"vda": site.target / "web.qcow2"}
+    domain = site.libvirt.domains["web"]
+    assert domain.persistent == {"vda": site.restored / "web.qcow2"}
     assert "start" not in domain.calls
     defined = DomainDefined("web", UUID, NAME, started=False, rebased=("web.qcow2",))
     assert restored.domain == defined
@@ -121,62 +119,62 @@ async def test_a_restored_chain_stands_on_its_own(site):
     """The original base may be gone, or changed: QEMU reads the restored one."""
     await site.restore()
     (site.root / "images" / "base.raw").unlink()
-    top = site.target / "web.qcow2"
+    top = site.restored / "web.qcow2"
     info = await qemu_img.image_info(top, "qcow2")
-    assert info.backing_filename == str(site.target / "base.raw")
+    assert info.backing_filename == str(site.restored / "base.raw")
     assert info.backing_filename_format == "raw"
     run("qemu-io", "-f", "qcow2", "-c", "read -P 7 0 64k", "-c", "read -P 1 64k 960k", str(top))
 
 
 async def test_a_chain_that_fits_already_is_left_as_it_is(site):
-    site.target = site.root / "images"
+    site.restored = site.root / "images"
     for name in ("base.raw", "web.qcow2"):
-        (site.target / name).unlink()
+        (site.restored / name).unlink()
     assert (await site.restore()).domain.rebased == ()
 
 
 async def test_a_domain_is_started_if_that_is_wanted(site):
     restored = await site.restore(start=True)
     assert restored.domain.started
-    assert "start" in site.hypervisor.domains["web"].calls
+    assert "start" in site.libvirt.domains["web"].calls
 
 
 @pytest.mark.parametrize("taken", ["name", "uuid"])
 async def test_nothing_is_restored_where_the_domain_cannot_be_defined(site, taken):
     there = FakeDomain({})
     there.name, there.uuid = ("web", "other") if taken == "name" else ("other", UUID)
-    site.hypervisor = FullHypervisor(there)
+    site.libvirt = FullHypervisor(there)
     with pytest.raises(HypervisorError, match=f"a domain {there.name} with UUID {there.uuid}"):
         await site.restore()
-    assert not site.target.exists()
-    assert site.hypervisor.xml is None
+    assert not site.restored.exists()
+    assert site.libvirt.xml is None
 
 
 async def test_a_twin_takes_neither_the_name_nor_the_identity(site):
     there = FakeDomain({})
     there.name, there.uuid = "web", UUID
-    site.hypervisor = FullHypervisor(there)
+    site.libvirt = FullHypervisor(there)
     restored = await site.restore(new_name="twin")
     assert restored.domain.domain == "twin"
     assert restored.domain.uuid != UUID
-    assert UUID not in site.hypervisor.xml
-    assert site.hypervisor.domains["web"] is there
+    assert UUID not in site.libvirt.xml
+    assert site.libvirt.domains["web"] is there
 
 
 @pytest.mark.parametrize("refuses", ["define", "start"])
 async def test_what_is_restored_stays_where_libvirt_refuses(site, refuses):
-    site.hypervisor.refuses = refuses
+    site.libvirt.refuses = refuses
     with pytest.raises(HypervisorError) as caught:
         await site.restore(start=True)
     assert caught.value.hint is not None
-    assert f"in {site.target}" in caught.value.hint
-    assert {path.name for path in site.target.iterdir()} == {"web.qcow2", "base.raw", "web.xml"}
+    assert f"in {site.restored}" in caught.value.hint
+    assert {path.name for path in site.restored.iterdir()} == {"web.qcow2", "base.raw", "web.xml"}
 
 
 async def test_a_backup_whose_xml_is_lost_is_not_restored(site):
     with pytest.raises(DefinitionError):
         await site.restore(replace(site.definition, domain_xml=""))
-    assert not site.target.exists()
+    assert not site.restored.exists()
 
 
 async def test_a_disk_that_stays_on_its_image_of_today_is_named(site):
@@ -187,4 +185,4 @@ async def test_a_disk_that_stays_on_its_image_of_today_is_named(site):
     xml = site.definition.domain_xml.replace("</devices>", disk)
     await site.restore(replace(site.definition, domain_xml=xml))
     assert site.warnings() == ["vdb is not restored: the domain is on its image of today there"]
-    assert "/i/data.raw" in site.hypervisor.xml
+    assert "/i/data.raw" in site.libvirt.xml

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from fakes.site import Site
 from virtbackup_async.engine.restore.plan import RestoredImage, RestoredState, RestorePlan
 from virtbackup_async.engine.restore.state import give_state, state_paths
 from virtbackup_async.errors import StorageError
@@ -20,17 +21,15 @@ def restored(kind, name, source_name, owner=OWNER, image_format="raw"):
     return RestoredState(kind, RestoredImage("f", name, record), source_name, owner)
 
 
-class Site:
+class GivenSite(Site):
     """A domain as libvirt has it, and what was restored of it."""
 
     def __init__(self, root):
-        self.root = root
+        super().__init__(root, target="restored")
         self.nvram = root / "nvram" / "web.fd"
         self.nvram.parent.mkdir()
         self.own = frozenset({self.nvram.parent})
         self.tpm = root / "swtpm" / UUID / "tpm2"
-        self.target = root / "restored"
-        self.target.mkdir()
         (self.target / "web.fd").write_bytes(b"variables")
         (self.target / "tpm-tpm2-00.permall").write_bytes(b"seeds")
         self.state = [
@@ -41,7 +40,10 @@ class Site:
             f"<os><nvram>{self.nvram}</nvram></os>"
             "<devices><tpm><backend type='emulator'/></tpm></devices>"
         )
-        self.said = []
+
+    @property
+    def said(self):
+        return self.warnings()
 
     @property
     def info(self):
@@ -60,16 +62,13 @@ class Site:
     async def paths(self):
         return await state_paths(LocalHost(), self.plan, self.info, self.emit)
 
-    def emit(self, event):
-        self.said.append(event.message)
-
     def leftovers(self):
         return [path for path in self.root.rglob("*") if ".vbk-" in path.name]
 
 
 @pytest.fixture
 def site(tmp_path):
-    return Site(tmp_path)
+    return GivenSite(tmp_path)
 
 
 async def test_state_is_put_where_the_domain_has_it(site):

@@ -12,8 +12,8 @@ from blake3 import blake3
 from fakes.failing_calls import failing
 from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite, flip
+from fakes.site import NOW
 from fakes.small_repository import content
-from fakes.verified_site import NOW
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.errors import (
@@ -87,7 +87,7 @@ def nothing_but(repaired, **counts):
 
 
 async def test_a_good_repository_is_left_alone(site):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     root = files_of(site.repository).root
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
     assert nothing_but(await site.repair())
@@ -97,8 +97,8 @@ async def test_a_good_repository_is_left_alone(site):
 
 @pytest.mark.parametrize("how", ["flip", "cut", "remove", "head"])
 async def test_the_next_backup_heals_what_the_disk_still_has(site, how):
-    old = await site.back_up([1, 2, 3])
-    also = await site.back_up([7, 3], "db", day=1)
+    old = await site.store_chunks([1, 2, 3])
+    also = await site.store_chunks([7, 3], "db", day=1)
     pack = site.packs[0]
     size = pack.stat().st_size
     match how:
@@ -117,7 +117,7 @@ async def test_the_next_backup_heals_what_the_disk_still_has(site, how):
     assert lost[also.name] == (CHUNK_BYTES, CHUNK_BYTES)
     assert nothing_but(await site.repair(), waiting_maps=2), "there is nothing more to mend"
     site.prune()
-    healing = await site.back_up([1, 9, 3, 2], day=2)
+    healing = await site.store_chunks([1, 9, 3, 2], day=2)
     assert nothing_but(await site.repair())
     assert sorted(event.backup for event in site.of(VerifyDone)) == sorted(
         [old.name, also.name, healing.name]
@@ -128,9 +128,9 @@ async def test_the_next_backup_heals_what_the_disk_still_has(site, how):
 
 
 async def test_a_second_copy_is_as_good(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     aside = site.segments[0].rename(site.root / "aside")
-    await site.back_up([1, 2], day=1)
+    await site.store_chunks([1, 2], day=1)
     aside.rename(files_of(site.repository).index / "00-0.index")
     flip(site.packs[0], 70 + 64)
     assert await site.restored(stored) == content([1])
@@ -141,7 +141,7 @@ async def test_a_second_copy_is_as_good(site):
 
 @pytest.mark.parametrize("how", ["flip", "cut", "remove"])
 async def test_a_segment_is_rebuilt_from_the_packs(site, how):
-    first, second = await site.back_up([1, 2]), await site.back_up([3], day=1)
+    first, second = await site.store_chunks([1, 2]), await site.store_chunks([3], day=1)
     damaged = site.segments[0]
     match how:
         case "flip":
@@ -159,7 +159,7 @@ async def test_a_segment_is_rebuilt_from_the_packs(site, how):
 
 
 async def test_directories_that_are_lost_are_made_anew(site):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     shutil.rmtree(files_of(site.repository).leases)
     shutil.rmtree(files_of(site.repository).index)
     assert await site.verify() == []
@@ -169,12 +169,12 @@ async def test_directories_that_are_lost_are_made_anew(site):
     shutil.rmtree(files_of(site.repository).packs)
     assert await site.verify() == []
     assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
-    healing = await site.back_up([1, 2], day=1)
+    healing = await site.store_chunks([1, 2], day=1)
     assert await site.verify() == [stored.name, healing.name]
 
 
 async def test_chunks_behind_a_damaged_head_are_found(site):
-    stored = await site.back_up([1, 2, 3])
+    stored = await site.store_chunks([1, 2, 3])
     site.segments[0].unlink()
     flip(site.packs[0], 64 + 20)
     assert nothing_but(await site.repair(), indexed_chunks=2, waiting_maps=1)
@@ -183,7 +183,7 @@ async def test_chunks_behind_a_damaged_head_are_found(site):
 
 
 async def test_no_head_is_written_into_a_file_that_has_other_names(site, tmp_path):
-    await site.back_up([1])
+    await site.store_chunks([1])
     (pack,) = site.packs
     flip(pack, 3)
     elsewhere = tmp_path / "elsewhere"
@@ -195,7 +195,7 @@ async def test_no_head_is_written_into_a_file_that_has_other_names(site, tmp_pat
 
 
 async def test_the_head_of_a_pack_is_written_anew(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     before = site.packs[0].read_bytes()
     flip(site.packs[0], 20)
     assert nothing_but(await site.repair(), mended_heads=1)
@@ -205,7 +205,7 @@ async def test_the_head_of_a_pack_is_written_anew(site):
 
 @pytest.mark.parametrize("how", ["flip", "remove"])
 async def test_what_it_is_follows_from_the_packs(site, how):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     file = files_of(site.repository).root / "repository"
     before = file.read_bytes()
     if how == "flip":
@@ -213,14 +213,14 @@ async def test_what_it_is_follows_from_the_packs(site, how):
     else:
         file.unlink()
     with pytest.raises(CorruptError, match="repair"):
-        await site.back_up([1], day=1)
+        await site.store_chunks([1], day=1)
     assert nothing_but(await site.repair())
     assert file.read_bytes() == before
     assert await site.restored(stored) == content([1])
 
 
 async def test_what_it_is_is_not_guessed(site):
-    await site.back_up([1])
+    await site.store_chunks([1])
     (files_of(site.repository).root / "repository").write_text("?")
     flip(next((site.target / ".virtbackup-repository/packs").rglob("*.pack")), 20)
     with pytest.raises(CorruptError, match="do not say"):
@@ -228,10 +228,10 @@ async def test_what_it_is_is_not_guessed(site):
 
 
 async def test_a_damaged_note_of_condemned_packs_goes(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     files_of(site.repository).pending_deletion.write_text("?")
     with pytest.raises(CorruptError, match="repair"):
-        await site.back_up([1], day=1)
+        await site.store_chunks([1], day=1)
     assert nothing_but(await site.repair())
     assert not files_of(site.repository).pending_deletion.exists()
     assert await site.verify() == [stored.name]
@@ -239,8 +239,8 @@ async def test_a_damaged_note_of_condemned_packs_goes(site):
 
 @pytest.mark.parametrize("at", [3, 40, 60, 96, -1])
 async def test_a_damaged_map_costs_its_backup_and_the_sweep_goes_on(site, at):
-    bad, good = await site.back_up([1, 2]), await site.back_up([3], day=1)
-    gone = await site.back_up([8, 9], day=2)
+    bad, good = await site.store_chunks([1, 2]), await site.store_chunks([3], day=1)
+    gone = await site.store_chunks([8, 9], day=2)
     flip(bad.package, at % bad.package.stat().st_size)
     gone.path.unlink()
     gone.package.unlink()
@@ -257,7 +257,7 @@ async def test_a_damaged_map_costs_its_backup_and_the_sweep_goes_on(site, at):
 
 
 async def test_damage_that_comes_later_stops_the_sweep_again(site):
-    await site.back_up([1, 2])
+    await site.store_chunks([1, 2])
     pack = site.packs[0]
     flip(pack, pack.stat().st_size - 1)
     await site.repair()
@@ -275,7 +275,7 @@ async def test_damage_that_comes_later_stops_the_sweep_again(site):
 
 
 async def test_what_comes_back_is_still_there_for_the_next_repair(site):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     pack = site.packs[0]
     aside = pack.rename(site.root / "aside")
     assert nothing_but(await site.repair(), dropped_chunks=2, waiting_maps=1)
@@ -289,7 +289,7 @@ async def test_what_comes_back_is_still_there_for_the_next_repair(site):
 
 
 async def test_what_a_running_backup_has_written_is_left_to_it(site):
-    await site.back_up([1])
+    await site.store_chunks([1])
     writer = ChunkWriters().open(site.repository, 1)
     data = content([5])
     writer.add({chunk_id(data): memoryview(data)})
@@ -302,7 +302,7 @@ async def test_what_a_running_backup_has_written_is_left_to_it(site):
 
 
 async def test_it_is_not_beside_a_sweep(site):
-    await site.back_up([1])
+    await site.store_chunks([1])
     lease = take_lease(site.repository.storage, PRUNER)
     with pytest.raises(LockHeldError):
         await site.repair()
@@ -312,8 +312,8 @@ async def test_it_is_not_beside_a_sweep(site):
 
 
 async def test_quick_reads_nothing(site):
-    await site.back_up([1, 2])
-    await site.back_up([3], day=1)
+    await site.store_chunks([1, 2])
+    await site.store_chunks([3], day=1)
     first, second = site.packs
     flip(first, first.stat().st_size - 1)
     second.unlink()
@@ -322,9 +322,9 @@ async def test_quick_reads_nothing(site):
 
 
 async def test_a_segment_of_somebody_else_is_for_a_person(site):
-    await site.back_up([1])
+    await site.store_chunks([1])
     other = DamagedSite(site.root / "other")
-    await other.back_up([2])
+    await other.store_chunks([2])
     foreign = files_of(site.repository).index / other.segments[0].name
     foreign.write_bytes(other.segments[0].read_bytes())
     with pytest.raises(ForeignRepositoryError):
@@ -333,9 +333,9 @@ async def test_a_segment_of_somebody_else_is_for_a_person(site):
 
 
 async def test_a_map_of_another_repository_is_for_a_person(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     other = DamagedSite(site.root / "other")
-    elsewhere = await other.back_up([2])
+    elsewhere = await other.store_chunks([2])
     foreign = map_of(elsewhere).read_bytes()
     map_of(stored).write_bytes(foreign)
     with pytest.raises(ForeignRepositoryError):
@@ -345,7 +345,7 @@ async def test_a_map_of_another_repository_is_for_a_person(site):
 
 @pytest.mark.parametrize("kind", ["segment", "pack", "map", "repository"])
 async def test_what_a_newer_program_wrote_is_let_be(site, kind):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     path, newer = written_by_a_newer_program(site, stored, kind)
     with pytest.raises(NewerVersionError):
         await site.repair()
@@ -388,7 +388,7 @@ def advice(monkeypatch):
 @pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("kind", ["segment", "pack", "head", "cut", "map", "condemned", "what"])
 async def test_damage_that_comes_with_a_hint_is_repaired_all_the_same(site, kind):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     (pack,) = site.packs
     match kind:
         case "segment":
@@ -419,7 +419,7 @@ def map_of(stored):
 @pytest.mark.parametrize("kind", [".pack", ".map", "segment"])
 async def test_what_cannot_be_read_now_is_not_taken_out(site, kind):
     """What is out of the index, the next prune removes: a stale handle must not cost a backup."""
-    stored = await site.back_up([1, 2, 0, 3])
+    stored = await site.store_chunks([1, 2, 0, 3])
     index = {path.name: path.read_bytes() for path in site.segments}
 
     directory = files_of(site.repository).index

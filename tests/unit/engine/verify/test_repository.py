@@ -4,7 +4,7 @@ import pytest
 
 from fakes.repository_files import files_of
 from fakes.shared_site import SharedSite, flip
-from fakes.verified_site import NOW
+from fakes.site import NOW
 from page_cache import cached_bytes, drop_from_cache
 from virtbackup_async.events import (
     DiskDamaged,
@@ -27,9 +27,9 @@ def site(tmp_path):
 
 async def test_what_backups_share_is_read_once(site):
     stored = [
-        await site.back_up([1, 2, 0, 3]),
-        await site.back_up([1, 2, 0, 4], day=1),
-        await site.back_up([3, 2, 1], "db"),
+        await site.store_chunks([1, 2, 0, 3]),
+        await site.store_chunks([1, 2, 0, 4], day=1),
+        await site.store_chunks([3, 2, 1], "db"),
     ]
     assert await site.verify() == sorted(one.name for one in stored)
     assert {event.backup for event in site.of(VerifyStarted)} == {one.name for one in stored}
@@ -42,8 +42,8 @@ async def test_what_backups_share_is_read_once(site):
 
 
 async def test_only_what_the_chosen_backups_need_is_read(site):
-    bad = await site.back_up([1, 2])
-    good = await site.back_up([1, 3], day=8)
+    bad = await site.store_chunks([1, 2])
+    good = await site.store_chunks([1, 3], day=8)
     (first, _) = site.packs
     flip(first, first.stat().st_size - 1)
     assert await site.verify(newer_than="7d") == [good.name]
@@ -54,9 +54,9 @@ async def test_only_what_the_chosen_backups_need_is_read(site):
 
 @pytest.mark.parametrize("quick", [False, True])
 async def test_a_missing_pack_is_told_by_backup_disk_and_range(site, quick):
-    lost = await site.back_up([1, 2, 0, 3])
-    also = await site.back_up([9, 3, 8, 2, 1], "db", day=1)
-    good = await site.back_up([8, 9], day=2)
+    lost = await site.store_chunks([1, 2, 0, 3])
+    also = await site.store_chunks([9, 3, 8, 2, 1], "db", day=1)
+    good = await site.store_chunks([8, 9], day=2)
     site.packs[0].unlink()
     assert await site.verify(quick=quick) == [good.name]
     damaged = {event.backup: event for event in site.of(DiskDamaged)}
@@ -79,7 +79,7 @@ async def test_a_missing_pack_is_told_by_backup_disk_and_range(site, quick):
 
 
 async def test_quick_looks_at_lengths_and_full_at_bytes(site):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     (pack,) = site.packs
     flip(pack, 150)
     assert await site.verify(quick=True) == [stored.name]
@@ -92,7 +92,7 @@ async def test_quick_looks_at_lengths_and_full_at_bytes(site):
 
 
 async def test_the_head_of_a_pack_is_told_and_costs_no_backup(site):
-    stored = await site.back_up([1, 2])
+    stored = await site.store_chunks([1, 2])
     flip(site.packs[0], 50)
     assert await site.verify() == [stored.name]
     (damaged,) = site.of(RepositoryDamaged)
@@ -100,21 +100,21 @@ async def test_the_head_of_a_pack_is_told_and_costs_no_backup(site):
 
 
 async def test_a_damaged_map_costs_its_own_backup(site):
-    bad, good = await site.back_up([1, 2]), await site.back_up([2, 1], day=1)
+    bad, good = await site.store_chunks([1, 2]), await site.store_chunks([2, 1], day=1)
     flip(bad.package, 60)
     assert await site.verify() == [good.name]
     assert "checksum differs" in bad.read().verified.error
 
 
 async def test_another_backups_map_is_not_taken_for_ones_own(site):
-    bad, good = await site.back_up([1, 2]), await site.back_up([2, 1], day=1)
+    bad, good = await site.store_chunks([1, 2]), await site.store_chunks([2, 1], day=1)
     bad.package.write_bytes(good.package.read_bytes())
     assert await site.verify(quick=True) == [good.name]
     assert "is not the map of what was backed up" in site.of(VerifyFailed)[0].error
 
 
 async def test_a_segment_that_is_damaged_costs_what_only_it_knows(site):
-    bad, good = await site.back_up([1, 2]), await site.back_up([3], day=1)
+    bad, good = await site.store_chunks([1, 2]), await site.store_chunks([3], day=1)
     index = files_of(site.repository).index
     by_age = sorted(index.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     flip(by_age[0], 40)
@@ -125,14 +125,14 @@ async def test_a_segment_that_is_damaged_costs_what_only_it_knows(site):
 
 
 async def test_a_repository_that_is_gone_costs_all(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     (files_of(site.repository).root / "repository").unlink()
     assert await site.verify() == []
     assert "the repository of" in stored.read().verified.error
 
 
 async def test_a_backup_that_is_removed_meanwhile_is_no_damage_there_either(site):
-    gone, good = await site.back_up([1]), await site.back_up([2], day=1)
+    gone, good = await site.store_chunks([1]), await site.store_chunks([2], day=1)
 
     class Clean(list):
         def append(self, event):
@@ -150,14 +150,14 @@ async def test_a_backup_that_is_removed_meanwhile_is_no_damage_there_either(site
 
 
 async def test_without_a_lease_it_is_read_all_the_same(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     files_of(site.repository).leases.rmdir()
     assert await site.verify() == [stored.name]
     assert "a prune may disturb this" in site.of(Warned)[0].message
 
 
 async def test_what_it_reads_does_not_stay_in_the_page_cache(site):
-    stored = await site.back_up(range(1, 400))
+    stored = await site.store_chunks(range(1, 400))
     (pack,) = site.packs
     drop_from_cache(pack)
     before = cached_bytes(pack)
@@ -169,7 +169,7 @@ async def test_what_it_reads_does_not_stay_in_the_page_cache(site):
 
 
 async def test_it_runs_beside_a_sweep(site):
-    stored = await site.back_up([1])
+    stored = await site.store_chunks([1])
     lease = take_lease(site.repository.storage, "sweep")
     assert await site.verify() == [stored.name]
     lease.close()

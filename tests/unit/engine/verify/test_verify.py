@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.failing_calls import failing
+from fakes.site import DAY_S, DIRECTORY, NOW, Site
 from fakes.stored_backup import DATA_BYTES, DATE, MIB
-from fakes.verified_site import DAY_S, DIRECTORY, NOW, Site
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError

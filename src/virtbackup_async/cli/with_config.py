@@ -1,11 +1,14 @@
-"""Jobs that need the configuration: read before there is a loop, its warnings told."""
+"""Runs a command that needs the configuration, which is read before there is an event loop."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
+from virtbackup_async.cli.options import Settings
 from virtbackup_async.cli.own_process import take_io_priority
-from virtbackup_async.cli.run import Job, Prepare
+from virtbackup_async.cli.render.reports import MakeReport
+from virtbackup_async.cli.run import Job, Prepare, run
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import Emit, Warned
@@ -13,6 +16,13 @@ from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.event_log import EventLog, open_event_log
 
 Work = Callable[[VirtBackup], Awaitable[object]]
+
+
+def run_with_config(
+    settings: Settings, work: Work, report: MakeReport | None, *, reports_as: str | None = None
+) -> NoReturn:
+    """Run ``work`` as ``run`` does, with the configuration; see ``configured``."""
+    run(settings, configured(settings.config_path, work, reports_as=reports_as), report)
 
 
 def configured(path: Path | None, work: Work, *, reports_as: str | None = None) -> Prepare:
