@@ -31,13 +31,11 @@ from virtbackup_async.cli.stopping import Stopper
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Summary, Warned
 from virtbackup_async.files import lacks
-from virtbackup_async.reporting.event_log import EventLog
-from virtbackup_async.reporting.event_thread import EventThread
+from virtbackup_async.reporting.event_log import EventLog, Tee
+from virtbackup_async.reporting.event_thread import EventThread, open_log
 from virtbackup_async.reporting.interface import Moment, Renderer
 from virtbackup_async.reporting.json_lines import JsonLines
-from virtbackup_async.reporting.log import open_log
 from virtbackup_async.reporting.outcome import RunOutcome
-from virtbackup_async.reporting.tee import Tee
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a second signal waits for a screen that may be stuck.

@@ -9,9 +9,11 @@ The line is bounded: one waiting progress per disk (a newer one takes the older 
 fixed number of log lines, and the other events, a few for each disk of the run.
 """
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -171,3 +173,32 @@ class EventThread:
                 write()
             except Exception as error:  # noqa: BLE001 -- kept, and told when the run has ended
                 self.failure = error
+
+
+class _Forward(logging.Handler):
+    def __init__(self, post: Callable[[LogLine], None]) -> None:
+        super().__init__()
+        self._post = post
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        # A line of this program says what it is about; a module's name tells an admin nothing.
+        is_own = record.name.partition(".")[0] == __package__.partition(".")[0]
+        self._post(LogLine(record.levelno, text if is_own else f"{record.name}: {text}"))
+
+
+@contextmanager
+def open_log(post: Callable[[LogLine], None]) -> Iterator[logging.Logger]:
+    """Send all logging and Python's warnings to ``post``; yields the root logger.
+
+    Log lines go the way of the events, so they and the live view never write over each other.
+    """
+    root, handler, before = logging.getLogger(), _Forward(post), logging.getLogger().level
+    root.addHandler(handler)
+    logging.captureWarnings(capture=True)
+    try:
+        yield root
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        root.setLevel(before)

@@ -6,7 +6,6 @@ import socket
 import struct
 
 import pytest
-from virtbackup_async.reporting.tee import Tee
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, summary, whole_run
 from virtbackup_async.config.schema import LogSettings
@@ -15,6 +14,7 @@ from virtbackup_async.reporting.event_log import (
     EventLog,
     Journal,
     JsonFile,
+    Tee,
     level_of,
     open_event_log,
     priority,

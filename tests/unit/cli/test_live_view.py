@@ -2,12 +2,11 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from virtbackup_async.reporting.speed import Speed
 
 from fakes.recorded_run import HOSTILE, at, disk_done, done, failed, progress, started, summary
 from fakes.recorded_run import whole_run as run_of_two
 from virtbackup_async.cli.render import reports
-from virtbackup_async.cli.render.board import Board
+from virtbackup_async.cli.render.board import Board, Speed
 from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
 from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.events import (

@@ -7,12 +7,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from virtbackup_async.reporting.notification import MISSING, body
 
 from fakes.recorded_run import summary
 from virtbackup_async.config.schema import Config, NotifySettings
 from virtbackup_async.events import Summary
 from virtbackup_async.reporting.after_run import AfterRun
+from virtbackup_async.reporting.notification import MISSING, body
 
 # Apprise's own import, on the Python that still has that module.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")

@@ -1,0 +1,49 @@
+"""Tells people that a run has ended, through Apprise (mail, chat, push and many more).
+
+Apprise is not among the requirements: it is imported when there is somebody to be told, and its
+absence is told in one warning. The URLs hold passwords, so no message repeats them.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from anyio import to_thread
+
+from virtbackup_async.config.schema import NotifySettings
+from virtbackup_async.events import Summary
+
+MISSING = (
+    "nobody was notified: apprise is not installed; run: pip install 'virtbackup-async[notify]'"
+)
+
+
+async def notify(settings: NotifySettings, title: str, summary: Summary) -> str | None:
+    """Send the notification, if it is wanted for such an end; a warning if it could not be."""
+    if not settings.urls or (summary.ok and settings.on != "always"):
+        return None
+    return await to_thread.run_sync(_send, settings.urls, title, body(summary))
+
+
+def body(summary: Summary) -> str:
+    """Return what a run came to, a line each."""
+    lines = [summary.error] if summary.error else []
+    lines += [f"done: {', '.join(summary.done)}"] if summary.done else []
+    lines += [f"failed: {', '.join(summary.failed)}"] if summary.failed else []
+    return "\n".join(lines) or "nothing to do"
+
+
+def _send(urls: Sequence[str], title: str, text: str) -> str | None:
+    try:
+        import apprise  # noqa: PLC0415 -- optional, and slow to import
+    except ImportError:
+        return MISSING
+    # Its log repeats URLs.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    failed = 0
+    for url in urls:
+        service = apprise.Apprise()
+        if not service.add(url) or not service.notify(body=text, title=title):
+            failed += 1
+    if not failed:
+        return None
+    return f"{failed} of {len(urls)} notifications could not be sent: check `notify.urls`"
