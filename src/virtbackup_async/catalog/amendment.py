@@ -20,8 +20,7 @@ from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 
 LOCK_TIMEOUT_S: Final = 10.0

@@ -27,8 +27,7 @@ from msgspec.structs import replace
 from virtbackup_async.catalog.raw_json import DATE_MAX
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.run_record import DomainRun, RunRecord
 

@@ -17,8 +17,7 @@ from msgspec import Struct, field
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.names import is_temporary

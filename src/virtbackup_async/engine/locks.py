@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from virtbackup_async.errors import LOCK_HINT, LockHeldError
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
+from virtbackup_async.files.refusals import close
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.host.interface import DomainLocks
 

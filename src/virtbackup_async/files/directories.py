@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import look_at, storage_error
+from virtbackup_async.files.refusals import close, look_at, storage_error
 from virtbackup_async.files.target_path import TargetPath
 
 MODE = 0o700

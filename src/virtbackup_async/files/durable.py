@@ -15,8 +15,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath, give_owner_of
 
 

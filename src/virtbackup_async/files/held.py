@@ -17,8 +17,7 @@ from typing import Final
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC

@@ -14,8 +14,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
-from virtbackup_async.files.refusals import NOT_FOLLOWED, storage_error
+from virtbackup_async.files.refusals import NOT_FOLLOWED, close, storage_error
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe would wait for its other end for ever.

@@ -1,9 +1,9 @@
-"""The operating system's errors, as this program's."""
+"""The operating system's errors: named as this program's, or ignored where they do not matter."""
 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -114,3 +114,9 @@ def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
     message = f"cannot {doing} {path}: {error.strerror or error}"
     hint = _LINK_HINT if error.strerror == NOT_FOLLOWED else _HINTS.get(error.errno or 0)
     return StorageError(message, hint=hint)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor whose errors do not matter: its data is synced or read. Blocks."""
+    with suppress(OSError):
+        os.close(fd)

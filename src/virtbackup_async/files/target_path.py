@@ -21,9 +21,8 @@ from typing import Final
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.reached_path import ReachedPath
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.model.names import temporary_name
 
 FILE_MODE: Final = 0o600

@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.lacks import Lack
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import FILE_MODE, TargetPath
 
 _OTHER_MODE = 0o640

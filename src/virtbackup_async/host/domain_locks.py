@@ -20,8 +20,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from virtbackup_async.errors import LOCK_HINT, LockHeldError, StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.directories import make_private
+from virtbackup_async.files.refusals import close
 from virtbackup_async.host import signs
 
 SYSTEM_DIRECTORY = Path("/run/virtbackup")

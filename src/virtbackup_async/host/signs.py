@@ -18,8 +18,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import file_at
+from virtbackup_async.files.refusals import close
 
 _DIRECTORY = Path("/run/lock")
 _KERNEL_LOCKS = Path("/proc/locks")

@@ -19,7 +19,7 @@ import msgspec
 from anyio import to_thread
 
 from virtbackup_async.errors import CorruptError, ImageError
-from virtbackup_async.files.closing import close
+from virtbackup_async.files.refusals import close
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.processes import Ended, run_program
 from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside, read_head

@@ -17,9 +17,9 @@ from virtbackup_async.catalog.history import append_run
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Event, Summary, Warned
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import file_at, write_atomically
 from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.refusals import close
 from virtbackup_async.reporting import metrics
 from virtbackup_async.reporting.notification import notify
 from virtbackup_async.reporting.run_history import RunHistory, RunIdentity

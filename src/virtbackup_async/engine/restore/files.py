@@ -26,7 +26,6 @@ from anyio import fail_after, to_thread
 
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.directories import make_directories
 from virtbackup_async.files.durable import (
     remove_durably,
@@ -34,7 +33,7 @@ from virtbackup_async.files.durable import (
     sync_directory,
     write_exclusively,
 )
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.images.sinks.sequential import create_sequential_file, write_qcow2
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.stream import DiskStream

@@ -22,9 +22,8 @@ from typing import Final
 from anyio import Semaphore, to_thread
 
 from virtbackup_async.concurrency import open_workers
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.direct_io import aligned_bytes, lies_on_a_device, open_direct
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import Batch, DiskStream

@@ -22,9 +22,8 @@ from typing import Final
 from anyio import from_thread, to_thread
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import file_at
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import DiskStream

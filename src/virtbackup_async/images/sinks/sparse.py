@@ -12,10 +12,9 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.durable import file_at
 from virtbackup_async.files.reflink import clone
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
 from virtbackup_async.images.sinks.at_offsets import DataFile, write_data

@@ -27,10 +27,9 @@ from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files import lacks
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.directories import check_target
 from virtbackup_async.files.held import Held
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_temporary
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status

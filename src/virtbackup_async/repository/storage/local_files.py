@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.files.closing import close
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.page_cache import is_cached
-from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
 
