@@ -36,8 +36,7 @@ from virtbackup_async.repository.index.presence import refuse_misfits, unknown_p
 from virtbackup_async.repository.index.segment_writer import nothing_follows, write_segment
 from virtbackup_async.repository.index.segments import Index, Segment, open_index, open_segment
 from virtbackup_async.repository.prune.mark import NOTHING, Marks, Need, mark_all
-from virtbackup_async.repository.prune.repack import Place, Repack
-from virtbackup_async.repository.prune.room import fitting
+from virtbackup_async.repository.prune.repack import Place, Repack, fitting
 from virtbackup_async.repository.storage.layout import (
     ListMaps,
     Repository,

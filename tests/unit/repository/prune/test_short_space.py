@@ -1,4 +1,4 @@
-"""What the prune does where room is short: what takes none first, then the smallest, then more."""
+"""The prune where space is short: first whatever takes none, then the smallest, then more."""
 
 import errno
 
@@ -9,9 +9,10 @@ from fakes.repository_files import files_of
 from fakes.small_repository import SmallRepository, content
 from virtbackup_async.errors import StorageFullError
 from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.index_format import RECORD_BYTES
 from virtbackup_async.repository.prune import prune as pruning
-from virtbackup_async.repository.prune import room
 from virtbackup_async.repository.prune.mark import Need
+from virtbackup_async.repository.prune.repack import fitting
 from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.local import RESERVE_FILES, LocalStorage
 from virtbackup_async.repository.storage.repository_file import find_repository
@@ -33,10 +34,28 @@ def reserves(place):
 
 def test_the_least_needed_packs_fit_first():
     copied = {b"a": Need(4, 3 * MIB), b"b": Need(1, MIB), b"c": Need(2, 2 * MIB)}
-    assert room.fitting(copied, 100 * MIB, 9).keys() == {b"a", b"b", b"c"}
-    assert room.fitting(copied, 4 * MIB, 9).keys() == {b"b", b"c"}
-    assert room.fitting(copied, 100 * MIB, 1).keys() == {b"b"}
-    assert room.fitting(copied, MIB, 9) == {}
+    assert fitting(copied, 100 * MIB, 9).keys() == {b"a", b"b", b"c"}
+    assert fitting(copied, 4 * MIB, 9).keys() == {b"b", b"c"}
+    assert fitting(copied, 100 * MIB, 1).keys() == {b"b"}
+    assert fitting(copied, MIB, 9) == {}
+
+
+def test_packs_fit_with_their_records_and_a_margin_to_the_byte():
+    copied = {b"a": Need(3, MIB), b"b": Need(1000, 2 * MIB)}
+    first = MIB + 3 * RECORD_BYTES + 256 * 1024
+    both = first + 2 * MIB + 1000 * RECORD_BYTES
+    for free_bytes, packs in (
+        (first - 1, []),
+        (first, [b"a"]),
+        (both - 1, [b"a"]),
+        (both, [*copied]),
+    ):
+        assert [*fitting(copied, free_bytes, 9)] == packs
+
+
+def test_of_equal_packs_the_same_ones_are_always_first():
+    copied = {name: Need(1, MIB) for name in (b"c", b"a", b"b")}
+    assert [*fitting(copied, 100 * MIB, 2)] == [b"a", b"b"]
 
 
 async def make_dead_and_half_dead(place, monkeypatch):
@@ -71,7 +90,7 @@ async def test_each_round_has_the_room_that_the_one_before_made(place, monkeypat
 
     def first_little(copied, room_bytes, most_packs):
         rounds.append(len(copied))
-        return room.fitting(copied, room_bytes, min(most_packs, 1))
+        return fitting(copied, room_bytes, min(most_packs, 1))
 
     monkeypatch.setattr(pruning, "fitting", first_little)
     pruned = place.prune()
