@@ -30,7 +30,7 @@ from virtbackup_async.packagers.codecs.compressible import is_dense
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.codecs.gzip_member import compress_gzip
 from virtbackup_async.packagers.codecs.output import Data, OutputFile
-from virtbackup_async.packagers.codecs.xz_stored import store_xz
+from virtbackup_async.packagers.codecs.xz import store_xz
 
 _MIB: Final = 1024 * 1024
 _USUAL_LEVEL: Final = 6

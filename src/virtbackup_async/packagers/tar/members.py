@@ -27,7 +27,7 @@ from virtbackup_async.packagers.codecs.gzip_member import (
     decompress_gzip,
     member_lengths,
 )
-from virtbackup_async.packagers.codecs.xz_index import xz_streams
+from virtbackup_async.packagers.codecs.xz import xz_streams
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Twice the largest segment that ``compressor.py`` writes."""

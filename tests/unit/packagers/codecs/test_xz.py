@@ -1,4 +1,4 @@
-"""packagers/codecs/xz_stored.py: streams that are not compressed, read by everybody."""
+"""packagers/codecs/xz.py: streams that are not compressed, read by everybody."""
 
 import lzma
 import os
@@ -6,8 +6,7 @@ import subprocess
 
 import pytest
 
-from virtbackup_async.packagers.codecs.xz_index import xz_streams
-from virtbackup_async.packagers.codecs.xz_stored import store_xz
+from virtbackup_async.packagers.codecs.xz import store_xz, xz_streams
 
 LENGTHS = [0, 1, 2, 3, 4, 5, 127, 128, 65535, 65536, 65537, 200_000, 1 << 20, (2 << 20) + 1]
 
