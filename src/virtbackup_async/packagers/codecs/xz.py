@@ -6,7 +6,8 @@
     block header     length / 4 - 1 | 00 | filter 21: LZMA2 | 01 | dictionary 00 | 000000 | CRC-32
     block            01 or 02 | length - 1, 2 bytes, big-endian | 64 KiB at most    again and again
                      00 | padding to 4 | CRC-32 of the data
-    index            00 | number of blocks | for each: length, decompressed length | padding | CRC-32
+    index            00 | number of blocks | for each: length, decompressed length | padding
+                     CRC-32
     footer           CRC-32 | length of the index / 4 - 1, 4 bytes | flags 2 | "YZ"
 
 ``compressor.py`` writes such a stream for data that cannot be made smaller: liblzma would write the
@@ -31,7 +32,6 @@ _CHUNK_BYTES: Final = 64 * 1024
 _RESET, _GO_ON = 1, 2
 _CHECK_BYTES: Final = 4
 _FOOTER: Final = struct.Struct("<4xIH2s")
-_HEADER_BYTES: Final = 12
 _MOST_INDEX_BYTES: Final = 64 * 1024
 
 
@@ -97,7 +97,7 @@ def _stream_before(fd: int, end: int) -> tuple[int, int]:
         raise ValueError
     blocks = _records(os.pread(fd, index_bytes, start))
     packed_bytes = sum(-(-packed // 4) * 4 for packed, _ in blocks)
-    length_bytes = _HEADER_BYTES + packed_bytes + index_bytes + _FOOTER.size
+    length_bytes = len(_STREAM_HEADER) + packed_bytes + index_bytes + _FOOTER.size
     return length_bytes, sum(plain for _, plain in blocks)
 
 

@@ -4,9 +4,14 @@ Loaded by ``registry.py``. Each open disk has its own tarfile, so several can be
 compressed archive of this program is decompressed on all cores, and only the members that are
 needed. Other programs' archives are one long stream, which one thread decompresses from the start
 to the member.
+
+``tarfile`` believes the lengths in headers: a name of a terabyte, or a list of a billion extents,
+takes a few bytes in a compressed archive, and would be read into memory. It reads headers with
+``read``, which is limited here; disks are read with ``readinto``.
 """
 
 import bz2
+import io
 import lzma
 import os
 import tarfile
@@ -30,7 +35,6 @@ from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.package_files import open_file, reading_package
 from virtbackup_async.packagers.tar.format import Layout
-from virtbackup_async.packagers.tar.head_reader import HeadReader
 from virtbackup_async.packagers.tar.members import split_of
 from virtbackup_async.packagers.tar.split_file import SplitFile
 
@@ -39,6 +43,9 @@ _BZIP2: Final = b"BZh"
 _XZ: Final = b"\xfd7zXZ\0"
 # Members that are decompressed, or wait to be read.
 _MOST_AHEAD: Final = CPU_THREADS + 1
+# The largest header that this program writes is a list of 65536 extents, 2.5 MiB.
+_MOST_HEADER_BYTES: Final = 4 << 20
+_MOST_HEADERS_BYTES: Final = 64 << 20
 
 
 @asynccontextmanager
@@ -103,6 +110,38 @@ class _Member:
             target = target[count:]
 
 
+class _HeadReader:
+    """An archive's decompressed bytes, of which a limited number can be read as headers."""
+
+    def __init__(self, plain: BinaryIO) -> None:
+        self._plain = plain
+        self._read_bytes = 0
+
+    def read(self, count: int) -> bytes:
+        """Return some bytes of headers.
+
+        Raises:
+            tarfile.ReadError: there are more than in any real archive.
+        """
+        self._read_bytes += max(0, count)
+        if not 0 <= count <= _MOST_HEADER_BYTES or self._read_bytes > _MOST_HEADERS_BYTES:
+            raise tarfile.ReadError("its headers are too long")
+        return self._plain.read(count)
+
+    def readinto(self, target: memoryview) -> int:
+        count: int = self._plain.readinto(target)  # type: ignore[attr-defined]
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._plain.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._plain.tell()
+
+    def close(self) -> None:
+        self._plain.close()
+
+
 def _open_member(path: Path, threads: Executor, file: str) -> _Member:
     with ExitStack() as opened:
         archive = _open_archive(path, threads, opened)
@@ -125,7 +164,7 @@ def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.T
         else:
             split_file = SplitFile(fd, split, threads, _MOST_AHEAD)
             plain = opened.enter_context(cast("BinaryIO", split_file))
-        heads = cast("BinaryIO", HeadReader(plain))
+        heads = cast("BinaryIO", _HeadReader(plain))
         return opened.enter_context(tarfile.open(fileobj=heads, mode="r:"))
 
 
