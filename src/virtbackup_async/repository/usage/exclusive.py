@@ -7,8 +7,8 @@
     map of Wednesday   | a | x | c |      x: several; a, c are not looked up again
 
 Called by ``stats``. All maps are read, but a chunk that stays the same from backup to backup is
-looked up only twice. Memory: two bytes for each chunk of the index (four if
-there are more than 65533 backups), and what is looked up at once.
+looked up only twice. Memory: two bytes for each chunk of the index (four if there are more
+than 65533 backups), and the ids that are looked up at once.
 """
 
 from collections import deque
@@ -17,16 +17,34 @@ from contextlib import closing, suppress
 from typing import Final, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.repository.data.maps import ChunkMap, check_owner, open_map
 from virtbackup_async.repository.format.map_format import Entries
-from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdBatch
-from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.index.id_batches import IDS_AT_ONCE, IdBatch, Ids
+from virtbackup_async.repository.index.lookup import NOWHERE, Numbers, SortedIds, find_all
+from virtbackup_async.repository.index.segments import Index, open_index
 from virtbackup_async.repository.storage.layout import ListMaps, MapFile, Repository
-from virtbackup_async.repository.usage.owners import ExclusiveUsage, Ownership
 
 _NEIGHBOURS: Final = 2
+_NOBODY: Final = 0
+
+Whose = NDArray[np.uint32]
+
+
+class ExclusiveUsage(Struct, frozen=True):
+    """How the bytes of all blobs are shared among the backups.
+
+    Attributes:
+        own_bytes: for each owner, the bytes that it needs alone.
+        shared_bytes: needed by several.
+        unneeded_bytes: needed by nobody.
+    """
+
+    own_bytes: tuple[int, ...]
+    shared_bytes: int
+    unneeded_bytes: int
 
 
 class _Read(NamedTuple):
@@ -67,6 +85,59 @@ def exclusive_usage(
         return ownership.shares(on_step)
 
 
+class Ownership:
+    """An owner for each record of the index: nobody, one backup, or several; numbered from 0.
+
+    Of a chunk that is in the index twice, the first record counts; the other belongs to nobody.
+
+    Attributes:
+        several: the number that stands for more than one owner.
+    """
+
+    def __init__(self, index: Index, owners: int) -> None:
+        self.several = owners + 1
+        self._index = index
+        kind = np.uint16 if self.several <= np.iinfo(np.uint16).max else np.uint32
+        self._whose = [np.zeros(segment.shape.records, kind) for segment in index.segments]
+
+    def number_of(self, owner: int | None) -> int:
+        """Return the number that stands for an owner; None means several."""
+        return self.several if owner is None else owner + 1
+
+    def enter(self, ids: Ids, whose: Whose) -> None:
+        """Note the owners of chunks. Blocks.
+
+        Args:
+            ids: of the chunks; unknown ones are ignored.
+            whose: a number from ``number_of`` for each id.
+
+        Raises:
+            CorruptError: the index is damaged, or cannot be read.
+        """
+        wanted = SortedIds(ids)
+        for segment, known in zip(self._index.segments, self._whose, strict=True):
+            found = find_all(segment, wanted)
+            hit = found != NOWHERE
+            records, owners = _one_a_record(found[hit], whose[wanted.places[hit]], self.several)
+            before = known[records]
+            is_only = (before == _NOBODY) | (before == owners)
+            known[records] = np.where(is_only, owners, self.several)
+            wanted.keep(~hit)
+
+    def shares(self, on_step: Callable[[], None]) -> ExclusiveUsage:
+        """Add up the length of the blobs of each owner. Blocks."""
+        total = np.zeros(self.several + 1, dtype=np.int64)
+        for segment, known in zip(self._index.segments, self._whose, strict=True):
+            for first, end in segment.parts():
+                on_step()
+                lengths = segment.read_records(first, end)["length"]
+                whose = known[first:end].astype(np.intp)
+                sums = np.bincount(whose, lengths, len(total))
+                total += sums.astype(np.int64)
+        nobody, *own, several = total.tolist()
+        return ExclusiveUsage(tuple(own), several, nobody)
+
+
 class _Sharing:
     """Reads maps, those of a disk by date; ``close`` it."""
 
@@ -77,7 +148,7 @@ class _Sharing:
         self._ownership = ownership
         self._on_step = on_step
         self._batch = IdBatch(IDS_AT_ONCE)
-        self._whose: list[NDArray[np.uint32]] = []
+        self._whose: list[Whose] = []
         self._before: deque[_Read] = deque()
 
     def take(self, file: MapFile, owner: int | None) -> None:
@@ -125,3 +196,14 @@ class _Sharing:
 
 def _is_same_disk(read: _Read, file: MapFile, owner: int | None) -> bool:
     return file.disk == read.file.disk and (owner is None or owner != read.owner)
+
+
+def _one_a_record(records: Numbers, owners: Whose, several: int) -> tuple[Numbers, Whose]:
+    """Combine the owners of equal records."""
+    if not len(records):
+        return records, owners
+    order = np.argsort(records, kind="stable")
+    records, owners = records[order], owners[order]
+    firsts = np.flatnonzero(np.concatenate(([True], records[1:] != records[:-1])))
+    lowest, highest = (by.reduceat(owners, firsts) for by in (np.minimum, np.maximum))
+    return records[firsts], np.where(lowest == highest, lowest, np.uint32(several))

@@ -24,8 +24,7 @@ from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.storage.repository_file import make_repository
 from virtbackup_async.repository.usage import exclusive
-from virtbackup_async.repository.usage.exclusive import exclusive_usage
-from virtbackup_async.repository.usage.owners import Ownership
+from virtbackup_async.repository.usage.exclusive import Ownership, exclusive_usage
 
 # Disks are lists of chunks, told from each other by a number; 0 is one of zeros.
 DISKS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
