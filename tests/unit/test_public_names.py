@@ -23,6 +23,7 @@ METHODS = {
     "export": ["found", "disk", "output", "image_format"],
     "find": ["group", "domain", "date", "disks", "trusted"],
     "list": ["groups", "domains", "with_known"],
+    "overview": [],
     "pin": ["group", "domain", "date"],
     "repair": ["groups", "quick"],
     "restore": ["found", "target", "disks", "image_format"],

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
 from virtbackup_async.api.methods import Methods, group_and_name
 from virtbackup_async.events import PinChanged
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.inventory.listing import Listing
     from virtbackup_async.engine.inventory.stats import Stats
+    from virtbackup_async.reporting.overview.parts import Overview
 
 
 class Inventory(Methods):
@@ -50,6 +53,20 @@ class Inventory(Methods):
         from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 
         return await run_stats(await self._ready(), StatsRequest(groups, each_backup))
+
+    async def overview(self) -> "Overview":
+        """Tell whether every guest can be restored, to when, and what to do.
+
+        All targets are read and libvirt is asked for its domains; one that does not answer is a
+        part of the result, and raises nothing.
+
+        Raises:
+            ConfigError: the environment names no absolute path for the state directory.
+        """
+        from virtbackup_async.engine.survey.survey import survey
+        from virtbackup_async.reporting.overview.build import build_overview
+
+        return await to_thread.run_sync(build_overview, await survey(await self._ready()))
 
     async def pin(
         self, group: str, domain: str | None = None, date: str | None = None

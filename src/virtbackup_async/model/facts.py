@@ -83,7 +83,7 @@ class TargetFacts(Struct, frozen=True):
         used_bytes: of its file system.
         free_bytes: what an ordinary user can still write there.
         history: its runs, oldest first.
-        history_problem: why the history, or a part of it, cannot be read.
+        problems: what of its history or its repository cannot be read.
         unclaimed: domains that have backups there, and that no group means.
     """
 
@@ -94,7 +94,7 @@ class TargetFacts(Struct, frozen=True):
     free_bytes: int | None = None
     repository: RepositoryFacts | None = None
     history: tuple[RunRecord, ...] = ()
-    history_problem: str | None = None
+    problems: tuple[str, ...] = ()
     unclaimed: tuple[str, ...] = ()
 
 

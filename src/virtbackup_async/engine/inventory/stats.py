@@ -110,7 +110,7 @@ async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
     if request.each_backup:
         await _say_of_each(groups, scans, emit)
     for target, scan in scans.items():
-        measured = await to_thread.run_sync(_measure, StorageLocation.of(target))
+        measured = await to_thread.run_sync(measure_repository, StorageLocation.of(target))
         if measured is not None:
             emit(_of_repository(target, scan, measured))
         left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
@@ -238,7 +238,13 @@ def _of_repository(target: Path, scan: Scan, measured: Totals) -> RepositoryStat
     )
 
 
-def _measure(target: StorageLocation) -> Totals | None:
+def measure_repository(target: StorageLocation) -> Totals | None:
+    """Return how much the repository of a target holds; None if it has none. Blocks.
+
+    Raises:
+        CorruptError: it is damaged.
+        StorageError: it cannot be read.
+    """
     repository = find_repository(target)
     if repository is None:
         return None

@@ -60,9 +60,7 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
         running=facts.running,
         runs=runs,
         problems=tuple(
-            f"{target.path}: {target.history_problem}"
-            for target in facts.targets
-            if target.history_problem is not None
+            f"{target.path}: {problem}" for target in facts.targets for problem in target.problems
         ),
     )
 

@@ -254,7 +254,7 @@ def test_what_is_not_protected_is_listed():
 
 
 def test_a_history_that_cannot_be_read_is_a_problem_of_the_overview():
-    found = overview(guest(), targets=[target(history_problem="3 lines are damaged")])
+    found = overview(guest(), targets=[target(problems=("3 lines are damaged",))])
     assert found.problems == (f"{TARGET}: 3 lines are damaged",)
     assert found.verdict.standing is Standing.GOOD
 

@@ -1,0 +1,258 @@
+"""The survey: all targets are read once, libvirt is asked for its domains, nothing is changed.
+
+Called by ``report``. Whatever cannot be read is a fact as well: the survey raises nothing for it.
+"""
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog.history import read_history
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.loading import search_paths
+from virtbackup_async.config.patterns import PatternKind
+from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.doctor.leftovers import check_notes
+from virtbackup_async.engine.inventory.listing import (
+    GroupBackups,
+    broken_backups,
+    choose_backups,
+)
+from virtbackup_async.engine.inventory.stats import measure_repository
+from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
+from virtbackup_async.engine.plan import target_of
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.engine.survey.backups import backup_facts, broken_facts
+from virtbackup_async.engine.survey.calendar import play
+from virtbackup_async.errors import CorruptError, HypervisorError, StorageError
+from virtbackup_async.events import Level
+from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.model.facts import (
+    Calendar,
+    Facts,
+    GuestFacts,
+    Leftover,
+    RepositoryFacts,
+    RunningBackup,
+    TargetFacts,
+)
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository import CHUNK_BYTES
+from virtbackup_async.version import __version__
+
+
+class _Known(Struct, frozen=True):
+    """What libvirt knows: its domains, or why it did not answer."""
+
+    domains: frozenset[str] | None
+    error: str | None = None
+
+
+async def survey(runtime: Runtime) -> Facts:
+    """Collect all that is known of the groups' guests and targets.
+
+    Raises:
+        ConfigError: the environment names no absolute path for the state directory.
+    """
+    config = runtime.config
+    known = await _known_domains(runtime)
+    names = [group.name for group in config.groups.values() if group.target]
+    chosen = await choose_backups(config, names, ()) if names else []
+    expired, targets = await to_thread.run_sync(_expired, runtime, chosen)
+    guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, expired)])
+    running, leftovers = await _unfinished(runtime, chosen)
+    named = () if config.path in search_paths() else ("-c", str(config.path))
+    program = ("virtbackup", *named)
+    return Facts(
+        at=runtime.now().timestamp(),
+        host=socket.gethostname(),
+        version=__version__,
+        config=str(config.path),
+        program=program,
+        groups=tuple((group.name, group.autostart) for group in config.groups.values()),
+        guests=tuple(guests),
+        targets=tuple([await _target(config, one, chosen) for one in _one_a_target(chosen)]),
+        unclaimed=tuple(sorted(_unclaimed(config, known))),
+        hypervisor_error=known.error,
+        running=tuple(running),
+        leftovers=tuple(_with_command(leftovers, program)),
+        calendars=await to_thread.run_sync(lambda: (*_calendars(runtime, chosen, targets),)),
+    )
+
+
+async def _known_domains(runtime: Runtime) -> _Known:
+    try:
+        return _Known(frozenset(await runtime.hypervisor.domain_names()))
+    except HypervisorError as error:
+        return _Known(None, error.message)
+
+
+def _unclaimed(config: Config, known: _Known) -> Iterator[str]:
+    groups = config.groups.values()
+    for domain in known.domains or ():
+        if not any(group.includes(domain) for group in groups):
+            yield domain
+
+
+def _expired(
+    runtime: Runtime, chosen: Sequence[GroupBackups]
+) -> tuple[frozenset[Path], Mapping[str, CleanTarget]]:
+    """Return the definitions that ``clean`` would remove, and by group the target it cleans."""
+    scans = {one.target: one.scan for one in chosen if one.scan is not None}
+    readable = [one.group for one in chosen if one.scan is not None]
+    try:
+        targets = clean_targets(runtime.config, readable) if readable else []
+    except StorageError:
+        return frozenset(), {}
+    expired = {
+        decision.found.path
+        for target in targets
+        for decision in plan_clean(target, scans[target_of(target.groups[0])], runtime.now())
+        if not decision.keep
+    }
+    by_group = {group.name: target for target in targets for group in target.groups}
+    return frozenset(expired), by_group
+
+
+def _guests(
+    config: Config,
+    chosen: Iterable[GroupBackups],
+    known: _Known,
+    expired: frozenset[Path],
+) -> Iterator[GuestFacts]:
+    for one in chosen:
+        group = config.groups[one.group]
+        by_domain: dict[str, list[FoundBackup]] = {}
+        for found in one.backups:
+            by_domain.setdefault(found.definition.domain_name, []).append(found)
+        broken: dict[str, list[int]] = {}
+        all_broken = broken_backups(one)
+        for place, lost in enumerate(all_broken):
+            broken.setdefault(lost.domain, []).append(place)
+        wanted = {*_named(group), *filter(group.includes, known.domains or ())}
+        for domain in sorted(wanted | by_domain.keys() | broken.keys()):
+            found_backups = by_domain.get(domain, ())
+            last = _newest_good(found_backups)
+            yield GuestFacts(
+                group=group.name,
+                domain=domain,
+                target=str(one.target),
+                max_age_s=group.max_age.total_seconds(),
+                is_known=None if known.domains is None else domain in known.domains,
+                backups=tuple(
+                    backup_facts(found, expires=found.path in expired, is_newest=found is last)
+                    for found in found_backups
+                ),
+                broken=broken_facts(all_broken[place] for place in broken.get(domain, ())),
+            )
+
+
+def _newest_good(backups: Sequence[FoundBackup]) -> FoundBackup | None:
+    good = (found for found in reversed(backups) if not found.definition.is_damaged)
+    return next(good, None)
+
+
+def _named(group: Group) -> Iterator[str]:
+    """Yield the domains that a group names, whether they exist or not."""
+    patterns = (entry.pattern for entry in group.hosts)
+    for pattern in patterns:
+        is_name = pattern.kind is PatternKind.NAME and not pattern.excludes
+        if is_name and group.includes(pattern.value):
+            yield pattern.value
+
+
+def _one_a_target(chosen: Iterable[GroupBackups]) -> list[GroupBackups]:
+    by_target: dict[Path, GroupBackups] = {}
+    for one in chosen:
+        by_target.setdefault(one.target, one)
+    return list(by_target.values())
+
+
+async def _target(config: Config, one: GroupBackups, chosen: Iterable[GroupBackups]) -> TargetFacts:
+    groups = tuple(other.group for other in chosen if other.target == one.target)
+    if one.scan is None:
+        return TargetFacts(str(one.target), groups, error=str(one.error))
+    problems: list[str] = []
+    history = repository = used = free = None
+    try:
+        space = await answer_in_time(space_at, one.target)
+        used, free = space.total_bytes - space.free_bytes, space.free_bytes
+    except (OSError, StorageError) as error:
+        problems.append(f"the free space is not known: {error}")
+    try:
+        history = await read_history(one.target)
+        if history.damaged:
+            problems.append(f"{history.damaged} lines of the history cannot be read")
+    except StorageError as error:
+        problems.append(f"the history cannot be read: {error}")
+    try:
+        repository = await to_thread.run_sync(_repository, one)
+    except (CorruptError, StorageError) as error:
+        problems.append(f"the repository cannot be measured: {error}")
+    left = await to_thread.run_sync(unclaimed_backups, config, one.target, one.scan)
+    return TargetFacts(
+        str(one.target),
+        groups,
+        used_bytes=used,
+        free_bytes=free,
+        repository=repository,
+        history=history.runs if history else (),
+        problems=tuple(problems),
+        unclaimed=left.domains if left else (),
+    )
+
+
+def _repository(one: GroupBackups) -> RepositoryFacts | None:
+    totals = measure_repository(StorageLocation.of(one.target))
+    if totals is None:
+        return None
+    mapped = totals.mapped_chunks * CHUNK_BYTES
+    return RepositoryFacts(mapped, totals.chunks * CHUNK_BYTES, totals.pack_bytes)
+
+
+async def _unfinished(
+    runtime: Runtime, chosen: Sequence[GroupBackups]
+) -> tuple[list[RunningBackup], list[Leftover]]:
+    """Return the backups that are being made, and what killed ones left."""
+    running: list[RunningBackup] = []
+    left: list[Leftover] = []
+    for one in _one_a_target(chosen):
+        for found in one.scan.pending if one.scan else ():
+            pending = found.pending
+            if await runtime.host.images.is_domain_locked(pending.domain_uuid or ""):
+                running.append(RunningBackup(pending.domain_name, pending.name, pending.date))
+            else:
+                message = f"backup {pending.name} was killed"
+                left.append(Leftover(pending.domain_name, message))
+    _, findings = await check_notes(runtime.host)
+    left += [
+        Leftover(finding.subject, finding.message)
+        for finding in findings
+        if finding.level is Level.PROBLEM
+    ]
+    return running, left
+
+
+def _with_command(leftovers: Iterable[Leftover], program: tuple[str, ...]) -> Iterator[Leftover]:
+    for left in leftovers:
+        yield Leftover(left.domain, left.message, (*program, "clean", "-b"))
+
+
+def _calendars(
+    runtime: Runtime, chosen: Iterable[GroupBackups], targets: Mapping[str, CleanTarget]
+) -> Iterator[Calendar]:
+    """Yield what retention does with the guest of each group that has most backups."""
+    for one in chosen:
+        target = targets.get(one.group)
+        by_domain: dict[str, list[FoundBackup]] = {}
+        for found in one.backups:
+            by_domain.setdefault(found.definition.domain_name, []).append(found)
+        if target is None or not by_domain:
+            continue
+        domain = max(by_domain, key=lambda name: len(by_domain[name]))
+        kept = play(by_domain[domain], target.policies(domain), runtime.now())
+        yield Calendar(one.group, domain, kept)
