@@ -19,23 +19,8 @@ from typing import Protocol
 
 from msgspec.structs import asdict
 
+from virtbackup_async import events
 from virtbackup_async.config.schema import LogSettings
-from virtbackup_async.events import (
-    BackupFailed,
-    DiskProgress,
-    Event,
-    Finding,
-    HookFailed,
-    Level,
-    PendingLeft,
-    PhaseChanged,
-    RemovalFailed,
-    RepositoryDamaged,
-    RepositoryProgress,
-    Summary,
-    VerifyFailed,
-    Warned,
-)
 from virtbackup_async.reporting.interface import LogLine, Moment, Renderer
 from virtbackup_async.reporting.json_lines import json_line
 from virtbackup_async.reporting.sentences import in_words
@@ -49,14 +34,15 @@ VALUE_MAX_BYTES = 4096
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 _FAILURES = (
-    BackupFailed, VerifyFailed, RepositoryDamaged, PendingLeft, RemovalFailed, HookFailed,
+    events.BackupFailed, events.VerifyFailed, events.RepositoryDamaged, events.PendingLeft,
+    events.RemovalFailed, events.HookFailed,
 )  # fmt: skip
 
 
 class Sink(Protocol):
     """Where entries of the log go; raises OSError."""
 
-    def write(self, level: int, event: Event | LogLine, at: Moment) -> None: ...
+    def write(self, level: int, event: events.Event | LogLine, at: Moment) -> None: ...
 
     def close(self) -> None: ...
 
@@ -68,9 +54,9 @@ class EventLog:
         self._least = least
         self._sinks = sinks
 
-    def show(self, event: Event, at: Moment) -> None:
+    def show(self, event: events.Event, at: Moment) -> None:
         """Log one event, unless it is progress."""
-        if not isinstance(event, DiskProgress | RepositoryProgress):
+        if not isinstance(event, events.DiskProgress | events.RepositoryProgress):
             self._write(level_of(event), event, at)
 
     def log(self, line: LogLine, at: Moment) -> None:
@@ -81,7 +67,7 @@ class EventLog:
         for sink in self._sinks:
             sink.close()
 
-    def _write(self, level: int, event: Event | LogLine, at: Moment) -> None:
+    def _write(self, level: int, event: events.Event | LogLine, at: Moment) -> None:
         if level >= self._least:
             for sink in self._sinks:
                 sink.write(level, event, at)
@@ -99,7 +85,7 @@ class Journal:
             self._socket.close()
             raise
 
-    def write(self, level: int, event: Event | LogLine, at: Moment) -> None:  # noqa: ARG002 -- journald has a clock
+    def write(self, level: int, event: events.Event | LogLine, at: Moment) -> None:  # noqa: ARG002 -- journald has a clock
         fields = {"PRIORITY": str(priority(level)), "SYSLOG_IDENTIFIER": "virtbackup"}
         self._socket.send(b"".join(_encoded({**fields, **_fields(event)})))
 
@@ -114,7 +100,7 @@ class JsonFile:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(path, flags, FILE_MODE)
 
-    def write(self, level: int, event: Event | LogLine, at: Moment) -> None:
+    def write(self, level: int, event: events.Event | LogLine, at: Moment) -> None:
         if isinstance(event, LogLine):
             time = at.wall.isoformat(timespec="milliseconds")
             record = {"event": "log", "time": time, "level": level_name(level)}
@@ -142,14 +128,14 @@ def open_event_log(settings: LogSettings) -> EventLog | None:
     return EventLog(logging.getLevelName(settings.level.upper()), sinks) if sinks else None
 
 
-def level_of(event: Event) -> int:
+def level_of(event: events.Event) -> int:
     """Return how grave an event is, as the ``logging`` module's number."""
     match event:
-        case Warned() | Finding(level=Level.WARNING):
+        case events.Warned() | events.Finding(level=events.Level.WARNING):
             return logging.WARNING
-        case Finding(level=Level.PROBLEM) | Summary(ok=False):
+        case events.Finding(level=events.Level.PROBLEM) | events.Summary(ok=False):
             return logging.ERROR
-        case PhaseChanged():
+        case events.PhaseChanged():
             return logging.DEBUG
         case _:
             return logging.ERROR if isinstance(event, _FAILURES) else logging.INFO
@@ -160,7 +146,7 @@ def priority(level: int) -> int:
     return next((_PRIORITIES[known] for known in sorted(_PRIORITIES) if level <= known), 2)
 
 
-def _fields(event: Event | LogLine) -> Mapping[str, str]:
+def _fields(event: events.Event | LogLine) -> Mapping[str, str]:
     if isinstance(event, LogLine):
         return {"MESSAGE": event.text}
     values = {key: value for key, value in asdict(event).items() if value is not None}
@@ -191,7 +177,7 @@ class Tee:
         self.event_log: EventLog | None = None
         self._renderer = renderer
 
-    def show(self, event: Event, at: Moment) -> None:
+    def show(self, event: events.Event, at: Moment) -> None:
         # The log first: the summary is the last that is shown.
         if self.event_log is not None:
             try:
@@ -222,4 +208,6 @@ class Tee:
 
     def _give_up(self, error: OSError, at: Moment) -> None:
         self.event_log = None
-        self._renderer.show(Warned(f"the log of `log:` ends here: {error.strerror or error}"), at)
+        self._renderer.show(
+            events.Warned(f"the log of `log:` ends here: {error.strerror or error}"), at
+        )

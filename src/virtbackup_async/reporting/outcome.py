@@ -10,34 +10,13 @@ The gravest of what happened decides the exit code::
 import signal
 from collections.abc import Iterator, Sequence
 
+from virtbackup_async import events
 from virtbackup_async.errors import (
     REPAIR_HINT,
     BackupsFailedError,
     CorruptError,
     RollbackError,
     VirtBackupError,
-)
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupRemoved,
-    BackupStarted,
-    DiskExported,
-    Emit,
-    Event,
-    Finding,
-    HookFailed,
-    Level,
-    PendingLeft,
-    PendingUndone,
-    RemovalFailed,
-    RepositoryDamaged,
-    RepositoryRepaired,
-    RestoreDone,
-    RestoreStarted,
-    Summary,
-    VerifyDone,
-    VerifyFailed,
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
@@ -51,65 +30,65 @@ class RunOutcome:
         in_flight: by domain, the backups that were started and have no end yet.
     """
 
-    def __init__(self, emit: Emit) -> None:
-        self.in_flight: dict[str, BackupStarted] = {}
+    def __init__(self, emit: events.Emit) -> None:
+        self.in_flight: dict[str, events.BackupStarted] = {}
         self._emit = emit
         self._done: list[str] = []
-        self._failed: list[BackupFailed] = []
-        self._verified: list[VerifyDone] = []
-        self._damaged: list[VerifyFailed] = []
+        self._failed: list[events.BackupFailed] = []
+        self._verified: list[events.VerifyDone] = []
+        self._damaged: list[events.VerifyFailed] = []
         self._damaged_files = 0
         self._cleaned: dict[str, None] = {}
-        self._stays: list[PendingLeft | RemovalFailed] = []
+        self._stays: list[events.PendingLeft | events.RemovalFailed] = []
         self._restoring: str | None = None
         self._problems = 0
-        self._hooks: list[HookFailed] = []
-        self._lacking: list[BackupDone] = []
+        self._hooks: list[events.HookFailed] = []
+        self._lacking: list[events.BackupDone] = []
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: events.Event) -> None:
         """Count an event and hand it on."""
         match event:
-            case BackupStarted():
+            case events.BackupStarted():
                 self.in_flight[event.domain] = event
-            case BackupDone():
+            case events.BackupDone():
                 self._end(event.domain)
                 self._done.append(event.domain)
                 if event.missing:
                     self._lacking.append(event)
-            case BackupFailed():
+            case events.BackupFailed():
                 self._end(event.domain)
                 self._failed.append(event)
-            case RestoreStarted():
+            case events.RestoreStarted():
                 self._restoring = event.domain
-            case RestoreDone() | DiskExported():
+            case events.RestoreDone() | events.DiskExported():
                 self._restoring = None
                 self._done.append(event.domain)
-            case HookFailed():
+            case events.HookFailed():
                 self._hooks.append(event)
-            case Finding(level=Level.PROBLEM):
+            case events.Finding(level=events.Level.PROBLEM):
                 self._problems += 1
             case _:
                 self._count_damage(event)
         self._emit(event)
 
-    def _count_damage(self, event: Event) -> None:
+    def _count_damage(self, event: events.Event) -> None:
         match event:
-            case VerifyDone():
+            case events.VerifyDone():
                 self._verified.append(event)
-            case VerifyFailed():
+            case events.VerifyFailed():
                 self._damaged.append(event)
-            case RepositoryDamaged():
+            case events.RepositoryDamaged():
                 self._damaged_files += 1
-            case RepositoryRepaired(left_chunks=0):
+            case events.RepositoryRepaired(left_chunks=0):
                 self._damaged_files = 0
             case _:
                 self._count_cleaning(event)
 
-    def _count_cleaning(self, event: Event) -> None:
+    def _count_cleaning(self, event: events.Event) -> None:
         match event:
-            case BackupRemoved() | PendingUndone():
+            case events.BackupRemoved() | events.PendingUndone():
                 self._cleaned[event.domain] = None
-            case PendingLeft(in_use=False) | RemovalFailed(in_use=False):
+            case events.PendingLeft(in_use=False) | events.RemovalFailed(in_use=False):
                 self._stays.append(event)
             case _:
                 pass
@@ -121,7 +100,7 @@ class RunOutcome:
         """Say of everything in flight that it stays pending: nobody will undo it in this run."""
         for started in tuple(self.in_flight.values()):
             self.emit(
-                BackupFailed(
+                events.BackupFailed(
                     group=started.group,
                     domain=started.domain,
                     error=f"left behind unfinished: {started.backup}",
@@ -131,7 +110,7 @@ class RunOutcome:
                 )
             )
 
-    def summary(self, errors: Sequence[BaseException], signum: int | None) -> Summary:
+    def summary(self, errors: Sequence[BaseException], signum: int | None) -> events.Summary:
         """The last word.
 
         Args:
@@ -144,7 +123,7 @@ class RunOutcome:
         failed += dict.fromkeys(event.domain for event in self._stays)
         if self._restoring is not None:
             failed.append(self._restoring)
-        return Summary(
+        return events.Summary(
             ok=code == 0,
             done=(*self._done, *(event.backup for event in self._verified), *self._cleaned),
             failed=tuple(failed),

@@ -8,18 +8,7 @@ from collections.abc import Container, Mapping
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupRemoved,
-    BackupStarted,
-    Event,
-    PhaseChanged,
-    Summary,
-    VerifyDone,
-    VerifyFailed,
-    VerifyStarted,
-)
+from virtbackup_async import events
 from virtbackup_async.model.run_record import DomainRun, Outcome, RunRecord
 
 
@@ -48,29 +37,29 @@ class RunHistory:
         self._domains: list[DomainRun] = []
         self._removed: dict[str, int] = {}
 
-    def note(self, event: Event, at: float) -> None:
+    def note(self, event: events.Event, at: float) -> None:
         """Take one event, and its moment in seconds since the epoch."""
         match event:
-            case PhaseChanged():
+            case events.PhaseChanged():
                 work = self._work(event.domain, at)
                 work.phases.setdefault(str(event.phase), _since(work, at))
-            case BackupStarted():
+            case events.BackupStarted():
                 self._work(event.domain, at).method = event.method
-            case VerifyStarted():
+            case events.VerifyStarted():
                 self._at_work[event.domain] = _AtWork(at)
-            case BackupDone():
+            case events.BackupDone():
                 self._domains.append(self._backed_up(event, at))
-            case BackupFailed():
+            case events.BackupFailed():
                 work = self._end(event.domain, at)
                 error = event.reason or event.error
                 self._add(event, Outcome.FAILED, work, at, error)
-            case VerifyFailed():
+            case events.VerifyFailed():
                 work = self._end(event.domain, at)
                 self._add(event, Outcome.DAMAGED, work, at, event.error, event.backup)
-            case VerifyDone():
+            case events.VerifyDone():
                 self._domains.append(_verified(event, at))
                 self._at_work.pop(event.domain, None)
-            case BackupRemoved():
+            case events.BackupRemoved():
                 self._removed[event.group] = self._removed.get(event.group, 0) + 1
             case _:
                 pass
@@ -86,7 +75,7 @@ class RunHistory:
 
     def record(
         self,
-        summary: Summary,
+        summary: events.Summary,
         end: float,
         groups: Container[str],
         room: tuple[int, int] | None,
@@ -124,7 +113,7 @@ class RunHistory:
 
     def _add(  # noqa: PLR0913, PLR0917 -- the fields of a record
         self,
-        event: BackupFailed | VerifyFailed,
+        event: events.BackupFailed | events.VerifyFailed,
         outcome: Outcome,
         work: _AtWork,
         at: float,
@@ -145,7 +134,7 @@ class RunHistory:
             )
         )
 
-    def _backed_up(self, event: BackupDone, at: float) -> DomainRun:
+    def _backed_up(self, event: events.BackupDone, at: float) -> DomainRun:
         work = self._end(event.domain, at)
         return DomainRun(
             event.group,
@@ -164,7 +153,7 @@ class RunHistory:
         )
 
 
-def _verified(event: VerifyDone, at: float) -> DomainRun:
+def _verified(event: events.VerifyDone, at: float) -> DomainRun:
     outcome = Outcome.VERIFIED
     start = at - max(0.0, event.duration_s)
     data_bytes = 0 if event.quick else event.data_bytes

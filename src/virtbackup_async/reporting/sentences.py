@@ -1,134 +1,103 @@
 """Events as sentences, for the renderers that write lines. Not yet safe to print: see ``text``."""
 
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupRemoved,
-    BackupStarted,
-    BrokenBackup,
-    DiskDamaged,
-    DiskDone,
-    DiskExported,
-    DiskSkipped,
-    DomainDefined,
-    Event,
-    HookFailed,
-    PendingLeft,
-    PendingUndone,
-    PhaseChanged,
-    PinChanged,
-    RemovalFailed,
-    RepositoryChecked,
-    RepositoryDamaged,
-    RepositoryRepaired,
-    RepositorySwept,
-    RestoreDone,
-    RestoreStarted,
-    RunStarted,
-    TargetUnreadable,
-    UnclaimedBackups,
-    VerifyDone,
-    VerifyFailed,
-    VerifyStarted,
-    Warned,
-)
+from virtbackup_async import events
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.text import count
 
 NAMES_SHOWN = 8
 
 
-def in_words(event: Event) -> str | None:  # noqa: PLR0911 -- one return a kind of event
+def in_words(event: events.Event) -> str | None:  # noqa: PLR0911 -- one return a kind of event
     """An event as one sentence; None for those that only move something on a screen."""
     match event:
-        case RunStarted():
+        case events.RunStarted():
             return f"{event.command}: {count(len(event.domains), 'domain')}"
-        case BackupStarted():
+        case events.BackupStarted():
             return f"{event.domain}: backup started: {event.backup} ({', '.join(event.disks)})"
-        case PhaseChanged():
+        case events.PhaseChanged():
             return f"{_place(event.domain, event.disk)}: {event.phase}"
-        case DiskDone():
+        case events.DiskDone():
             data = f"{size(event.data_bytes)} of data in {size(event.size_bytes)}"
             return f"{event.domain} {event.disk}: done: {data}{_how_read(event)}"
-        case DiskSkipped():
+        case events.DiskSkipped():
             return f"{event.domain} {event.disk}: skipped: {event.reason}"
-        case Warned():
+        case events.Warned():
             return f"{_place('warning', event.domain)}: {event.message}"
         case _:
             return _end_in_words(event)
 
 
-def _end_in_words(event: Event) -> str | None:
+def _end_in_words(event: events.Event) -> str | None:
     match event:
-        case BackupDone():
+        case events.BackupDone():
             return f"{event.domain}: backup done: {_amount(event)}"
-        case BackupFailed():
+        case events.BackupFailed():
             word = "cancelled" if event.cancelled else "failed"
             left = " (left pending)" if event.left_pending else ""
             return f"{event.domain}: backup {word}{left}: {reason(event)}"
-        case HookFailed():
+        case events.HookFailed():
             return event.error
-        case RestoreStarted():
+        case events.RestoreStarted():
             return f"{event.domain}: restoring {event.backup} to {event.target}"
-        case RestoreDone():
+        case events.RestoreDone():
             amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
             return f"{event.domain}: restored: {amount}"
         case _:
             return _verify_in_words(event)
 
 
-def _verify_in_words(event: Event) -> str | None:
+def _verify_in_words(event: events.Event) -> str | None:
     match event:
-        case DiskExported():
+        case events.DiskExported():
             to = "standard output" if event.output == "-" else event.output
             return f"{event.domain}: {event.disk} exported to {to}"
-        case DomainDefined():
+        case events.DomainDefined():
             return f"{event.domain}: {'defined and started' if event.started else 'defined'}"
-        case VerifyStarted():
+        case events.VerifyStarted():
             return f"{event.domain}: verifying {event.backup}"
-        case VerifyDone():
+        case events.VerifyDone():
             amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
             return f"{event.domain}: {event.backup}: {found_good(event)}: {amount}"
-        case VerifyFailed():
+        case events.VerifyFailed():
             return f"{event.domain}: {event.backup}: FAILED: {event.error}"
         case _:
             return _damage_in_words(event)
 
 
-def _damage_in_words(event: Event) -> str | None:
+def _damage_in_words(event: events.Event) -> str | None:
     match event:
-        case DiskDamaged():
+        case events.DiskDamaged():
             where = f"{event.domain}: {event.backup}: {event.disk}"
             return f"{where}: {size(event.lost_bytes)} lost in {_ranges(event)}"
-        case RepositoryDamaged():
+        case events.RepositoryDamaged():
             return f"{event.target}: repository: {_damage(event)}"
-        case RepositoryChecked():
+        case events.RepositoryChecked():
             return f"{event.target}: repository: {_checked(event)}"
-        case RepositoryRepaired():
+        case events.RepositoryRepaired():
             return f"{event.target}: repository: {_repaired(event)}"
         case _:
             return clean_in_words(event)
 
 
-def clean_in_words(event: Event) -> str | None:
+def clean_in_words(event: events.Event) -> str | None:
     """What ``clean``, ``pin`` and ``unpin`` did, or could not do."""
     match event:
-        case BackupRemoved():
+        case events.BackupRemoved():
             return f"{event.domain}: removed {event.backup}: {size(event.freed_bytes)} freed"
-        case PendingUndone():
+        case events.PendingUndone():
             return f"{event.domain}: undone: {event.backup}"
-        case PendingLeft() | RemovalFailed():
+        case events.PendingLeft() | events.RemovalFailed():
             word = "left for now" if event.in_use else "NOT CLEANED"
             return f"{event.domain}: {event.backup}: {word}: {event.error}"
-        case RepositorySwept():
+        case events.RepositorySwept():
             return _swept_in_words(event)
-        case PinChanged():
+        case events.PinChanged():
             return f"{event.domain}: {event.backup}: {'pinned' if event.pinned else 'not pinned'}"
         case _:
             return None
 
 
-def _swept_in_words(swept: RepositorySwept) -> str:
+def _swept_in_words(swept: events.RepositorySwept) -> str:
     freed = f"{size(swept.freed_bytes)} freed"
     copied = f", {size(swept.rewritten_bytes)} packed anew" if swept.rewritten_bytes else ""
     later = f", {size(swept.waiting_bytes)} when running backups end" if swept.waiting_bytes else ""
@@ -139,7 +108,7 @@ def _swept_in_words(swept: RepositorySwept) -> str:
     return f"{swept.target}: repository: {freed}{copied}{later}{short}, {left}"
 
 
-def found_good(done: VerifyDone) -> str:
+def found_good(done: events.VerifyDone) -> str:
     """What is known of a backup that was read back."""
     lacks = f", LACKS {', '.join(done.lacks)}" if done.lacks else ""
     if done.quick:
@@ -147,16 +116,16 @@ def found_good(done: VerifyDone) -> str:
     return f"good{lacks}" if done.digests else f"readable, no digest{lacks}"
 
 
-def _ranges(damaged: DiskDamaged) -> str:
+def _ranges(damaged: events.DiskDamaged) -> str:
     return count(len(damaged.ranges) + damaged.more_ranges, "range")
 
 
-def _damage(damaged: RepositoryDamaged) -> str:
+def _damage(damaged: events.RepositoryDamaged) -> str:
     costs = f" ({count(damaged.chunks, 'chunk')})" if damaged.chunks else ""
     return f"{damaged.error}{costs}"
 
 
-def _repaired(done: RepositoryRepaired) -> str:
+def _repaired(done: events.RepositoryRepaired) -> str:
     facts = (
         (done.dropped_chunks, "bad chunk", "taken out of the index"),
         (done.left_chunks, "bad chunk", "left, of a backup that runs: repair again when it ended"),
@@ -169,13 +138,13 @@ def _repaired(done: RepositoryRepaired) -> str:
     return ", ".join(words) or "nothing to mend"
 
 
-def _checked(done: RepositoryChecked) -> str:
+def _checked(done: events.RepositoryChecked) -> str:
     amount = f"{size(done.stored_bytes)} in {duration(done.duration_s)}"
     bad = f", {done.damaged_chunks} DAMAGED" if done.damaged_chunks else ""
     return f"{count(done.chunks, 'chunk')} checked{bad}: {amount}"
 
 
-def reason(failed: BackupFailed) -> str:
+def reason(failed: events.BackupFailed) -> str:
     """Why a backup failed, for a line that names the domain already."""
     return failed.reason or failed.error
 
@@ -184,14 +153,14 @@ def _place(first: str, second: str | None) -> str:
     return f"{first} {second}" if second else first
 
 
-def _how_read(done: DiskDone) -> str:
+def _how_read(done: events.DiskDone) -> str:
     """Say how much of a disk was read, where it might have been only what changed."""
     if done.base is not None:
         return f", {size(done.read_bytes or 0)} read: what changed since {done.base}"
     return f", read in full: {done.reason}" if done.reason else ""
 
 
-def _amount(done: BackupDone) -> str:
+def _amount(done: events.BackupDone) -> str:
     read = f" ({size(done.read_bytes)} read)" if done.read_bytes < done.data_bytes else ""
     moved = (
         f"{size(done.data_bytes)}{read} in {duration(done.duration_s)}, "
@@ -201,7 +170,7 @@ def _amount(done: BackupDone) -> str:
     return moved + frozen
 
 
-def unclaimed_in_words(event: UnclaimedBackups) -> str:
+def unclaimed_in_words(event: events.UnclaimedBackups) -> str:
     """Backups of domains that no group means, in a line."""
     names = ", ".join(event.domains[:NAMES_SHOWN])
     more = len(event.domains) - NAMES_SHOWN
@@ -209,12 +178,14 @@ def unclaimed_in_words(event: UnclaimedBackups) -> str:
     return f"{event.target}: no group means {whose}: {count(event.backups, 'backup')} left alone"
 
 
-def not_counted_in_words(event: BrokenBackup | TargetUnreadable | UnclaimedBackups) -> str:
+def not_counted_in_words(
+    event: events.BrokenBackup | events.TargetUnreadable | events.UnclaimedBackups,
+) -> str:
     """What is there, or may be, and is not among the backups that are shown."""
     match event:
-        case BrokenBackup():
+        case events.BrokenBackup():
             return f"{event.domain}  {event.backup}  BROKEN: {event.error}"
-        case TargetUnreadable():
+        case events.TargetUnreadable():
             return f"{event.group}: TARGET NOT READABLE: {event.error}"
-        case UnclaimedBackups():
+        case events.UnclaimedBackups():
             return unclaimed_in_words(event)

@@ -7,25 +7,7 @@ from collections import deque
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupStarted,
-    DiskDone,
-    DiskExported,
-    DiskProgress,
-    Event,
-    Phase,
-    PhaseChanged,
-    RepositoryChecked,
-    RepositoryProgress,
-    RestoreDone,
-    RestoreStarted,
-    RunStarted,
-    VerifyDone,
-    VerifyFailed,
-    VerifyStarted,
-)
+from virtbackup_async import events
 
 _WINDOW_S = 5.0
 _SAMPLE_S = 0.2
@@ -63,7 +45,7 @@ class DiskRow(Struct):
     name: str
     done_bytes: int = 0
     total_bytes: int | None = None
-    phase: Phase | None = None
+    phase: events.Phase | None = None
     is_done: bool = False
     speed: Speed = field(default_factory=Speed)
 
@@ -72,7 +54,7 @@ class DomainRow(Struct):
     """A domain at work."""
 
     name: str
-    phase: Phase
+    phase: events.Phase
     disks: dict[str, DiskRow] = field(default_factory=dict)
 
     @property
@@ -106,33 +88,38 @@ class Board(Struct):
     started_s: float | None = None
     speed: Speed = field(default_factory=Speed)
 
-    def apply(self, event: Event, at_s: float) -> None:
+    def apply(self, event: events.Event, at_s: float) -> None:
         """Take in one event."""
         if self.started_s is None:
             self.started_s = at_s
         match event:
-            case RunStarted():
+            case events.RunStarted():
                 self.waiting.update(event.domains)
-            case BackupStarted() | RestoreStarted() | VerifyStarted():
+            case events.BackupStarted() | events.RestoreStarted() | events.VerifyStarted():
                 self._start(event.domain, event.disks)
-            case PhaseChanged():
+            case events.PhaseChanged():
                 self._enter(event)
-            case DiskProgress() | RepositoryProgress():
+            case events.DiskProgress() | events.RepositoryProgress():
                 self._move(event, at_s)
-            case DiskDone():
+            case events.DiskDone():
                 self._row(event.domain).disk(event.disk).is_done = True
             case _:
                 self._count(event)
 
-    def _count(self, event: Event) -> None:
+    def _count(self, event: events.Event) -> None:
         match event:
-            case BackupDone() | RestoreDone() | DiskExported() | VerifyDone():
+            case (
+                events.BackupDone()
+                | events.RestoreDone()
+                | events.DiskExported()
+                | events.VerifyDone()
+            ):
                 self._end(event.domain)
                 self.done += 1
-            case BackupFailed() | VerifyFailed():
+            case events.BackupFailed() | events.VerifyFailed():
                 self._end(event.domain)
                 self.failed += 1
-            case RepositoryChecked():
+            case events.RepositoryChecked():
                 self._end(event.target)
             case _:
                 pass
@@ -147,10 +134,10 @@ class Board(Struct):
 
     def _row(self, domain: str) -> DomainRow:
         self.waiting.discard(domain)
-        return self.rows.setdefault(domain, DomainRow(domain, Phase.PREPARING))
+        return self.rows.setdefault(domain, DomainRow(domain, events.Phase.PREPARING))
 
-    def _enter(self, event: PhaseChanged) -> None:
-        if event.phase is Phase.WAITING and event.domain not in self.rows:
+    def _enter(self, event: events.PhaseChanged) -> None:
+        if event.phase is events.Phase.WAITING and event.domain not in self.rows:
             return
         row = self._row(event.domain)
         if event.disk is None:
@@ -158,15 +145,15 @@ class Board(Struct):
         else:
             row.disk(event.disk).phase = event.phase
 
-    def _move(self, event: DiskProgress | RepositoryProgress, at_s: float) -> None:
-        if isinstance(event, DiskProgress):
+    def _move(self, event: events.DiskProgress | events.RepositoryProgress, at_s: float) -> None:
+        if isinstance(event, events.DiskProgress):
             row = self._row(event.domain)
             disk = row.disk(event.disk)
         else:
             row = self._row(event.target)
             disk = row.disk("packs")
-        if row.phase is Phase.PREPARING:
-            row.phase = Phase.COPYING
+        if row.phase is events.Phase.PREPARING:
+            row.phase = events.Phase.COPYING
         self.moved_bytes += max(0, event.done_bytes - disk.done_bytes)
         disk.done_bytes, disk.total_bytes = event.done_bytes, event.total_bytes
         disk.speed.add(event.done_bytes, at_s)

@@ -10,37 +10,23 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from virtbackup_async import events
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
 from virtbackup_async.cli.render.reports import Report, report_event
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupRemoved,
-    BackupStarted,
-    DiskExported,
-    DiskSkipped,
-    Event,
-    HookFailed,
-    PendingLeft,
-    PendingUndone,
-    RemovalFailed,
-    RepositoryDamaged,
-    RestoreDone,
-    RestoreStarted,
-    RunStarted,
-    Summary,
-    VerifyDone,
-    VerifyFailed,
-    VerifyStarted,
-    Warned,
-)
 from virtbackup_async.reporting.interface import LogLine, Moment
 from virtbackup_async.reporting.sentences import in_words
 from virtbackup_async.reporting.text import level_name, printable
 
-_GOOD_ENDS = (BackupDone, RestoreDone, DiskExported, VerifyDone, BackupRemoved, PendingUndone)
+_GOOD_ENDS = (
+    events.BackupDone,
+    events.RestoreDone,
+    events.DiskExported,
+    events.VerifyDone,
+    events.BackupRemoved,
+    events.PendingUndone,
+)
 
 
 class LiveView:
@@ -61,14 +47,17 @@ class LiveView:
             redirect_stderr=False,
         )
 
-    def show(self, event: Event, at: Moment) -> None:
+    def show(self, event: events.Event, at: Moment) -> None:
         self._board.apply(event, at.monotonic_s)
-        if isinstance(event, RunStarted | BackupStarted | RestoreStarted | VerifyStarted):
+        if isinstance(
+            event,
+            events.RunStarted | events.BackupStarted | events.RestoreStarted | events.VerifyStarted,
+        ):
             self._live.start()
         if mark := self._mark(event):
             glyph, style = mark
             self._print(Text(f"{glyph} {printable(in_words(event) or '')}", style=style), at)
-        if isinstance(event, Summary):
+        if isinstance(event, events.Summary):
             self.close()
         report_event(self._report, self._out, event)
 
@@ -95,18 +84,23 @@ class LiveView:
         self._goes_on = False
         self._live.stop()
 
-    def _mark(self, event: Event) -> tuple[str, str] | None:
+    def _mark(self, event: events.Event) -> tuple[str, str] | None:
         """The sign and colour of an event that is printed above the region."""
         match event:
             case _ if isinstance(event, _GOOD_ENDS):
                 return self._glyphs.done, GOOD
-            case BackupFailed() | VerifyFailed() | RepositoryDamaged() | HookFailed():
+            case (
+                events.BackupFailed()
+                | events.VerifyFailed()
+                | events.RepositoryDamaged()
+                | events.HookFailed()
+            ):
                 return self._glyphs.failed, BAD
-            case PendingLeft() | RemovalFailed():
+            case events.PendingLeft() | events.RemovalFailed():
                 return self._glyphs.failed, BAD
-            case Warned():
+            case events.Warned():
                 return self._glyphs.warning, LOOK
-            case DiskSkipped():
+            case events.DiskSkipped():
                 # Every night the same for a cdrom: to be read, not to be alarmed by.
                 return " ", FACT
             case _:

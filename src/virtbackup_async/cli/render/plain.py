@@ -7,20 +7,8 @@ from typing import TextIO
 
 from rich.console import Console
 
+from virtbackup_async import events
 from virtbackup_async.cli.render.reports import Report, report_event
-from virtbackup_async.events import (
-    BackupFailed,
-    DiskProgress,
-    Event,
-    HookFailed,
-    PendingLeft,
-    PhaseChanged,
-    RemovalFailed,
-    RepositoryDamaged,
-    RepositoryProgress,
-    VerifyFailed,
-    Warned,
-)
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.interface import LogLine, Moment
 from virtbackup_async.reporting.sentences import in_words
@@ -54,7 +42,7 @@ class Plain:
         self._phases = phases
         self._steps: dict[str, int] = {}
 
-    def show(self, event: Event, at: Moment) -> None:
+    def show(self, event: events.Event, at: Moment) -> None:
         if line := self._line(event):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)
@@ -71,16 +59,16 @@ class Plain:
     def close(self) -> None:
         """Nothing to put back."""
 
-    def _line(self, event: Event) -> str | None:
-        if isinstance(event, DiskProgress | RepositoryProgress):
+    def _line(self, event: events.Event) -> str | None:
+        if isinstance(event, events.DiskProgress | events.RepositoryProgress):
             return self._progress_line(event) if self._progress else None
-        if isinstance(event, PhaseChanged) and not self._phases:
+        if isinstance(event, events.PhaseChanged) and not self._phases:
             return None
         return in_words(event)
 
-    def _progress_line(self, event: DiskProgress | RepositoryProgress) -> str | None:
+    def _progress_line(self, event: events.DiskProgress | events.RepositoryProgress) -> str | None:
         """A line when the disk entered another ten per cent; the ends have lines of their own."""
-        if isinstance(event, DiskProgress):
+        if isinstance(event, events.DiskProgress):
             key = f"{event.domain} {event.disk}"
         else:
             key = f"{event.target}: repository"
@@ -101,10 +89,10 @@ class Quiet:
         self._report = report
         self._lines = Lines(err)
 
-    def show(self, event: Event, at: Moment) -> None:
+    def show(self, event: events.Event, at: Moment) -> None:
         wrong = (
-            Warned | BackupFailed | HookFailed | VerifyFailed | RepositoryDamaged
-            | PendingLeft | RemovalFailed
+            events.Warned | events.BackupFailed | events.HookFailed | events.VerifyFailed
+            | events.RepositoryDamaged | events.PendingLeft | events.RemovalFailed
         )  # fmt: skip
         if isinstance(event, wrong) and (line := in_words(event)):
             self._lines.write(line, at)

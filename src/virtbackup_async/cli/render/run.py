@@ -16,16 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async import events
 from virtbackup_async.cli.render.console import BAD, FACT, LOOK
-from virtbackup_async.events import (
-    BackupDone,
-    DiskExported,
-    DiskSkipped,
-    DomainDefined,
-    FileFormat,
-    RestoreDone,
-    Summary,
-)
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.reports.run import RunReport
 from virtbackup_async.reporting.sentences import reason
@@ -36,7 +28,7 @@ _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
 _GAP = 2
 
 
-def print_run(report: RunReport, console: Console, _summary: Summary) -> None:
+def print_run(report: RunReport, console: Console, _summary: events.Summary) -> None:
     """Print the table of backups, the restored disks, and what failed or was skipped."""
     if report.done:
         console.print(_table(report, console.width))
@@ -70,7 +62,7 @@ def _table(report: RunReport, width: int) -> Table:
     return table
 
 
-def _row(done: BackupDone, disks: int | None) -> tuple[str, ...]:
+def _row(done: events.BackupDone, disks: int | None) -> tuple[str, ...]:
     return (
         printable(done.domain),
         printable(done.backup),
@@ -95,13 +87,13 @@ def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the even
     return {True: "yes", False: "no", None: "shut off"}[answer]
 
 
-def _quiesced(done: BackupDone) -> str:
+def _quiesced(done: events.BackupDone) -> str:
     """The same, with the reason in brackets where it is short; a warning has told any other."""
     reason, word = printable(done.not_quiesced or ""), quiesced(done.quiesced)
     return f"{word} ({reason})" if 0 < len(reason) <= _MAX_REASON else word
 
 
-def _disk(skipped: DiskSkipped) -> str:
+def _disk(skipped: events.DiskSkipped) -> str:
     return f"{skipped.domain} {skipped.disk}"
 
 
@@ -109,16 +101,16 @@ def _line(word: str, what: str, why: str, style: str) -> Text:
     return Text(f"{word}: {printable(what)}: {printable(why)}", style)
 
 
-def _exported(done: DiskExported) -> Text:
+def _exported(done: events.DiskExported) -> Text:
     head = f"{done.backup}: {done.disk} exported to {done.output}"
     return Text(f"{printable(head)}: {done.format}, {_checked(done)}")
 
 
-def _checked(done: RestoreDone | DiskExported) -> str:
+def _checked(done: events.RestoreDone | events.DiskExported) -> str:
     return "verified" if done.verified else "not verified: the backup carries no digest"
 
 
-def _restored(done: RestoreDone) -> Text:
+def _restored(done: events.RestoreDone) -> Text:
     head = f"{done.backup} restored to {done.target}"
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
     formats = {found.file: found for found in done.formats}
@@ -131,7 +123,7 @@ def _restored(done: RestoreDone) -> Text:
     return Text("\n".join([f"{printable(head)}: {amount}, {_checked(done)}", *lines]))
 
 
-def _format(found: FileFormat | None) -> str:
+def _format(found: events.FileFormat | None) -> str:
     if found is None:
         return ""
     what = f"  {size(found.size_bytes)}, {found.format}"
@@ -140,7 +132,7 @@ def _format(found: FileFormat | None) -> str:
     return f"{what} (was {found.was}: what the guest saw)"
 
 
-def _defined(defined: DomainDefined) -> Text:
+def _defined(defined: events.DomainDefined) -> Text:
     state = "started" if defined.started else "shut off"
     head = f"{defined.domain} defined, {state}: {defined.uuid}"
     rebased = "".join(

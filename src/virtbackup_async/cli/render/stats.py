@@ -25,17 +25,10 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, LOOK
 from virtbackup_async.cli.render.drawing import glyphs_for
-from virtbackup_async.events import (
-    BackupStats,
-    DomainStats,
-    GroupStats,
-    RepositoryStats,
-    Summary,
-    UnclaimedBackups,
-)
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.stats import StatsReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
@@ -58,7 +51,7 @@ _MOST_BAR: Final = 40
 _GAP: Final = "  "
 
 
-def print_stats(report: StatsReport, console: Console, summary: Summary) -> None:
+def print_stats(report: StatsReport, console: Console, summary: events.Summary) -> None:
     """Print the figures: domains, days, backups, repositories."""
     if not report.amounts and summary.ok:
         console.print(Text("no backups"))
@@ -75,7 +68,7 @@ def print_stats(report: StatsReport, console: Console, summary: Summary) -> None
         console.print(Text(printable(_line(repository))), soft_wrap=True)
         console.print(Text(_chunks_line(repository)), soft_wrap=True)
     for event in report.not_counted:
-        style = LOOK if isinstance(event, UnclaimedBackups) else BAD
+        style = LOOK if isinstance(event, events.UnclaimedBackups) else BAD
         console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
 
 
@@ -112,7 +105,7 @@ def _days(amounts: Mapping[str, int]) -> Iterator[str]:
         yield (first + timedelta(days=number)).isoformat()
 
 
-def _row(amounts: DomainStats | GroupStats) -> Row:
+def _row(amounts: events.DomainStats | events.GroupStats) -> Row:
     return {
         "group": amounts.group,
         "domain": _whose(amounts),
@@ -124,13 +117,13 @@ def _row(amounts: DomainStats | GroupStats) -> Row:
     }
 
 
-def _whose(amounts: DomainStats | GroupStats) -> str:
-    if isinstance(amounts, DomainStats):
+def _whose(amounts: events.DomainStats | events.GroupStats) -> str:
+    if isinstance(amounts, events.DomainStats):
         return amounts.domain
     return count(amounts.domains, "domain")
 
 
-def _backup_row(backup: BackupStats) -> Row:
+def _backup_row(backup: events.BackupStats) -> Row:
     return {
         "group": backup.group,
         "backup": backup.backup,
@@ -142,12 +135,12 @@ def _backup_row(backup: BackupStats) -> Row:
     }
 
 
-def _line(repository: RepositoryStats) -> str:
+def _line(repository: events.RepositoryStats) -> str:
     backups = f"{repository.target}: repository of {count(repository.backups, 'backup')}"
     return f"{backups}: {size(repository.data_bytes)} of data in {size(repository.stored_bytes)}"
 
 
-def _chunks_line(repository: RepositoryStats) -> str:
+def _chunks_line(repository: events.RepositoryStats) -> str:
     equal = _ratio(repository.mapped_bytes, repository.chunk_bytes)
     compressed = _ratio(repository.chunk_bytes, repository.chunk_stored_bytes)
     return (

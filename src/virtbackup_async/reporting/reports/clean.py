@@ -2,18 +2,7 @@
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BackupRemoved,
-    CleanVerdict,
-    Event,
-    PendingFound,
-    PendingLeft,
-    PendingUndone,
-    PinChanged,
-    RemovalFailed,
-    RepositorySwept,
-    UnclaimedBackups,
-)
+from virtbackup_async import events
 
 
 class CleanReport(Struct):
@@ -27,27 +16,29 @@ class CleanReport(Struct):
     """
 
     dry_run: bool
-    verdicts: list[CleanVerdict] = field(default_factory=list)
-    removed: list[BackupRemoved] = field(default_factory=list)
-    found: list[PendingFound] = field(default_factory=list)
-    others: list[PendingUndone | PendingLeft | RemovalFailed] = field(default_factory=list)
-    swept: list[RepositorySwept] = field(default_factory=list)
-    unclaimed: list[UnclaimedBackups] = field(default_factory=list)
+    verdicts: list[events.CleanVerdict] = field(default_factory=list)
+    removed: list[events.BackupRemoved] = field(default_factory=list)
+    found: list[events.PendingFound] = field(default_factory=list)
+    others: list[events.PendingUndone | events.PendingLeft | events.RemovalFailed] = field(
+        default_factory=list
+    )
+    swept: list[events.RepositorySwept] = field(default_factory=list)
+    unclaimed: list[events.UnclaimedBackups] = field(default_factory=list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect an event of the result; ignore any other."""
         match event:
-            case CleanVerdict():
+            case events.CleanVerdict():
                 self.verdicts.append(event)
-            case BackupRemoved():
+            case events.BackupRemoved():
                 self.removed.append(event)
-            case PendingFound():
+            case events.PendingFound():
                 self.found.append(event)
-            case PendingUndone() | PendingLeft() | RemovalFailed():
+            case events.PendingUndone() | events.PendingLeft() | events.RemovalFailed():
                 self.others.append(event)
-            case RepositorySwept():
+            case events.RepositorySwept():
                 self.swept.append(event)
-            case UnclaimedBackups():
+            case events.UnclaimedBackups():
                 self.unclaimed.append(event)
             case _:
                 pass
@@ -62,7 +53,7 @@ class CleanReport(Struct):
         """How many unfinished backups were undone, or would be."""
         if self.dry_run:
             return len(self.found)
-        return sum(isinstance(event, PendingUndone) for event in self.others)
+        return sum(isinstance(event, events.PendingUndone) for event in self.others)
 
     @property
     def freed_bytes(self) -> int:
@@ -78,16 +69,16 @@ class CleanReport(Struct):
         return sum(verdict.damaged and verdict.keep for verdict in self.verdicts)
 
     @property
-    def _expired(self) -> list[CleanVerdict]:
+    def _expired(self) -> list[events.CleanVerdict]:
         return [verdict for verdict in self.verdicts if not verdict.keep]
 
 
 class PinReport(Struct):
     """The backups that ``pin`` pinned, or ``unpin`` unpinned."""
 
-    changed: list[PinChanged] = field(default_factory=list)
+    changed: list[events.PinChanged] = field(default_factory=list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect a change; ignore any other event."""
-        if isinstance(event, PinChanged):
+        if isinstance(event, events.PinChanged):
             self.changed.append(event)

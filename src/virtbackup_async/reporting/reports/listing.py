@@ -4,16 +4,9 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BrokenBackup,
-    Event,
-    ListedBackup,
-    ListedDomain,
-    TargetUnreadable,
-    UnclaimedBackups,
-)
+from virtbackup_async import events
 
-Domains = dict[str, list[ListedBackup]]
+Domains = dict[str, list[events.ListedBackup]]
 """The backups of each domain; an empty list for a domain without any."""
 
 
@@ -21,7 +14,7 @@ class ListedGroup(Struct):
     """A group, its domains in the order of the events."""
 
     domains: Domains = field(default_factory=dict)
-    broken: list[BrokenBackup] = field(default_factory=list)
+    broken: list[events.BrokenBackup] = field(default_factory=list)
 
     @property
     def backups(self) -> int:
@@ -42,18 +35,18 @@ class ListingReport(Struct):
     """
 
     groups: dict[str, ListedGroup] = field(default_factory=dict)
-    others: list[TargetUnreadable | UnclaimedBackups] = field(default_factory=list)
+    others: list[events.TargetUnreadable | events.UnclaimedBackups] = field(default_factory=list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect a backup, a domain without one, or what cannot be listed; ignore any other."""
         match event:
-            case ListedBackup():
+            case events.ListedBackup():
                 self._group(event.group).domains.setdefault(event.domain, []).append(event)
-            case ListedDomain():
+            case events.ListedDomain():
                 self._group(event.group).domains.setdefault(event.domain, [])
-            case BrokenBackup():
+            case events.BrokenBackup():
                 self._group(event.group).broken.append(event)
-            case TargetUnreadable() | UnclaimedBackups():
+            case events.TargetUnreadable() | events.UnclaimedBackups():
                 self.others.append(event)
             case _:
                 pass
@@ -62,5 +55,5 @@ class ListingReport(Struct):
         return self.groups.setdefault(name, ListedGroup())
 
 
-def _newest_first(backups: list[ListedBackup]) -> list[ListedBackup]:
+def _newest_first(backups: list[events.ListedBackup]) -> list[events.ListedBackup]:
     return sorted(backups, key=lambda backup: datetime.fromisoformat(backup.date), reverse=True)

@@ -2,16 +2,7 @@
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    BackupStarted,
-    DiskExported,
-    DiskSkipped,
-    DomainDefined,
-    Event,
-    RestoreDone,
-)
+from virtbackup_async import events
 
 
 class RunReport(Struct):
@@ -21,30 +12,30 @@ class RunReport(Struct):
         disks: by the backup's name, how many disks it has.
     """
 
-    done: list[BackupDone] = field(default_factory=list)
-    failed: list[BackupFailed] = field(default_factory=list)
-    skipped: list[DiskSkipped] = field(default_factory=list)
-    restored: list[RestoreDone] = field(default_factory=list)
-    defined: list[DomainDefined] = field(default_factory=list)
-    exported: list[DiskExported] = field(default_factory=list)
+    done: list[events.BackupDone] = field(default_factory=list)
+    failed: list[events.BackupFailed] = field(default_factory=list)
+    skipped: list[events.DiskSkipped] = field(default_factory=list)
+    restored: list[events.RestoreDone] = field(default_factory=list)
+    defined: list[events.DomainDefined] = field(default_factory=list)
+    exported: list[events.DiskExported] = field(default_factory=list)
     disks: dict[str, int] = field(default_factory=dict)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect an event of the result; ignore any other."""
         match event:
-            case BackupStarted():
+            case events.BackupStarted():
                 self.disks[event.backup] = len(event.disks)
-            case BackupDone():
+            case events.BackupDone():
                 self.done.append(event)
-            case BackupFailed():
+            case events.BackupFailed():
                 self.failed.append(event)
-            case DiskSkipped():
+            case events.DiskSkipped():
                 self.skipped.append(event)
-            case RestoreDone():
+            case events.RestoreDone():
                 self.restored.append(event)
-            case DomainDefined():
+            case events.DomainDefined():
                 self.defined.append(event)
-            case DiskExported():
+            case events.DiskExported():
                 self.exported.append(event)
             case _:
                 pass

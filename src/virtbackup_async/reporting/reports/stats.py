@@ -2,17 +2,7 @@
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    BackupStats,
-    BrokenBackup,
-    DayStats,
-    DomainStats,
-    Event,
-    GroupStats,
-    RepositoryStats,
-    TargetUnreadable,
-    UnclaimedBackups,
-)
+from virtbackup_async import events
 
 
 class StatsReport(Struct):
@@ -24,28 +14,28 @@ class StatsReport(Struct):
         not_counted: what is missing from the figures.
     """
 
-    amounts: list[DomainStats | GroupStats] = field(default_factory=list)
+    amounts: list[events.DomainStats | events.GroupStats] = field(default_factory=list)
     days: dict[str, dict[str, int]] = field(default_factory=dict)
-    backups: list[BackupStats] = field(default_factory=list)
-    repositories: list[RepositoryStats] = field(default_factory=list)
-    not_counted: list[BrokenBackup | TargetUnreadable | UnclaimedBackups] = field(
-        default_factory=list
+    backups: list[events.BackupStats] = field(default_factory=list)
+    repositories: list[events.RepositoryStats] = field(default_factory=list)
+    not_counted: list[events.BrokenBackup | events.TargetUnreadable | events.UnclaimedBackups] = (
+        field(default_factory=list)
     )
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect a figure; ignore any other event."""
         match event:
-            case DomainStats():
+            case events.DomainStats():
                 self.amounts.append(event)
-            case GroupStats(domains=domains) if domains > 1:
+            case events.GroupStats(domains=domains) if domains > 1:
                 self.amounts.append(event)
-            case DayStats():
+            case events.DayStats():
                 self.days.setdefault(event.group, {})[event.day] = event.stored_bytes
-            case BackupStats():
+            case events.BackupStats():
                 self.backups.append(event)
-            case RepositoryStats():
+            case events.RepositoryStats():
                 self.repositories.append(event)
-            case BrokenBackup() | TargetUnreadable() | UnclaimedBackups():
+            case events.BrokenBackup() | events.TargetUnreadable() | events.UnclaimedBackups():
                 self.not_counted.append(event)
             case _:
                 pass

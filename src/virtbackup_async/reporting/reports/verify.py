@@ -2,15 +2,7 @@
 
 from msgspec import Struct, field
 
-from virtbackup_async.events import (
-    DiskDamaged,
-    Event,
-    RepositoryChecked,
-    RepositoryDamaged,
-    RepositoryRepaired,
-    VerifyDone,
-    VerifyFailed,
-)
+from virtbackup_async import events
 
 
 class VerifyReport(Struct):
@@ -21,23 +13,27 @@ class VerifyReport(Struct):
         disks: the lost bytes, by image.
     """
 
-    done: list[VerifyDone] = field(default_factory=list)
-    failed: list[VerifyFailed] = field(default_factory=list)
-    disks: list[DiskDamaged] = field(default_factory=list)
-    repositories: list[RepositoryDamaged | RepositoryChecked | RepositoryRepaired] = field(
-        default_factory=list
-    )
+    done: list[events.VerifyDone] = field(default_factory=list)
+    failed: list[events.VerifyFailed] = field(default_factory=list)
+    disks: list[events.DiskDamaged] = field(default_factory=list)
+    repositories: list[
+        events.RepositoryDamaged | events.RepositoryChecked | events.RepositoryRepaired
+    ] = field(default_factory=list)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: events.Event) -> None:
         """Collect an event of the result; ignore any other."""
         match event:
-            case VerifyDone():
+            case events.VerifyDone():
                 self.done.append(event)
-            case VerifyFailed():
+            case events.VerifyFailed():
                 self.failed.append(event)
-            case DiskDamaged():
+            case events.DiskDamaged():
                 self.disks.append(event)
-            case RepositoryDamaged() | RepositoryChecked() | RepositoryRepaired():
+            case (
+                events.RepositoryDamaged()
+                | events.RepositoryChecked()
+                | events.RepositoryRepaired()
+            ):
                 self.repositories.append(event)
             case _:
                 pass
