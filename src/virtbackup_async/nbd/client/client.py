@@ -1,7 +1,7 @@
 """An export of an NBD server, over one or several connections.
 
-Invariant: the calls may be made by any number of tasks at once, each is one request to the server
-(or several, one after the other, where it is larger than the server takes).
+Any number of tasks can call it at the same time. Each call is one request to the server, or several
+in a row if it is larger than the server's limit.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -22,17 +22,17 @@ from virtbackup_async.nbd.protocol.request import Descriptors
 
 
 class NbdClient:
-    """An open export. Made by ``open_nbd``."""
+    """An open export; ``open_nbd`` makes it."""
 
     def __init__(self, connections: Sequence[Connection]) -> None:
         self.export: Export = connections[0].export
         self._connections = connections
 
     async def read_into(self, offset: int, target: memoryview) -> None:
-        """Fill ``target`` with the export's bytes from ``offset`` on.
+        """Fill ``target`` with the export's bytes, starting at ``offset``.
 
         Raises:
-            NbdError: see ``Connection.request``; what is in ``target`` is undefined.
+            NbdError: see ``Connection.request``; the content of ``target`` is undefined.
         """
         for start, length in self._pieces(offset, len(target)):
             part = target[start - offset : start - offset + length]
@@ -47,36 +47,37 @@ class NbdClient:
             await self._idlest().request(Command.WRITE, start, length, data=part)
 
     async def write_zeroes(self, offset: int, length: int, *, keep_allocated: bool = False) -> None:
-        """Make bytes read as zeros; they may become a hole unless ``keep_allocated``."""
+        """Make a range read as zeros; it can become a hole unless ``keep_allocated``."""
         self._check_writable(ExportFlag.SEND_WRITE_ZEROES, "zeroes")
         flags = COMMAND_FLAG_NO_HOLE if keep_allocated else 0
         for start, part in self._pieces(offset, length):
             await self._idlest().request(Command.WRITE_ZEROES, start, part, flags=flags)
 
     async def trim(self, offset: int, length: int) -> None:
-        """Tell the server that bytes are not needed any more; what they read as is undefined."""
+        """Give a range up: the server can free its space, and its content is undefined."""
         self._check_writable(ExportFlag.SEND_TRIM, "trims")
         for start, part in self._pieces(offset, length):
             await self._idlest().request(Command.TRIM, start, part)
 
     async def flush(self) -> None:
-        """Make all writes durable that have returned.
+        """Make all writes that have returned durable.
 
-        Several connections are only opened where one flush counts for all of them.
+        There are several connections only if one flush counts for all of them.
         """
         self._check(ExportFlag.SEND_FLUSH, "flushes")
         await self._connections[0].request(Command.FLUSH)
 
     async def block_status(self, offset: int, length: int) -> dict[str, Descriptors]:
-        """Ask what the bytes are, once; the answer may end early, for each context elsewhere.
+        """Ask for the block status of a range, once.
 
-        ``walk_status`` asks until it knows all.
+        The reply can end early, for each context at another offset; ``walk_status`` asks again
+        until it has everything.
 
         Returns:
             By the name of each granted meta context, lengths in bytes and their flags.
         """
         if not self.export.contexts:
-            raise NbdRefusedError("the server tells nothing of block status")
+            raise NbdRefusedError("the server reports no block status")
         connection = self._idlest()
         request = await connection.request(
             Command.BLOCK_STATUS, offset, min(length, MAX_STATUS_REQUEST_BYTES)
@@ -88,7 +89,7 @@ class NbdClient:
         return min(self._connections, key=lambda connection: connection.in_flight)
 
     def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Cut a range along what the server takes in one request."""
+        """Split a range into the lengths that the server accepts in one request."""
         largest = self.export.block_sizes.maximum
         for start in range(offset, offset + length, largest):
             yield start, min(largest, offset + length - start)
@@ -118,19 +119,20 @@ async def open_nbd(  # noqa: PLR0913 -- the address, and all by keyword
 
     Args:
         address: where the server listens.
-        name: of the export; empty for the server's default one.
-        contexts: meta contexts, as ``base:allocation``; ``export.contexts`` holds those granted.
-        tls: encryption; without it the server must not want any, with it the server must.
-        connections: how many at the most; more than one only if the server says that they show
-            the same data and that one flush counts for all.
-        timeout_s: how long each of them may take to be opened.
-        silence_s: how long the server may move no byte while requests are on their way; then all
-            of them fail. As long as it moves any, they take what they take.
+        name: the export's name; empty for the server's default export.
+        contexts: meta contexts, such as ``base:allocation``; ``export.contexts`` has those granted.
+        tls: encryption. With it, a server that offers none is refused; without it, one that
+            requires it is.
+        connections: the most to open; more than one only if the server reports that all of them
+            show the same data and that one flush counts for all.
+        timeout_s: the limit for opening each of them.
+        silence_s: for how long the server can move no byte while requests are in flight, before
+            all of them fail. As long as it moves bytes, there is no limit.
 
     Raises:
         NbdConnectionError: the server cannot be reached, or does not answer in time.
-        NbdRefusedError: it has no such export, or wants or lacks encryption.
-        NbdProtocolError: it does not speak NBD as it should.
+        NbdRefusedError: it has no such export, or requires or lacks encryption.
+        NbdProtocolError: it breaks the protocol.
     """
     async with AsyncExitStack() as stack:
         opened: list[Connection] = []
@@ -145,7 +147,9 @@ async def open_nbd(  # noqa: PLR0913 -- the address, and all by keyword
             if ExportFlag.CAN_MULTI_CONN not in connection.export.flags:
                 wanted = 1
             if not _is_same(connection.export, opened[0].export):
-                raise NbdProtocolError(f"NBD server {address} exports something else each time")
+                raise NbdProtocolError(
+                    f"NBD server {address} exports something else on each connection"
+                )
         yield NbdClient(opened)
 
 

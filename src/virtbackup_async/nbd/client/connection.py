@@ -1,10 +1,10 @@
 """One connection to an NBD server.
 
-Requests go out as they are made; the transport's callbacks receive the replies straight into the
-readers' memory and wake who waits. There is no task and no queue in between. Invariants: at most
-``MAX_IN_FLIGHT`` requests are on their way; a cancelled read leaves its memory alone from that
-moment on; when the connection breaks, or the server is silent for too long, everybody who waits is
-told why.
+Requests are sent at once. The transport's callbacks receive the replies straight into the readers'
+memory and wake the waiting tasks; there is no task and no queue in between. Invariants: At most
+``MAX_IN_FLIGHT`` requests are in flight. Once a read is cancelled, nothing is written to its memory
+any more. When the connection breaks, or the server is silent for too long, every waiting task gets
+an error with the reason.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ async def open_connection(  # noqa: PLR0913 -- the address, and all by keyword
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connection; made by ``open_connection``, and by nobody else."""
+    """A connection; only ``open_connection`` makes one."""
 
     def __init__(self, address: Address, silence_s: float) -> None:
         self.export = Export("", 0, ExportFlag(0))
@@ -75,14 +75,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def in_flight(self) -> int:
-        """How many requests are on their way."""
+        """How many requests are in flight."""
         return len(self._waiting)
 
     async def connect(self) -> None:
         """Reach the server.
 
         Raises:
-            NbdConnectionError: nobody listens there, or we may not go there.
+            NbdConnectionError: no server listens there, or access is denied.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -100,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
             ) from error
 
     async def negotiate(self, name: str, contexts: Sequence[str], tls: Tls | None) -> None:
-        """Agree with the server on an export.
+        """Negotiate an export with the server.
 
         Raises:
             NbdError: see ``handshake``.
@@ -130,12 +130,12 @@ class Connection(asyncio.BufferedProtocol):
     ) -> Request:
         """Send a request and wait for its reply.
 
-        Cancelled, it stops waiting at once, and ``target`` is free; the reply is thrown away.
+        If cancelled, it stops waiting at once, and ``target`` is free; the reply is discarded.
 
         Raises:
-            NbdConnectionError: the connection broke; whether it was done is not known.
+            NbdConnectionError: the connection broke; the server may have done it or not.
             NbdProtocolError: the server broke the protocol.
-            NbdRequestError: the server could not do it.
+            NbdRequestError: the server reported a failure.
         """
         await self._slots.acquire()
         try:
@@ -153,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
         return request
 
     async def aclose(self) -> None:
-        """End the connection; never raises, takes ``CLOSE_TIMEOUT_S`` at the most."""
+        """Close the connection within ``CLOSE_TIMEOUT_S``; never raises."""
         transport = self._transport
         if transport is None:
             return
@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
                 server_hostname=tls.server_name,
             )
         except ssl.SSLCertVerificationError as error:
-            why = f"its certificate is not good for {tls.server_name}: {error.verify_message}"
+            why = f"its certificate is not valid for {tls.server_name}: {error.verify_message}"
             raise NbdRefusedError(why) from error
         except TimeoutError:
             raise
@@ -233,7 +233,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queued += transport.get_write_buffer_size() - before
 
     def _taken_bytes(self) -> int:
-        """Return how much of what had to wait was taken so far."""
+        """Return how many of the queued bytes the server has taken so far."""
         return self._queued - cast("asyncio.Transport", self._transport).get_write_buffer_size()
 
     def _was_silent(self) -> None:
@@ -243,11 +243,11 @@ class Connection(asyncio.BufferedProtocol):
     def _check_alive(self) -> None:
         failure = self._failure
         if failure is not None:
-            # Each who waits gets an error of his own: a traceback belongs to one of them.
+            # Each waiting task gets its own error, because a traceback belongs to one task.
             raise type(failure)(failure.message, hint=failure.hint)
 
     def _fail(self, failure: NbdError) -> None:
-        """Break the connection, once, and tell everybody who waits."""
+        """Break the connection, once, and wake all waiting tasks."""
         if self._failure is not None:
             return
         self._failure = failure
@@ -260,17 +260,17 @@ class Connection(asyncio.BufferedProtocol):
         self._abort()
 
     def _abort(self) -> None:
-        # A TLS transport that is closed does not take it.
+        # A closed TLS transport accepts no abort.
         if self._transport is not None and not self._closed.is_set():
             self._transport.abort()
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- asyncio's signature
-        # Under TLS more may come after a failure; it is thrown away.
+        # Under TLS, more bytes can arrive after a failure; they are discarded.
         return self._receiver.buffer() if self._failure is None else Inbox().buffer()
 
     def buffer_updated(self, nbytes: int) -> None:

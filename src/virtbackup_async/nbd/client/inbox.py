@@ -1,4 +1,4 @@
-"""What a server says during the negotiation, kept until it is asked for."""
+"""The bytes that a server sends during the negotiation, kept until they are taken."""
 
 from typing import Final
 
@@ -6,13 +6,13 @@ import anyio
 
 from virtbackup_async.errors import NbdError, NbdProtocolError
 
-# More than the longest answer that is ever waited for.
+# More than the longest expected reply.
 _MAX_BYTES: Final = 256 * 1024
 _VIEW_BYTES: Final = 16 * 1024
 
 
 class Inbox:
-    """Takes bytes as the transport brings them, and gives them out in the lengths asked for."""
+    """Collects bytes as the transport receives them, and returns them in the requested lengths."""
 
     def __init__(self) -> None:
         self._view = memoryview(bytearray(_VIEW_BYTES))
@@ -21,27 +21,27 @@ class Inbox:
         self._failure: NbdError | None = None
 
     def buffer(self) -> memoryview:
-        """Return where to receive; never empty."""
+        """Return the buffer to receive into; never empty."""
         return self._view
 
     def filled(self, count: int) -> None:
-        """Take note that so many bytes were received into the buffer.
+        """Record that ``count`` bytes were received into the buffer.
 
         Raises:
-            NbdProtocolError: the server does not stop talking.
+            NbdProtocolError: the server sends more than any reply has.
         """
         self._kept += self._view[:count]
         if len(self._kept) > _MAX_BYTES:
-            raise NbdProtocolError("the server talks without being asked")
+            raise NbdProtocolError("the server sends more than it was asked for")
         self._arrived.set()
 
     def fail(self, failure: NbdError) -> None:
-        """Let everybody who waits know that nothing more will come."""
+        """Wake the waiting task with an error: nothing more will come."""
         self._failure = failure
         self._arrived.set()
 
     async def take(self, length: int) -> bytes:
-        """Return exactly so many bytes, as soon as they are there.
+        """Wait for ``length`` bytes, and return them.
 
         Raises:
             NbdError: the connection broke.
@@ -56,12 +56,12 @@ class Inbox:
         return taken
 
     def expect_empty(self) -> None:
-        """Check that nothing was said before its time.
+        """Check that the server has sent nothing unasked.
 
-        What came in the clear must not be taken for something that came encrypted.
+        Bytes that came unencrypted must not count as encrypted ones.
 
         Raises:
-            NbdProtocolError: something was.
+            NbdProtocolError: it has.
         """
         if self._kept:
-            raise NbdProtocolError("the server spoke before its turn")
+            raise NbdProtocolError("the server sent something unasked")

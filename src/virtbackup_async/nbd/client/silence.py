@@ -1,7 +1,8 @@
-"""A deadline for a server that owes an answer and is silent: on its silence, not on its work.
+"""A deadline for a server that owes a reply: it limits the silence, not the work.
 
-A server may take long, as long as bytes come from it, or it takes what is written to it. Invariant:
-one timer at the most; it looks when the time could be over, and no request pays for it.
+A server can take long as long as it sends bytes, or accepts those that are written to it.
+Invariant: there is at most one timer. It checks when the time could be over, and costs requests
+nothing.
 """
 
 import asyncio
@@ -9,12 +10,12 @@ from collections.abc import Callable
 
 
 class Silence:
-    """How long a server has moved no byte, though it owes an answer.
+    """Measures for how long a server that owes a reply has moved no byte.
 
     Args:
-        limit_s: how long it may.
-        taken_bytes: tells how much it has taken so far of what could not be sent at once.
-        expired: called, once for each time that an answer is owed, when it was silent for too long.
+        limit_s: the longest silence.
+        taken_bytes: returns how many of the queued bytes the server has taken so far.
+        expired: called when the silence is too long, at most once for each ``begin``.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Silence:
         self._taken = 0
 
     def begin(self) -> None:
-        """Take note that an answer is owed from now on."""
+        """Record that the server owes a reply from now on."""
         self._is_owed = True
         self._moved_s = self._loop.time()
         self._taken = self._taken_bytes()
@@ -38,15 +39,15 @@ class Silence:
             self._arm()
 
     def heard(self) -> None:
-        """Take note that bytes came."""
+        """Record that bytes came."""
         self._moved_s = self._loop.time()
 
     def end(self) -> None:
-        """Take note that no answer is owed any more."""
+        """Record that the server owes no reply any more."""
         self._is_owed = False
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         self._is_owed = False
         if self._timer is not None:
             self._timer.cancel()

@@ -1,18 +1,19 @@
 """The block status of a whole export, in several meta contexts at once.
 
-A server answers for each context by itself: with longer or shorter runs, and it may end early, or
-late, in each of them elsewhere. One request, four descriptors of the one and two of the other::
+A server replies for each context separately, in longer or shorter runs, and can end early or late,
+at another offset in each. For example, one request, with four descriptors for the first context and
+two for the second::
 
     asked             |--------------------------------|
     base:allocation   |data |zero       |data|           ends early
-    dirty bitmap      |clean    |dirty           |clean     ends later, even behind what was asked
+    dirty bitmap      |clean    |dirty           |clean     ends later, even past the range
 
-    walked            |a    |b  |c      |d   |           up to where the shortest answer ends
+    walked            |a    |b  |c      |d   |           to the end of the shortest reply
     asked next                               |-----------|
 
-So each context has a cursor of its own over its answer, and a run is cut wherever any of them
-changes. What a longer answer told beyond the shortest one comes again with the next request, which
-asks for all contexts at once anyway. Neighbours of the same flags are one run, over requests too.
+So each context has its own cursor over its reply, and a run ends wherever any of them changes. The
+next request starts at the end of the shortest reply, and asks for all contexts again. Adjacent runs
+with equal flags are joined, also across requests.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -26,9 +27,9 @@ from virtbackup_async.nbd.protocol.request import Descriptors
 
 
 class StatusRun(Struct, frozen=True):
-    """A run of bytes that are alike in each of the contexts asked for.
+    """A run of bytes with the same flags in each of the requested contexts.
 
-    ``flags`` has one value for each context, in the order in which they were asked for.
+    ``flags`` has one value for each context, in the requested order.
     """
 
     start: int
@@ -37,20 +38,20 @@ class StatusRun(Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """The first byte behind the run."""
+        """The offset after the run."""
         return self.start + self.length
 
 
 async def walk_status(
     client: NbdClient, contexts: Sequence[str], start: int = 0, end: int | None = None
 ) -> AsyncGenerator[StatusRun]:
-    """Tell all of an export, or a part of it, in ascending runs without a gap.
+    """Yield the block status of an export, or a part of it, in ascending runs without gaps.
 
     Args:
-        client: the export; one answer of it is held at a time.
+        client: the export; one reply is in memory at a time.
         contexts: meta contexts that were granted.
         start: the first byte.
-        end: the first byte behind the part; None for the export's end.
+        end: the offset after the last byte; None for the export's end.
 
     Raises:
         NbdRefusedError: a context was not granted.
@@ -58,7 +59,7 @@ async def walk_status(
     """
     missing = set(contexts) - set(client.export.contexts.values())
     if missing:
-        raise NbdRefusedError(f"the server tells nothing of {', '.join(sorted(missing))}")
+        raise NbdRefusedError(f"the server does not report {', '.join(sorted(missing))}")
     position, end = start, client.export.size_bytes if end is None else end
     last: StatusRun | None = None
     while position < end:
@@ -76,7 +77,7 @@ async def walk_status(
 
 
 def merged(start: int, end: int, answers: Sequence[Descriptors]) -> Iterator[StatusRun]:
-    """Lay answers that begin at ``start`` over each other, up to the end of the shortest."""
+    """Combine replies that begin at ``start``, up to the end of the shortest one."""
     cursors = [iter(answer) for answer in answers]
     left = [0] * len(cursors)
     flags = [0] * len(cursors)

@@ -1,4 +1,4 @@
-"""The certificates of an NBD client, laid out as QEMU and libvirt have them."""
+"""The certificates of an NBD client, in files named as QEMU and libvirt name them."""
 
 import ssl
 from pathlib import Path
@@ -12,10 +12,10 @@ KEY_FILE = "client-key.pem"
 
 
 def tls_from(directory: Path, server_name: str) -> Tls:
-    """Read the authority, and the client's own certificate if there is one. Blocking.
+    """Read the authority, and the client's own certificate if there is one. Blocks.
 
     Args:
-        directory: holds ``ca-cert.pem``, and perhaps ``client-cert.pem`` with ``client-key.pem``.
+        directory: has ``ca-cert.pem``, and optionally ``client-cert.pem`` and ``client-key.pem``.
         server_name: the name in the server's certificate.
 
     Raises:

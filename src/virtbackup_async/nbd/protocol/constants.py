@@ -6,14 +6,14 @@ Source: doc/proto.md of the NetworkBlockDevice project. All integers on the wire
 from enum import IntEnum, IntFlag
 from typing import Final
 
-# "Newstyle negotiation": the server's greeting, and what both sides repeat in it.
+# "Newstyle negotiation": the magic numbers of the greeting, options and replies, and its flags.
 SERVER_MAGIC: Final = 0x4E42444D41474943  # "NBDMAGIC"
 OPTION_MAGIC: Final = 0x49484156454F5054  # "IHAVEOPT"
 OPTION_REPLY_MAGIC: Final = 0x3E889045565A9
 FLAG_FIXED_NEWSTYLE: Final = 1 << 0
 FLAG_NO_ZEROES: Final = 1 << 1
 
-# "Transmission phase": what begins a request, and the two kinds of reply.
+# "Transmission phase": the magic numbers of a request and of the two kinds of reply.
 REQUEST_MAGIC: Final = 0x25609513
 SIMPLE_REPLY_MAGIC: Final = 0x67446698
 STRUCTURED_REPLY_MAGIC: Final = 0x668E33EF
@@ -24,7 +24,7 @@ OPTION_REPLY_IS_ERROR: Final = 1 << 31
 
 
 class Option(IntEnum):
-    """What a client may ask for before the transmission phase: "Option types"."""
+    """Requests before the transmission phase: "Option types"."""
 
     ABORT = 2
     STARTTLS = 5
@@ -34,7 +34,7 @@ class Option(IntEnum):
 
 
 class OptionReply(IntEnum):
-    """What a server answers to an option: "Option reply types"."""
+    """Replies to an option: "Option reply types"."""
 
     ACK = 1
     INFO = 3
@@ -58,7 +58,7 @@ class Info(IntEnum):
 
 
 class ExportFlag(IntFlag):
-    """What an export can do: "Transmission flags"."""
+    """The abilities of an export: "Transmission flags"."""
 
     HAS_FLAGS = 1 << 0
     READ_ONLY = 1 << 1
@@ -70,7 +70,7 @@ class ExportFlag(IntFlag):
 
 
 class Command(IntEnum):
-    """What is done in the transmission phase: "Request types"."""
+    """Requests of the transmission phase: "Request types"."""
 
     READ = 0
     WRITE = 1
@@ -95,7 +95,7 @@ class ReplyType(IntEnum):
     ERROR_OFFSET = REPLY_IS_ERROR + 2
 
 
-# "Error values" with a meaning of their own for the connection.
+# The "error value" that concerns the connection, not one request.
 ESHUTDOWN: Final = 108
 
 # Meta contexts, and the flags that they give a run of bytes.
@@ -104,18 +104,20 @@ STATE_ZERO: Final = 1 << 1
 DIRTY_BITMAP_PREFIX: Final = "qemu:dirty-bitmap:"
 STATE_DIRTY: Final = 1 << 0
 
-# "Terminating the transmission phase" leaves limits to the parties; these are ours.
+# "Terminating the transmission phase" leaves limits to both sides; these are this client's.
 MAX_STRING_BYTES: Final = 4096  # the specification's own, for names and messages
 MAX_OPTION_REPLY_BYTES: Final = 64 * 1024
 MAX_OPTION_REPLIES: Final = 64
 MAX_STATUS_BYTES: Final = 16 * 1024 * 1024
-MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024  # what every server takes, "Block size constraints"
+MAX_REQUEST_BYTES: Final = (
+    32 * 1024 * 1024
+)  # every server accepts so much: "Block size constraints"
 MAX_STATUS_REQUEST_BYTES: Final = 1 << 31
 
-# Not of the protocol: how long a server may take.
+# The protocol has no time limits; these are this client's.
 OPEN_TIMEOUT_S: Final = 30
 """To open one connection, from the first packet to the agreed export."""
 SILENCE_TIMEOUT_S: Final = 300
-"""To move a byte while it owes an answer. As long as a block job may stand still, and longer
-than Linux tries a command of a SCSI disk, or an NFS server, before it tells of trouble (180 s).
+"""For a server that owes a reply, to move a byte. A block job can stall for as long; Linux retries
+a command to a SCSI disk or an NFS server for 180 s before it reports an error.
 """

@@ -1,4 +1,4 @@
-"""Where a server is, what it exports, and its messages."""
+"""A server's address, its export, and its messages."""
 
 import ssl
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from virtbackup_async.nbd.protocol.constants import (
 
 
 class UnixAddress(Struct, frozen=True):
-    """A Unix socket; the kernel takes paths of up to 107 bytes."""
+    """A Unix socket; the kernel accepts paths of up to 107 bytes."""
 
     path: Path
 
@@ -36,10 +36,10 @@ Address = UnixAddress | TcpAddress
 
 
 class Tls(Struct, frozen=True):
-    """Encryption, which is then required: a server without it is refused.
+    """Encryption, which is required: a server without it is refused.
 
     Attributes:
-        context: with the authority that the server's certificate must be signed by.
+        context: has the authority that must have signed the server's certificate.
         server_name: the name in that certificate.
     """
 
@@ -48,7 +48,7 @@ class Tls(Struct, frozen=True):
 
 
 class BlockSizes(Struct, frozen=True):
-    """What requests are aligned to, and limited by, in bytes: "Block size constraints"."""
+    """The alignment and the limits of requests, in bytes: "Block size constraints"."""
 
     minimum: int = 1
     preferred: int = 4096
@@ -56,14 +56,15 @@ class BlockSizes(Struct, frozen=True):
 
 
 class Export(Struct, frozen=True):
-    """An export, as the server described it.
+    """An export, as the server describes it.
 
     Attributes:
-        name: as it was asked for; empty for the server's default.
+        name: the requested name; empty for the server's default export.
         size_bytes: its length.
-        flags: what it can do.
-        block_sizes: what requests must keep to.
-        contexts: the meta contexts that were granted, by their number on this connection.
+        flags: its abilities.
+        block_sizes: the alignment and the limits of requests.
+        contexts: the granted meta contexts, by their number on this connection.
+        is_structured: whether replies are structured.
     """
 
     name: str

@@ -1,14 +1,14 @@
 """The negotiation with an NBD server, without any input or output.
 
-``handshake`` is a generator: it yields what is to be done next and is sent the bytes that were
-read, so that a connection, a test and a fuzzer drive it alike::
+``handshake`` is a generator: it yields the next step, and receives the bytes that were read. So a
+connection, a test and a fuzzer drive it alike::
 
     server                                   client
     NBDMAGIC IHAVEOPT flags            -->
                                        <--   flags
-                                       <--   STARTTLS, then TLS           if it is wanted
+                                       <--   STARTTLS, then TLS           if requested
                                        <--   STRUCTURED_REPLY
-                                       <--   SET_META_CONTEXT             if any is wanted
+                                       <--   SET_META_CONTEXT             if any
     META_CONTEXT number name ... ACK   -->
                                        <--   GO export
     INFO size flags, INFO sizes, ACK   -->                                transmission begins
@@ -54,19 +54,19 @@ _MAX_MINIMUM_BLOCK: Final = 64 * 1024
 
 
 class Send(Struct, frozen=True):
-    """These bytes are to be written; nothing is sent into the generator for it."""
+    """Write these bytes; the generator expects no answer."""
 
     data: bytes
 
 
 class Receive(Struct, frozen=True):
-    """Exactly so many bytes are to be read and sent into the generator."""
+    """Read exactly so many bytes, and send them into the generator."""
 
     length: int
 
 
 class StartTls(Struct, frozen=True):
-    """All further bytes, both ways, go through TLS."""
+    """Send and receive all further bytes through TLS."""
 
 
 Step = Send | Receive | StartTls
@@ -78,13 +78,13 @@ def handshake(name: str, contexts: Sequence[str], *, tls: bool) -> Steps:
     """Negotiate an export.
 
     Args:
-        name: of the export; empty for the server's default one.
-        contexts: the meta contexts that are wanted; those that are granted are in the result.
-        tls: whether all of it must be encrypted.
+        name: the export's name; empty for the server's default export.
+        contexts: the requested meta contexts; the result has the granted ones.
+        tls: whether the connection must be encrypted.
 
     Raises:
-        NbdRefusedError: there is no such export, or no TLS on one side only.
-        NbdProtocolError: the server does not speak fixed newstyle NBD, or speaks it wrongly.
+        NbdRefusedError: there is no such export, or only one side requires TLS.
+        NbdProtocolError: the server does not speak fixed newstyle NBD, or breaks it.
         NbdConnectionError: the server is shutting down.
     """
     yield from _greet()
@@ -140,7 +140,9 @@ def _ask_contexts(name: str, contexts: Sequence[str]) -> Generator[Step, bytes, 
     for payload in _of_kind(replies, OptionReply.META_CONTEXT):
         number, context = _context(payload)
         if context not in contexts or number in granted or context in granted.values():
-            raise NbdProtocolError(f"the server grants a meta context nobody asked for: {context}")
+            raise NbdProtocolError(
+                f"the server grants a meta context that was not requested: {context}"
+            )
         granted[number] = context
     return granted
 
@@ -148,7 +150,7 @@ def _ask_contexts(name: str, contexts: Sequence[str]) -> Generator[Step, bytes, 
 def _context(payload: bytes) -> tuple[int, str]:
     number, context = payload[:_CONTEXT_BYTES], payload[_CONTEXT_BYTES:]
     if not 0 < len(context) <= MAX_STRING_BYTES:
-        raise NbdProtocolError("the server names a meta context in a wrong length")
+        raise NbdProtocolError("the name of a meta context has a wrong length")
     return int.from_bytes(number, "big"), context.decode(errors="replace")
 
 
@@ -165,14 +167,14 @@ def _go(name: str) -> Generator[Step, bytes, Export]:
         elif kind == Info.BLOCK_SIZE and len(payload) == _BLOCK_SIZES.size:
             sizes = _checked(BlockSizes(*_BLOCK_SIZES.unpack(payload)[1:]))
         elif kind in {Info.EXPORT, Info.BLOCK_SIZE}:
-            raise NbdProtocolError("the server describes the export in a wrong length")
+            raise NbdProtocolError("the description of the export has a wrong length")
     if export is None or export.size_bytes > _MAX_SIZE_BYTES:
-        raise NbdProtocolError("the server does not say how large the export is")
+        raise NbdProtocolError("the server does not report a possible size of the export")
     return replace(export, block_sizes=sizes)
 
 
 def _checked(sizes: BlockSizes) -> BlockSizes:
-    """Keep to our own limit; refuse sizes that no request could keep to."""
+    """Limit sizes to this client's own; refuse those that no request could satisfy."""
     least = sizes.minimum
     if not 0 < least <= _MAX_MINIMUM_BLOCK or least & (least - 1) or sizes.maximum < least:
         raise NbdProtocolError(f"the server demands impossible block sizes: {sizes}")
@@ -192,7 +194,7 @@ class _DeclinedError(NbdRefusedError):
 
 
 def _ask(option: Option, data: bytes = b"") -> _Replies:
-    """Send an option; give the replies before the one that ends them."""
+    """Send an option; return the replies before the final one."""
     yield Send(_OPTION.pack(OPTION_MAGIC, option, len(data)) + data)
     replies: list[tuple[int, bytes]] = []
     while len(replies) <= MAX_OPTION_REPLIES:

@@ -1,9 +1,9 @@
-"""The replies of an NBD server, taken apart without any input or output.
+"""Parses the replies of an NBD server, without any input or output.
 
-The connection asks for a ``buffer`` to receive into, and says how much of it was ``filled``. Data
-that was read goes straight from the kernel into the memory that the reader gave::
+The connection gets a ``buffer`` to receive into, and reports how much of it was ``filled``. The
+data of a read goes straight from the kernel into the reader's memory::
 
-    simple reply       magic error cookie [data]                16 bytes, then the whole read
+    simple reply       magic error cookie [data]                16 bytes, then all data
     structured reply   magic flags type cookie length [payload] 20 bytes, then one chunk; again,
                                                                 until one is flagged DONE
       OFFSET_DATA        offset data      |  a read may come in any number of these,
@@ -11,8 +11,8 @@ that was read goes straight from the kernel into the memory that the reader gave
       BLOCK_STATUS       context (length flags)...   one for each meta context
       ERROR...           errno message [offset]      the request failed; DONE comes later
 
-Replies come in any order; the cookie tells whose they are. Whatever a server sends, no byte goes
-beside the target, memory is bounded, and what makes no sense raises ``NbdProtocolError``.
+Replies come in any order; the cookie identifies the request. Whatever a server sends, no byte is
+written outside the target, memory is bounded, and nonsense raises ``NbdProtocolError``.
 
 Specification: "Transmission phase", "Structured reply types".
 """
@@ -50,10 +50,10 @@ _Next = Callable[[], None]
 
 
 class ReplyParser:
-    """Parses what a server sends, and says which requests are done.
+    """Parses the received bytes, and reports which requests are done.
 
     Args:
-        contexts: the numbers of the meta contexts that each block status must tell of.
+        contexts: the numbers of the meta contexts that each block status must contain.
         is_structured: whether structured replies were negotiated.
         finished: called with each request whose reply is complete.
     """
@@ -82,24 +82,24 @@ class ReplyParser:
         return self._requests.values()
 
     def expect(self, request: Request) -> None:
-        """Await the reply of a request that is about to be sent."""
+        """Expect the reply to a request that is about to be sent."""
         self._requests[request.cookie] = request
 
     def abandon(self, request: Request) -> None:
-        """Forget the target of a request: not a byte is written into it from now on."""
+        """Forget a request's target: nothing is written to it from now on."""
         request.target = None
         if self._receiving is request:
             self._discard(len(self._view), self._next)
 
     def buffer(self) -> memoryview:
-        """Return where to receive; never empty."""
+        """Return the buffer to receive into; never empty."""
         return self._view
 
     def filled(self, count: int) -> None:
-        """Take note that so many bytes were received into the buffer.
+        """Record that ``count`` bytes were received into the buffer.
 
         Raises:
-            NbdProtocolError: they make no sense; the connection is of no use any more.
+            NbdProtocolError: they make no sense; the connection is unusable.
         """
         self._view = self._view[count:]
         while not self._view:
@@ -165,11 +165,11 @@ class ReplyParser:
     def _request_of(self, cookie: int) -> Request:
         request = self._requests.get(cookie)
         if request is None:
-            raise NbdProtocolError("the server answers what it was not asked")
+            raise NbdProtocolError("the server replies to a request that was not sent")
         return request
 
     def _receive_payload(self, length: int, then: Callable[[memoryview], None]) -> None:
-        """Receive a payload that is no data: small, but for block status."""
+        """Receive a payload other than data; only that of a block status can be large."""
         payload = memoryview(bytearray(length))
         self._receive(payload, lambda: then(payload))
 
@@ -188,7 +188,7 @@ class ReplyParser:
             self._receive(part, then)
 
     def _discard(self, length: int, then: _Next) -> None:
-        """Receive data that nobody waits for any more."""
+        """Receive and drop data that no task waits for any more."""
         self._receiving = None
         now = min(length, _SINK_BYTES)
         rest = length - now
@@ -206,9 +206,9 @@ class ReplyParser:
         context = int.from_bytes(payload[:_CONTEXT_BYTES], "big")
         descriptors = tuple(_DESCRIPTOR.iter_unpack(payload[_CONTEXT_BYTES:]))
         if context not in self._contexts or context in request.statuses:
-            raise NbdProtocolError(f"the server tells of meta context {context} out of turn")
+            raise NbdProtocolError(f"the server reports meta context {context} out of turn")
         if not all(length for length, _ in descriptors):
-            raise NbdProtocolError("the server tells of the status of no bytes at all")
+            raise NbdProtocolError("the server reports the status of no bytes")
         request.statuses[context] = descriptors
         self._end_chunk(request, flags)
 
@@ -216,7 +216,7 @@ class ReplyParser:
         errno, said_length = _ERROR.unpack_from(payload)
         said = bytes(payload[_ERROR.size : _ERROR.size + said_length])
         if errno == 0 or len(said) != said_length:
-            raise NbdProtocolError("the server tells of an error that is none")
+            raise NbdProtocolError("the server reports an error without a number")
         request.fail(errno, printable_message(said))
         self._end_chunk(request, flags)
 
@@ -235,6 +235,6 @@ class ReplyParser:
 
     def _check_complete(self, request: Request) -> None:
         if request.command is Command.READ and not request.is_covered:
-            raise NbdProtocolError("the server ended a read before all of it had come")
+            raise NbdProtocolError("the server ended a read before all its data arrived")
         if request.command is Command.BLOCK_STATUS and request.statuses.keys() != self._contexts:
-            raise NbdProtocolError("the server does not tell of all meta contexts")
+            raise NbdProtocolError("the server does not report all meta contexts")

@@ -1,7 +1,7 @@
-"""One request, from its bytes on the wire to what the server answered.
+"""One request, from its bytes on the wire to the server's reply.
 
-Made by ``connection``, filled by ``replies``. Invariant: a read that ends without an error has had
-each of its bytes exactly once, or the server has broken the protocol.
+``connection`` makes it, ``replies`` fills it. Invariant: a read that ends without an error has
+received each of its bytes exactly once; otherwise the server broke the protocol.
 """
 
 import os
@@ -29,9 +29,9 @@ class Request(Struct, eq=False):
     """A request and its reply.
 
     Attributes:
-        target: where a read puts its data; None once nobody waits for it any more.
-        error: the first error that the server told; None so far.
-        statuses: of a block status, by the number of the meta context.
+        target: the memory for a read's data; None once no task waits for it any more.
+        error: the first error that the server reported; None if there is none so far.
+        statuses: for a block status, by the number of the meta context.
     """
 
     command: Command
@@ -53,18 +53,20 @@ class Request(Struct, eq=False):
 
     @property
     def is_covered(self) -> bool:
-        """Whether all bytes of a read have come."""
+        """Whether all bytes of a read have arrived."""
         return self._covered == [(self.offset, self.offset + self.length)]
 
     def cover(self, start: int, length: int) -> None:
-        """Note that these bytes have come, from ``start`` on in the export.
+        """Record that ``length`` bytes have arrived, from the offset ``start`` of the export.
 
         Raises:
-            NbdProtocolError: they were not asked for, or come again.
+            NbdProtocolError: they were not requested, or arrived before.
         """
         end = start + length
         if not (self.offset <= start < end <= self.offset + self.length):
-            raise NbdProtocolError(f"the server sent bytes {start} to {end}, not asked for")
+            raise NbdProtocolError(
+                f"the server sent bytes {start} to {end}, which were not requested"
+            )
         place = bisect(self._covered, (start, end))
         first = place
         if place > 0 and self._covered[place - 1][1] >= start:
@@ -81,14 +83,14 @@ class Request(Struct, eq=False):
         self._covered[first:last] = [merged]
 
     def part(self, start: int, length: int) -> memoryview | None:
-        """Return where in the target bytes of the export belong."""
+        """Return the part of the target for a range of the export."""
         if self.target is None:
             return None
         begin = start - self.offset
         return self.target[begin : begin + length]
 
     def fail(self, errno: int, said: str) -> None:
-        """Keep an error of the server's, unless it told one before."""
+        """Record the server's error, unless there is an earlier one."""
         if self.error is not None:
             return
         if errno == ESHUTDOWN:
