@@ -1,0 +1,148 @@
+"""repository/prune/repack.py: good copies, durable before the index names them."""
+
+from contextlib import closing
+
+import pytest
+
+from fakes.failing_storage import FailingStorage
+from fakes.memory_storage import MemoryStorage
+from fakes.small_repository import content, ids_of
+from virtbackup_async.repository.data.chunk_writer import ChunkWriters
+from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.chunks import chunk_id
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.prune import repack
+from virtbackup_async.repository.prune.repack import Repack
+from virtbackup_async.repository.storage.layout import list_packs, list_segments, pack_file
+from virtbackup_async.repository.storage.repository_file import make_in
+
+TOKEN = "f" * 24
+CHUNKS = {chunk_id(content([n])): content([n]) for n in range(1, 6)}
+
+
+@pytest.fixture
+def repository():
+    return make_in(MemoryStorage())
+
+
+def store(repository, ids):
+    """Store chunks, as a backup does, in a pack of their own."""
+    with closing(ChunkWriters().open(repository, 1)) as writer:
+        writer.add({id_: memoryview(CHUNKS[id_]) for id_ in ids})
+        writer.publish()
+
+
+def indexed(repository):
+    """All places that the index has, by segment."""
+    with closing(open_index(repository)) as index:
+        return {
+            segment.name: [
+                (id_, location) for id_ in ids_of(segment) for _, location in segment.find(id_)
+            ]
+            for segment in index.segments
+        }
+
+
+def places(repository):
+    return [place for found in indexed(repository).values() for place in found]
+
+
+def test_copies_are_whole_and_in_the_index(repository, monkeypatch):
+    monkeypatch.setattr(repack, "CHUNKS_A_SEGMENT", 2)
+    store(repository, CHUNKS)
+    before = indexed(repository)
+    wanted = places(repository)
+    with closing(Repack(repository, TOKEN)) as rewriting:
+        rewriting.copy(wanted)
+        assert rewriting.copied_bytes == sum(location.length for _, location in wanted)
+        assert rewriting.staying == frozenset()
+    new = {name: found for name, found in indexed(repository).items() if name not in before}
+    assert sorted(map(len, new.values())) == [1, 2, 2]
+    assert all(TOKEN in name for name in new)
+    copies = dict(place for found in new.values() for place in found)
+    assert copies.keys() == CHUNKS.keys()
+    for id_, location in copies.items():
+        assert location.pack.hex().startswith(TOKEN)
+        with closing(repository.storage.open(pack_file(location.pack))) as file:
+            data = file.read(location.length, location.offset)
+        assert pack_format.decode_blob(data, id_) == CHUNKS[id_]
+
+
+def test_nothing_is_copied_of_nothing(repository):
+    with closing(Repack(repository, TOKEN)) as rewriting:
+        rewriting.copy([])
+        assert rewriting.copied_bytes == 0
+    assert list(list_packs(repository.storage)) == list_segments(repository.storage) == []
+
+
+def test_each_pack_of_a_damaged_chunk_stays(repository):
+    first, second, *_ = CHUNKS
+    store(repository, [first, second])
+    (segment,) = list_segments(repository.storage)
+    data = repository.storage.read(segment, 1 << 20)
+    repository.storage.remove(segment)
+    store(repository, [first])
+    repository.storage.put_new(segment, data)
+    bad = next(location for id_, location in places(repository) if id_ == first)
+    blob = repository.storage.files[pack_file(bad.pack)].data
+    blob[bad.offset + bad.length - 1] ^= 1
+    good = next(location for id_, location in places(repository) if id_ == second)
+    with closing(Repack(repository, TOKEN)) as rewriting:
+        rewriting.copy([(first, bad), (second, good)])
+        assert rewriting.staying == set(list_packs(repository.storage)) - {
+            pack for pack in list_packs(repository.storage) if pack.hex().startswith(TOKEN)
+        }
+        assert len(rewriting.staying) == 2
+        assert rewriting.copied_bytes == good.length
+
+
+def test_a_pack_that_the_index_does_not_name_for_the_chunk_stays_too(repository):
+    first, *_ = CHUNKS
+    store(repository, [first])
+    ((_, location),) = places(repository)
+    elsewhere = location._replace(pack=bytes(16))
+    with closing(Repack(repository, TOKEN)) as rewriting:
+        rewriting.copy([(first, elsewhere)])
+        assert rewriting.staying == {location.pack, bytes(16)}
+
+
+def test_copies_are_durable_before_the_index_names_them(repository):
+    store(repository, CHUNKS)
+    wanted, verbs = places(repository), []
+    watched = FailingStorage(repository.storage, before=verbs.append)
+    with closing(Repack(make_in(watched), TOKEN)) as rewriting:
+        verbs.clear()
+        rewriting.copy(wanted)
+    assert verbs.index("finish") < verbs.index("create_hidden") < verbs.index("publish")
+
+
+def test_copies_that_the_index_does_not_name_are_removed(repository):
+    store(repository, CHUNKS)
+    packs, wanted = list(list_packs(repository.storage)), places(repository)
+
+    def fail(verb):
+        if verb == "create_hidden":
+            raise RuntimeError
+
+    broken = make_in(FailingStorage(repository.storage, before=fail))
+    with pytest.raises(RuntimeError), closing(Repack(broken, TOKEN)) as rewriting:
+        rewriting.copy(wanted)
+    assert list(list_packs(repository.storage)) == packs
+
+
+def test_the_packs_that_were_read_are_closed(repository):
+    store(repository, CHUNKS)
+    wanted, opened = places(repository), []
+    real = repository.storage.open
+
+    def open_counted(name):
+        file = real(name)
+        file.close = lambda: opened.remove(name)
+        opened.append(name)
+        return file
+
+    repository.storage.open = open_counted
+    with closing(Repack(repository, TOKEN)) as rewriting:
+        rewriting.copy(wanted)
+        assert opened
+    assert opened == []
