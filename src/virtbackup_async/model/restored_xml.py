@@ -85,22 +85,27 @@ def restored_xml(  # noqa: PLR0913 -- a domain and all that was restored of it, 
         raise DefinitionError(f"the backup's XML is of a {root.tag!s:.40}, not of a domain")
     _set_images(root, images, formats, below)
     _renew_generation(root)
-    left_out: tuple[str, ...] = ()
-    unshared: list[str] = []
-    moved: tuple[str, ...] = ()
-    if new_name is not None:
-        left_out = _leave_out_shared(root, images)
-        _give_identity(root, new_name)
-        domain_state.set_variables(root, state.variables)
-        domain_state.leave_to_libvirt(root)
-        unshared = twin.share_nothing(root)
-    else:
-        moved = domain_state.bring_home(root, state.own, state.held)
+    if new_name is None:
+        return _result(root, moved=domain_state.bring_home(root, state.own, state.held))
+    left_out = _leave_out_shared(root, images)
+    _give_identity(root, new_name)
+    domain_state.set_variables(root, state.variables)
+    domain_state.leave_to_libvirt(root)
+    return _result(root, left_out=left_out, unshared=tuple(twin.share_nothing(root)))
+
+
+def _result(
+    root: etree._Element,
+    *,
+    left_out: tuple[str, ...] = (),
+    unshared: tuple[str, ...] = (),
+    moved: tuple[str, ...] = (),
+) -> RestoredXml:
     name = root.findtext("name")
     if not name:
         raise DefinitionError("the backup's XML has no name of the domain")
     text = etree.tostring(root, encoding="unicode")
-    return RestoredXml(text, name, domain_xml.uuid(text), left_out, tuple(unshared), moved)
+    return RestoredXml(text, name, domain_xml.uuid(text), left_out, unshared, moved)
 
 
 def _set_images(

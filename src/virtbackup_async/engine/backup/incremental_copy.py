@@ -14,8 +14,8 @@ reads a part of the unchanged chunks, another part each time. A single differenc
 read.
 """
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from msgspec import Struct
@@ -32,7 +32,7 @@ from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.tracking import Base, Reading
-from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter
+from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter, Stored
 
 _MAX_RECORDED: Final = 1024
 """Extents of a disk; of more, the nearest ones are joined."""
@@ -92,26 +92,31 @@ async def copy_changes(
     async with AsyncExitStack() as stack:
         image = await stack.enter_async_context(tracked.open_changes(runtime.buffers, job.limits))
         told = _told(tracked, base, image)
-        try:
+        with _with_changes(told):
             base_image = await stack.enter_async_context(package.open_base(base.file))
             _check_size(image, base_image)
             parts = await base_image.choose(*_changes(base, image))
             audited_bytes = await _audit(runtime, job, base, image, base_image)
-        except UnfitBaseError as error:
-            error.changed = told
-            raise
-        except CorruptError as error:
-            unfit = UnfitBaseError(f"the backup to go on from is damaged: {error.message}")
-            unfit.changed = told
-            raise unfit from error
         meter = DiskMeter(runtime.emit, job.domain, job.disk.dev, 0)
         async with image.open_parts(parts) as stream:
             # From here on the package has a part of the disk, so no error leads to a full read.
-            stored = await package.add_changes(
-                job.files[0], stream, base_image, meter.begin(stream)
-            )
+            progress = meter.begin(stream)
+            stored = await package.add_changes(job.files[0], stream, base_image, progress)
             meter.end(stream)
-    record = ImageRecord(
+    read_bytes = _ReadBytes(stream.data_bytes, audited_bytes)
+    reading = _reading(job, tracked, base, read_bytes, told)
+    return DiskRecord(_record(job, image, stored), reading=reading)
+
+
+class _ReadBytes(Struct, frozen=True):
+    """The bytes read of the changes, and for the audit."""
+
+    changed: int
+    audited: int
+
+
+def _record(job: DiskJob, image: ChangedImage, stored: Stored) -> ImageRecord:
+    return ImageRecord(
         file=job.files[0],
         source=str(job.disk.path),
         format=job.disk.format,
@@ -120,19 +125,37 @@ async def copy_changes(
         stored_bytes=stored.stored_bytes,
         digest=stored.digest,
     )
-    reading = Reading(
+
+
+def _reading(
+    job: DiskJob, tracked: TrackedDisk, base: Base, read: _ReadBytes, changed: Changed | None
+) -> Reading:
+    return Reading(
         checkpoint=tracked.checkpoint,
         base=base.backup,
         reason=None,
         full_date=base.full_date,
-        read_bytes=stream.data_bytes + audited_bytes,
-        audited_bytes=audited_bytes,
+        read_bytes=read.changed + read.audited,
+        audited_bytes=read.audited,
         image_id=tracked.before.image_id,
         checkpoint_of=checkpoint_of(job, tracked),
-        changed=told,
+        changed=changed,
         below=tracked.before.below,
     )
-    return DiskRecord(record, reading=reading)
+
+
+@contextmanager
+def _with_changes(changed: Changed | None) -> Iterator[None]:
+    """Record the extents of the bitmap in the error of an unfit base; a damaged base is unfit."""
+    try:
+        yield
+    except UnfitBaseError as error:
+        error.changed = changed
+        raise
+    except CorruptError as error:
+        unfit = UnfitBaseError(f"the backup to go on from is damaged: {error.message}")
+        unfit.changed = changed
+        raise unfit from error
 
 
 def _check_size(image: ChangedImage, base: BaseImage) -> None:

@@ -5,7 +5,7 @@ the other disks are backed up. If its kind is the reason, that is normal; if som
 it, it is a *broken* disk: the backup lacks a disk that it should have, and says so.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from anyio import to_thread
 from msgspec import Struct, field
@@ -95,52 +95,61 @@ async def select_disks(
     """
     reader = Reader.of(pull=pull, is_active=info.is_active)
     possible, unfit = domain_xml.disks_of(info, pull=pull)
-    skipped = [*unfit]
-    broken = [*_not_there(info, wanted, possible, unfit)]
-    disks: list[Disk] = []
-    chains: dict[str, tuple[BackingImage, ...]] = {}
+    choice = _Choice(reader, skipped=[*unfit], broken=[*_not_there(info, wanted, possible, unfit)])
     with_job = domain_xml.devs_with_block_job(info.xml)
     for disk in possible:
         if wanted and disk.dev not in wanted:
-            skipped.append(SkippedDisk(disk.dev, NOT_WANTED))
+            choice.skip(disk, NOT_WANTED)
             continue
         try:
             with about_disk(disk.dev):
                 chain = await _chain(info, disk, reader, with_job, host)
         except (ImageError, HypervisorError) as error:
-            if isinstance(error, RollbackError):
-                raise
-            broken.append(BrokenDisk(disk.dev, error))
-            skipped.append(SkippedDisk(disk.dev, error.within(info.name)))
-            continue
-        reason = _why_not(chain, reader)
-        if reason is not None:
-            skipped.append(SkippedDisk(disk.dev, reason))
-        elif pull and not _is_kept_encrypted(disk, chain, reader):
-            chains[disk.dev] = chain
-            disks.append(replace(disk, format="raw", backing=()))
+            choice.broken.append(BrokenDisk(disk.dev, error))
+            choice.skip(disk, error.within(info.name))
         else:
-            disks.append(_as_files(disk, chain, reader))
-    if not disks:
-        raise _nothing(info, skipped, broken)
-    state = await find_state(host.images, info)
+            choice.take(disk, chain)
+    if not choice.disks:
+        raise _nothing(info, choice)
     return Selection(
-        disks=tuple(disks),
-        skipped=tuple(skipped),
-        state=state,
+        disks=tuple(choice.disks),
+        skipped=tuple(choice.skipped),
+        state=await find_state(host.images, info),
         pull=pull,
-        chains=chains,
+        chains=choice.chains,
         unsaved=host_paths.unsaved(info.xml),
-        broken=tuple(broken),
+        broken=tuple(choice.broken),
     )
 
 
-def _nothing(
-    info: DomainInfo, skipped: Iterable[SkippedDisk], broken: Sequence[BrokenDisk]
-) -> VirtBackupError:
-    if broken:
-        return broken[0].error
-    reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in skipped) or "it has none"
+class _Choice(Struct):
+    """The disks of a ``Selection``, while they are chosen one after the other."""
+
+    reader: Reader
+    skipped: list[SkippedDisk]
+    broken: list[BrokenDisk]
+    disks: list[Disk] = []
+    chains: dict[str, tuple[BackingImage, ...]] = {}
+
+    def skip(self, disk: Disk, reason: str) -> None:
+        self.skipped.append(SkippedDisk(disk.dev, reason))
+
+    def take(self, disk: Disk, chain: tuple[BackingImage, ...]) -> None:
+        """Take a disk, or skip it if this reader cannot read its images."""
+        reason = _why_not(chain, self.reader)
+        if reason is not None:
+            self.skip(disk, reason)
+        elif self.reader is Reader.COPY or _is_kept_encrypted(disk, chain, self.reader):
+            self.disks.append(_as_files(disk, chain, self.reader))
+        else:
+            self.chains[disk.dev] = chain
+            self.disks.append(replace(disk, format="raw", backing=()))
+
+
+def _nothing(info: DomainInfo, choice: _Choice) -> VirtBackupError:
+    if choice.broken:
+        return choice.broken[0].error
+    reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in choice.skipped) or "it has none"
     return DiskNotFoundError(f"no disk that can be backed up ({reasons})", domain=info.name)
 
 
