@@ -9,7 +9,7 @@ wanted. Images below are never written: other domains may stand on them.
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,21 +210,7 @@ async def _places(
     there = {disk.dev: disk for disk in domain_xml.disks(xml)[0]}
     places = {}
     for disk in plan.disks:
-        now = there.get(disk.dev)
-        if now is None:
-            has = ", ".join(there) or "none"
-            raise DiskNotFoundError(
-                f"{domain.name} has no disk {disk.dev} that can be replaced, it has {has}",
-                disk=disk.dev,
-                hint="Name the disks to restore with --disk, or restore into a directory.",
-            )
-        if is_marked(now.path):
-            raise RollbackError(
-                f"{disk.dev} is on the overlay of a killed backup, {now.path}",
-                disk=disk.dev,
-                domain=domain.name,
-                hint="Run `virtbackup clean -b` first.",
-            )
+        now = _replaced_disk(domain.name, disk.dev, there)
         if now.encrypted != (disk.dev in encrypted):
             raise DiskNotFoundError(
                 f"{disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
@@ -238,15 +224,46 @@ async def _places(
         is_whole = record is not None and record.format == "luks" and now.format == "raw"
         if record is not None and record.format != now.format and not is_whole:
             _check_convertible(domain.name, disk, now, xml)
-            head = await images.head(now.path)
-            wrap = disk.images[0].layout
-            if head is not None and head.options.can_be_written:
-                wrap = head.options
-            if head is not None and head.snapshots:
-                what = f"{disk.dev} loses its internal snapshots: they are in the old image alone"
-                emit(Warned(what, domain.name))
+            wrap = await _layout(images, disk, now, lambda text: emit(Warned(text, domain.name)))
         places[disk.images[0].name] = (now.path, wrap)
     return places
+
+
+def _replaced_disk(domain: str, dev: str, there: Mapping[str, Disk]) -> Disk:
+    """Return the domain's disk of that name, by dev.
+
+    Raises:
+        DiskNotFoundError: the domain has none that can be replaced.
+        RollbackError: it is on an overlay.
+    """
+    now = there.get(dev)
+    if now is None:
+        has = ", ".join(there) or "none"
+        raise DiskNotFoundError(
+            f"{domain} has no disk {dev} that can be replaced, it has {has}",
+            disk=dev,
+            hint="Name the disks to restore with --disk, or restore into a directory.",
+        )
+    if is_marked(now.path):
+        raise RollbackError(
+            f"{dev} is on the overlay of a killed backup, {now.path}",
+            disk=dev,
+            domain=domain,
+            hint="Run `virtbackup clean -b` first.",
+        )
+    return now
+
+
+async def _layout(
+    images: ImageHost, disk: RestoredDisk, now: Disk, warn: Callable[[str], None]
+) -> Qcow2Options | None:
+    """Return the layout of the new qcow2 image: the current image's, or else the recorded one."""
+    head = await images.head(now.path)
+    if head is not None and head.snapshots:
+        warn(f"{disk.dev} loses its internal snapshots: they are in the old image alone")
+    if head is not None and head.options.can_be_written:
+        return head.options
+    return disk.images[0].layout
 
 
 def _as_encrypted(*, encrypted: bool) -> str:
