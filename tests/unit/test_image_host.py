@@ -13,7 +13,7 @@ NOTES = "this program's notes"
 OUTPUT = "what this program restores or exports here"
 OWN_FILES = {
     "backup/domain.py": TARGET,
-    "backup/state_copy.py": TARGET,
+    "backup/state.py": TARGET,
     "clean/pending.py": NOTES,
     "clean/plan.py": TARGET,
     "clean/clean.py": TARGET,

@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from virtbackup_async.engine.backup.inspection import Inspection
-from virtbackup_async.engine.backup.state_copy import CopiedState
+from virtbackup_async.engine.backup.state import CopiedState
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks

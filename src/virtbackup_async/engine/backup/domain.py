@@ -34,7 +34,7 @@ from virtbackup_async.engine.backup.disk_copy import copy_disk
 from virtbackup_async.engine.backup.incremental_copy import DiskJob
 from virtbackup_async.engine.backup.inspection import Inspection, inspect_domain
 from virtbackup_async.engine.backup.pending import StartedBackup, remove_pending, write_pending
-from virtbackup_async.engine.backup.state_copy import StateJob, copy_state
+from virtbackup_async.engine.backup.state import StateJob, copy_state
 from virtbackup_async.engine.domain_states import check_still_active
 from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.outcome import most_severe

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
-from virtbackup_async.engine.backup.state_files import missing
+from virtbackup_async.engine.backup.state import missing
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
 from virtbackup_async.engine.domain_states import SAVED, check_free, check_snapshot
 from virtbackup_async.engine.plan import PlannedBackup

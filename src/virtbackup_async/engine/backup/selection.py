@@ -11,7 +11,7 @@ from anyio import to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from virtbackup_async.engine.backup.state_files import DomainState, find_state
+from virtbackup_async.engine.backup.state import DomainState, find_state
 from virtbackup_async.engine.domain_states import block_job_error
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.errors import (

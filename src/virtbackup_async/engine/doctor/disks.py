@@ -6,7 +6,7 @@ from pathlib import Path
 
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
-from virtbackup_async.engine.backup.state_files import missing
+from virtbackup_async.engine.backup.state import missing
 from virtbackup_async.engine.backup.tracking import read_image_head, why_untrackable
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup

@@ -12,7 +12,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.domain import drop_unneeded_checkpoints
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.selection import Selection
-from virtbackup_async.engine.backup.state_files import DomainState
+from virtbackup_async.engine.backup.state import DomainState
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
 from virtbackup_async.engine.undo.pull_job import checkpoint_of
 from virtbackup_async.errors import (

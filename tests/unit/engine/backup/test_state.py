@@ -1,4 +1,4 @@
-"""state_files.py, state_copy.py: what a domain has besides disks, as of one moment."""
+"""The state that a domain has besides its disks, as of one moment."""
 
 import os
 import pwd
@@ -8,9 +8,8 @@ import pytest
 
 from fakes.site import Site
 from virtbackup_async.catalog.scanning import scan_directory
-from virtbackup_async.engine.backup import state_copy
-from virtbackup_async.engine.backup.state_copy import MAX_TRIES, StateJob, copy_state
-from virtbackup_async.engine.backup.state_files import find_state
+from virtbackup_async.engine.backup import state as state_module
+from virtbackup_async.engine.backup.state import MAX_TRIES, StateJob, copy_state, find_state
 from virtbackup_async.errors import ImageError, StorageError
 from virtbackup_async.events import Warned
 from virtbackup_async.host.local import LocalHost
@@ -58,7 +57,7 @@ class StateSite(Site):
 
     def touched_while_read(self, monkeypatch, times):
         """Let the NVRAM be written to each of the first ``times`` times that it was read."""
-        write_sparse, left = state_copy.write_sparse, [b"%d" % number for number in range(times)]
+        write_sparse, left = state_module.write_sparse, [b"%d" % number for number in range(times)]
 
         async def touching(stream, path, on_progress):
             written = await write_sparse(stream, path, on_progress)
@@ -66,7 +65,7 @@ class StateSite(Site):
                 self.nvram.write_bytes(left.pop() + NVRAM)
             return written
 
-        monkeypatch.setattr(state_copy, "write_sparse", touching)
+        monkeypatch.setattr(state_module, "write_sparse", touching)
 
 
 @pytest.fixture
@@ -156,14 +155,14 @@ async def test_state_that_is_not_there_has_a_reason(site, act):
 
 
 async def test_copy_that_cannot_be_read_back_ends_the_backup(site, monkeypatch):
-    write_sparse = state_copy.write_sparse
+    write_sparse = state_module.write_sparse
 
     async def lost(stream, path, on_progress):
         written = await write_sparse(stream, path, on_progress)
         path.unlink()
         return written
 
-    monkeypatch.setattr(state_copy, "write_sparse", lost)
+    monkeypatch.setattr(state_module, "write_sparse", lost)
     with pytest.raises(ImageError):
         await site.copy()
     assert site.files() == {}
