@@ -30,8 +30,7 @@ from msgspec.structs import replace
 from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.backup.bases import find_candidates
 from virtbackup_async.engine.backup.definition import build_definition, done_event, method_of
-from virtbackup_async.engine.backup.disk_copy import copy_disk
-from virtbackup_async.engine.backup.incremental_copy import DiskJob
+from virtbackup_async.engine.backup.disk_copy import DiskJob, copy_disk
 from virtbackup_async.engine.backup.inspection import Inspection, inspect_domain
 from virtbackup_async.engine.backup.pending import StartedBackup, remove_pending, write_pending
 from virtbackup_async.engine.backup.state import StateJob, copy_state

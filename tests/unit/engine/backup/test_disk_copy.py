@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from virtbackup_async.engine.backup.incremental_copy import DiskJob, UnfitBaseError, copy_changes
+from virtbackup_async.engine.backup.disk_copy import DiskJob, UnfitBaseError, copy_changes
 from virtbackup_async.engine.point_in_time.interface import TrackedDisk
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.model.domain import Disk
