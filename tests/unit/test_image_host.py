@@ -11,6 +11,8 @@ ENGINE = Path(virtbackup_async.__file__).parent / "engine"
 TARGET = "a target's files"
 NOTES = "this program's notes"
 OUTPUT = "what this program restores or exports here"
+# A folder that sets up the machine that the program runs on.
+OWN_FOLDER = "setup/"
 OWN_FILES = {
     "backup/domain.py": TARGET,
     "backup/state.py": TARGET,
@@ -62,6 +64,7 @@ def test_only_modules_with_files_of_this_machine_open_files():
         module: calls
         for path in sorted(ENGINE.rglob("*.py"))
         if (module := str(path.relative_to(ENGINE))) not in OWN_FILES
+        and not module.startswith(OWN_FOLDER)
         and (calls := [*file_calls(ast.parse(path.read_text()))])
     }
     assert found == {}, "ask the host, see host/interface.py"
