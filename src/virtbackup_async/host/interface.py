@@ -1,12 +1,12 @@
-"""What the engine needs of the machine that has the domains' images.
+"""The engine's interface to the machine that has the domains' images.
 
-Backup, undo and restore look at images, run QEMU's tools on them, and remove or replace them. They
-do so through ``ImageHost`` alone, so that the images may one day be on another machine than this
-program and its targets. ``local.py`` has the implementation for this machine, and
-tests/contract/test_hosts.py holds every implementation to these docstrings.
+Backup, undo and restore inspect images, run QEMU's tools on them, and remove or replace them, only
+through ``ImageHost``. So the images can one day be on another machine than this program and its
+targets. ``local.py`` has the implementation for this machine, and tests/contract/test_hosts.py
+tests every implementation against these docstrings.
 
-Paths are absolute, and of that machine. Images come from guests: a format is always given, never
-guessed, and a name that a header gives is taken for a path and nothing else.
+Paths are absolute, on that machine. Images come from guests, so a format is always given, never
+guessed, and a name in a header must be a path.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,31 +28,31 @@ _AS_THE_HEADERS_SAY = ToldChain()
 
 
 class Replacement(Protocol):
-    """A new image in the place of an old one, which keeps a name beside it until the end.
+    """The replacement of an image by a new one; the old one keeps another name until the end.
 
-    Each step is durable, and a death between two of them leaves the old image or the new one.
+    Each step is durable. After a crash between two of them, the image is the old or the new one.
     """
 
     @property
     def image(self) -> Path:
-        """The file that is replaced, links followed."""
+        """The file that is replaced, with links followed."""
 
     @property
     def wrap(self) -> Qcow2Options | None:
-        """How the new image is laid out; None if the stream is the image as it is."""
+        """The layout of the new image as qcow2; None if the stream is the image itself."""
 
     async def fill(self, stream: DiskStream, on_progress: Callable[[int], None]) -> None:
-        """Write the new image beside the old one, with its owner, mode and SELinux label.
+        """Write the new image next to the old one, with its owner, mode and SELinux label.
 
         Raises:
-            StorageError: there is no room, or the directory is not writable.
+            StorageError: there is no space, or the directory is not writable.
         """
 
     async def swap(self) -> None:
         """Put the new image in the place of the old one.
 
         Raises:
-            StorageError: that failed; ``undo`` is still to be called.
+            StorageError: that failed; call ``undo``.
         """
 
     async def undo(self) -> None:
@@ -63,10 +63,10 @@ class Replacement(Protocol):
         """
 
     async def keep_old(self, date: str) -> Path | None:
-        """Give the old image a name to stay by; return it, or None if there was no old image.
+        """Give the old image its final name and return that; None if there was no old image.
 
         Raises:
-            StorageError: that failed; it stays under its other name.
+            StorageError: that failed; the image keeps its temporary name.
         """
 
     async def forget_old(self) -> None:
@@ -78,27 +78,27 @@ class Replacement(Protocol):
 
 
 class ImageFiles(Protocol):
-    """Files of the host: images, and what lies beside them."""
+    """Files of the host: images, and the files next to them."""
 
     async def exists(self, path: Path, *, follow: bool = True) -> bool:
-        """Tell whether there is a file; without ``follow``, a link that leads nowhere is one.
+        """Return whether a file exists; without ``follow``, a dangling link counts as one.
 
         Raises:
-            StorageError: that cannot be told.
+            StorageError: that cannot be determined.
         """
 
     async def real_path(self, path: Path) -> Path:
-        """Return where a path leads, every link followed; a file that is missing stays the last.
+        """Return a path with every link followed; its last component can be missing.
 
         Raises:
-            StorageError: that cannot be told, for links that go round.
+            StorageError: links are circular.
         """
 
     async def is_directory(self, path: Path) -> bool:
         """Return whether a path leads to a directory that can be reached."""
 
     async def entries(self, directory: Path) -> tuple[Path, ...]:
-        """Return everything that is in a directory, by name.
+        """Return all entries of a directory, sorted by name.
 
         Raises:
             StorageError: it cannot be read.
@@ -112,17 +112,17 @@ class ImageFiles(Protocol):
         """
 
     async def remove(self, path: Path) -> None:
-        """Remove a file durably; one that is gone is fine.
+        """Remove a file durably; a missing one is fine.
 
         Raises:
-            StorageError: it cannot be removed, or its directory is gone.
+            StorageError: it cannot be removed, or its directory is missing.
         """
 
     async def free_bytes(self, directory: Path) -> int:
         """Return how many bytes an ordinary user can still write there.
 
         Raises:
-            StorageError: the directory is gone.
+            StorageError: the directory is missing.
         """
 
     async def shares_file_system(self, path: Path, target: Path) -> bool:
@@ -132,95 +132,95 @@ class ImageFiles(Protocol):
         """
 
     async def file_system(self, directory: Path) -> int:
-        """Return a number that tells the directory's file system from the host's others.
+        """Return a number that identifies the directory's file system on the host.
 
         Raises:
-            StorageError: the directory is gone.
+            StorageError: the directory is missing.
         """
 
     async def signature(self, path: Path) -> tuple[int, ...]:
-        """Return what changes whenever somebody writes to an image.
+        """Return a value that changes whenever something writes to an image.
 
         Raises:
-            ImageError: it is gone.
+            ImageError: it is missing.
         """
 
     async def image_id(self, path: Path) -> str | None:
-        """Return what an image keeps while it is written to; None if nothing is known of it."""
+        """Return an id that an image keeps while it is written to; None if unknown."""
 
     async def backing_id(self, image: BackingImage, *, with_times: bool) -> str:
-        """Return what a backing image keeps as long as nobody writes to it.
+        """Return an id that a backing file keeps as long as nothing writes to it.
 
-        Without the times: what it keeps as long as it is the same file.
+        Without the times, it keeps the id as long as it is the same file.
         """
 
     async def prepare_replacement(
         self, path: Path, token: str, wrap: Qcow2Options | None = None
     ) -> Replacement:
-        """Look at what is to be replaced; nothing is written yet.
+        """Inspect the file that is to be replaced; nothing is written yet.
 
         Args:
-            path: of the image; there need not be one.
-            token: eight hexadecimal digits, in the names of all that lies beside it meanwhile.
-            wrap: how the new image is laid out, as qcow2; None to write a stream as it is.
+            path: the image, which can be missing.
+            token: eight hexadecimal digits, for the names of the temporary files next to it.
+            wrap: the layout of the new image as qcow2; None to write a stream as it is.
 
         Raises:
-            StorageError: its directory is missing, or it is something else than a regular file.
+            StorageError: its directory is missing, or it is not a regular file.
         """
 
     async def replacement_leftovers(self, image: Path) -> tuple[Path, ...]:
-        """Return what killed replacements left beside an image: new images first, then old ones."""
+        """Return the leftovers of killed replacements of an image: new images, then old ones."""
 
 
 class ImageTools(Protocol):
     """QEMU's tools, where the images are."""
 
     async def info(self, image: BackingImage) -> ImageInfo:
-        """Read the header of one image, also while a guest is running on it.
+        """Read the header of one image, even while a guest uses it.
 
         Raises:
-            ImageError: it cannot be opened as that format.
+            ImageError: it cannot be opened in that format.
         """
 
     async def head(self, path: Path) -> Qcow2Head | None:
-        """Return what a qcow2 header says; None if it cannot be read, or is none."""
+        """Read a qcow2 header; None if it cannot be read, or is not one."""
 
     async def chain(
         self, image: BackingImage, told: ToldChain = _AS_THE_HEADERS_SAY
     ) -> tuple[BackingImage, ...]:
-        """Return the image and those below it, nearest first.
+        """Return the image and its backing files, nearest first.
 
         Args:
-            image: the disk's own.
-            told: what the domain's XML says of it; the headers say the rest.
+            image: the disk's own image.
+            told: the chain in the domain's XML; the headers supply the rest.
 
         Raises:
-            ImageError: one cannot be read or is no file, or the chain has no end.
+            ImageError: one cannot be read or is not a file, or the chain is circular.
         """
 
     async def check_overlay(self, overlay: Path, image: Path) -> None:
-        """Make sure that a qcow2 overlay lies directly on ``image``, and on nothing else.
+        """Make sure that ``image`` is the backing file of a qcow2 overlay.
 
         Raises:
-            ImageError: it does not, or cannot be read.
+            ImageError: it is not, or the overlay cannot be read.
         """
 
     async def holds_data(self, overlay: Path) -> bool:
-        """Tell whether anything was ever written to a qcow2 overlay, zeros included.
+        """Return whether anything was ever written to a qcow2 overlay, zeros included.
 
         Raises:
             ImageError: it cannot be read.
         """
 
     async def commit(self, overlay: Path, image: BackingImage) -> None:
-        """Write what a qcow2 overlay holds into ``image``; safe to run again after a crash.
+        """Write the data of a qcow2 overlay into ``image``; it can be repeated after a crash.
 
         Raises:
-            ImageError: the overlay lies on another image, one of them is in use, or QEMU failed.
+            ImageError: the overlay has another backing file, one of them is in use, or QEMU failed.
         """
 
     async def rebase(self, upper: BackingImage, lower: BackingImage) -> None:
-        """Make the header of ``upper`` name ``lower`` as the image below it; data stay as they are.
+        """Make ``lower`` the backing file in the header of ``upper``; no data changes.
 
         Raises:
             ImageError: the header cannot be written.
@@ -236,11 +236,11 @@ class ImageTools(Protocol):
     def serve(
         self, chain: Sequence[BackingImage], name: str, *, bitmap: str | None = None
     ) -> AbstractAsyncContextManager[UnixAddress]:
-        """Serve an image, and those below it, read-only over NBD to one client.
+        """Serve an image and its backing files, read-only over NBD, to one client.
 
         Args:
-            chain: the image, then those below it, nearest first.
-            name: of the export.
+            chain: the image and its backing files, nearest first.
+            name: the export's name.
             bitmap: a dirty bitmap of the image to export with it.
 
         Raises:
@@ -259,12 +259,12 @@ class ImageTools(Protocol):
 
         Args:
             path: a regular file or a block device.
-            buffers: the memory that its data pass through.
-            follow: whether a symbolic link is followed.
-            limits: how fast it may be read.
+            buffers: the memory that its data passes through.
+            follow: whether to follow a symbolic link.
+            limits: the limits of its speed.
 
         Raises:
-            ImageError: it cannot be read, or gets shorter meanwhile.
+            ImageError: it cannot be read, or becomes shorter in the meantime.
         """
 
 

@@ -1,4 +1,4 @@
-"""This machine as the one that has the images."""
+"""The image host for images on this machine."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _AS_THE_HEADERS_SAY = ToldChain()
 
 
 class LocalHost:
-    """See ``interface.ImageHost``. All with the same lock directory are one."""
+    """See ``interface.ImageHost``. Objects with the same lock directory are equivalent."""
 
     def __init__(self, lock_directory: Path | None = None) -> None:
         """Name the directory of the locks; None for root's."""

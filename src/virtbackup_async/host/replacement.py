@@ -1,16 +1,16 @@
-"""Putting a restored image in the place of an existing one; any step may be the last one.
+"""Puts a restored image in the place of an existing one; a crash can follow any step.
 
 ::
 
-    web.qcow2.vbk-restore-<token>     the new image, whole, checked and on disk
+    web.qcow2.vbk-restore-<token>     the new image, complete, checked and on disk
       link     web.qcow2.vbk-old-<token>  is the old image as well
-      rename   web.qcow2                  is the new image: one step, there is no moment between
+      rename   web.qcow2                  is the new image, in one atomic step
     when all disks of the domain are swapped
       link     web.qcow2.before-restore-<date>  is the old image as well
       unlink   web.qcow2.vbk-old-<token>
 
-Whenever the process or the host dies, ``web.qcow2`` is the old image or the new one, and whole.
-Undoing renames the old image back.
+Whenever the process or the host dies, ``web.qcow2`` is the complete old or new image. An undo
+renames the old image back.
 """
 
 import os
@@ -36,8 +36,8 @@ from virtbackup_async.model.qcow2_options import Qcow2Options
 class LocalReplacement(Struct):
     """One image that is replaced, see ``interface.Replacement``.
 
-    ``image`` is the file itself, symlinks resolved. With ``wrap``, what comes is a raw disk, and
-    the new image a qcow2 image of it.
+    ``image`` is the file itself, with symlinks resolved. With ``wrap``, the stream is a raw disk,
+    and the new image is a qcow2 image of it.
     """
 
     image: Path
@@ -55,7 +55,7 @@ class LocalReplacement(Struct):
         return names.replaced_path(self.image, self.token)
 
     async def fill(self, stream: DiskStream, on_progress: Callable[[int], None]) -> None:
-        """Write the new image beside the old one, with its owner, mode and SELinux label."""
+        """Write the new image next to the old one, with its owner, mode and SELinux label."""
         if self.wrap is None:
             await write_sparse(stream, self.new, on_progress)
         else:
@@ -67,11 +67,11 @@ class LocalReplacement(Struct):
         await to_thread.run_sync(self._swap)
 
     def _swap(self) -> None:
-        """Put the new image in the place of the old one, which keeps a name of its own."""
+        """Put the new image in the place of the old one, which keeps another name."""
         try:
             if self.existed:
                 os.link(self.image, self.old)
-            # No step between: from here on an undo has to put the old one back.
+            # Set before the rename: from here on, an undo must put the old image back.
             self.is_swapped = True
             self.new.replace(self.image)
             sync_file(self.image.parent)
@@ -85,7 +85,7 @@ class LocalReplacement(Struct):
         """Put the old image back if it was swapped; remove the new one."""
         try:
             if self.is_swapped and self.existed:
-                # Undone before, it has no such name; nothing but the rename itself tells that.
+                # After an earlier undo the name is missing; only the rename itself shows that.
                 with suppress(FileNotFoundError):
                     self.old.replace(self.image)
             elif self.is_swapped and not self.existed:
@@ -100,7 +100,7 @@ class LocalReplacement(Struct):
         return await to_thread.run_sync(self._keep_old, date)
 
     def _keep_old(self, date: str) -> Path | None:
-        """Give the old image a name to stay by, and return it; None if there was none."""
+        """Give the old image its final name and return that; None if there was none."""
         if not self.existed:
             return None
         try:
@@ -117,7 +117,7 @@ class LocalReplacement(Struct):
             with suppress(FileExistsError):
                 os.link(self.old, path)
                 return path
-        raise AssertionError  # there is always a number more
+        raise AssertionError  # the numbers do not end
 
     async def forget_old(self) -> None:
         await to_thread.run_sync(self._forget_old)
@@ -142,10 +142,10 @@ class LocalReplacement(Struct):
 
 
 def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> LocalReplacement:
-    """Look at what is to be replaced. Blocks.
+    """Inspect the file that is to be replaced. Blocks.
 
     Raises:
-        StorageError: its directory is missing, or it is something else than a regular file.
+        StorageError: its directory is missing, or it is not a regular file.
     """
     image = Path(os.path.realpath(path))
     try:
@@ -168,7 +168,7 @@ def prepare_swap(path: Path, token: str, wrap: Qcow2Options | None = None) -> Lo
 
 
 def leftovers(image: Path) -> list[Path]:
-    """Return what killed restores left beside an image: new images, then old ones. Blocks."""
+    """Return the leftovers of killed restores of an image: new images, then old ones. Blocks."""
     try:
         paths = sorted(image.parent.iterdir())
     except OSError:
@@ -180,6 +180,6 @@ def leftovers(image: Path) -> list[Path]:
 
 
 def _copy_label(source: Path, target: Path) -> None:
-    # Not every file system has labels, and not everybody may set them; libvirt labels at start.
+    # Not every file system has labels, and not every user can set them; libvirt labels at start.
     with suppress(OSError):
         os.setxattr(target, "security.selinux", os.getxattr(source, "security.selinux"))

@@ -1,8 +1,8 @@
-"""The images that a disk is made of: its own, and those below it.
+"""Finds the backing chain of a disk: its image and all backing files.
 
-What the domain's XML says counts, because libvirt hands that to QEMU; what it leaves open, the
-header of each image says. Images come from guests, and a guest that may write its header may lie in
-it. So a format is never guessed, and a name in a header is taken for a path and nothing else.
+The domain's XML decides, because libvirt passes it on to QEMU; where the XML leaves something open,
+the header of each image decides. A guest that can write its image's header can lie there. So a
+format is never guessed, and a name in a header must be a path.
 """
 
 import os
@@ -27,14 +27,14 @@ async def image_chain(
     format: str,  # noqa: A002 -- QEMU's word
     told: ToldChain = ToldChain(),  # noqa: B008 -- it cannot be changed
 ) -> tuple[BackingImage, ...]:
-    """Return the image, and those below it, nearest first.
+    """Return the image and its backing files, nearest first.
 
-    A backing file without a recorded format is raw, as libvirt takes it: probing would let a
-    guest with a raw disk write a qcow2 header into it that names any file of the host.
+    Like libvirt, this takes a backing file without a recorded format for raw. If it probed, a guest
+    with a raw disk could write a qcow2 header into it that names any file of the host.
 
     Raises:
-        ImageError: an image cannot be read, names something that is not a file, or the chain goes
-            round or deeper than ``MAX_CHAIN_DEPTH``.
+        ImageError: an image cannot be read, a name is not a path, or the chain is circular or
+            deeper than ``MAX_CHAIN_DEPTH``.
     """
     chain: list[BackingImage] = []
     seen: set[str] = set()
@@ -56,7 +56,7 @@ async def image_chain(
 
 
 def _checked(path: Path) -> str:
-    """Return where a path leads: to a file or a block device; QEMU would wait for a FIFO."""
+    """Return the real path of a file or a block device; QEMU would wait for a FIFO."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,10 +1,10 @@
-"""What tells an image from another one that was put in its place, and from what it was before.
+"""Identifies an image: is it still the same file, and did anything write to it?
 
-A file keeps its inode while it is written to, and so it does when its contents are copied over, or
-its whole file system is rolled back. A file that is made anew may get the inode of the one that it
-replaces, but not its time of birth. The number of its device tells nothing: of btrfs, ZFS and NFS
-it changes with each mount. So what is equal here may still be another state of the image;
-``engine/backup/bases.py`` relies on nothing but the dirty bitmap in it.
+A file keeps its inode while it is written to, but also if its contents are copied over, or its file
+system is rolled back. A new file can get the inode of the one that it replaces, but not its time of
+birth. The device number says nothing, because it changes with each mount of btrfs, ZFS and NFS. So
+an equal id can still mean another state of the image; ``engine/backup/bases.py`` relies only on the
+dirty bitmap in it.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _WRITTEN: Final = ", written "
 
 
 def image_id(path: Path) -> str | None:
-    """Return what a file keeps while it is written to; None where nothing is known. Blocks."""
+    """Return an id that a file keeps while it is written to; None if unknown. Blocks."""
     try:
         status = path.stat()
     except OSError:
@@ -40,7 +40,7 @@ def image_id(path: Path) -> str | None:
 
 
 def is_same_image(recorded: str | None, now: str | None) -> bool:
-    """Tell whether it may be the same file; earlier versions recorded no time of birth."""
+    """Return whether it can be the same file; earlier versions recorded no time of birth."""
     if recorded is None or now is None:
         return recorded == now
     if _BORN in recorded and _BORN in now:
@@ -49,35 +49,35 @@ def is_same_image(recorded: str | None, now: str | None) -> bool:
 
 
 def backing_id(image: BackingImage, *, with_times: bool) -> str:
-    """Return what an image below keeps as long as nobody writes to it. Blocks.
+    """Return an id that a backing file keeps as long as nothing writes to it. Blocks.
 
-    Without the times, what it keeps as long as it is that file.
+    Without the times, it keeps the id as long as it is the same file.
     """
     try:
         status = image.path.stat()
     except OSError as error:
         return f"{image.path}: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
-        return str(image.path)  # a device tells nothing of what is written to it
+        return str(image.path)  # a device does not show whether it was written to
     written = f"{_WRITTEN}{status.st_mtime_ns}, {status.st_size} bytes" if with_times else ""
     return f"{image.path}: {image_id(image.path)}{written}"
 
 
 def is_same_backing(recorded: str, now: str) -> bool:
-    """Tell whether it may be the same file, unwritten as far as both tell."""
+    """Return whether it can be the same file, unchanged if both ids have the times."""
     if _WRITTEN in recorded and _WRITTEN in now:
         return recorded == now
     return recorded.partition(_WRITTEN)[0] == now.partition(_WRITTEN)[0]
 
 
 def signature(path: Path) -> tuple[int, ...]:
-    """Return what changes when an image is written to. Blocks.
+    """Return a value that changes when an image is written to. Blocks.
 
-    Of a file: inode, size and both times, in ns. Of a block device: its length, and how much the
-    kernel has written to it; the times of its name say nothing, QEMU may have another one.
+    For a file: inode, size and both times, in ns. For a block device: its length, and how much the
+    kernel has written to it. The times of its device node say nothing: QEMU can use another node.
 
     Raises:
-        ImageError: the file is gone.
+        ImageError: the file is missing.
     """
     try:
         status = path.stat()
@@ -89,16 +89,16 @@ def signature(path: Path) -> tuple[int, ...]:
 
 
 def _device_signature(device: int) -> tuple[int, ...]:
-    """Return a device's length, and what was written and discarded, by requests and sectors."""
+    """Return a device's length, and its writes and discards, in requests and sectors."""
     told = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     counters = (told / "stat").read_text().split()
-    # Linux's Documentation/block/stat.rst; the last two are there from 4.19 on.
+    # Linux's Documentation/block/stat.rst; the last two exist since 4.19.
     written = [int(counters[place]) for place in (4, 6, 11, 13) if place < len(counters)]
     return (int((told / "size").read_text()), *written)
 
 
 def _birth(path: Path) -> str | None:
-    """Return when a file was made; None where the file system does not say."""
+    """Return a file's time of birth; None if the file system does not record it."""
     try:
         statx = ctypes.CDLL(None, use_errno=True).statx
     except AttributeError:  # a C library without it

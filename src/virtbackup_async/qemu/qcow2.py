@@ -1,13 +1,13 @@
-"""qcow2 written from front to back, and what a header says of other files.
+"""Writes qcow2 images from front to back, and reads the header of an image.
 
 ::
 
     header | refcount table | refcount blocks | L1 table | L2 table | data | L2 table | data ...
              1 for each cluster of the file     of all     of 512 MiB of the disk, then its data
 
-qemu-img can only write where it can go back. But where it is known before which parts of a disk are
-data, all tables are known, and can come first. Used by ``front_to_back.py``; pure. The format is
-that of QEMU's docs/interop/qcow2.txt.
+qemu-img must be able to seek back in its output. But if the data extents of a disk are known in
+advance, all tables are known and can come first. Pure; ``images/sinks/sequential.py`` writes the
+bytes. Format: QEMU's docs/interop/qcow2.txt.
 """
 
 import struct
@@ -24,7 +24,7 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.qcow2_options import Qcow2Options
 
 HEAD_BYTES: Final = 64 * 1024
-"""How much of an image must be looked at to know what other files it needs."""
+"""The part of an image that names the other files that it needs."""
 
 _COPIED: Final = 1 << 63
 _SECTOR: Final = 512
@@ -46,9 +46,12 @@ _USUAL: Final = Qcow2Options()
 
 
 class Qcow2Layout:
-    """Where everything is in a qcow2 image of a disk.
+    """The layout of a qcow2 image of a disk.
 
-    Args of the constructor: the disk's length, what of it is data, and how it is laid out.
+    Args:
+        size_bytes: the disk's length.
+        data: its data extents, ascending.
+        options: the cluster size and the features of the image.
     """
 
     def __init__(
@@ -69,9 +72,9 @@ class Qcow2Layout:
         self._l1_offset = (1 + self._block_tables + self._blocks) * cluster
 
     def pieces(self) -> Iterator[bytes | Extent]:
-        """Give what the file consists of, in order: tables, and which parts of the disk.
+        """Yield the parts of the file in order: bytes of tables, and extents of the disk.
 
-        The parts begin and end with clusters: the last one may reach over the disk's end.
+        Extents consist of whole clusters, so the last one can end after the disk's end.
         """
         cluster = self._cluster
         yield self._header().ljust(cluster, b"\0")
@@ -133,14 +136,14 @@ class Qcow2Layout:
 
 
 class Qcow2Head(Struct, frozen=True):
-    """What an image's header says that matters to dirty bitmaps, and to an image like it.
+    """The fields of an image's header that matter for dirty bitmaps and for a similar image.
 
     Attributes:
-        version: 2, which ``qemu-img`` calls ``compat=0.10`` and keeps no bitmaps, or 3.
-        has_backing: whether there is an image below it.
-        snapshots: how many internal snapshots it holds.
-        data_file: the file that its data is in; None: itself.
-        options: how it is laid out.
+        version: 2 (``compat=0.10`` for ``qemu-img``), which has no bitmaps, or 3.
+        has_backing: whether it has a backing file.
+        snapshots: the number of its internal snapshots.
+        data_file: the external file with its data; None if the image itself has it.
+        options: the cluster size and the features.
     """
 
     version: int
@@ -151,12 +154,12 @@ class Qcow2Head(Struct, frozen=True):
 
     @property
     def layout(self) -> Qcow2Options | None:
-        """How an image like it is laid out; None if this program cannot write such a one."""
+        """The options for a similar image; None if this program cannot write one."""
         return self.options if self.options.can_be_written else None
 
 
 def read_head(head: bytes) -> Qcow2Head | None:
-    """Return what the first ``HEAD_BYTES`` of an image say; None if it is no qcow2 image."""
+    """Parse the first ``HEAD_BYTES`` of an image; None if it is not a qcow2 image."""
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
         return None
     _, version, backing_offset, _, cluster_bits, *rest = _HEADER.unpack_from(head)
@@ -173,7 +176,7 @@ def read_head(head: bytes) -> Qcow2Head | None:
 
 
 def head_of(path: Path) -> Qcow2Head | None:
-    """Return what the header of an image says; None where it cannot be read. Blocks."""
+    """Read the header of an image; None if it cannot be read. Blocks."""
     try:
         with path.open("rb") as file:
             return read_head(file.read(HEAD_BYTES))
@@ -182,11 +185,11 @@ def head_of(path: Path) -> Qcow2Head | None:
 
 
 def file_beside(head: bytes, *, may_have_backing: bool) -> str | None:
-    """Return the name of another file that an image needs, as its header has it; None if none.
+    """Return the name, from its header, of another file that an image needs; None if none.
 
     Args:
-        head: the first ``HEAD_BYTES`` of it, or all.
-        may_have_backing: whether a backing file does not count.
+        head: the image's first ``HEAD_BYTES``, or all of a shorter one.
+        may_have_backing: whether to ignore a backing file.
     """
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
         return None
@@ -212,7 +215,7 @@ def _data_file(head: bytes, offset: int) -> str:
 
 
 def _cluster_runs(data: Iterable[Extent], cluster: int) -> Iterator[Run]:
-    """Give runs of clusters that hold data: first, and before which."""
+    """Yield runs of clusters with data: the first one, and the one after the last."""
     first = behind = 0
     for extent in data:
         start, end = extent.start // cluster, _whole(extent.end, cluster)
@@ -226,7 +229,7 @@ def _cluster_runs(data: Iterable[Extent], cluster: int) -> Iterator[Run]:
 
 
 def _by_table(runs: Iterable[Run], entries: int) -> Iterator[tuple[int, int, int]]:
-    """Cut runs so that each is in one L2 table; give the table's number with each."""
+    """Split runs at the ends of L2 tables; yield the table's number with each part."""
     for start, behind in runs:
         first = start
         while first < behind:
@@ -237,7 +240,7 @@ def _by_table(runs: Iterable[Run], entries: int) -> Iterator[tuple[int, int, int
 
 
 def _refcounts_for(clusters: int, options: Qcow2Options) -> tuple[int, int]:
-    """Return how many refcount blocks, and clusters of their table, count these and themselves."""
+    """Return how many refcount blocks and table clusters cover ``clusters`` and themselves."""
     blocks = tables = 0
     while True:
         wanted = _whole(clusters + blocks + tables, options.counts_a_block)
@@ -255,5 +258,5 @@ def _big_endian(numbers: Iterable[int]) -> bytes:
 
 
 def _whole(length: int, unit: int) -> int:
-    """How many units hold so much."""
+    """Return how many units hold ``length``."""
     return -(-length // unit)

@@ -32,9 +32,9 @@ _CHECK_IS_UNSUPPORTED: Final = 63
 
 
 class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
-    """What ``qemu-img info`` says of one image, as far as it is needed here.
+    """The needed fields of ``qemu-img info`` for one image.
 
-    ``backing_filename`` is the name as the header has it, relative to the image's directory.
+    ``backing_filename`` is the name from the header, relative to the image's directory.
     """
 
     virtual_size: int
@@ -46,7 +46,7 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
 
     @property
     def data_file(self) -> str | None:
-        """The file that a qcow2 image keeps its data in, where that is not the image itself."""
+        """The external file with a qcow2 image's data; None if the image itself has it."""
         return self._specific.get("data-file")
 
     @property
@@ -56,7 +56,7 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
 
     @property
     def good_bitmaps(self) -> frozenset[str]:
-        """Those that were stored whole; QEMU did not come to it in the others."""
+        """The bitmaps that are consistent: QEMU stored them before it exited."""
         return frozenset(
             bitmap["name"]
             for bitmap in self._specific.get("bitmaps", ())
@@ -74,20 +74,20 @@ class _MapExtent(msgspec.Struct, frozen=True):
 
 
 async def image_info(path: Path, format: str) -> ImageInfo:  # noqa: A002 -- QEMU's word
-    """Read the header of one image, also while a guest is running on it.
+    """Read the header of one image, even while a guest uses it.
 
     Raises:
-        ImageError: it cannot be opened as that format.
+        ImageError: it cannot be opened in that format.
     """
     output = await _run("info", "-U", "--output=json", "-f", format, _name_of(path))
     return _decoded(output, ImageInfo, path)
 
 
 async def header_of(image: BackingImage) -> ImageInfo:
-    """Read the header of one image, whose names must be those of files.
+    """Read the header of one image, in which all names must be paths.
 
     Raises:
-        ImageError: it cannot be read, or names something that is not a file.
+        ImageError: it cannot be read, or a name is not a path.
     """
     info = await image_info(image.path, image.format)
     for what, name in (("backing", info.backing_filename), ("data file", info.data_file)):
@@ -97,15 +97,14 @@ async def header_of(image: BackingImage) -> ImageInfo:
 
 
 async def commit(overlay: Path, image: BackingImage) -> None:
-    """Write what the qcow2 ``overlay`` holds into ``image``, which must be the one below it.
+    """Write the data of the qcow2 ``overlay`` into ``image``, which must be its backing file.
 
-    Nobody may have either of them open: QEMU's own locks see to that. The overlay is emptied when
-    all is written below, not before: so it can be run again after it was interrupted, and an
-    overlay that ``holds_data`` has not been committed.
+    QEMU's locks ensure that no program has either of them open. QEMU empties the overlay after all
+    data is in the image, not before. So an interrupted commit can be repeated, and an overlay that
+    ``holds_data`` is not committed.
 
     Raises:
-        ImageError: its header names another image below it, or one of another format; or QEMU
-            failed.
+        ImageError: the header names another backing file or another format, or QEMU failed.
     """
     info = await header_of(BackingImage(overlay, "qcow2"))
     await to_thread.run_sync(_check_backing, overlay, info.backing_filename, image.path)
@@ -116,11 +115,11 @@ async def commit(overlay: Path, image: BackingImage) -> None:
 
 
 def check_overlay(overlay: Path, image: Path) -> None:
-    """Make sure that a qcow2 overlay lies directly on ``image``, and on nothing else. Blocks.
+    """Make sure that ``image`` is the backing file of a qcow2 overlay. Blocks.
 
     Raises:
-        ImageError: it cannot be read, is no overlay, keeps its data in another file, or has
-            another image below it.
+        ImageError: the overlay cannot be read, is not one, has its data in another file, or has
+            another backing file.
     """
     head = _head(overlay)
     fields = read_head(head)
@@ -132,7 +131,7 @@ def check_overlay(overlay: Path, image: Path) -> None:
 
 
 async def rebase(upper: BackingImage, lower: BackingImage) -> None:
-    """Make ``lower`` the backing image that the header of ``upper`` names; no data is looked at.
+    """Make ``lower`` the backing file in the header of ``upper``; no data is read.
 
     Raises:
         ImageError: the header cannot be written.
@@ -144,12 +143,12 @@ async def rebase(upper: BackingImage, lower: BackingImage) -> None:
 
 
 async def holds_data(overlay: Path) -> bool:
-    """Whether anything was ever written to the qcow2 ``overlay``, zeros included.
+    """Return whether anything was ever written to the qcow2 ``overlay``, zeros included.
 
     Raises:
         ImageError: it cannot be read.
     """
-    # The overlay alone, so that the image below it may be missing: no option but this can say so.
+    # Opens the overlay alone, because its backing file can be missing. No option does that.
     alone = {
         "driver": "qcow2",
         "backing": None,
@@ -161,7 +160,7 @@ async def holds_data(overlay: Path) -> bool:
 
 
 async def remove_bitmap(path: Path, name: str) -> None:
-    """Remove a dirty bitmap from a qcow2 image. QEMU's own locks see that nobody has it open.
+    """Remove a dirty bitmap from a qcow2 image; QEMU's locks ensure that it is not in use.
 
     Raises:
         ImageError: it cannot be written, or is in use.
@@ -170,11 +169,11 @@ async def remove_bitmap(path: Path, name: str) -> None:
 
 
 async def check(path: Path, format: str) -> None:  # noqa: A002
-    """Let QEMU check the structure of an image; lost clusters are harmless and pass.
+    """Let QEMU check the structure of an image; leaked clusters are harmless.
 
     Raises:
         CorruptError: the image is damaged.
-        ImageError: it could not be checked.
+        ImageError: the check failed.
     """
     name = _name_of(path)
     arguments = ("check", "-U", "--output=json", "-f", format, name)
@@ -186,12 +185,10 @@ async def check(path: Path, format: str) -> None:  # noqa: A002
 
 
 def _check_backing(overlay: Path, name: str | None, image: Path) -> None:
-    """Make sure that the backing file's ``name``, from an overlay's header, means ``image``.
-
-    Blocks.
+    """Make sure that ``name``, from an overlay's header, is the path of ``image``. Blocks.
 
     Raises:
-        ImageError: it means another one, or there is none.
+        ImageError: it is another path or none.
     """
     if not name or not _is_file_name(name):
         raise ImageError(f"{overlay} names no file as the image below it: {name}")
@@ -214,15 +211,15 @@ def _head(overlay: Path) -> bytes:
 
 
 def _is_file_name(name: str) -> bool:
-    """Tell whether QEMU takes a name in a header for a path.
+    """Return whether QEMU takes a name in a header for a path.
 
-    It takes what stands before a colon for a protocol, unless a slash comes first.
+    It takes the part before a colon for a protocol, unless a slash comes first.
     """
     return ":" not in name.partition("/")[0]
 
 
 def _name_of(path: Path) -> str:
-    """The name that QEMU cannot take for anything but a path: it begins with a slash."""
+    """Return a name that QEMU can only take for a path, because it begins with a slash."""
     return os.fspath(path.absolute())
 
 
@@ -230,7 +227,7 @@ def _decoded(output: bytes, type_: type[_T], path: Path) -> _T:
     try:
         return msgspec.json.decode(output, type=type_)
     except msgspec.DecodeError as error:
-        raise ImageError(f"qemu-img says of {path} what cannot be read: {error}") from error
+        raise ImageError(f"qemu-img's output about {path} cannot be read: {error}") from error
 
 
 async def _run(*arguments: str) -> bytes:

@@ -1,12 +1,12 @@
-"""``qemu-nbd``: an image and those below it, served as the guest would see them.
+"""``qemu-nbd`` serves an image and its backing files as a guest would see them.
 
-For domains that are shut off, whose QEMU is not there to do it, and for images that were restored.
-An image is only read, and not locked: its domain may be started meanwhile, which the caller has to
-notice. The server ends by itself when its one client is gone, so none outlives a process that is
-killed. One that does nothing, because its storage does nothing, is not waited for without end.
+Used for shut-off domains, which have no QEMU to do it, and for restored images. The image is only
+read, and not locked: its domain can be started in the meantime, and the caller must notice that.
+The server ends when its one client disconnects, so none outlives a killed process. If it hangs
+because its storage does, the wait for it has an end.
 
-An image's header may name any file of the host: what lies below it is said here, as the caller has
-found and checked it, and nothing is looked for.
+An image's header can name any file of the host. So the caller finds and checks the backing files,
+and QEMU is given exactly those.
 """
 
 import os
@@ -41,12 +41,12 @@ async def serve_image(
     """Serve an image to one client, once.
 
     Args:
-        chain: the image, and those below it, nearest first.
-        name: of the export.
-        bitmap: a dirty bitmap of the image to be served beside it.
+        chain: the image and its backing files, nearest first.
+        name: the export's name.
+        bitmap: a dirty bitmap of the image to export with it.
 
     Raises:
-        ImageError: an image cannot be opened, in time or at all, or has no such bitmap.
+        ImageError: an image cannot be opened (in time), or has no such bitmap.
     """
     with CancelScope(shield=True):
         directory = await to_thread.run_sync(_make_directory)
@@ -67,8 +67,8 @@ async def serve_image(
 
 
 def _make_directory() -> Path:
-    """Make a directory in which nobody else may connect, or be in the way."""
-    # A socket's path may have 107 bytes, and TMPDIR be longer.
+    """Make a private directory, in which no other user can connect or create files."""
+    # A socket's path is limited to 107 bytes, and TMPDIR can be longer.
     parent = gettempdir()
     is_long = len(os.fsencode(parent)) > _PARENT_MAX_BYTES
     return Path(mkdtemp(prefix=_PREFIX, dir=_SHORT_PARENT if is_long else parent))
@@ -81,7 +81,7 @@ async def _start(*argv: str) -> None:
     except TimeoutError as error:
         raise ImageError(
             f"qemu-nbd did not open the image within {SILENCE_TIMEOUT_S} s",
-            hint="Look at the storage of the image, and of those below it.",
+            hint="Check the storage of the image and of its backing files.",
         ) from error
     except OSError as error:
         raise ImageError(
@@ -90,15 +90,15 @@ async def _start(*argv: str) -> None:
         ) from error
     if ended.returncode != 0 and _WANTS_KEY in ended.last_words:
         raise ImageError(
-            "the image is encrypted, and its key is not here",
-            hint="Take it as the image it is: restore it, or export it in its own format.",
+            "the image is encrypted, and its key is not available",
+            hint="Restore it as it is, or export it in its own format.",
         )
     if ended.returncode != 0:
         raise ImageError(f"qemu-nbd: {ended.last_words}")
 
 
 def _nodes(chain: Sequence[BackingImage]) -> dict[str, Any]:
-    """Describe the images to QEMU, with all that it would look up by itself. Blocks."""
+    """Describe the images to QEMU, with everything that it would look up itself. Blocks."""
     image, *below = chain
     node: dict[str, Any] = {
         "driver": image.format,
@@ -117,7 +117,7 @@ def _file(path: Path) -> dict[str, str]:
     try:
         is_device = S_ISBLK(path.stat().st_mode)
     except OSError as error:
-        raise ImageError(f"cannot look at the image {path}: {error.strerror}") from error
+        raise ImageError(f"cannot inspect the image {path}: {error.strerror}") from error
     return {
         "driver": "host_device" if is_device else "file",
         "filename": os.fspath(path.absolute()),
@@ -125,11 +125,11 @@ def _file(path: Path) -> dict[str, str]:
 
 
 def _end(pid_file: Path, socket: Path) -> None:
-    """Kill the server if it is still there: it only reads, and may hang in that. Blocks."""
+    """Kill the server if it still runs: it only reads, and a read can hang. Blocks."""
     try:
         numbers = [int(pid_file.read_text())]
     except (OSError, ValueError):
-        # It writes its number when all is open; by then it has a session of its own.
+        # It writes its PID once everything is open; by then it is in a session of its own.
         numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     for number in numbers:
         with suppress(OSError):

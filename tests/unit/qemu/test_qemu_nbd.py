@@ -72,14 +72,14 @@ async def test_a_data_file_below_an_overlay_is_read(tmp_path, raw):
 async def test_an_image_that_cannot_be_looked_at_is_an_error_of_the_image(tmp_path):
     # Any error but that of a file that is not there; a failing disk gives EIO here.
     chain = [BackingImage(tmp_path / ("x" * 300), "raw")]
-    with pytest.raises(ImageError, match="cannot look at the image"):
+    with pytest.raises(ImageError, match="cannot inspect the image"):
         async with serve_image(chain, "vda"):
             pass
 
 
 async def test_an_encrypted_image_without_its_key_is_said_in_words(tmp_path):
     image = encrypted_image(tmp_path / "l", "qcow2")
-    with pytest.raises(ImageError, match="is encrypted, and its key is not here"):
+    with pytest.raises(ImageError, match="is encrypted, and its key is not available"):
         await seen(await image_chain(image, "qcow2"))
 
 

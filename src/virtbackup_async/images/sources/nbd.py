@@ -1,7 +1,7 @@
-"""What an NBD server exports, as a disk stream: what a backup job of QEMU serves.
+"""An export of an NBD server, for example of a pull job of QEMU, as a disk stream.
 
-The stream reads in a worker thread; what a buffer is to be filled with is asked for on the event
-loop, in requests that are on their way together, however far apart they are.
+The stream reads in a worker thread. The event loop sends the requests that fill one buffer, all in
+flight together, however far apart their offsets are.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -25,8 +25,7 @@ from virtbackup_async.nbd.protocol.constants import (
     STATE_ZERO,
 )
 
-# Of a buffer of 4 MiB, at least four are on their way together: docs/reference/nbd.md has the
-# figures.
+# A buffer of 4 MiB needs at least four, all in flight together; docs/reference/nbd.md has figures.
 _REQUEST_BYTES: Final = 1024 * 1024
 _EXTENTS_AT_ONCE: Final = 4096
 
@@ -35,10 +34,10 @@ _EXTENTS_AT_ONCE: Final = 4096
 async def open_nbd_stream(
     address: Address, name: str, buffers: BufferPool, *, limits: Sequence[RateLimit] = ()
 ) -> AsyncGenerator[DiskStream]:
-    """Stream the export called ``name``, as fast as the limits let it.
+    """Stream the export called ``name``, within the limits.
 
     Raises:
-        NbdError: it cannot be opened; a later failure is raised by the stream.
+        NbdError: it cannot be opened; the stream raises later failures.
     """
     async with open_nbd(address, name=name, contexts=[BASE_ALLOCATION]) as client:
         data, _ = await _extents(client)
@@ -48,12 +47,12 @@ async def open_nbd_stream(
 
 
 class ChangedImage(Struct):
-    """An open export, and what of it changed since an earlier moment.
+    """An open export, and its changes since a checkpoint.
 
     Attributes:
         size_bytes: its length.
-        changed: what may differ from what it was then, zeros included.
-        data_extents: what is not zeros now; None where the server does not tell.
+        changed: the extents that can differ from then, including those that are zeros now.
+        data_extents: the extents that are not zeros; None if the server does not report them.
     """
 
     size_bytes: int
@@ -65,7 +64,7 @@ class ChangedImage(Struct):
     _limits: Sequence[RateLimit]
 
     def open_parts(self, parts: Sequence[Extent]) -> AbstractAsyncContextManager[DiskStream]:
-        """Stream some parts of it. All else counts as a hole, in the stream's digest as well."""
+        """Stream some parts. The rest counts as a hole, also in the stream's digest."""
         data = tuple(parts if self.data_extents is None else common(parts, self.data_extents))
         reader = NbdReader(self._client, data)
         return open_read_stream(reader, self._buffers, self._name, self._limits)
@@ -80,10 +79,10 @@ async def open_nbd_changes(
     *,
     limits: Sequence[RateLimit] = (),
 ) -> AsyncGenerator[ChangedImage]:
-    """Open the export called ``name``, and ask for its changes by the dirty bitmap beside it.
+    """Open the export called ``name``, and read its changes from the dirty bitmap exported with it.
 
     Raises:
-        NbdError: it cannot be opened, or does not tell of changes.
+        NbdError: it cannot be opened, or does not report changes.
     """
     context = DIRTY_BITMAP_PREFIX + bitmap
     async with open_nbd(address, name=name, contexts=[BASE_ALLOCATION, context]) as client:
@@ -96,7 +95,7 @@ async def open_nbd_changes(
 async def open_read_stream(
     reader: "NbdReader", buffers: BufferPool, name: str, limits: Sequence[RateLimit]
 ) -> AsyncGenerator[DiskStream]:
-    """Stream what is read; when the block is left, no read is waited for any more."""
+    """Stream the reader's data; when the block is left, pending reads are given up."""
     async with open_stream(reader, buffers, name, limits=limits) as stream:
         try:
             yield stream
@@ -105,7 +104,7 @@ async def open_read_stream(
 
 
 class NbdReader:
-    """An ``ImageReader`` over an open export; ``data_extents`` None where it tells none."""
+    """An ``ImageReader`` over an open export; ``data_extents`` None if they are unknown."""
 
     def __init__(self, client: NbdClient, data_extents: tuple[Extent, ...] | None) -> None:
         self.size_bytes = client.export.size_bytes
@@ -118,13 +117,13 @@ class NbdReader:
         from_thread.run(self._read, wanted)
 
     def give_up(self) -> None:
-        """Let the read that is under way, and all later ones, fail at once."""
+        """Let the current read and all later ones fail at once."""
         self._is_given_up = True
         self._scope.cancel()
 
     async def _read(self, wanted: Sequence[Wanted]) -> None:
-        # Shielded: a task that comes from a thread into a scope that was cancelled before gets no
-        # cancellation from anyio (4.16), and its semaphores look for one for ever.
+        # Shielded, because anyio (4.16) does not cancel a task that a thread starts in a scope that
+        # is already cancelled, and its semaphores would wait for the cancellation for ever.
         with CancelScope(shield=True) as self._scope:
             if not self._is_given_up:
                 await self._read_parts(wanted)
@@ -152,9 +151,9 @@ class NbdReader:
 async def _extents(
     client: NbdClient, bitmap: str | None = None
 ) -> tuple[tuple[Extent, ...] | None, tuple[Extent, ...]]:
-    """Ask which parts are not zeros, None where the server does not tell, and which are dirty.
+    """Return the extents that are not zeros (None if unknown), and those that are dirty.
 
-    Both in one pass: a server tells of all contexts in each answer.
+    One pass finds both: each reply of a server covers all contexts.
     """
     tells_data = BASE_ALLOCATION in client.export.contexts.values()
     contexts = ([BASE_ALLOCATION] if tells_data else []) + ([bitmap] if bitmap else [])
@@ -169,7 +168,7 @@ async def _extents(
 
 
 class _Extents:
-    """Extents that are gathered, and never too many."""
+    """Collects extents, and joins them before they are too many."""
 
     def __init__(self) -> None:
         self._found: tuple[Extent, ...] = ()
