@@ -29,6 +29,7 @@ OWN_FILES = {
     "restore/export.py": OUTPUT,
     "restore/export_target.py": OUTPUT,
     "restore/files.py": OUTPUT,
+    "survey/survey.py": "the free space of targets, and this machine's name",
     "undo/evidence.py": "processes that write into targets",
     "undo/pending.py": TARGET,
     "verify/verify.py": TARGET,
