@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fakes.small_repository import content
@@ -17,11 +17,12 @@ from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data import maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
-from virtbackup_async.repository.data.maps import MapWriter
+from virtbackup_async.repository.data.maps import MapWriter, open_map
 from virtbackup_async.repository.format.chunks import ALL_PAGES, CHUNK_BYTES, chunk_id
 from virtbackup_async.repository.format.map_format import MapEntry, MapHead, entries_of
 from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.storage.layout import list_segments
 from virtbackup_async.repository.storage.repository_file import make_repository
 from virtbackup_async.repository.usage import exclusive
 from virtbackup_async.repository.usage.exclusive import Ownership, exclusive_usage
@@ -83,6 +84,9 @@ def expected(backups, known, length_of):
 
 @settings(max_examples=20, deadline=None)
 @given(BACKUPS, st.sets(st.integers(0, 5)), st.integers(1, 20))
+@example([[[1], [1]]], set(), 20)  # one backup has it on both of its disks
+@example([[[1]], [[2]], [[1]]], set(), 20)  # it comes back
+@example([[[1, 2]], [[1, 3]], [[1, 3]], [[4, 3]]], set(), 1)
 def test_shares_are_those_that_counting_gives(backups, unknown, ids_at_once):
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as directory,
@@ -131,3 +135,70 @@ def test_a_damaged_map_is_an_error(tmp_path):
     path.write_bytes(data)
     with pytest.raises(CorruptError, match="its checksum differs"):
         exclusive_usage(repository, partial(list_maps, repository.storage), owners, lambda: None)
+
+
+def shares_of(repository, owners, on_step=lambda: None):
+    return exclusive_usage(repository, partial(list_maps, repository.storage), owners, on_step)
+
+
+def test_of_a_chunk_that_is_stored_twice_the_second_copy_is_unneeded(tmp_path):
+    repository, owners = build(tmp_path, [[[1, 2]]])
+    (segment,) = list_segments(repository.storage)
+    length_of = lengths(repository)
+    aside = (tmp_path / segment).rename(tmp_path / "aside")
+    with closing(ChunkWriters().open(repository, 1)) as writer:
+        writer.add({IDS[1]: CHUNKS[1]})
+        writer.publish()
+    aside.rename(tmp_path / segment)
+    told = shares_of(repository, owners)
+    assert told.own_bytes == (length_of[IDS[1]] + length_of[IDS[2]],)
+    assert told.shared_bytes == 0
+    assert told.unneeded_bytes == sum(length_of[IDS[n]] for n in (1, *range(3, 10)))
+
+
+def test_a_chunk_that_stays_is_looked_up_twice(tmp_path, monkeypatch):
+    repository, owners = build(tmp_path, [[[1, 2, 3]]] * 6)
+    asked, real = [], Ownership.enter
+
+    def enter(self, ids, whose):
+        asked.append(len(ids))
+        real(self, ids, whose)
+
+    monkeypatch.setattr(Ownership, "enter", enter)
+    told = shares_of(repository, owners)
+    assert sum(asked) == 6
+    assert told.own_bytes == (0,) * 6
+
+
+def test_few_maps_are_open_at_once(tmp_path, monkeypatch):
+    repository, owners = build(tmp_path, [[[1]], [[2]], [[3]], [[4]], [[5]]])
+    opened, most = set(), 0
+
+    def open_counted(storage, name):
+        nonlocal most
+        chunk_map = open_map(storage, name)
+        opened.add(name)
+        most = max(most, len(opened))
+        close = chunk_map.close
+        monkeypatch.setattr(chunk_map, "close", lambda: (opened.discard(name), close()))
+        return chunk_map
+
+    monkeypatch.setattr(exclusive, "open_map", open_counted)
+    shares_of(repository, owners)
+    assert (most, opened) == (4, set())
+
+
+def test_it_can_be_stopped_at_every_step(tmp_path):
+    repository, owners = build(tmp_path, [[[1], [2]]])
+    steps = []
+    shares_of(repository, owners, lambda: steps.append(1))
+    assert len(steps) == 3  # two maps, and the index
+    for number in range(3):
+        left = iter(range(number))
+
+        def stop(left=left):
+            if next(left, None) is None:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            shares_of(repository, owners, stop)
