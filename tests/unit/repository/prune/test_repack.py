@@ -5,11 +5,9 @@ from contextlib import closing
 import pytest
 
 from fakes.failing_storage import FailingStorage
-from fakes.memory_storage import MemoryStorage
+from fakes.memory_repository import IDS, make_memory_repository, places_in, store_chunks
 from fakes.small_repository import content, ids_of
-from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.format.chunks import chunk_id
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import repack
 from virtbackup_async.repository.prune.repack import Repack
@@ -17,19 +15,13 @@ from virtbackup_async.repository.storage.layout import list_packs, list_segments
 from virtbackup_async.repository.storage.repository_file import make_in
 
 TOKEN = "f" * 24
-CHUNKS = {chunk_id(content([n])): content([n]) for n in range(1, 6)}
+NUMBERS = range(1, 6)
+CHUNKS = {IDS[n]: content([n]) for n in NUMBERS}
 
 
 @pytest.fixture
 def repository():
-    return make_in(MemoryStorage())
-
-
-def store(repository, ids):
-    """Store chunks, as a backup does, in a pack of their own."""
-    with closing(ChunkWriters().open(repository, 1)) as writer:
-        writer.add({id_: memoryview(CHUNKS[id_]) for id_ in ids})
-        writer.publish()
+    return make_memory_repository()
 
 
 def indexed(repository):
@@ -43,15 +35,11 @@ def indexed(repository):
         }
 
 
-def places(repository):
-    return [place for found in indexed(repository).values() for place in found]
-
-
 def test_copies_are_whole_and_in_the_index(repository, monkeypatch):
     monkeypatch.setattr(repack, "CHUNKS_A_SEGMENT", 2)
-    store(repository, CHUNKS)
+    store_chunks(repository, *NUMBERS)
     before = indexed(repository)
-    wanted = places(repository)
+    wanted = places_in(repository)
     with closing(Repack(repository, TOKEN)) as rewriting:
         rewriting.copy(wanted)
         assert rewriting.copied_bytes == sum(location.length for _, location in wanted)
@@ -76,17 +64,17 @@ def test_nothing_is_copied_of_nothing(repository):
 
 
 def test_each_pack_of_a_damaged_chunk_stays(repository):
-    first, second, *_ = CHUNKS
-    store(repository, [first, second])
+    first, second = IDS[1], IDS[2]
+    store_chunks(repository, 1, 2)
     (segment,) = list_segments(repository.storage)
     data = repository.storage.read(segment, 1 << 20)
     repository.storage.remove(segment)
-    store(repository, [first])
+    store_chunks(repository, 1)
     repository.storage.put_new(segment, data)
-    bad = next(location for id_, location in places(repository) if id_ == first)
+    bad = next(location for id_, location in places_in(repository) if id_ == first)
     blob = repository.storage.files[pack_file(bad.pack)].data
     blob[bad.offset + bad.length - 1] ^= 1
-    good = next(location for id_, location in places(repository) if id_ == second)
+    good = next(location for id_, location in places_in(repository) if id_ == second)
     with closing(Repack(repository, TOKEN)) as rewriting:
         rewriting.copy([(first, bad), (second, good)])
         assert rewriting.staying == set(list_packs(repository.storage)) - {
@@ -97,9 +85,9 @@ def test_each_pack_of_a_damaged_chunk_stays(repository):
 
 
 def test_a_pack_that_the_index_does_not_name_for_the_chunk_stays_too(repository):
-    first, *_ = CHUNKS
-    store(repository, [first])
-    ((_, location),) = places(repository)
+    first = IDS[1]
+    store_chunks(repository, 1)
+    ((_, location),) = places_in(repository)
     elsewhere = location._replace(pack=bytes(16))
     with closing(Repack(repository, TOKEN)) as rewriting:
         rewriting.copy([(first, elsewhere)])
@@ -107,8 +95,8 @@ def test_a_pack_that_the_index_does_not_name_for_the_chunk_stays_too(repository)
 
 
 def test_copies_are_durable_before_the_index_names_them(repository):
-    store(repository, CHUNKS)
-    wanted, verbs = places(repository), []
+    store_chunks(repository, *NUMBERS)
+    wanted, verbs = places_in(repository), []
     watched = FailingStorage(repository.storage, before=verbs.append)
     with closing(Repack(make_in(watched), TOKEN)) as rewriting:
         verbs.clear()
@@ -117,8 +105,8 @@ def test_copies_are_durable_before_the_index_names_them(repository):
 
 
 def test_copies_that_the_index_does_not_name_are_removed(repository):
-    store(repository, CHUNKS)
-    packs, wanted = list(list_packs(repository.storage)), places(repository)
+    store_chunks(repository, *NUMBERS)
+    packs, wanted = list(list_packs(repository.storage)), places_in(repository)
 
     def fail(verb):
         if verb == "create_hidden":
@@ -131,8 +119,8 @@ def test_copies_that_the_index_does_not_name_are_removed(repository):
 
 
 def test_the_packs_that_were_read_are_closed(repository):
-    store(repository, CHUNKS)
-    wanted, opened = places(repository), []
+    store_chunks(repository, *NUMBERS)
+    wanted, opened = places_in(repository), []
     real = repository.storage.open
 
     def open_counted(name):
