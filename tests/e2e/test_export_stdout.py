@@ -133,7 +133,7 @@ async def test_json_and_terminals_are_refused(exporting):
     assert (status, "give OUTPUT a name" in err) == (2, True)
     terminal, of_program = os.openpty()
     status, _, err = exporting.run(stdout=of_program)
-    assert (status, "nothing for a terminal" in err) == (2, True)
+    assert (status, "does not belong on a terminal" in err) == (2, True)
     os.close(of_program)
     os.close(terminal)
 

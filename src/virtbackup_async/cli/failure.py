@@ -1,4 +1,4 @@
-"""The last line: what went wrong, on stderr, whatever state stdout and stderr are in."""
+"""Prints errors on stderr, whatever state stdout and stderr are in."""
 
 import contextlib
 import os
@@ -15,20 +15,20 @@ def say(message: str) -> None:
 
 
 def say_traceback(error: BaseException) -> None:
-    """Write where an error came from, and what caused it, to stderr."""
+    """Write the traceback of an error, with its causes, to stderr."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     _write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def _write(text: str) -> None:
-    # A stderr that is gone leaves nowhere to say so.
+    # If stderr is closed, there is no other place for an error.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()
 
 
 def settle_stdout() -> None:
-    """Flush stdout; if its reader has gone (``| head``), let the interpreter not complain of it."""
+    """Flush stdout; keep the interpreter from complaining if its reader has gone (``| head``)."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

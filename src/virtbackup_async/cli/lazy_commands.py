@@ -26,7 +26,7 @@ EXIT_STATUSES = "Exit status: {}.".format(
 
 
 class Command(click.Command):
-    """A command; its long options may be cut short while they stay unique."""
+    """A command; its long options may be cut short as long as they stay unique."""
 
     def make_parser(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's type is private
         return _accept_cut_options(super().make_parser(ctx), self.get_params(ctx), ctx)
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and summary; imports one to run it."""
+    """A group that knows its commands by name and summary, and imports one to run it."""
 
     entries: dict[str, Entry] = {}  # noqa: RUF012 -- set once by ``cli.main``
 
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command as the group's help shows it: its name and a line."""
+        """Return the command as the help of the group shows it: its name and a line."""
         for name, entry in self.entries.items():
             if cmd_name == name or cmd_name in entry.aliases:
                 return click.Command(name=name, help=entry.summary)
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
         ctx: click.Context,  # noqa: ARG002 -- click's signature
         formatter: click.HelpFormatter,
     ) -> None:
-        """The commands, each beside its short name."""
+        """Write the commands, each with its short name."""
         rows = [(", ".join((n, *e.aliases)), e.summary) for n, e in self.entries.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -111,7 +111,7 @@ def _accept_cut_options(
 
 
 def _unique_beginnings(options: list[click.Option]) -> list[tuple[click.Option, list[str]]]:
-    """Each option with what its long name may be cut to."""
+    """Return each option with the unique beginnings of its long name."""
     names = {name: option for option in options for name in option.opts if name.startswith("--")}
     found = []
     for name, option in names.items():

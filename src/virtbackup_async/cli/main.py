@@ -27,7 +27,7 @@ _COMMANDS = {
     ),
     "clean": Entry(
         "virtbackup_async.cli.commands.clean",
-        "Remove backups by the retention rules, and what killed ones left.",
+        "Remove backups by the retention rules, and what killed ones left behind.",
         ("cl",),
     ),
     "pin": Entry(
@@ -39,16 +39,19 @@ _COMMANDS = {
         attribute="unpin",
     ),
     "doctor": Entry(
-        "virtbackup_async.cli.commands.doctor", "Look for what would make backups fail."
+        "virtbackup_async.cli.commands.doctor", "Look for problems that would make backups fail."
     ),
-    "verify": Entry("virtbackup_async.cli.commands.verify", "Read backups back and check them."),
+    "verify": Entry(
+        "virtbackup_async.cli.commands.verify", "Read backups and compare them with their digests."
+    ),
     "repair": Entry(
         "virtbackup_async.cli.commands.repair",
-        "Mend a repository, so that the next backups make it whole.",
+        "Make a damaged repository usable again.",
     ),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
     "stats": Entry(
-        "virtbackup_async.cli.commands.stats", "Say how much the backups hold and take."
+        "virtbackup_async.cli.commands.stats",
+        "Show how much data the backups hold, and how much space they take.",
     ),
     "config": Entry(
         "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
@@ -87,10 +90,10 @@ def virtbackup(ctx: click.Context, config_path: Path | None, *, debug: bool) -> 
 
 
 def run_and_end() -> NoReturn:
-    """What is installed as ``virtbackup``: run the command line, and end the process at once.
+    """Run the command line, and end the process at once; ``virtbackup`` is this function.
 
-    Everything has been closed in order by then; to take modules and objects apart one by one would
-    only keep the admin waiting.
+    Everything is closed in order by then: the interpreter's teardown would only keep the admin
+    waiting.
     """
     open_closed()
     # Loading numpy starts a BLAS thread for each CPU, which takes 70 ms of one; nothing uses them.
@@ -98,7 +101,7 @@ def run_and_end() -> NoReturn:
     try:
         main()
     except SystemExit as end:
-        # A log on a full disk: what the run came to is still its exit code.
+        # stderr may be a file on a full disk: the exit code still has the result.
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 0)
@@ -114,7 +117,7 @@ def main() -> NoReturn:
         status = error.exit_code
     except click.UsageError as error:
         _refuse(error)
-    except OSError as error:  # of a help; commands say themselves that nobody reads them
+    except OSError as error:  # from a help text; commands report it themselves
         if not isinstance(error, BrokenPipeError):
             say(f"the help cannot be written: {error.strerror}")
         status = 1
@@ -122,19 +125,19 @@ def main() -> NoReturn:
         say(error.format_message())
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        # At once: the renderer may be stuck in a write that a tidy end would wait for.
+        # At once: an orderly end would wait for a renderer that may be stuck in a write.
         os._exit(128 + signal.SIGINT)
     settle_stdout()
     sys.exit(status or 0)
 
 
 def _refuse(error: click.UsageError) -> NoReturn:
-    """One line, also as JSON if that was asked for; a command line never ran."""
+    """Report the error in one line, also as JSON if the command line asks for it, and exit."""
     path = error.ctx.command_path if error.ctx else "virtbackup"
     # click breaks a list of choices into lines.
-    said = " ".join(_whole_options(error).format_message().split()).rstrip(".")
-    end = "" if said.endswith("?") else "."
-    message = f"{said[:1].lower()}{said[1:]}{end} Run '{path} --help' to see what there is."
+    text = " ".join(_whole_options(error).format_message().split()).rstrip(".")
+    end = "" if text.endswith("?") else "."
+    message = f"{text[:1].lower()}{text[1:]}{end} Run '{path} --help' to see what there is."
     if _wants_json(sys.argv[1:]):
         _print_summary(message)
     say(message)
@@ -143,7 +146,7 @@ def _refuse(error: click.UsageError) -> NoReturn:
 
 
 def _whole_options(error: click.UsageError) -> click.UsageError:
-    """Suggest no option cut short: such are accepted, but nobody looks for them."""
+    """Suggest only full names of options: cut ones are accepted, but nobody looks for them."""
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return error
     known = {name for param in error.ctx.command.get_params(error.ctx) for name in param.opts}
@@ -152,13 +155,13 @@ def _whole_options(error: click.UsageError) -> click.UsageError:
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    """Whether ``--json``, perhaps cut short, stands among the options."""
+    """Return whether ``--json``, perhaps cut short, is among the options."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return any(len(word) > len("--") and "--json".startswith(word) for word in options)
 
 
 def _print_summary(message: str) -> None:
-    """The summary that every command ends with, for a command that did not begin."""
+    """Print the summary that ends every command, for one that did not start."""
     # Only this rare path needs them; the help should not wait for them.
     from virtbackup_async.events import Summary  # noqa: PLC0415 -- see above
     from virtbackup_async.reporting.json_lines import json_line  # noqa: PLC0415 -- see above

@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share, and what a shell offers for them on Tab.
+"""The options and arguments that several commands share, and their completion in a shell.
 
 The completion is cheap: it reads the configuration and the names of directories, no definition, and
 never asks libvirt. If anything goes wrong, it offers nothing: a prompt is no place for errors.
@@ -36,7 +36,7 @@ class Settings:
     progress: bool = True
 
     def log_level(self, *, debug: bool) -> int:
-        """The least level of the log that is shown; ``debug`` is also the configuration's word."""
+        """Return the lowest log level to show; ``debug`` may come from the configuration."""
         if debug:
             return logging.DEBUG
         if self.quiet:
@@ -46,16 +46,18 @@ class Settings:
 
 _SHARED = (
     click.option("--json", is_flag=True, help="Write JSON lines to stdout."),
-    click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more of what is done."),
-    click.option("--no-progress", is_flag=True, help="Neither a live view nor progress lines."),
+    click.option("-q", "--quiet", is_flag=True, help="Print only warnings and failures."),
+    click.option("-v", "--verbose", is_flag=True, help="Print more details."),
+    click.option(
+        "--no-progress", is_flag=True, help="Show neither a live view nor progress lines."
+    ),
 )
 
 
 def shared_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command; the function gets them as ``Settings``, its first argument.
 
-    What stands before the command (``-c``, ``-d``) is in the context's ``Settings`` already.
+    The options before the command (``-c``, ``-d``) are in the ``Settings`` of the context already.
     """
 
     def command(ctx: click.Context, **arguments: object) -> None:
@@ -95,7 +97,7 @@ wait_option = click.option(
     metavar="SECONDS",
     default="0",
     callback=_seconds,
-    help="Wait so long, or forever, for a domain that somebody else works on.",
+    help="Wait so long, or forever, for a domain that another process works on.",
 )
 
 
@@ -105,7 +107,7 @@ def group_names(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
 
 
 def domain_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Offer the domains in the target of the group that was typed, else in all targets."""
+    """Offer the domains in the target of the typed group, or else in all targets."""
     targets = _targets(ctx)
     group = ctx.params.get("group")
     wanted = [targets[group]] if group in targets else list(targets.values())
@@ -120,8 +122,8 @@ def domain_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 
 
 def _targets(ctx: click.Context) -> dict[str, str | None]:
-    """Return each group's target; the ``-c`` before the command counts."""
-    # The shell asks for the names of commands far more often: they need no YAML.
+    """Return each group's target, also from the file that ``-c`` names."""
+    # Names of commands are completed far more often, and need no YAML.
     from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
 
     above = ctx.parent.params.get("config_path") if ctx.parent else None
@@ -134,7 +136,7 @@ def _targets(ctx: click.Context) -> dict[str, str | None]:
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
-    # Nothing that could end its line, or mean something to the shell's own script.
+    # No name may end its line, or mean something to the script of the shell.
     return sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
 
 

@@ -1,7 +1,7 @@
-"""What the command sets for its own process, before there are threads and an event loop.
+"""Settings of the command's own process, made before there are threads and an event loop.
 
-The kernel's I/O priority belongs to a thread, and is handed down to the threads and programs that
-it starts from then on; the C library's thresholds belong to the process.
+The I/O priority belongs to a thread, which passes it on to the threads and programs that it
+starts later; the thresholds of the C library belong to the process.
 """
 
 import ctypes
@@ -16,17 +16,17 @@ _LARGE_BYTES: Final = 1024 * 1024
 
 
 def give_back_what_is_large() -> None:
-    """Let large blocks go back to the kernel when they are freed, whatever thread had them.
+    """Return large blocks to the kernel when they are freed, whichever thread had them.
 
-    glibc raises its threshold for that with each one that is freed, up to 32 MiB. Then each of a
-    dozen threads keeps what its last segment of xz or bzip2 took: 50 MB with eight disks at once.
+    glibc raises its threshold with each freed block, up to 32 MiB. Then each of a dozen threads
+    keeps the memory of its last segment of xz or bzip2: 50 MB with eight disks at once.
     """
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def take_io_priority(wanted: str, emit: Emit) -> None:
-    """Let all others go first where ``idle`` is wanted; one that cannot be had must stop nobody."""
+    """Yield the disks to all others if ``idle`` is wanted; a failure is only a warning."""
     if wanted != "idle":
         return
     import psutil  # noqa: PLC0415 -- only for those who want it: it takes its time to be imported

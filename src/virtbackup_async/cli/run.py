@@ -6,9 +6,9 @@
       |                  |
       +--errors, signal--+--> Summary, the error's line on stderr, the exit code
 
-The first SIGINT, SIGTERM or SIGHUP cancels the work, which puts the domains back before it ends.
-The second one leaves at once and says what stays pending. SIGTSTP (Ctrl-Z) stops the process, but
-never while it holds a guest frozen (``stopping.py``).
+The first SIGINT, SIGTERM or SIGHUP cancels the work, which reverts the domains before it ends. The
+second one ends the process at once, and reports what stays pending. SIGTSTP (Ctrl-Z) stops the
+process, but never while a guest is frozen (``stopping.py``).
 """
 
 import os
@@ -38,18 +38,18 @@ from virtbackup_async.reporting.json_lines import JsonLines
 from virtbackup_async.reporting.outcome import RunOutcome
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How long a second signal waits for a screen that may be stuck.
+# How long a second signal waits for a terminal that may be stuck.
 _LAST_WORDS_S = 1.0
 
 
 class Job(Struct, frozen=True):
-    """What is to be run.
+    """The work of a command, and what goes with it.
 
     Attributes:
-        work: the command's own.
-        debug: what the configuration says.
-        conclude: run when the work has ended, whatever the way, with the summary as it stands.
-        event_log: where all events go beside the screen.
+        work: does what the command is for.
+        debug: as the configuration says.
+        conclude: called when the work has ended, in whatever way, with the summary so far.
+        event_log: gets all events, in addition to the renderer.
     """
 
     work: Callable[[Emit], Awaitable[None]]
@@ -68,12 +68,12 @@ class _Outcome(Struct):
 
 
 def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoReturn:
-    """Prepare the job, run it to its end and leave the process with the exit code.
+    """Prepare the job, run it to its end, and exit the process with its code.
 
     Args:
         settings: what to show, and how.
-        prepare: makes the job, before there is a loop; it may emit warnings and raise.
-        report: makes the result in text; None prints none.
+        prepare: makes the job before there is an event loop; it may emit warnings and raise.
+        report: makes the report; None prints none.
     """
     give_back_what_is_large()
     view = Tee(_renderer(settings, report))
@@ -99,8 +99,8 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
 
 
 def _renderer(settings: Settings, report: MakeReport | None) -> Renderer:
-    """JSON lines, silence, the live view or plain lines, in this order of precedence."""
-    # Where the locale has no sign for it, a name is shown escaped rather than not at all.
+    """Choose JSON lines, silence, the live view or plain lines, in this order of precedence."""
+    # If the locale lacks a character of a name, the name is shown escaped.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -140,7 +140,7 @@ def _now() -> Moment:
 async def _supervise(
     job: Job, outcome: _Outcome, run_outcome: RunOutcome, event_thread: EventThread
 ) -> None:
-    """Run the work beside a task that watches for signals; errors end up in ``outcome``."""
+    """Run the work next to a task that watches for signals; collect errors in ``outcome``."""
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as tasks:
         stopper = Stopper(run_outcome, event_thread, tasks)
@@ -148,7 +148,7 @@ async def _supervise(
         try:
             with scope:
                 await job.work(run_outcome.emit)
-                # Done in spite of a signal that came too late to stop anything.
+                # The work is done: a signal came too late to stop anything.
                 outcome.signum = None
         except* Exception as group:  # noqa: BLE001 -- whatever it is, it ends in an exit code
             outcome.errors += _leaves(group)
@@ -159,7 +159,7 @@ async def _supervise(
 
 
 async def _conclude(job: Job, outcome: _Outcome, run_outcome: RunOutcome) -> None:
-    """Let others know how the run ended; a signal meanwhile finds nothing to stop any more."""
+    """Pass the summary on; a signal that arrives meanwhile has nothing left to stop."""
     if job.conclude is None:
         return
     signum = outcome.signum
@@ -183,7 +183,7 @@ async def _watch_signals(
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    # nohup and a shell's background jobs ignore some signals on purpose: leave those ignored.
+    # nohup and a shell's background jobs ignore some signals on purpose: keep ignoring those.
     signals = (*_SIGNALS, signal.SIGTSTP)
     watched = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     with anyio.open_signal_receiver(*watched) as received:
@@ -204,9 +204,9 @@ async def _watch_signals(
 def _leave_at_once(
     run_outcome: RunOutcome, event_thread: EventThread, signum: signal.Signals
 ) -> NoReturn:
-    """End the process now: the kernel and the pending files remember what was started."""
+    """End the process now; the pending files say what has to be undone."""
     for number in _SIGNALS:
-        # Should even this get stuck, a third signal ends it.
+        # If even this gets stuck, a third signal ends the process.
         signal.signal(number, signal.SIG_DFL)
     run_outcome.abandon()
     summary = run_outcome.summary([], signum)
@@ -217,8 +217,8 @@ def _leave_at_once(
 
 
 def _say_error(summary: Summary) -> None:
-    # A configuration may have several problems, each its own line. Elsewhere a line break came
-    # with a name from outside, and may not pass for a line of ours.
+    # A configuration may have several problems, a line each. Anywhere else, a line break comes
+    # from a foreign name, which must not pass for a line of this program.
     several = summary.exit_code == ConfigError.exit_code
     lines = (summary.error or "").splitlines() if several else [summary.error]
     for line in filter(None, lines):
@@ -226,7 +226,7 @@ def _say_error(summary: Summary) -> None:
 
 
 def _leave(outcome: _Outcome, summary: Summary, lost_view: Exception | None) -> NoReturn:
-    """Say what went wrong, in one line, and exit."""
+    """Report the error in one line, and exit."""
     code = summary.exit_code
     _say_error(summary)
     if lost_view is not None and not isinstance(lost_view, BrokenPipeError):

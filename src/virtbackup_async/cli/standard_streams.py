@@ -1,7 +1,7 @@
-"""Standard input, output and error, when whoever started the program closed some of them.
+"""Standard input, output and error, if some of them were closed when the program started.
 
-A closed one is a number that the next file gets: an image would *be* descriptor 1, and libvirt or
-QEMU would write their messages into it. Python has no ``sys.stdout`` then, either.
+The next file that is opened gets the number of a closed one: an image would *be* descriptor 1, and
+libvirt or QEMU would write their messages into it. Python has no ``sys.stdout`` then, either.
 """
 
 import os
@@ -13,10 +13,10 @@ _closed: set[int] = set()
 
 
 def open_closed() -> None:
-    """Open /dev/null in the place of what is closed. Before anything else is opened."""
+    """Open /dev/null in place of each closed stream; call it before anything else is opened."""
     for fd, name in enumerate(_NAMES):
         if not _is_open(fd):
-            # The lowest number that is free, so this one.
+            # The kernel takes the lowest free number: this one.
             os.dup2(os.open(os.devnull, os.O_RDWR), fd, inheritable=True)
             _closed.add(fd)
         if getattr(sys, name) is None:
@@ -26,7 +26,7 @@ def open_closed() -> None:
 
 
 def stdout_was_closed() -> bool:
-    """Tell whether nobody can have what is written to standard output."""
+    """Return whether standard output was closed, so that nobody can read it."""
     return 1 in _closed
 
 

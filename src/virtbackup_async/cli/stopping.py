@@ -1,12 +1,12 @@
-"""Ctrl-Z: stops the process as any other, but not while it holds a guest frozen.
+"""Ctrl-Z stops the process, as it does any other, but not while a guest is frozen.
 
 ::
 
-    SIGTSTP ──> no guest frozen? ──> the terminal as it was found ──> SIGSTOP ... SIGCONT ──> on
+    SIGTSTP ──> no guest frozen? ──> restore the terminal ──> SIGSTOP ... SIGCONT ──> resume
 
-The wait is short: a guest is frozen for moments. A second SIGTSTP meanwhile changes nothing, and a
-SIGTERM is heard as ever. Nothing waits between the last look and the stop, so that no freeze can
-begin there. SIGSTOP cannot be caught: against that, each freeze has its guard.
+The wait is short, because a guest is frozen only for moments. A second SIGTSTP meanwhile changes
+nothing, and a SIGTERM works as always. There is no await between the last check and the stop, so no
+freeze can begin there. SIGSTOP cannot be caught: against that, each freeze has its guard.
 """
 
 import os
@@ -24,7 +24,7 @@ _LET_GO_S = 1.0
 
 
 class Stopper(Struct):
-    """Stops the process on demand; ``tasks`` wait for the guests meanwhile."""
+    """Stops the process on demand; a task in ``tasks`` waits for the guests."""
 
     run_outcome: RunOutcome
     event_thread: EventThread
@@ -38,7 +38,7 @@ class Stopper(Struct):
             self.tasks.start_soon(self._stop, name="stop")
 
     async def _stop(self) -> None:
-        # A command that asks libvirt has loaded it by now; the others start without it.
+        # A command that uses libvirt has loaded this by now; the others start without it.
         from virtbackup_async.hypervisor.guard import FROZEN  # noqa: PLC0415 -- see above
 
         await FROZEN.wait_for_none()
@@ -49,6 +49,6 @@ class Stopper(Struct):
             message = f"stopped: meanwhile {guests} on, with an overlay or a backup job that grows"
             self.run_outcome.emit(Warned(message))
         self.event_thread.pause(_LET_GO_S)
-        # Not SIGTSTP: the kernel drops that for a process group without a shell above it.
+        # Not SIGTSTP: the kernel ignores it in a process group without a shell above it.
         os.kill(os.getpid(), signal.SIGSTOP)
         self.event_thread.resume()

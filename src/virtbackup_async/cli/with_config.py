@@ -26,13 +26,13 @@ def run_with_config(
 
 
 def configured(path: Path | None, work: Work, *, reports_as: str | None = None) -> Prepare:
-    """Return what ``run`` needs, for work that takes the configuration.
+    """Return a function that reads the configuration and makes the job.
 
     Args:
-        path: the configuration file; None to look in the usual places.
+        path: the configuration file; None to search the usual places.
         work: calls a method of the opened ``VirtBackup``.
-        reports_as: the command's name in metrics, notifications and the log; for commands that are
-            run at night, which take the I/O priority of the configuration. None reports nothing.
+        reports_as: the command's name in metrics, notifications and the log, for commands that run
+            at night; they also take the I/O priority of the configuration. None reports nothing.
     """
 
     def prepare(emit: Emit) -> Job:
@@ -42,7 +42,7 @@ def configured(path: Path | None, work: Work, *, reports_as: str | None = None) 
             take_io_priority(config.io_priority, emit)
 
         async def watched(emit: Emit) -> None:
-            # Warnings are emitted here, and not before: the log that they belong into is open now.
+            # Warnings are emitted only now, because the log that they belong in is open now.
             on_event = after_run.tap(emit) if after_run else emit
             async with open_virtbackup(config, on_event=on_event) as vb:
                 await work(vb)
@@ -58,7 +58,7 @@ def configured(path: Path | None, work: Work, *, reports_as: str | None = None) 
 
 
 def _event_log(config: Config, emit: Emit) -> EventLog | None:
-    """A log that cannot be opened must not keep anybody from making a backup."""
+    """Open the log; if that fails, warn, because a backup matters more."""
     try:
         return open_event_log(config.log)
     except OSError as error:

@@ -11,7 +11,7 @@ from virtbackup_async.cli.with_config import run_with_config
 @subcommand("backup")
 @groups_argument
 @click.option(
-    "--allow-empty", is_flag=True, help="End with 0 also if there was nothing to back up."
+    "--allow-empty", is_flag=True, help="Exit with 0 also if there is nothing to back up."
 )
 @wait_option
 @shared_options

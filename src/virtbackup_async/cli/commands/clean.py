@@ -1,4 +1,4 @@
-"""``virtbackup clean``: apply the retention rules, and undo backups that were killed."""
+"""``virtbackup clean``: apply the retention rules, and undo killed backups."""
 
 from functools import partial
 
@@ -13,14 +13,16 @@ from virtbackup_async.cli.with_config import run_with_config
 @subcommand("clean")
 @groups_argument
 @click.option(
-    "-b", "--broken-only", is_flag=True, help="Only undo backups that were killed; remove no other."
+    "-b", "--broken-only", is_flag=True, help="Only undo killed backups; remove no other."
 )
-@click.option("-B", "--no-broken", is_flag=True, help="Leave backups that were killed alone.")
-@click.option("--dry-run", is_flag=True, help="Show what would stay or go, and why; do nothing.")
+@click.option("-B", "--no-broken", is_flag=True, help="Leave killed backups alone.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would stay or go, and why; change nothing."
+)
 @click.option(
     "--drop-damaged",
     is_flag=True,
-    help='Also remove what "verify" found damaged, if a newer backup of the domain is good.',
+    help='Also remove backups that "verify" found damaged, if a newer one of the domain is good.',
 )
 @wait_option
 @shared_options
@@ -34,10 +36,10 @@ def command(  # noqa: PLR0913 -- one for each option
     drop_damaged: bool,
     wait_s: float,
 ) -> None:
-    """Remove the backups that no retention rule keeps, and undo those that were killed.
+    """Remove the backups that no retention rule keeps, and undo killed ones.
 
     Without a GROUP, of all groups in the configuration. The newest good backup of a domain and
-    pinned ones always stay. What "verify" found damaged counts for no rule.
+    pinned ones always stay. A backup that "verify" found damaged counts for no rule.
     """
     if broken_only and no_broken:
         raise click.UsageError("-b and -B exclude each other")

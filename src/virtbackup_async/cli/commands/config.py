@@ -6,18 +6,18 @@ from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
 
 
 class ConfigCommands(LazyGroup):
-    """What follows ``virtbackup config``."""
+    """The commands below ``virtbackup config``."""
 
     entries = {  # noqa: RUF012 -- never changed
         "check": Entry(
-            "virtbackup_async.cli.commands.config_check", "Say what is wrong or out of date."
+            "virtbackup_async.cli.commands.config_check", "Report what is wrong or out of date."
         ),
         "example": Entry(
             "virtbackup_async.cli.commands.config_example",
             "Print an example with every key, each with a comment.",
         ),
         "migrate": Entry(
-            "virtbackup_async.cli.commands.config_migrate", "Write the file anew with today's keys."
+            "virtbackup_async.cli.commands.config_migrate", "Rewrite the file with today's keys."
         ),
         "schema": Entry(
             "virtbackup_async.cli.commands.config_schema", "Print the JSON Schema, for editors."

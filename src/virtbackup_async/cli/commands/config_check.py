@@ -1,4 +1,4 @@
-"""``virtbackup config check``: say what is wrong with the configuration, or out of date."""
+"""``virtbackup config check``: report what is wrong or out of date in the configuration."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -23,10 +23,10 @@ AUTOSTART = (
 
 
 @subcommand("check")
-@click.option("--strict", is_flag=True, help="End with exit status 2 for warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with 2 for warnings as well.")
 @shared_options
 def command(settings: Settings, *, strict: bool) -> None:
-    """Say what is wrong with the configuration file, or out of date in it.
+    """Report what is wrong or out of date in the configuration file.
 
     The exit status is 2 if the file cannot be used; warnings alone leave it at 0.
     """
@@ -49,7 +49,7 @@ def _findings(path: Path) -> Iterator[Finding]:
     try:
         config, problems = examine(path)
     except ConfigError as error:
-        # It cannot be read at all; the error's path may have a line and a column.
+        # It cannot be read at all; the path in the error may have a line and a column.
         yield Finding(
             Level.PROBLEM, "configuration", str(error.path or path), error.reason, error.hint
         )

@@ -16,7 +16,7 @@ def command() -> None:
 
     virtbackup config example > /etc/virt-backup/config.yml
     """
-    # As bytes: a file in UTF-8 must not be changed by the locale. `| head` may have had enough.
+    # As bytes: the locale must not change a file in UTF-8. `| head` may stop reading.
     with suppress(BrokenPipeError):
         sys.stdout.buffer.write(shipped(EXAMPLE_CONFIG).read_bytes())
         sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""``virtbackup config migrate``: write the configuration file anew with today's keys."""
+"""``virtbackup config migrate``: rewrite the configuration file with today's keys."""
 
 import sys
 from contextlib import suppress
@@ -25,10 +25,10 @@ from virtbackup_async.files.durable import keep_as, write_atomically, write_excl
 @click.option("--in-place", is_flag=True, help="Replace the file; the old one stays as FILE.bak.")
 @shared_options
 def command(settings: Settings, output: Path | None, *, in_place: bool) -> None:
-    """Write the configuration file anew with today's keys in place of old ones.
+    """Rewrite the configuration file with today's keys in place of old ones.
 
-    Comments, order and meaning stay. Without an option the whole file goes to stdout, a passphrase
-    in it too, and nothing is changed.
+    Comments, order and meaning stay. Without an option, the new file goes to stdout, including a
+    passphrase in it, and nothing is changed.
     """
     if output and in_place:
         raise click.UsageError("--output and --in-place exclude each other")
@@ -58,14 +58,14 @@ async def _migrate(path: Path | None, output: Path | None, emit: Emit, *, in_pla
 
 
 def _print(data: bytes) -> None:
-    # As bytes: a file in UTF-8 must not be changed by the locale. `| head` may have had enough.
+    # As bytes: the locale must not change a file in UTF-8. `| head` may stop reading.
     with suppress(BrokenPipeError):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
 async def _put_in_place(path: Path, data: bytes) -> None:
-    # The file itself, not a link to it, which stays.
+    # Replace the file itself, not a link to it.
     file = Path(await anyio.Path(path).resolve())
     await keep_as(file, file.with_name(f"{file.name}.bak"))
     await write_atomically(file, data, keep_owner=True)

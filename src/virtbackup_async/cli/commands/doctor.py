@@ -1,4 +1,4 @@
-"""``virtbackup doctor``: look for what would make the next backups fail."""
+"""``virtbackup doctor``: look for problems that would make the next backups fail."""
 
 from functools import partial
 
@@ -15,11 +15,11 @@ from virtbackup_async.cli.with_config import run_with_config
 @click.option(
     "--freeze",
     is_flag=True,
-    help="Freeze each guest that is to be quiesced for a moment, to see how long it takes.",
+    help="Freeze each guest that is to be quiesced for a moment, to measure how long it takes.",
 )
 @shared_options
 def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> None:
-    """Look for what would make backups fail.
+    """Look for problems that would make backups fail.
 
     Examines libvirt, the domains of GROUP, their disks and the target; without a GROUP, of all
     groups. Nothing is changed, and no guest is frozen unless you say so.

@@ -1,4 +1,4 @@
-"""``virtbackup export``: write one disk of a backup as an image that any program reads."""
+"""``virtbackup export``: write one disk of a backup as an image that any program can read."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ from virtbackup_async.engine.restore.export_target import STDOUT
     help="The format of the image; without it, as the suffix of OUTPUT says, or else qcow2.",
 )
 @click.option(
-    TRUST_OPTION, "trusted", is_flag=True, help="Go by a definition whose checksum is wrong."
+    TRUST_OPTION, "trusted", is_flag=True, help="Accept a definition with a wrong checksum."
 )
 @shared_options
 def command(  # noqa: PLR0913 -- one for each argument
@@ -43,9 +43,9 @@ def command(  # noqa: PLR0913 -- one for each argument
 ) -> None:
     """Write one disk of a backup as one image, without others below it.
 
-    DISK (vda) of DOMAIN's backup in GROUP is checked against its digest, and becomes the new file
-    OUTPUT, or goes to standard output if OUTPUT is -. Then the exit status says whether what was
-    written is whole.
+    DISK (vda) of DOMAIN's backup in GROUP is compared with its digest, and becomes the new file
+    OUTPUT, or goes to standard output if OUTPUT is -. In that case the exit status says whether the
+    image is complete.
     """
     if output == STDOUT:
         _check_stdout(settings)
@@ -59,10 +59,12 @@ def command(  # noqa: PLR0913 -- one for each argument
 
 
 def _check_stdout(settings: Settings) -> None:
-    """Refuse what would mix with the image, before anything is done."""
+    """Refuse an output that would mix with the image, before anything is done."""
     if settings.json:
         raise click.UsageError("--json writes where the image would go: give OUTPUT a name")
     if stdout_was_closed():
         raise click.UsageError("standard output is closed: give OUTPUT a name")
     if sys.stdout.isatty():
-        raise click.UsageError("an image is nothing for a terminal: give OUTPUT a name, or a pipe")
+        raise click.UsageError(
+            "an image does not belong on a terminal: give OUTPUT a name, or a pipe"
+        )

@@ -12,7 +12,7 @@ from virtbackup_async.cli.with_config import run_with_config
 def pin(settings: Settings, group: str, domain: str, date: str | None) -> None:
     """Keep a backup of DOMAIN in GROUP from being cleaned, whatever its age.
 
-    The pin is part of the backup's definition. "list" shows it; "unpin" takes it back.
+    The pin is part of the backup's definition. "list" shows it; "unpin" removes it.
     """
     report = None if settings.quiet else reports.pins
     run_with_config(settings, lambda vb: vb.pin(group, domain, date), report)

@@ -1,4 +1,4 @@
-"""``virtbackup repair``: mend a repository, so that the next backups make it whole."""
+"""``virtbackup repair``: make a damaged repository usable again."""
 
 import click
 
@@ -13,15 +13,15 @@ from virtbackup_async.cli.with_config import run_with_config
 @click.option(
     "--quick",
     is_flag=True,
-    help="Read no data: take for good what is there, and as long as it should be.",
+    help="Read no data: trust all chunks that exist with the right length.",
 )
 @shared_options
 def command(settings: Settings, groups: tuple[str, ...], *, quick: bool) -> None:
-    """Mend the repositories of groups' targets.
+    """Repair the repositories of groups' targets.
 
-    Reads all chunks, rebuilds the index from the packs where it is damaged, and takes out of it
-    what is lost, so that the next backup stores it again if a disk still has it. Removes no backup.
-    "verify" says what is damaged without changing anything.
+    Reads all chunks, rebuilds the index from the packs where it is damaged, and removes lost chunks
+    from it, so that the next backup stores them again if a disk still has them. Removes no backup.
+    "verify" reports damage without changing anything.
     """
     report = None if settings.quiet else reports.verify
     run_with_config(settings, lambda vb: vb.repair(groups, quick=quick), report)

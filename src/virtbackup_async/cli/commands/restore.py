@@ -1,4 +1,4 @@
-"""``virtbackup restore``: bring the disks of one backup back, or the whole domain."""
+"""``virtbackup restore``: restore the disks of one backup, or its domain."""
 
 import sys
 from contextlib import suppress
@@ -37,7 +37,7 @@ from virtbackup_async.reporting.text import printable
 @click.option(
     "--name", metavar="NEW", help="Define it as another domain, with a UUID and MACs of its own."
 )
-@click.option("--start", is_flag=True, help="Start the domain that was defined.")
+@click.option("--start", is_flag=True, help="Start the defined domain.")
 @click.option(
     "--in-place",
     is_flag=True,
@@ -47,38 +47,38 @@ from virtbackup_async.reporting.text import printable
     "--remove-managed-save",
     "remove_saved",
     is_flag=True,
-    help="With --in-place: throw away the memory of a domain that is saved.",
+    help="With --in-place: discard the memory of a saved domain.",
 )
 @click.option(
     "--format",
     "image_format",
     type=click.Choice(["raw", "qcow2"]),
-    help="What the disks become; without it, what they are in the backup, and with --define and "
-    "--name what they were in the domain.",
+    help="The format of the restored disks; without it, that of the backup, or with --define and "
+    "--name that of the domain.",
 )
 @click.option(
     "--discard-old",
     is_flag=True,
-    help="Remove the disks that --in-place replaces, which stay beside the new ones otherwise.",
+    help="Remove the images that --in-place replaces; otherwise they stay next to the new ones.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal before --in-place.")
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Start the domain, or restore in place, although the backup lacks disks of it.",
+    help="Start the domain, or restore in place, although the backup lacks some of its disks.",
 )
 @click.option(
     TRUST_OPTION,
     "trusted",
     is_flag=True,
-    help="Go by a definition whose checksum is wrong; into TARGET_DIR alone.",
+    help="Accept a definition with a wrong checksum; into TARGET_DIR alone.",
 )
 @shared_options
 def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see _Wanted
     """Restore the disks of one backup.
 
-    The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, or in the place of the
-    domain's own, and checked against the digests that were recorded.
+    The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, or in place of the
+    domain's own, and compared with the digests that were recorded.
     """
     wanted = _Wanted(**options)
     _refuse(wanted)
@@ -150,12 +150,11 @@ def _refuse(wanted: _Wanted) -> None:
         "Give either a TARGET_DIR or --in-place": in_place == (wanted.target_dir is not None),
         "--in-place takes neither --define nor --name nor --start": in_place
         and (defines or wanted.start),
-        "--in-place leaves each disk the format that it has: no --format": in_place
-        and wanted.image_format,
+        "--in-place keeps the format of each disk: no --format": in_place and wanted.image_format,
         "--discard-old goes with --in-place": wanted.discard_old and not in_place,
         "--remove-managed-save goes with --in-place": wanted.remove_saved and not in_place,
         "--start needs --define or --name": wanted.start and not defines,
-        # The XML, and what a disk is called, may be what a flipped bit made of them.
+        # A flipped bit may have changed the XML, or the name of a disk.
         f"{TRUST_OPTION} takes neither --in-place nor --define nor --name": wanted.trusted
         and (in_place or defines),
     }
@@ -165,9 +164,9 @@ def _refuse(wanted: _Wanted) -> None:
 
 
 def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
-    """Ask before disks of today are replaced; return what was asked of, that very backup.
+    """Ask before the current disks are replaced; return a request for the backup that was shown.
 
-    What cannot be found is not asked of: the run says what is wrong.
+    If no backup is found, there is no question: the run reports the error.
     """
 
     async def find() -> FoundBackup:

@@ -1,4 +1,4 @@
-"""``virtbackup stats``: how much the backups hold, and how much they take."""
+"""``virtbackup stats``: how much data the backups hold, and how much space they take."""
 
 import click
 
@@ -15,14 +15,14 @@ from virtbackup_async.cli.with_config import run_with_config
     "--backups",
     "each_backup",
     is_flag=True,
-    help="Show each backup too, and what its removal would free.",
+    help="Show each backup as well, and what its removal would free.",
 )
 @shared_options
 def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -> None:
-    """Say how much the backups of groups hold, and how much they take.
+    """Show how much data the backups of groups hold, and how much space they take.
 
-    Without a GROUP, of all groups in the configuration. The ratio is that of data to what was
-    stored of it: by compression, and in a repository by storing once what is equal. What was added
-    by day is that of the backups that are still there.
+    Without a GROUP, of all groups in the configuration. The ratio is that of the data to its stored
+    size, after compression, and in a repository with equal data stored once. The amounts added by
+    day are those of the backups that still exist.
     """
     run_with_config(settings, lambda vb: vb.stats(groups, each_backup=each_backup), reports.stats)

@@ -1,4 +1,4 @@
-"""``virtbackup verify``: read backups back and compare them with what was recorded."""
+"""``virtbackup verify``: read backups and compare them with their digests."""
 
 import click
 
@@ -19,17 +19,17 @@ from virtbackup_async.cli.with_config import run_with_config
 @click.option(
     "--not-verified-since",
     metavar="AGE",
-    help="Pass over backups that were found good in the last 12h, 7d or 4w.",
+    help="Skip backups that were found good in the last 12h, 7d or 4w.",
 )
 @click.option(
     "--sample",
     metavar="N|PERCENT",
-    help="Of all those, only 5 or 10%, drawn anew every day.",
+    help="Of all those, only 5 or 10%, a new choice every day.",
 )
 @click.option(
     "--quick",
     is_flag=True,
-    help="Read no data: only see that all of it is there, and as long as it should be.",
+    help="Read no data: only check that all files and chunks exist, with the right length.",
 )
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
@@ -42,10 +42,10 @@ def command(  # noqa: PLR0913 -- one for each option
     sample: str | None,
     quick: bool,
 ) -> None:
-    """Read backups back and compare them with what was recorded.
+    """Read backups and compare them with the digests that were recorded.
 
-    Without a GROUP, of all groups in the configuration. Writes nothing but the result, which
-    "list" shows.
+    Without a GROUP, of all groups in the configuration. Writes only the result, which "list"
+    shows.
     """
     report = None if settings.quiet else reports.verify
     run_with_config(
