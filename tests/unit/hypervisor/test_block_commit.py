@@ -6,6 +6,7 @@ import anyio
 import libvirt
 import pytest
 
+from fakes.moved_clock import moved_clock
 from virtbackup_async.errors import BlockJobError, DomainGoneError, HypervisorError
 from virtbackup_async.hypervisor import block_commit as commit_module
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
@@ -32,10 +33,12 @@ class ScriptedDomain:
     def UUIDString(self):  # noqa: N802 -- libvirt's name
         return UUID
 
-    def blockCommit(self, dev, *_rest):  # noqa: N802 -- libvirt's name
+    def blockCommit(self, *args):  # noqa: N802 -- libvirt's name
         self.calls.append("commit")
+        self.committed = args
 
-    def blockJobInfo(self, dev, _flags):  # noqa: N802 -- libvirt's name
+    def blockJobInfo(self, dev, flags):  # noqa: N802 -- libvirt's name
+        assert (dev, flags) == ("vda", 0)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
             raise state
@@ -78,6 +81,41 @@ def _fast(monkeypatch):
 async def test_readiness_is_found_by_polling_alone():
     domain = ScriptedDomain((1, 9), (5, 9), (9, 9))
     await commit_and_pivot(Connection(), domain, "vda", before_pivot)
+    assert domain.calls == ["commit", "pivot"]
+
+
+async def test_the_overlay_that_the_guest_writes_to_is_committed_into_the_image_below_it():
+    domain = ScriptedDomain((9, 9))
+    await commit_and_pivot(Connection(), domain, "vda", before_pivot)
+    active = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE
+    shallow = libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
+    assert domain.committed == ("vda", None, None, 0, active | shallow)
+
+
+async def test_the_pivot_comes_once_all_data_is_below_and_that_is_noted():
+    domain = ScriptedDomain((1, 9), (9, 9))
+
+    async def note():
+        domain.calls.append("note")
+
+    await commit_and_pivot(Connection(), domain, "vda", note)
+    assert domain.calls == ["commit", "note", "pivot"]
+
+
+async def test_a_job_is_not_given_up_while_it_makes_progress(monkeypatch):
+    """Each step takes almost as long as a job may stand still."""
+    states = [(position, 9) for position in range(10)]
+    with moved_clock(monkeypatch) as clock:
+        domain = ScriptedDomain(*states)
+        look = domain.blockJobInfo
+
+        def slow(*args):
+            clock.move(commit_module.STALL_TIMEOUT_S - 1)
+            return look(*args)
+
+        slow.__name__ = "blockJobInfo"
+        domain.blockJobInfo = slow
+        await commit_and_pivot(Connection(), domain, "vda", before_pivot)
     assert domain.calls == ["commit", "pivot"]
 
 
