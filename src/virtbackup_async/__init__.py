@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from virtbackup_async.config.schema import Config
     from virtbackup_async.engine.backup.session import BackupRun
     from virtbackup_async.engine.clean.clean import CleanRun
+    from virtbackup_async.engine.clean.forget import ForgetRun
     from virtbackup_async.engine.inventory.listing import Listing
     from virtbackup_async.engine.inventory.stats import Stats
     from virtbackup_async.engine.restore.define import RestoredDomain
@@ -33,6 +34,7 @@ __all__ = [
     "CleanRun",
     "Config",
     "Definition",
+    "ForgetRun",
     "FoundBackup",
     "Listing",
     "RepairRun",
@@ -52,6 +54,7 @@ _HOMES = {
     "CleanRun": "engine.clean.clean",
     "Config": "config.schema",
     "Definition": "model.backup",
+    "ForgetRun": "engine.clean.forget",
     "FoundBackup": "catalog.scanning",
     "Listing": "engine.inventory.listing",
     "RepairRun": "engine.verify.repair",

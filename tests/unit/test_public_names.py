@@ -11,9 +11,9 @@ from virtbackup_async import VirtBackup, errors, events
 from virtbackup_async.cli.main import virtbackup
 
 NAMES = [
-    "BackupRun", "CleanRun", "Config", "Definition", "FoundBackup", "Listing", "RepairRun",
-    "RestoredDomain", "Stats", "VerifyRun", "VirtBackup", "VirtBackupError", "__version__",
-    "load_config", "open_virtbackup",
+    "BackupRun", "CleanRun", "Config", "Definition", "ForgetRun", "FoundBackup", "Listing",
+    "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup", "VirtBackupError",
+    "__version__", "load_config", "open_virtbackup",
 ]  # fmt: skip
 
 METHODS = {
@@ -22,6 +22,7 @@ METHODS = {
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
     "find": ["group", "domain", "date", "disks", "trusted"],
+    "forget": ["backups", "group", "unpin", "allow_newest", "dry_run", "wait_s"],
     "list": ["groups", "domains", "with_known"],
     "overview": [],
     "pin": ["group", "domain", "date"],
@@ -41,6 +42,7 @@ METHODS = {
 RESULTS = {
     "BackupRun": ["done", "failed"],
     "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept"],
+    "ForgetRun": ["verdicts", "removed", "not_removed", "freed_bytes"],
     "FoundBackup": ["definition", "path"],
     "Listing": ["backups", "without_backup", "broken"],
     "RepairRun": ["repositories", "good", "damaged"],

@@ -1,4 +1,4 @@
-"""Methods that keep targets in order: clean, verify, repair, doctor."""
+"""Methods that keep targets in order: clean, forget, verify, repair, doctor."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from virtbackup_async.events import Finding
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.clean.clean import CleanRun
+    from virtbackup_async.engine.clean.forget import ForgetRun
     from virtbackup_async.engine.verify.repair import RepairRun
     from virtbackup_async.engine.verify.verify import VerifyRun
 
@@ -44,6 +45,38 @@ class Upkeep(Methods):
 
         request = CleanRequest(groups, broken, complete, dry_run, wait_s, drop_damaged)
         return await run_clean(await self._ready(), request)
+
+    async def forget(  # noqa: PLR0913 -- one for each option of the command
+        self,
+        backups: Sequence[str],
+        *,
+        group: str | None = None,
+        unpin: bool = False,
+        allow_newest: bool = False,
+        dry_run: bool = False,
+        wait_s: float = 0,
+    ) -> "ForgetRun":
+        """Remove single backups, broken ones too: all of them, or none if one may not go.
+
+        Args:
+            backups: their names, each with a date: ``web@2026-03-01``, ``web@latest``.
+            group: the group whose target is searched; None for all.
+            unpin: remove pinned ones too.
+            allow_newest: remove also the newest good backup of a domain.
+            dry_run: only say what would be removed, and what that frees.
+            wait_s: how long to wait for a process that reads a backup.
+
+        Raises:
+            NotFoundError: there is no such backup.
+            ConfigError: a backup may not go, or a name has no date or can mean several.
+            DefinitionError: nobody knows which files belong to a backup.
+            StorageError: a target cannot be read, or its repository not pruned.
+            CorruptError: a repository is damaged, so nothing of it was pruned.
+        """
+        from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
+
+        request = ForgetRequest(tuple(backups), group, unpin, allow_newest, dry_run, wait_s)
+        return await run_forget(await self._ready(), request)
 
     async def verify(  # noqa: PLR0913 -- one for each option of the command
         self,

@@ -182,6 +182,11 @@ def removal_note(path: Path) -> Path:
     return path.with_name(definition_path(path).stem + REMOVED_SUFFIX)
 
 
+def is_removal_note(path: Path) -> bool:
+    """Tell whether a path is one that ``removal_note`` gives."""
+    return path.name.endswith(REMOVED_SUFFIX)
+
+
 def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
     """Yield the names that look like files of a backup and belong to none."""
     descriptions = frozenset(_descriptions(present))

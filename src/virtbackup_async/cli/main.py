@@ -30,6 +30,7 @@ _COMMANDS = {
         "Remove backups by the retention rules, and what killed ones left behind.",
         ("cl",),
     ),
+    "forget": Entry("virtbackup_async.cli.commands.forget", "Remove single backups."),
     "pin": Entry(
         "virtbackup_async.cli.commands.pin", "Keep a backup from being cleaned.", attribute="pin"
     ),

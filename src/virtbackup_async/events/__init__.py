@@ -19,6 +19,7 @@ from virtbackup_async.events.backup import (
 )
 from virtbackup_async.events.clean import (
     BackupRemoved,
+    BackupsForgotten,
     CleanVerdict,
     PendingFound,
     PendingLeft,
@@ -78,6 +79,7 @@ __all__ = [
     "BackupRemoved",
     "BackupStarted",
     "BackupStats",
+    "BackupsForgotten",
     "BrokenBackup",
     "CleanVerdict",
     "ConfigWritten",
@@ -164,6 +166,7 @@ Event = (
     | ConfigWritten
     | CleanVerdict
     | BackupRemoved
+    | BackupsForgotten
     | RemovalFailed
     | RepositorySwept
     | PendingFound

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 
 class CleanVerdict(Struct, frozen=True):
-    """What `clean` means to do with a complete backup, and why; `--dry-run` does no more."""
+    """What `clean` or `forget` means to do with a backup, and why; `--dry-run` does no more.
+
+    ``broken``: no complete backup can be read from it; then ``date`` is that in its name, or empty.
+    """
 
     kind: ClassVar[str] = "clean_verdict"
     group: str
@@ -18,6 +21,7 @@ class CleanVerdict(Struct, frozen=True):
     reasons: tuple[str, ...]
     occupied_bytes: int
     damaged: bool = False
+    broken: bool = False
 
 
 class BackupRemoved(Struct, frozen=True):
@@ -28,6 +32,18 @@ class BackupRemoved(Struct, frozen=True):
     domain: str
     backup: str
     freed_bytes: int
+
+
+class BackupsForgotten(Struct, frozen=True):
+    """What `forget` removed, or with `--dry-run` would remove, and the space that frees in all.
+
+    In a repository that is the space of the chunks that no other backup needs.
+    """
+
+    kind: ClassVar[str] = "backups_forgotten"
+    backups: tuple[str, ...]
+    freed_bytes: int
+    dry_run: bool
 
 
 class RemovalFailed(Struct, frozen=True):

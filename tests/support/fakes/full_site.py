@@ -18,6 +18,7 @@ from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
@@ -195,6 +196,12 @@ class FullSite:
             request = PinRequest(packager, packager, date)
             await self.attempt(set_pinned(self.runtime(), request))
 
+    async def forget(self) -> None:
+        for packager in PACKAGERS:
+            names = [f"{packager}@latest"]
+            request = ForgetRequest(names, packager, unpin=True, allow_newest=True, wait_s=60)
+            await self.attempt(run_forget(self.runtime(), request))
+
     async def doctor(self) -> None:
         await run_doctor(self.runtime(), DoctorRequest())
 
@@ -215,6 +222,7 @@ COMMANDS: dict[str, Callable] = {
     "clean": FullSite.clean,
     "repair": FullSite.repair,
     "clean again": FullSite.clean,
+    "forget": FullSite.forget,
 }
 
 

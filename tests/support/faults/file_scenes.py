@@ -159,6 +159,11 @@ def _is_cleaned(stage: Stage, said: str) -> bool:
     return len(_listed(stage)) == len(IMAGES) - 1 or "left alone" in said
 
 
+def _is_forgotten(stage: Stage, said: str) -> bool:
+    # What is not there by now is not removed again.
+    return len(_listed(stage)) == len(IMAGES) - 1 or "0 backups removed" in said
+
+
 def _is_restored(stage: Stage, _said: str) -> bool:
     (path,) = (stage.out / "r").glob("*.raw")
     return path.read_bytes() == IMAGES[-1]
@@ -216,6 +221,7 @@ _ALL: Final = tuple(PACKAGERS)
 SCENES: Final = {
     "backup": Scene(["backup"], _ALL, _has_new_backup),
     "clean": Scene(["clean"], _ALL, _is_cleaned),
+    "forget": Scene(["forget", "fake@2024-03-02"], _ALL, _is_forgotten),
     "verify": Scene(["verify"], _ALL, _is_said),
     "verify --quick": Scene(["verify", "--quick"], ["directory", "repository"], _is_said),
     "restore": Scene(["restore", "g", "fake", "{out}/r"], _ALL, _is_restored),

@@ -33,6 +33,7 @@ from virtbackup_async.cli.commands import (  # noqa: F401 -- loaded once, before
     clean,
     doctor,
     export,
+    forget,
     listing,
     pin,
     repair,

@@ -16,6 +16,7 @@ NAME = "20260701-030000_1_test"
 ARGUMENTS = {
     "restore": ["main", "test", "restored"],
     "export": ["main", "test", "vda", "exported"],
+    "forget": ["test@2026-07-01"],
     "pin": ["main", "test"],
     "unpin": ["main", "test"],
 }
@@ -46,7 +47,7 @@ def run(place, *arguments):
 
 
 def test_the_table_has_all_commands_and_situations():
-    assert len(CASES) == 12 * 4
+    assert len(CASES) == 13 * 4
 
 
 @pytest.mark.parametrize(("command", "situation", "code", "says"), CASES)

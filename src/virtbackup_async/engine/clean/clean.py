@@ -7,50 +7,45 @@ backups and restores.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 
-from anyio import CapacityLimiter, create_task_group, from_thread, to_thread
+from anyio import CapacityLimiter, create_task_group, to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.amendment import hold_definitions
 from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.catalog.removing import begin_removal, end_removal
-from virtbackup_async.catalog.scanning import FoundBackup, Scan
-from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.catalog.scanning import (
+    FoundBackup,
+    Problem,
+    Scan,
+    definition_path,
+    is_removal_note,
+)
+from virtbackup_async.engine.clean.broken import find_broken, remove_broken
 from virtbackup_async.engine.clean.pending import report_and_undo, undo_orphans
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.clean.prune import prune
+from virtbackup_async.engine.clean.removal import remove_backup, report_removal
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
-from virtbackup_async.engine.inventory.dates import local_time
-from virtbackup_async.engine.inventory.occupied import occupied_bytes
+from virtbackup_async.engine.clean.verdicts import verdict_on, verdict_on_broken
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
-from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
 from virtbackup_async.engine.undo.pending import read_notes
 from virtbackup_async.errors import (
     CorruptError,
-    DefinitionError,
-    LockHeldError,
     StorageError,
     VirtBackupError,
 )
 from virtbackup_async.events import (
     BackupRemoved,
     CleanVerdict,
-    Emit,
     PendingLeft,
     PendingUndone,
     RemovalFailed,
     RepositorySwept,
     Warned,
 )
-from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.model.packager import backup_paths
-from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository import Pruned, find_repository, prune_repository
 
 REMOVAL_BEGUN = "its removal was begun"
 
@@ -128,13 +123,16 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         await _undo_all(cleaning, target, scan)
     for found in scan.removed:
         await _end_removal(cleaning, target, found)
+    for problem in scan.problems:
+        if is_removal_note(problem.path):
+            await _end_broken_removal(cleaning, target, problem, scan)
     if cleaning.request.complete:
         # Scan again: an undone backup may have turned out to be complete.
         again = await target.catalog.scan()
         report_new_problems(cleaning, target, scan, again)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
-        await _prune(target.catalog.location, cleaning.emit)
+        await prune(target.catalog.location, cleaning.emit)
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
@@ -160,6 +158,27 @@ async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBack
     if target.group_of(found.definition.domain_name) is not None:
         decision = RetentionDecision(found, keep=False, reasons=(REMOVAL_BEGUN,))
         await _carry_out(cleaning, target, decision)
+
+
+async def _end_broken_removal(
+    cleaning: Cleaning, target: CleanTarget, problem: Problem, scan: Scan
+) -> None:
+    """End the removal of a backup whose definition cannot be read: its name says what it was."""
+    domain = problem.domain_directory
+    group = target.group_of(domain)
+    if group is None:
+        return
+    name = definition_path(problem.path).stem
+    try:
+        broken = await find_broken(problem.path, scan)
+    except VirtBackupError as error:
+        cleaning.emit(RemovalFailed(group, domain, name, str(error)))
+        return
+    verdict = await verdict_on_broken(group, domain, broken, keep=False, reasons=(REMOVAL_BEGUN,))
+    cleaning.emit(verdict)
+    if not cleaning.request.dry_run:
+        removal = remove_broken(broken, cleaning.lock_wait(domain))
+        await report_removal(cleaning.emit, group, domain, name, removal)
 
 
 async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
@@ -190,99 +209,9 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: Retentio
     found, definition = decision.found, decision.found.definition
     group = target.group_of(definition.domain_name) or ""
     domain, name = definition.domain_name, definition.name
-    cleaning.emit(
-        CleanVerdict(
-            group=group,
-            domain=domain,
-            backup=name,
-            date=local_time(definition).isoformat(),
-            definition=str(found.path),
-            keep=decision.keep,
-            reasons=decision.reasons,
-            damaged=definition.is_damaged,
-            occupied_bytes=await _occupied_bytes(found),
-        )
-    )
+    verdict = await verdict_on(group, found, keep=decision.keep, reasons=decision.reasons)
+    cleaning.emit(verdict)
     if decision.keep or cleaning.request.dry_run:
         return
-    try:
-        freed_bytes = await _remove_backup(target.catalog, found, cleaning.lock_wait(domain))
-    except LockHeldError as error:
-        cleaning.emit(RemovalFailed(group, domain, name, error.message, in_use=True))
-    except VirtBackupError as error:
-        cleaning.emit(RemovalFailed(group, domain, name, str(error)))
-    else:
-        if freed_bytes is not None:
-            cleaning.emit(BackupRemoved(group, domain, name, freed_bytes))
-
-
-async def _remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
-    """Remove a backup, or finish a removal that was begun.
-
-    The definition becomes a note, the package is removed, then the note; each step is durable
-    before the next, so a crash never leaves a listed backup without its data. A restore holds the
-    package, and the backup stays. A pin that was set in the meantime is seen: pins are set, and
-    definitions become notes, under one lock.
-
-    Returns:
-        How many bytes are free again; None if it is gone already, or pinned by now.
-
-    Raises:
-        LockHeldError: it is being restored; nothing was done.
-        DefinitionError: its packager is not known; nothing was done.
-        StorageError: the target is not writable; what is left is ended by the next ``clean``.
-    """
-    paths = backup_paths(found.definition, found.path.parent)
-    async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
-        freed_bytes = await occupied_bytes([*paths, found.path])
-        async with hold_definitions(found.path.parent):
-            definition = await catalog.read_definition(found.path)
-            if definition is None or definition.pinned:
-                return None
-            note = await begin_removal(found.path)
-        for path in paths:
-            await to_thread.run_sync(TargetPath.in_domain(path).remove)
-        await end_removal(note)
-    return freed_bytes
-
-
-async def _occupied_bytes(found: FoundBackup) -> int:
-    try:
-        return await occupied_bytes(
-            [*backup_paths(found.definition, found.path.parent), found.path]
-        )
-    except DefinitionError:
-        return await occupied_bytes([found.path])
-
-
-async def _prune(target: StorageLocation, emit: Emit) -> None:
-    """Remove the chunks that no backup needs from the target's repository, if it has one.
-
-    Raises:
-        CorruptError: something is damaged that may be needed; nothing was removed.
-        StorageError: the repository is not writable, or full.
-    """
-    try:
-        pruned = await to_thread.run_sync(_pruned, target)
-    except LockHeldError as error:
-        emit(Warned(f"the repository is not pruned: {error.message}"))
-        return
-    if pruned is not None:
-        emit(
-            RepositorySwept(
-                target=str(target),
-                freed_bytes=pruned.freed_bytes,
-                rewritten_bytes=pruned.rewritten_bytes,
-                waiting_bytes=pruned.waiting_bytes,
-                stored_bytes=pruned.stored_bytes,
-                unrewritten_bytes=pruned.unrewritten_bytes,
-            )
-        )
-
-
-def _pruned(target: StorageLocation) -> Pruned | None:
-    repository = find_repository(target)
-    if repository is None:
-        return None
-    maps = partial(list_maps, repository.storage)
-    return prune_repository(repository, maps, from_thread.check_cancelled)
+    removal = remove_backup(target.catalog, found, cleaning.lock_wait(domain))
+    await report_removal(cleaning.emit, group, domain, name, removal)

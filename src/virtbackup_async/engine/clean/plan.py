@@ -93,7 +93,7 @@ def plan_clean(
         zone: the time zone of the periods; None for the local one.
         drop_damaged: whether to drop damaged backups that are older than a good one.
     """
-    unclear = _Unclear(target, scan)
+    unclear = _Unclear(target.catalog, scan)
     by_domain: dict[str, list[FoundBackup]] = {}
     for found in scan.complete:
         if target.group_of(found.definition.domain_name) is not None:
@@ -110,18 +110,23 @@ def plan_clean(
         yield from decide(clear, policies, now, zone, drop_damaged=drop_damaged)
 
 
+def why_unclear(catalog: Catalog, scan: Scan, found: FoundBackup) -> str | None:
+    """Return why a complete backup is not understood; None if it is like any other."""
+    return _Unclear(catalog, scan).reason(found)
+
+
 class _Unclear:
     """Finds the backups that the rules must not be applied to."""
 
-    def __init__(self, target: CleanTarget, scan: Scan) -> None:
-        self._target = target
+    def __init__(self, catalog: Catalog, scan: Scan) -> None:
+        self._catalog = catalog
         self._pending = {found.path for found in scan.pending}
         self._uses = Counter(path for found in scan.complete for path in _paths(found))
 
     def reason(self, found: FoundBackup) -> str | None:
         """Return why; None for a backup like any other."""
         domain = found.definition.domain_name
-        if found.path.parent != self._target.catalog.domain_directory(domain):
+        if found.path.parent != self._catalog.domain_directory(domain):
             return "it lies in another domain's directory"
         if found.path.with_name(f"{found.path.name}.pending") in self._pending:
             return "its pending file is still there"

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.removing import remove_claim
-from virtbackup_async.catalog.scanning import Problem, Scan
+from virtbackup_async.catalog.scanning import Problem, Scan, is_removal_note
 from virtbackup_async.engine.clean.plan import CleanTarget
 from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.errors import StorageError
@@ -32,7 +32,9 @@ async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan)
     for problem in scan.problems:
         # A domain's directory has its name, but for the rare one that had to be escaped.
         group = target.group_of(problem.domain_directory)
-        if group is None or await _is_noted(cleaning, problem.path):
+        if group is None or is_removal_note(problem.path):
+            continue  # `clean` ends the removals of its groups' backups
+        if await _is_noted(cleaning, problem.path):
             continue
         if not problem.path.name.endswith(pending_file.SUFFIX):
             cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))

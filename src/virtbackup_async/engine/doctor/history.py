@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan, is_removal_note
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.inventory.dates import CLOCK_SLACK_S, local_time, time_of
+from virtbackup_async.engine.inventory.locate import is_definition
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.model.amounts import age
@@ -125,8 +126,17 @@ def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
                 CHECK,
                 problem.domain_directory,
                 problem.message,
-                "It is no backup as it is: bring its files back, or remove it.",
+                _advice_on(problem),
             )
+
+
+def _advice_on(problem: Problem) -> str:
+    if is_removal_note(problem.path):
+        return "Run `virtbackup clean` to end its removal."
+    if not is_definition(problem):
+        return "It is no backup as it is: bring its files back, or remove it."
+    words = ["virtbackup", "forget", "--", f"{problem.domain_directory}@{problem.path.stem}"]
+    return f"Bring its files back, or remove it: {shlex.join(words)}"
 
 
 def check_unclaimed(config: Config, group: Group, scan: Scan) -> list[Finding]:

@@ -16,7 +16,7 @@ from virtbackup_async.catalog import definition_file
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.raw_json import read_bytes
-from virtbackup_async.catalog.scanning import FoundBackup, Problem
+from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.config.suggestion import did_you_mean
@@ -25,6 +25,7 @@ from virtbackup_async.engine.inventory.dates import (
     at_date,
     before_date,
     date_of_name,
+    is_latest,
     local_time,
     nearest,
     pasteable,
@@ -47,6 +48,12 @@ class _Candidate(Struct, frozen=True):
     name: str
     found: FoundBackup | None = None
     problem: Problem | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its definition."""
+        either = self.found or self.problem
+        return either.path if either else Path()
 
 
 class _Backups(Struct, frozen=True):
@@ -139,6 +146,60 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
     for warning in _warnings(backups, found, request.disks, None if date else now):
         emit(Warned(warning, domain))
     return found
+
+
+class NamedBackup(Struct, frozen=True):
+    """A backup that an admin named, complete or broken.
+
+    Attributes:
+        group: the group whose target it is in.
+        target: that target.
+        scan: all that the target holds.
+        domain: the domain's exact name.
+        name: the backup's own name.
+        path: its definition.
+        found: the complete backup; None for a broken one.
+        problem: why it is broken.
+        has_date: whether the admin named a date or a backup, not the domain alone.
+    """
+
+    group: str
+    target: Path
+    scan: Scan
+    domain: str
+    name: str
+    path: Path
+    found: FoundBackup | None
+    problem: Problem | None
+    has_date: bool
+
+
+async def find_named(runtime: Runtime, group: str | None, name: str) -> NamedBackup:
+    """Return the backup that a name means, even a broken one.
+
+    Args:
+        runtime: has the configuration and the clock.
+        group: says which target to look into; None for all.
+        name: as ``backup_names`` has it.
+
+    Raises:
+        NotFoundError, ConfigError, StorageError: as for :func:`find_backup`.
+    """
+    now = runtime.now()
+    located = await locate(runtime.config, group, name, None, now)
+    backups = _backups_of(located)
+    chosen = _newest_or_at(backups, located.date, now) or _refuse(backups, located.date, now)
+    return NamedBackup(
+        located.group,
+        located.target,
+        located.scan,
+        located.domain,
+        chosen.name,
+        chosen.path,
+        chosen.found,
+        chosen.problem,
+        has_date=located.date is not None or is_latest(name.rpartition("@")[2]),
+    )
 
 
 class PinRequest(Struct, frozen=True):

@@ -11,16 +11,15 @@ from msgspec.structs import asdict
 
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.inventory.dates import local_time
+from virtbackup_async.engine.inventory.freed import freed_by_each
 from virtbackup_async.engine.inventory.listing import (
     GroupBackups,
     broken_backups,
     choose_backups,
     refuse_what_was_not_seen,
 )
-from virtbackup_async.engine.inventory.occupied import occupied_by
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import DefinitionError
 from virtbackup_async.events import (
     BackupStats,
     DayStats,
@@ -32,13 +31,12 @@ from virtbackup_async.events import (
     TargetUnreadable,
     Warned,
 )
-from virtbackup_async.model.packager import Location, backup_paths, packed_files, type_of
+from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     Totals,
-    exclusive_usage,
     find_repository,
     total_usage,
 )
@@ -155,58 +153,10 @@ async def _say_of_each(
 ) -> None:
     freed: dict[Path, int] = {}
     for target, scan in scans.items():
-        freed |= await to_thread.run_sync(_freed_by_each, StorageLocation.of(target), scan.complete)
+        freed |= await to_thread.run_sync(freed_by_each, StorageLocation.of(target), scan.complete)
     for chosen in groups:
         for found in chosen.backups:
             emit(_of_backup(chosen.group, found, freed[found.path]))
-
-
-def _freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
-    """Return the bytes that removing each backup would free, by its definition's path. Blocks.
-
-    Removing a backup frees its files. Of a repository that is only the map; pruning then frees the
-    chunks that no other backup needs.
-
-    Raises:
-        CorruptError: a map or the index of the repository is damaged.
-        StorageError: it cannot be read.
-    """
-    paths = {found.path: _files(found) for found in backups}
-    freed = {
-        definition: sum(map(occupied_by, (definition, *files)))
-        for definition, files in paths.items()
-    }
-    repository = find_repository(target)
-    if repository is None:
-        return freed
-    in_repository = [
-        found for found in backups if type_of(found.definition.packager).uses_repository
-    ]
-    owners = {
-        name: owner for owner, found in enumerate(in_repository) for name in _stored_names(found)
-    }
-    maps = partial(list_maps, repository.storage)
-    shares = exclusive_usage(repository, maps, owners, from_thread.check_cancelled)
-    # Those at the end that have no disks own nothing.
-    for found, own_bytes in zip(in_repository, shares.own_bytes, strict=False):
-        freed[found.path] += own_bytes
-    return freed
-
-
-def _files(found: FoundBackup) -> tuple[Path, ...]:
-    try:
-        return backup_paths(found.definition, found.path.parent)
-    except DefinitionError:  # made by a newer program
-        return ()
-
-
-def _stored_names(found: FoundBackup) -> tuple[str, ...]:
-    definition = found.definition
-    location = Location.below(found.path.parent, definition.packager, definition.name)
-    try:
-        return location.stored_names(packed_files(definition))
-    except DefinitionError:
-        return ()
 
 
 def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:

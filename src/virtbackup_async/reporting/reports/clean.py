@@ -1,4 +1,4 @@
-"""The reports of ``clean``, ``pin`` and ``unpin``."""
+"""The reports of ``clean``, ``forget``, ``pin`` and ``unpin``."""
 
 from msgspec import Struct, field
 
@@ -6,13 +6,14 @@ from virtbackup_async import events
 
 
 class CleanReport(Struct):
-    """What ``clean`` removed, undid and kept, or would under ``--dry-run``.
+    """What ``clean`` or ``forget`` removed, undid and kept, or would under ``--dry-run``.
 
     Attributes:
         dry_run: nothing was removed; the verdicts are a plan.
         verdicts: of all complete backups.
         found: the unfinished backups; ``others`` has what became of them.
         others: undone backups, and whatever could not be undone or removed.
+        forgotten: the last word of a ``forget``; None of a ``clean``.
     """
 
     dry_run: bool
@@ -24,6 +25,7 @@ class CleanReport(Struct):
     )
     swept: list[events.RepositorySwept] = field(default_factory=list)
     unclaimed: list[events.UnclaimedBackups] = field(default_factory=list)
+    forgotten: events.BackupsForgotten | None = None
 
     def add(self, event: events.Event) -> None:
         """Collect an event of the result; ignore any other."""
@@ -38,6 +40,8 @@ class CleanReport(Struct):
                 self.others.append(event)
             case events.RepositorySwept():
                 self.swept.append(event)
+            case events.BackupsForgotten():
+                self.forgotten = event
             case events.UnclaimedBackups():
                 self.unclaimed.append(event)
             case _:
@@ -58,6 +62,8 @@ class CleanReport(Struct):
     @property
     def freed_bytes(self) -> int:
         """The space that the run freed, or would free: a repack takes some of it back."""
+        if self.forgotten is not None:
+            return self.forgotten.freed_bytes
         if self.dry_run:
             return sum(verdict.occupied_bytes for verdict in self._expired)
         freed_bytes = sum(done.freed_bytes for done in self.removed)

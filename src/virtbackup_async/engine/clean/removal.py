@@ -1,0 +1,70 @@
+"""Removing one complete backup; a crash never leaves a listed backup without its data.
+
+Called by ``clean`` and ``forget``. The order: the definition becomes a note (``catalog.removing``),
+the package goes, the note goes; each step is durable before the next. A restore of the backup holds
+its package, and then it stays; a pin that was set in the meantime is seen, because pins are set and
+definitions become notes under one lock.
+"""
+
+from collections.abc import Awaitable
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.amendment import hold_definitions
+from virtbackup_async.catalog.removing import begin_removal, end_removal
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.inventory.occupied import occupied_bytes
+from virtbackup_async.engine.locks import LockWait, hold_package
+from virtbackup_async.errors import LockHeldError, VirtBackupError
+from virtbackup_async.events import BackupRemoved, Emit, RemovalFailed
+from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.packager import backup_paths
+
+
+async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
+    """Remove a backup, or end a removal that was begun.
+
+    Returns:
+        How many bytes are free again; None if it is gone already, or pinned by now.
+
+    Raises:
+        LockHeldError: it is being restored; nothing was done.
+        DefinitionError: its packager is not known; nothing was done.
+        StorageError: the target is not writable; what is left is ended by the next ``clean``.
+    """
+    paths = backup_paths(found.definition, found.path.parent)
+    async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
+        freed_bytes = await occupied_bytes([*paths, found.path])
+        async with hold_definitions(found.path.parent):
+            definition = await catalog.read_definition(found.path)
+            if definition is None or definition.pinned:
+                return None
+            note = await begin_removal(found.path)
+        for path in paths:
+            await to_thread.run_sync(TargetPath.in_domain(path).remove)
+        await end_removal(note)
+    return freed_bytes
+
+
+async def report_removal(
+    emit: Emit, group: str, domain: str, name: str, removal: Awaitable[int | None]
+) -> None:
+    """Wait for the removal of a backup, and report how it ended; an error does not escape.
+
+    Args:
+        emit: gets the event; none for a backup that was gone already, or is pinned by now.
+        group: the group whose target it is in.
+        domain: its domain.
+        name: its own name.
+        removal: gives the bytes that are free again; None if nothing was removed.
+    """
+    try:
+        freed_bytes = await removal
+    except LockHeldError as error:
+        emit(RemovalFailed(group, domain, name, error.message, in_use=True))
+    except VirtBackupError as error:
+        emit(RemovalFailed(group, domain, name, str(error)))
+    else:
+        if freed_bytes is not None:
+            emit(BackupRemoved(group, domain, name, freed_bytes))

@@ -1,0 +1,77 @@
+"""What removing backups would free: their files, and the chunks that no other backup needs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from anyio import from_thread
+
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.engine.inventory.occupied import occupied_by
+from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.packager import backup_paths, type_of
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.packagers.repository.map_files import list_maps
+from virtbackup_async.repository import exclusive_usage, find_repository
+
+
+def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
+    """Return the bytes that removing each backup would free, by its definition's path. Blocks.
+
+    Removing a backup frees its files. Of a repository that is only the map; pruning then frees the
+    chunks that no other backup needs.
+
+    Raises:
+        CorruptError: a map or the index of the repository is damaged.
+        StorageError: it cannot be read.
+    """
+    paths = {found.path: package_paths(found) for found in backups}
+    freed = {
+        definition: sum(map(occupied_by, (definition, *files)))
+        for definition, files in paths.items()
+    }
+    in_repository = [
+        found.path for found in backups if type_of(found.definition.packager).uses_repository
+    ]
+    owners = {
+        _stored_name(file): owner
+        for owner, definition in enumerate(in_repository)
+        for file in paths[definition]
+    }
+    # Those at the end that have no disks own nothing.
+    for definition, own in zip(in_repository, _own_bytes(target, owners), strict=False):
+        freed[definition] += own
+    return freed
+
+
+def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
+    """Return the bytes that removing some files of backups, maps among them, would free. Blocks.
+
+    A chunk that several of the backups share, and no other, counts.
+
+    Raises:
+        CorruptError, StorageError: as for :func:`freed_by_each`.
+    """
+    owners = {_stored_name(file): 0 for file in files}
+    return sum(map(occupied_by, files)) + sum(_own_bytes(target, owners))
+
+
+def package_paths(found: FoundBackup) -> tuple[Path, ...]:
+    """Return the package's files; none where a newer program made it."""
+    try:
+        return backup_paths(found.definition, found.path.parent)
+    except DefinitionError:
+        return ()
+
+
+def _stored_name(path: Path) -> str:
+    """Return the name of a file of a domain in the storage of its target."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _own_bytes(target: StorageLocation, owners: Mapping[str, int]) -> tuple[int, ...]:
+    repository = find_repository(target) if owners else None
+    if repository is None:
+        return ()
+    maps = partial(list_maps, repository.storage)
+    return exclusive_usage(repository, maps, owners, from_thread.check_cancelled).own_bytes
