@@ -257,7 +257,7 @@ class ForeignRepositoryError(CorruptError):
         super().__init__(message, hint=hint)
 
 
-CLEAN_HINT = "Mend the cause, then run `virtbackup clean -b`."
+CLEAN_HINT = "Fix the cause, then run `virtbackup clean -b`."
 
 
 class RollbackError(VirtBackupError):

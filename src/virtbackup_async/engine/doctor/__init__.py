@@ -1,4 +1,4 @@
 """The ``doctor`` command: finds problems before the next backup, and changes nothing.
 
-One module a subject; each check gives findings and never raises for what it finds.
+Each module is about one subject. A check returns findings, and raises nothing for a problem.
 """

@@ -1,6 +1,6 @@
 """The guest agent: whether it answers, and, if asked for, how long a freeze takes.
 
-A freeze stops every write in the guest until the thaw, so it is made only on the admin's word.
+A freeze stops every write in the guest until the thaw, so doctor freezes only if asked to.
 """
 
 import anyio
@@ -20,13 +20,13 @@ THAW_TIMEOUT_S = 60
 async def check_agent(
     domain: DomainPort, info: DomainInfo, *, quiesce: bool, freeze_locks: DomainLocks | None
 ) -> list[Finding]:
-    """Ask the agent of a domain that is to be quiesced for a sign of life, or to freeze.
+    """Ask the agent of a domain that is to be quiesced whether it answers, or to freeze.
 
     Args:
         domain: the domain.
-        info: what was found of it.
-        quiesce: whether its backups are wanted quiesced.
-        freeze_locks: the locks, to freeze the guest for a moment; None: only ask.
+        info: the facts about it.
+        quiesce: whether its backups are to be quiesced.
+        freeze_locks: the locks, to freeze the guest for a moment; None to ask only.
     """
     if not quiesce:
         return []
@@ -35,7 +35,7 @@ async def check_agent(
     try:
         await domain.prepare_quiesce()
     except HypervisorError as error:
-        # An agent that has frozen its guest answers to little else.
+        # An agent that has frozen its guest answers few other commands.
         if await domain.is_frozen():
             return [_frozen(domain)]
         return [_silent(domain, error)]
@@ -79,7 +79,7 @@ async def _frozen_ms(domain: DomainPort) -> int:
         try:
             await guard.freeze()
         finally:
-            # Also when the freeze failed, or was cancelled: half of the guest may stand still.
+            # Also if the freeze failed or was cancelled: some file systems may be frozen.
             with anyio.fail_after(THAW_TIMEOUT_S, shield=True):
                 await domain.thaw()
                 ended_s = anyio.current_time()

@@ -1,4 +1,4 @@
-"""What the configuration says, and how its ``hosts`` match the domains. Pure."""
+"""Checks of the configuration, and how its ``hosts`` match the domains. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ AUTOSTART = "autostart"
 
 
 def check_autostart(config: Config) -> Iterator[Finding]:
-    """Say which groups a run without a name passes over, though nobody said that it shall."""
+    """Report groups that a run without a name skips, although nobody configured that."""
     if not config.groups:
         advice = "Write `groups`: as it is, nothing is backed up."
         yield Finding(Level.PROBLEM, AUTOSTART, str(config.path), "has no groups", advice)
@@ -23,7 +23,7 @@ def check_autostart(config: Config) -> Iterator[Finding]:
 
 
 def check_trust(config: Config) -> Iterator[Finding]:
-    """Say that hooks are refused, where others may write to the configuration."""
+    """Report that hooks are refused, if others may write to the configuration."""
     if config.distrust is not None:
         message = f"hooks are refused, and the backups behind them: {config.distrust.message}"
         advice = config.distrust.hint
@@ -31,7 +31,7 @@ def check_trust(config: Config) -> Iterator[Finding]:
 
 
 def check_target(group: Group) -> Iterator[Finding]:
-    """Say that a group has no target."""
+    """Report that a group has no target."""
     if group.target:
         return
     advice = "Write target: and a directory in the group, or in default."
@@ -39,7 +39,7 @@ def check_target(group: Group) -> Iterator[Finding]:
 
 
 def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:
-    """Say which patterns match nothing, and how many domains the group means in all."""
+    """Report patterns that match nothing, and the domains that the group includes."""
     subject = f"group {group.name}"
     for entry in group.hosts:
         if not any(entry.pattern.matches(domain) for domain in domain_names):

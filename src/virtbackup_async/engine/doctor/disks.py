@@ -1,4 +1,4 @@
-"""The disks of a domain: which can be backed up, from which images, with room for the overlay."""
+"""The disks of a domain: which can be backed up, from which images, and the space for overlays."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
@@ -39,7 +39,7 @@ async def check_disks(
 ) -> list[Finding]:
     """Choose the disks as a backup would, and open each image of their chains.
 
-    What QEMU will serve is not opened: there need not be a file.
+    Disks that QEMU exports are not opened: they need not be files.
     """
     try:
         pull, warning = await is_pulled(hypervisor, planned.group, info, planned.disks)
@@ -79,7 +79,7 @@ async def check_disks(
 
 
 async def _has_checkpoint(hypervisor: HypervisorPort, info: DomainInfo) -> bool:
-    """Tell whether libvirt knows a checkpoint of ours; an older one has none."""
+    """Return whether libvirt knows a checkpoint of this program; an older libvirt has none."""
     with suppress(HypervisorError):
         domain = await hypervisor.domain(info.name)
         return any(map(is_checkpoint_of_ours, await domain.checkpoint_names()))
@@ -94,7 +94,7 @@ async def _untrackable(
     *,
     has_checkpoint: bool,
 ) -> AsyncIterator[Finding]:
-    """Tell which disks are read in full each time, and which snapshots cannot be reverted to."""
+    """Report disks that are read in full each time, and snapshots that cannot be reverted to."""
     tracks_all = group.track_with_snapshots
     for dev, chain in selection.chains.items():
         image = Disk(dev, chain[0].path, chain[0].format)
@@ -124,7 +124,7 @@ async def _check_pull(
         message = error.within(info.name)
         return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
     except StorageError as error:
-        return [Finding(Level.PROBLEM, CHECK, info.name, error.message, "Mend `scratch`.")]
+        return [Finding(Level.PROBLEM, CHECK, info.name, error.message, "Correct `scratch`.")]
     served = [
         Finding(Level.OK, CHECK, info.name, f"{disk.dev}: served by QEMU, {disk.path}")
         for disk in selection.disks
@@ -193,15 +193,15 @@ async def _check_room(images: ImageHost, domain: str, disk: Disk) -> Finding:
         return judge_room(domain, disk.dev, directory, await images.free_bytes(directory))
     except StorageError as error:
         message = f"{disk.dev}: {error.message}"
-        return Finding(Level.PROBLEM, "overlay", domain, message, "Mend the file system.")
+        return Finding(Level.PROBLEM, "overlay", domain, message, "Repair the file system.")
 
 
 def judge_room(
     domain: str, dev: str, directory: Path, free_bytes: int, *, what: str = "overlay"
 ) -> Finding:
-    """Judge the room for an overlay: it takes what the guest writes while it is copied.
+    """Judge the space for an overlay, which grows by the guest's writes during the copy.
 
-    A scratch image takes no more: what the guest overwrites.
+    A scratch image grows no more than that: by the data that the guest overwrites.
     """
     message = f"{dev}: {size(free_bytes)} free for its {what} in {directory}"
     if free_bytes >= OVERLAY_USUAL_BYTES:

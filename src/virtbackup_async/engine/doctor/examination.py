@@ -1,6 +1,6 @@
-"""The whole examination: the host, the targets, the domains; every finding is an event.
+"""The examination of the host, the targets and the domains; every finding is an event.
 
-Called by the ``doctor`` command. It works on as far as it can where libvirt does not answer.
+Called by the ``doctor`` command. If libvirt does not answer, it checks everything else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,14 +37,14 @@ PARALLEL_DOMAINS = 8
 
 
 class _Examination(Struct):
-    """What one run looks at, and what it has found on the way.
+    """The subjects of one run, and the facts found so far.
 
     Attributes:
         groups: those with a target.
-        scans: by target, of those that can be read.
-        domain_names: what libvirt knows; None where it does not answer.
+        scans: by target, of the targets that can be read.
+        domain_names: all that libvirt knows; None if it does not answer.
         images: by domain, of all disks that have one.
-        at_work: the images of domains that somebody works on.
+        at_work: the images of domains whose lock is held.
     """
 
     config: Config
@@ -59,7 +59,7 @@ class _Examination(Struct):
     notes: Notes = Notes(())
 
     def tell(self, findings: Iterable[Finding]) -> None:
-        # The same may be found by way of two groups.
+        # Two groups can lead to the same finding.
         for finding in dict.fromkeys(findings):
             self.emit(finding)
 
@@ -80,7 +80,7 @@ class DoctorRequest(Struct, frozen=True):
 
 
 async def run_doctor(runtime: Runtime, request: DoctorRequest) -> tuple[Finding, ...]:
-    """Examine the named groups, or all; return what was found, and emit it on the way.
+    """Examine the named groups, or all; return the findings, and emit each of them.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -122,7 +122,7 @@ async def _examine_targets(work: _Examination) -> None:
         try:
             scan = work.scans[path] = await Catalog(path).scan()
         except StorageError:
-            continue  # told by ``check_target``
+            continue  # ``check_target`` has reported it
         work.tell(await target.check_room(path, groups, scan))
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
@@ -212,7 +212,7 @@ def _check_state(info: DomainInfo) -> list[Finding]:
 
 
 async def _beside_images(work: _Examination) -> list[Finding]:
-    """Look at what only all images together tell."""
+    """Check the facts that depend on all images together."""
     everything = [image for images in work.images.values() for image in images]
     findings = await leftovers.check_image_leftovers(
         work.host.images, everything, work.scans.values(), work.notes, work.at_work

@@ -1,7 +1,7 @@
-"""What the target's backups tell: how old the last of each domain is, and which are not good.
+"""The target's backups: how old each domain's last one is, and which are damaged.
 
-A backup that ``verify`` found damaged is none, however new it is; one that is dated in the future
-hides how old the newest really is.
+A backup that ``verify`` found damaged does not count, however new it is. A backup that is dated in
+the future hides the real age of the newest one.
 """
 
 import shlex
@@ -18,18 +18,18 @@ from virtbackup_async.model.amounts import age
 
 CHECK = "backups"
 STALE_AFTER_S = 8 * 24 * 3600
-"""More than a week: the longest interval that is usual, and a day of patience."""
+"""A week, the longest usual interval, and a day of patience."""
 
 
 def check_history(
     group: Group, scan: Scan, domain_names: Sequence[str] | None, now: datetime
 ) -> Iterator[Finding]:
-    """Look at the backups of each domain of a group.
+    """Check the backups of each domain of a group.
 
     Args:
-        group: whose domains.
+        group: the group.
         scan: of the group's target.
-        domain_names: all that libvirt knows; None where it does not answer.
+        domain_names: all that libvirt knows; None if it does not answer.
         now: an aware time.
     """
     by_domain: dict[str, list[FoundBackup]] = {}
@@ -40,7 +40,7 @@ def check_history(
     for domain in sorted(wanted | set(by_domain)):
         if domain in by_domain:
             yield from judge_damage(group.name, domain, by_domain[domain], now)
-            # How old the last backup of a domain is that libvirt does not know, says nothing.
+            # If libvirt does not know the domain, the age of its last backup means nothing.
             yield from judge_age(domain, by_domain[domain], now) if domain in wanted else ()
         else:
             message = f"has no backup in group {group.name} yet"
@@ -64,7 +64,7 @@ def judge_damage(
 
 
 def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Iterator[Finding]:
-    """Judge the age of a domain's newest backup; of a damaged one, its own finding tells."""
+    """Judge the age of a domain's newest backup; a damaged one has a finding of its own."""
     past, good = _counted(backups, now)
     if not good or good[-1] is not past[-1]:
         return
@@ -80,7 +80,7 @@ def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Ite
 def _counted(
     backups: Sequence[FoundBackup], now: datetime
 ) -> tuple[list[FoundBackup], list[FoundBackup]]:
-    """Return those that are not dated in the future, and those of them that are not damaged."""
+    """Return the backups that are not dated in the future, and the undamaged ones of these."""
     latest_s = now.timestamp() + CLOCK_SLACK_S
     past = [found for found in backups if found.definition.date <= latest_s]
     return past, [found for found in past if not found.definition.is_damaged]
@@ -118,7 +118,7 @@ def _newest_is_damaged(
 
 
 def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
-    """Say what should be a backup of a group's domains and is none."""
+    """Report files that should be a backup of a group's domains, and are not."""
     for problem in scan.problems:
         if any(group.includes(problem.domain_directory) for group in groups):
             yield Finding(
@@ -140,7 +140,7 @@ def _advice_on(problem: Problem) -> str:
 
 
 def check_unclaimed(config: Config, group: Group, scan: Scan) -> list[Finding]:
-    """Say which domains of a group's target no group means any more. Blocks."""
+    """Report the domains of a group's target that no group includes any more. Blocks."""
     left = unclaimed_backups(config, group.target, scan) if group.target is not None else None
     if left is None:
         return []

@@ -1,4 +1,4 @@
-"""The host: versions of libvirt and QEMU, and a clock that can be trusted."""
+"""The host: the versions of libvirt and QEMU, and whether the clock can be trusted."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,7 +14,7 @@ CLOCK_TIMEOUT_S = 5
 
 
 class _Need(NamedTuple):
-    """What does not work below a version; the first that applies to a program is told."""
+    """A loss below a version; only the first that applies to a program is reported."""
 
     program: str
     below: Version
@@ -32,14 +32,14 @@ _NEEDS = (
 
 
 class _Defect(NamedTuple):
-    """What is wrong in libvirt from one version on, and mended in another."""
+    """A defect of libvirt from one version on, and the version that fixes it."""
 
     since: Version
-    mended: Version
+    fixed: Version
     what: str
 
 
-# Source: libvirt's news of the versions that mend them.
+# Source: libvirt's news of the versions with the fixes.
 _DEFECTS = (
     _Defect((9, 0, 0), (9, 1, 0), "may not take note of the end of a block job"),
     _Defect(
@@ -49,7 +49,7 @@ _DEFECTS = (
 
 
 def check_versions(versions: HostVersions) -> Iterator[Finding]:
-    """Say which versions there are, and what is too old for them to do."""
+    """Report the versions, and the features that they are too old for."""
     if versions.driver != "QEMU":
         yield Finding(
             Level.PROBLEM,
@@ -62,9 +62,10 @@ def check_versions(versions: HostVersions) -> Iterator[Finding]:
     for program, version in (("libvirt", versions.libvirt), ("QEMU", versions.hypervisor)):
         yield _judge(program, version)
     for defect in _DEFECTS:
-        if defect.since <= versions.libvirt < defect.mended:
+        if defect.since <= versions.libvirt < defect.fixed:
             message = f"libvirt {_dotted(versions.libvirt)} {defect.what}"
-            advice = f"The backup goes on or is undone. libvirt {_dotted(defect.mended)} mends it."
+            fix = f"libvirt {_dotted(defect.fixed)} has the fix."
+            advice = f"The backup goes on or is undone. {fix}"
             yield Finding(Level.INFO, "versions", SUBJECT, message, advice)
 
 
@@ -85,7 +86,7 @@ def _judge(program: str, version: Version) -> Finding:
 
 
 async def check_clock() -> list[Finding]:
-    """Ask systemd whether the clock is synchronized; nothing where it cannot say."""
+    """Ask systemd whether the clock is synchronized; no finding if it cannot tell."""
     argv = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
     answer = ""
     with anyio.move_on_after(CLOCK_TIMEOUT_S):

@@ -101,7 +101,7 @@ async def _judge_note(note: Note, locks: DomainLocks) -> Finding:
 
 
 async def check_domain(domain: DomainPort) -> list[Finding]:
-    """Look for block jobs, snapshots and checkpoints of other programs."""
+    """Report block jobs, and snapshots and checkpoints of other programs."""
     findings = []
     jobs = sorted((await domain.sources()).devs_with_block_job)
     if jobs:
@@ -213,7 +213,7 @@ async def check_image_leftovers(
 
 
 def _kind_of(path: Path) -> _Kind | None:
-    """Return what a file is; None if it is none of ours."""
+    """Return the kind of a file; None if this program did not make it."""
     if is_kept(path.name):
         return _KEPT
     if is_of_restore(path):

@@ -1,4 +1,4 @@
-"""A target: whether it is there, writable, private, on a disk of its own, and large enough."""
+"""Checks of a target: is it there, writable, private, on its own disk, and large enough?"""
 
 import os
 import stat
@@ -25,7 +25,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 async def check_target(target: Path) -> list[Finding]:
-    """Look at the directory and its file system, and write a file into it for a moment."""
+    """Inspect the directory and its file system, and write a temporary file into it."""
     return await to_thread.run_sync(lambda: list(_check(target)))
 
 
@@ -63,7 +63,7 @@ def _writable(target: Path) -> Finding:
 
 
 def _lacks(target: Path) -> Iterator[Finding]:
-    """Try what backups need of the file system."""
+    """Try the features of the file system that backups need."""
     try:
         found = lacks_of(target)
     except StorageError as error:
@@ -75,7 +75,7 @@ def _lacks(target: Path) -> Iterator[Finding]:
 
 
 def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Finding]:
-    """Say if others than root and ``uid`` could put files among the backups, or take some away."""
+    """Report if users other than root and ``uid`` could add files to the backups or remove some."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & OTHERS_WRITE:
         message = f"other users may write to it: mode {mode:04o}"
@@ -103,7 +103,7 @@ def _where(target: Path) -> Finding:
 
 
 async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[Finding]:
-    """Compare the free space with what the last backup of each domain took."""
+    """Compare the free space with the size of each domain's last backup."""
     last = last_backups(groups, scan)
     needed_bytes = sum(stored_bytes(found) for found in last.values())
     if not needed_bytes:
@@ -112,12 +112,12 @@ async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[
         free_bytes = (await to_thread.run_sync(space_at, target)).free_bytes
     except OSError as error:
         message = f"free space unknown: {error.strerror}"
-        return [Finding(Level.PROBLEM, "room", str(target), message, "Mend the file system.")]
+        return [Finding(Level.PROBLEM, "room", str(target), message, "Repair the file system.")]
     return [judge_room(str(target), needed_bytes, free_bytes)]
 
 
 def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
-    """Judge whether the next run fits: it must, and twice is better."""
+    """Judge whether the next run fits: once is necessary, twice is better."""
     amounts = f"the last backups took {size(needed_bytes)}, {size(free_bytes)} are free"
     advice = "Free some space, or lower the retention and run `virtbackup clean`."
     if free_bytes < needed_bytes:
@@ -130,7 +130,7 @@ def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
 
 
 def last_backups(groups: Sequence[Group], scan: Scan) -> dict[str, FoundBackup]:
-    """Return the newest backup of each domain that the groups mean; the scan is oldest first."""
+    """Return the newest backup of each domain of the groups; the scan is oldest first."""
     return {
         found.definition.domain_name: found
         for found in scan.complete
@@ -139,7 +139,7 @@ def last_backups(groups: Sequence[Group], scan: Scan) -> dict[str, FoundBackup]:
 
 
 def stored_bytes(found: FoundBackup) -> int:
-    """Return what a backup takes in its target, 0 where it was not recorded."""
+    """Return the bytes that a backup takes in its target; 0 if that was not recorded."""
     records = found.definition.records.values()
     return sum(
         image.stored_bytes for record in records for image in (record.image, *record.backing)

@@ -161,7 +161,7 @@ def _not_undone(domain: str, backup: str, failures: list[VirtBackupError]) -> Ro
     return RollbackError(
         f"backup {backup} cannot be undone: {told.message}",
         domain=domain,
-        hint=f"{told.hint} Then {_AGAIN}." if told.hint else f"Mend the cause, then {_AGAIN}.",
+        hint=f"{told.hint} Then {_AGAIN}." if told.hint else f"Fix the cause, then {_AGAIN}.",
     )
 
 

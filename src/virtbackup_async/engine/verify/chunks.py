@@ -1,4 +1,4 @@
-"""Checks the chunks of a repository with all processors, and says how far it is.
+"""Checks the chunks of a repository with all processors, and reports the progress.
 
 Called by ``verify`` for the chunks of some backups, and by ``repair`` for all of them.
 """
@@ -20,7 +20,7 @@ MAX_TOLD_PACKS = 100
 
 @asynccontextmanager
 async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[CheckSession]:
-    """Open a repository to be checked, and say which of its small files are damaged.
+    """Open a repository for a check, and report which of its small files are damaged.
 
     Raises:
         StorageError: the index cannot be listed.
@@ -35,10 +35,10 @@ async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[CheckS
 
 
 async def check_chunks(opened: CheckSession, *, quick: bool, emit: Emit) -> int:
-    """Check what was asked for, and say which packs are damaged.
+    """Check the needed chunks, and report the damaged packs.
 
     Args:
-        opened: with ``checking`` that knows what is needed.
+        opened: its ``checking`` knows the needed chunks.
         quick: only look whether it is there.
         emit: where events go.
 
@@ -58,7 +58,7 @@ async def check_chunks(opened: CheckSession, *, quick: bool, emit: Emit) -> int:
 
 
 class _Reading:
-    """Some threads that take one run after the other."""
+    """Threads that each take one run after the other."""
 
     def __init__(self, checking: Check, total_bytes: int, target: str, emit: Emit) -> None:
         self._checking = checking

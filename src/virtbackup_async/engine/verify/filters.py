@@ -1,4 +1,4 @@
-"""Which backups ``verify`` is about: ages, dates and samples as an admin types them. Pure."""
+"""The choice of backups to verify, by ages, dates and samples as an admin types them. Pure."""
 
 import hashlib
 import math
@@ -26,11 +26,11 @@ class VerifyRequest(Struct, frozen=True):
 
     Attributes:
         groups: none for all that have a target.
-        domains: names or patterns; none for all that the groups' hosts mean.
+        domains: names or patterns; none for all domains of the groups.
         newer_than: an age or a date, see ``inventory/dates.py``.
         not_verified_since: the same; a backup that was found damaged is always read again.
-        sample: how many of what is left: ``5`` or ``10%``.
-        quick: only look whether all is there, and as long as it should be.
+        sample: how many of the remaining backups: ``5`` or ``10%``.
+        quick: only check that all files exist and are long enough.
     """
 
     groups: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class VerifyRequest(Struct, frozen=True):
 
 
 class BackupFilter:
-    """Chooses the backups that a request is about.
+    """Chooses the backups that a request asks for.
 
     Raises:
         ConfigError: an age, a date or the sample cannot be understood.
@@ -58,7 +58,7 @@ class BackupFilter:
             draw_sample([], request.sample, self._today, str)
 
     def choose(self, groups: Sequence[GroupBackups]) -> list[SelectedBackup]:
-        """Return each backup once, also where several groups share a target and mean its domain."""
+        """Return each backup once, even if several groups share a target and include its domain."""
         by_path = {
             found.path: SelectedBackup(group.group, found)
             for group in reversed(groups)
@@ -80,7 +80,7 @@ class BackupFilter:
 
 
 def draw_sample(items: Sequence[T], sample: str, day: date, name: Callable[[T], str]) -> list[T]:
-    """Return some of ``items``, in their order; the same ones whenever it is asked for on a day.
+    """Return some of ``items``, in their order; the same ones all day.
 
     Whether an item is drawn depends on its name, the day, and how many there are. Each day draws
     anew, so that a daily run comes to all of them in time.

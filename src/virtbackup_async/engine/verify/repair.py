@@ -1,15 +1,15 @@
-"""The ``repair`` command: mend what can be mended of a repository, and say what is lost.
+"""The ``repair`` command: repair a repository as far as possible, and report what is lost.
 
 ::
 
-    what it is          the file `repository`, from the heads of the packs
-    put back            what packs hold and the index does not know
+    identity            rebuild the file `repository` from the headers of the packs
+    reindex             add chunks that packs hold and the index does not know
     verify              every chunk of the index, every backup of the target
-    take out            what is bad, so that the next backup stores it again
-    note                what stays damaged, so that the prune can go on
+    drop                remove damaged chunks from the index, so that the next backup stores them
+    record              the remaining damage, so that the prune can continue
 
-Under the prune's lease from begin to end; backups and restores go on beside it. The order of
-writing is in ``repository/mending``. Safe to run twice, and to kill anywhere.
+It holds the prune's lease from beginning to end; backups and restores continue in the meantime. It
+is safe to run twice, and to kill at any moment.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,9 +53,9 @@ class RepairRequest(Struct, frozen=True):
     """What to repair.
 
     Attributes:
-        groups: whose targets; none for all groups that have one. All backups of a target are
-            looked at, whoever's they are: they share what is mended.
-        quick: take for good what is there, without reading it.
+        groups: the groups of the targets; none for all that have one. All backups of a target are
+            verified, of whichever group: they share the repository.
+        quick: trust every chunk that is there, without reading it.
     """
 
     groups: Sequence[str] = ()
@@ -63,7 +63,7 @@ class RepairRequest(Struct, frozen=True):
 
 
 class RepairRun(Struct, frozen=True):
-    """What a run mended, and which backups of the repositories are good or damaged."""
+    """The repairs of a run, and which backups of the repositories are good or damaged."""
 
     repositories: tuple[RepositoryRepaired, ...]
     good: tuple[VerifyDone, ...]
@@ -77,11 +77,11 @@ async def run_repair(runtime: Runtime, request: RepairRequest) -> RepairRun:
 
     Raises:
         NotFoundError: a named group does not exist, or there is no repository.
-        LockHeldError: a prune or another repair is under way.
+        LockHeldError: a prune or another repair is running.
         NewerVersionError: a newer program wrote a part of it, which stays as it is.
         ForeignRepositoryError: a part belongs to another repository, and stays as it is.
-        CorruptError: something cannot be mended, and nothing may be done before somebody decided.
-        StorageError: a target cannot be read or written. The others were repaired all the same.
+        CorruptError: something cannot be repaired, and an admin must decide first.
+        StorageError: a target cannot be read or written. The others were repaired anyway.
     """
     runtime, recording = runtime.recording(RepositoryRepaired, VerifyDone, VerifyFailed)
     await _repair(runtime, request)
@@ -120,19 +120,19 @@ class _Repair:
         self._emit = results.emit
 
     async def run(self) -> bool:
-        """Repair it; tell whether there was something to repair."""
+        """Repair it; return whether there is a repository."""
         repository = await to_thread.run_sync(repair_repository_file, self._location)
         if repository is None:
-            # Nothing is there, or the target itself is not.
+            # Either the target has no repository, or the target itself is missing.
             await self._target.catalog.scan()
             return False
         take_lease = partial(take_prune_lease, repository.storage)
         async with open_leased(take_lease, f"refresh {repository.where}") as lease:
-            await self._mend(repository)
+            await self._repair(repository)
             await to_thread.run_sync(lease.check)
         return True
 
-    async def _mend(self, repository: Repository) -> None:
+    async def _repair(self, repository: Repository) -> None:
         await to_thread.run_sync(drop_damaged_pending_deletion, repository)
         indexed, removed = await _stepwise(partial(reindex_packs, repository))
         async with open_check(repository, self._emit) as opened:
@@ -167,5 +167,5 @@ class _Repair:
 
 
 async def _stepwise(work: Callable[[Callable[[], None]], T]) -> T:
-    """Do something in a thread that may be cancelled at each of its steps."""
+    """Run a function in a thread; it can be cancelled at each of its steps."""
     return await to_thread.run_sync(work, from_thread.check_cancelled)

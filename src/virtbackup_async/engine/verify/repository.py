@@ -1,14 +1,14 @@
-"""Verifying backups in a repository: what they share is read once, whoever needs it.
+"""Verifying backups in a repository: a chunk that several backups share is read once.
 
 ::
 
-    each backup's maps      read whole; image lengths and digests held against the definition
+    each backup's maps      read in full; image lengths and digests compared with the definition
     their chunks            each read once, in the order of the packs, by all processors
-    what is lost            told by backup, disk and range of bytes
+    lost chunks             reported by backup, disk and range of bytes
 
-An image's digest is a hash over the ids of its chunks. So a map that gives the recorded digest, and
-chunks that have their ids, are the image byte for byte. Called by ``verify``. Invariant: one
-backup's damage stops no other.
+An image's digest is a hash over the ids of its chunks. So if a map gives the recorded digest, and
+each chunk matches its id, they are the image byte for byte. Called by ``verify``. Invariant: damage
+to one backup stops no other.
 """
 
 import logging
@@ -42,7 +42,7 @@ _SHOWN_RANGES = 3
 async def verify_repository(
     target: StorageLocation, backups: Sequence[SelectedBackup], results: Results
 ) -> None:
-    """Verify backups that are in the repository of one target; a last event for each of them."""
+    """Verify backups in the repository of one target; emit a last event for each of them."""
     try:
         repository = await to_thread.run_sync(_find, target)
         async with open_check(repository, results.emit) as opened:
@@ -58,7 +58,7 @@ async def verify_opened(
     backups: Sequence[SelectedBackup],
     results: Results,
 ) -> None:
-    """Verify backups in a repository that is open; a last event for each of them.
+    """Verify backups in an open repository; emit a last event for each of them.
 
     Raises:
         StorageError: the repository cannot be read.
@@ -74,7 +74,7 @@ def _find(target: StorageLocation) -> Repository:
 
 
 class _Backup(Struct):
-    """A backup, and what is known of it by now."""
+    """A backup, and the facts found so far."""
 
     chosen: SelectedBackup
     plan: RestorePlan

@@ -1,6 +1,6 @@
 """The result of verifying a backup: its last event, and an entry in its definition.
 
-The same for every packager. Invariant: only the key ``verified`` is ever written.
+It is the same for every packager. Invariant: only the key ``verified`` is ever written.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ class SelectedBackup(Struct, frozen=True):
 
 
 class Results(Struct, frozen=True):
-    """Reports the results of one run, and keeps them in the definitions.
+    """Reports the results of one run, and records them in the definitions.
 
     Attributes:
-        now: the time that is kept with each result.
+        now: the time that is recorded with each result.
         quick: whether only sizes are checked; then no backup is recorded as good.
         emit: where events go.
     """
@@ -77,7 +77,7 @@ class Results(Struct, frozen=True):
             self.emit(Warned(f"{chosen.name} was removed while it was read", chosen.domain))
             return
         if isinstance(error, CorruptError):
-            # What could not be read now (permission, I/O) says nothing of the backup itself.
+            # A failed read (permission, I/O) says nothing about the backup itself.
             await self._keep(chosen, ok=False, digests=True, error=error.message)
         self._fail(chosen, error.message, error.exit_code)
 
@@ -98,7 +98,7 @@ class Results(Struct, frozen=True):
 
 
 def joined(failures: Sequence[VirtBackupError]) -> VirtBackupError:
-    """Return one error for all that is wrong with a backup, as severe as the worst."""
+    """Return one error for all failures of a backup, as severe as the worst."""
     message = "; ".join(error.message for error in failures)
     kinds = [type(error) for error in failures]
     grave = next((kind for kind in kinds if issubclass(kind, CorruptError)), kinds[0])

@@ -1,9 +1,9 @@
-"""The ``verify`` command: is each backup still what was recorded, to the byte?
+"""The ``verify`` command: does each backup still match its record, byte for byte?
 
 Backups in a repository are verified together, because they share their chunks; the others domain
-by domain, one backup after the other. The result is kept in the backup's definition, where ``list``
-shows it. Invariants: damage to one backup never stops the others from being verified; nothing is
-written but that result.
+by domain, one backup after the other. The definition records the result, and ``list`` shows it.
+Invariants: damage to one backup never stops the others from being verified; nothing but that result
+is written.
 """
 
 import stat
@@ -45,7 +45,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class VerifyRun(Struct, frozen=True):
-    """What a run found: each backup that was looked at is good or damaged."""
+    """The result of a run: each verified backup is good or damaged."""
 
     good: tuple[VerifyDone, ...]
     damaged: tuple[VerifyFailed, ...]
@@ -61,10 +61,10 @@ async def run_verify(runtime: Runtime, request: VerifyRequest) -> VerifyRun:
     """Verify backups; emits a ``VerifyDone`` or a ``VerifyFailed`` for each of them.
 
     Raises:
-        NotFoundError: a named group does not exist, nobody knows a named domain, or there is no
-            backup at all.
+        NotFoundError: a named group does not exist, a named domain is unknown, or there is no
+            backup.
         ConfigError: an age, a date, the sample or a pattern cannot be understood.
-        StorageError: a target cannot be read; the others are verified all the same.
+        StorageError: a target cannot be read; the others are verified anyway.
     """
     runtime, recording = runtime.recording(VerifyDone, VerifyFailed, RepositoryChecked)
     await _verify(runtime, request)
@@ -109,7 +109,7 @@ def _uses_repository(chosen: SelectedBackup) -> bool:
 
 
 async def _verify_repository(target: Path, backups: list[SelectedBackup], results: Results) -> None:
-    # Loaded for repositories only: numpy takes a while.
+    # Imported for repositories only: numpy is slow to load.
     from virtbackup_async.engine.verify.repository import (  # noqa: PLC0415 -- see above
         verify_repository,
     )
@@ -131,9 +131,9 @@ def _target_of(chosen: SelectedBackup) -> Path:
 
 
 def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
-    """Return an event for each definition that cannot be read; filters do not apply to it.
+    """Return an event for each definition that cannot be read, whatever the filters.
 
-    Pending files that cannot be read are left to ``clean`` and ``doctor``.
+    ``clean`` and ``doctor`` report pending files that cannot be read.
     """
     events: dict[str, Event] = {}
     for group in reversed(groups):
@@ -149,7 +149,7 @@ def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
 
 
 class _Reader(Struct, frozen=True):
-    """Reads backups back, one at a time; shared by all domains."""
+    """Reads backups, one at a time; all domains share it."""
 
     buffers: BufferPool
     results: Results
@@ -159,11 +159,11 @@ class _Reader(Struct, frozen=True):
         for chosen in backups:
             try:
                 await self._verify(chosen)
-            except Exception as error:  # noqa: BLE001 -- whatever it is, it must not stop the others
+            except Exception as error:  # noqa: BLE001 -- no error must stop the others
                 await self.results.bad(chosen, error)
 
     async def _verify(self, chosen: SelectedBackup) -> None:
-        """Look at one backup.
+        """Verify one backup.
 
         Raises:
             CorruptError: it is damaged.
@@ -186,7 +186,7 @@ class _Reader(Struct, frozen=True):
     async def _check_and_read(self, chosen: SelectedBackup, plan: RestorePlan) -> int:
         """Check the sizes as ``--quick`` does, and read everything.
 
-        Otherwise ``--quick`` might call a backup damaged that a full run calls good.
+        Without the sizes, ``--quick`` might report a backup as damaged that a full run finds good.
         """
         changed: list[VirtBackupError] = []
         try:
@@ -227,15 +227,15 @@ async def _drop(_image: RestoredImage, stream: DiskStream, on_progress: Progress
 
 
 async def _check_sizes(found: FoundBackup) -> int:
-    """Look whether a package's files are there and long enough, as ``--quick`` does.
+    """Check that a package's files exist and are long enough, as ``--quick`` does.
 
     Returns:
-        How many bytes of data were recorded of it; 0 for backups of virt-backup.
+        The bytes of data that its definition records; 0 for backups of virt-backup.
 
     Raises:
         CorruptError: a file is missing, no regular file, or too short.
         DefinitionError: the packager is not known.
-        StorageError: a file cannot be looked at now.
+        StorageError: a file cannot be inspected now.
     """
     await to_thread.run_sync(_compare_sizes, found.definition, found.path.parent)
     return sum(image.data_bytes for image in found.definition.images)
@@ -250,7 +250,7 @@ def _compare_sizes(definition: Definition, directory: Path) -> None:
         except FileNotFoundError as error:
             raise CorruptError(f"package is missing: {path}") from error
         except OSError as error:
-            # It may be whole: what cannot be looked at now must not be noted as damaged.
+            # It may be complete: an inspection that fails now is no damage.
             raise storage_error("read", path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise CorruptError(f"package is no regular file: {path}")
