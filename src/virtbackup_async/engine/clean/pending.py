@@ -42,8 +42,8 @@ async def report_and_undo(
 async def undo_orphans(cleaning: Cleaning) -> None:
     """Undo the backups that this host noted and whose pending file is gone or damaged.
 
-    Whoever removes a pending file must not leave a domain on its overlay; and a target may be
-    offline.
+    Even if somebody removed the pending file, or the target is offline, the domain must not stay on
+    its overlay.
     """
     if not cleaning.request.dry_run and cleaning.request.broken:
         await _remove_stray_files(cleaning)
@@ -55,7 +55,7 @@ async def undo_orphans(cleaning: Cleaning) -> None:
         group = next((group.name for group in asked if group.includes(domain)), None)
         if (group is None and named) or not await _is_orphan(note):
             continue
-        # A note's own path says where the target is, or was.
+        # The note names the pending file, and so the target.
         catalog = Catalog(note.pending_path.parent.parent)
         dead = DeadBackup(note.pending, note.pending_path, note)
         await report_and_undo(cleaning, catalog, group or "", dead)
@@ -70,7 +70,7 @@ async def _remove_stray_files(cleaning: Cleaning) -> None:
 
 
 async def _is_orphan(note: Note) -> bool:
-    """Tell whether a note is still there and its pending file cannot be read."""
+    """Return whether a note still exists and its pending file cannot be read."""
     try:
         return (
             await to_thread.run_sync(look_at, note.path) is not None
@@ -82,7 +82,7 @@ async def _is_orphan(note: Note) -> bool:
 
 
 class Undoing(Struct, frozen=True):
-    """What undoing the pending backups of a target needs."""
+    """The parts that an undo of a target's pending backups needs."""
 
     hypervisor: HypervisorPort
     catalog: Catalog

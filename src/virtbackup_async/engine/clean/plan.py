@@ -1,6 +1,6 @@
-"""What ``clean`` will do with the complete backups of a target, before anything is touched.
+"""The plan for the complete backups of a target, made before anything is touched.
 
-Shared by ``clean`` and ``clean --dry-run``. A group cleans only the domains that its hosts mean. A
+Shared by ``clean`` and ``clean --dry-run``. A group cleans only the domains that it includes. A
 backup stays as long as any group with the same target keeps it, whether or not that group is named
 on the command line. A backup that is not understood always stays. Pure, except ``clean_targets``.
 """
@@ -25,7 +25,7 @@ class CleanTarget(Struct, frozen=True):
     """A target, and the groups that decide about its backups.
 
     Attributes:
-        groups: those that are cleaned.
+        groups: the groups to clean.
         neighbours: all groups of the configuration with this target; each may keep a backup.
     """
 
@@ -34,11 +34,11 @@ class CleanTarget(Struct, frozen=True):
     neighbours: tuple[Group, ...]
 
     def group_of(self, domain: str) -> str | None:
-        """Return the name of the first cleaned group that means the domain; None if none does."""
+        """Return the first cleaned group that includes the domain; None if none does."""
         return next((group.name for group in self.groups if group.includes(domain)), None)
 
     def policies(self, domain: str) -> list[Retention]:
-        """Return the retention of every group that means the domain."""
+        """Return the retention of every group that includes the domain."""
         return [group.retention for group in self.neighbours if group.includes(domain)]
 
 
@@ -48,7 +48,7 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
     Raises:
         NotFoundError: a named group does not exist.
         ConfigError: it has no target.
-        StorageError: it cannot be told where a target is.
+        StorageError: a target's real path cannot be found.
     """
     groups = groups_with_target(config, group_names)
     by_target: dict[Path, list[Group]] = {}
@@ -66,7 +66,7 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
 
 
 def _place_of(group: Group) -> Path:
-    """Return where a group's target really is: a neighbour must not be overlooked."""
+    """Return the real path of a group's target, by which groups with the same target are found."""
     target = target_of(group)
     try:
         return target.resolve(strict=True)
@@ -87,8 +87,8 @@ def plan_clean(
     """Decide about each complete backup of the domains that are cleaned, domain by domain.
 
     Args:
-        target: whose backups.
-        scan: what it holds.
+        target: the target.
+        scan: of the target.
         now: an aware time.
         zone: the time zone of the periods; None for the local one.
         drop_damaged: whether to drop damaged backups that are older than a good one.
@@ -116,7 +116,7 @@ def why_unclear(catalog: Catalog, scan: Scan, found: FoundBackup) -> str | None:
 
 
 class _Unclear:
-    """Finds the backups that the rules must not be applied to."""
+    """Finds the backups to which no rule may be applied."""
 
     def __init__(self, catalog: Catalog, scan: Scan) -> None:
         self._catalog = catalog
@@ -124,7 +124,7 @@ class _Unclear:
         self._uses = Counter(path for found in scan.complete for path in _paths(found))
 
     def reason(self, found: FoundBackup) -> str | None:
-        """Return why; None for a backup like any other."""
+        """Return why no rule may be applied; None if the rules apply."""
         domain = found.definition.domain_name
         if found.path.parent != self._catalog.domain_directory(domain):
             return "it lies in another domain's directory"

@@ -1,4 +1,4 @@
-"""What the steps of one ``clean`` command share."""
+"""The request and the state of one ``clean`` command, which its steps share."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ class CleanRequest(Struct, frozen=True):
         group_names: none for all groups that have a target.
         broken: undo backups that were started and not finished.
         complete: remove complete ones that no rule keeps.
-        dry_run: only say what would be done.
-        wait_s: how long to wait for a domain that somebody works on.
-        drop_damaged: remove complete ones too that are damaged and older than a good one.
+        dry_run: only report the decisions.
+        wait_s: how long to wait for a locked domain, in seconds.
+        drop_damaged: also remove complete ones that are damaged and older than a good one.
     """
 
     group_names: Sequence[str] = ()
@@ -33,9 +33,9 @@ class CleanRequest(Struct, frozen=True):
 
 
 class Cleaning(Struct, frozen=True):
-    """One run of the command: what all of its steps share.
+    """One run of the command, which all of its steps share.
 
-    ``notes`` are those that this host had when it began; none where nothing is to be undone.
+    ``notes`` are the notes that this host had at its beginning; none if nothing is to be undone.
     """
 
     runtime: Runtime
@@ -49,7 +49,7 @@ class Cleaning(Struct, frozen=True):
         return self.runtime.emit
 
     def lock_wait(self, domain: str) -> LockWait:
-        """Return how long to wait for somebody who works on the domain."""
+        """Return how long to wait for the domain's lock."""
         return LockWait(
             self.request.wait_s,
             lambda message: self.emit(Warned(f"waiting: {message}", domain)),

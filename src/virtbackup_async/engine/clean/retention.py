@@ -1,16 +1,16 @@
-"""Which backups of a domain stay, and why: the retention policy as a pure function.
+"""Which backups of a domain are kept, and why: the retention policy as a pure function.
 
-``clean`` removes what no rule keeps, and ``clean --dry-run`` shows the same decisions. A rule keeps
-the first backup of each of the last N periods that have one::
+``clean`` removes the backups that no rule keeps, and ``clean --dry-run`` shows the same decisions.
+A rule keeps the first backup of each of the last N periods that have one::
 
     daily: 2      Mon 02:00   Tue 02:00  Tue 14:00   Fri 02:00  Fri 14:00
                               ^ first               ^ first     ^ the newest, always kept
 
 Periods are those of the local calendar: weeks are ISO weeks of the ISO year, and an hour that
-comes twice when summer time ends is two hours. Invariants: the newest good backup stays, and so do
-pinned ones. A backup that is dated in the future, or was found damaged, stays and does not count:
-in a rule it would take the place of a good one. With ``drop_damaged``, a damaged backup goes if a
-newer one is good. A backup is good unless it is known to be damaged.
+comes twice when summer time ends is two hours. Invariants: the newest good backup is kept, and so
+are pinned ones. A backup that is dated in the future, or was found damaged, is kept and does not
+count: in a rule it would take the place of a good one. With ``drop_damaged``, a damaged backup is
+removed if a newer one is good. A backup is good unless it is known to be damaged.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ _PERIODS: Mapping[str, tuple[str, Callable[[datetime], str]]] = {
 
 
 class RetentionDecision(Struct, frozen=True):
-    """Whether a backup stays, and why: all reasons to keep it, or the one to remove it."""
+    """Whether a backup is kept, and why: all reasons to keep it, or the one to remove it."""
 
     found: FoundBackup
     keep: bool
@@ -65,7 +65,7 @@ def decide(
 
     Args:
         backups: all complete ones of the domain in one target.
-        policies: of every group that the domain is in; a backup stays if any of them keeps it.
+        policies: of every group that includes the domain; a backup is kept if any of them keeps it.
         now: an aware time; backups dated later are kept, and no rule counts them.
         zone: the time zone of the periods; None for the local one.
         drop_damaged: whether to drop damaged backups that are older than a good one.
@@ -80,7 +80,7 @@ def decide(
             kept[found.path].append(reason)
     return [
         RetentionDecision(
-            found, bool(kept[found.path]), tuple(kept[found.path]) or (_why_it_goes(found),)
+            found, bool(kept[found.path]), tuple(kept[found.path]) or (_removal_reason(found),)
         )
         for found in ordered
     ]
@@ -92,7 +92,7 @@ def _older_and_damaged(past: Sequence[FoundBackup], good: Sequence[FoundBackup])
         yield from (found.path for found in before if found.definition.is_damaged)
 
 
-def _why_it_goes(found: FoundBackup) -> str:
+def _removal_reason(found: FoundBackup) -> str:
     return DROPPED if found.definition.is_damaged else EXPIRED
 
 

@@ -30,7 +30,7 @@ TEMPORARY_MAX_AGE_S = 3600
 async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
     """Report or remove the files of a scan that belong to no backup."""
     for problem in scan.problems:
-        # A domain's directory has its name, but for the rare one that had to be escaped.
+        # A domain's directory has the domain's name, except for rare names that are escaped.
         group = target.group_of(problem.domain_directory)
         if group is None or is_removal_note(problem.path):
             continue  # `clean` ends the removals of its groups' backups
@@ -46,7 +46,7 @@ async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan)
 
 
 def report_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, now: Scan) -> None:
-    """Warn of what cannot be read any more, so that no rule applies to it."""
+    """Warn of files that have become unreadable; no rule applies to them."""
     known = {problem.path for problem in before.problems}
     for problem in now.problems:
         if problem.path not in known and target.group_of(problem.domain_directory) is not None:
@@ -54,7 +54,7 @@ def report_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, n
 
 
 async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
-    """Tell whether this host has a note of a pending file that cannot be read."""
+    """Return whether this host has a note of an unreadable pending file."""
     real = await to_thread.run_sync(TargetPath.in_domain(path).real_path)
     return any(note.pending_path == real for note in cleaning.notes.notes)
 
@@ -92,7 +92,7 @@ def _age_and_size(path: Path, now_s: float) -> tuple[float, int]:
     try:
         status = TargetPath.in_domain(path).status()
     except OSError:
-        return 0, 0  # gone: as good as new
+        return 0, 0  # gone, so it counts as new
     if not stat.S_ISREG(status.st_mode):
-        return 0, 1  # nothing of ours
+        return 0, 1  # not a file of this program
     return now_s - status.st_mtime, status.st_size

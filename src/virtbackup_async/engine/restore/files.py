@@ -2,16 +2,16 @@ r"""The files of one restore: written as parts, renamed at the end, removed afte
 
 ::
 
-    web.qcow2.vbk-<token>.part  --all disks whole and checked-->  web.qcow2
-          \--failure, cancellation-->  removed, as is all that has its name already
+    web.qcow2.vbk-<token>.part  --all disks complete, checked-->  web.qcow2
+          \--failure, cancellation-->  removed, as are the files that have their names already
           \--SIGKILL-->  removed by the next restore into the directory
 
-Used by ``restore.py``. Invariant: every file it made is known to it from the moment it exists, and
-no other file is touched but the parts of a dead restore. What a dead one has named is whole, and
-stays: it may be in use by now.
+Invariant: a restore knows each of its files from the moment it exists, and touches no other file
+but the parts of a dead restore. A file to which a dead restore gave its name is complete, and
+stays: it may be in use.
 
-Each restore holds a shared ``flock`` on the directory. Whoever gets it exclusively is alone there,
-so all parts are dead. A file system that cannot tell leaves them to the admin.
+Each restore holds a shared ``flock`` on the directory. A restore that gets it exclusively is alone
+there, so all parts are dead. On a file system without locks, they are left to the admin.
 """
 
 import fcntl
@@ -79,7 +79,7 @@ async def _shared_directory(target: Path) -> AsyncIterator[None]:
 
 
 class RestoredFiles:
-    """Fill the images, then publish them."""
+    """The files of one restore: fill them, then publish them."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -142,7 +142,7 @@ def _share(target: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_dead_parts(descriptor)
     with suppress(OSError):
-        # Waits for no more than another restore's removal of dead parts.
+        # This waits only while another restore removes dead parts.
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
 
@@ -169,7 +169,11 @@ def _check_target(target: Path, plan: RestorePlan) -> None:
 
 
 def check_space(directory: Path, available_bytes: int, needed_bytes: int) -> None:
-    """Raise StorageError if there is too little room in ``directory``."""
+    """Check that ``directory`` has enough space.
+
+    Raises:
+        StorageError: it has too little.
+    """
     if available_bytes < needed_bytes:
         raise StorageError(
             f"too little room: {directory} has {size(available_bytes)} free, "
@@ -182,4 +186,4 @@ def _remove_empty(directory: Path) -> None:
     try:
         directory.rmdir()
     except OSError:
-        return  # somebody else put something there meanwhile
+        return  # another program put something there

@@ -24,10 +24,10 @@ from virtbackup_async.packagers.registry import open_reader
 
 _log = logging.getLogger(__name__)
 REMOVER_TIMEOUT_S = 60
-"""How long a removal that is under way may take; after it the package is gone."""
+"""How long to wait for a removal to end; after it the package is gone."""
 
 Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
-"""Takes the whole of an image's stream in, and tells the progress of it."""
+"""Consumes an image's complete stream, and reports the progress."""
 
 
 @asynccontextmanager
@@ -54,8 +54,8 @@ async def read_disk(
     """Read a disk's images, top first, and report progress and the end.
 
     Raises:
-        CorruptError: the package is damaged, or an image has another size than was recorded.
-        DigestMismatchError: the bytes are not those that were recorded.
+        CorruptError: the package is damaged, or an image does not have its recorded size.
+        DigestMismatchError: the bytes do not match the recorded digest.
         StorageError: ``fill`` could not write them.
     """
     meter = DiskMeter(emit, domain, disk.dev, disk.data_bytes)
@@ -77,7 +77,7 @@ async def read_state(state: RestoredState, package: PackageReader, fill: Fill) -
     """Read a file of the domain's state; too small for progress reports.
 
     Returns:
-        How many bytes of data were in it.
+        The bytes of data in it.
 
     Raises:
         CorruptError, DigestMismatchError, StorageError: as for a disk.
@@ -96,7 +96,7 @@ async def _take(
 
 
 def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
-    """Say how to point each image of a chain at the restored one below it."""
+    """Return the commands that point each image of a chain at the restored one below it."""
     hints = []
     for upper, lower in pairwise(disk.images):
         if upper.record is None or lower.record is None:

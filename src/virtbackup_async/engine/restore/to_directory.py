@@ -1,8 +1,8 @@
 """Restoring one backup into a directory: all disks, checked, or nothing.
 
-Called by the command line. Each image is written beside its final name first (``.part``), and
-gets its name when all of them are whole and have the digests that were recorded. Invariants: no
-existing file is ever touched; after a failure or a cancellation nothing of the restore is left.
+Each image is written under a temporary name (``.part``), and gets its own when all images are
+complete and match their digests. Invariants: no existing file is ever touched; a failure or a
+cancellation leaves nothing of the restore.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,22 +26,21 @@ from virtbackup_async.events import DiskDone, FileFormat, RestoreDone, RestoreSt
 from virtbackup_async.model.backup import Definition
 
 _PRIVATE: Final = 0o700
-# Its files can be opened by name by whom they belong to, and not be listed.
+# Other users can open its files by name, if they own them, and cannot list them.
 _REACHABLE: Final = 0o711
 
 
 class RestoreRequest(Struct, frozen=True):
-    """What to restore, and where to.
+    """The backup to restore, and the target.
 
     Attributes:
         definition: the backup.
-        directory: where its package lies.
+        directory: the directory of its package.
         target: a directory; made if it is missing.
         disks: the devs to restore; empty for all.
-        for_domain: a domain will be defined on the images: QEMU, which mostly runs as another
-            user, must reach them in a directory that is made here, and their chains will be put
-            together.
-        formats: what the disks become.
+        for_domain: whether a domain will be defined on the images. QEMU mostly runs as another
+            user and must reach them in a new directory, and their chains are joined later.
+        formats: the formats that the disks get.
     """
 
     definition: Definition
@@ -53,13 +52,13 @@ class RestoreRequest(Struct, frozen=True):
 
 
 async def restore_backup(runtime: Runtime, request: RestoreRequest) -> RestoreDone:
-    """Restore the wanted disks of a backup, and the domain's state and XML beside them.
+    """Restore the wanted disks of a backup, with the domain's state and XML.
 
     Raises:
         NotFoundError: the backup has no such disk.
         StorageError: a file exists already, or the target is full or not writable.
-        CorruptError: the package is damaged, or does not hold what was recorded.
-        RollbackError: after a failure something could not be removed.
+        CorruptError: the package is damaged, or does not match its record.
+        RollbackError: after a failure, a file could not be removed.
     """
     done = await restore_files(runtime, request)
     runtime.emit(done)
@@ -115,7 +114,7 @@ async def restore_disks(
     """Restore the disks in parallel; the first failure cancels the others.
 
     Returns:
-        How many bytes of data were in them.
+        The bytes of data in them.
     """
     data_bytes: list[int] = []
 

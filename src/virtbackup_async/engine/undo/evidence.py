@@ -97,10 +97,10 @@ async def borne_out(host: Host, domain: ImageUser, dead: DeadBackup) -> list[Ove
 
 
 async def check_nothing_left(images: ImageHost, job: PullJob) -> None:
-    """Make sure that of a pull job without a note nothing is left that would have to be removed.
+    """Check that a pull job without a note left no file to remove.
 
     Raises:
-        RollbackError: files are there that may be another's.
+        RollbackError: there are files that may belong to another backup.
     """
     left = [
         path
@@ -136,7 +136,7 @@ async def _doubt(
 
 
 async def _implausible(host: Host, version: str, disk: OverlaidDisk) -> str | None:
-    """Return what shows that it is no overlay of that backup's; None if nothing does."""
+    """Return why the file cannot be an overlay of that backup; None if it can."""
     is_named_well = is_overlay_of_ours if is_ours(version) else is_overlay_of_virt_backup
     if not is_named_well(disk.overlay, disk.image):
         return f"{disk.overlay} is not called as an overlay of that program"
@@ -204,7 +204,7 @@ def _running_virt_backup() -> int | None:
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
-            continue  # it ended, or is not ours to look at
+            continue  # it ended, or belongs to another user
         if any(word.rsplit(b"/", 1)[-1] in _VIRT_BACKUP_NAMES for word in words[:_MAX_WORDS]):
             return int(process.name)
     return None

@@ -80,9 +80,9 @@ class Undo(Struct, frozen=True):
         pending = dead.pending
         if dead.note is None and not self.is_alone:
             raise LockHeldError(
-                f"another user works on it, and {pending.name} may be his",
+                f"another user works on it, and {pending.name} may be theirs",
                 domain=self.domain.name,
-                hint="Let him end, then run the command again.",
+                hint="Wait for the other user's command to end, then run this one again.",
             )
         if not is_ours(pending.version):
             await refuse_while_virt_backup_runs(pending.name)

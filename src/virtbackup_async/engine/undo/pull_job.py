@@ -1,4 +1,4 @@
-"""Ending a pull job, and undoing what it made: its files, and a failed backup's checkpoint.
+"""Ending a pull job, and undoing its effects: its files, and a failed backup's checkpoint.
 
 At the end of its backup, and after a kill. A domain that is shut off has no QEMU to delete the
 checkpoint's bitmap, so it is removed from the images.

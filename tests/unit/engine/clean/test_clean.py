@@ -361,7 +361,7 @@ async def test_a_domain_that_is_being_backed_up_is_left_alone(place):
         await place.clean()
         (left,) = place.of(PendingLeft)
         assert left.in_use
-        assert f"process {os.getpid()} (backup)" in left.error
+        assert f"process {os.getpid()} (backup, since " in left.error
     await place.clean()
     assert place.of(PendingUndone)
     assert place.files() == []
