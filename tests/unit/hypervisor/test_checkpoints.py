@@ -61,7 +61,8 @@ class Domain:
     def jobInfo(self):  # noqa: N802 -- libvirt's name
         return [self.job]
 
-    def XMLDesc(self, _flags):  # noqa: N802 -- libvirt's name
+    def XMLDesc(self, flags):  # noqa: N802 -- libvirt's name
+        assert flags == 0, "with other flags the XML has secrets, or is not the running domain's"
         disks = "".join(f"<disk><target dev='{dev}'/></disk>" for dev in self.devs)
         return f"<domain><devices>{disks}</devices></domain>"
 
@@ -104,6 +105,12 @@ def test_each_disk_that_still_has_its_bitmap_is_found():
     assert domain.known["c"].devs == ("vdb",)
 
 
+def test_the_disks_that_still_have_their_bitmaps_are_described_together():
+    domain = Domain("vda", "vdb", "vdc", bitmaps=["vdb", "vdc"])
+    assert redefine(domain, "c", 0, ["vda", "vdb", "vdc"]) == {"vdb", "vdc"}
+    assert domain.known["c"].devs == ("vdb", "vdc")
+
+
 def test_without_a_bitmap_nothing_is_left_of_the_checkpoint():
     assert redefine(Domain("vda"), "c", 0, ["vda"]) == frozenset()
     assert redefine(Domain("vda"), "c", 0, ["gone"]) == frozenset()
@@ -133,6 +140,12 @@ def test_bitmaps_are_deleted_one_by_one_where_one_is_missing(is_known):
         domain.knows("c", "vda", "vdb")
     assert delete(domain, "c", ["vda", "vdb", "gone"])
     assert (domain.known, domain.bitmaps) == ({}, set())
+
+
+def test_a_checkpoint_without_any_bitmap_is_forgotten():
+    domain = Domain("vda", "vdb").knows("c", "vda", "vdb")
+    assert delete(domain, "c", ["vda", "vdb"])
+    assert domain.known == {}
 
 
 def test_a_disk_that_only_libvirt_knows_of_loses_its_bitmap_too():

@@ -257,6 +257,26 @@ async def test_without_a_checkpoint_all_is_read_in_full_and_it_is_said(domain, j
     )
 
 
+async def test_a_disk_is_tracked_by_the_checkpoint_of_its_job(domain, job, tracked):
+    disks = tracked.disks | {"vdb": replace(tracked.disks["vda"], checkpoint=False)}
+    async with pull(domain, job, [], tracking=replace(tracked, disks=disks)) as still:
+        known = {dev: still.tracked(Disk(dev, Path("/i"), "raw")) for dev in ("vda", "vdb", "vdc")}
+    assert known["vda"].before == tracked.disks["vda"]
+    assert known["vda"].checkpoint == "virtbackup-2"
+    assert known["vdb"].checkpoint is None
+    assert known["vdc"] is None
+
+
+async def test_the_time_of_the_freeze_is_that_from_its_request_to_the_thaw(
+    domain, job, monkeypatch
+):
+    with moved_clock(monkeypatch) as clock:
+        domain.before["freeze"] = [lambda: clock.move(2)]
+        domain.before["thaw"] = [lambda: clock.move(3)]
+        async with pull(domain, job, []) as still:
+            assert 5000 <= still.frozen_ms < 6000
+
+
 @pytest.mark.parametrize(
     "error",
     [
