@@ -34,11 +34,11 @@ async def test_verify_repair_backup_verify(tmp_path):
 
     mended = run("repair")
     assert mended.returncode == 13, "a backup is damaged still"
-    assert "1 bad chunk taken out of the index, 1 image still not whole" in mended.stdout
+    assert "1 damaged chunk removed from the index, 1 image still incomplete" in mended.stdout
     await site.store_chunks([1, 4, 3], day=1)
     whole = run("repair")
     assert whole.returncode == 0, whole.stderr
-    assert "repository: nothing to mend" in whole.stdout
+    assert "repository: nothing to repair" in whole.stdout
     assert run("restore", "all", "web", target, "--date", old.name).returncode == 0
     assert (target / "of.raw").read_bytes() == content([1, 2, 3])
 

@@ -1,7 +1,7 @@
 """What follows a run, once its outcome is known: its record in the history, metrics, notifications.
 
-``configured`` hands it every event of the run, ``run`` its summary. Whatever fails here is a
-warning: the backups are made, or not, all the same.
+``with_config`` passes it every event of the run, ``run`` its summary. A failure here is only a
+warning: it changes nothing about the backups.
 """
 
 import socket
@@ -25,7 +25,7 @@ from virtbackup_async.reporting.notification import notify
 from virtbackup_async.reporting.run_history import RunHistory, RunIdentity
 from virtbackup_async.version import __version__
 
-# The node exporter is another user.
+# The node exporter runs as another user.
 METRICS_MODE = 0o644
 
 
@@ -34,7 +34,7 @@ def _now_s() -> float:
 
 
 class AfterRun:
-    """Remembers what happens in one run of a command, and tells others of it at the end."""
+    """Collects the events of one run, and passes on its result at the end."""
 
     def __init__(
         self, config: Config, command: str, *, now_s: Callable[[], float] = _now_s
@@ -111,5 +111,5 @@ class AfterRun:
 
 
 def _create(path: Path) -> None:
-    """Make the empty file; whatever the umask, another user has to read it."""
+    """Create the empty file; another user must be able to read it, whatever the umask."""
     close(file_at(path).create(mode=METRICS_MODE))

@@ -1,9 +1,9 @@
-r"""Every event but progress, for those who read later: journald, or a file of JSON lines.
+r"""Logs every event but progress, to journald or to a file of JSON lines.
 
-The event thread calls it next to the renderer. journald takes one datagram an entry::
+The event thread calls it before the renderer. journald takes one datagram for each entry::
 
     MESSAGE=web: backup done: ...\n          a value without a line break
-    VIRTBACKUP_ERROR\n<8 bytes, little endian: length><value>\n     one that may have some
+    VIRTBACKUP_ERROR\n<8 bytes, little endian: length><value>\n     a value that may have some
 
 Source: systemd.io, "Native Journal Protocol".
 """
@@ -29,7 +29,7 @@ from virtbackup_async.reporting.text import level_name
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 FILE_MODE = 0o600
 SEND_TIMEOUT_S = 1.0
-# A datagram has to fit into the socket's buffer; names and errors are far shorter.
+# A datagram must fit into the socket's buffer; names and errors are far shorter.
 VALUE_MAX_BYTES = 4096
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
@@ -40,7 +40,7 @@ _FAILURES = (
 
 
 class Sink(Protocol):
-    """Where entries of the log go; raises OSError."""
+    """Takes the entries of the log; raises OSError."""
 
     def write(self, level: int, event: events.Event | LogLine, at: Moment) -> None: ...
 
@@ -48,7 +48,7 @@ class Sink(Protocol):
 
 
 class EventLog:
-    """Hands every event that is grave enough to the sinks."""
+    """Passes every event of the wanted level to the sinks."""
 
     def __init__(self, least: int, sinks: list[Sink]) -> None:
         self._least = least
@@ -74,7 +74,7 @@ class EventLog:
 
 
 class Journal:
-    """Entries for journald, each event's fields as ``VIRTBACKUP_<FIELD>``."""
+    """Writes entries for journald, with an event's fields as ``VIRTBACKUP_<FIELD>``."""
 
     def __init__(self, path: Path = JOURNAL_SOCKET) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -94,7 +94,7 @@ class Journal:
 
 
 class JsonFile:
-    """JSON lines at the end of a file; ``log`` is the event of the program's own lines."""
+    """Appends JSON lines to a file; the program's own log lines have the event ``log``."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,7 +107,7 @@ class JsonFile:
             line = json.dumps({**record, "message": event.text}, separators=(",", ":"))
         else:
             line = json_line(event, at.wall)
-        # One write an entry: two runs that log into one file do not mix their lines.
+        # One write for each entry: two runs that log into one file do not mix their lines.
         os.write(self._fd, f"{line}\n".encode())
 
     def close(self) -> None:
@@ -115,10 +115,10 @@ class JsonFile:
 
 
 def open_event_log(settings: LogSettings) -> EventLog | None:
-    """Open what the configuration asks for; None if it asks for nothing.
+    """Open the log that the configuration wants; None if it wants none.
 
     Raises:
-        OSError: journald does not listen, or the file cannot be opened.
+        OSError: journald is not listening, or the file cannot be opened.
     """
     sinks: list[Sink] = []
     if settings.journald:
@@ -129,7 +129,7 @@ def open_event_log(settings: LogSettings) -> EventLog | None:
 
 
 def level_of(event: events.Event) -> int:
-    """Return how grave an event is, as the ``logging`` module's number."""
+    """Return the level of an event, as a number of the ``logging`` module."""
     match event:
         case events.Warned() | events.Finding(level=events.Level.WARNING):
             return logging.WARNING
@@ -142,7 +142,7 @@ def level_of(event: events.Event) -> int:
 
 
 def priority(level: int) -> int:
-    """Return syslog's number for the ``logging`` module's."""
+    """Return syslog's number for a level of the ``logging`` module."""
     return next((_PRIORITIES[known] for known in sorted(_PRIORITIES) if level <= known), 2)
 
 
@@ -171,14 +171,17 @@ def _encoded(fields: Mapping[str, str]) -> Iterator[bytes]:
 
 
 class Tee:
-    """The renderer of the event thread; ``event_log`` is set once the configuration is known."""
+    """A renderer that logs as well; a failing log hides no event from the other renderer.
+
+    ``event_log`` is set once the configuration is known.
+    """
 
     def __init__(self, renderer: Renderer) -> None:
         self.event_log: EventLog | None = None
         self._renderer = renderer
 
     def show(self, event: events.Event, at: Moment) -> None:
-        # The log first: the summary is the last that is shown.
+        # Log first: nothing is shown after the summary.
         if self.event_log is not None:
             try:
                 self.event_log.show(event, at)

@@ -1,12 +1,12 @@
-"""Carries events from the loop to the renderer's thread, so that no screen holds up a backup.
+"""Passes events from the loop to the renderer's thread, so that no terminal delays a backup.
 
-A terminal stopped with Ctrl-S, or a pipe that nobody reads, blocks whoever writes to it. Were that
-the event loop, a guest could stand frozen until somebody presses a key. So ``emit`` only appends::
+A terminal stopped with Ctrl-S, or a pipe that nobody reads, blocks its writer. If that were the
+event loop, a guest could stay frozen until somebody presses a key. So ``emit`` only appends::
 
-    loop, threads  --emit-->  line  --one thread-->  renderer  -->  stdout, stderr
+    loop, threads  --emit-->  queue  --one thread-->  renderer  -->  stdout, stderr
 
-The line is bounded: one waiting progress per disk (a newer one takes the older one's place), a
-fixed number of log lines, and the other events, a few for each disk of the run.
+The queue is bounded: one progress event for each disk (a newer one replaces the older one), a fixed
+number of log lines, and the other events, a few for each disk of the run.
 """
 
 import logging
@@ -30,7 +30,7 @@ _MAX_LOG_LINES = 2000
 
 
 class _Waiting(Struct):
-    """What stands in the line; its place is kept when a newer progress takes it over."""
+    """An item of the queue; a newer progress event takes over its place."""
 
     item: Event | LogLine
     at: Moment
@@ -42,8 +42,8 @@ def _subject(event: DiskProgress | RepositoryProgress) -> tuple[str, ...]:
     return event.domain, event.disk
 
 
-class _Line(Struct):
-    queue: deque[_Waiting] = field(default_factory=deque)
+class _Queue(Struct):
+    items: deque[_Waiting] = field(default_factory=deque)
     progress: dict[tuple[str, ...], _Waiting] = field(default_factory=dict)
     log_lines: int = 0
 
@@ -54,58 +54,58 @@ class _Line(Struct):
                 waiting.item, waiting.at = event, at
                 return
             self.progress[key] = _Waiting(event, at)
-            self.queue.append(self.progress[key])
+            self.items.append(self.progress[key])
         else:
-            self.queue.append(_Waiting(event, at))
+            self.items.append(_Waiting(event, at))
 
     def add_log(self, line: LogLine, at: Moment) -> None:
         if self.log_lines < _MAX_LOG_LINES:
             self.log_lines += 1
-            self.queue.append(_Waiting(line, at))
+            self.items.append(_Waiting(line, at))
 
     def take_all(self) -> deque[_Waiting]:
-        taken, self.queue = self.queue, deque()
+        taken, self.items = self.items, deque()
         self.progress.clear()
         self.log_lines = 0
         return taken
 
 
 class EventThread:
-    """A context manager around the renderer's thread; ``emit`` and ``log`` may be called anywhere.
+    """A context manager around the renderer's thread; any thread may call ``emit`` and ``log``.
 
     Attributes:
-        failure: what the renderer raised first; nothing is rendered after it. The run goes on:
-            losing the view is no reason to lose a backup.
+        failure: the first error of the renderer; nothing is rendered after it. The run continues:
+            a lost view is no reason to lose a backup.
     """
 
     def __init__(self, renderer: Renderer, clock: Clock) -> None:
         self.failure: Exception | None = None
         self._renderer = renderer
         self._clock = clock
-        self._line = _Line()
+        self._queue = _Queue()
         self._closing = False
         self._pausing = False
         self._paused = threading.Event()
         self._changed = threading.Condition()
-        # A daemon: a reader that never reads must not keep a finished process alive.
+        # A daemon thread: a reader that never reads must not keep a finished process alive.
         self._thread = threading.Thread(target=self._run, name="renderer", daemon=True)
 
     def emit(self, event: Event) -> None:
-        """Hand over an event; never blocks on what is written."""
+        """Add an event; never waits for the output."""
         with self._changed:
-            self._line.add_event(event, self._clock())
+            self._queue.add_event(event, self._clock())
             self._changed.notify()
 
     def log(self, line: LogLine) -> None:
-        """Hand over a log line; dropped when the line is full of them."""
+        """Add a log line; drop it if the queue has too many."""
         with self._changed:
-            self._line.add_log(line, self._clock())
+            self._queue.add_log(line, self._clock())
             self._changed.notify()
 
     def pause(self, timeout_s: float) -> bool:
-        """Render what waits, and leave the terminal as it was found until ``resume``.
+        """Render the queue, and leave the terminal as it was found until ``resume``.
 
-        False if that was not done in time: somebody does not read.
+        Returns False if that was not done in time, because the reader does not read.
         """
         with self._changed:
             self._pausing = True
@@ -113,14 +113,14 @@ class EventThread:
         return self._paused.wait(timeout_s)
 
     def resume(self) -> None:
-        """Go on where ``pause`` has stopped."""
+        """Continue after ``pause``."""
         with self._changed:
             self._pausing = False
             self._paused.clear()
             self._changed.notify()
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Render what waits and end the thread. False if it did not end in time."""
+        """Render the queue and end the thread. Returns False if it did not end in time."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -143,9 +143,9 @@ class EventThread:
         closing = False
         while not closing:
             with self._changed:
-                if not (self._line.queue or self._closing or self._pausing):
+                if not (self._queue.items or self._closing or self._pausing):
                     self._changed.wait(_TICK_S)
-                taken, closing, pausing = self._line.take_all(), self._closing, self._pausing
+                taken, closing, pausing = self._queue.take_all(), self._closing, self._pausing
             self._guarded(partial(self._render, taken))
             if pausing and not closing:
                 self._stand_still()
@@ -171,7 +171,7 @@ class EventThread:
         if self.failure is None:
             try:
                 write()
-            except Exception as error:  # noqa: BLE001 -- kept, and told when the run has ended
+            except Exception as error:  # noqa: BLE001 -- kept, and reported when the run has ended
                 self.failure = error
 
 

@@ -1,7 +1,7 @@
-"""What a renderer is. Only ``reporting.event_thread`` drives one, from a single thread.
+"""The interface of renderers. Only ``reporting.event_thread`` calls one, from a single thread.
 
-A renderer reads no clock: every moment it needs comes with what it is shown, so a recorded run
-renders the same for ever.
+A renderer reads no clock: each call has the time that it needs, so a recorded run always renders
+the same.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from virtbackup_async.events import Event
 
 
 class Moment(Struct, frozen=True):
-    """One moment on two clocks: the wall's, with its offset, and one that never jumps."""
+    """A moment on two clocks: wall time with its offset, and a clock that never jumps."""
 
     wall: datetime
     monotonic_s: float
@@ -27,7 +27,7 @@ class LogLine(Struct, frozen=True):
 
 
 class Renderer(Protocol):
-    """Shows a run. May block and may raise OSError: the thread keeps both away from the run."""
+    """Shows a run. It may block and raise OSError: the thread shields the run from both."""
 
     def show(self, event: Event, at: Moment) -> None:
         """Show one event. After a ``Summary`` nothing but ``close`` is called."""
@@ -36,10 +36,10 @@ class Renderer(Protocol):
         """Show one line of the log."""
 
     def tick(self, at: Moment) -> None:
-        """Redraw what moves; called about ten times a second, also when nothing happened."""
+        """Redraw what moves; called about ten times a second, even if nothing happened."""
 
     def pause(self) -> None:
-        """Leave the terminal as it was found; the next ``tick`` goes on."""
+        """Leave the terminal as it was found; the next ``tick`` draws again."""
 
     def close(self) -> None:
         """Leave the terminal as it was found. May be called twice."""

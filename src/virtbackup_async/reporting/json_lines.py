@@ -1,11 +1,12 @@
-"""One compact JSON object a line on stdout, for programs (``--json``).
+"""Writes one compact JSON object for each event on stdout, for programs (``--json``).
 
 ::
 
     {"event":"disk_done","time":"2026-07-01T03:00:12.345+02:00","domain":"web", ...}
 
-``event`` is the event's kind, the other keys are its fields (docs/reference/json.md). Everything
-beyond ASCII is escaped, so a hostile name or a file name that is not UTF-8 cannot break a line.
+``event`` is the event's kind, the other keys are its fields (docs/reference/json.md). All
+other characters than ASCII are escaped, so no hostile name, and none that is not UTF-8, can break a
+line.
 """
 
 import json
@@ -22,13 +23,13 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def json_line(event: Event, wall: datetime) -> str:
-    """One event as one line, without the line's end."""
+    """Return an event as one line, without the line break."""
     head = {"event": event.kind, "time": wall.isoformat(timespec="milliseconds")}
     return _ENCODER.encode(head | msgspec.to_builtins(event))
 
 
 class JsonLines:
-    """Events to ``out``, each flushed at once; the log to ``err``."""
+    """Writes events to ``out``, each flushed at once, and the log to ``err``."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out = out
@@ -43,10 +44,10 @@ class JsonLines:
         self._err.flush()
 
     def tick(self, at: Moment) -> None:
-        """Nothing moves between two lines."""
+        """Do nothing: nothing moves between two lines."""
 
     def pause(self) -> None:
-        """Do nothing: it holds nothing of the terminal's."""
+        """Do nothing: the terminal is as it was found."""
 
     def close(self) -> None:
-        """Nothing to put back."""
+        """Do nothing: the terminal is as it was found."""

@@ -6,8 +6,8 @@ r"""Metrics of runs in a file for Prometheus's node exporter (its textfile colle
     # TYPE virtbackup_backup_success gauge
     virtbackup_backup_success{group="main",domain="web"} 1
 
-Called by ``after_run`` when a run has ended. What earlier runs wrote of other groups and domains
-stays: the file is read, the samples of this run take their places, and it is replaced at once.
+``after_run`` calls it at the end of a run. Samples of other groups and domains from earlier runs
+stay: the file is read, the samples of this run are put in, and it is replaced in one step.
 Source: prometheus.io, "Exposition formats".
 """
 
@@ -46,14 +46,14 @@ _ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
 
 
 def counts(event: Event) -> bool:
-    """Tell whether there are metrics of an event."""
+    """Return whether an event has metrics."""
     return isinstance(event, BackupDone | BackupFailed | VerifyDone | VerifyFailed)
 
 
 def samples_of(
     command: str, events: Iterable[Event], summary: Summary, now_s: float
 ) -> Iterator[tuple[Sample, float]]:
-    """Give the samples of one run; a later one of the same domain replaces an earlier one."""
+    """Yield the samples of one run; a later one of a domain replaces an earlier one."""
     for event in events:
         for name, value in _of_event(event, now_s):
             domain, group = getattr(event, "domain", ""), getattr(event, "group", "")
@@ -96,7 +96,7 @@ def dumps(samples: Samples) -> str:
 
 
 def loads(text: str) -> Samples:
-    """Return the samples of a file that :func:`dumps` wrote; what else is in it is left out."""
+    """Return the samples of a file that :func:`dumps` wrote; ignore other lines."""
     samples: Samples = {}
     for line in text.splitlines():
         found = _LINE.fullmatch(line)

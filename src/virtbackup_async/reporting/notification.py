@@ -1,7 +1,7 @@
-"""Tells people that a run has ended, through Apprise (mail, chat, push and many more).
+"""Notifies people of the end of a run, through Apprise (mail, chat, push and many more).
 
-Apprise is not among the requirements: it is imported when there is somebody to be told, and its
-absence is told in one warning. The URLs hold passwords, so no message repeats them.
+Apprise is optional: it is imported when there is somebody to notify, and one warning reports that
+it is missing. The URLs contain passwords, so no message repeats them.
 """
 
 import logging
@@ -18,14 +18,14 @@ MISSING = (
 
 
 async def notify(settings: NotifySettings, title: str, summary: Summary) -> str | None:
-    """Send the notification, if it is wanted for such an end; a warning if it could not be."""
+    """Send the notification if the settings want it; return a warning if that failed."""
     if not settings.urls or (summary.ok and settings.on != "always"):
         return None
     return await to_thread.run_sync(_send, settings.urls, title, body(summary))
 
 
 def body(summary: Summary) -> str:
-    """Return what a run came to, a line each."""
+    """Return the result of a run: its error, what was done, what failed, a line each."""
     lines = [summary.error] if summary.error else []
     lines += [f"done: {', '.join(summary.done)}"] if summary.done else []
     lines += [f"failed: {', '.join(summary.failed)}"] if summary.failed else []

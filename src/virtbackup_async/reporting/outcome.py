@@ -1,7 +1,7 @@
-"""Counts what a run's events say, and turns it into the last word: a ``Summary`` and an exit code.
+"""Derives the result of a run from its events: a ``Summary`` with the exit code.
 
-Pure: it sees events and errors, never the loop. ``cli.run`` puts it between engine and renderer.
-The gravest of what happened decides the exit code::
+Pure: it gets events and errors, and knows no event loop. ``cli.run`` puts it between engine and
+renderer. The gravest result decides the exit code::
 
     14 something is left to clean  >  128+N a signal  >  an error's own code  >  13 some backups
     are damaged  >  3 some failed  >  0
@@ -24,10 +24,10 @@ UNEXPECTED_HINT = "Run again with -d to see where."
 
 
 class RunOutcome:
-    """Watches the events of one run.
+    """Counts the events of one run.
 
     Attributes:
-        in_flight: by domain, the backups that were started and have no end yet.
+        in_flight: by domain, the backups that have started and not ended.
     """
 
     def __init__(self, emit: events.Emit) -> None:
@@ -46,7 +46,7 @@ class RunOutcome:
         self._lacking: list[events.BackupDone] = []
 
     def emit(self, event: events.Event) -> None:
-        """Count an event and hand it on."""
+        """Count an event and pass it on."""
         match event:
             case events.BackupStarted():
                 self.in_flight[event.domain] = event
@@ -97,7 +97,7 @@ class RunOutcome:
         self.in_flight.pop(domain, None)
 
     def abandon(self) -> None:
-        """Say of everything in flight that it stays pending: nobody will undo it in this run."""
+        """Report every backup in flight as pending: this run will not undo it."""
         for started in tuple(self.in_flight.values()):
             self.emit(
                 events.BackupFailed(
@@ -111,10 +111,10 @@ class RunOutcome:
             )
 
     def summary(self, errors: Sequence[BaseException], signum: int | None) -> events.Summary:
-        """The last word.
+        """Return the summary.
 
         Args:
-            errors: what escaped from the run, groups already taken apart.
+            errors: those that ended the run, without exception groups.
             signum: the signal that ended the run early, if one did.
         """
         code, message = self._verdict(errors, signum)
@@ -147,7 +147,7 @@ class RunOutcome:
         return self._failures()
 
     def _failures(self) -> tuple[int, str | None]:
-        """The verdict on a run that went to its end."""
+        """Return the verdict on a run that reached its end."""
         return next(self._of_damage(), None) or next(self._of_failures(), (0, None))
 
     def _of_damage(self) -> Iterator[tuple[int, str]]:
@@ -160,7 +160,7 @@ class RunOutcome:
             yield CorruptError.exit_code, f"a repository is damaged. {REPAIR_HINT}"
 
     def _of_failures(self) -> Iterator[tuple[int, str]]:
-        """Give what the code of runs that did not do all of it stands for, the gravest first."""
+        """Yield the failures of a run that did not complete everything, the gravest first."""
         code = BackupsFailedError.exit_code
         if self._failed:
             total = len(self._failed) + len(self._done)
@@ -186,7 +186,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _in_words(errors: Sequence[BaseException]) -> str:
-    """Each different error once, in the order they came."""
+    """Return each different error once, in order."""
     return "; ".join(dict.fromkeys(_sentence(error) for error in errors))
 
 

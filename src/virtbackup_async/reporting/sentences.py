@@ -1,4 +1,4 @@
-"""Events as sentences, for the renderers that write lines. Not yet safe to print: see ``text``."""
+"""Events as sentences, for renderers that write lines; ``text.printable`` makes them safe."""
 
 from virtbackup_async import events
 from virtbackup_async.model.amounts import duration, size
@@ -7,8 +7,8 @@ from virtbackup_async.reporting.text import count
 NAMES_SHOWN = 8
 
 
-def in_words(event: events.Event) -> str | None:  # noqa: PLR0911 -- one return a kind of event
-    """An event as one sentence; None for those that only move something on a screen."""
+def in_words(event: events.Event) -> str | None:  # noqa: PLR0911 -- one return for each kind of event
+    """Return an event as one sentence; None for progress and for events of reports."""
     match event:
         case events.RunStarted():
             return f"{event.command}: {count(len(event.domains), 'domain')}"
@@ -80,7 +80,7 @@ def _damage_in_words(event: events.Event) -> str | None:
 
 
 def clean_in_words(event: events.Event) -> str | None:
-    """What ``clean``, ``pin`` and ``unpin`` did, or could not do."""
+    """Return what ``clean``, ``pin`` and ``unpin`` did, or could not do."""
     match event:
         case events.BackupRemoved():
             return f"{event.domain}: removed {event.backup}: {size(event.freed_bytes)} freed"
@@ -99,17 +99,17 @@ def clean_in_words(event: events.Event) -> str | None:
 
 def _swept_in_words(swept: events.RepositorySwept) -> str:
     freed = f"{size(swept.freed_bytes)} freed"
-    copied = f", {size(swept.rewritten_bytes)} packed anew" if swept.rewritten_bytes else ""
+    copied = f", {size(swept.rewritten_bytes)} repacked" if swept.rewritten_bytes else ""
     later = f", {size(swept.waiting_bytes)} when running backups end" if swept.waiting_bytes else ""
     short = (
-        f", no room to pack {size(swept.unrewritten_bytes)} anew" if swept.unrewritten_bytes else ""
+        f", no space to repack {size(swept.unrewritten_bytes)}" if swept.unrewritten_bytes else ""
     )
     left = f"{size(swept.stored_bytes)} left"
     return f"{swept.target}: repository: {freed}{copied}{later}{short}, {left}"
 
 
 def found_good(done: events.VerifyDone) -> str:
-    """What is known of a backup that was read back."""
+    """Return the result of a backup without damage."""
     lacks = f", LACKS {', '.join(done.lacks)}" if done.lacks else ""
     if done.quick:
         return f"complete, not read{lacks}"
@@ -127,15 +127,19 @@ def _damage(damaged: events.RepositoryDamaged) -> str:
 
 def _repaired(done: events.RepositoryRepaired) -> str:
     facts = (
-        (done.dropped_chunks, "bad chunk", "taken out of the index"),
-        (done.left_chunks, "bad chunk", "left, of a backup that runs: repair again when it ended"),
+        (done.dropped_chunks, "damaged chunk", "removed from the index"),
+        (
+            done.left_chunks,
+            "damaged chunk",
+            "left, of a running backup: repair again when it has ended",
+        ),
         (done.indexed_chunks, "chunk", "put back into the index"),
         (done.removed_segments, "damaged segment", "removed"),
-        (done.mended_heads, "head", "of packs written anew"),
-        (done.waiting_maps, "image", "still not whole: see which in `verify`"),
+        (done.mended_heads, "header", "of packs rewritten"),
+        (done.waiting_maps, "image", "still incomplete: `verify` says which"),
     )
     words = [f"{count(number, noun)} {done_so}" for number, noun, done_so in facts if number]
-    return ", ".join(words) or "nothing to mend"
+    return ", ".join(words) or "nothing to repair"
 
 
 def _checked(done: events.RepositoryChecked) -> str:
@@ -145,7 +149,7 @@ def _checked(done: events.RepositoryChecked) -> str:
 
 
 def reason(failed: events.BackupFailed) -> str:
-    """Why a backup failed, for a line that names the domain already."""
+    """Return why a backup failed, for a line that already names the domain."""
     return failed.reason or failed.error
 
 
@@ -154,7 +158,7 @@ def _place(first: str, second: str | None) -> str:
 
 
 def _how_read(done: events.DiskDone) -> str:
-    """Say how much of a disk was read, where it might have been only what changed."""
+    """Return how much of a disk was read, if its changes alone might have been enough."""
     if done.base is not None:
         return f", {size(done.read_bytes or 0)} read: what changed since {done.base}"
     return f", read in full: {done.reason}" if done.reason else ""
@@ -171,7 +175,7 @@ def _amount(done: events.BackupDone) -> str:
 
 
 def unclaimed_in_words(event: events.UnclaimedBackups) -> str:
-    """Backups of domains that no group means, in a line."""
+    """Return the backups of domains in no group, in one line."""
     names = ", ".join(event.domains[:NAMES_SHOWN])
     more = len(event.domains) - NAMES_SHOWN
     whose = f"{names} and {more} more" if more > 0 else names
@@ -181,7 +185,7 @@ def unclaimed_in_words(event: events.UnclaimedBackups) -> str:
 def not_counted_in_words(
     event: events.BrokenBackup | events.TargetUnreadable | events.UnclaimedBackups,
 ) -> str:
-    """What is there, or may be, and is not among the backups that are shown."""
+    """Return what is, or may be, in a target and is not among the shown backups."""
     match event:
         case events.BrokenBackup():
             return f"{event.domain}  {event.backup}  BROKEN: {event.error}"

@@ -1,7 +1,7 @@
-"""Words and numbers as people read them; all that the text renderers share.
+"""Words and numbers for people; the text renderers share them.
 
-Names of domains, disks and files come from outside. Whatever reaches a terminal goes through
-``printable``, so that no name can move the cursor, recolour the screen or turn the text around.
+Names of domains, disks and files come from outside. All text for a terminal goes through
+``printable``, so that no name can move the cursor, recolour the terminal or reverse the text.
 """
 
 import logging
@@ -14,7 +14,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    r"""The text with every character that does more than stand there written as ``\x1b``."""
+    r"""Return the text with its control and format characters escaped, as in ``\x1b``."""
     if text.isprintable():
         return text  # the common case, and many thousands of them in a list
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
@@ -25,24 +25,24 @@ def _escaped(character: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``0:07`` or ``1:02:03``: a number that changes all the time and must not dance."""
+    """Return ``0:07`` or ``1:02:03``: it changes all the time, and keeps its width."""
     minutes, rest = divmod(max(0, round(seconds)), _MINUTE_S)
     hours, minutes = divmod(minutes, _HOUR_S // _MINUTE_S)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def percent(done_bytes: int, total_bytes: int) -> int:
-    """0 to 100, rounded down: 100 is said only when all is moved. Nothing to move is 100."""
+    """Return 0 to 100, rounded down: 100 only if all bytes are moved, or there are none."""
     if total_bytes <= 0:
         return 100
     return min(100, max(0, done_bytes * 100 // total_bytes))
 
 
 def count(number: int, noun: str) -> str:
-    """``1 disk``, ``2 disks``."""
+    """Return ``1 disk``, ``2 disks``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def level_name(level: int) -> str:
-    """``warning`` for ``logging.WARNING``."""
+    """Return ``warning`` for ``logging.WARNING``."""
     return logging.getLevelName(level).lower()

@@ -1,6 +1,6 @@
-"""What the live view shows, as values: the domains at work, and how far their disks are.
+"""The state behind the live view: the active domains, and the progress of their disks.
 
-Pure: events and moments in, rows out; ``live`` draws them.
+Pure: it turns events and times into rows; ``drawing`` draws them.
 """
 
 from collections import deque
@@ -14,9 +14,9 @@ _SAMPLE_S = 0.2
 
 
 class Speed:
-    """How fast bytes move: the mean of the last seconds, so that the number can be read.
+    """The speed of a copy: the mean of the last seconds, so that the number is readable.
 
-    It gets a growing count of bytes, and reads no clock.
+    It takes a growing count of bytes, and reads no clock.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Speed:
         self._last_bytes = 0
 
     def add(self, done_bytes: int, at_s: float) -> None:
-        """Note the count at a moment; moments closer than a fifth of a second count as one."""
+        """Add the count at a time; times closer than a fifth of a second count as one."""
         self._last_bytes = done_bytes
         if not self._samples or at_s - self._samples[-1][0] >= _SAMPLE_S:
             self._samples.append((at_s, done_bytes))
@@ -32,7 +32,7 @@ class Speed:
             self._samples.popleft()
 
     def bytes_per_s(self, now_s: float) -> float | None:
-        """The mean up to now, so a copy that stalls slows down to 0; None before it is known."""
+        """Return the mean up to now, which falls to 0 if a copy stalls; None until it is known."""
         if not self._samples or now_s - self._samples[0][0] < _SAMPLE_S:
             return None
         since_s, first_bytes = self._samples[0]
@@ -40,7 +40,7 @@ class Speed:
 
 
 class DiskRow(Struct):
-    """A disk of a domain at work; ``total_bytes`` is None until its first progress."""
+    """A disk of an active domain; ``total_bytes`` is None until its first progress."""
 
     name: str
     done_bytes: int = 0
@@ -51,7 +51,7 @@ class DiskRow(Struct):
 
 
 class DomainRow(Struct):
-    """A domain at work."""
+    """An active domain."""
 
     name: str
     phase: events.Phase
@@ -66,7 +66,7 @@ class DomainRow(Struct):
         return sum(disk.total_bytes or 0 for disk in self.disks.values())
 
     def disk(self, name: str) -> DiskRow:
-        """The row of a disk, made when it is first heard of."""
+        """Return the row of a disk; make it at its first event."""
         return self.disks.setdefault(name, DiskRow(name))
 
 
@@ -74,9 +74,9 @@ class Board(Struct):
     """The state of a run.
 
     Attributes:
-        rows: the domains at work, in the order they began.
-        waiting: the domains of the run that nothing was heard of yet.
-        moved_bytes: of all disks, also of those that are done.
+        rows: the active domains, in the order they started.
+        waiting: the domains of the run that had no event yet.
+        moved_bytes: of all disks, including finished ones.
         speed: of all disks together.
     """
 
@@ -89,7 +89,7 @@ class Board(Struct):
     speed: Speed = field(default_factory=Speed)
 
     def apply(self, event: events.Event, at_s: float) -> None:
-        """Take in one event."""
+        """Apply an event."""
         if self.started_s is None:
             self.started_s = at_s
         match event:

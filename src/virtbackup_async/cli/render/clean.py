@@ -1,4 +1,4 @@
-"""What ``clean`` did in text, or under ``--dry-run`` would do: a table, then what stays and why.
+"""Prints what ``clean`` did, or under ``--dry-run`` would do: a table, and the totals.
 
 ::
 

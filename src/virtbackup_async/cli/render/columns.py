@@ -1,13 +1,13 @@
-"""A table of many rows in text, laid out for the width there is.
+"""Prints a table of many rows, fitted to the width of the terminal.
 
 Rich's own tables measure and fold each cell again and again, which takes a second for a few hundred
-rows; a list has ten thousand. What does not fit is given up in this order: the long form of a cell,
-columns that may go, and the first column, which then is a line of its own::
+rows; a list has ten thousand. If the table is too wide, it gives up, in this order: the long form
+of cells, optional columns, and the first column, which becomes a line of its own::
 
     database
       2026-07-01 03:00  vda, vdb  tar  12.0 GiB
 
-What still does not fit is left to the terminal. A column without any text is not shown.
+If it is still too wide, the terminal wraps it. A column without any text is not shown.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +29,12 @@ _GAP = "  "
 
 
 class Column(Struct, frozen=True):
-    """One column; a row's cell for it is found by its head.
+    """A column; its head is the key of its cell in a row.
 
     Attributes:
-        short: makes a cell shorter where room is scarce.
-        may_go: left out where room is scarce.
-        style: of a cell, by its text.
+        short: shortens a cell if the table is too wide.
+        may_go: the column is left out if the table is too wide.
+        style: returns the style of a cell from its text.
     """
 
     head: str
@@ -44,7 +44,7 @@ class Column(Struct, frozen=True):
 
 
 def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    """Write the heads in bold, and the rows; nothing if there are none."""
+    """Write the heads in bold, and the rows; nothing without rows."""
     table = [(column, _cells(column, rows)) for column in columns]
     table = [(column, cells) for column, cells in table if any(cells)]
     if not table:
@@ -58,7 +58,7 @@ def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Ro
     else:
         head, *lines = _lines(table, _paint_for(console))
     console.print(Text(head, style="bold"), soft_wrap=True)
-    # Not by rich, for which each line would be a text to be measured.
+    # Without rich, which would measure each line.
     console.file.write("".join(f"{line}\n" for line in lines))
 
 
@@ -87,7 +87,7 @@ def _cells_width(column: Column, cells: Cells) -> int:
 
 
 def _lines(table: Sequence[tuple[Column, Cells]], paint: Paint) -> Iterator[str]:
-    """Give the heads, then the rows."""
+    """Yield the heads, then the rows."""
     padded = []
     for column, cells in table:
         width = _cells_width(column, cells)
@@ -98,7 +98,7 @@ def _lines(table: Sequence[tuple[Column, Cells]], paint: Paint) -> Iterator[str]
 
 
 def _painted(column: Column, cells: Cells, padded: Cells, paint: Paint) -> Cells:
-    """Colour the text of the cells, and not what fills them up."""
+    """Colour the text of the cells, but not their padding."""
     if column.style is None:
         return padded
     return [
@@ -108,7 +108,7 @@ def _painted(column: Column, cells: Cells, padded: Cells, paint: Paint) -> Cells
 
 
 def _indented(table: Sequence[tuple[Column, Cells]], paint: Paint) -> Iterator[str]:
-    """Give the heads, then the rows below a line for what they have in the first column."""
+    """Yield the heads, then the rows, below a line for each value of the first column."""
     (first, names), *others = table
     head, *lines = _lines(others, paint)
     yield f"{first.head}\n{_GAP}{head}"

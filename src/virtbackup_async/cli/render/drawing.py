@@ -1,4 +1,4 @@
-"""Draws a board into lines, each exactly one row of the terminal however narrow it is.
+"""Draws a board as lines, each exactly one row of the terminal, however narrow it is.
 
 ::
 
@@ -7,8 +7,8 @@
       vdb    ----------------        waiting
     1 active, 12 waiting, 5 done, 1 failed   120.0 GiB   430.0 MiB/s   3:20
 
-In a narrow terminal the amount goes first, then the time left, then the speed. In a low one the
-disks fold into one bar a domain, then the domains into a count.
+A narrow terminal drops the amount first, then the time left, then the speed. In a low one, the
+disks of a domain become one bar, then the domains a count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ _MOST_BAR = 40
 
 
 class Glyphs(Struct, frozen=True):
-    """The signs to draw with; each stands beside a word that says the same."""
+    """The glyphs to draw with; a word next to each says the same."""
 
     at_work: str
     undoing: str
@@ -52,7 +52,7 @@ ASCII = Glyphs(">", "<", "+", "x", "!", "#", "-", "~")
 
 
 def glyphs_for(console: Console) -> Glyphs:
-    """The signs that the console's encoding has; a pipe's reader gets those that anybody has."""
+    """Return the glyphs that the console's encoding has; ASCII for a pipe."""
     return UNICODE if console.is_terminal and not console.options.ascii_only else ASCII
 
 
@@ -65,12 +65,12 @@ class Drawing(Struct, frozen=True):
 
     @property
     def _columns(self) -> int:
-        # The last one stays free: some terminals wrap as soon as it is written.
+        # The last column stays free: some terminals wrap as soon as it is written.
         return self.width - 1
 
     def lines(self, board: Board, now_s: float) -> list[Text]:
-        """The whole view; never more rows than the terminal can keep on screen."""
-        # One row for the total, one that the cursor needs.
+        """Return the complete view; never more rows than the terminal has."""
+        # One row is for the totals, one for the cursor.
         room = max(1, self.height - 2)
         rows = list(board.rows.values())
         detailed = [line for row in rows for line in self._domain(row, now_s)]
@@ -78,7 +78,7 @@ class Drawing(Struct, frozen=True):
         return [*lines, self._total(board, now_s)]
 
     def _folded(self, rows: Sequence[DomainRow], room: int, now_s: float) -> list[Text]:
-        """A row a domain, and a count of those that have no room."""
+        """Return a row for each domain, and a count of those that do not fit."""
         shown = rows if len(rows) <= room else rows[: room - 1]
         lines = [self._one_row(row, now_s) for row in shown]
         if rest := len(rows) - len(shown):
@@ -128,7 +128,7 @@ class Drawing(Struct, frozen=True):
         return line
 
     def _layout(self) -> tuple[int, int]:
-        """The bar's width, and how many columns of facts fit beside a bar that is not too short."""
+        """Return the width of the bar, and how many columns of facts fit next to it."""
         spare = self._columns - _DISK_WIDTH - len("   ") - _PERCENT_WIDTH
         columns = 0
         for width in (_SPEED_WIDTH, _LEFT_WIDTH, _AMOUNT_WIDTH):
@@ -165,7 +165,7 @@ class Drawing(Struct, frozen=True):
         return line
 
     def _fit(self, name: str, width: int) -> str:
-        """The name in exactly ``width`` cells, cut with an ellipsis if it is longer."""
+        """Return the name in exactly ``width`` cells, cut with an ellipsis if it is longer."""
         name = printable(name)
         if cell_len(name) > width:
             name = set_cell_size(name, width - 1) + self.glyphs.ellipsis
@@ -173,7 +173,7 @@ class Drawing(Struct, frozen=True):
 
 
 def _word(disk: DiskRow) -> str | None:
-    """What to say of a disk in place of a speed; None while it is being copied."""
+    """Return a word to show in place of a speed; None while the disk is copied."""
     if disk.is_done:
         return "done"
     if disk.phase not in {None, Phase.COPYING}:

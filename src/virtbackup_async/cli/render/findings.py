@@ -1,4 +1,4 @@
-"""The findings of ``doctor`` and ``config check`` in text, the gravest first.
+"""Prints the findings of ``doctor`` and ``config check``, the gravest first.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The listing in text: a table of backups a group, or counts (``list``).
+"""Prints the listing: a table of backups for each group, or counts (``list``).
 
 ::
 
@@ -98,7 +98,7 @@ def _totals(group: ListedGroup) -> str:
 
 
 def _columns(domains: Domains) -> tuple[Column, ...]:
-    """Return the columns; seconds go only where a date without them means the same backup."""
+    """Return the columns; a date loses its seconds only if it still means one backup."""
     minutes = [(b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups]
     if len(set(minutes)) == len(minutes):
         return _COLUMNS
@@ -127,7 +127,7 @@ def _rows(domains: Domains) -> Iterator[Row]:
 
 
 def _verified(backup: ListedBackup) -> str:
-    """When it was found good, ``never``, or in capitals that it was not."""
+    """Return when the backup was found good, ``never``, or in capitals that it is damaged."""
     if backup.verified is None or backup.verified_date is None:
         return _NEVER
     day = f"{datetime.fromisoformat(backup.verified_date).astimezone():%Y-%m-%d}"
@@ -135,7 +135,7 @@ def _verified(backup: ListedBackup) -> str:
 
 
 def _local(date: str) -> str:
-    """Return a date as ``--date`` takes it: with an offset only in an hour that comes twice."""
+    """Return a date as ``--date`` takes it, with an offset only in an hour that comes twice."""
     moment = datetime.fromisoformat(date).astimezone()
     text = moment.isoformat(" ")
     is_twice = _changes_the_clock(text[:_DAY], time.tzname) and _comes_twice(moment)
@@ -144,7 +144,7 @@ def _local(date: str) -> str:
 
 @cache
 def _changes_the_clock(day: str, _zone: tuple[str, str]) -> bool:
-    """Tell whether the local clock is changed on a day; a list has many backups of each."""
+    """Return whether the local clock changes on a day; a list has many backups of each day."""
     midnight = datetime.fromisoformat(day)
     return midnight.astimezone().utcoffset() != (midnight + _A_DAY).astimezone().utcoffset()
 

@@ -1,7 +1,7 @@
-"""The live view: a region at the bottom of the terminal that is redrawn, on stderr.
+"""The live view: a redrawn region at the bottom of the terminal, on stderr.
 
-Domains at work stand in the region. What has an end, and what went wrong, is printed above it and
-scrolls away as any other line. The region vanishes at the end; the result follows on stdout.
+The region shows the active domains. Results and failures are printed above it, and scroll away like
+other lines. The region vanishes at the end; the report follows on stdout.
 """
 
 import logging
@@ -30,7 +30,7 @@ _GOOD_ENDS = (
 
 
 class LiveView:
-    """Draws on ``screen``, a terminal; prints the report on ``out`` when all is over."""
+    """Draws on ``screen``, a terminal; prints the report on ``out`` at the end."""
 
     def __init__(self, out: Console, screen: Console, report: Report | None) -> None:
         self._out = out
@@ -85,7 +85,7 @@ class LiveView:
         self._live.stop()
 
     def _mark(self, event: events.Event) -> tuple[str, str] | None:
-        """The sign and colour of an event that is printed above the region."""
+        """Return the glyph and style of an event that is printed above the region."""
         match event:
             case _ if isinstance(event, _GOOD_ENDS):
                 return self._glyphs.done, GOOD
@@ -101,11 +101,11 @@ class LiveView:
             case events.Warned():
                 return self._glyphs.warning, LOOK
             case events.DiskSkipped():
-                # Every night the same for a cdrom: to be read, not to be alarmed by.
+                # The same every night for a cdrom: information, not an alarm.
                 return " ", FACT
             case _:
                 return None
 
     def _print(self, text: Text, at: Moment) -> None:
-        # Put together: what is appended to a dim text becomes dim, whatever its own style.
+        # Assembled: text appended to a dim text becomes dim, whatever its own style.
         self._screen.print(Text.assemble((f"{at.wall:%H:%M:%S} ", FACT), text))

@@ -1,6 +1,6 @@
-"""One line an event on stderr, for logs, pipes and terminals that cannot redraw.
+"""A line for each event on stderr, for logs, pipes and terminals that cannot redraw.
 
-``Plain`` says what happens; ``Quiet`` (``-q``) only what went wrong.
+``Plain`` reports everything that happens, ``Quiet`` (``-q``) only warnings and failures.
 """
 
 from typing import TextIO
@@ -19,7 +19,7 @@ _STEPS = 10
 
 
 class Lines:
-    """Writes lines that begin with the time of day and hold nothing a terminal would obey."""
+    """Writes lines that begin with the time of day, without control characters."""
 
     def __init__(self, err: TextIO) -> None:
         self._err = err
@@ -30,7 +30,7 @@ class Lines:
 
 
 class Plain:
-    """Every event that means something to a reader; progress in steps of ten per cent."""
+    """Prints every event that has a sentence, and progress in steps of ten per cent."""
 
     def __init__(
         self, out: Console, err: TextIO, report: Report | None, *, progress: bool, phases: bool
@@ -51,13 +51,13 @@ class Plain:
         self._lines.write(f"{level_name(line.level)}: {line.text}", at)
 
     def tick(self, at: Moment) -> None:
-        """Nothing moves between two lines."""
+        """Do nothing: nothing moves between two lines."""
 
     def pause(self) -> None:
-        """Do nothing: it holds nothing of the terminal's."""
+        """Do nothing: the terminal is as it was found."""
 
     def close(self) -> None:
-        """Nothing to put back."""
+        """Do nothing: the terminal is as it was found."""
 
     def _line(self, event: events.Event) -> str | None:
         if isinstance(event, events.DiskProgress | events.RepositoryProgress):
@@ -67,7 +67,7 @@ class Plain:
         return in_words(event)
 
     def _progress_line(self, event: events.DiskProgress | events.RepositoryProgress) -> str | None:
-        """A line when the disk entered another ten per cent; the ends have lines of their own."""
+        """Return a line for each further ten per cent; start and end have other lines."""
         if isinstance(event, events.DiskProgress):
             key = f"{event.domain} {event.disk}"
         else:
@@ -82,7 +82,7 @@ class Plain:
 
 
 class Quiet:
-    """Warnings and failures alone: a run that went well says nothing."""
+    """Prints warnings and failures alone: a successful run prints nothing."""
 
     def __init__(self, out: Console, err: TextIO, report: Report | None) -> None:
         self._out = out
@@ -102,10 +102,10 @@ class Quiet:
         self._lines.write(f"{level_name(line.level)}: {line.text}", at)
 
     def tick(self, at: Moment) -> None:
-        """Nothing moves."""
+        """Do nothing: nothing moves."""
 
     def pause(self) -> None:
-        """Do nothing: it holds nothing of the terminal's."""
+        """Do nothing: the terminal is as it was found."""
 
     def close(self) -> None:
-        """Nothing to put back."""
+        """Do nothing: the terminal is as it was found."""

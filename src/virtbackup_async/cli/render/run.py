@@ -1,4 +1,4 @@
-"""The result of a backup or restore run in text: a table on stdout when all is over.
+"""Prints the result of a backup, a restore or an export: a table on stdout at the end.
 
 ::
 
@@ -83,12 +83,12 @@ def _totals(report: RunReport) -> Text:
 
 
 def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word
-    """Whether the guest was frozen, in a word; None is a domain that was shut off."""
+    """Return in a word whether the guest was quiesced; None means a shut-off domain."""
     return {True: "yes", False: "no", None: "shut off"}[answer]
 
 
 def _quiesced(done: events.BackupDone) -> str:
-    """The same, with the reason in brackets where it is short; a warning has told any other."""
+    """Return the same, with a short reason in brackets; a warning had any longer one."""
     reason, word = printable(done.not_quiesced or ""), quiesced(done.quiesced)
     return f"{word} ({reason})" if 0 < len(reason) <= _MAX_REASON else word
 

@@ -1,4 +1,4 @@
-"""What the backups hold and take in text (``stats``).
+"""Prints how much data the backups hold, and how much space they take (``stats``).
 
 ::
 
@@ -73,10 +73,10 @@ def print_stats(report: StatsReport, console: Console, summary: events.Summary) 
 
 
 def print_days(console: Console, amounts: Mapping[str, int]) -> None:
-    """Write a line for each day from the first to the last, of the last month.
+    """Write a line for each day of the last month, from the first day to the last.
 
     Args:
-        console: where to.
+        console: stdout.
         amounts: bytes by day, ``2026-07-01``; at least one.
     """
     days = list(_days(amounts))
@@ -88,7 +88,7 @@ def print_days(console: Console, amounts: Mapping[str, int]) -> None:
         amount = amounts.get(day, 0)
         line = Text(day)
         if width:
-            # What is anything at all is seen.
+            # Even the smallest amount is visible.
             length = -(-width * amount // top) if top else 0
             line.append(_GAP)
             line.append(full * length, style="green")

@@ -1,4 +1,4 @@
-"""What ``verify`` and ``repair`` found, in text: a line a backup, the bad ones last.
+"""Prints what ``verify`` and ``repair`` found: a line for each backup, the damaged ones last.
 
 ::
 
@@ -63,7 +63,7 @@ def _totals(report: VerifyReport) -> str:
 
 
 def _lost_table(disks: list[DiskDamaged]) -> Table:
-    """Show which bytes of which images are lost."""
+    """Return a table of the lost bytes of each image."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in _HEADS:
         table.add_column(head, overflow="fold")
