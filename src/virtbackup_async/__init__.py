@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from virtbackup_async.catalog.scanning import FoundBackup
     from virtbackup_async.config.loading import load_config
     from virtbackup_async.config.schema import Config
+    from virtbackup_async.engine.backup.preview import BackupPreview
     from virtbackup_async.engine.backup.session import BackupRun
     from virtbackup_async.engine.clean.clean import CleanRun
     from virtbackup_async.engine.clean.forget import ForgetRun
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from virtbackup_async.model.backup import Definition
 
 __all__ = [
+    "BackupPreview",
     "BackupRun",
     "CleanRun",
     "Config",
@@ -50,6 +52,7 @@ __all__ = [
 
 # Imported when they are asked for: `virtbackup --help` starts without any of them.
 _HOMES = {
+    "BackupPreview": "engine.backup.preview",
     "BackupRun": "engine.backup.session",
     "CleanRun": "engine.clean.clean",
     "Config": "config.schema",

@@ -252,6 +252,8 @@ async def test_a_checkpoint_is_there_from_its_job_until_it_is_deleted(world):
     await domain.begin_backup(job, tracking, ())
     assert await domain.checkpoint_names() == (CHECKPOINT,)
     await domain.end_backup(job.socket)
+    assert set(await domain.changed_bytes(CHECKPOINT) or ()) == {"vda"}
+    assert await domain.changed_bytes(checkpoint_name(bytes(16))) is None
     assert await domain.redefine_checkpoint(CHECKPOINT, 0, ["vda"]) == {"vda"}
     assert await domain.delete_checkpoint(CHECKPOINT, ["vda"])
     assert await domain.checkpoint_names() == ()

@@ -11,9 +11,9 @@ from virtbackup_async import VirtBackup, errors, events
 from virtbackup_async.cli.main import virtbackup
 
 NAMES = [
-    "BackupRun", "CleanRun", "Config", "Definition", "ForgetRun", "FoundBackup", "Listing",
-    "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup", "VirtBackupError",
-    "__version__", "load_config", "open_virtbackup",
+    "BackupPreview", "BackupRun", "CleanRun", "Config", "Definition", "ForgetRun", "FoundBackup",
+    "Listing", "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup",
+    "VirtBackupError", "__version__", "load_config", "open_virtbackup",
 ]  # fmt: skip
 
 METHODS = {
@@ -26,6 +26,7 @@ METHODS = {
     "list": ["groups", "domains", "with_known"],
     "overview": [],
     "pin": ["group", "domain", "date"],
+    "preview": ["groups"],
     "repair": ["groups", "quick"],
     "restore": ["found", "target", "disks", "image_format"],
     "restore_domain": [
@@ -40,6 +41,7 @@ METHODS = {
 }  # fmt: skip
 
 RESULTS = {
+    "BackupPreview": ["disks", "targets", "failed"],
     "BackupRun": ["done", "failed"],
     "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept"],
     "ForgetRun": ["verdicts", "removed", "not_removed", "freed_bytes"],

@@ -28,6 +28,7 @@ from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import lacks
 
 if TYPE_CHECKING:
+    from virtbackup_async.engine.backup.preview import BackupPreview
     from virtbackup_async.engine.backup.session import BackupRun
 
 
@@ -122,3 +123,21 @@ class VirtBackup(Restores, Inventory, Upkeep):
 
         request = BackupRequest(groups, wait_s, allow_empty, note, pin)
         return await run_backup(await self._ready(), request)
+
+    async def preview(self, groups: Sequence[str] = ()) -> "BackupPreview":
+        """Say what :meth:`backup` would read, how much, and whether it fits; touches nothing.
+
+        A domain that could not be backed up is in the result.
+
+        Args:
+            groups: as for :meth:`backup`.
+
+        Raises:
+            NotFoundError: one of ``groups`` is neither a group nor a domain of one.
+            ConfigError: a domain is in groups with several targets.
+            HypervisorError: libvirt does not answer.
+        """
+        from virtbackup_async.engine.backup.preview import run_preview
+        from virtbackup_async.engine.backup.session import BackupRequest
+
+        return await run_preview(await self._ready(), BackupRequest(groups))

@@ -40,6 +40,10 @@ from virtbackup_async.events.inventory import (
     TargetUnreadable,
     UnclaimedBackups,
 )
+from virtbackup_async.events.preview import (
+    DiskPlanned,
+    TargetPlanned,
+)
 from virtbackup_async.events.restore import (
     DiskExported,
     DomainDefined,
@@ -87,6 +91,7 @@ __all__ = [
     "DiskDamaged",
     "DiskDone",
     "DiskExported",
+    "DiskPlanned",
     "DiskProgress",
     "DiskSkipped",
     "DomainDefined",
@@ -119,6 +124,7 @@ __all__ = [
     "RestoreStarted",
     "RunStarted",
     "Summary",
+    "TargetPlanned",
     "TargetUnreadable",
     "UnclaimedBackups",
     "VerifyDone",
@@ -137,6 +143,8 @@ Event = (
     | Warned
     | BackupDone
     | BackupFailed
+    | DiskPlanned
+    | TargetPlanned
     | RestoreStarted
     | RestoreDone
     | DiskExported

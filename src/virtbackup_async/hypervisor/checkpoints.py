@@ -17,6 +17,16 @@ from virtbackup_async.model.domain_xml import parse
 
 _REDEFINE = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE
 _REDEFINE_CHECKED = _REDEFINE | libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+_WITH_SIZES = libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN | libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE
+_NO_BITMAP = frozenset(
+    {
+        libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        libvirt.VIR_ERR_INVALID_ARG,
+        libvirt.VIR_ERR_OPERATION_FAILED,
+    }
+)
+"""Codes of "bitmap '...' not found in backing chain of '...'", which differ by version."""
 
 
 def _refuse_during_job(handle: libvirt.virDomain, name: str) -> None:
@@ -56,6 +66,29 @@ def redefine(
     if good:
         _redefine(handle, name, date, good, _REDEFINE_CHECKED)
     return frozenset(good)
+
+
+def changed_bytes(handle: libvirt.virDomain, name: str) -> dict[str, int] | None:
+    """Return how much has changed since a checkpoint, by dev; changes nothing.
+
+    None if libvirt does not know the checkpoint, or QEMU lacks one of its bitmaps.
+
+    Args:
+        handle: the running domain.
+        name: the checkpoint's name.
+    """
+    _refuse_during_job(handle, name)
+    checkpoint = _find(handle, name)
+    if checkpoint is None:
+        return None
+    try:
+        xml = checkpoint.getXMLDesc(_WITH_SIZES)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _NO_BITMAP:
+            raise
+        return None
+    disks = parse(xml).findall("disks/disk[@size]")
+    return {disk.get("name", ""): int(disk.get("size", "0")) for disk in disks}
 
 
 def delete(handle: libvirt.virDomain, name: str, devs: Iterable[str]) -> bool:

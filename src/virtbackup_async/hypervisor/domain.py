@@ -14,7 +14,7 @@ import libvirt
 from virtbackup_async.errors import CallRefusedError, HypervisorError, SnapshotError, about_disk
 from virtbackup_async.hypervisor import agent
 from virtbackup_async.hypervisor.block_commit import commit_and_pivot
-from virtbackup_async.hypervisor.checkpoints import delete, redefine
+from virtbackup_async.hypervisor.checkpoints import changed_bytes, delete, redefine
 from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.errors import Attempt
 from virtbackup_async.hypervisor.guard import ThawGuard, guarded
@@ -152,6 +152,12 @@ class Domain:
         handle = await self._handle()
         what = Attempt(self.name, f"look for checkpoint {name}")
         return await self._connection.call_running(what, handle, redefine, handle, name, date, devs)
+
+    async def changed_bytes(self, checkpoint: str) -> Mapping[str, int] | None:
+        """Return how much has changed since a checkpoint; see ``changed_bytes``."""
+        handle = await self._handle()
+        what = Attempt(self.name, f"ask for the changes since {checkpoint}")
+        return await self._connection.call_running(what, handle, changed_bytes, handle, checkpoint)
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         """Delete a checkpoint; False if some of its bitmaps can be left; see ``delete``."""

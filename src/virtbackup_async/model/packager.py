@@ -84,6 +84,14 @@ class PackagerType:
         stored = {image.file: image.stored_bytes for image in definition.images}
         return [stored.get(file, 1) for file in files]
 
+    def may_shrink(self, _opts: Mapping[str, Any]) -> bool:
+        """Tell whether a package can take less than the data in it: compressed, or stored before.
+
+        Args:
+            _opts: the packager's options.
+        """
+        return True
+
     def levels(self, _compression: str | None) -> tuple[int, int]:
         """Return the lowest and the highest ``compression_lvl`` of a compression."""
         return 1, 9
@@ -123,6 +131,9 @@ class _Directory(PackagerType):
         sizes = {image.file: image.size_bytes for image in definition.images}
         return [sizes.get(file, 1) for file in files]
 
+    def may_shrink(self, _opts: Mapping[str, Any]) -> bool:
+        return False
+
 
 class _Tar(PackagerType):
     """One tar archive of all images, compressed or not."""
@@ -145,6 +156,9 @@ class _Tar(PackagerType):
 
     def least_bytes(self, definition: Definition, _files: Iterable[str]) -> list[int]:
         return [max(1, sum(image.stored_bytes for image in definition.images))]
+
+    def may_shrink(self, opts: Mapping[str, Any]) -> bool:
+        return self.clean(opts).get("compression") is not None
 
     def levels(self, compression: str | None) -> tuple[int, int]:
         return (0, 9) if compression == "xz" else (1, 9)

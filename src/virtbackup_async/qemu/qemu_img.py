@@ -35,10 +35,12 @@ class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """The needed fields of ``qemu-img info`` for one image.
 
     ``backing_filename`` is the name from the header, relative to the image's directory.
+    ``actual_size`` is the space that it takes, in bytes; 0 of a block device.
     """
 
     virtual_size: int
     format: str
+    actual_size: int = 0
     backing_filename: str | None = None
     backing_filename_format: str | None = None
     encrypted: bool = False

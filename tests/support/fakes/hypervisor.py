@@ -56,6 +56,7 @@ class FakeDomain:
         self.saved: dict[str, Path] = {}
         self.halted = False
         self.checkpoints: list[str] = []
+        self.changed: dict[str, int] = {}
         self.thaws: int | None = 0
         self.in_time = True
         self.calls: list[str] = []
@@ -143,12 +144,17 @@ class FakeDomain:
         self.job = job
         if tracking.checkpoint is not None:
             self.checkpoints.append(tracking.checkpoint)
+            self.changed = dict.fromkeys(tracking.in_checkpoint, 0)
 
     async def redefine_checkpoint(
         self, name: str, date: int, devs: Sequence[str]
     ) -> frozenset[str]:
         self._called("redefine_checkpoint")
         return frozenset(devs)
+
+    async def changed_bytes(self, checkpoint: str) -> Mapping[str, int] | None:
+        self._called_running("changed_bytes")
+        return dict(self.changed) if checkpoint in self.checkpoints else None
 
     async def delete_checkpoint(self, name: str, devs: Iterable[str]) -> bool:
         self._called("delete_checkpoint")

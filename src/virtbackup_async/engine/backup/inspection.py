@@ -51,6 +51,21 @@ async def inspect_domain(
         HypervisorError: the domain cannot be backed up in its present state.
         VirtBackupError: no disk can be backed up, or the target cannot be read.
     """
+    info, selection = await select_of(runtime, planned, domain)
+    tracking = Tracking()
+    if is_tracked(planned, selection):
+        rules = tracking_rules(runtime, planned)
+        tracking = await track(runtime.host.images, catalog, domain, info, selection, rules)
+    return Inspection(runtime.host.images, domain, catalog, info, selection, tracking)
+
+
+async def select_of(
+    runtime: Runtime, planned: PlannedBackup, domain: DomainPort
+) -> tuple[DomainInfo, Selection]:
+    """Return what libvirt reports of a domain, and the disks to back up; changes nothing.
+
+    Errors are those of :func:`inspect_domain`.
+    """
     info = await domain.info()
     pull = await _is_pulled(runtime, planned, info)
     selection = await select_disks(info, planned.disks, runtime.host, pull=pull)
@@ -59,11 +74,12 @@ async def inspect_domain(
         if not pull:
             check_snapshot(info)
         await check_free(domain, [disk.dev for disk in selection.disks])
-    tracking = Tracking()
-    if pull and type_of(planned.group.packager).is_incremental:
-        rules = _tracking_rules(runtime, planned)
-        tracking = await track(runtime.host.images, catalog, domain, info, selection, rules)
-    return Inspection(runtime.host.images, domain, catalog, info, selection, tracking)
+    return info, selection
+
+
+def is_tracked(planned: PlannedBackup, selection: Selection) -> bool:
+    """Tell whether disks can be read incrementally: QEMU serves them, for a repository."""
+    return selection.pull and type_of(planned.group.packager).is_incremental
 
 
 async def _is_pulled(runtime: Runtime, planned: PlannedBackup, info: DomainInfo) -> bool:
@@ -87,7 +103,8 @@ def _report(emit: Emit, info: DomainInfo, selection: Selection) -> None:
         emit(Warned(f"{NOT_QUIESCED}: {SAVED}", info.name))
 
 
-def _tracking_rules(runtime: Runtime, planned: PlannedBackup) -> TrackingRules:
+def tracking_rules(runtime: Runtime, planned: PlannedBackup) -> TrackingRules:
+    """Return the rules of a backup's group for incremental reads."""
     group = planned.group
     full_since = (runtime.now() - group.full_every).timestamp() if group.full_every else 0
     return TrackingRules(full_since, with_snapshots=group.track_with_snapshots)

@@ -17,7 +17,13 @@ from virtbackup_async.engine.backup.domain import back_up_domain
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.outcome import known_error
-from virtbackup_async.engine.plan import PlannedBackup, plan_backups, target_of
+from virtbackup_async.engine.plan import (
+    Plan,
+    PlannedBackup,
+    PlannedMissing,
+    plan_backups,
+    target_of,
+)
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     BackupsFailedError,
@@ -89,15 +95,29 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
     return BackupRun(recording.of(BackupDone), recording.of(BackupFailed))
 
 
+async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
+    """Return the work of a run, and emit its warnings; errors are those of :func:`run_backup`."""
+    _ = runtime.host  # every backup needs it: where it cannot be known, nothing begins
+    domain_names = await runtime.hypervisor.domain_names()
+    plan = plan_backups(runtime.config, request.groups, domain_names)
+    for message in plan.warnings:
+        runtime.emit(Warned(message))
+    return plan
+
+
+def missing_event(missing: PlannedMissing) -> BackupFailed:
+    """Return the event for a domain, or a group, that is named and does not exist."""
+    unknown = DomainNotFoundError(missing.reason, domain=missing.pattern)
+    return BackupFailed(
+        missing.group, missing.pattern, str(unknown), unknown.exit_code, reason=missing.reason
+    )
+
+
 async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     config, emit = runtime.config, runtime.emit
     note = checked_note(request.note)
-    _ = runtime.host  # every backup needs it: where it cannot be known, nothing begins
-    domain_names = await runtime.hypervisor.domain_names()
-    plan = plan_backups(config, request.groups, domain_names)
+    plan = await plan_run(runtime, request)
     session = _Session(runtime, anyio.CapacityLimiter(config.threads), request.wait_s)
-    for message in plan.warnings:
-        emit(Warned(message))
     by_domain: dict[str, list[PlannedBackup]] = {}
     for planned in plan.backups:
         noted = replace(planned, note=note, pinned=request.pinned)
@@ -108,14 +128,7 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         # Meanwhile libvirt is asked for much, and waited for.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         for missing in plan.missing:
-            unknown = DomainNotFoundError(missing.reason, domain=missing.pattern)
-            failed = BackupFailed(
-                missing.group,
-                missing.pattern,
-                str(unknown),
-                unknown.exit_code,
-                reason=missing.reason,
-            )
+            failed = missing_event(missing)
             hooks.note([missing.group], failed)
             emit(failed)
         await _back_up_all(session, hooks, by_domain)
@@ -161,17 +174,18 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
         catalog = Catalog(target_of(planned.group))
         missing = await missing_since_last(catalog, planned.domain, done.backup)
     except anyio.get_cancelled_exc_class():
-        end(_failed(planned, VirtBackupError("cancelled"), cancelled=True))
+        end(failed_event(planned, VirtBackupError("cancelled"), cancelled=True))
         raise
     except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
-        end(_failed(planned, known_error(planned.domain, error)))
+        end(failed_event(planned, known_error(planned.domain, error)))
     else:
         end(replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing)))))
 
 
-def _failed(
+def failed_event(
     planned: PlannedBackup, error: VirtBackupError, *, cancelled: bool = False
 ) -> BackupFailed:
+    """Return the event for a planned backup that an error ended."""
     left_pending = isinstance(error, RollbackError)
     return BackupFailed(
         planned.group.name,

@@ -14,7 +14,7 @@ and disks that QEMU exports: ``method: pull``. If the domain is shut off, ``qemu
 with the bitmaps that are stored in its images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from anyio import to_thread
@@ -39,6 +39,8 @@ from virtbackup_async.model.tracking import (
 from virtbackup_async.qemu.qcow2 import Qcow2Head
 from virtbackup_async.repository import make_repository
 
+AskForBitmaps = Callable[[str, int, Sequence[str]], Awaitable[frozenset[str]]]
+
 _WITH_BITMAPS: Final = 3
 
 
@@ -62,7 +64,7 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
     selection: Selection,
     rules: TrackingRules,
 ) -> Tracking:
-    """Find out which parts of each disk have to be read.
+    """Find out which parts of each disk have to be read; make the repository if there is none.
 
     Args:
         images: the machine that has the images.
@@ -78,9 +80,28 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
         StorageError: the target cannot be read.
     """
     repository = await to_thread.run_sync(make_repository, catalog.location)
+    asked = domain.redefine_checkpoint
+    tracked = await find_readings(images, catalog, info, selection, rules, asked)
+    is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
+    return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
+
+
+async def find_readings(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by one
+    images: ImageHost,
+    catalog: Catalog,
+    info: DomainInfo,
+    selection: Selection,
+    rules: TrackingRules,
+    ask: AskForBitmaps,
+) -> dict[str, Tracked]:
+    """Find out which parts of each disk have to be read, by dev; changes nothing itself.
+
+    ``ask`` returns the disks whose bitmap QEMU still has, of a checkpoint's name, date and disks.
+    Other arguments and errors are those of :func:`track`.
+    """
     candidates = await find_candidates(catalog, info)
     if info.is_active:
-        known = await _known(domain, candidates)
+        known = await _known(ask, candidates)
     else:
         known = await _stored(images, candidates, selection.chains)
     tracked = {}
@@ -95,11 +116,15 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
         found = candidates.get(disk.dev)
         base, reason = (None, unfit) if unfit else _base(disk, seen, found, rules.full_since)
         if base is not None and (base.checkpoint, disk.dev) not in known:
-            reason = f"libvirt or QEMU lost the dirty bitmap of checkpoint {base.checkpoint}"
+            reason = lost_bitmap(base.checkpoint)
             base = None
         tracked[disk.dev] = Tracked(base, reason, unfit is None, seen.image_id, seen.below)
-    is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())
-    return Tracking(tracked, checkpoint_name(repository.id) if is_any else None)
+    return tracked
+
+
+def lost_bitmap(checkpoint: str) -> str:
+    """Return the reason for a full read where nothing has the changes any more."""
+    return f"libvirt or QEMU lost the dirty bitmap of checkpoint {checkpoint}"
 
 
 class _Seen(Struct, frozen=True):
@@ -134,7 +159,7 @@ async def _backing_id(images: ImageHost, image: BackingImage) -> str:
 
 
 async def _known(
-    domain: DomainPort, candidates: Mapping[str, Candidates]
+    ask: AskForBitmaps, candidates: Mapping[str, Candidates]
 ) -> frozenset[tuple[str, str]]:
     """Return (checkpoint, dev) for all disks whose bitmap libvirt and QEMU still have."""
     devs: dict[str, set[str]] = {}
@@ -150,7 +175,7 @@ async def _known(
         dates[found.checkpoint] = found.with_checkpoint[0].definition.date
     known: set[tuple[str, str]] = set()
     for checkpoint, of_it in devs.items():
-        good = await domain.redefine_checkpoint(checkpoint, dates[checkpoint], sorted(of_it))
+        good = await ask(checkpoint, dates[checkpoint], sorted(of_it))
         known.update((checkpoint, dev) for dev in good)
     return frozenset(known)
 

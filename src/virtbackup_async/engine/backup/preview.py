@@ -1,0 +1,247 @@
+"""What a backup would read, and whether it fits: ``backup --dry-run``.
+
+Nothing is touched: no guest is frozen, no bitmap made, no file written, no lock taken. libvirt and
+the images are asked what the backup itself would ask, by the same functions. Two things can be
+different in the backup: what the guest writes until then, and a bitmap that QEMU still has although
+libvirt forgot its checkpoint, which only a change of libvirt's records would tell.
+"""
+
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+from msgspec import Struct
+
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.definition import method_of
+from virtbackup_async.engine.backup.inspection import (
+    Inspection,
+    is_tracked,
+    select_of,
+    tracking_rules,
+)
+from virtbackup_async.engine.backup.session import (
+    BackupRequest,
+    failed_event,
+    missing_event,
+    plan_run,
+)
+from virtbackup_async.engine.backup.tracking import find_readings, lost_bitmap
+from virtbackup_async.engine.outcome import known_error
+from virtbackup_async.engine.plan import PlannedBackup, target_of
+from virtbackup_async.engine.ports import DomainPort
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import ImageError, RollbackError, StorageError
+from virtbackup_async.events import BackupFailed, DiskPlanned, RunStarted, TargetPlanned, Warned
+from virtbackup_async.files.mounts import space_at
+from virtbackup_async.host.interface import ImageHost
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.packager import type_of
+from virtbackup_async.model.tracking import Base, Tracked, Tracking
+
+_FULL_PERCENT = 100
+
+
+class BackupPreview(Struct, frozen=True):
+    """What a backup would do.
+
+    Attributes:
+        disks: how each disk would be read, and how much of it.
+        targets: whether it all fits.
+        failed: domains that could not be backed up.
+    """
+
+    disks: tuple[DiskPlanned, ...]
+    targets: tuple[TargetPlanned, ...]
+    failed: tuple[BackupFailed, ...]
+
+
+async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview:
+    """Say what :func:`run_backup` would do with the same request.
+
+    Emits a ``DiskPlanned`` for each disk, a ``TargetPlanned`` for each target, and a
+    ``BackupFailed`` for each domain that could not be backed up.
+
+    Raises:
+        NotFoundError: a name is neither a group of the configuration nor a domain of one.
+        ConfigError: a named domain is in groups with several targets.
+        HypervisorError: the domains cannot be listed.
+    """
+    runtime, recording = runtime.recording(DiskPlanned, TargetPlanned, BackupFailed)
+    plan = await plan_run(runtime, request)
+    runtime.emit(RunStarted("backup", tuple(dict.fromkeys(one.domain for one in plan.backups))))
+    for missing in plan.missing:
+        runtime.emit(missing_event(missing))
+    targets: dict[Path, _Target] = {}
+    for planned in plan.backups:
+        target = targets.setdefault(target_of(planned.group), _Target())
+        target.backups += 1
+        await _preview(runtime, planned, target)
+    for path, target in targets.items():
+        runtime.emit(await _of_target(path, target))
+    return BackupPreview(
+        recording.of(DiskPlanned), recording.of(TargetPlanned), recording.of(BackupFailed)
+    )
+
+
+class _Target(Struct):
+    """What would come into a target; ``is_known`` while each amount is."""
+
+    backups: int = 0
+    read_bytes: int = 0
+    is_known: bool = True
+    may_shrink: bool = False
+
+
+async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) -> None:
+    """Emit what one domain's backup would read, or why there would be none."""
+    try:
+        await to_thread.run_sync(_check_target, target_of(planned.group))
+        disks = await _disks_of(runtime, planned)
+    except RollbackError as error:
+        message = f"{error.within(planned.domain)}: the backup undoes that before it reads"
+        runtime.emit(Warned(message, planned.domain))
+        target.is_known = False
+        return
+    except Exception as error:  # noqa: BLE001 -- no error must hide the other domains
+        runtime.emit(failed_event(planned, known_error(planned.domain, error)))
+        return
+    packager = planned.group.packager
+    target.may_shrink |= type_of(packager).may_shrink(packager.opts)
+    for disk in disks:
+        target.is_known &= disk.read_bytes is not None
+        target.read_bytes += disk.read_bytes or 0
+        runtime.emit(disk)
+
+
+def _check_target(target: Path) -> None:
+    try:
+        is_directory = stat.S_ISDIR(target.stat().st_mode)
+    except OSError:
+        is_directory = False
+    if not is_directory:
+        raise StorageError(
+            f"target {target} is not a directory",
+            hint="Create it, or mount the file system that holds it.",
+        )
+
+
+async def _of_target(path: Path, target: _Target) -> TargetPlanned:
+    try:
+        free_bytes = (await to_thread.run_sync(space_at, path)).free_bytes
+    except OSError:
+        return TargetPlanned(str(path), target.backups, target.read_bytes, None, None)
+    fits: bool | None = target.read_bytes <= free_bytes
+    if (fits and not target.is_known) or (not fits and target.may_shrink):
+        fits = None
+    return TargetPlanned(str(path), target.backups, target.read_bytes, free_bytes, fits)
+
+
+async def _disks_of(runtime: Runtime, planned: PlannedBackup) -> Sequence[DiskPlanned]:
+    domain = await runtime.hypervisor.domain(planned.domain)
+    images, catalog = runtime.host.images, Catalog(target_of(planned.group))
+    if await images.is_domain_locked(domain.uuid):
+        runtime.emit(Warned("another process works on it now", domain.name))
+    info, selection = await select_of(runtime, planned, domain)
+    changes = _Changes(domain)
+    tracked: Mapping[str, Tracked] = {}
+    if is_tracked(planned, selection):
+        rules = tracking_rules(runtime, planned)
+        tracked = await find_readings(images, catalog, info, selection, rules, changes.ask)
+    inspection = Inspection(images, domain, catalog, info, selection, Tracking(tracked))
+    planner = _Planner(planned, inspection, changes)
+    return [await planner.plan(disk) for disk in selection.disks]
+
+
+class _Changes:
+    """What libvirt says of checkpoints without a change of its records."""
+
+    def __init__(self, domain: DomainPort) -> None:
+        self._domain = domain
+        self.bytes_of: dict[tuple[str, str], int] = {}
+        self.forgotten: set[str] = set()
+
+    async def ask(self, name: str, _date: int, devs: Sequence[str]) -> frozenset[str]:
+        """Return the disks whose bitmap QEMU still has, as ``redefine_checkpoint`` does."""
+        found = await self._domain.changed_bytes(name)
+        if found is None:
+            self.forgotten.add(name)
+            return frozenset()
+        self.bytes_of.update({(name, dev): found[dev] for dev in devs if dev in found})
+        return frozenset(found) & frozenset(devs)
+
+    def reason(self, reason: str | None) -> str | None:
+        """Return the reason for a full read, which is not sure if libvirt forgot a checkpoint."""
+        for name in self.forgotten:
+            if reason == lost_bitmap(name):
+                return f"{reason}, or libvirt alone did: then only the changes are read"
+        return reason
+
+
+class _Size(Struct, frozen=True):
+    """How long a disk is, and how much of it holds data; None where that is not known."""
+
+    virtual_bytes: int | None
+    data_bytes: int | None
+
+
+class _Planner(Struct, frozen=True):
+    """Says of each disk of a domain how it would be read."""
+
+    planned: PlannedBackup
+    inspection: Inspection
+    changes: _Changes
+
+    async def plan(self, disk: Disk) -> DiskPlanned:
+        size = await _size_of(self.inspection.images, disk, self._chain(disk))
+        tracked = self.inspection.tracking.disks.get(disk.dev)
+        base = tracked.base if tracked is not None else None
+        reason = self._why_untracked() if tracked is None else tracked.reason
+        return DiskPlanned(
+            self.planned.group.name,
+            self.planned.domain,
+            disk.dev,
+            method_of(self.inspection),
+            incremental=base is not None,
+            base=base.backup if base is not None else None,
+            reason=self.changes.reason(reason),
+            size_bytes=size.virtual_bytes,
+            read_bytes=size.data_bytes if base is None else self._changed_bytes(disk, base, size),
+        )
+
+    def _chain(self, disk: Disk) -> Sequence[BackingImage]:
+        own = self.inspection.selection.chains.get(disk.dev)
+        return own or (BackingImage(disk.path, disk.format), *disk.backing)
+
+    def _why_untracked(self) -> str:
+        group, selection = self.planned.group, self.inspection.selection
+        if not type_of(group.packager).is_incremental:
+            return f"packager {group.packager.type} takes over nothing from earlier backups"
+        if not selection.pull:
+            return "only `method: pull` knows what changed"
+        return "its data is encrypted: it is copied as the files that it is"
+
+    def _changed_bytes(self, disk: Disk, base: Base, size: _Size) -> int | None:
+        """Return what changed since the base, and what is audited; None if only QEMU could tell."""
+        changed = self.changes.bytes_of.get((base.checkpoint, disk.dev))
+        if changed is None:
+            return None
+        changed += sum(extent.length for extent in base.changed)
+        unchanged = max(0, (size.data_bytes or 0) - changed)
+        return changed + int(unchanged * self.planned.group.audit_percent / _FULL_PERCENT)
+
+
+async def _size_of(images: ImageHost, disk: Disk, chain: Sequence[BackingImage]) -> _Size:
+    """Measure the images of a disk; those that QEMU alone can open have no known size."""
+    try:
+        if len(chain) == 1 and disk.kind == "file":
+            chain = await images.chain(chain[0], disk.told)
+        infos = [await images.info(image) for image in chain]
+    except ImageError:
+        return _Size(None, None)
+    virtual_bytes = infos[0].virtual_size
+    if disk.kind != "file":
+        return _Size(virtual_bytes, virtual_bytes)  # of a block device nobody counts the holes
+    data_bytes = sum(info.actual_size for info in infos)
+    return _Size(virtual_bytes, data_bytes)
