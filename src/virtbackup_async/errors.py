@@ -38,6 +38,7 @@ A signal ends the command with 128 plus its number. Messages are one line, lower
 final period: what, where. ``hint`` is a sentence: what to do.
 """
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,11 @@ class VirtBackupError(Exception):
         """Where, and what went wrong."""
         where = (self.domain, self.path)
         return ": ".join([*(str(place) for place in where if place is not None), self.reason])
+
+    @property
+    def code(self) -> str:
+        """The kind of the error for programs: ``StorageFullError`` is ``storage_full``."""
+        return code_of(type(self))
 
     @property
     def cause(self) -> BaseException | None:
@@ -330,6 +336,14 @@ class HookError(VirtBackupError):
 
     exit_code = 23
     exit_meaning = "hook"
+
+
+def code_of(kind: type[BaseException]) -> str:
+    """Return what programs know a kind of error by, ``unexpected`` for one that is not ours."""
+    if not issubclass(kind, VirtBackupError):
+        return "unexpected"
+    name = kind.__name__.removesuffix("Error")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def exit_meanings() -> dict[int, str]:

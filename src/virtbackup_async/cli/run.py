@@ -13,13 +13,16 @@ process, but never while a guest is frozen (``stopping.py``).
 
 import os
 import signal
+import socket
 import sys
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import NoReturn
 
 import anyio
+import click
 from anyio.abc import TaskStatus
 from msgspec import Struct, field
 
@@ -29,13 +32,14 @@ from virtbackup_async.cli.own_process import give_back_what_is_large
 from virtbackup_async.cli.render.reports import MakeReport, Report
 from virtbackup_async.cli.stopping import Stopper
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.events import Emit, Summary, Warned
+from virtbackup_async.events import Emit, RunInfo, Summary, Warned
 from virtbackup_async.files import lacks
 from virtbackup_async.reporting.event_log import EventLog, Tee
 from virtbackup_async.reporting.event_thread import EventThread, open_log
 from virtbackup_async.reporting.interface import Moment, Renderer
 from virtbackup_async.reporting.json_lines import JsonLines
 from virtbackup_async.reporting.outcome import RunOutcome
+from virtbackup_async.version import __version__
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How long a second signal waits for a terminal that may be stuck.
@@ -78,8 +82,10 @@ def run(settings: Settings, prepare: Prepare, report: MakeReport | None) -> NoRe
     give_back_what_is_large()
     view = Tee(_renderer(settings, report))
     event_thread = EventThread(view, _now)
-    run_outcome = RunOutcome(event_thread.emit)
+    run_id = uuid.uuid4().hex
+    run_outcome = RunOutcome(event_thread.emit, run_id, monotonic)
     with event_thread, open_log(event_thread.log) as log:
+        run_outcome.emit(_run_info(run_id))
         log.setLevel(settings.log_level(debug=settings.debug))
         outcome = _Outcome(debug=settings.debug)
         try:
@@ -131,6 +137,12 @@ def _text_renderer(settings: Settings, report: Report | None) -> Renderer:
 
 def _can_redraw() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
+def _run_info(run_id: str) -> RunInfo:
+    context = click.get_current_context(silent=True)
+    command = context.command_path.partition(" ")[2] if context else ""
+    return RunInfo(run_id, command, socket.gethostname(), __version__, os.getpid())
 
 
 def _now() -> Moment:

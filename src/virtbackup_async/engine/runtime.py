@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CapacityLimiter, Lock
+from msgspec.structs import replace
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, StartableDomain
 from virtbackup_async.errors import HypervisorError
-from virtbackup_async.events import Emit, Event
+from virtbackup_async.events import BackupStarted, Emit, Event
 from virtbackup_async.model.domain import HostVersions
 
 if TYPE_CHECKING:
@@ -164,6 +165,36 @@ class Runtime:
         twin = copy(self)
         twin.emit = recording.emit
         return twin, recording
+
+    def labelled(self, group: str) -> "Runtime":
+        """Return this runtime with an ``emit`` that labels the events of one domain's backup."""
+        twin = copy(self)
+        twin.emit = Labels(self.emit, group).emit
+        return twin
+
+
+class Labels:
+    """Tells of each event of one domain's backup which group, backup and domain it belongs to.
+
+    The backup's name and the domain's UUID are known from ``BackupStarted`` on.
+    """
+
+    def __init__(self, emit: Emit, group: str) -> None:
+        self._emit = emit
+        self._labels = {"group": group}
+
+    def emit(self, event: Event) -> None:
+        """Add what the event does not say itself, and pass it on."""
+        if isinstance(event, BackupStarted):
+            self._labels["backup"] = event.backup
+            if event.uuid is not None:
+                self._labels["uuid"] = event.uuid
+        unsaid = {
+            name: value
+            for name, value in self._labels.items()
+            if getattr(event, name, "not a field") is None
+        }
+        self._emit(replace(event, **unsaid) if unsaid else event)
 
 
 class Recording:

@@ -55,6 +55,7 @@ from virtbackup_async.events.run import (
     Finding,
     HookFailed,
     Level,
+    RunInfo,
     RunStarted,
     Summary,
     Warned,
@@ -122,6 +123,7 @@ __all__ = [
     "RepositorySwept",
     "RestoreDone",
     "RestoreStarted",
+    "RunInfo",
     "RunStarted",
     "Summary",
     "TargetPlanned",
@@ -134,7 +136,8 @@ __all__ = [
 ]
 
 Event = (
-    RunStarted
+    RunInfo
+    | RunStarted
     | BackupStarted
     | PhaseChanged
     | DiskProgress

@@ -30,6 +30,7 @@ class BackupStarted(Struct, frozen=True):
     backup: str
     disks: tuple[str, ...]
     method: str = "snapshot"
+    uuid: str | None = None
 
 
 class PhaseChanged(Struct, frozen=True):
@@ -39,6 +40,9 @@ class PhaseChanged(Struct, frozen=True):
     domain: str
     phase: Phase
     disk: str | None = None
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class DiskProgress(Struct, frozen=True):
@@ -49,6 +53,9 @@ class DiskProgress(Struct, frozen=True):
     disk: str
     done_bytes: int
     total_bytes: int
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class DiskDone(Struct, frozen=True):
@@ -68,6 +75,9 @@ class DiskDone(Struct, frozen=True):
     base: str | None = None
     reason: str | None = None
     read_bytes: int | None = None
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class DiskSkipped(Struct, frozen=True):
@@ -77,6 +87,9 @@ class DiskSkipped(Struct, frozen=True):
     domain: str
     disk: str
     reason: str
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class BackupDone(Struct, frozen=True):
@@ -105,12 +118,14 @@ class BackupDone(Struct, frozen=True):
     audit_failures: int = 0
     not_quiesced: str | None = None
     missing: tuple[str, ...] = ()
+    uuid: str | None = None
 
 
 class BackupFailed(Struct, frozen=True):
     """There is no backup of the domain from this run. ``left_pending``: run ``clean``.
 
     ``reason`` is ``error`` without the domain's name; empty where the error does not begin with it.
+    ``error_code`` is the kind of the error (docs/reference/exit-codes.md), ``advice`` what to do.
     """
 
     kind: ClassVar[str] = "backup_failed"
@@ -121,3 +136,7 @@ class BackupFailed(Struct, frozen=True):
     cancelled: bool = False
     left_pending: bool = False
     reason: str = ""
+    backup: str | None = None
+    uuid: str | None = None
+    error_code: str | None = None
+    advice: str | None = None

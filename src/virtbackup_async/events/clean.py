@@ -55,6 +55,8 @@ class RemovalFailed(Struct, frozen=True):
     backup: str
     error: str
     in_use: bool = False
+    error_code: str | None = None
+    advice: str | None = None
 
 
 class RepositorySwept(Struct, frozen=True):

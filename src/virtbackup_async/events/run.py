@@ -1,9 +1,26 @@
 """The events of any command: its start, its end, its warnings and findings."""
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec import Struct
+
+SCHEMA_VERSION: Final = 2
+
+
+class RunInfo(Struct, frozen=True):
+    """The first line of every command: which run this is, and what wrote it.
+
+    ``schema_version`` counts the changes of these events; none takes a field away.
+    """
+
+    kind: ClassVar[str] = "run_info"
+    run_id: str
+    command: str
+    host: str
+    version: str
+    pid: int
+    schema_version: int = SCHEMA_VERSION
 
 
 class RunStarted(Struct, frozen=True):
@@ -20,6 +37,9 @@ class Warned(Struct, frozen=True):
     kind: ClassVar[str] = "warning"
     message: str
     domain: str | None = None
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class HookFailed(Struct, frozen=True):
@@ -54,7 +74,11 @@ class Finding(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """The last word of every command."""
+    """The last word of every command.
+
+    ``not_started`` are the domains that were to be worked on, and were not begun. The bytes are of
+    all backups that are done.
+    """
 
     kind: ClassVar[str] = "summary"
     ok: bool
@@ -62,3 +86,12 @@ class Summary(Struct, frozen=True):
     failed: tuple[str, ...]
     exit_code: int
     error: str | None = None
+    run_id: str | None = None
+    error_code: str | None = None
+    advice: str | None = None
+    duration_s: float | None = None
+    not_started: tuple[str, ...] = ()
+    warnings: int = 0
+    data_bytes: int = 0
+    read_bytes: int = 0
+    stored_bytes: int = 0

@@ -44,6 +44,8 @@ class VerifyFailed(Struct, frozen=True):
     backup: str
     error: str
     exit_code: int
+    error_code: str | None = None
+    advice: str | None = None
 
 
 class DiskDamaged(Struct, frozen=True):

@@ -5,7 +5,6 @@ warning: it changes nothing about the backups.
 """
 
 import socket
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,8 +49,8 @@ class AfterRun:
         self._command = command
         self._now_s = now_s
         self._events: list[Event] = []
-        host, run_id = socket.gethostname(), uuid.uuid4().hex
-        self._history = RunHistory(RunIdentity(run_id, command, host, __version__, now_s()))
+        host = socket.gethostname()
+        self._history = RunHistory(RunIdentity(command, host, __version__, now_s()))
 
     def tap(self, emit: Emit) -> Emit:
         """Return an ``emit`` that also remembers what will be recorded and measured."""

@@ -8,7 +8,8 @@ renderer. The gravest result decides the exit code::
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
 
 from virtbackup_async import events
 from virtbackup_async.errors import (
@@ -17,6 +18,7 @@ from virtbackup_async.errors import (
     CorruptError,
     RollbackError,
     VirtBackupError,
+    code_of,
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
@@ -30,7 +32,16 @@ class RunOutcome:
         in_flight: by domain, the backups that have started and not ended.
     """
 
-    def __init__(self, emit: events.Emit) -> None:
+    def __init__(
+        self, emit: events.Emit, run_id: str | None = None, clock_s: Callable[[], float] = monotonic
+    ) -> None:
+        """Begin to watch a run.
+
+        Args:
+            emit: takes all its events.
+            run_id: names the run in its summary.
+            clock_s: a clock that never jumps, in seconds.
+        """
         self.in_flight: dict[str, events.BackupStarted] = {}
         self._emit = emit
         self._done: list[str] = []
@@ -44,15 +55,24 @@ class RunOutcome:
         self._problems = 0
         self._hooks: list[events.HookFailed] = []
         self._lacking: list[events.BackupDone] = []
+        self._planned: tuple[str, ...] = ()
+        self._begun: set[str] = set()
+        self._warnings = 0
+        self._backups: list[events.BackupDone] = []
+        self._run_id = run_id
+        self._clock_s = clock_s
+        self._began_s = clock_s()
 
     def emit(self, event: events.Event) -> None:
         """Count an event and pass it on."""
+        self._count_work(event)
         match event:
             case events.BackupStarted():
                 self.in_flight[event.domain] = event
             case events.BackupDone():
                 self._end(event.domain)
                 self._done.append(event.domain)
+                self._backups.append(event)
                 if event.missing:
                     self._lacking.append(event)
             case events.BackupFailed():
@@ -70,6 +90,22 @@ class RunOutcome:
             case _:
                 self._count_damage(event)
         self._emit(event)
+
+    def _count_work(self, event: events.Event) -> None:
+        match event:
+            case events.RunStarted():
+                self._planned = event.domains
+            case (
+                events.BackupStarted()
+                | events.BackupFailed()
+                | events.VerifyStarted()
+                | events.VerifyFailed()
+            ):
+                self._begun.add(event.domain)
+            case events.Warned():
+                self._warnings += 1
+            case _:
+                pass
 
     def _count_damage(self, event: events.Event) -> None:
         match event:
@@ -118,6 +154,7 @@ class RunOutcome:
             signum: the signal that ended the run early, if one did.
         """
         code, message = self._verdict(errors, signum)
+        own = next((error for error in errors if isinstance(error, VirtBackupError)), None)
         failed = [event.domain for event in self._failed]
         failed += [event.backup for event in self._damaged]
         failed += dict.fromkeys(event.domain for event in self._stays)
@@ -129,6 +166,15 @@ class RunOutcome:
             failed=tuple(failed),
             exit_code=code,
             error=message,
+            run_id=self._run_id,
+            error_code=_error_code(code, errors),
+            advice=own.hint if own is not None else None,
+            duration_s=round(self._clock_s() - self._began_s, 3),
+            not_started=tuple(name for name in self._planned if name not in self._begun),
+            warnings=self._warnings,
+            data_bytes=sum(done.data_bytes for done in self._backups),
+            read_bytes=sum(done.read_bytes for done in self._backups),
+            stored_bytes=sum(done.stored_bytes for done in self._backups),
         )
 
     def _verdict(
@@ -179,6 +225,17 @@ class RunOutcome:
             [f"something is left to clean: {', '.join(pending)}. {CLEAN_HINT}"] if pending else []
         )
         return "; ".join([*words, *([_in_words(errors)] if errors else [])])
+
+
+def _error_code(exit_code: int, errors: Sequence[BaseException]) -> str | None:
+    if exit_code == 0:
+        return None
+    if errors:
+        return code_of(type(errors[0]))
+    kinds = (BackupsFailedError, CorruptError, RollbackError)
+    of_exit_code = {kind.exit_code: kind for kind in kinds}
+    kind = of_exit_code.get(exit_code)
+    return code_of(kind) if kind is not None else "interrupted"
 
 
 def _exit_code(error: BaseException) -> int:

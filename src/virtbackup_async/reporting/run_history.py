@@ -13,9 +13,8 @@ from virtbackup_async.model.run_record import DomainRun, Outcome, RunRecord
 
 
 class RunIdentity(Struct, frozen=True):
-    """Which run it is."""
+    """Which run it is; its ``run_id`` comes with its summary."""
 
-    run_id: str
     command: str
     host: str
     version: str
@@ -91,7 +90,7 @@ class RunHistory:
         one = self._identity
         used, free = room if room is not None else (None, None)
         return RunRecord(
-            one.run_id,
+            summary.run_id or "",
             one.command,
             one.host,
             one.version,

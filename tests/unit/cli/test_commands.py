@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from socket import gethostname
 
 import pytest
 
@@ -59,9 +60,11 @@ def test_list_options_of_virt_backup(command):
 
 def test_list_json_is_an_object_a_backup_and_the_summary(command):
     lines = [json.loads(line) for line in command("list", "--json").stdout.splitlines()]
-    assert [line["event"] for line in lines] == ["backup", "summary"]
-    assert (lines[0]["domain"], lines[0]["backup"]) == ("web", DEFINITION["name"])
-    assert lines[1]["ok"] is True
+    assert [line["event"] for line in lines] == ["run_info", "backup", "summary"]
+    (info, backup, last) = lines
+    assert (info["event"], info["command"], info["host"]) == ("run_info", "list", gethostname())
+    assert (backup["domain"], backup["backup"]) == ("web", DEFINITION["name"])
+    assert (last["ok"], last["run_id"]) == (True, info["run_id"])
 
 
 def test_list_of_an_unknown_group_says_so(command):
@@ -91,5 +94,6 @@ def test_a_configuration_that_is_not_there(command):
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert json.loads(ended.stdout)["event"] == "summary"
+    kinds = [json.loads(line)["event"] for line in ended.stdout.splitlines()]
+    assert kinds == ["run_info", "summary"]
     assert "/nope.yml" in ended.stderr

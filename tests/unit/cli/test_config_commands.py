@@ -36,7 +36,7 @@ def command(tmp_path):
 def findings(output):
     lines = [json.loads(line) for line in output.splitlines()]
     return [
-        (line["level"], line["subject"], line["message"], line["advice"]) for line in lines[:-1]
+        (line["level"], line["subject"], line["message"], line["advice"]) for line in lines[1:-1]
     ]
 
 

@@ -55,7 +55,7 @@ async def test_its_disks_are_restored_and_compared_when_that_is_asked_for(
     ended = command("restore", "main", "web", "out", "--trust-definition", "--json")
     assert ended.returncode == 0, ended.stderr
     events = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert "its checksum is another" in events[0]["message"]
+    assert "its checksum is another" in events[1]["message"]
     assert [event["verified"] for event in events if event["event"] == "restore_done"] == [True]
     assert (tmp_path / "out" / "image").read_bytes() == (tmp_path / "image").read_bytes()
     ended = command("export", "main", "web", "vda", "out.raw", "--format", "raw", "--trust-def")

@@ -4,14 +4,21 @@ import pytest
 from msgspec.structs import replace
 
 from fakes.recorded_run import done, failed, started
-from virtbackup_async.errors import ConfigError, ConnectionFailedError, RollbackError
+from virtbackup_async.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    RollbackError,
+    StorageFullError,
+)
 from virtbackup_async.events import (
     BackupFailed,
     DiskExported,
     RestoreDone,
     RestoreStarted,
+    RunStarted,
     VerifyDone,
     VerifyFailed,
+    Warned,
 )
 from virtbackup_async.reporting.outcome import RunOutcome
 
@@ -120,3 +127,37 @@ def test_a_backup_without_disks_that_the_one_before_has_is_done_and_told():
     told = tally_of(replace(done(), missing=("vda", "vdb"))).summary([], None)
     assert (told.ok, told.done) == (False, ("web",))
     assert told.error == "disks missing that the backup before has: web (vda, vdb)"
+
+
+def test_the_summary_counts_what_the_run_came_to():
+    clock = iter([10.0, 12.5])
+    run_outcome = RunOutcome(lambda _event: None, "id", lambda: next(clock))
+    for event in (
+        RunStarted("backup", ("web", "db", "mail")),
+        started("web"),
+        done("web"),
+        Warned("odd"),
+        failed("db"),
+    ):
+        run_outcome.emit(event)
+    summary = run_outcome.summary([], None)
+    assert (summary.run_id, summary.duration_s, summary.warnings) == ("id", 2.5, 1)
+    assert summary.not_started == ("mail",)
+    sums = (summary.data_bytes, summary.read_bytes, summary.stored_bytes)
+    assert sums == (done("web").data_bytes, done("web").read_bytes, done("web").stored_bytes)
+    assert summary.error_code == "backups_failed"
+
+
+@pytest.mark.parametrize(
+    ("errors", "signum", "expected"),
+    [
+        ([], None, None),
+        ([StorageFullError("no room", hint="Free some.")], None, "storage_full"),
+        ([ValueError("bug")], None, "unexpected"),
+        ([], signal.SIGINT, "interrupted"),
+    ],
+)
+def test_the_summary_says_the_kind_of_error_and_what_to_do(errors, signum, expected):
+    summary = RunOutcome(lambda _event: None).summary(errors, signum)
+    assert summary.error_code == expected
+    assert summary.advice == ("Free some." if expected == "storage_full" else None)

@@ -126,7 +126,7 @@ async def test_two_runs_have_two_ids(tmp_path, backup):
     await backup.end()
     again = AfterRun(backup.after_run._config, "backup")
     again.tap(lambda _: None)(done())
-    await again.conclude(summary(0), backup.warnings.append)
+    await again.conclude(replace(summary(0), run_id="another"), backup.warnings.append)
     assert len({run.run_id for run in await backup.runs()}) == 2
 
 

@@ -178,7 +178,8 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
     runtime, pending = attempt.runtime, attempt.started.pending
     inspection, catalog = attempt.inspection, attempt.inspection.catalog
     group, method = attempt.planned.group.name, method_of(inspection)
-    runtime.emit(BackupStarted(group, attempt.domain, attempt.backup, tuple(pending.disks), method))
+    devs, uuid = tuple(pending.disks), inspection.domain.uuid
+    runtime.emit(BackupStarted(group, attempt.domain, attempt.backup, devs, method, uuid))
     async with open_writer(
         pending.packager, attempt.started.directory, attempt.backup, runtime.cpu
     ) as package:

@@ -109,7 +109,12 @@ def missing_event(missing: PlannedMissing) -> BackupFailed:
     """Return the event for a domain, or a group, that is named and does not exist."""
     unknown = DomainNotFoundError(missing.reason, domain=missing.pattern)
     return BackupFailed(
-        missing.group, missing.pattern, str(unknown), unknown.exit_code, reason=missing.reason
+        missing.group,
+        missing.pattern,
+        str(unknown),
+        unknown.exit_code,
+        reason=missing.reason,
+        error_code=unknown.code,
     )
 
 
@@ -151,7 +156,8 @@ async def _back_up_all(
     session: _Session, hooks: OpenHooks, by_domain: dict[str, list[PlannedBackup]]
 ) -> None:
     async def back_up(backups: list[PlannedBackup]) -> None:
-        session.runtime.emit(PhaseChanged(backups[0].domain, Phase.WAITING))
+        first = backups[0]
+        session.runtime.labelled(first.group.name).emit(PhaseChanged(first.domain, Phase.WAITING))
         async with session.slots:
             for planned in backups:
                 await _outcome(session, hooks, planned)
@@ -163,14 +169,15 @@ async def _back_up_all(
 
 async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) -> None:
     """Back one domain up; report success, failure or cancellation as its last event."""
+    runtime = session.runtime.labelled(planned.group.name)
 
     def end(result: BackupDone | BackupFailed) -> None:
         hooks.note((planned.group.name, *planned.also_in), result)
-        session.runtime.emit(result)
+        runtime.emit(result)
 
     try:
         hooks.check(planned)
-        done = await back_up_domain(session.runtime, planned, wait_s=session.wait_s)
+        done = await back_up_domain(runtime, planned, wait_s=session.wait_s)
         catalog = Catalog(target_of(planned.group))
         missing = await missing_since_last(catalog, planned.domain, done.backup)
     except anyio.get_cancelled_exc_class():
@@ -195,4 +202,6 @@ def failed_event(
         cancelled,
         left_pending,
         error.sentences_within(planned.domain),
+        error_code=error.code,
+        advice=error.hint,
     )

@@ -61,10 +61,10 @@ async def report_removal(
     """
     try:
         freed_bytes = await removal
-    except LockHeldError as error:
-        emit(RemovalFailed(group, domain, name, error.message, in_use=True))
     except VirtBackupError as error:
-        emit(RemovalFailed(group, domain, name, str(error)))
+        in_use = isinstance(error, LockHeldError)
+        message = error.message if in_use else str(error)
+        emit(RemovalFailed(group, domain, name, message, in_use, error.code, error.hint))
     else:
         if freed_bytes is not None:
             emit(BackupRemoved(group, domain, name, freed_bytes))

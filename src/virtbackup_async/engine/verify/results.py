@@ -70,8 +70,7 @@ class Results(Struct, frozen=True):
     async def bad(self, chosen: SelectedBackup, error: Exception) -> None:
         """Report a backup that is damaged, or could not be read."""
         if not isinstance(error, VirtBackupError):
-            bug = known_error(chosen.name, error)
-            self._fail(chosen, bug.message, bug.exit_code)
+            self._fail(chosen, known_error(chosen.name, error))
             return
         if not await to_thread.run_sync(may_be_there, chosen.found.path):
             self.emit(Warned(f"{chosen.name} was removed while it was read", chosen.domain))
@@ -79,10 +78,20 @@ class Results(Struct, frozen=True):
         if isinstance(error, CorruptError):
             # A failed read (permission, I/O) says nothing about the backup itself.
             await self._keep(chosen, ok=False, digests=True, error=error.message)
-        self._fail(chosen, error.message, error.exit_code)
+        self._fail(chosen, error)
 
-    def _fail(self, chosen: SelectedBackup, message: str, exit_code: int) -> None:
-        self.emit(VerifyFailed(chosen.group, chosen.domain, chosen.name, message, exit_code))
+    def _fail(self, chosen: SelectedBackup, error: VirtBackupError) -> None:
+        self.emit(
+            VerifyFailed(
+                chosen.group,
+                chosen.domain,
+                chosen.name,
+                error.message,
+                error.exit_code,
+                error.code,
+                error.hint,
+            )
+        )
 
     async def _keep(
         self, chosen: SelectedBackup, *, ok: bool, digests: bool, error: str | None = None

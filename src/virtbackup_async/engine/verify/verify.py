@@ -22,7 +22,7 @@ from virtbackup_async.engine.restore.read_images import open_package, read_disk,
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest
 from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
-from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError
+from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError, code_of
 from virtbackup_async.events import (
     Event,
     RepositoryChecked,
@@ -141,9 +141,9 @@ def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
             events[str(problem.path)] = Warned(problem.message, problem.domain_directory)
         for broken in broken_backups(group):
             message = f"{broken.definition}: {broken.error}"
-            code = CorruptError.exit_code
+            kind = CorruptError
             events[broken.definition] = VerifyFailed(
-                broken.group, broken.domain, broken.backup, message, code
+                broken.group, broken.domain, broken.backup, message, kind.exit_code, code_of(kind)
             )
     return list(events.values())
 

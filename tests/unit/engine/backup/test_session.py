@@ -13,7 +13,7 @@ from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import BackupsFailedError, ConfigError
-from virtbackup_async.events import BackupDone, BackupFailed, DiskSkipped, HookFailed
+from virtbackup_async.events import BackupDone, BackupFailed, BackupStarted, DiskSkipped, HookFailed
 
 
 @pytest.fixture
@@ -127,3 +127,24 @@ async def test_a_note_that_is_none_stops_the_run_before_anything_is_begun(run, t
     with pytest.raises(ConfigError, match="control character"):
         await run({"a": ALL}, "fake", note="\x1b[2J")
     assert list((tmp_path / "target").iterdir()) == []
+
+
+async def test_every_event_of_a_backup_says_which_one_it_belongs_to(run):
+    domain = DescribedDomain(run.images, active=False)
+    events = await run({"a": ALL}, domain=domain)
+    (started,) = (event for event in events if isinstance(event, BackupStarted))
+    of_backup = events[events.index(started) :]
+    assert len(of_backup) > 5
+    for event in of_backup:
+        labels = (event.group, event.domain, event.backup, event.uuid)
+        assert labels == ("a", "fake", started.backup, domain.uuid), event
+    before = events[1 : events.index(started)]
+    assert {event.kind for event in before} >= {"phase"}
+    assert {event.group for event in before} == {"a"}
+
+
+async def test_a_failed_backup_says_the_kind_of_error_and_what_to_do(run):
+    events = await run({"a": {**ALL, "target": "/nowhere"}})
+    (failed,) = (event for event in events if isinstance(event, BackupFailed))
+    assert (failed.error_code, failed.exit_code) == ("storage", 22), failed
+    assert failed.advice is not None
