@@ -1,10 +1,11 @@
-"""A finished backup (definition) and a started one (pending), as the files beside the data say.
+"""A complete backup (definition) and a started one (pending), as their files describe them.
 
-The fields of virt-backup keep their names and meaning; what this project adds is optional, so that
-files of either program read alike. docs/reference/formats.md is the reference.
+The fields of virt-backup keep their names and meaning. The fields that this program adds are
+optional, so that files of either program can be read alike. docs/reference/formats.md is the
+reference.
 
-``gc=False``: a scan makes them by the ten thousand, and they hold no circles, so Python need not
-look for garbage among them: that took a tenth of the time of ``list``.
+``gc=False``: a scan makes tens of thousands of them, and they contain no cycles. With the garbage
+collector, ``list`` took a tenth longer.
 """
 
 from pathlib import Path
@@ -25,7 +26,7 @@ TPM = "tpm"
 
 
 class Packager(Struct, frozen=True, gc=False):
-    """Which packager wrote a backup, and the options a reader needs."""
+    """The packager that wrote a backup, and the options that a reader needs."""
 
     type: str
     opts: dict[str, Any] = field(default_factory=dict)
@@ -37,10 +38,10 @@ class ImageRecord(Struct, frozen=True, gc=False):
     Attributes:
         file: its name inside the package.
         source: the path it was read from.
-        format: ``qcow2``, ``raw``, or ``luks`` of a raw image that is encrypted as a whole.
-        size_bytes: its apparent length, holes included.
-        data_bytes: what of it was not hole.
-        stored_bytes: what the package grew by.
+        format: ``qcow2``, ``raw``, or ``luks`` for a raw image that is encrypted in full.
+        size_bytes: its length, holes included.
+        data_bytes: its length without holes.
+        stored_bytes: the growth of the package.
         digest: ``blake3-256k:<hex>``, see images/digest.py.
     """
 
@@ -54,9 +55,9 @@ class ImageRecord(Struct, frozen=True, gc=False):
 
 
 class Original(Struct, frozen=True, gc=False):
-    """The image that a domain wrote to, where the package holds what was pulled from it, raw.
+    """The image that a domain wrote to, if the package has its data raw, by a pull job.
 
-    ``layout`` is that of a qcow2 image; None where it could not be read.
+    ``layout`` is that of a qcow2 image; None if it could not be read.
     """
 
     format: str
@@ -66,8 +67,8 @@ class Original(Struct, frozen=True, gc=False):
 class DiskRecord(Struct, frozen=True, gc=False):
     """A disk inside a backup: the image that the domain wrote to, and the chain below it.
 
-    ``reading`` is None outside of repositories, and where QEMU did not serve the disk.
-    ``original`` is None where it was not pulled, and in backups of earlier versions.
+    ``reading`` is None outside of repositories, and if QEMU did not export the disk.
+    ``original`` is None if the disk was not pulled, and in backups of earlier versions.
     """
 
     image: ImageRecord
@@ -77,7 +78,7 @@ class DiskRecord(Struct, frozen=True, gc=False):
 
     @property
     def original_format(self) -> str | None:
-        """The format of the image that a pulled disk was on; None where nobody knows."""
+        """The format of a pulled disk's image; None if unknown."""
         if self.original is not None:
             return self.original.format
         # Earlier versions did not record it, but only qcow2 can have a checkpoint.
@@ -91,7 +92,7 @@ class StateRecord(Struct, frozen=True, gc=False):
     Attributes:
         kind: ``NVRAM`` or another of the kinds above; a newer program may have more.
         image: the file; a small image like any other.
-        owner: the name of the user whom it belonged to; None where it has none.
+        owner: the name of the user that it belonged to; None if the user has no name.
     """
 
     kind: str
@@ -100,13 +101,13 @@ class StateRecord(Struct, frozen=True, gc=False):
 
 
 class Verification(Struct, frozen=True, gc=False):
-    """What ``verify`` found when it last read a backup back.
+    """The result of a backup's last ``verify``.
 
     Attributes:
-        date: when, in seconds since the epoch.
+        date: in seconds since the epoch.
         ok: whether the backup can be restored.
-        digests: whether there were digests to compare; without them it could only be read.
-        error: what was wrong.
+        digests: whether there were digests to compare; without them it was only read.
+        error: the damage.
     """
 
     date: int
@@ -118,11 +119,11 @@ class Verification(Struct, frozen=True, gc=False):
 class Definition(Struct, frozen=True, gc=False):
     """A complete backup.
 
-    ``disks`` (dev to file name) is virt-backup's; ``records`` is ours, and empty in its backups.
+    ``disks`` (dev to file name) is virt-backup's; ``records`` is empty in virt-backup's backups.
     ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
     backup is never removed by ``clean``. ``method`` is ``snapshot``, ``pull``, or ``copy`` of a
-    domain that was shut off. ``skipped`` says why a disk (by dev) or state
-    (by kind) is not in the backup. ``note`` is what the admin wanted to remember.
+    shut-off domain. ``skipped`` has the reasons why a disk (by dev) or state (by kind) is not in
+    the backup. ``note`` is the admin's own text.
     """
 
     name: str
@@ -153,14 +154,14 @@ class Definition(Struct, frozen=True, gc=False):
 
     @property
     def lacks(self) -> dict[str, str]:
-        """What was left out of it that holds data, and why; more is known by ``lacking``."""
+        """The skipped disks and state with data, and the reasons; see also ``lacking``."""
         return {
             what: reason for what, reason in self.skipped.items() if reason not in NOTHING_TO_MISS
         }
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:
-        """All that is recorded of the package's files; nothing in backups of virt-backup."""
+        """The records of the package's files; none in backups of virt-backup."""
         return (
             *(image for disk in self.records.values() for image in (disk.image, *disk.backing)),
             *(state.image for state in self.state_files),
@@ -168,17 +169,17 @@ class Definition(Struct, frozen=True, gc=False):
 
 
 class PendingDisk(Struct, frozen=True):
-    """What a started backup is about to make for one disk.
+    """The files that a started backup creates for one disk.
 
     Attributes:
-        src: the image the domain was on before, and must be on again.
+        src: the domain's image before the backup, which it must be on afterwards.
         type: that image's format.
-        snapshot: the overlay's path; None where the disk is copied without one.
+        snapshot: the overlay's path; None if the disk is copied without one.
         target: its file name inside the package.
         backing: file names, inside the package, of the images below it.
-        committed: all that the overlay holds is in the image; the pivot was about to come.
-        scratch: the scratch image's path; None where the disk is not pulled.
-        tracked: the backup's checkpoint is for it too: its image, a qcow2, gets a dirty bitmap.
+        committed: the image has all data of the overlay; the pivot comes next.
+        scratch: the scratch image's path; None if the disk is not pulled.
+        tracked: the backup's checkpoint includes it: its qcow2 image gets a dirty bitmap.
     """
 
     src: str
@@ -192,11 +193,11 @@ class PendingDisk(Struct, frozen=True):
 
 
 class Pending(Struct, frozen=True):
-    """A backup that was started: all that is needed to undo it, written before anything is done.
+    """A started backup: everything that an undo needs, written before the first action.
 
-    ``quiesce`` says that the guest was to be frozen, so it may have to be thawed. ``state_files``
+    ``quiesce``: the guest was to be frozen, so an undo may have to thaw it. ``state_files``
     are file names inside the package. ``socket`` is that of a pull job, None for other methods;
-    ``checkpoint`` what that makes in libvirt beside the job, if it does.
+    ``checkpoint`` is the checkpoint that the job makes in libvirt, if any.
     """
 
     name: str
@@ -215,7 +216,7 @@ class Pending(Struct, frozen=True):
 
     @property
     def pull_job(self) -> PullJob | None:
-        """The pull job that was made, or about to be made; None for other methods."""
+        """The pull job that was begun, or about to begin; None for other methods."""
         if self.socket is None:
             return None
         scratch = {dev: Path(disk.scratch) for dev, disk in self.disks.items() if disk.scratch}

@@ -13,9 +13,9 @@ class BackingImage(Struct, frozen=True):
     """One image of a chain; those below the first are never written by the domain.
 
     Attributes:
-        path: where it is.
-        format: of the image; ``luks`` is one whose raw data are encrypted as a whole.
-        data_file: where a qcow2 image keeps its data, if that is not in itself.
+        path: its path.
+        format: its format; ``luks`` if its raw data are encrypted in full.
+        data_file: the file with a qcow2 image's data, if that is another one.
         encrypted: its data can only be read with a key.
     """
 
@@ -26,18 +26,18 @@ class BackingImage(Struct, frozen=True):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that it consists of."""
+        """The files that it consists of."""
         return (self.path,) if self.data_file is None else (self.path, self.data_file)
 
 
 class ToldChain(Struct, frozen=True):
-    """What a domain's XML says of the images below a disk, nearest first.
+    """The images below a disk by the domain's XML, nearest first.
 
     Attributes:
-        images: those that it names.
-        is_whole: there are no others; else the header of the last one says what is below.
+        images: the images that it names.
+        is_whole: there are no others; else the last one's header names the next.
         reason: why the next one cannot be read.
-        data_file: where the disk's own image has its data, if the XML says so.
+        data_file: the file with the data of the disk's own image, if the XML names one.
     """
 
     images: tuple[BackingImage, ...] = ()
@@ -47,7 +47,7 @@ class ToldChain(Struct, frozen=True):
 
 
 class Volume(Struct, frozen=True):
-    """Where a storage pool has the volume of a disk; ``reason`` says why it is not known.
+    """The path of a disk's volume in a storage pool; without one, ``reason`` says why.
 
     ``kind`` is libvirt's type of a disk that is on it: ``file``, ``block`` or ``network``.
     """
@@ -67,7 +67,7 @@ NOTHING_TO_MISS: Final = frozenset(
         *(f"a {kind} device of the host" for kind in ("pci", "usb", "mdev")),
     }
 )
-"""Reasons to leave a disk out of a backup that cost nothing of the domain's own data."""
+"""Reasons to skip a disk that lose none of the domain's own data."""
 
 
 class Disk(Struct, frozen=True):
@@ -79,8 +79,8 @@ class Disk(Struct, frozen=True):
         format: libvirt's driver type, ``qcow2`` or ``raw``.
         backing: the images below it, nearest first; empty without a backing chain.
         kind: libvirt's type of the disk: ``file``, or for pull jobs another one.
-        encrypted: what the guest writes is encrypted on the way to the image.
-        told: what the domain's XML says of the images below.
+        encrypted: QEMU encrypts the guest's writes before they reach the image.
+        told: the images below by the domain's XML.
     """
 
     dev: str
@@ -100,18 +100,18 @@ class SkippedDisk(Struct, frozen=True):
 
 
 class DomainInfo(Struct, frozen=True):
-    """What libvirt says of a domain at one moment.
+    """The facts that libvirt reports about a domain at one moment.
 
     Attributes:
         uuid: the domain's identity over renames, as lower-case text with dashes.
         domain_id: libvirt's number of a running domain, -1 when it is shut off.
         xml: the XML of the running domain, or of its persistent definition when shut off.
-        swtpm_directory: where libvirt keeps the state of emulated TPMs; None if that is not known.
-        running_directory: where it has a directory for each running domain, ``domain-ID-NAME``.
-        state_directories: where it has a file for each domain with UEFI variables or a pstore.
+        swtpm_directory: the directory with the state of emulated TPMs; None if unknown.
+        running_directory: the directory of the running domains' directories, ``domain-ID-NAME``.
+        state_directories: the directories with the files of UEFI variables and pstore.
         is_saved: it is shut off, and its next start resumes a managed save image.
         is_suspended: it runs, and its guest has suspended itself to memory.
-        volumes: by dev, where the disks are that the XML only names a pool's volume of.
+        volumes: by dev, the disks of which the XML only names a volume of a pool.
     """
 
     name: str
@@ -129,7 +129,7 @@ class DomainInfo(Struct, frozen=True):
 
 
 class Sources(Struct, frozen=True):
-    """Which image each disk is on; None where the domain has no such side.
+    """The image that each disk is on; None if the domain has no such side.
 
     Attributes:
         live: by the running domain's XML; None when it is shut off.
@@ -144,7 +144,7 @@ class Sources(Struct, frozen=True):
 
 
 class HostVersions(Struct, frozen=True):
-    """The versions on the other side of a connection; ``driver`` is libvirt's word: ``QEMU``."""
+    """The versions of a connection's libvirt and hypervisor; ``driver`` is libvirt's, ``QEMU``."""
 
     driver: str
     libvirt: Version

@@ -3,10 +3,10 @@
 ::
 
     guest ──writes──> image                    it stays on its image
-                      │ what is about to be overwritten is copied first
+                      │ old data is copied before it is overwritten
                       v
-                      scratch image            gone when the job ends
-    reader <──NBD──── image below scratch      all as it was when the job began
+                      scratch image            removed when the job ends
+    reader <──NBD──── image below scratch      the disk as it was when the job began
 """
 
 import re
@@ -21,10 +21,10 @@ SOCKET_MAX_BYTES = 107
 
 
 class Method(StrEnum):
-    """How the disks of a running domain are made to stand still, as the configuration says.
+    """How the disks of a running domain are held at a point in time, by the configuration.
 
-    ``AUTO`` is ``SNAPSHOT``, but ``PULL`` into a repository, and where a disk that is wanted cannot
-    be snapshotted.
+    ``AUTO`` is ``PULL`` into a repository, and if a wanted disk cannot have a snapshot; else it is
+    ``SNAPSHOT``.
     """
 
     SNAPSHOT = "snapshot"
@@ -36,8 +36,8 @@ class PullJob(Struct, frozen=True):
     """The files that a job creates.
 
     Attributes:
-        socket: where QEMU listens.
-        scratch: by dev, the image that keeps the data that the guest overwrites.
+        socket: the Unix socket on which QEMU listens.
+        scratch: by dev, the image for the data that the guest overwrites.
     """
 
     socket: Path
@@ -50,10 +50,10 @@ def socket_name(token: str) -> str:
 
 
 def export_bitmap(dev: str) -> str:
-    """Return the name of the bitmap that a job serves beside a disk, where it tells changes."""
+    """Return the name under which a job exports a disk's dirty bitmap."""
     return f"changes-{dev}"
 
 
 def is_socket_of_ours(path: Path) -> bool:
-    """Tell whether a path is one that ``socket_name`` gives."""
+    """Return whether a path has a name that ``socket_name`` gives."""
     return path.is_absolute() and _SOCKET.fullmatch(path.name) is not None

@@ -1,13 +1,13 @@
-"""What tells a later backup which parts of a disk have not changed: checkpoints of libvirt.
+"""Tracking by libvirt's checkpoints: which parts of a disk have not changed since a backup.
 
 ::
 
     backup 1      backup 2      backup 3         each complete in itself, in a repository
     checkpoint 1  checkpoint 2  checkpoint 3     of libvirt: a dirty bitmap in each disk's image
-                  └── its bitmap tells what backup 3 has to read
+                  └── its bitmap has the changes that backup 3 must read
 
-A checkpoint of ours is named in the definition of the backup that was taken at its moment. It goes
-when a newer backup of the disks it is for has one, or when its backup was never completed.
+The definition of a backup names the checkpoint that was made at its moment. The checkpoint is
+deleted when a newer backup of its disks has one, or if its backup was never completed.
 """
 
 import re
@@ -25,22 +25,22 @@ _REPOSITORY_DIGITS = 8
 
 
 class Reading(Struct, frozen=True):
-    """How a disk was read into a repository, and what the next backup of it may go on from.
+    """How a disk was read into a repository, and the facts that its next backup can rely on.
 
     Attributes:
-        checkpoint: whose bitmap knows all changes since this backup; None: there is none.
+        checkpoint: the checkpoint whose bitmap has all changes since this backup; None for none.
         checkpoint_of: the backup at whose moment it was made; None in earlier versions' backups.
-        changed: start and length of what its bitmap, or more, told of when this backup was made, if
-            the checkpoint is an earlier backup's; else None.
-        base: the backup whose unchanged chunks were taken over; None: the disk was read in full.
-        reason: why it was read in full; None where it was not.
+        changed: start and length of each extent that its bitmap had at this backup, or of a few
+            that include them, if the checkpoint is an earlier backup's; else None.
+        base: the backup whose unchanged chunks were taken over; None for a full read.
+        reason: the reason for a full read; None for an incremental one.
         full_date: when the disk was last read in full, in seconds since the epoch.
-        read_bytes: how much data was read.
-        audited_bytes: how much of what had not changed was read and compared all the same.
-        audit_failed: whether what was audited was not as it had been.
-        image_id: what tells the image from a copy of it; None where nothing does.
-        below: what tells the images below it, nearest first, from what they may be later; None
-            where that was not looked at.
+        read_bytes: the bytes of data read.
+        audited_bytes: the bytes of unchanged data that were read and compared anyway.
+        audit_failed: whether the audited data had changed.
+        image_id: distinguishes the image from its copies; None if nothing does.
+        below: distinguish the backing images, nearest first, from later states of them; None if
+            that was not recorded.
     """
 
     checkpoint: str | None
@@ -57,15 +57,15 @@ class Reading(Struct, frozen=True):
 
 
 class Base(Struct, frozen=True):
-    """The backup that a disk's next one goes on from.
+    """The backup that a disk's next one is based on.
 
     Attributes:
         backup: its name.
         file: the disk's file in its package.
-        checkpoint: whose bitmap tells what changed since.
+        checkpoint: the checkpoint whose bitmap has the changes since.
         full_date: when the disk was last read in full.
-        checkpoint_of: the backup at whose moment the checkpoint was made: this one, mostly.
-        changed: in what, at the most, the image of this backup differs from that one's.
+        checkpoint_of: the backup at whose moment the checkpoint was made: mostly this one.
+        changed: the extents in which this backup's image can differ from that one's.
     """
 
     backup: str
@@ -77,9 +77,9 @@ class Base(Struct, frozen=True):
 
 
 class Tracked(Struct, frozen=True):
-    """What is known of one disk before it is read. Without a ``base``, ``reason`` says why.
+    """The facts about one disk before it is read. Without a ``base``, ``reason`` says why.
 
-    ``checkpoint`` is whether one can be made of it: its image has to be able to keep a bitmap.
+    ``checkpoint`` is whether it can be in a checkpoint: its image must be able to store a bitmap.
     """
 
     base: Base | None
@@ -90,18 +90,18 @@ class Tracked(Struct, frozen=True):
 
 
 class Tracking(Struct, frozen=True):
-    """What is known of a domain's disks, by dev, and the checkpoint that is about to be made."""
+    """The facts about a domain's disks, by dev, and the checkpoint to be made."""
 
     disks: Mapping[str, Tracked] = field(default_factory=dict)
     checkpoint: str | None = None
 
     @property
     def in_checkpoint(self) -> tuple[str, ...]:
-        """The disks that the checkpoint is for."""
+        """The disks in the checkpoint."""
         return tuple(dev for dev, disk in self.disks.items() if disk.checkpoint)
 
     def since(self, dev: str) -> str | None:
-        """Return the checkpoint since which a disk's changes are to be read; None: all of it."""
+        """Return the checkpoint since which a disk's changes are read; None for a full read."""
         disk = self.disks.get(dev)
         return disk.base.checkpoint if disk and disk.base else None
 
@@ -120,12 +120,12 @@ def checkpoint_name(repository_id: bytes) -> str:
 
 
 def is_checkpoint_of(name: str, repository_id: bytes) -> bool:
-    """Tell whether a checkpoint is one that was made for that repository, and not foreign."""
+    """Return whether a checkpoint was made by this program for that repository."""
     return is_checkpoint_of_ours(name) and name.startswith(_of(repository_id))
 
 
 def is_checkpoint_of_ours(name: str) -> bool:
-    """Tell whether it is one that was made for any repository."""
+    """Return whether a checkpoint was made by this program, for any repository."""
     return _NAME.fullmatch(name) is not None
 
 

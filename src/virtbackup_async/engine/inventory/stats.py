@@ -43,7 +43,7 @@ from virtbackup_async.repository import (
 
 
 class _Sums(Struct, frozen=True):
-    """What some backups hold and take, as their definitions say."""
+    """The sums of some backups, by their definitions."""
 
     backups: int
     size_bytes: int
@@ -52,12 +52,12 @@ class _Sums(Struct, frozen=True):
 
 
 class StatsRequest(Struct, frozen=True):
-    """What to measure.
+    """The groups to measure.
 
     Attributes:
         groups: none for all that have a target.
-        each_backup: measure also what the removal of each backup would free, for which all maps
-            of a repository are read.
+        each_backup: also measure the bytes that each backup's removal would free, which reads all
+            maps of a repository.
     """
 
     groups: Sequence[str] = ()
@@ -65,7 +65,7 @@ class StatsRequest(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True):
-    """How much backups hold and take; ``backups`` only where each was asked for."""
+    """The data and space of backups; ``backups`` only if ``each_backup`` was requested."""
 
     groups: tuple[GroupStats, ...]
     domains: tuple[DomainStats, ...]
@@ -75,7 +75,7 @@ class Stats(Struct, frozen=True):
 
 
 async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
-    """Measure what is stored: for each domain, group and day, and for each repository.
+    """Measure the data and space of each domain, group and day, and of each repository.
 
     Raises:
         NotFoundError: a named group does not exist.
@@ -189,7 +189,7 @@ def _of_repository(target: Path, scan: Scan, measured: Totals) -> RepositoryStat
 
 
 def measure_repository(target: StorageLocation) -> Totals | None:
-    """Return how much the repository of a target holds; None if it has none. Blocks.
+    """Return the data and space of a target's repository; None if it has none. Blocks.
 
     Raises:
         CorruptError: it is damaged.

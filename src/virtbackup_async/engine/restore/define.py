@@ -2,13 +2,13 @@
 
 ::
 
-    check that the name, and the UUID if it is kept, are free      nothing touched yet
-    restore the images, checked                                    ``restore.py``
-    rebase the overlays onto the restored images below them
-    define, give the domain its UEFI variables and TPM state back   ``restore_state.py``
-    start if that is wanted
+    check that the name, and the UUID if it is kept, are free      nothing is touched yet
+    restore the images, checked                                    ``to_directory.py``
+    rebase the images onto the restored ones below them
+    define, restore the domain's UEFI variables and TPM state      ``state.py``
+    start it if requested
 
-Called by the command line. What is restored stays when libvirt refuses to define or start it.
+If libvirt refuses to define or start the domain, the restored files stay.
 """
 
 from collections.abc import Awaitable
@@ -40,17 +40,17 @@ from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored
 
 
 class DefineRequest(Struct, frozen=True):
-    """What to define.
+    """The domain to define.
 
     Attributes:
         definition: the backup.
-        directory: where its package lies.
+        directory: the directory of its package.
         target: the directory that it is restored into.
-        disks: the devs that are restored; empty for all.
+        disks: the devs to restore; empty for all.
         new_name: gives the domain an identity of its own.
-        start: whether it is started.
+        start: whether to start it.
         allow_missing: start it although disks are missing from the backup.
-        formats: what the disks become.
+        formats: the formats that the disks get.
     """
 
     definition: Definition
@@ -64,7 +64,7 @@ class DefineRequest(Struct, frozen=True):
 
     @property
     def files(self) -> RestoreRequest:
-        """What is restored for it, and where to."""
+        """The restore into the directory that comes first."""
         return RestoreRequest(
             self.definition,
             self.directory,
@@ -75,7 +75,7 @@ class DefineRequest(Struct, frozen=True):
         )
 
     def plan(self) -> RestorePlan:
-        """Return what is restored for it."""
+        """Return the plan of that restore."""
         return plan_restore(self.definition, self.disks, self.formats)
 
     def missing(self) -> tuple[str, ...]:
@@ -85,15 +85,15 @@ class DefineRequest(Struct, frozen=True):
         return tuple(dev for dev in devs if dev not in restored)
 
     def unwanted(self) -> tuple[str, ...]:
-        """Return those that nobody left out on purpose: none if ``disks`` were named."""
+        """Return the disks that are missing by accident: none if ``disks`` is given."""
         return () if self.disks else self.missing()
 
     def xml(self, own: frozenset[Path] = frozenset()) -> RestoredXml:
         """Return the domain's XML, with the paths of the restored images and state.
 
         Args:
-            own: where libvirt keeps UEFI variables and pstore; no other place is left in it for
-                what is restored.
+            own: the directories in which libvirt keeps UEFI variables and pstore; restored state
+                gets no other place.
         """
         plan = self.plan()
         target = self.target.absolute()
@@ -114,7 +114,7 @@ class DefineRequest(Struct, frozen=True):
 
 
 class RestoredDomain(Struct, frozen=True):
-    """The files that were restored, and the domain that was defined on them."""
+    """The restored files, and the domain that was defined on them."""
 
     files: RestoreDone
     domain: DomainDefined
@@ -124,10 +124,10 @@ async def restore_domain(runtime: Runtime, request: DefineRequest) -> RestoredDo
     """Restore the disks of a backup into a directory, and define its domain on them.
 
     Raises:
-        HypervisorError: a domain of that name or UUID is there, or libvirt refuses to define it;
-            then the restored images stay.
+        HypervisorError: a domain of that name or UUID exists, or libvirt refuses to define it;
+            then the restored files stay.
         DefinitionError: the backup's XML cannot be used.
-        NotFoundError: the domain is to be started, and disks of it would not be of the backup.
+        NotFoundError: the domain is to be started, and the backup lacks some of its disks.
         StorageError: as for ``restore_backup``, or the domain's state cannot be put where it
             belongs; then it is not started.
         ImageError: an overlay cannot be rebased.
@@ -144,14 +144,14 @@ async def check_definable(request: DefineRequest, hypervisor: HypervisorPort) ->
     """Check, before anything is restored, that the domain can be defined afterwards.
 
     Raises:
-        HypervisorError: a domain of that name or UUID is there.
+        HypervisorError: a domain of that name or UUID exists.
         DefinitionError: the backup's XML cannot be used.
-        NotFoundError: it is to be started, and disks of it would not be of the backup.
+        NotFoundError: it is to be started, and the backup lacks some of its disks.
     """
     wanted = request.xml()
     missing = request.unwanted()
     if request.start and missing and not request.allow_missing:
-        # Old disks beside those of today, or beside none: what a guest makes of that is unknown.
+        # How a guest reacts to old disks next to current ones, or without them, is unknown.
         raise NotFoundError(
             f"the backup lacks disks of the domain, so it is not started: {', '.join(missing)}",
             hint="Take a backup that has them, leave --start out, or give --allow-missing.",

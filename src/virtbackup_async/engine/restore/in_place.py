@@ -1,10 +1,10 @@
 """Restoring into a shut-off domain's own images: ``restore --in-place``.
 
-Called by the command line. The domain is locked all the time, and looked at again before each
-swap: one that was started meanwhile gets its images back. Invariants: an image is replaced in one
-step, by one that is whole and checked (``host/replacement.py``); after a failure or a cancellation
-every image is what it was; after a success the old one is kept beside it, unless that is not
-wanted. Images below are never written: other domains may stand on them.
+The domain stays locked, and is checked again before each swap: if it was started in the meantime,
+its old images come back. Invariants: an image is replaced in one step, by a complete and checked
+one (``host/replacement.py``); after a failure or a cancellation every image is the old one; after a
+success the old image is kept next to it, unless the request discards it. Backing images are never
+written: other domains may use them.
 """
 
 import os
@@ -67,15 +67,15 @@ _TOKEN_BYTES: Final = 4
 
 
 class InPlaceRequest(Struct, frozen=True):
-    """What to restore.
+    """The backup to restore, and how.
 
     Attributes:
         definition: the backup.
-        directory: where its package lies.
+        directory: the directory of its package.
         disks: the devs to restore; empty for all.
         discard_old: remove the images that are replaced.
-        remove_saved: throw a managed save image of the domain away, its memory.
-        allow_missing: restore although the backup lacks disks of the domain.
+        remove_saved: remove the domain's managed save image, which is its saved memory.
+        allow_missing: restore even if the backup lacks disks of the domain.
     """
 
     definition: Definition
@@ -106,23 +106,23 @@ class _Work(Struct, frozen=True):
         return tuple(str(swap.image) for swap in self.swaps.values())
 
     async def fill(self, image: RestoredImage, stream: DiskStream, on_progress: Progress) -> None:
-        """Write an image beside the one that it replaces."""
+        """Write an image next to the one that it replaces."""
         await self.swaps[image.name].fill(stream, on_progress)
 
 
 async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> RestoreDone:
-    """Restore a backup's disks and state in place of what the domain has now.
+    """Restore a backup's disks and state in place of the domain's current ones.
 
     Raises:
         NotFoundError: the backup lacks disks of the domain, and that is not allowed.
-        HypervisorError: the domain runs or is saved, was started meanwhile, or is another than the
+        HypervisorError: the domain runs or is saved, was started in the meantime, or is not the
             backup's.
         DiskNotFoundError: the domain has no such disk, or one of another format.
-        ImageError: an image below is not what it was at the backup.
+        ImageError: a backing image differs from its state at the backup.
         StorageError: there is too little space, or an image cannot be replaced.
         CorruptError: the package is damaged; nothing was replaced.
-        LockHeldError: somebody else works on the domain.
-        RollbackError: after a failure an image could not be put back.
+        LockHeldError: another process works on the domain.
+        RollbackError: after a failure, an old image could not be brought back.
     """
     began_s = current_time()
     if not request.allow_missing:
@@ -204,7 +204,7 @@ async def _places(
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
     """Return, by restored name, the image to replace and the layout of the new one.
 
-    What was pulled is raw. Where the domain has it on qcow2, it becomes such an image again.
+    A pulled disk is raw in the package. If the domain has it on qcow2, it becomes qcow2 again.
     """
     xml = (await domain.info()).xml
     there = {disk.dev: disk for disk in domain_xml.disks(xml)[0]}
@@ -281,7 +281,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
             hint="Restore into a directory.",
         )
     if domain_xml.names_backing(xml, disk.dev):
-        # QEMU would put that image below the new one, which is whole without it.
+        # QEMU would use that image as the new one's backing file, and it needs none.
         raise DiskNotFoundError(
             f"its XML puts an image below {disk.dev}, the backup holds both in one",
             disk=disk.dev,
@@ -338,7 +338,7 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
 
 
 async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
-    """Write a disk's own image beside the one that it replaces."""
+    """Write a disk's own image next to the one that it replaces."""
     own = RestoredDisk(disk.dev, disk.images[:1])
     return await read_disk(own, package, work.fill, work.domain.name, work.emit)
 
@@ -369,21 +369,21 @@ async def _undo_all(swaps: Sequence[Replacement]) -> None:
 
 async def _swap_all(work: _Work) -> None:
     if work.request.remove_saved and (await work.domain.info()).is_saved:
-        # Not earlier, a failed restore leaves all as it was; and not later: a start in between
+        # Not earlier: a failed restore changes nothing. And not later: a start in between
         # would resume the old memory on new disks.
         await work.domain.remove_saved()
     for swap in work.swaps.values():
         await check_replaceable(work.domain, remove_saved=False)
         with CancelScope(shield=True):
             await swap.swap()
-    # Started in the moment between look and deed: it runs on the old images, so they come back.
+    # If it was started between the check and the swap, it runs on the old images: undo.
     await check_replaceable(work.domain, remove_saved=False)
 
 
 async def _keep_or_remove_old(work: _Work) -> tuple[str, ...]:
     """Rename the old images to keep them, or remove them.
 
-    One that stays by its other name takes space and harms nothing.
+    An old image that keeps its temporary name takes space and does no harm.
     """
     date = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
     kept = []

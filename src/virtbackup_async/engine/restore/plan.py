@@ -1,8 +1,8 @@
-"""Which files a restore writes, and under which names.
+"""The files that a restore writes, and their names.
 
-A disk gets the name that its image had where it was backed up, as in virt-backup; our definitions
-record it, for others the domain's XML says it. Called by ``restore.py``. Invariant: the names are
-plain and differ from each other, whatever the definition claims.
+As in virt-backup, a disk gets the name that its image had at the backup. This program's definitions
+record that name; for those of virt-backup, the domain's XML has it. Invariant: the names are plain
+and differ from each other, whatever the definition says.
 """
 
 from collections.abc import Collection, Iterator
@@ -24,7 +24,7 @@ from virtbackup_async.model.qcow2_options import Qcow2Options
 QCOW2: Final = "qcow2"
 RAW: Final = "raw"
 LUKS: Final = "luks"
-"""A raw image that is encrypted as a whole: to libvirt it is raw, but what is in it is not."""
+"""A raw image that is encrypted in full: libvirt calls it raw, although its content is not."""
 
 
 class RestoredImage(Struct, frozen=True):
@@ -33,10 +33,10 @@ class RestoredImage(Struct, frozen=True):
     Attributes:
         file: its name inside the package.
         name: its name in the restore's target.
-        record: what is known of it; None in backups of virt-backup.
-        original_format: of the image that the domain was on; None where nobody knows.
-        layout: how a qcow2 image of it is laid out best.
-        wrapped: whether the raw disk that it is becomes such a qcow2 image.
+        record: its record; None in backups of virt-backup.
+        original_format: of the domain's image at the backup; None if unknown.
+        layout: the best layout of a qcow2 image with its data.
+        wrapped: whether this raw image becomes such a qcow2 image.
     """
 
     file: str
@@ -69,7 +69,7 @@ class RestoredDisk(Struct, frozen=True):
 
     @property
     def data_bytes(self) -> int:
-        """The data that was recorded of its images; 0 in backups of virt-backup."""
+        """The recorded bytes of data of its images; 0 in backups of virt-backup."""
         return sum(image.record.data_bytes for image in self.images if image.record)
 
 
@@ -78,8 +78,8 @@ class RestoredState(Struct, frozen=True):
 
     Attributes:
         kind: see model/domain_state.py.
-        source_name: what it is called where the domain has it.
-        owner: whom it belonged to there.
+        source_name: its name in the domain's directory.
+        owner: the user that it belonged to there.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class RestoredState(Struct, frozen=True):
 
 
 class RestorePlan(Struct, frozen=True):
-    """All that a restore writes; ``xml_name`` is the file of the domain's XML."""
+    """The files that a restore writes; ``xml_name`` is the file of the domain's XML."""
 
     disks: tuple[RestoredDisk, ...]
     xml_name: str
@@ -125,14 +125,14 @@ class RestorePlan(Struct, frozen=True):
 class Formats(Struct, frozen=True):
     """The format to restore disks in: ``wanted``; None for the format in the package.
 
-    With ``as_they_were``, what was pulled from qcow2 becomes qcow2 if nothing is wanted.
+    With ``as_they_were``, a disk that was pulled from qcow2 becomes qcow2 if no format is wanted.
     """
 
     wanted: str | None = None
     as_they_were: bool = False
 
     def wrap(self, image: ImageRecord, original: str | None) -> bool:
-        """Tell whether a disk's own image is to become qcow2.
+        """Return whether a disk's own image is to become qcow2.
 
         Raises:
             ConfigError: it is qcow2, and raw is wanted; or it is neither, and qcow2 is wanted.
@@ -166,11 +166,11 @@ def plan_restore(
 
     Args:
         definition: the backup.
-        wanted: the disks to restore, alone; empty for all, and the domain's state.
-        formats: what the disks become.
+        wanted: the only disks to restore; empty for all, and the domain's state.
+        formats: the formats that the disks get.
 
     Raises:
-        ConfigError: a disk cannot be had in the format that is wanted.
+        ConfigError: a disk cannot be restored in the wanted format.
         NotFoundError: a wanted disk is not in the backup.
         DefinitionError: a file's name in the definition is no plain name, or comes twice, or it
             has no disks: nothing must not pass for a backup.
@@ -216,7 +216,7 @@ def _state(definition: Definition, taken: set[str]) -> Iterator[RestoredState]:
 def xml_of(definition: Definition) -> str:
     """Return the XML with the image formats of the package.
 
-    Older backups say of what they pulled more than is true of a raw image.
+    In older backups, the XML of a pulled disk has facts that are not true of a raw image.
     """
     if definition.method != Method.PULL:
         return definition.domain_xml
@@ -229,7 +229,7 @@ def encrypted_in(definition: Definition) -> frozenset[str]:
     try:
         return encrypted_devs(xml_of(definition))
     except DefinitionError:
-        return frozenset()  # the XML is lost, the disks need not be
+        return frozenset()  # the XML is lost, but perhaps not the disks
 
 
 def _images(
@@ -245,14 +245,14 @@ def _images(
         yield RestoredImage(file, source, None)
         return
     if disk.image.format == RAW and dev in encrypted_in(definition):
-        # Who copies images as they are records what libvirt calls them.
+        # A copy of the image as it is has libvirt's format in its record.
         disk = replace(disk, image=replace(disk.image, format=LUKS))
     was = disk.original_format if definition.method == Method.PULL else disk.image.format
     layout = disk.original.layout if disk.original else None
     if layout is None or not layout.can_be_written:
         layout = Qcow2Options()
     wrapped = formats.wrap(disk.image, was)
-    # One that is not raw was copied as the file it is, also where others were pulled.
+    # An image that is not raw was copied as a file, even if other disks were pulled.
     method = definition.method if disk.image.format == RAW else None
     name = _named_as(disk.image.source, method, wrapped=wrapped)
     yield RestoredImage(disk.image.file, name, disk.image, was, layout, wrapped)
@@ -292,4 +292,4 @@ def _sources(definition: Definition) -> dict[str, str]:
     try:
         return {dev: str(path) for dev, path in disk_sources(definition.domain_xml).items()}
     except DefinitionError:
-        return {}  # the names are lost, the disks need not be
+        return {}  # the names are lost, but perhaps not the disks
