@@ -1,9 +1,9 @@
 """Changing ``pinned`` and ``verified`` in the definition of a complete backup.
 
-The keys stand in the definition itself, and not in a file beside it, so that they go with the
-backup whoever removes it; virt-backup reads the keys it knows and passes over ours. Invariants: all
-other keys stay as they are, those that nobody knows included; two changes at the same time are
-both kept; a definition that is gone does not come back.
+The keys are in the definition itself and not in another file, so that they disappear with the
+backup, whichever program removes it; virt-backup ignores keys that it does not know. Invariants:
+all other keys stay as they are, unknown ones included; two changes at the same time are both kept;
+a removed definition does not come back.
 """
 
 import fcntl
@@ -31,11 +31,11 @@ _POLL_INTERVAL_S: Final = 0.05
 async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
     """Hold the lock for changing or removing definitions in a domain's directory.
 
-    Held for moments only: never while data is read or written. Where there are no locks, nobody is
-    held up.
+    It is held for a short time only, never while data is read or written. Where the file system has
+    no locks, no process waits.
 
     Raises:
-        LockHeldError: somebody else does not let go.
+        LockHeldError: another process does not release it.
         StorageError: the directory cannot be opened.
     """
     descriptor = await to_thread.run_sync(_open, directory)
@@ -54,11 +54,11 @@ async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
     """Set top-level keys of the definition at ``path``, durably.
 
     Raises:
-        NotFoundError: the backup was removed meanwhile.
+        NotFoundError: the backup was removed in the meantime.
         DefinitionError: it is no JSON object any more, or no regular file, or its checksum is
-            another: a new one would pass damage for what was written.
+            wrong: a new checksum would hide the damage.
         StorageError: it cannot be written.
-        LockHeldError: somebody else does not let go of the directory.
+        LockHeldError: another process does not release the directory.
     """
     async with hold_definitions(path.parent):
         raw = {**await to_thread.run_sync(_read, path), **keys}
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
         raw = msgspec.json.decode(read_bytes(path), type=dict[str, Any])
         checksum.check(raw, path)
     except FileNotFoundError as error:
-        raise NotFoundError(f"backup {path.stem} was removed meanwhile") from error
+        raise NotFoundError(f"backup {path.stem} was removed in the meantime") from error
     except msgspec.MsgspecError as error:
         raise DefinitionError(f"not a definition any more: {error}", path=path) from error
     except OSError as error:

@@ -1,8 +1,8 @@
 """The checksum of a definition: it reveals a flipped bit.
 
-It stands in the file itself, under the key ``checksum``, and is taken over all other keys in one
-canonical form, so that neither indentation nor the order of keys matters, and whoever changes a key
-can take it anew. docs/reference/formats.md ("Checksum") has the form byte by byte. Invariant: a
+It is in the file itself, under the key ``checksum``, and covers all other keys in one canonical
+form. So neither indentation nor the order of keys matters, and a program that changes a key can
+compute it again. docs/reference/formats.md ("Checksum") has the form byte by byte. Invariant: a
 definition that has one, or by its version should have one, is refused unless it is right; older
 ones, and those of virt-backup, have none and are read as they are.
 """
@@ -33,14 +33,14 @@ def checksum_of(raw: dict[str, Any]) -> str:
     """Return the checksum of a definition, the key itself left out.
 
     Raises:
-        OverflowError: it holds a number that no program of ours writes.
+        OverflowError: it has a number that this program never writes.
     """
     rest = {key: value for key, value in raw.items() if key != KEY}
     return PREFIX + blake3(_ENCODER.encode(rest)).hexdigest()
 
 
 def is_sealed(raw: dict[str, Any]) -> bool:
-    """Tell whether a definition has a checksum, or lacks one that it should have."""
+    """Return whether a definition has a checksum, or lacks one that it should have."""
     return KEY in raw or parse_version(raw.get("version")) >= SINCE
 
 

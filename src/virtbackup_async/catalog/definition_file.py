@@ -1,7 +1,7 @@
-"""The file beside a finished backup's data: ``<name>.json``.
+"""The definition of a complete backup, ``<name>.json``, next to its data.
 
-The keys of virt-backup stay at the top level with the meaning they have there, so that it restores
-our backups and we restore its; our own keys stand beside them. docs/reference/formats.md
+The keys of virt-backup are at the top level with their meaning there, so that each program can
+restore the other's backups. This program's own keys are there as well. docs/reference/formats.md
 ("Definition") is the reference. The store of this layer is the caller.
 """
 
@@ -33,7 +33,7 @@ Bytes = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class PackagerWire(msgspec.Struct):
-    """The packager; ``opts`` become keyword arguments in virt-backup, so nothing else is there."""
+    """The packager; ``opts`` become keyword arguments in virt-backup, so it has no other keys."""
 
     type: str
     opts: dict[str, Any] | None = None
@@ -108,7 +108,7 @@ class VerifiedWire(msgspec.Struct):
 
 
 class DefinitionWire(msgspec.Struct):
-    """The whole file: virt-backup's keys, then ours."""
+    """The complete file: virt-backup's keys, then this program's."""
 
     name: str
     domain_id: int
@@ -173,10 +173,10 @@ def _wire(definition: Definition) -> DefinitionWire:
 
 
 def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
-    """Return the definition in ``data``, of any version; ``path`` says whose it is.
+    """Return the definition in ``data``, of any version; ``path`` is the file's.
 
-    ``version`` stays that of the program that wrote it. A ``trusted`` one is read as
-    well that is not what was written, if it can be understood.
+    ``version`` stays that of the program that wrote it. A ``trusted`` one is read although its
+    checksum is wrong, if it can be understood.
 
     Raises:
         DefinitionError: it is damaged, hostile or from a newer version.

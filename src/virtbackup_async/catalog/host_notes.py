@@ -1,16 +1,16 @@
 """This host's own notes of the backups it begins; an undo relies on them.
 
-A target may be written to by others, and so its pending files may say anything. A note lies in a
-directory of this host that nobody else can write to, so what it says was so::
+Others can write to a target, so its pending files can contain anything. A note is in a directory of
+this host to which only its user can write, so its content is true::
 
     STATE/undo/<backup>.<8 hexadecimal digits>.note
 
-    create          before the pending file: none of this host's is ever without a note
+    create          before the pending file: each one of this host has a note
       ... the backup ...
     note_committed  of a disk: its overlay may be removed, whatever is in it
     remove          after the pending file
 
-A crash between the two leaves a note whose pending file is gone; ``clean`` deals with it.
+A crash between the two leaves a note without a pending file, which ``clean`` handles.
 docs/reference/formats.md ("Note") is the reference.
 """
 
@@ -43,14 +43,14 @@ _TOKEN_BYTES = 4
 
 
 class NoteWire(msgspec.Struct):
-    """The whole file: where the pending file is, and what it holds without the domain's XML."""
+    """The complete file: the path of the pending file, and its content without the domain XML."""
 
     pending_path: str
     pending: PendingWire
 
 
 class Note(Struct, frozen=True):
-    """What this host knows of a backup it began.
+    """The facts that this host recorded of a backup that it began.
 
     Attributes:
         pending: the facts; ``domain_xml`` is empty.
@@ -64,7 +64,7 @@ class Note(Struct, frozen=True):
 
 
 class Notes(Struct, frozen=True):
-    """All notes of this host, and what is wrong with those that cannot be read."""
+    """All notes of this host, and the errors of those that cannot be read."""
 
     notes: tuple[Note, ...]
     problems: tuple[str, ...] = ()
@@ -72,8 +72,9 @@ class Notes(Struct, frozen=True):
     def of(self, pending: Pending, path: Path) -> Note | None:
         """Return the note of a pending backup that was found at ``path``; None if there is none.
 
-        The one of that very file, whatever is in the file now. Or one of a file that is gone, and
-        that said the same in everything: where a target is mounted may change. Blocks.
+        It is the note of exactly that file, whatever the file contains now. Or it is the note of a
+        file that is missing now and had the same content, because a target can be mounted
+        elsewhere. Blocks.
         """
         real = TargetPath.in_domain(path).real_path()
         for note in self.notes:
@@ -95,7 +96,7 @@ class HostNotes:
         """Make a note durable of a backup that is about to begin.
 
         Raises:
-            StorageError: it cannot be written, or the directory is not ours alone.
+            StorageError: it cannot be written, or the directory is not private.
         """
         await to_thread.run_sync(self._make_directory)
         name = f"{pending.name}.{secrets.token_hex(_TOKEN_BYTES)}{SUFFIX}"
@@ -120,7 +121,7 @@ class HostNotes:
                 await write_atomically(path, dumps(noted))
 
     async def read(self, path: Path) -> Note | None:
-        """Read one note as it is now; None if it is gone.
+        """Read one note as it is now; None if it is missing.
 
         Raises:
             StorageError: it cannot be read.
@@ -129,7 +130,7 @@ class HostNotes:
         return await to_thread.run_sync(_read, path)
 
     async def remove(self, path: Path) -> None:
-        """Remove a note: nothing is left to undo. A note that is gone is fine.
+        """Remove a note, because nothing is left to undo. A missing one is no error.
 
         Raises:
             StorageError: the directory is not writable.
@@ -140,7 +141,7 @@ class HostNotes:
         """Read all notes, oldest first; none if this host never made any.
 
         Raises:
-            StorageError: the directory is not ours alone, or cannot be read.
+            StorageError: the directory is not private, or cannot be read.
         """
         return await to_thread.run_sync(self._scan)
 

@@ -1,8 +1,8 @@
 """The file of a backup that was started and not finished: ``<name>.json.pending``.
 
-It is on disk before anything is made and goes last, so that ``clean`` can undo whatever a crash
-left. virt-backup's keys are kept, ours stand beside them; docs/reference/formats.md ("Pending") is
-the reference. The store of this layer is the caller.
+It is on disk before anything is made, and is removed last, so that ``clean`` can undo all that a
+crash left. It has virt-backup's keys and this program's own; docs/reference/formats.md ("Pending")
+is the reference. The store of this layer is the caller.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ SUFFIX = ".json.pending"
 
 
 class DiskWire(msgspec.Struct):
-    """What is about to be made for one disk; ``snapshot`` is null without an overlay."""
+    """The files about to be made for one disk; ``snapshot`` is null without an overlay."""
 
     src: str
     type: str
@@ -36,7 +36,7 @@ class DiskWire(msgspec.Struct):
 
 
 class PendingWire(msgspec.Struct):
-    """The whole file: virt-backup's keys, then ours."""
+    """The complete file: virt-backup's keys, then this program's."""
 
     name: str
     domain_id: int
@@ -78,7 +78,7 @@ def to_wire(pending: Pending) -> PendingWire:
 
 
 def loads(data: bytes, path: Path) -> Pending:
-    """Return the pending backup in ``data``, of any version; ``path`` says whose it is.
+    """Return the pending backup in ``data``, of any version; ``path`` is the file's.
 
     ``version`` stays that of the program that wrote it.
 
@@ -95,7 +95,7 @@ def loads(data: bytes, path: Path) -> Pending:
 
 
 def from_wire(wire: PendingWire, path: Path) -> Pending:
-    """Return the pending backup that a file's shape holds; ``path`` says whose file it is.
+    """Return the pending backup in the shape of a file; ``path`` is the file's.
 
     Raises:
         DefinitionError: a name in it is not one that such a file may hold.
@@ -124,7 +124,7 @@ def _check(wire: PendingWire, path: Path) -> None:
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
     for dev, disk in wire.disks.items():
         if disk.snapshot is not None and not is_overlay_of(Path(disk.snapshot), Path(disk.src)):
-            # It is told early here; what an undo believes is decided in engine/undo/evidence.py.
+            # An early error; engine/undo/evidence.py decides which names an undo trusts.
             raise DefinitionError(
                 f"disks.{dev}.snapshot is not an overlay of its src", disk=dev, path=path
             )

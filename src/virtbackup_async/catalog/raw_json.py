@@ -1,7 +1,7 @@
-"""Bounded reading of the small JSON files beside the data, which may be damaged or hostile.
+"""Bounded reading of the small JSON files of backups, which can be damaged or hostile.
 
-``definition_file`` and ``pending_file`` come here for what they share. Invariant: whatever a file
-holds, the outcome is a checked value or a :class:`DefinitionError` that names file and field;
+``definition_file`` and ``pending_file`` share these functions. Invariant: whatever a file contains,
+the result is a checked value or a :class:`DefinitionError` that names file and field;
 nothing but a regular file of at most 16 MiB is read, and no symlink is followed.
 """
 
@@ -68,11 +68,11 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
 
 
 def as_object(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the keys of a file as they stand in it; ``path`` is for messages.
+    """Return the keys of a file, unconverted; ``path`` is for messages.
 
     Raises:
-        DefinitionError: it is no JSON object. The decoder of a struct passes over what it does
-            not look for, so it may take what this one refuses.
+        DefinitionError: it is no JSON object. The decoder of a struct ignores unknown parts of a
+            file, so it can accept a file that this one refuses.
     """
     try:
         return _OBJECT.decode(data)
@@ -94,8 +94,8 @@ def check_date(date: int, path: Path) -> None:
 def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> None:
     """Raise DefinitionError unless ``file`` is a plain name that belongs to the backup ``name``.
 
-    virt-backup reads the domain's id anew for each file it names, so of a backup of its only the
-    date at the start is sure to be the same.
+    virt-backup reads the domain's id again for each file that it names. So only the date at the
+    start is certainly the same in all names of one of its backups.
     """
     prefix = name if ours else name.partition("_")[0]
     if not is_plain_name(file) or not file.startswith(f"{prefix}_"):
@@ -103,7 +103,7 @@ def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> N
 
 
 def check_name(name: str, path: Path, suffix: str, *, ours: bool) -> None:
-    """Raise DefinitionError unless ``name`` is plain, and in a file of ours that file's own."""
+    """Raise DefinitionError unless ``name`` is plain, and in this program's files the file's."""
     if not is_plain_name(name):
         raise DefinitionError(f"name {name!r:.300} is not a file name", path=path)
     if ours and path.name != name + suffix:

@@ -1,8 +1,8 @@
 """Removing files of a target in steps: a crash between any two leaves no false backup.
 
-A backup is removed in this order; a crash behind a step leaves what the right column says::
+A backup is removed in this order; the right column shows the state after a crash at that point::
 
-    begin_removal     the definition has become a note: listed no more, by nobody
+    begin_removal     the definition has become a note: no program lists the backup any more
       ... the package is removed ...
     end_removal       nothing is left
 

@@ -1,6 +1,6 @@
 """The scan of a target: one pass over its directories, in a worker thread.
 
-:class:`~virtbackup_async.catalog.store.Catalog` is the caller. Invariant: what is called complete
+:class:`~virtbackup_async.catalog.store.Catalog` is the caller. Invariant: a complete backup
 has a readable definition and all of its files; one damaged file never hides another; symlinks are
 reported and not followed.
 """
@@ -62,8 +62,8 @@ class Scan(Struct, frozen=True):
     """All that a target holds, oldest first.
 
     Attributes:
-        removed: backups whose removal was begun and not ended; ``path`` is what says so.
-        strays: files named like ours that belong to no backup.
+        removed: backups whose removal was begun and not ended; ``path`` is the removal note.
+        strays: files with names like this program's that belong to no backup.
     """
 
     complete: tuple[FoundBackup, ...]
@@ -86,7 +86,7 @@ class _Findings(Struct):
         try:
             yield
         except FileNotFoundError:
-            pass  # removed by somebody else since its directory was read
+            pass  # removed since its directory was read
         except DefinitionError as error:
             self.problems.append(
                 Problem(path, str(error), domain_directory, error.sentences_within(path=path))
@@ -172,7 +172,7 @@ def _read(
 
 
 def definition_path(path: Path) -> Path:
-    """Return the path that a definition has, or had, beside its pending or removed file."""
+    """Return the path that a definition has, or had, by its pending file or removal note."""
     stem, suffix, _ = path.name.rpartition(definition_file.SUFFIX)
     return path.with_name(stem + suffix)
 
@@ -190,7 +190,7 @@ def is_removal_note(path: Path) -> bool:
 def _strays(present: frozenset[str], named: AbstractSet[str]) -> Iterator[str]:
     """Yield the names that look like files of a backup and belong to none."""
     descriptions = frozenset(_descriptions(present))
-    # A description may be unreadable, or older than what stands beside it: its files are no strays.
+    # A description can be unreadable, or older than its files: these are no strays.
     stems = tuple(name.partition(definition_file.SUFFIX)[0] for name in descriptions)
     for name in sorted(present - descriptions - named):
         is_ours = _BACKUP_FILE.match(name) and not name.startswith(stems)

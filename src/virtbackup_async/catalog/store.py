@@ -1,14 +1,14 @@
 """The definitions and pending files of one target, written so that they survive a crash.
 
-The engine writes through a :class:`Catalog` in this order; a crash behind a step leaves what the
-right column says::
+The engine writes through a :class:`Catalog` in this order; the right column shows the state after
+a crash at that point::
 
-    create_pending      all that will be made is named in the file, and in this host's own note
+    create_pending      the file, and this host's own note, name everything that will be made
       ... the data is copied and made durable ...
-    write_definition    the backup is complete and listed; clean puts the domain in order
+    write_definition    the backup is complete and listed; clean reverts the domain
     remove_pending      nothing is left to do
 
-How a backup goes again is told in ``removing``.
+``removing`` removes a backup.
 
 Invariant: nothing outside the target is written; directories are 0700, files 0600.
 """
@@ -55,7 +55,7 @@ class Catalog:
         """Write the intent of a new backup and return the file's path.
 
         Raises:
-            FileExistsError: a backup of that name is there already; a second later it is free.
+            FileExistsError: a backup has that name already; a second later, the name is another.
             StorageError: the target is missing, not writable or full.
         """
         path = self.pending_path(pending)
@@ -84,11 +84,11 @@ class Catalog:
         return path
 
     async def remove_definition(self, path: Path) -> None:
-        """Remove a definition durably; one that is gone is fine."""
+        """Remove a definition durably; a missing one is no error."""
         await _remove(path)
 
     async def remove_pending(self, path: Path) -> None:
-        """Remove a pending file durably; one that is gone is fine."""
+        """Remove a pending file durably; a missing one is no error."""
         await _remove(path)
 
     async def read_definition(self, path: Path) -> Definition | None:
@@ -100,7 +100,7 @@ class Catalog:
         return await to_thread.run_sync(_read, path, pending_file.loads, path)
 
     async def scan(self) -> Scan:
-        """Read all that the target holds; one damaged file never hides another.
+        """Read all backups of the target; one damaged file never hides another.
 
         Raises:
             StorageError: the target is missing or cannot be read.
@@ -108,7 +108,7 @@ class Catalog:
         return await to_thread.run_sync(scan_target, self.target)
 
     async def scan_domain(self, domain: str) -> Scan:
-        """Read what the target holds of one domain; nothing if it has no directory yet."""
+        """Read the backups of one domain; none if it has no directory yet."""
         return await to_thread.run_sync(scan_directory, self.domain_directory(domain))
 
     def domain_directory(self, domain: str) -> Path:
@@ -142,7 +142,7 @@ async def _remove(path: Path) -> None:
 
 
 def may_be_there(path: Path) -> bool:
-    """Tell whether a file of a domain's directory may exist; False only if it is gone. Blocks."""
+    """Return whether a file of a domain's directory might exist; False only if not. Blocks."""
     try:
         return TargetPath.in_domain(path).exists()
     except OSError:
@@ -161,7 +161,7 @@ def _create(path: Path, data: bytes) -> None:
     """Make a pending file, with its content, durably; only one of several can do it."""
     place = TargetPath.in_domain(path)
     place.create_whole(data)
-    # Looked at last: who finishes a backup of this name gives up the pending file after it.
+    # Checked last: a process that completes a backup of this name removes the pending file later.
     for taken in (definition_path(path), removal_note(path)):
         if may_be_there(taken):
             place.remove()

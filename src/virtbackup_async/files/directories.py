@@ -2,7 +2,7 @@
 
 Nobody but its owner can have put anything into a private directory: it belongs to this user, is no
 link, and neither group nor others may write to it. This host keeps its notes and locks in such
-directories, and trusts what it finds there.
+directories, and trusts their content.
 
 QEMU's user must be able to pass through the directories of a domain's images and state, also where
 root's umask is 077; and with umask 0 nobody else may write to them.
@@ -22,10 +22,10 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private(path: Path) -> None:
-    """Make the directory, durably and with those above it, if it is not there; check it.
+    """Make the directory, durably and with those above it, if it is missing; check it.
 
     Raises:
-        StorageError: it cannot be made, or is not ours alone.
+        StorageError: it cannot be made, or is not private.
     """
     missing = [path]
     while not os.path.lexists(missing[-1].parent):
@@ -41,10 +41,10 @@ def make_private(path: Path) -> None:
 
 
 def check_private(path: Path) -> bool:
-    """Tell whether the directory is there; a mode that lets others read it is taken back.
+    """Return whether the directory exists; make it private if others may read it.
 
     Raises:
-        StorageError: it is not ours alone: a link, another user's, or others may write to it.
+        StorageError: it is a link, another user's, or others may write to it.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

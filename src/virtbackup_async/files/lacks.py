@@ -8,7 +8,7 @@
     locks                    ENOLCK, EOPNOTSUPP: some NFS, SMB, FUSE      not taken
 
 The code that meets one notes it here and continues, and the command reports it at its end.
-docs/how-to/operations.md says what cannot be guaranteed then.
+docs/how-to/operations.md lists the guarantees that are lost then.
 """
 
 import errno
@@ -21,7 +21,7 @@ from typing import Final
 
 
 class Lack(StrEnum):
-    """What a file system cannot do, and what cannot be guaranteed there."""
+    """A feature that a file system lacks, with the guarantee that is lost there."""
 
     SYNC = "cannot sync directories: after a power cut the last backup may be gone"
     LINKS = "has no hard links: of two programs that begin in the same moment one may be disturbed"
@@ -43,13 +43,13 @@ _noted: dict[tuple[Path, Lack], bool] = {}
 
 
 def note(place: Path, lack: Lack) -> None:
-    """Note what the file system of a target, or of a directory, lacks."""
+    """Note a feature that the file system of a target, or of a directory, lacks."""
     with _turn:
         _noted.setdefault((place, lack), False)
 
 
 def take_untold() -> list[str]:
-    """Return what is to be reported, each lack once in the life of the process."""
+    """Return the lacks to be reported, each once in the life of the process."""
     with _turn:
         untold = sorted(found for found, is_told in _noted.items() if not is_told)
         _noted.update(dict.fromkeys(untold, True))

@@ -17,7 +17,7 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import NOT_FOLLOWED, close, storage_error
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: opening a named pipe would wait for its other end for ever.
+# O_NONBLOCK: opening a named pipe would wait for its other end forever.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 

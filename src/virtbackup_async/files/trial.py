@@ -1,4 +1,4 @@
-"""Finds out what the file system of a target lacks, with two temporary files."""
+"""Finds the features that the file system of a target lacks, with two temporary files."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ _OTHER_MODE = 0o640
 
 
 def lacks_of(target: Path) -> list[Lack]:
-    """Return what the file system lacks, and remove the files again. Blocks.
+    """Return the features that the file system lacks; remove the files again. Blocks.
 
     Raises:
         StorageError: it cannot be written to, or failed.

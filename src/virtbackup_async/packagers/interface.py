@@ -19,7 +19,7 @@ Progress = Callable[[int], None]
 class PackageWriter(Protocol):
     """A package being made.
 
-    Several ``add_disk`` may run at once; where the format has room for one at a time, they wait
+    Several ``add_disk`` may run at once; if the format can take only one disk at a time, they wait
     for each other.
     """
 

@@ -6,13 +6,13 @@ the rest of a backup's modules.
 
 ::
 
-    find_repository, make_repository        what a target has
-    ChunkWriters, MapWriter, BaseMap        a backup is stored: chunks, then the map of each image
-    ChunkReader, open_map                   and read back
-    CheckSession, need_map, lost_ranges_of  chunks are checked; what is lost of which image
+    find_repository, make_repository        the repository of a target
+    ChunkWriters, MapWriter, BaseMap        store a backup: chunks, then the map of each image
+    ChunkReader, open_map                   read it back
+    CheckSession, need_map, lost_ranges_of  check chunks, and find the lost ranges of images
     repair_repository_file .. note_known_damage     the steps of a repair, in this order
-    prune_repository                        chunks that no map needs are removed
-    total_usage, exclusive_usage            how much there is, and for which backup
+    prune_repository                        remove the chunks that no map needs
+    total_usage, exclusive_usage            measure the space, in all and for each backup
 """
 
 from importlib import import_module

@@ -61,7 +61,7 @@ async def test_changes_at_the_same_time_are_all_kept(path):
 
 async def test_removed_definition_does_not_come_back(path):
     path.unlink()
-    with pytest.raises(NotFoundError, match="removed meanwhile"):
+    with pytest.raises(NotFoundError, match="removed in the meantime"):
         await amend_definition(path, {"pinned": True})
     assert list(path.parent.iterdir()) == []
 

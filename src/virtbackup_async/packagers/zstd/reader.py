@@ -1,4 +1,4 @@
-"""Reading disks out of zstd packages: ours, and those of virt-backup, which do not say their size.
+"""Reads disks from zstd packages: this program's, and virt-backup's, which lack the disk's size.
 
 Opened by ``registry.py``. Ours have a map of their runs, which are decompressed side by side, and
 of their holes, which are neither decompressed nor asked for. A frame without a size is decompressed

@@ -2,14 +2,14 @@
 
 ::
 
-    need     maps say which chunks are needed, the index in which places they are     needed
-    packs    each pack with such a place: is it there, long enough, its head right?   bad
-    places   in the order of the packs, joined into runs of some MiB
-    check    a run is read at once; each chunk in it is compared with its id          bad
-    losses   if anything is bad, the maps once more: which bytes of which image
+    need     find the chunks of maps in the index, at all their locations           needed
+    packs    check that each of their packs exists, is long enough, has a good header  bad
+    places   sort the locations by pack and offset, join them into runs of some MiB
+    check    read a run at once, and compare each chunk in it with its id              bad
+    losses   if anything is bad, read the maps again: which bytes of which image?
 
-Called by ``verify`` for the maps that were chosen, and by ``repair`` for the whole index. A chunk
-that is in two places is lost if both are bad. Invariant: nothing is written. Memory: two bytes a
+Called by ``verify`` for the chosen maps, and by ``repair`` for the complete index. A chunk with two
+copies is lost if both are bad. Invariant: nothing is written. Memory: two bytes a
 record of the index, and a batch of places.
 """
 
@@ -50,11 +50,11 @@ class Check:
     """One check of an index that is open; ``check`` may be called by several threads.
 
     Attributes:
-        needed: for each segment, which of its records are to be checked.
-        bad: and which of those cannot be read.
-        damage: what was found, by pack.
-        damaged_heads: packs whose heads are damaged.
-        newer_pack: what is said of a pack of a newer program, if there is one.
+        needed: for each segment, a flag for each record that is to be checked.
+        bad: for each segment, a flag for each of these that cannot be read.
+        damage: the damage that was found, by pack.
+        damaged_heads: packs whose headers are damaged.
+        newer_pack: the error of a pack that a newer program wrote, if there is one.
     """
 
     def __init__(self, repository: Repository, index: Index, pending: frozenset[bytes]) -> None:
@@ -78,23 +78,23 @@ class Check:
         self.newer_pack: str | None = None
 
     def need(self, ids: Ids) -> int:
-        """Ask for some chunks in all their places. Blocks.
+        """Ask for some chunks at all their locations. Blocks.
 
         Returns:
-            How many of them the index does not know.
+            The number of chunks that the index does not know.
         """
         return len(mark_records(self._index, self.needed, ids, self._pending, everywhere=True))
 
     def need_all(self) -> None:
-        """Ask for all that the index knows."""
+        """Ask for all chunks of the index."""
         for needed in self.needed:
             needed[:] = True
 
     def look_at_packs(self, on_step: OnStep) -> int:
-        """Look at the length and the head of each pack with something that is needed. Blocks.
+        """Check the length and the header of each pack with a needed chunk. Blocks.
 
         Returns:
-            How many bytes there are to check.
+            The number of bytes to check.
         """
         total_bytes = 0
         for _, _, packs, records in self._needed_records(on_step):
@@ -114,7 +114,7 @@ class Check:
         return total_bytes
 
     def runs(self, on_step: OnStep) -> Iterator[Run]:
-        """Give what is to be read, by packs, in the order in which it lies there. Blocks."""
+        """Yield the runs to read, pack by pack, in the order of their offsets. Blocks."""
         for first, end in self._batches():
             found = [
                 places_of(segment, numbers, packs, records)
@@ -127,7 +127,7 @@ class Check:
         """Read a run, and compare each of its chunks with its id. Blocks.
 
         Returns:
-            How many bytes of chunks that was.
+            The length of these chunks in bytes.
         """
         pack = self._packs[run.pack]
         where = self._repository.where_is(pack)
@@ -152,7 +152,7 @@ class Check:
         return sum(lengths)
 
     def lost(self, ids: Ids) -> list[int]:
-        """Return which of some chunks have no place that is good. Blocks."""
+        """Return the places in ``ids`` of the chunks that have no good copy. Blocks."""
         wanted = SortedIds(ids)
         is_good = np.zeros(len(wanted), dtype=np.bool_)
         for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
@@ -164,26 +164,26 @@ class Check:
         return [place for place in suspects if not self._is_readable(ids[place].tobytes())]
 
     def count_needed(self) -> int:
-        """Return how many places were asked for."""
+        """Return the number of locations that were asked for."""
         return sum(int(np.count_nonzero(needed)) for needed in self.needed)
 
     def count_bad(self) -> int:
-        """Return how many of them are bad."""
+        """Return the number of bad ones among them."""
         return sum(int(np.count_nonzero(bad)) for bad in self.bad)
 
     @property
     def has_losses(self) -> bool:
-        """Whether any place is bad."""
+        """Whether any location is bad."""
         return any(bad.any() for bad in self.bad)
 
     def bad_segments(self) -> Iterator[tuple[Segment, Flags]]:
-        """Give the segments in which something is bad, and which of their records are."""
+        """Yield the segments with bad records, and the flags of these."""
         for segment, bad in zip(self._index.segments, self.bad, strict=True):
             if bad.any():
                 yield segment, bad
 
     def _is_readable(self, id_: bytes) -> bool:
-        """Look at each place of a chunk: two in one segment count as one before."""
+        """Check each location of a chunk: until here, two in one segment counted as one."""
         for segment, needed, bad in zip(self._index.segments, self.needed, self.bad, strict=True):
             for number, location in segment.find(id_):
                 if needed[number]:
@@ -196,7 +196,7 @@ class Check:
     def _needed_records(
         self, on_step: OnStep, packs: tuple[int, int] | None = None
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint32], NDArray[np.void]]]:
-        """Give segment, numbers, packs and records of what is needed and not known to be bad."""
+        """Yield segment, numbers, packs and records of needed chunks that are not known as bad."""
         for place, segment in enumerate(self._index.segments):
             pack_numbers = self._pack_numbers[place]
             if packs and not _overlaps(pack_numbers, packs):
@@ -220,7 +220,7 @@ class Check:
                 yield place, numbers, of_records, records
 
     def _look(self, number: int) -> int:
-        """Return up to where a pack can be read; note what is wrong with it."""
+        """Return up to where a pack can be read; note its damage."""
         if not self._counts[number]:
             return 0
         look = _look_at_pack(self._repository, self._packs[number], int(self._ends[number]))
@@ -233,7 +233,7 @@ class Check:
         return look.usable_bytes
 
     def _batches(self) -> Iterator[tuple[int, int]]:
-        """Give ranges of packs that have about as many places as are handled at once."""
+        """Yield ranges of packs that have about as many locations as are handled at once."""
         first, places = 0, 0
         for number, count in enumerate(self._counts.tolist()):
             if places and places + count > PLACES_A_BATCH:
@@ -267,7 +267,7 @@ def _overlaps(numbers: NDArray[np.uint32], packs: tuple[int, int]) -> bool:
 
 
 def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
-    """Whether a good copy of a chunk is at a location. Blocks.
+    """Return whether a good copy of a chunk is at a location. Blocks.
 
     Raises:
         StorageError: the pack cannot be reached now.
@@ -291,13 +291,13 @@ def _read_alone(repository: Repository, location: Location) -> bytes:
 
 
 class _PackLook(Struct, frozen=True):
-    """What can be seen of a pack without reading its chunks.
+    """The state of a pack, as far as it shows without its chunks.
 
     Attributes:
         usable_bytes: up to where chunks can be read; 0 if it is missing, or another pack.
-        error: what is wrong; None if nothing is.
-        has_damaged_head: its chunks are good by themselves then, and readers do not need the head.
-        is_newer: a newer program wrote it, and may find it good.
+        error: the problem; None if there is none.
+        has_damaged_head: its chunks can be good anyway, and readers do not need the header.
+        is_newer: a newer program wrote it, for which it might be good.
     """
 
     usable_bytes: int
@@ -307,7 +307,7 @@ class _PackLook(Struct, frozen=True):
 
 
 def _look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> _PackLook:
-    """Look at a pack that must have some length."""
+    """Check the length and the header of a pack."""
     where = repository.where_is(pack)
     try:
         with reading("pack", where), closing(_open_pack(repository, pack)) as file:

@@ -1,4 +1,4 @@
-"""Which chunks a map needs, and which ranges of its image are lost.
+"""The chunks that a map needs, and the lost ranges of its image.
 
 Called by ``verify`` and ``repair``. Invariant: the result is bounded, however much is lost.
 """
@@ -41,9 +41,9 @@ class LostRanges(Struct, frozen=True):
     """The lost ranges of an image.
 
     Attributes:
-        lost_bytes: how much in all.
-        ranges: where, ascending; the first ``MAX_RANGES`` of them.
-        more_ranges: how many there are beyond these.
+        lost_bytes: their total length.
+        ranges: the first ``MAX_RANGES`` of them, ascending.
+        more_ranges: the number of further ranges.
     """
 
     lost_bytes: int = 0
@@ -61,15 +61,16 @@ def need_map(
     """Ask for all chunks of a map. Blocks.
 
     Args:
-        repository: what it has to belong to.
+        repository: the map has to belong to it.
         name: of the map's file.
-        checking: asked.
-        on_step: called often; what it raises ends this.
-        recorded_bytes: how long its image has to be, if that is known.
+        checking: is asked for the chunks.
+        on_step: called often; may raise.
+        recorded_bytes: the recorded length of its image, if that is known.
 
     Raises:
-        CorruptError: the map is damaged, or another one.
-        FileNotFoundError: it is not there.
+        CorruptError: the map is damaged, or of another image.
+        ForeignRepositoryError: it belongs to another repository.
+        FileNotFoundError: it is missing.
     """
     chunk_map = open_map(repository.storage, name)
     try:
@@ -102,11 +103,11 @@ def need_map(
 def lost_ranges_of(
     repository: Repository, name: str, checking: Check, on_step: OnStep
 ) -> LostRanges:
-    """Find what of a map's image cannot be read, all being checked. Blocks.
+    """Return the lost ranges of a map's image, after all chunks were checked. Blocks.
 
     Raises:
         CorruptError: the map is damaged.
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it is missing.
     """
     chunk_map = open_map(repository.storage, name)
     try:
@@ -134,7 +135,7 @@ def _lost_extents(
 
 
 def _bounded(lost: Iterable[Extent]) -> LostRanges:
-    """Join what is side by side, and keep the first of it."""
+    """Join adjacent extents, and keep the first ones."""
     lost_bytes, more = 0, 0
     ranges: list[Extent] = []
     last_end = -1
@@ -152,7 +153,7 @@ def _bounded(lost: Iterable[Extent]) -> LostRanges:
 
 
 def _data_bytes(block: Entries, size_bytes: int) -> int:
-    """Return how much of the chunks is data: a bit of their pages for each 4 KiB."""
+    """Return how many bytes of the chunks are data: 4 KiB for each bit of their pages."""
     last = MapEntry(*block[-1].item())
     pages = int(np.bitwise_count(block["pages"][:-1]).sum(dtype=np.int64))
     # The end of an image cuts its last page.

@@ -1,12 +1,12 @@
-"""Places of chunks, put into the order in which they lie on disk, and joined into runs.
+"""Locations of chunks, sorted by their order on disk and joined into runs.
 
 ::
 
-    pack    | head | a | b | dead ... | c |        | d |          | e | ...
+    pack    | head | a | b | unneeded | c |        | d |          | e | ...
     runs           |       one read      |         |     another     |
 
-Used by ``checking``: what is close together is read at once, with what lies between, and a run has
-some MiB at most. Pure.
+Used by ``check.py``. Chunks that are close together are read at once, together with the gaps
+between them. A run has at most some MiB. Pure.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from virtbackup_async.repository.format.chunks import ID_BYTES
 from virtbackup_async.repository.format.index_format import Records
 
 RUN_BYTES: Final = 8 * 1024 * 1024
-# What is not wanted between two chunks is read over up to this length.
+# A gap between two chunks is read as well up to this length.
 GAP_BYTES: Final = 1 << 20
-# Which pack, where in it; of which segment's which record; and the chunk's id.
+# The pack, the location in it, the segment, the number of the record, and the chunk's id.
 PLACE: Final = np.dtype(
     [("pack", "<u4"), ("offset", "<u4"), ("length", "<u4"), ("segment", "<u4"), ("number", "<u4"),
      ("id", "u1", ID_BYTES)]
@@ -53,10 +53,10 @@ def places_of(
     """Return the places that records of a segment name.
 
     Args:
-        segment: which.
-        numbers: of the records in it.
-        packs: for each record the number of its pack, among all packs.
-        records: these.
+        segment: its number.
+        numbers: the numbers of the records in it.
+        packs: for each record, the number of its pack among all packs.
+        records: the records.
     """
     places = np.empty(len(numbers), dtype=PLACE)
     places["pack"], places["segment"], places["number"] = packs, segment, numbers
@@ -66,7 +66,7 @@ def places_of(
 
 
 def runs_of(places: Places) -> Iterator[Run]:
-    """Sort places, and give them by runs."""
+    """Sort places, and yield them as runs."""
     if not len(places):
         return
     places = places[np.lexsort((places["offset"], places["pack"]))]

@@ -10,9 +10,9 @@
 
 Called by ``repair``, which holds the lease of the prune: backups and restores continue. Each step
 is durable before the next, so that a later repair can continue after a crash. No pack is ever
-removed, and no chunk with a good copy is forgotten. A backup that runs meanwhile and
-counts on a bad chunk is as damaged as it would have been; the next one finds the chunk missing, and
-stores it again.
+removed, and no chunk with a good copy is forgotten. A backup that is running and relies on a bad
+chunk is as damaged as without the repair; the next one finds the chunk missing, and stores it
+again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -143,7 +143,7 @@ def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]
     taken = left = 0
     for segment, bad in checking.bad_segments():
         count = int(np.count_nonzero(bad))
-        # Its writer may have merged it with others of its own since.
+        # Its writer might have merged it with others of its own since.
         if segment_token(segment.name) in living or not repository.storage.exists(segment.name):
             left += count
             continue
@@ -156,10 +156,10 @@ def drop_bad_entries(repository: Repository, checking: Check) -> tuple[int, int]
 
 
 def note_known_damage(repository: Repository, list_maps: ListMaps, on_step: OnStep) -> int:
-    """Record the maps that cannot be repaired, so that a prune goes on in spite of them. Blocks.
+    """Record the maps that cannot be repaired, so that a prune continues anyway. Blocks.
 
     Returns:
-        How many there are.
+        The number of these maps.
 
     Raises:
         NewerVersionError: a newer program wrote a map.
@@ -180,7 +180,7 @@ def _damaged_maps(
 ) -> Iterator[tuple[str, MapDamage]]:
     storage = repository.storage
     for name in maps:
-        # Its backup may have been removed since the maps were listed.
+        # Its backup might have been removed since the maps were listed.
         with suppress(FileNotFoundError):
             is_damaged = False
             try:

@@ -1,12 +1,12 @@
-"""Finding the chunks of a pack by reading the pack alone: what is left when the index is lost.
+"""Finds the chunks of a pack by reading only the pack, for when the index is lost.
 
 ::
 
     head | blob | blob | b?ob ...... | blob | bl
-                         damaged head         cut off
-                         look for the next one whose checksum is right
+                         damaged header       cut off
+                         search for the next one whose checksum is right
 
-Called by ``repair``. Invariant: each chunk that comes out was read, and has its id.
+Called by ``repair``. Invariant: each chunk that is found was read, and has its id.
 """
 
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ _WINDOW_BYTES = 1 << 20
 
 
 def chunks_of_pack(repository: Repository, pack: bytes) -> Iterator[tuple[bytes, Location]]:
-    """Give the chunks of a pack that are good, with their places. Blocks.
+    """Yield the good chunks of a pack, with their locations. Blocks.
 
     Raises:
         CorruptError: it cannot be read.
         StorageError: it cannot be read now.
-        FileNotFoundError: it is gone.
+        FileNotFoundError: it is missing.
     """
     where = repository.where_is(pack)
     with reading("pack", where), closing(repository.storage.open(pack_file(pack))) as file:
@@ -59,7 +59,7 @@ def _is_good(
         repository.sealing.open(blob, head.id)
     except OSError as error:
         if is_of_the_host(error):
-            raise  # `reading` says so: it is not lost
+            raise  # `reading` reports it: the chunk is not lost
         return False
     except CorruptError:
         return False
@@ -67,7 +67,7 @@ def _is_good(
 
 
 def _next_head(file: StoredFile, offset: int) -> int:
-    """Return where the next whole head of a blob begins; the end of the file if there is none."""
+    """Return where the next good header of a blob begins; the end of the file if there is none."""
     while offset < file.size_bytes:
         window = file.read_up_to(_WINDOW_BYTES, offset)
         found = window.find(pack_format.BLOB_MAGIC)
@@ -78,6 +78,6 @@ def _next_head(file: StoredFile, offset: int) -> int:
                 found = window.find(pack_format.BLOB_MAGIC, found + 1)
             else:
                 return offset + found
-        # A head may begin in the window's last bytes and end behind it.
+        # A header can begin in the window's last bytes and end after it.
         offset += max(1, len(window) - len(pack_format.BLOB_MAGIC) + 1)
     return file.size_bytes

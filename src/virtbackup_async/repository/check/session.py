@@ -1,7 +1,7 @@
-"""A repository that is open for a check, while backups, restores and prunes are at work.
+"""A repository that is open for a check, while backups, restores and prunes are running.
 
-Opened by ``verify``. It holds a lease as a writer does, so that no prune removes a pack. Where no
-lease can be taken, as on a read-only medium, it works without one.
+Opened by ``verify``. It holds a lease as a writer does, so that no prune removes a pack. If it can
+take no lease, as on a read-only medium, it works without one.
 """
 
 from virtbackup_async.errors import CorruptError, StorageError
@@ -20,8 +20,8 @@ class CheckSession:
 
     Attributes:
         checking: of the segments that can be read.
-        problems: files of the repository, other than packs, that are damaged.
-        lease_error: why there is no lease, if there is none.
+        problems: the errors of damaged files other than packs.
+        lease_error: the error because of which there is no lease, if there is none.
     """
 
     def __init__(self, repository: Repository) -> None:

@@ -1,14 +1,14 @@
-"""The map of an earlier backup: what of it a later one of the same disk takes over.
+"""The map of an earlier backup, from which a later one of the same disk takes entries over.
 
 ::
 
     earlier map    | a | b | - | c | d |       - no entry: zeros
     changed        |   | x | x |   |   |       by the dirty bitmap
-    index          |   |   |   |   | ? |       not in it any more: damage, or a prune came first
-    to be read     |   | b | - |   | d |       the others are as they were
+    index          |   |   |   |   | ? |       chunk missing: damage, or a prune came first
+    to be read     |   | b | - |   | d |       the others have not changed
 
-Called by the packager in worker threads. In memory are two bytes for each chunk of the image, and
-some entries: 80 MB for 10 TB, and 700 MB while it is looked up, a map at a time.
+Called by the packager in worker threads. Memory: two bytes for each chunk of the image, and some
+entries: 80 MB for 10 TB, and 700 MB during the lookup, which handles one map at a time.
 """
 
 import math
@@ -28,7 +28,7 @@ _LEAST_AUDITED: Final = 16
 
 
 class BaseMap:
-    """An earlier map of an image; its ``ChunkMap`` is the caller's to close.
+    """An earlier map of an image; the caller closes its ``ChunkMap``.
 
     Attributes:
         size_bytes: the length of the image then.
@@ -49,12 +49,12 @@ class BaseMap:
         doubtful: Sequence[Extent],
         are_missing: Callable[[Iterator[Leaves]], NDArray[np.bool_]],
     ) -> tuple[Extent, ...]:
-        """Find what has to be read, whole chunks; all else is taken over. Blocks.
+        """Return the chunks to read, as parts of the image; all others are taken over. Blocks.
 
         Args:
-            changed: parts of the image that are not, or may not be, what they were.
-            doubtful: parts that are not taken for zeros only because they were zeros.
-            are_missing: tells for each of many leaves whether its chunk is not in the repository.
+            changed: parts of the image that changed, or might have.
+            doubtful: parts that are read even if the earlier map has zeros there.
+            are_missing: returns for each of many leaves whether the repository lacks its chunk.
 
         Raises:
             CorruptError: the map is damaged.
@@ -67,21 +67,21 @@ class BaseMap:
             self._is_read[chunks] |= ~self._has_entry[chunks]
         self._is_read[self._has_entry] |= is_missing
         parts = bounded(_parts(self._is_read, self.size_bytes))
-        for part in parts:  # those between very many small ones are read as well
+        for part in parts:  # gaps between very many small ones are read as well
             self._is_read[part.start // CHUNK_BYTES : -(-part.end // CHUNK_BYTES)] = True
         self._rest = self._map.blocks()
         return parts
 
     def sample(self, percent: float, data: Sequence[Extent] | None) -> tuple[Extent, ...]:
-        """Draw some of the chunks that are to be taken over, to see that they are as they were.
+        """Draw a sample of the chunks to be taken over, to check that they have not changed.
 
-        A disk that shrank and grew again has lost its end, and no bitmap tells: what has become
-        zeros, and the last chunk of all if a part of it is zeros, is drawn whatever ``percent`` is.
+        A disk that shrank and grew again has lost its end, and no bitmap shows that. So chunks that
+        have become zeros are always drawn, and the last chunk if a part of it is zeros.
 
         Args:
-            percent: how many; above 0 at least ``_LEAST_AUDITED``, or all.
-            data: what of the image is not zeros by now. Of what was zeros and is so still nothing
-                need be drawn.
+            percent: the size of the sample; above 0, at least ``_LEAST_AUDITED`` chunks, or all.
+            data: the parts of the image that are not zeros now. Chunks that were zeros and still
+                are need not be drawn.
         """
         is_data = np.full(len(self._is_read), data is None)
         for extent in data or ():
@@ -99,14 +99,14 @@ class BaseMap:
         return tuple(_parts(drawn, self.size_bytes))
 
     def _is_whole(self, number: int, data: Sequence[Extent] | None) -> bool:
-        """Tell whether no part of a chunk is zeros, as far as that is known."""
+        """Return whether a chunk is known to have no page of zeros."""
         start = number * CHUNK_BYTES
         end = start + length_of(number, self.size_bytes)
         lengths = (min(end, extent.end) - max(start, extent.start) for extent in data or ())
         return sum(length for length in lengths if length > 0) == end - start
 
     def leaves(self, parts: Sequence[Extent]) -> Iterator[tuple[int, bytes]]:
-        """Give number and leaf of the chunks in some parts; of those of zeros nothing. Blocks."""
+        """Yield number and leaf of the chunks in some parts, except those of zeros. Blocks."""
         for part in parts:
             for number in range(part.start // CHUNK_BYTES, -(-part.end // CHUNK_BYTES)):
                 entry = self._map.entry(number)
@@ -114,7 +114,7 @@ class BaseMap:
                     yield number, entry.leaf
 
     def take_below(self, number: int) -> Iterator[Entries]:
-        """Give the entries to be taken over, in blocks, up to a chunk; each once. Blocks."""
+        """Yield the entries to be taken over, in blocks, up to a chunk; each once. Blocks."""
         while len(self._block) or self._next_block():
             place = int(np.searchsorted(self._block["number"], number))
             whole, self._block = self._block[:place], self._block[place:]
@@ -124,11 +124,11 @@ class BaseMap:
                 return
 
     def take_rest(self) -> Iterator[Entries]:
-        """Give the entries that are left. Blocks."""
+        """Yield the entries that are left. Blocks."""
         return self.take_below(len(self._is_read))
 
     def _leaves(self) -> Iterator[Leaves]:
-        """Give the leaves of all entries, and note which chunks have one."""
+        """Yield the leaves of all entries, and note which chunks have one."""
         for block in self._map.blocks():
             self._has_entry[block["number"]] = True
             yield block["leaf"]
@@ -142,7 +142,7 @@ class BaseMap:
 
 
 def _parts(chosen: NDArray[np.bool_], size_bytes: int) -> Iterator[Extent]:
-    """Give the runs of chosen chunks as parts of the image."""
+    """Yield the runs of chosen chunks as parts of the image."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     for first, behind in edges.reshape(-1, 2).tolist():
         start = first * CHUNK_BYTES

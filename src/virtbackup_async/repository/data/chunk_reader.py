@@ -1,9 +1,9 @@
-"""Reading chunks by id, out of whichever pack has them by now.
+"""Reads chunks by id, from the pack that has them now.
 
-Called by the packager's reader. The prune may move a chunk into another pack while a backup is
-read: then the index is opened again, and the chunk is found at its new place. Damage costs no more
-than it must: a chunk that is in two places is read from the other one, segments that cannot be read
-are done without, and the head of a pack is not needed for what is checked by its own id.
+Called by the packager's reader. The prune can move a chunk into another pack while a backup is
+read. Then the reader opens the index again, and finds the chunk at its new place. Damage costs as
+little as possible: a chunk with two copies is read from the good one, segments that cannot be read
+are ignored, and a pack's header is not needed, because each chunk is compared with its id.
 """
 
 from collections import OrderedDict
@@ -39,7 +39,7 @@ class ChunkReader:
         try:
             return self._read(id_)
         except FileNotFoundError:
-            # Pruned since the index was opened: its live chunks are elsewhere now.
+            # Pruned since the index was opened: its needed chunks are elsewhere now.
             with self._turn:
                 self._index.close()
                 self._index, self._damaged = open_readable_index(self._repository)
@@ -49,7 +49,7 @@ class ChunkReader:
             raise CorruptError(f"pack is missing: {error.filename}", hint=REPAIR_HINT) from error
 
     def read_blob(self, id_: bytes, location: Location) -> bytes:
-        """Return what a pack holds of a chunk, which is as good as its id says. Blocks.
+        """Return the blob of a chunk, after a comparison with its id. Blocks.
 
         Raises:
             CorruptError: it is missing or damaged there.
@@ -65,7 +65,7 @@ class ChunkReader:
         return blob
 
     def packs_of(self, id_: bytes) -> frozenset[bytes]:
-        """Return the packs that have a chunk, good or not, by what the index says. Blocks."""
+        """Return the packs that have a chunk, good or not, according to the index. Blocks."""
         with self._turn:
             return frozenset(location.pack for location in self._index.places(id_))
 
@@ -75,10 +75,10 @@ class ChunkReader:
             self._packs.popitem()[1].close()
 
     def _read(self, id_: bytes) -> pack_format.Data:
-        """Read a chunk from its first place that is good.
+        """Read a chunk from its first good location.
 
         Raises:
-            FileNotFoundError: there is none, but perhaps in a pack that is gone.
+            FileNotFoundError: there is none, but one of its packs is missing.
             CorruptError: there is none.
         """
         with self._turn:

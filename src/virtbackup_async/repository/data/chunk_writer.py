@@ -1,15 +1,15 @@
-r"""Store chunks in a repository: one that is there already costs a lookup in the index.
+r"""Store chunks in a repository: a known chunk costs only a lookup in the index.
 
 ::
 
     chunk --hash--> id --known?--> yes: nothing to store; if somebody else is storing it, wait
                               \--> no: pack (compress), store (append to a pack file)
     65536 new chunks: pack durable, then a segment of the index, durable
-    finish:           the same, and of those whose chunks we took for present; then the maps;
-                      then: is our lease still there?
+    finish:           the same, also for writers whose chunks this one relies on; then the maps;
+                      then a check that the lease still exists
 
-One for each backup, called by the packager in worker threads, by all of its disks. Invariant: what
-the index names is durable. Memory does not grow with the backup.
+Each backup has one writer for all of its disks, which the packager calls in worker threads.
+Invariant: every chunk that the index names is durable. Memory does not grow with the backup.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -41,7 +41,7 @@ _DEFAULT_LEVEL: Final = 3
 
 
 class ChunkWriters:
-    """The writers of a process: those of one repository know of each other's chunks."""
+    """The writers of a process; those of one repository know each other's chunks."""
 
     def __init__(self) -> None:
         self._known: dict[Repository, KnownChunks] = {}
@@ -51,12 +51,12 @@ class ChunkWriters:
         """Begin to write. Blocks.
 
         Args:
-            repository: which.
+            repository: where to write.
             level: of zstd; 0 for the usual one.
 
         Raises:
             StorageError: the repository is not writable.
-            CorruptError: its index is damaged: `verify` tells.
+            CorruptError: its index is damaged; `verify` shows where.
         """
         with self._turn:
             known = self._known.get(repository)
@@ -66,7 +66,7 @@ class ChunkWriters:
         return ChunkWriter(self, known, level or _DEFAULT_LEVEL)
 
     def leave(self, known: KnownChunks, writer: "ChunkWriter") -> None:
-        """Take note that a writer has ended; the last one lets the prune work. Blocks."""
+        """Note that a writer has ended; after the last one, a prune can work. Blocks."""
         with self._turn:
             known.users -= 1
             known.left.append(writer)
@@ -78,7 +78,7 @@ class ChunkWriters:
 
 
 def _is_held(known: KnownChunks) -> bool:
-    """Whether more writers may join: not if a prune took this process for dead."""
+    """Return whether more writers may join: not if a prune took this process for dead."""
     try:
         known.lease.check()
     except (LockHeldError, StorageError):
@@ -87,11 +87,11 @@ def _is_held(known: KnownChunks) -> bool:
 
 
 class Packed(Struct, frozen=True):
-    """Chunks that nobody had, ready for a pack: they must be stored, soon and without fail.
+    """New chunks, ready for a pack; the caller must store them soon, since others wait for them.
 
     Attributes:
         blobs: by their ids.
-        others: those that somebody else is storing: `wait_for_others` when the blobs are stored.
+        others: chunks that other writers are storing: `wait_for_others` when the blobs are stored.
     """
 
     blobs: dict[bytes, bytes]
@@ -99,7 +99,7 @@ class Packed(Struct, frozen=True):
 
 
 class ChunkWriter:
-    """An open writer; ``publish`` what it stored, then ``close`` it.
+    """An open writer; ``publish`` the chunks that it stored, then ``close`` it.
 
     Attributes:
         id_of: returns the id of a chunk, by its leaf.
@@ -119,18 +119,19 @@ class ChunkWriter:
         self._turn = Lock()
 
     def take_problem(self) -> str | None:
-        """Return which packs do not fit the index, and so count as not there; told once."""
+        """Return a sentence on packs that do not fit the index and count as missing; only once."""
         return self._known.take_problem()
 
     def add(self, chunks: Mapping[bytes, memoryview]) -> int:
-        """Store what is not there yet of some chunks: the three steps that follow. Blocks."""
+        """Store those of some chunks that are missing: the three steps below. Blocks."""
         packed = self.pack(chunks)
         return self.store(packed) + self.wait_for_others(packed.others, chunks)
 
     def pack(self, chunks: Mapping[bytes, memoryview]) -> Packed:
-        """Claim and compress what is not there yet of some chunks. Blocks; several threads may.
+        """Claim and compress those of some chunks that are missing. Blocks; for any thread.
 
-        Until ``store`` has had it, others may wait for it: nothing else may be waited for before.
+        Other writers may wait for the result until ``store`` has had it, so the caller must not
+        wait for anything before that.
 
         Args:
             chunks: by their ids.
@@ -146,10 +147,10 @@ class ChunkWriter:
             raise
 
     def store(self, packed: Packed) -> int:
-        """Append what was packed; return how many bytes the packs grew by. Blocks.
+        """Append packed chunks; return by how many bytes the packs grew. Blocks.
 
         Raises:
-            StorageError: the target is full or failed; others may store what was packed.
+            StorageError: the target is full or failed; other writers may store the chunks.
         """
         blobs = packed.blobs
         try:
@@ -167,11 +168,11 @@ class ChunkWriter:
         """Wait until others have stored chunks, and store those that they could not. Blocks.
 
         Args:
-            others: which, of what was packed.
-            chunks: what was packed.
+            others: the ids of those chunks.
+            chunks: the chunks that were packed.
 
         Returns:
-            How many bytes the packs grew by.
+            By how many bytes the packs grew.
 
         Raises:
             StorageError: the target is full or failed.
@@ -187,16 +188,16 @@ class ChunkWriter:
         return stored_bytes
 
     def are_missing(self, blocks: Iterable[Leaves]) -> NDArray[np.bool_]:
-        """Tell for each chunk of an earlier map whether this backup cannot rely on it. Blocks.
+        """Return for each chunk of an earlier map whether it is missing. Blocks.
 
-        Much faster than ``add``: nothing is read but the index, by the million of chunks.
+        Much faster than ``add``: this reads only the index, for millions of chunks at once.
 
         Args:
             blocks: the leaves of the map, or some of them; read once.
 
         Returns:
-            For each leaf whether its chunk is missing. None is, unless there is damage, or the
-            backup of the map was removed since.
+            A flag for each leaf. None is set unless there is damage, or the backup of the map was
+            removed since.
 
         Raises:
             CorruptError: the index is damaged.
@@ -204,7 +205,7 @@ class ChunkWriter:
         return self._known.are_missing(map(self._sealing.ids_of, blocks))
 
     def publish(self) -> None:
-        """Make durable, and known to others, what our maps need. Blocks.
+        """Make all chunks that the maps need durable, and index them. Blocks.
 
         Raises:
             StorageError: the target is full or failed.
@@ -214,16 +215,18 @@ class ChunkWriter:
             storer.publish_own()
 
     def publish_own(self) -> None:
-        """Make durable, and known to others, what we have stored so far. Blocks."""
+        """Make all chunks stored so far durable, and index them. Blocks."""
         with self._turn:
             self._write_segment()
 
     def check(self) -> None:
-        """See, the maps being durable, that no prune has given us up. Blocks.
+        """Check, once the maps are durable, that no prune took the writer for dead. Blocks.
+
+        After an error the backup must not be published.
 
         Raises:
-            LockHeldError: one has; the backup must not be published.
-            StorageError: neither must it: what was stored is not where it was put.
+            LockHeldError: a prune did.
+            StorageError: a pack or the index was moved or removed.
         """
         self._known.lease.check()
         self._packs.check()
@@ -233,7 +236,7 @@ class ChunkWriter:
         self._known.lease.refresh()
 
     def discard(self) -> None:
-        """Remove what nobody else counts on. Blocks; may be called again."""
+        """Remove the packs that no other writer relies on. Blocks; can be called again."""
         with self._turn:
             self.relies_on.clear()
             if self._known.forget(self._unindexed, self):
@@ -241,7 +244,7 @@ class ChunkWriter:
                 self._unindexed.clear()
 
     def close(self) -> None:
-        """Let the prune work. Blocks; what was not published is removed."""
+        """Give up the lease, so that a prune can work; remove unpublished packs. Blocks."""
         try:
             self.discard()
         finally:

@@ -1,16 +1,16 @@
-r"""Which chunks need not be stored: those in the index, and those that this process is storing.
+r"""The chunks that need not be stored: in the index, or being stored by this process.
 
 ::
 
     backup 1 --writer--> its packs --\
     backup 2 --writer--> its packs ----> index        known: the index, as it was and as it grows,
-    another process -------------------/                     and who stores what is not in it yet
+    another process -------------------/                     and who stores the chunks not in it
 
-One for each repository of a process, shared by the writers of ``chunk_writer.py``, so that disks
-with equal data which are backed up at once store it once. Invariants: the lease is there before the
-index is read; packs that are pending deletion, missing or cut off by then count as not there; a
-writer that relies on a chunk of another writer makes that one index it. Memory: the
-chunks that are not in the index yet, some ten thousand a writer.
+A process has one of these for each repository, shared by the writers of ``chunk_writer.py``. So
+disks with equal data that are backed up at the same time store it once. Invariants: The lease
+exists before the index is read. Packs that are pending deletion, missing or cut off by then count
+as missing. A writer that relies on a chunk of another writer makes that one index it. Memory: the
+chunks that are not in the index yet, some ten thousand for each writer.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,11 +32,11 @@ from virtbackup_async.repository.storage.pending_deletion import read_pending_de
 
 
 class Storer(Protocol):
-    """Who stores chunks.
+    """A writer that stores chunks.
 
     Attributes:
-        is_relied_on: somebody else takes chunks of its, which are not in the index, for present.
-        relies_on: whose chunks it takes for present.
+        is_relied_on: another writer relies on chunks of this one that are not in the index yet.
+        relies_on: the writers on whose chunks it relies.
     """
 
     is_relied_on: bool
@@ -60,11 +60,11 @@ class Claim(Struct, frozen=True):
 
 
 class KnownChunks:
-    """What is known, under a lease; for several threads. ``close`` it.
+    """The known chunks, under a lease; for several threads. ``close`` it.
 
     Attributes:
-        users: how many writers there are.
-        left: those that have ended; some may have left what others rely on.
+        users: the number of writers.
+        left: writers that have ended; others may rely on chunks of some of them.
     """
 
     def __init__(self, repository: Repository, lease: Lease) -> None:
@@ -89,13 +89,13 @@ class KnownChunks:
         self._keeping_open = Lock()
 
     def take_problem(self) -> str | None:
-        """Return what is wrong with the packs; only the first call does."""
+        """Return a sentence on packs that do not fit the index; only the first call does."""
         with self._turn:
             problem, self._problem = self._problem, None
             return problem
 
     def claim(self, ids: Iterable[bytes], storer: Storer) -> Claim:
-        """Claim those of some chunks, each named once, that are not there.
+        """Claim those of some chunks that are missing; each id comes once.
 
         Raises:
             CorruptError: the index is damaged; nothing is claimed.
@@ -111,26 +111,26 @@ class KnownChunks:
         return claim
 
     def note_stored(self, ids: Iterable[bytes], storer: Storer) -> None:
-        """Say that what was claimed is in a pack."""
+        """Note that claimed chunks are in a pack."""
         with self._turn:
             self._coming.update(dict.fromkeys(ids, storer))
             self._turn.notify_all()
 
     def give_up(self, ids: Iterable[bytes]) -> None:
-        """Let others store what was claimed, unless it was stored."""
+        """Let other writers store claimed chunks that were not stored."""
         with self._turn:
             self._give_up(ids)
 
     def wait_for(self, others: Collection[bytes]) -> None:
-        """Wait for chunks that others were storing: stored by now, or given up. Blocks for moments.
+        """Wait until others have stored some chunks, or given them up. Blocks for a short time.
 
-        Nothing that is claimed may have to wait for the caller: so nobody waits for a waiter.
+        The caller must not have claimed chunks itself: so no writer waits for a waiting one.
         """
         with self._turn:
             self._turn.wait_for(lambda: not any(map(self._is_being_stored, others)))
 
     def note_indexed(self, ids: Collection[bytes], segment: Segment, storer: Storer) -> None:
-        """Say that all that ``storer`` has stored is in a segment, and durable."""
+        """Note that all chunks of ``storer`` are durable and in a segment."""
         with self._turn:
             self._index.segments.append(segment)
             for id_ in ids:
@@ -138,22 +138,22 @@ class KnownChunks:
             storer.is_relied_on = False
 
     def are_missing(self, blocks: Iterable[IdField]) -> NDArray[np.bool_]:
-        """Tell which of many chunks are not in the index: `ChunkWriter.are_missing`. Blocks."""
-        # It may take seconds, in which the other backups go on; one at a time has the memory.
+        """Return which of many chunks are not in the index: `ChunkWriter.are_missing`. Blocks."""
+        # This can take seconds, while other backups continue; it needs memory, so one at a time.
         with self._keeping_open:
             with self._turn:
                 now = Index(self.repository.storage, self._index.segments)
             return are_missing(now, blocks, self._pending)
 
     def replace(self, old: Iterable[Segment], new: Segment) -> None:
-        """Let a segment stand for others, whose files are removed."""
+        """Use a segment in place of others, whose files are removed."""
         with self._keeping_open, self._turn:
             self._index.segments.append(new)
             for segment in old:
                 self._index.remove(segment)
 
     def forget(self, ids: Iterable[bytes], storer: Storer) -> bool:
-        """Forget what ``storer`` has stored, unless somebody relies on it: then False."""
+        """Forget the chunks of ``storer``; return False if another writer relies on them."""
         with self._turn:
             if storer.is_relied_on and self.users:
                 return False
@@ -162,7 +162,7 @@ class KnownChunks:
             return True
 
     def close(self) -> None:
-        """Remove what nobody relies on any more, and let the prune work. Blocks."""
+        """Remove packs that no writer relies on any more, and give up the lease. Blocks."""
         try:
             for storer in self.left:
                 storer.discard()
@@ -193,11 +193,11 @@ class KnownChunks:
 
 
 def open_known_chunks(repository: Repository) -> KnownChunks:
-    """Look what there is, under a new lease. Blocks.
+    """Read the index under a new lease. Blocks.
 
     Raises:
         StorageError: the repository is not writable.
-        CorruptError: its index is damaged: `verify` tells.
+        CorruptError: its index is damaged; `verify` shows where.
     """
     lease = take_lease(repository.storage, new_token())
     try:

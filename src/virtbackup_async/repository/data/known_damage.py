@@ -2,12 +2,12 @@
 
 ::
 
-    a map misses chunks, or is damaged itself      the prune stops: what is needed is not known
-    repair has looked at all there is to find      and notes the map, and how much it misses
-    the same map, not more of it missing           the prune goes on, and keeps what the map names
+    a map misses chunks, or is damaged itself      the prune stops: it cannot know what is needed
+    repair has searched everything                 it records the map, and how many chunks it misses
+    the same map, and no more chunks missing       the prune continues, and keeps the map's chunks
 
-The note says which content of a map it is about, and how many chunks were missing then. So damage
-that comes later, such as a part of the index that gets lost, stops the prune again.
+The note has the hash of each map, and how many chunks were missing then. So damage that comes
+later, such as a lost part of the index, stops the prune again.
 """
 
 from collections.abc import Iterator
@@ -30,12 +30,12 @@ _PIECE_BYTES = map_format.ENTRY_BYTES << 14
 
 
 class MapDamage(Struct, frozen=True):
-    """What is known of a map.
+    """The known damage of a map.
 
     Attributes:
         content: BLAKE3 of the whole file.
-        missing: how many of the chunks that it names are not in the index.
-        is_damaged: whether the map itself cannot be relied on.
+        missing: how many of its chunks are not in the index.
+        is_damaged: whether the map itself is damaged.
     """
 
     content: str
@@ -49,7 +49,7 @@ class KnownDamage(Struct, frozen=True):
     maps: dict[str, MapDamage] = field(default_factory=dict)
 
     def of(self, storage: Storage, name: str) -> MapDamage | None:
-        """Return what is known of a map as it is now. Blocks.
+        """Return the known damage of a map as it is now; None if there is none. Blocks.
 
         Raises:
             CorruptError: it cannot be read.
@@ -62,7 +62,7 @@ class KnownDamage(Struct, frozen=True):
 
 
 def content_of_map(storage: Storage, name: str) -> str:
-    """Return what tells a map from another one of its name. Blocks.
+    """Return the hash of a map, which another map of that name does not have. Blocks.
 
     Raises:
         CorruptError: it cannot be read.
@@ -107,12 +107,12 @@ def read_known_damage(storage: Storage) -> KnownDamage:
         value = sealed_json.loads(data, storage.where(KNOWN_DAMAGE))
         return msgspec.convert(value, KnownDamage)
     except (CorruptError, msgspec.ValidationError):
-        # It excuses nothing then: the prune stops where it did, and `repair` writes it anew.
+        # Without the note the prune stops as before, and `repair` writes it again.
         return KnownDamage()
 
 
 def write_known_damage(storage: Storage, known: KnownDamage) -> None:
-    """Leave the note, durably, in place of one that is there; none if nothing is known. Blocks.
+    """Write the note, durably, or remove it if there is no known damage. Blocks.
 
     Raises:
         StorageError: the target is full or not writable.

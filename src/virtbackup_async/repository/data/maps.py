@@ -1,7 +1,7 @@
-"""Maps on disk: written as an image goes by, read back by place.
+"""Maps on disk: written while an image is stored, and read at any place.
 
 Called by the packager (one map for each image) and by the prune (all of them). Invariant: a map
-that has its name is whole and durable, and so are all chunks that it names.
+that has its name is complete and durable, and so are all chunks that it names.
 """
 
 from bisect import bisect_left
@@ -29,13 +29,13 @@ _PIECE_BYTES: Final = 1 << 16
 
 
 class MapWriter:
-    """A map being written; nobody sees it before it is published.
+    """A map that is being written; others see it when it is published.
 
     Attributes:
         name: of its file.
         length_bytes: of its file so far.
-        data_bytes: how much of the image is data, by the entries so far.
-        digest: of the image that they make.
+        data_bytes: how much of the image is data, according to the entries so far.
+        digest: of the image that the entries describe.
     """
 
     def __init__(self, storage: Storage, name: str, head: wire.MapHead) -> None:
@@ -59,7 +59,7 @@ class MapWriter:
             self._write()
 
     def finish(self) -> None:
-        """Make the content durable; it has no name yet. Blocks."""
+        """Make the content durable; the map has no name yet. Blocks."""
         if not self._is_finished:
             self._write()
             self._file.append(self._digest.digest())
@@ -68,11 +68,11 @@ class MapWriter:
             self._is_finished = True
 
     def publish(self) -> None:
-        """Give it its name, which must be free; the name is not durable yet. Blocks."""
+        """Give the map its name, which must be free and is not durable yet. Blocks."""
         self._file.publish_exclusively()
 
     def discard(self) -> None:
-        """Remove it, if it has no name yet. Blocks; may be called again."""
+        """Remove the map, if it has no name yet. Blocks; can be called again."""
         self._file.discard()
 
     def _write(self) -> None:
@@ -98,7 +98,7 @@ class ChunkMap:
         try:
             return wire.decode_head(data)
         except NewerVersionError:
-            # The checksum tells a newer version from a flipped bit.
+            # The checksum distinguishes a newer version from a flipped bit.
             self._check_whole(file_bytes)
             raise
 
@@ -111,7 +111,7 @@ class ChunkMap:
             raise CorruptError("its checksum differs")
 
     def entries(self) -> Iterator[wire.MapEntry]:
-        """Give all entries one by one: ``blocks``."""
+        """Yield all entries one by one; raises as ``blocks``."""
         for block in self.blocks():
             numbers, pages, leaves = (
                 block[field].tolist() for field in ("number", "pages", "leaf")
@@ -119,7 +119,7 @@ class ChunkMap:
             yield from map(wire.MapEntry, numbers, pages, leaves)
 
     def blocks(self, at_once: int = _BLOCK_ENTRIES) -> Iterator[wire.Entries]:
-        """Give all entries, so many at once; a checksum that is wrong is raised at the end.
+        """Yield all entries in blocks; a wrong checksum raises an error at the end.
 
         Raises:
             CorruptError: the map is damaged.
@@ -142,9 +142,10 @@ class ChunkMap:
             raise CorruptError("its checksum differs")
 
     def has(self, entries: wire.Entries) -> NDArray[np.bool_]:
-        """Tell of each of a block of another map's entries whether this map has that chunk there.
+        """Return for each entry of another map whether this map has the same chunk there.
 
-        Quick where the maps are alike, as those of a disk are; where they are not, it may say no.
+        Quick for maps that are alike, as those of one disk; for others, some flags can be False
+        although this map has the chunk.
         """
         numbers = entries["number"]
         with reading("package", self.where):
@@ -155,7 +156,7 @@ class ChunkMap:
             own = np.frombuffer(self._read(first, end - first), dtype=wire.ENTRY)
         if not np.array_equal(own["number"], numbers):
             own = own[np.minimum(np.searchsorted(own["number"], numbers), len(own) - 1)]
-        # Compared as numbers, of which the second is the pages: these need not be the same.
+        # Compared as numbers; the second one is the pages, which need not be equal.
         is_same = own.view("<u8").reshape(-1, _WORDS) == entries.view("<u8").reshape(-1, _WORDS)
         is_same[:, 1] = True
         all_same: NDArray[np.bool_] = is_same.all(axis=1)
@@ -190,7 +191,7 @@ class ChunkMap:
         self._block = list(wire.decode_entries(self._read(place, _ENTRIES_AT_ONCE)))
 
     def _place_of(self, number: int) -> int:
-        """Return the place of the first entry of that chunk or one behind it."""
+        """Return the place of the first entry of that chunk, or of a later one."""
         return bisect_left(range(self._count), number, key=self._number_at)
 
     def _number_at(self, place: int) -> int:
@@ -208,8 +209,8 @@ def open_map(storage: Storage, name: str) -> ChunkMap:
     """Open a map. Blocks.
 
     Raises:
-        FileNotFoundError: it is not there.
-        CorruptError: it is damaged at its ends, or cannot be read; ``entries`` checks the rest.
+        FileNotFoundError: it is missing.
+        CorruptError: its start or end is damaged, or it cannot be read; ``blocks`` checks the rest.
     """
     with reading("package", storage.where(name)):
         file = storage.open(name)
@@ -227,20 +228,20 @@ def add_leaves(digest: ImageDigest, entries: wire.Entries) -> None:
 
 
 def check_owner(chunk_map: ChunkMap, repository: Repository) -> None:
-    """See that a map is one of this repository.
+    """Check that a map belongs to this repository.
 
     Raises:
-        ForeignRepositoryError: it is not.
+        ForeignRepositoryError: it does not.
         CorruptError: it is damaged.
     """
     if chunk_map.head.repository_id != repository.id:
-        for _ in chunk_map.blocks():  # one bit of the id may be wrong: then the checksum is
+        for _ in chunk_map.blocks():  # if only a bit of the id is wrong, so is the checksum
             pass
         raise ForeignRepositoryError(f"{chunk_map.where} belongs to another repository")
 
 
 def data_extents(entries: Iterable[wire.MapEntry], size_bytes: int) -> tuple[Extent, ...]:
-    """Return what of an image is data; of very many extents, those close together are joined."""
+    """Return the extents with data; if there are very many, close ones are joined."""
     return bounded(
         extent for entry in entries for extent in extents_of(entry.number, entry.pages, size_bytes)
     )

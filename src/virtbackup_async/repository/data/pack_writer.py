@@ -1,8 +1,7 @@
-"""Packs on their way to disk: one is filled at a time, by all disks of a backup.
+"""Writes packs: all disks of a backup fill one pack at a time.
 
-Called by ``chunk_writer`` in worker threads, and by the prune. Invariants: nobody else knows of a
-pack before the index names it, and the index names it when it is durable; until then it can be
-taken back.
+Called by ``chunk_writer`` in worker threads, and by the prune. Invariant: the index names a pack
+only when it is durable; until then no other process knows of it, and it can be removed.
 """
 
 from collections.abc import Iterator
@@ -36,8 +35,8 @@ class _OpenPack:
 class PackWriter:
     """Appends blobs. Not for two threads at once.
 
-    The kernel tells only once that data did not get to the disk. So after a failure nothing that
-    was appended is ever called durable.
+    The kernel reports only once that data did not reach the disk. So after a failure, none of the
+    appended data ever counts as durable.
     """
 
     def __init__(self, repository: Repository, token: str, numbers: Iterator[int]) -> None:
@@ -64,7 +63,7 @@ class PackWriter:
         return location
 
     def seal(self) -> None:
-        """Make all that was appended durable. Blocks.
+        """Make all appended blobs durable. Blocks.
 
         Raises:
             StorageError: the target is full or failed, now or before.
@@ -76,10 +75,10 @@ class PackWriter:
                 self._sealed.append(pack.name)
 
     def check(self) -> None:
-        """See that all that is durable is where it was put. Blocks.
+        """Check that all durable packs still exist. Blocks.
 
         Raises:
-            StorageError: it is not.
+            StorageError: one is missing.
         """
         there = pack_sizes(self._repository.storage, self._sealed)
         gone = next((pack for pack in self._sealed if pack not in there), None)
@@ -90,11 +89,11 @@ class PackWriter:
             )
 
     def note_published(self) -> None:
-        """Forget the packs: the index names them now, or may. They are never taken back."""
+        """Forget the packs, which the index now names, or might; they must never be removed."""
         self._unpublished.clear()
 
     def discard(self) -> None:
-        """Remove the packs that nobody else can know of. Blocks; may be called again."""
+        """Remove the packs that no other process can know of. Blocks; can be called again."""
         self._open = None
         while self._unpublished:
             self._unpublished[-1].discard()

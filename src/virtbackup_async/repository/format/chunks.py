@@ -7,8 +7,7 @@
     pages    |####----...|           |###########|####       |     a bit for each 4 KiB of data
     id       |  BLAKE3   | all zeros |  BLAKE3   |  BLAKE3   |     of all of it, holes as zeros
 
-Fixed in length and place: docs/explanation/decisions/repository-chunks.md says why, and why of this
-length.
+Chunks have a fixed length and place; docs/explanation/decisions/repository-chunks.md explains both.
 """
 
 from collections.abc import Sequence
@@ -40,9 +39,9 @@ def pages_of(number: int, ranges: Sequence[Extent]) -> int:
     pages = 0
     for extent in ranges:
         first = max(extent.start - start, 0) // PAGE_BYTES
-        behind = -(-min(extent.end - start, CHUNK_BYTES) // PAGE_BYTES)
-        if first < behind:
-            pages |= (1 << behind) - (1 << first)
+        after = -(-min(extent.end - start, CHUNK_BYTES) // PAGE_BYTES)
+        if first < after:
+            pages |= (1 << after) - (1 << first)
     return pages
 
 

@@ -85,7 +85,7 @@ def check_head(data: bytes, repository_id: bytes) -> None:
     Raises:
         NewerVersionError: a newer program wrote it.
         ForeignRepositoryError: it is a segment of another repository.
-        CorruptError: it is no segment.
+        CorruptError: it is not a segment.
     """
     if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
         raise CorruptError("it is not an index")

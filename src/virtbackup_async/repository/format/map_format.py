@@ -70,7 +70,7 @@ def decode_head(data: bytes) -> MapHead:
 
     Raises:
         NewerVersionError: a newer program wrote it.
-        CorruptError: it is no map.
+        CorruptError: it is not a map.
     """
     if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
         raise CorruptError("it is not a map of chunks")
@@ -104,7 +104,7 @@ def entry_count(file_bytes: int) -> int:
 
 
 def check_entries(entries: Entries, last_number: int, head: MapHead) -> None:
-    """Check that entries ascend, follow the entry before them, and lie inside the image.
+    """Check that entries ascend, follow the entry before them, and are inside the image.
 
     Args:
         entries: of ``ENTRY``; at least one.

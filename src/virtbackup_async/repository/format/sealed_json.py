@@ -21,7 +21,7 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes, name: object) -> dict[str, Any]:
-    """Return the value in a file; ``name`` says which file, for messages.
+    """Return the value in a file; ``name`` is the file's, for messages.
 
     Raises:
         CorruptError: the file is damaged, or has another format.

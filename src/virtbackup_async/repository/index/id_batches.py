@@ -1,12 +1,12 @@
-"""Ids gathered from maps, as many as are looked up at once.
+"""Ids from maps, gathered into batches that are looked up at once.
 
 ::
 
     blocks of a map, or of many maps  -->  | id | id | id | ...        |  -->  lookup
                                              32 bytes each, in one piece
 
-Called wherever ids are looked up: for a backup, the prune, ``verify`` and ``stats``. A lookup may
-read the whole index, so the more the better; memory is what bounds it, and is used again.
+Called wherever ids are looked up: for a backup, the prune, ``verify`` and ``stats``. A lookup can
+read the complete index, so batches are as large as memory allows. The memory is reused.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,10 +20,10 @@ from virtbackup_async.repository.format.chunks import ID_BYTES
 # For callers that also hold other data, such as a flag for each record of the index.
 IDS_AT_ONCE: Final = 1 << 21
 ID_WORDS: Final = ID_BYTES // 8
-# So that a block may come when there is room for one more id.
+# A block is added whenever there is space for one more id.
 _ROOM: Final = 1 << 16
 
-# Each as four numbers; and as a map's entries have them, with something else between.
+# An id as four numbers; and as a field of a map's entries.
 Ids = NDArray[np.uint64]
 IdField = NDArray[np.void]
 
@@ -33,7 +33,7 @@ class IdBatch:
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        # Memory is given by the page as it is written to: what is not used costs nothing.
+        # The kernel allocates a page when it is first written to: unused ones cost nothing.
         self._ids = np.empty((at_once + _ROOM, ID_WORDS), dtype=np.uint64)
         self._count = 0
 
@@ -46,7 +46,7 @@ class IdBatch:
 
     @property
     def ids(self) -> Ids:
-        """All that were added, until the next are after ``clear``."""
+        """All ids that were added since ``clear``; valid until ids are added after the next one."""
         return self._ids[: self._count]
 
     def add(self, ids: IdField) -> None:
@@ -61,7 +61,7 @@ class IdBatch:
 
 
 def batches(blocks: Iterable[IdField], at_once: int) -> Iterator[Ids]:
-    """Gather the ids of many blocks; each batch is good until the next one is asked for."""
+    """Gather the ids of many blocks; each batch is valid until the next one is requested."""
     batch = IdBatch(at_once)
     for ids in blocks:
         batch.add(ids)
@@ -73,5 +73,5 @@ def batches(blocks: Iterable[IdField], at_once: int) -> Iterator[Ids]:
 
 
 def ids_of(data: bytes | IdField) -> Ids:
-    """Return ids that lie one behind the other."""
+    """Return the ids in a buffer, where they follow each other."""
     return np.frombuffer(data, dtype=np.uint64).reshape(-1, ID_WORDS)

@@ -2,13 +2,13 @@
 
 ::
 
-    ids       sorted by their first bits; each knows the place it had
-    segment   |   stretch   |      |  stretch  |       read as far as there are ids for it
-    both      met by those bits; what meets is compared whole
+    ids       sorted by their first bits, each with the place it had
+    segment   |   stretch   |      |  stretch  |       read only where there are ids for it
+    both      compared by those bits; equal ones are compared in full
 
-Called by the writer, for the chunks of an earlier map, by the prune and by ``verify``, for those of
-all maps. Memory: some 20 bytes an id beside the ids themselves, and for each thread a stretch of
-the index. What takes its time is numpy's, so threads work side by side.
+Called by the writer for the chunks of an earlier map, and by the prune and ``verify`` for those of
+all maps. Memory: some 20 bytes for each id in addition to the ids, and a stretch of the index for
+each thread. Most of the time is spent in numpy, so threads work in parallel.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +24,11 @@ from virtbackup_async.repository.index.id_batches import ID_WORDS, IdField, Ids,
 from virtbackup_async.repository.index.segments import Index, Segment
 
 NOWHERE: Final = -1
-# Of ids as well as of records: what is done with one stays in the processor's cache.
+# Both ids and records are handled in parts that fit into the processor's cache.
 _MOST_OF_A_STRETCH: Final = 1 << 14
-# To read over so many records is as quick as another read.
+# Reading so many unwanted records takes as long as another read.
 _GAP_RECORDS: Final = 1 << 12
-# Whoever asks what is missing has little else in memory; the chunks of 10 TB are four of these.
+# Callers of ``are_missing`` have little else in memory; 10 TB have four times as many chunks.
 _MISSING_AT_ONCE: Final = 10 << 20
 
 Numbers = NDArray[np.int64]
@@ -36,7 +36,7 @@ Keys = NDArray[np.uint64]
 
 
 class SortedIds:
-    """Some ids by their order, as far as their first bits tell it.
+    """Some ids, sorted by their first bits.
 
     ::
 
@@ -44,7 +44,7 @@ class SortedIds:
     """
 
     def __init__(self, ids: Ids) -> None:
-        """Sort ids, which must not change meanwhile."""
+        """Sort ids, which must not change while this object is used."""
         self._ids = ids
         self._place_mask = np.uint64((1 << len(ids).bit_length()) - 1)
         self._order: Keys = ids[:, 0].view(">u8").astype(np.uint64)
@@ -57,19 +57,19 @@ class SortedIds:
 
     @property
     def places(self) -> Numbers:
-        """For each of them, which it was before."""
+        """The place that each of the sorted ids had before."""
         return self.places_of(0, len(self))
 
     def places_of(self, first: int, end: int) -> Numbers:
-        """Return for some of them which they were before."""
+        """Return the places that some of the sorted ids had before."""
         return (self._order[first:end] & self._place_mask).astype(np.int64)
 
     def keys_of(self, first: int, end: int) -> Keys:
-        """Return the keys of some of them."""
+        """Return the keys of some of the sorted ids."""
         return self.key_parts(self._order[first:end])
 
     def key_parts(self, numbers: Keys) -> Keys:
-        """Return of the first 8 bytes of any ids what can be held against a key."""
+        """Return the bits of ids' first 8 bytes that can be compared with a key."""
         return numbers & ~self._place_mask
 
     def words(self, places: Numbers) -> Ids:
@@ -77,12 +77,12 @@ class SortedIds:
         return self._ids.take(places, axis=0)
 
     def keep(self, which: NDArray[np.bool_]) -> None:
-        """Forget the others."""
+        """Keep only the chosen ids."""
         self._order = self._order[which]
 
 
 class _Stretch(NamedTuple):
-    """Some ids, and the records of a segment among which they are, if anywhere."""
+    """Some ids, and the only records of a segment that can be theirs."""
 
     first_id: int
     end_id: int
@@ -94,8 +94,8 @@ class _Search(NamedTuple):
     """Looks for ids in a segment, and notes the numbers of their records.
 
     Attributes:
-        counts: of each pack of the segment, whether what is in it counts.
-        found: for each id.
+        counts: for each pack of the segment, whether its chunks count.
+        found: for each id, the number of its record.
     """
 
     segment: Segment
@@ -104,12 +104,12 @@ class _Search(NamedTuple):
     found: Numbers
 
     def look(self, first: int, end: int) -> None:
-        """Look for some of the ids; several threads may, for different ones."""
+        """Look for some of the ids; different threads may look for different ids."""
         for stretch in self._stretches(first, end):
             self._match(stretch)
 
     def _stretches(self, first: int, end: int) -> Iterator[_Stretch]:
-        """Halve what there is to look for until most of what has to be read for it is of use."""
+        """Halve the range of ids until most of the records to be read for it are useful."""
         count = end - first
         if not count:
             return
@@ -131,7 +131,7 @@ class _Search(NamedTuple):
         places = self.ids.places_of(stretch.first_id, stretch.end_id)
         at = np.searchsorted(keys, wanted)
         open_ids = self._still_equal(keys, wanted, at, np.arange(len(wanted)))
-        # Mostly one round: more are for ids that differ behind those bits, or are there twice.
+        # Mostly one round; more if ids differ only after those bits, or occur twice.
         while len(open_ids):
             candidates = records.take(at.take(open_ids))
             is_same = _are_same(candidates, self.ids.words(places.take(open_ids)))
@@ -162,7 +162,7 @@ def find_all(segment: Segment, ids: SortedIds, avoid: frozenset[bytes] = frozens
 
     Args:
         segment: where to look.
-        ids: what for; the answer has their order.
+        ids: the ids to look for; the result has their order.
         avoid: packs that do not count.
 
     Raises:
@@ -195,11 +195,11 @@ def mark_records(
         index: where to look.
         marks: for each segment of it, a flag for each record.
         ids: of the chunks.
-        avoid: packs that count for chunks alone that are in no other.
-        everywhere: mark all places of a chunk; else the first one.
+        avoid: packs that count only for chunks that no other pack has.
+        everywhere: mark all locations of a chunk, not only the first.
 
     Returns:
-        The places among ``ids`` of those that the index does not know, in no order.
+        The places in ``ids`` of those that the index does not know, in no order.
 
     Raises:
         CorruptError: the index is damaged, or cannot be read.
@@ -223,7 +223,7 @@ def mark_records(
 def are_missing(
     index: Index, blocks: Iterable[IdField], avoid: frozenset[bytes] = frozenset()
 ) -> NDArray[np.bool_]:
-    """Tell for each of many ids, in any order, whether no segment has it. Blocks.
+    """Return for each of many ids, in any order, whether no segment has it. Blocks.
 
     Args:
         index: where to look.
@@ -233,19 +233,19 @@ def are_missing(
     Raises:
         CorruptError: the index is damaged, or cannot be read.
     """
-    told = [np.empty(0, dtype=np.bool_)]
+    flags = [np.empty(0, dtype=np.bool_)]
     for ids in batches(blocks, _MISSING_AT_ONCE):
         wanted = SortedIds(ids)
         for segment in index.segments:
             wanted.keep(find_all(segment, wanted, avoid) == NOWHERE)
         is_missing = np.zeros(len(ids), dtype=np.bool_)
         is_missing[wanted.places] = True
-        told.append(is_missing)
-    return np.concatenate(told)
+        flags.append(is_missing)
+    return np.concatenate(flags)
 
 
 def _are_same(records: wire.Records, ids: Ids) -> NDArray[np.bool_]:
-    """Compare whole ids."""
+    """Compare ids in full."""
     found = records["id"].view(np.uint64)
     is_same: NDArray[np.bool_] = found[:, 0] == ids[:, 0]
     for word in range(1, ID_WORDS):

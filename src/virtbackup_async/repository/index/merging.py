@@ -1,15 +1,15 @@
-"""Merge segments of the index: which ones, and what the merged one holds.
+"""Merges segments of the index: chooses them, and makes the records of the merged one.
 
 ::
 
     segments   | a  d  f | k  m  |     all are cut at the same ids, so that a part of each fits
-               | b  d    | l     |     into memory; parts are put together and sorted
-    merged     | a b d f | k l m |     what is in two of them at the same place, comes once
+               | b  d    | l     |     into memory; equal parts are joined and sorted
+    merged     | a b d f | k l m |     equal records of several segments are written once
 
-Called by the prune, and by the writer for its own segments. A lookup goes through all segments, so
-there must not be one for each night: those stay that are more than twice as large as all smaller
-ones together. So 40 million chunks are in no more than 16, and a record is written again only when
-the segment that it is in has grown by half.
+Called by the prune, and by the writer for its own segments. A lookup reads all segments, so there
+must not be one for each night. A segment stays if it is more than twice as large as all smaller
+ones together. So 40 million chunks are in at most 16 segments, and a record is written again only
+when its segment has grown by half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _RECORDS_A_PART: Final = 1 << 18
 
 
 def worth_merging(segments: Sequence[Segment]) -> list[Segment]:
-    """Return those that one segment is to stand for; none if there is nothing to gain."""
+    """Return the segments to be replaced by one; none if there is nothing to gain."""
     ordered = sorted(segments, key=lambda segment: segment.shape.records)
     smaller = end = 0
     for place, segment in enumerate(ordered):
@@ -37,11 +37,11 @@ def worth_merging(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def merged(segments: Sequence[Segment], without: frozenset[bytes] = frozenset()) -> Content:
-    """Return what a segment holds that is to stand for others.
+    """Return the content of a segment that replaces others.
 
     Args:
-        segments: the others; they must stay open until all is written.
-        without: packs that are gone: what is in them is left out.
+        segments: the others; they must stay open until the new one is written.
+        without: packs that were removed, whose records are left out.
     """
     packs = list({pack: None for segment in segments for pack in segment.packs
                   if pack not in without})  # fmt: skip
@@ -65,7 +65,7 @@ def _parts(
             records = segment.read_records(cut[part], cut[part + 1]).copy()
             records["pack"] = numbers[records["pack"]]
             pieces.append(records[records["pack"] < packs])
-        # Left to itself, it would turn the ids into numbers of this machine's byte order.
+        # Without the type, numpy would convert the ids to this machine's byte order.
         yield _sorted(np.concatenate(pieces, dtype=wire.RECORD_TYPE))
 
 
@@ -77,7 +77,7 @@ def _sorted(records: wire.Records) -> wire.Records:
     is_tied[1:-1] = keys[1:] == keys[:-1]
     if not is_tied.any():
         return records
-    # Those whose ids begin alike, or are alike: few, and next to each other.
+    # Records whose ids have the same first bits, or are equal: few, and next to each other.
     alike = np.flatnonzero(is_tied[1:] | is_tied[:-1])
     tied = records[alike]
     fields = (tied["offset"], tied["pack"], *(tied["id"][:, word] for word in (3, 2, 1, 0)))

@@ -1,4 +1,4 @@
-"""Do the packs that the index names exist, and are they long enough?
+"""Checks that the packs that the index names exist and are long enough.
 
 ::
 
@@ -6,10 +6,10 @@
     packs/    a, 812 bytes              b, 300 bytes         -
     misfits                             b: cut off           c: missing
 
-Looked at when the index is opened by who relies on it: the writer, to whom chunks in such packs are
-not there, and the prune, which removes nothing while there are any. A name and a length are all
-that is asked for, so it costs a look a pack; what a pack holds, ``verify`` reads. Readers need no
-look: they find out when they read.
+Called when code that relies on the index opens it: the writer, for which chunks in misfits are
+missing, and the prune, which removes nothing while there are any. Only names and lengths are read,
+which costs one status for each pack; ``verify`` reads the content. Readers need no check: they find
+out when they read.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ _UNCLEAR: Final = -1
 
 
 def misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> dict[bytes, str]:
-    """Return the packs that do not fit the index, and what is wrong with each. Blocks.
+    """Return the packs that do not fit the index, with the problem of each. Blocks.
 
     Args:
-        repository: whose.
-        index: open.
-        pending: packs pending deletion: a prune removes them before their records. They are
-            left out.
+        repository: the repository of the packs.
+        index: its index, open.
+        pending: packs pending deletion, which are left out: a prune removes them before their
+            records.
 
     Raises:
         StorageError: the packs cannot be listed.
@@ -52,10 +52,10 @@ def misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> 
 
 
 def refuse_misfits(repository: Repository, index: Index, pending: frozenset[bytes]) -> None:
-    """See that index and packs fit together. Blocks.
+    """Check that index and packs fit together. Blocks.
 
     Raises:
-        CorruptError: they do not: what is needed may be in packs that seem to be needed by nobody.
+        CorruptError: they do not: needed chunks might be in packs that seem to be unneeded.
         StorageError: the packs cannot be listed.
     """
     found = misfits(repository, index, pending)
@@ -64,18 +64,18 @@ def refuse_misfits(repository: Repository, index: Index, pending: frozenset[byte
 
 
 def in_words(found: Mapping[bytes, str]) -> str:
-    """Return what is wrong in one line."""
+    """Return the problems as one line."""
     shown = "; ".join(found[pack] for pack in sorted(found)[:_SHOWN])
     more = len(found) - _SHOWN
     return f"{shown}; and {more} more packs" if more > 0 else shown
 
 
 def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
-    """Return the packs that may hold chunks of which the index does not know. Blocks.
+    """Return the packs that might have chunks which the index does not know. Blocks.
 
     Args:
         index: open.
-        sizes: of packs, by their names; others are not looked at.
+        sizes: the lengths of packs in bytes, by their names; other packs are ignored.
     """
     known: dict[bytes, int] = {}
     for segment in index.segments:
@@ -85,7 +85,7 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
             lengths += np.bincount(records["pack"], records["length"], len(lengths)).astype("i8")
         of_packs = zip(segment.packs, lengths.tolist(), segment.ends.tolist(), strict=True)
         for pack, length_bytes, end in of_packs:
-            # Of one in several segments, some places may be there twice; and some may be wrong.
+            # If a pack is in several segments, some records might be equal, and some wrong.
             is_clear = pack not in known and end <= sizes.get(pack, 0)
             known[pack] = length_bytes if is_clear else _UNCLEAR
     return frozenset(
@@ -96,7 +96,7 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
 
 
 def _ends(index: Index, pending: frozenset[bytes]) -> dict[bytes, int]:
-    """Return up to where chunks are in each pack, by what the index says."""
+    """Return the end of the last chunk of each pack, according to the index."""
     ends: dict[bytes, int] = {}
     for segment in index.segments:
         for pack, end in zip(segment.packs, segment.ends.tolist(), strict=True):
@@ -106,7 +106,7 @@ def _ends(index: Index, pending: frozenset[bytes]) -> dict[bytes, int]:
 
 
 def _look(repository: Repository, pack: bytes, end: int) -> str | None:
-    """Look once more at a pack: what a server remembers may be older than the index."""
+    """Check a pack again: a server's cached status can be older than the index."""
     where = repository.where_is(pack)
     try:
         status = repository.storage.status(pack_file(pack))

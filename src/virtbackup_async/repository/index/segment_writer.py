@@ -1,8 +1,8 @@
-"""Writing segments of the index: whole, sorted, durable before they have their names.
+"""Writes segments of the index: sorted, complete and durable before they have their names.
 
-Called by the writer for what it stored, and by the prune for what is left of others. Invariant: the
-caller hears of the name before anything else can fail. From then on others may count on what the
-segment says, so nothing that it names is ever taken back.
+Called by the writer for the chunks that it stored, and by the prune for the remaining records of
+other segments. Invariant: the caller is notified of the name before anything else can fail. From
+then on others can rely on the segment, so no pack that it names may be removed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,12 +20,12 @@ _PLACES_AT_ONCE: Final = 1 << 16
 
 
 class Content(Struct):
-    """What a segment is to hold.
+    """The content of a segment to be written.
 
     Attributes:
-        packs: names; the records have their places in this list.
+        packs: names; the records refer to them by their places in this list.
         blocks: the records by ascending id, some at a time.
-        at_most: how many records there may be: the fan-out is made for that many.
+        at_most: the greatest number of records, for which the fan-out is made.
     """
 
     packs: Sequence[bytes]
@@ -34,7 +34,7 @@ class Content(Struct):
 
 
 def content_of(places: Iterable[tuple[bytes, Location]]) -> Content:
-    """Return what a segment holds of some chunks, in whatever order they come."""
+    """Return the content of a segment with some chunks, which can come in any order."""
     ordered = sorted(places)
     numbers: dict[bytes, int] = {}
     for _, location in ordered:
@@ -55,11 +55,11 @@ def write_segment(
     """Write a segment, durably. Blocks.
 
     Args:
-        repository: whose.
-        name: of its file; free, and nobody else's.
-        content: what it holds.
-        on_named: called as soon as the segment has its name, or may have it: an error that
-            follows does not take the segment back.
+        repository: where the segment belongs.
+        name: of its file; free, and used by no other process.
+        content: its packs and records.
+        on_named: called as soon as the segment has its name, or might have it: a later error does
+            not take the segment back.
 
     Raises:
         StorageError: the target is full or not writable.
@@ -75,7 +75,7 @@ def write_segment(
 
 
 def nothing_follows() -> None:
-    """Be the ``on_named`` of a caller that takes nothing back anyway."""
+    """Do nothing: an ``on_named`` for callers that remove nothing after a failure."""
 
 
 def _write(file: HiddenFile, repository: Repository, content: Content) -> None:

@@ -1,8 +1,8 @@
-"""The index's segments on disk, read by a lookup at a time.
+"""The index's segments on disk, of which a lookup reads small parts.
 
-Called by the writer, the reader and the prune; ``segment_writer`` writes them. Invariants: a
-segment with a name is whole and never changes; all of it is checked when it is opened. Files are
-read, not mapped: a mapped one that is cut off, or gone from a network, would kill the process.
+Called by the writer, the reader and the prune; ``segment_writer`` writes them. Invariants: A
+segment with a name is complete and never changes. All of it is checked when it is opened. Files are
+read, not mapped: a mapped file that is cut off, or lost with the network, would kill the process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,10 +37,10 @@ class Segment:
 
     Attributes:
         name: of its file.
-        where: what to call it in messages.
-        shape: how many of each it has.
+        where: its name in messages.
+        shape: its counts.
         packs: names of the packs.
-        ends: up to where there are chunks in each of them, in bytes.
+        ends: the end of the last chunk in each of them, in bytes.
     """
 
     def __init__(self, name: str, file: StoredFile, repository_id: bytes) -> None:
@@ -52,7 +52,7 @@ class Segment:
         tail = file.read(tail_bytes, file_bytes - tail_bytes)
         self.shape = wire.decode_tail(tail, file_bytes)
         self.ends = np.zeros(self.shape.packs, dtype=np.int64)
-        # The checksum first: one bit in the head would make it one of another repository.
+        # The checksum first: a flipped bit in the head could look like another repository's id.
         self._check_content(file_bytes)
         wire.check_head(file.read(wire.HEAD_BYTES, 0), repository_id)
         fan_out = file.read(4 << self.shape.bits, self.shape.fan_out_offset)
@@ -64,7 +64,7 @@ class Segment:
         )
 
     def find(self, id_: bytes) -> Iterator[tuple[int, Location]]:
-        """Give the places of a chunk, each with the number of its record."""
+        """Yield the locations of a chunk, each with the number of its record."""
         bucket = wire.bucket_of(id_, self.shape.bits)
         first = int(self._bounds[bucket])
         count = int(self._bounds[bucket + 1]) - first
@@ -74,13 +74,13 @@ class Segment:
                 yield first + place, self._location(record)
 
     def records_between(self, lowest: int, highest: int) -> tuple[int, int]:
-        """Return from which record to before which the ids are whose first 8 bytes are those."""
-        # Their last bits may be missing: the fan-out looks at no more than the first 24.
+        """Return the first record whose id can have these first 8 bytes, and the end of them."""
+        # Their last bits can be missing: the fan-out uses at most the first 24.
         shift = 64 - self.shape.bits
         return int(self._bounds[lowest >> shift]), int(self._bounds[(highest >> shift) + 1])
 
     def cuts(self, bits: int) -> list[int]:
-        """Return before which records the ids' first bits become another number, and the end."""
+        """Return the first record of each bucket, and the end of the last."""
         if bits <= self.shape.bits:
             found = self._bounds[:: 1 << (self.shape.bits - bits)].astype(np.int64)
         else:  # a small segment
@@ -89,11 +89,11 @@ class Segment:
         return [int(cut) for cut in found]
 
     def read_records(self, first: int, end: int) -> wire.Records:
-        """Return the records from ``first`` to before ``end``. Blocks."""
+        """Return the records from ``first`` up to but not including ``end``. Blocks."""
         return wire.decode_records(self._read_records(first, end - first))
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """Give all records in parts that fit into memory: from which one to before which."""
+        """Yield the ranges, first and end, of all records in parts that fit into memory."""
         for first in range(0, self.shape.records, RECORDS_AT_ONCE):
             yield first, min(first + RECORDS_AT_ONCE, self.shape.records)
 
@@ -149,27 +149,27 @@ def open_segment(repository: Repository, name: str) -> Segment:
 
 
 class Index:
-    """All segments of a repository, as they were when it was opened; ``close`` it."""
+    """All segments of a repository, as they were when the index was opened; ``close`` it."""
 
     def __init__(self, storage: Storage, segments: Sequence[Segment] = ()) -> None:
         self.segments = list(segments)
         self._storage = storage
 
     def find(self, id_: bytes, avoid: frozenset[bytes] = frozenset()) -> Location | None:
-        """Return where a chunk is, in a pack that is not to be avoided; None if nowhere."""
+        """Return the location of a chunk outside the packs to avoid; None if there is none."""
         for location in self.places(id_):
             if location.pack not in avoid:
                 return location
         return None
 
     def places(self, id_: bytes) -> Iterator[Location]:
-        """Give all places of a chunk: each is as good, until it is read."""
+        """Yield all locations of a chunk; reading shows which of them are good."""
         for segment in self.segments:
             for _, location in segment.find(id_):
                 yield location
 
     def remove(self, segment: Segment) -> None:
-        """Forget a segment whose chunks another one has, and remove its file."""
+        """Forget a segment whose records another one has, and remove its file."""
         self.segments.remove(segment)
         segment.close()
         self._storage.remove(segment.name)
@@ -180,7 +180,7 @@ class Index:
 
 
 def open_index(repository: Repository) -> Index:
-    """Open all segments that there are. Blocks.
+    """Open all segments. Blocks.
 
     Raises:
         CorruptError: one is damaged.
@@ -194,10 +194,10 @@ def open_index(repository: Repository) -> Index:
 
 
 def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
-    """Open all segments that can be read; what can be found in them is as good as ever. Blocks.
+    """Open all segments that can be read. Blocks.
 
     Returns:
-        The index, and what is wrong with the other segments.
+        The index of these segments, and the others, with their errors.
 
     Raises:
         StorageError: they cannot be listed.
@@ -206,7 +206,7 @@ def open_readable_index(repository: Repository) -> tuple[Index, list[DamagedSegm
         try:
             return _open_index(repository)
         except FileNotFoundError:
-            pass  # the prune has put one in the place of some since they were listed
+            pass  # the prune has replaced it since the segments were listed
     try:
         return _open_index(repository)
     except FileNotFoundError as error:
@@ -227,6 +227,6 @@ def _open_index(repository: Repository) -> tuple[Index, list[DamagedSegment]]:
     except BaseException:
         index.close()
         raise
-    # What is looked for is in a large one, mostly.
+    # Most ids are in a large one.
     index.segments.sort(key=lambda segment: segment.shape.records, reverse=True)
     return index, damaged

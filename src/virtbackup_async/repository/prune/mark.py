@@ -95,7 +95,7 @@ class Marks:
             yield id_, location
 
     def places_beside(self, packs: frozenset[bytes]) -> Iterator[tuple[bytes, Location]]:
-        """Yield each needed chunk that some packs also have, with the location marked for it.
+        """Yield each needed chunk that some packs have as well, with the location marked for it.
 
         That location is in another pack, and has not been read yet.
         """
@@ -135,7 +135,7 @@ def mark_all(
     Args:
         maps: the names of all maps of a target. They must have been listed before the index was
             opened, which does not know the chunks of a map that has come since.
-        repository: which.
+        repository: the repository of the maps.
         marks: of its index.
         on_step: called often; may raise.
 

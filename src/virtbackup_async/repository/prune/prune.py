@@ -62,7 +62,7 @@ from virtbackup_async.repository.storage.pending_deletion import (
 
 REWRITE_BELOW: Final = 0.5
 MAX_SEGMENTS: Final = 8
-# Of what is copied, the places of so many chunks are in memory.
+# The locations of so many chunks to copy are in memory at once.
 _PLACES_AT_ONCE: Final = 1 << 17
 
 
@@ -71,11 +71,11 @@ class Pruned(Struct, frozen=True):
 
     Attributes:
         freed_bytes: the length of the removed packs.
-        rewritten_bytes: what of them was needed, and is in new packs now.
-        waiting_bytes: length of the packs that go when some writers have ended.
-        unrewritten_bytes: length of the packs that stay, mostly dead: there is no room to pack
-            anew what is needed of them.
-        stored_bytes: length of all packs that are left.
+        rewritten_bytes: the length of their needed chunks, which are in new packs now.
+        waiting_bytes: the length of the packs to be removed when some writers have ended.
+        unrewritten_bytes: the length of mostly unneeded packs that stay, because there is no space
+            to repack them.
+        stored_bytes: the length of all packs that are left.
     """
 
     freed_bytes: int = 0
@@ -91,13 +91,13 @@ def prune_repository(
     """Remove the chunks that no map needs. Blocks.
 
     Args:
-        repository: which.
+        repository: the repository to prune.
         list_maps: lists the maps of its target; called several times.
         on_step: called often; may raise, which ends the prune safely.
 
     Raises:
-        LockHeldError: another prune is under way.
-        CorruptError: a map or the index is damaged: nothing was removed.
+        LockHeldError: another prune is running.
+        CorruptError: a map or the index is damaged; nothing was removed.
         StorageError: the repository is not writable, or full.
     """
     lease = take_prune_lease(repository.storage)
@@ -140,7 +140,7 @@ class _Prune:
         return replace(self._pruned, stored_bytes=sum(sizes.values()))
 
     def _take_a_round(self) -> bool:
-        """Remove what there is room to remove; return whether another round may do more."""
+        """Remove as much as the free space allows; return whether another round can do more."""
         self._is_short = False
         most_packs, before_bytes = self._most_packs, self._gained_bytes
         note = self._announce()
@@ -181,7 +181,7 @@ class _Prune:
             chosen = {pack: need for pack, need in chosen.items() if pack not in kept}
             staying = self._rewrite(marks, chosen)
             packs = (dead | chosen.keys()) - staying
-            # Those that stay may not have been read to their end.
+            # Packs that stay might not have been read completely.
             note = PendingDeletion(packs - self._last_good(marks, packs) if staying else packs)
             left = going - note.packs
             self._pruned = replace(
@@ -190,7 +190,7 @@ class _Prune:
             if not note.packs:
                 self._merge(index, living)
                 return note
-        # What these need of the packs in the note has been copied.
+        # The chunks that these maps need from packs in the note have been copied.
         self._marked = frozenset(maps)
         return self._write(note, dead)
 
@@ -198,12 +198,12 @@ class _Prune:
         """Return the packs to repack in this round."""
         chosen = fitting(copied, self._storage.free_bytes(), self._most_packs)
         self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
-        # Those that are dead make room first.
+        # Unneeded packs are removed first: that frees space.
         is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
         return {} if is_short and dead else chosen
 
     def _write(self, note: PendingDeletion, dead: frozenset[bytes]) -> PendingDeletion:
-        """Leave a note: of what fits into it, if there is little room, the dead packs first."""
+        """Write the note, unneeded packs first; fewer packs if there is little space."""
         packs = sorted(note.packs, key=lambda pack: (pack not in dead, pack))
         while True:
             try:
@@ -220,17 +220,17 @@ class _Prune:
                 return note
 
     def _held(self, index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
-        """Return the packs that may hold what is lost elsewhere: it is lost, or it comes back."""
+        """Return the packs that might have a chunk whose other packs are missing now."""
         if not read_known_damage(self._storage).maps:
             return frozenset()
         return unknown_packs(index, sizes)
 
     def _last_good(self, marks: Marks, going: frozenset[bytes]) -> frozenset[bytes]:
-        """Return the packs that may have the last good copy of a chunk that is needed.
+        """Return the packs that might have the last good copy of a needed chunk.
 
-        Of a chunk that is in several packs, one place is marked: before the others go, it is read,
-        unless its own pack goes as well and it is read to be copied. A pack that is kept is not
-        copied, so its places are then read here.
+        Of a chunk that is in several packs, one location is marked. It is read before the other
+        packs are removed, unless its own pack is repacked, which reads it as well. A pack that is
+        kept is not repacked, so its locations are then read here.
         """
         kept: frozenset[bytes] = frozenset()
         with ExitStack() as stack:
@@ -256,7 +256,7 @@ class _Prune:
             try:
                 rewriting.copy(self._places(marks, needed))
             except StorageFullError:
-                # Somebody else took the room, or there is less than the file system says.
+                # Another program took the space, or there is less than the file system reports.
                 self._is_short = True
                 self._most_packs = len(needed) // 2
                 return rewriting.staying | needed.keys()
@@ -271,7 +271,7 @@ class _Prune:
                 yield place
 
     def _carry_out(self, note: PendingDeletion) -> bool:
-        """Remove the packs in the note; return False if a writer may still use them."""
+        """Remove the packs in the note; return False if a writer might still use them."""
         living = self._writers()
         if note.waiting_for is None:
             note = PendingDeletion(note.packs, living)
@@ -305,7 +305,7 @@ class _Prune:
             write_pending_deletion(self._storage, note)
 
     def _maps(self) -> list["_Map"]:
-        """Return what maps there are: a name alone might come again."""
+        """Return the existing maps, with versions: a name alone could be used again."""
         found = []
         for file in self._list_maps():
             with suppress(FileNotFoundError):
@@ -326,7 +326,7 @@ class _Prune:
                 self._replace(index, worth_merging(ended), frozenset())
 
     def _forget(self, index: Index, dead: frozenset[bytes]) -> None:
-        """Take packs that are gone out of the index; the note says so until that is done."""
+        """Drop the records of removed packs from the index; the note has the packs until then."""
         affected = [segment for segment in index.segments if dead & set(segment.packs)]
         for segment in affected:
             if dead.issuperset(segment.packs):
@@ -334,7 +334,7 @@ class _Prune:
         self._replace(index, [each for each in affected if each in index.segments], dead)
 
     def _replace(self, index: Index, old: list[Segment], dead: frozenset[bytes]) -> None:
-        """Replace segments by one that has none of the records of some packs."""
+        """Replace segments by one without the records of some packs."""
         if not old:
             return
         name = segment_file(new_token(), 0)
@@ -351,7 +351,7 @@ class _Prune:
 
 
 def _groups(needed: Mapping[bytes, Need]) -> Iterator[frozenset[bytes]]:
-    """Give packs together that have, together, about as many places as may be in memory."""
+    """Yield groups of packs, each with about as many locations as can be in memory."""
     group: set[bytes] = set()
     chunks = 0
     for pack in sorted(needed):

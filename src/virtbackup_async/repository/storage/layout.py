@@ -1,13 +1,13 @@
-"""Which files a repository consists of, and what they are called.
+"""The files of a repository, and their names.
 
 ::
 
     TARGET/.virtbackup-repository/
-    |-- repository                   what it is: id, version, length of chunks
-    |-- condemned                    packs pending deletion: no writer may count on them
+    |-- repository                   id, version, length of chunks
+    |-- condemned                    packs pending deletion: no writer may rely on them
     |-- damaged                      maps that cannot be repaired (see known_damage.py)
     |-- packs/1f/1f...0007.pack      chunks; the first 24 digits of the name are its writer's
-    |-- index/1f...-7.index          where they are: a segment
+    |-- index/1f...-7.index          a segment: where the chunks are
     `-- leases/1f...                 a living writer, or the prune
 
 Names are those of the target's storage. Those that begin with a dot are temporary.
@@ -39,12 +39,12 @@ _ANY_KIND: Final = frozenset(Kind)
 
 
 class Repository(Struct, frozen=True):
-    """A repository that is there.
+    """A repository that exists.
 
     Attributes:
         storage: the target's.
-        id: what all of its files carry.
-        sealing: how it makes the ids of chunks, and what it stores of them.
+        id: is in all of its files.
+        sealing: makes the ids of chunks, and their blobs.
     """
 
     storage: Storage
@@ -53,26 +53,26 @@ class Repository(Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return self.storage.where(DIRECTORY)
 
     @property
     def target(self) -> str:
-        """What to call its target in messages."""
+        """The name of its target in messages."""
         return self.storage.where()
 
     def where_is(self, pack: bytes) -> str:
-        """Return what to call a pack in messages."""
+        """Return the name of a pack's file in messages."""
         return self.storage.where(pack_file(pack))
 
 
 class MapFile(Struct, frozen=True):
-    """A map in a target, as whoever names the maps lists it.
+    """A map in a target, as the packager lists it, which names the maps.
 
     Attributes:
         name: of the file, in the target's storage.
-        disk: the same for all maps of one disk, and for no other. In a list the maps of a disk
-            follow each other by date: what they have in common is looked up once.
+        disk: the same for all maps of one disk, and for no other. In a list, the maps of a disk
+            follow each other by date, so that chunks they share are looked up once.
     """
 
     name: str
@@ -120,7 +120,7 @@ def lease_file(holder: str) -> str:
 
 
 def list_packs(storage: Storage) -> Iterator[bytes]:
-    """Give the names of all packs that are there; none if their directory is lost. Blocks.
+    """Yield the names of all packs; none if their directory is lost. Blocks.
 
     Raises:
         StorageError: a directory cannot be read.
@@ -132,7 +132,7 @@ def list_packs(storage: Storage) -> Iterator[bytes]:
 
 
 def pack_sizes(storage: Storage, packs: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the lengths in bytes of those packs that are there. Blocks.
+    """Return the lengths in bytes of those packs that exist. Blocks.
 
     Raises:
         StorageError: a directory cannot be read.
@@ -147,7 +147,7 @@ def list_segments(storage: Storage) -> list[str]:
     Raises:
         StorageError: the directory cannot be read.
     """
-    # Whatever else has such a name is found damaged when it is opened.
+    # Anything else that has such a name is found damaged when it is opened.
     names = _names(storage, INDEX, _ANY_KIND)
     return [f"{INDEX}/{name}" for name in names if name.endswith(_INDEX_SUFFIX) and name[0] != "."]
 

@@ -1,11 +1,11 @@
-"""Leases: who works in a repository, for everybody that shares its storage.
+"""Leases show all hosts that share a repository which processes work in it.
 
 ::
 
-    leases/<token>   a holder refreshes it every minute, and sees at the end that it is still there
-    somebody else    finds it locked: the holder is alive
-                     not locked: the holder is dead, if it was on this host
-                     another host, refreshed in the last hour: alive, whatever the lock says
+    leases/<token>   the holder refreshes it every minute, and checks at the end that it exists
+    others           it is locked: the holder is alive
+                     it is not locked: the holder is dead, if it was on this host
+                     another host, refreshed in the last hour: alive, locked or not
 
 Where locks do not reach other hosts, or do not exist, the hour alone decides; the clock is the
 storage's. Invariant: a holder whose lease was broken finds it gone, and publishes nothing.
@@ -50,7 +50,7 @@ class Lease:
         self._file.refresh()
 
     def check(self) -> None:
-        """See that nobody has taken the holder for dead, or exchanged its directories. Blocks.
+        """Check that no process broke the lease, or exchanged a directory. Blocks.
 
         Raises:
             LockHeldError: the lease was broken.
@@ -63,12 +63,12 @@ class Lease:
             )
 
     def close(self) -> None:
-        """Give it up. Blocks."""
+        """Give the lease up. Blocks."""
         self._file.remove()
 
 
 class Leased(Protocol):
-    """Something that works under a lease; both of its methods block."""
+    """An object that works under a lease; both of its methods block."""
 
     def refresh(self) -> None: ...
 
@@ -104,10 +104,10 @@ async def _keep_fresh(refresh: Callable[[], None]) -> None:
 
 
 def take_lease(storage: Storage, holder: str) -> Lease:
-    """Take the lease of that name, which nobody has. Blocks.
+    """Take the lease of that name, which must be free. Blocks.
 
     Raises:
-        LockHeldError: somebody holds it.
+        LockHeldError: another process holds it.
         StorageError: it cannot be written.
     """
     note = sealed_json.dumps({"host": host_id(), "pid": process_id()})
@@ -119,7 +119,7 @@ def take_lease(storage: Storage, holder: str) -> Lease:
 
 
 def take_prune_lease(storage: Storage) -> Lease:
-    """Become the one that removes packs and replaces other writers' segments. Blocks.
+    """Take the lease that allows removing packs and replacing segments of others. Blocks.
 
     Raises:
         LockHeldError: a prune or a repair is under way.
@@ -127,7 +127,7 @@ def take_prune_lease(storage: Storage) -> Lease:
     """
     with suppress(LockHeldError):
         return _take_prune_lease(storage)
-    # Its holder may be dead: then this breaks it.
+    # If its holder is dead, this breaks the lease.
     living_holders(storage)
     return _take_prune_lease(storage)
 
@@ -143,7 +143,7 @@ def _take_prune_lease(storage: Storage) -> Lease:
 
 
 def living_writers(storage: Storage) -> frozenset[str]:
-    """Return the tokens of living writers; break the leases of the dead. Blocks.
+    """Return the tokens of living writers; break the leases of dead ones. Blocks.
 
     Raises:
         StorageError: the leases cannot be read.
@@ -152,7 +152,7 @@ def living_writers(storage: Storage) -> frozenset[str]:
 
 
 def living_holders(storage: Storage) -> frozenset[str]:
-    """Return whose leases are alive; break those of the dead. Blocks.
+    """Return the living holders of leases; break the leases of dead ones. Blocks.
 
     Raises:
         StorageError: the leases cannot be read.
@@ -166,7 +166,7 @@ def living_holders(storage: Storage) -> frozenset[str]:
 
 
 def remove_temporary_files(storage: Storage) -> None:
-    """Remove temporary files that nobody has touched for an hour: their makers are dead. Blocks.
+    """Remove temporary files that have not changed for an hour: their makers are dead. Blocks.
 
     Raises:
         StorageError: a directory is not readable or not writable.
@@ -179,14 +179,14 @@ def remove_temporary_files(storage: Storage) -> None:
 
 
 def _is_alive(storage: Storage, holder: str, now_s: float) -> bool:
-    """Whether the holder of a lease is alive; remove the lease if not."""
+    """Return whether the holder of a lease is alive; remove the lease if it is not."""
     is_alive = False
 
     def is_dead(look: LeaseLook) -> bool:
         nonlocal is_alive
         note = _note_in(look)
         is_alive = _looks_alive(look, note, now_s)
-        # A file that only has the name of a lease is left alone; the prune's name must be free.
+        # A file that is no lease is left alone, unless it has the name of the prune's lease.
         return not is_alive and (holder == PRUNER or note is not None)
 
     with suppress(FileNotFoundError):
@@ -196,7 +196,7 @@ def _is_alive(storage: Storage, holder: str, now_s: float) -> bool:
 
 def _looks_alive(look: LeaseLook, note: Mapping[str, object] | None, now_s: float) -> bool:
     if look.is_locked:
-        # By a kernel that shares its locks with this one: nothing is surer.
+        # The lock is in a kernel that shares its locks with this one: this is certain.
         return True
     is_fresh = now_s - look.modified_s < EXPIRY_S
     if look.is_locked is None:

@@ -1,15 +1,15 @@
-"""A target in a directory: with ``local_files.py`` all of the repository that touches files.
+"""A target in a directory. Only this module and ``local_files.py`` touch a repository's files.
 
 Each call goes down from the target by descriptors and follows no link (``files/target_path.py``).
-What is promised rests on the file system: content is synced before its name, a name by its
-directory, and a name is taken by a hard link, or by an empty file where there are none.
+Content is synced before its name, and a name by syncing its directory. A name is taken with a hard
+link, or with an empty file where the file system has no links.
 
-The reserve is some files of some KiB, each an inode, that nobody reads::
+The reserve is a few files of a few KiB, each with an inode, that nothing reads::
 
     backups fill the target to the last byte, or take its last inode
     prune       cannot write its lease, or its list of packs: it removes the reserve
-    packs       go, and there is room again
-    the end     the reserve is made anew
+    packs       are removed, and there is space again
+    the end     the reserve is made again
 """
 
 import fcntl
@@ -63,7 +63,7 @@ class LocalStorage(Struct, frozen=True):
     reserve: str
 
     def path(self, name: str = "") -> Path:
-        """Return the whole path of a file, to be shown, or to be opened at one's own risk."""
+        """Return the full path of a file, for messages; opening it follows links."""
         return self.target / name
 
     def where(self, name: str = "") -> str:
@@ -131,7 +131,7 @@ class LocalStorage(Struct, frozen=True):
         try:
             place.create_whole(data)
         finally:
-            # Also the name of a file that somebody else has just made: the caller relies on it.
+            # Even if another process has just made the file: the caller relies on its name.
             place.parent.sync_names()
 
     def overwrite(self, name: str, data: bytes) -> None:
@@ -164,7 +164,7 @@ class LocalStorage(Struct, frozen=True):
         fd = part.create()
         try:
             write_all(fd, content, part.path)
-            # Without locks, the time of the file alone tells.
+            # Without locks, only the time of the file shows whether the holder is alive.
             lacks.lock(fd, fcntl.LOCK_EX, self.target)
             sync(fd, part.path)
             held = self._hold(directories)
@@ -222,7 +222,7 @@ class LocalStorage(Struct, frozen=True):
                 status = os.fstatvfs(fd)
         except OSError as error:
             raise storage_error("read", self.path(self.reserve), error) from error
-        # Some file systems have no fixed number of inodes, and say 0 of 0.
+        # Some file systems have no fixed number of inodes, and report 0 of 0.
         if status.f_files and status.f_favail < _LEAST_INODES:
             return 0
         return status.f_bavail * status.f_frsize
@@ -304,7 +304,7 @@ def _is_locked(fd: int) -> bool | None:
 
 
 def _refuse_shared(fd: int, path: Path) -> None:
-    """See that a file has no other name, by which it would be changed, too."""
+    """Check that a file has no other name, under which it would change as well."""
     if os.fstat(fd).st_nlink > 1:
         raise StorageError(
             f"cannot write {path}: it is a hard link, the file has other names",
@@ -315,7 +315,7 @@ def _refuse_shared(fd: int, path: Path) -> None:
 def _make_reserve_file(file: TargetPath) -> None:
     fd = file.create()
     try:
-        # Not zeros: a file system that compresses would keep no room for them.
+        # Not zeros: a file system that compresses would reserve no space for them.
         write_all(fd, os.urandom(RESERVE_FILE_BYTES), file.path)
         sync(fd, file.path)
     except BaseException:

@@ -75,7 +75,7 @@ class LocalGrowingFile:
                 self._behind.finish()
         finally:
             self._close()
-        # The directory, too, may be new, and its maker gone before it was durable.
+        # The directory might be new as well, and its maker dead before it was durable.
         self._place.parent.sync_names()
         self._place.parent.parent.sync_names()
 
@@ -90,7 +90,7 @@ class LocalGrowingFile:
 
 
 class LocalHiddenFile:
-    """A ``HiddenFile``: it has a temporary name beside its place."""
+    """A ``HiddenFile``: it has a temporary name in the directory of its final one."""
 
     def __init__(self, place: TargetPath) -> None:
         self._place = place
@@ -112,7 +112,7 @@ class LocalHiddenFile:
         try:
             self._part.rename(place.name)
         except OSError as error:
-            # A server may have done what its answer denies.
+            # A server might have renamed the file although it reports an error.
             if not _is_surely_free(place):
                 on_named()
             raise storage_error("write", place.path, error) from error
@@ -124,7 +124,7 @@ class LocalHiddenFile:
 
     def discard(self) -> None:
         self._close()
-        # What stays has no name that counts: `clean` finds it.
+        # A file that stays has a temporary name: `clean` finds it.
         with suppress(OSError):
             self._part.unlink()
 
@@ -188,7 +188,7 @@ def sync(fd: int, path: Path) -> None:
 
 @contextmanager
 def syncing(path: Path) -> Iterator[None]:
-    """Turn what fails in the block into a StorageError."""
+    """Turn an OSError of the block into a StorageError."""
     try:
         yield
     except OSError as error:

@@ -2,10 +2,10 @@
 
 ::
 
-    prune     writes the note, durably          then looks who holds a lease
+    prune     writes the note, durably          then looks for leases
     writer    takes its lease, durably          then reads the note
 
-So either the writer sees the note, and stores again what it finds in these packs alone; or the
+Either the writer sees the note, and stores the chunks again that only these packs have; or the
 prune sees the writer, and waits for it. ``waiting_for`` are the writers that the prune saw.
 """
 
@@ -18,7 +18,7 @@ from virtbackup_async.repository.storage.layout import PENDING_DELETION
 
 
 class PendingDeletion(Struct, frozen=True):
-    """Packs to be removed once some writers have ended; None: it is not known yet which."""
+    """Packs to be removed once some writers have ended; None if these are not known yet."""
 
     packs: frozenset[bytes] = frozenset()
     waiting_for: frozenset[str] | None = None

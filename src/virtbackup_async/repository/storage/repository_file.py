@@ -1,6 +1,6 @@
-"""The file that makes a directory a repository: what it is, and making one.
+"""The repository file, which makes a directory a repository: finding, making and repairing it.
 
-The file ``repository`` is made last and never changes: whoever sees it sees a whole repository.
+The file ``repository`` is made last and never changes: a repository that has it is complete.
 """
 
 import secrets
@@ -61,11 +61,11 @@ def make_repository(location: StorageLocation) -> Repository:
 def repair_repository_file(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, and rewrite its file if that is lost. Blocks.
 
-    The id is in the header of every pack; all else is the same in every repository.
+    The id is in the header of every pack; the rest is the same in every repository.
 
     Raises:
         NewerVersionError: a newer program made it.
-        CorruptError: the packs do not say which id it had.
+        CorruptError: the packs do not show which id it had.
         StorageError: it cannot be read or written.
     """
     storage = open_storage(location)
@@ -78,7 +78,7 @@ def repair_repository_file(location: StorageLocation) -> Repository | None:
         ids = set(_ids_in_packs(storage))
         if len(ids) != 1:
             raise CorruptError(
-                f"damaged: {where}, and the packs do not say what its id was",
+                f"damaged: {where}, and the packs do not show what its id was",
                 hint="Bring the file back from a copy of the target.",
             ) from None
         storage.replace(REPOSITORY_FILE, sealed_json.dumps(_description(ids.pop())))
@@ -115,7 +115,7 @@ def make_in(storage: Storage) -> Repository:
 
 def _make(storage: Storage) -> Repository:
     if next(list_packs(storage), None) is not None:
-        # With another id, all that is there would belong to nobody.
+        # With another id, all existing files would belong to no repository.
         raise CorruptError(f"missing: {storage.where(REPOSITORY_FILE)}", hint=REPAIR_HINT)
     # Of two that make a repository, one is first.
     with suppress(FileExistsError):

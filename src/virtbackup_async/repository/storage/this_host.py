@@ -1,11 +1,11 @@
-"""Who this process is to others that share a repository."""
+"""How a process is named in a lease, for others that share the repository."""
 
 import os
 from pathlib import Path
 
 
 def host_id() -> str:
-    """Return what tells this host from others. Blocks."""
+    """Return an identifier that no other host has. Blocks."""
     try:
         return Path("/etc/machine-id").read_text(encoding="utf-8").strip()
     except OSError:

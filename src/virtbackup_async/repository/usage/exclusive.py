@@ -64,7 +64,7 @@ def exclusive_usage(
     """Find out how much each backup uses exclusively. Blocks.
 
     Args:
-        repository: which.
+        repository: the repository to measure.
         list_maps: lists the maps of its target.
         owners: the number, from 0, of the backup that each map belongs to, by the name of the
             map. A map that is not listed, such as one of a pending backup, counts as several.
@@ -91,7 +91,7 @@ class Ownership:
     Of a chunk that is in the index twice, the first record counts; the other belongs to nobody.
 
     Attributes:
-        several: the number that stands for more than one owner.
+        several: the number for more than one owner.
     """
 
     def __init__(self, index: Index, owners: int) -> None:
@@ -101,7 +101,7 @@ class Ownership:
         self._whose = [np.zeros(segment.shape.records, kind) for segment in index.segments]
 
     def number_of(self, owner: int | None) -> int:
-        """Return the number that stands for an owner; None means several."""
+        """Return the number for an owner; None means several."""
         return self.several if owner is None else owner + 1
 
     def enter(self, ids: Ids, whose: Whose) -> None:

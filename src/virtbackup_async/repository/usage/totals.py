@@ -41,7 +41,7 @@ def total_usage(repository: Repository, list_maps: ListMaps, on_step: Callable[[
     """Return how much a repository holds. Blocks.
 
     Args:
-        repository: which.
+        repository: the repository to measure.
         list_maps: lists the maps of its target.
         on_step: called often; may raise.
 
@@ -59,7 +59,7 @@ def total_usage(repository: Repository, list_maps: ListMaps, on_step: Callable[[
 
 
 def _entries(storage: Storage, name: str) -> int:
-    # Its backup may be removed this moment.
+    # Its backup might have been removed since the maps were listed.
     with suppress(FileNotFoundError), reading("package", storage.where(name)):
         return entry_count(storage.status(name).size_bytes)
     return 0
