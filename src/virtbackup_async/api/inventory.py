@@ -40,7 +40,7 @@ class Inventory(Methods):
         return await run_list(await self._ready(), ListRequest(groups, domains, with_known))
 
     async def stats(self, groups: Sequence[str] = (), *, each_backup: bool = False) -> "Stats":
-        """Measure how much the backups of groups hold, and how much they take.
+        """Measure how much data the backups of groups hold, and how much space they take.
 
         Args:
             groups: none for all that have a target.

@@ -1,4 +1,4 @@
-"""What the methods of all themes share: the runtime that they pass to the engine."""
+"""The base of all methods: the runtime that they pass to the engine."""
 
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.runtime import Runtime

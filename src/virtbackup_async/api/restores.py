@@ -27,7 +27,7 @@ class Restores(Methods):
         disks: Sequence[str] = (),
         trusted: bool = False,
     ) -> "FoundBackup":
-        """Find a backup to restore or to export: the last one of a date, or else before it.
+        """Find a backup to restore or to export: the last one of a date, or else the one before.
 
         ``find("web")``, ``find("web@yesterday")`` and ``find("production/web@2026-03-01")`` name a
         backup as the command line does; ``find("production", "web", "2026-03-01")`` does it in
@@ -38,13 +38,13 @@ class Restores(Methods):
             domain: the domain's exact name, or a name with a date in it.
             date: a month, day, hour, minute or second (``2026-03-01T02:15``), ``yesterday``, an
                 age (``3d``) or a backup's name; None for the newest backup.
-            disks: the disks that will be wanted; none for all. The method warns of missing ones.
-            trusted: take a definition whose checksum is wrong.
+            disks: the disks that will be needed; none for all. The method warns of missing ones.
+            trusted: accept a definition with a wrong checksum.
 
         Raises:
             NotFoundError: there is no such backup, or it lacks one of ``disks``.
             ConfigError: the name can mean several backups, or the date cannot be understood.
-            DefinitionError: it is there, and damaged; no older one is taken in its place.
+            DefinitionError: it is damaged; no older one is taken in its place.
             StorageError: the target cannot be read.
         """
         from virtbackup_async.engine.inventory.chosen_backup import (
@@ -63,19 +63,19 @@ class Restores(Methods):
         disks: Sequence[str] = (),
         image_format: str | None = None,
     ) -> RestoreDone:
-        """Restore the disks of a backup into a directory, checked: all of them, or nothing.
+        """Restore disks of a backup into a directory, verified: all that are wanted, or nothing.
 
         Args:
             found: the backup, as :meth:`find` gives it.
-            target: the directory; made if it is missing. No file in it is replaced.
+            target: the directory; created if it is missing. No file in it is replaced.
             disks: none for all.
-            image_format: ``raw`` or ``qcow2``; None for what the disks are in the backup.
+            image_format: ``raw`` or ``qcow2``; None for the format in the backup.
 
         Raises:
             NotFoundError: the backup has no such disk.
             StorageError: a file exists already, or the directory is full or not writable.
             CorruptError: the backup is damaged.
-            RollbackError: after a failure something could not be removed.
+            RollbackError: after a failure, a file could not be removed.
         """
         from virtbackup_async.engine.restore.plan import Formats
         from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
@@ -100,7 +100,7 @@ class Restores(Methods):
         allow_missing: bool = False,
         image_format: str | None = None,
     ) -> "RestoredDomain":
-        """Restore a backup into a directory, and define its domain in libvirt on the images.
+        """Restore a backup into a directory, and define its domain on the images.
 
         Args:
             found: the backup, as :meth:`find` gives it.
@@ -108,8 +108,8 @@ class Restores(Methods):
             disks: none for all.
             name: define it as another domain, with a UUID and MACs of its own.
             start: start the domain.
-            allow_missing: start it although the backup lacks disks of it.
-            image_format: ``raw`` or ``qcow2``; None for what the disks were in the domain.
+            allow_missing: start it although the backup lacks some of its disks.
+            image_format: ``raw`` or ``qcow2``; None for the format in the domain.
 
         Raises:
             HypervisorError: libvirt has such a domain, or refuses to define it; then the restored
@@ -137,21 +137,21 @@ class Restores(Methods):
         remove_managed_save: bool = False,
         allow_missing: bool = False,
     ) -> RestoreDone:
-        """Replace the disks of a domain that is shut off by those of its backup.
+        """Replace the disks of a shut-off domain by those of its backup.
 
         Args:
             found: the backup, as :meth:`find` gives it.
             disks: none for all.
-            discard_old: remove the images that are replaced; else they are kept beside.
-            remove_managed_save: throw away the memory of a domain that is saved.
-            allow_missing: restore although the backup lacks disks of the domain.
+            discard_old: remove the replaced images; otherwise they stay next to the new ones.
+            remove_managed_save: discard the memory of a saved domain.
+            allow_missing: restore although the backup lacks some of the domain's disks.
 
         Raises:
-            HypervisorError: the domain runs, is saved, or is another than the backup's.
+            HypervisorError: the domain runs, is saved, or is not the domain of the backup.
             DiskNotFoundError: the domain has no such disk, or one of another format.
-            LockHeldError: somebody else works on the domain.
+            LockHeldError: another process works on the domain.
             StorageError, CorruptError, ImageError: nothing was replaced.
-            RollbackError: after a failure an image could not be put back.
+            RollbackError: after a failure, an image could not be put back.
         """
         from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
 
@@ -168,7 +168,7 @@ class Restores(Methods):
     async def export(
         self, found: "FoundBackup", disk: str, output: AnyPath, *, image_format: str | None = None
     ) -> DiskExported:
-        """Write one disk of a backup as one image, without others below it.
+        """Write one disk of a backup as one image, without backing files.
 
         Args:
             found: the backup, as :meth:`find` gives it.

@@ -26,15 +26,15 @@ class Upkeep(Methods):
         drop_damaged: bool = False,
         wait_s: float = 0,
     ) -> "CleanRun":
-        """Remove the backups that no retention rule keeps, and undo those that were killed.
+        """Remove the backups that no retention rule keeps, and undo killed ones.
 
         Args:
             groups: none for all that have a target.
-            broken: undo backups that were killed.
+            broken: undo killed backups.
             complete: remove complete backups that no rule keeps.
-            dry_run: only say what would be done.
-            drop_damaged: remove also what ``verify`` found damaged, if a newer backup is good.
-            wait_s: how long to wait for a domain that somebody else works on.
+            dry_run: only report what would be done.
+            drop_damaged: also remove backups that ``verify`` found damaged, if a newer one is good.
+            wait_s: how long to wait for a domain that another process works on.
 
         Raises:
             StorageError: a target cannot be read; the others were cleaned.
@@ -88,7 +88,7 @@ class Upkeep(Methods):
         sample: str | None = None,
         quick: bool = False,
     ) -> "VerifyRun":
-        """Read backups back and compare them with what was recorded.
+        """Read backups and compare them with the digests that were recorded.
 
         Args:
             groups: none for all that have a target.
@@ -96,8 +96,8 @@ class Upkeep(Methods):
             newer_than: only backups of the last ``12h``, ``7d`` or ``4w``, or since a date.
             not_verified_since: pass over backups that were found good in the last ``12h``, or
                 since a date.
-            sample: only ``5`` or ``10%`` of them, drawn anew every day.
-            quick: read no data: only see that all of it is there.
+            sample: only ``5`` or ``10%`` of them, a new choice every day.
+            quick: read no data: only check that all of it exists.
 
         Raises:
             NotFoundError: there is no backup.
@@ -112,16 +112,16 @@ class Upkeep(Methods):
         return await run_verify(await self._ready(), request)
 
     async def repair(self, groups: Sequence[str] = (), *, quick: bool = False) -> "RepairRun":
-        """Mend the repositories of groups' targets.
+        """Repair the repositories of groups' targets.
 
         Args:
             groups: none for all that have a target.
-            quick: take for good what is there, without reading it.
+            quick: trust all chunks that exist, without reading them.
 
         Raises:
             NotFoundError: there is no repository.
-            LockHeldError: a sweep or another repair is under way.
-            CorruptError: something cannot be mended.
+            LockHeldError: a prune or another repair is running.
+            CorruptError: some damage cannot be repaired.
             StorageError: a target cannot be read or written; the others were repaired.
         """
         from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
@@ -131,11 +131,11 @@ class Upkeep(Methods):
     async def doctor(
         self, groups: Sequence[str] = (), *, freeze: bool = False
     ) -> tuple[Finding, ...]:
-        """Look for what would make the next backups fail; changes nothing.
+        """Look for problems that would make the next backups fail; change nothing.
 
         Args:
             groups: none for all.
-            freeze: freeze each guest that is to be quiesced for a moment, to see how long it takes.
+            freeze: freeze each guest that is to be quiesced for a moment, to measure the time.
         """
         from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 

@@ -108,8 +108,8 @@ class VirtBackup(Restores, Inventory, Upkeep):
             groups: groups, and single domains (``web``, or ``production/web`` where several groups
                 have it), which are backed up as their group says; none for all groups with
                 ``autostart``.
-            wait_s: how long to wait for a domain that somebody else works on.
-            allow_empty: return an empty run where there is nothing to back up.
+            wait_s: how long to wait for a domain that another process works on.
+            allow_empty: return an empty run if there is nothing to back up.
             note: one line of text to remember, which goes into the definitions.
             pin: keep the new backups from being cleaned.
 

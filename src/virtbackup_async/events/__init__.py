@@ -1,8 +1,8 @@
 """The events that a run emits; each is one line of ``--json``.
 
-Each class is one line of ``--json``: its ``kind`` is the ``event`` key, its fields are the other
-keys. Fields may be added later, never renamed (docs/reference/json.md lists them). All are imported
-from here; the modules below only sort them by theme.
+The ``kind`` of a class is the ``event`` key of its line, its fields are the other keys. Fields may
+be added, never renamed (docs/reference/json.md lists them). Import events from here; the modules
+below only sort them by theme.
 """
 
 from collections.abc import Callable

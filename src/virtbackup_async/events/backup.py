@@ -1,4 +1,4 @@
-"""One domain's backup, from its intent to its definition."""
+"""The events of one domain's backup, from its intent to its definition."""
 
 from enum import StrEnum
 from typing import ClassVar
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Phase(StrEnum):
-    """What a domain's backup is busy with."""
+    """The current step of a domain's backup."""
 
     WAITING = "waiting"
     PREPARING = "preparing"
@@ -34,7 +34,7 @@ class BackupStarted(Struct, frozen=True):
 
 
 class PhaseChanged(Struct, frozen=True):
-    """A domain's work entered another phase; ``disk`` is set where it is one disk's alone."""
+    """A domain entered another phase; ``disk`` is set if only that disk did."""
 
     kind: ClassVar[str] = "phase"
     domain: str
@@ -46,7 +46,7 @@ class PhaseChanged(Struct, frozen=True):
 
 
 class DiskProgress(Struct, frozen=True):
-    """Bytes of an image that have been moved. Holes count in neither number."""
+    """How many bytes of an image have been copied. Neither number includes holes."""
 
     kind: ClassVar[str] = "disk_progress"
     domain: str
@@ -61,8 +61,8 @@ class DiskProgress(Struct, frozen=True):
 class DiskDone(Struct, frozen=True):
     """A disk is copied, and its domain is back on the disk's own image.
 
-    ``base`` is the backup whose unchanged data was taken over; where there is none, ``reason`` says
-    why not, if that was to be expected. ``read_bytes`` is None where it is as ``data_bytes``.
+    ``base`` is the backup whose map supplied the unchanged data; without one, ``reason`` says why,
+    if a base was to be expected. ``read_bytes`` is None if it equals ``data_bytes``.
     """
 
     kind: ClassVar[str] = "disk_done"
@@ -81,7 +81,7 @@ class DiskDone(Struct, frozen=True):
 
 
 class DiskSkipped(Struct, frozen=True):
-    """A disk, or what else a guest may store something in, is not in the backup, and why."""
+    """A disk, or another place where a guest may store data, is not in the backup, and why."""
 
     kind: ClassVar[str] = "disk_skipped"
     domain: str
@@ -95,13 +95,12 @@ class DiskSkipped(Struct, frozen=True):
 class BackupDone(Struct, frozen=True):
     """The backup is complete: ``list`` shows it from now on.
 
-    ``frozen_ms`` is how long the guest's file systems stood still, None if they were not frozen.
-    ``quiesced`` is None where the domain was shut off: there was nothing to freeze;
-    ``not_quiesced`` says why it could not be, where it was to be. ``read_bytes``
-    is less than ``data_bytes`` where only changes were read; ``audit_failures`` counts the disks
-    whose dirty bitmap was found to be wrong. ``missing`` are disks that were to be backed up
-    and could not be, and those that the backup before it has, and that nobody took out of the
-    configuration since.
+    ``frozen_ms`` is how long the guest's file systems were frozen, None if they were not.
+    ``quiesced`` is None if the domain was shut off, so that there was nothing to freeze;
+    ``not_quiesced`` says why a guest that should have been quiesced was not. ``read_bytes`` is less
+    than ``data_bytes`` if only changes were read; ``audit_failures`` counts the disks whose dirty
+    bitmap was wrong. ``missing`` are disks that should have been backed up and could not be, and
+    disks of the previous backup that the configuration does not exclude.
     """
 
     kind: ClassVar[str] = "backup_done"
@@ -122,9 +121,9 @@ class BackupDone(Struct, frozen=True):
 
 
 class BackupFailed(Struct, frozen=True):
-    """There is no backup of the domain from this run. ``left_pending``: run ``clean``.
+    """This run made no backup of the domain. ``left_pending``: run ``clean``.
 
-    ``reason`` is ``error`` without the domain's name; empty where the error does not begin with it.
+    ``reason`` is ``error`` without the domain's name; empty if the error does not begin with it.
     ``error_code`` is the kind of the error (docs/reference/exit-codes.md), ``advice`` what to do.
     """
 

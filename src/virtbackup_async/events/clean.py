@@ -1,4 +1,4 @@
-"""What `clean` removes, undoes or leaves."""
+"""The events of `clean`: what it removes, undoes or leaves."""
 
 from typing import ClassVar
 
@@ -6,9 +6,9 @@ from msgspec import Struct
 
 
 class CleanVerdict(Struct, frozen=True):
-    """What `clean` or `forget` means to do with a backup, and why; `--dry-run` does no more.
+    """What `clean` or `forget` will do with a backup, and why; `--dry-run` stops there.
 
-    ``broken``: no complete backup can be read from it; then ``date`` is that in its name, or empty.
+    ``broken``: no complete backup can be read from it; ``date`` is then that in its name, or empty.
     """
 
     kind: ClassVar[str] = "clean_verdict"
@@ -25,7 +25,7 @@ class CleanVerdict(Struct, frozen=True):
 
 
 class BackupRemoved(Struct, frozen=True):
-    """Nothing is left of a backup."""
+    """A backup was removed completely."""
 
     kind: ClassVar[str] = "backup_removed"
     group: str
@@ -47,7 +47,7 @@ class BackupsForgotten(Struct, frozen=True):
 
 
 class RemovalFailed(Struct, frozen=True):
-    """A backup that was to go is still there, or a part of it; the next `clean` tries again."""
+    """A backup could not be removed, or only in part; the next `clean` tries again."""
 
     kind: ClassVar[str] = "removal_failed"
     group: str
@@ -60,7 +60,7 @@ class RemovalFailed(Struct, frozen=True):
 
 
 class RepositorySwept(Struct, frozen=True):
-    """`clean` has removed from a target's repository what no backup needs any more."""
+    """`clean` has pruned the repository of a target: chunks that no backup needs are removed."""
 
     kind: ClassVar[str] = "repository_swept"
     target: str
@@ -82,7 +82,7 @@ class PendingFound(Struct, frozen=True):
 
 
 class PendingUndone(Struct, frozen=True):
-    """The domain is on its own images again, and nothing is left of the unfinished backup."""
+    """An unfinished backup is undone: the domain is on its own images, and no file is left."""
 
     kind: ClassVar[str] = "pending_undone"
     group: str
@@ -91,7 +91,7 @@ class PendingUndone(Struct, frozen=True):
 
 
 class PendingLeft(Struct, frozen=True):
-    """An unfinished backup is still there, and why."""
+    """An unfinished backup could not be undone, and why."""
 
     kind: ClassVar[str] = "pending_left"
     group: str

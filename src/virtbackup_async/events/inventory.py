@@ -28,7 +28,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
 
 
 class ListedDomain(Struct, frozen=True):
-    """A domain that a group matches and that has no backup there, as ``list`` shows it if asked."""
+    """A domain of a group that has no backup there; ``list --all`` shows it."""
 
     kind: ClassVar[str] = "domain"
     group: str
@@ -36,7 +36,7 @@ class ListedDomain(Struct, frozen=True):
 
 
 class BrokenBackup(Struct, frozen=True):
-    """What should be a backup and cannot be read: its definition is damaged, or data is missing."""
+    """A backup that cannot be read: its definition is damaged, or data is missing."""
 
     kind: ClassVar[str] = "broken_backup"
     group: str
@@ -47,7 +47,7 @@ class BrokenBackup(Struct, frozen=True):
 
 
 class TargetUnreadable(Struct, frozen=True):
-    """A group's target cannot be read: which backups it holds is not known."""
+    """A group's target cannot be read, so its backups are unknown."""
 
     kind: ClassVar[str] = "target_unreadable"
     group: str
@@ -56,7 +56,7 @@ class TargetUnreadable(Struct, frozen=True):
 
 
 class UnclaimedBackups(Struct, frozen=True):
-    """A target holds backups of domains that no group means: no command looks after them."""
+    """A target holds backups of domains in no group: no command takes care of them."""
 
     kind: ClassVar[str] = "unclaimed_backups"
     target: str
@@ -65,7 +65,7 @@ class UnclaimedBackups(Struct, frozen=True):
 
 
 class PinChanged(Struct, frozen=True):
-    """A backup is pinned now, so that `clean` never removes it, or is not any more."""
+    """A backup is pinned now, so that `clean` never removes it, or no longer."""
 
     kind: ClassVar[str] = "pin_changed"
     group: str
@@ -76,9 +76,9 @@ class PinChanged(Struct, frozen=True):
 
 
 class DomainStats(Struct, frozen=True):
-    """What a domain's backups in a group hold, and what they take.
+    """How much data a domain's backups in a group hold, and how much space they take.
 
-    ``stored_bytes`` is what the packages grew by when they were made.
+    ``stored_bytes`` is what the backups added to the target when they were made.
     """
 
     kind: ClassVar[str] = "domain_stats"
@@ -91,7 +91,7 @@ class DomainStats(Struct, frozen=True):
 
 
 class GroupStats(Struct, frozen=True):
-    """The same of all domains of a group."""
+    """The same for all domains of a group."""
 
     kind: ClassVar[str] = "group_stats"
     group: str
@@ -103,7 +103,7 @@ class GroupStats(Struct, frozen=True):
 
 
 class DayStats(Struct, frozen=True):
-    """What the backups of a group that are there and were made on a day hold and added."""
+    """The same for the existing backups of a group that were made on one day."""
 
     kind: ClassVar[str] = "day_stats"
     group: str
@@ -115,7 +115,7 @@ class DayStats(Struct, frozen=True):
 
 
 class BackupStats(Struct, frozen=True):
-    """What one backup holds and takes, and how much room its removal alone would make."""
+    """The same for one backup, and how much space its removal alone would free."""
 
     kind: ClassVar[str] = "backup_stats"
     group: str
@@ -130,11 +130,11 @@ class BackupStats(Struct, frozen=True):
 
 
 class RepositoryStats(Struct, frozen=True):
-    """What the backups in a target's repository hold, and what all of it takes.
+    """How much data the backups in a target's repository hold, and how much space it takes.
 
-    ``mapped_bytes`` are the chunks that all images consist of, ``chunk_bytes`` those of them that
-    differ from each other, ``chunk_stored_bytes`` what these were compressed to. A chunk counts
-    whole, be it cut short by its image's end.
+    ``mapped_bytes`` counts the chunks of all images, ``chunk_bytes`` equal ones only once, and
+    ``chunk_stored_bytes`` is their compressed size. A chunk counts in full, even if it is cut short
+    by the end of its image.
     """
 
     kind: ClassVar[str] = "repository_stats"

@@ -1,4 +1,4 @@
-"""A backup on its way back."""
+"""The events of `restore` and `export`."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class RestoreStarted(Struct, frozen=True):
-    """A backup was found and its target checked; its disks are about to be written."""
+    """A backup was found and the target checked; the disks are about to be written."""
 
     kind: ClassVar[str] = "restore_started"
     domain: str
@@ -16,10 +16,10 @@ class RestoreStarted(Struct, frozen=True):
 
 
 class FileFormat(Struct, frozen=True):
-    """What a restored disk is: ``size_bytes`` as its guest sees it, or of the file where unknown.
+    """The format of a restored disk, and its size for the guest, or of the file if unknown.
 
-    ``was`` is the format of the image that the guest was on, None where that is not known: what was
-    pulled from it is raw.
+    ``was`` is the format of the image that the guest was on, None if that is unknown: data pulled
+    from it is raw.
     """
 
     file: str
@@ -30,11 +30,10 @@ class FileFormat(Struct, frozen=True):
 
 
 class RestoreDone(Struct, frozen=True):
-    """All disks are whole, on disk, and have the digest that was recorded.
+    """All disks are complete, on disk, and have their recorded digests.
 
-    ``verified`` is False where the backup carries no digest (virt-backup wrote it). ``kept``
-    are the images that were replaced, by the names that they have now. ``formats`` are of the
-    disks, not of the images below them.
+    ``verified`` is False if the backup has no digests (virt-backup wrote it). ``kept`` are the
+    replaced images, by their new names. ``formats`` are those of the disks, not of backing files.
     """
 
     kind: ClassVar[str] = "restore_done"
@@ -50,7 +49,7 @@ class RestoreDone(Struct, frozen=True):
 
 
 class DiskExported(Struct, frozen=True):
-    """A disk of a backup is an image of its own now, without others below it."""
+    """A disk of a backup is now one image without backing files."""
 
     kind: ClassVar[str] = "disk_exported"
     domain: str
@@ -63,10 +62,10 @@ class DiskExported(Struct, frozen=True):
 
 
 class DomainDefined(Struct, frozen=True):
-    """libvirt has a domain on the restored images now.
+    """The domain is defined in libvirt, on the restored images.
 
-    ``rebased`` names the images whose headers were changed: they name the restored images below
-    them now, in place of the original ones.
+    ``rebased`` names the images whose headers were changed: they name the restored backing files
+    now, in place of the original ones.
     """
 
     kind: ClassVar[str] = "domain_defined"

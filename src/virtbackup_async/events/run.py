@@ -24,7 +24,7 @@ class RunInfo(Struct, frozen=True):
 
 
 class RunStarted(Struct, frozen=True):
-    """The work of a command is known; nothing has been touched yet."""
+    """The domains of a run are known; nothing has been touched yet."""
 
     kind: ClassVar[str] = "run_started"
     command: str
@@ -32,7 +32,7 @@ class RunStarted(Struct, frozen=True):
 
 
 class Warned(Struct, frozen=True):
-    """Something the admin should know; the work goes on."""
+    """Something the admin should know; the run continues."""
 
     kind: ClassVar[str] = "warning"
     message: str
@@ -43,7 +43,7 @@ class Warned(Struct, frozen=True):
 
 
 class HookFailed(Struct, frozen=True):
-    """A command that the configuration names failed; ``group`` is None for those of the run."""
+    """A hook failed; ``group`` is None for a hook of the run."""
 
     kind: ClassVar[str] = "hook_failed"
 
@@ -53,7 +53,7 @@ class HookFailed(Struct, frozen=True):
 
 
 class Level(StrEnum):
-    """How much a finding of ``doctor`` or ``config check`` matters."""
+    """How serious a finding of ``doctor`` or ``config check`` is."""
 
     OK = "ok"
     INFO = "info"
@@ -62,7 +62,7 @@ class Level(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One thing that ``doctor`` or ``config`` looked at: what it is like, and what to do."""
+    """The result of one check of ``doctor`` or ``config``, and what to do about it."""
 
     kind: ClassVar[str] = "finding"
 
@@ -74,10 +74,10 @@ class Finding(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """The last word of every command.
+    """The last event of every command.
 
-    ``not_started`` are the domains that were to be worked on, and were not begun. The bytes are of
-    all backups that are done.
+    ``not_started`` are the domains of the run that were not started. The bytes are those of all
+    backups that are done.
     """
 
     kind: ClassVar[str] = "summary"

@@ -1,4 +1,4 @@
-"""A backup that is read back."""
+"""The events of `verify` and `repair`."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class VerifyStarted(Struct, frozen=True):
-    """A backup is about to be read back."""
+    """A backup is about to be read."""
 
     kind: ClassVar[str] = "verify_started"
     group: str
@@ -16,11 +16,11 @@ class VerifyStarted(Struct, frozen=True):
 
 
 class VerifyDone(Struct, frozen=True):
-    """A backup was read back from its first byte to its last, and is what was recorded.
+    """A backup was read from its first byte to its last, and matches its digests.
 
-    ``digests`` is False where it carries none (virt-backup wrote it): it could only be read.
-    ``quick`` is True where it was not read: all of it is there, and as long as it should be.
-    ``lacks`` are disks and state of the domain that were left out of it: good is what is there.
+    ``digests`` is False if it has none (virt-backup wrote it), so that it could only be read.
+    ``quick`` is True if it was not read: everything exists, with the right length. ``lacks`` are
+    disks and state of the domain that are not in the backup; the rest is good.
     """
 
     kind: ClassVar[str] = "verify_done"
@@ -36,7 +36,7 @@ class VerifyDone(Struct, frozen=True):
 
 
 class VerifyFailed(Struct, frozen=True):
-    """A backup cannot be restored as it was recorded, or could not be read now."""
+    """A backup is damaged, or could not be read now."""
 
     kind: ClassVar[str] = "verify_failed"
     group: str
@@ -49,9 +49,9 @@ class VerifyFailed(Struct, frozen=True):
 
 
 class DiskDamaged(Struct, frozen=True):
-    """Bytes of an image in a repository are lost; all others of it are good.
+    """Bytes of an image in a repository are lost; all its other bytes are good.
 
-    ``ranges`` are start and length of the first of them; ``more_ranges`` counts the others.
+    ``ranges`` has start and length of the first lost ranges; ``more_ranges`` counts the others.
     """
 
     kind: ClassVar[str] = "disk_damaged"
@@ -66,7 +66,7 @@ class DiskDamaged(Struct, frozen=True):
 
 
 class RepositoryProgress(Struct, frozen=True):
-    """Bytes of a repository's packs that have been checked."""
+    """How many bytes of a repository's packs have been checked."""
 
     kind: ClassVar[str] = "repository_progress"
     target: str
@@ -75,9 +75,9 @@ class RepositoryProgress(Struct, frozen=True):
 
 
 class RepositoryDamaged(Struct, frozen=True):
-    """A file of a repository is damaged or missing; it may cost backups, which say so themselves.
+    """A file of a repository is damaged or missing; damaged backups have events of their own.
 
-    ``chunks`` is how many chunks cannot be read for it, as far as that is known.
+    ``chunks`` is how many chunks are unreadable because of it, as far as that is known.
     """
 
     kind: ClassVar[str] = "repository_damaged"
@@ -87,12 +87,12 @@ class RepositoryDamaged(Struct, frozen=True):
 
 
 class RepositoryRepaired(Struct, frozen=True):
-    """What could be mended of a repository is mended; the backups' own lines say what is lost.
+    """A repository was repaired as far as possible; the events of backups report lost data.
 
-    ``dropped_chunks`` are not in the index any more: the next backup stores those again that it
-    still finds on a disk, and the backups that need them are whole then. ``left_chunks`` are bad
-    too, but belong to a backup that runs. ``waiting_maps`` are maps that are damaged or still miss
-    chunks; the sweep knows of them.
+    ``dropped_chunks`` were removed from the index: the next backup stores those again that it still
+    finds on a disk, which makes the backups that need them complete. ``left_chunks`` are damaged,
+    too, but belong to a running backup. ``waiting_maps`` counts maps that are damaged or still lack
+    chunks; the prune knows them.
     """
 
     kind: ClassVar[str] = "repository_repaired"
@@ -106,7 +106,7 @@ class RepositoryRepaired(Struct, frozen=True):
 
 
 class RepositoryChecked(Struct, frozen=True):
-    """The chunks of a repository that some backups need have been checked, each of them once."""
+    """The chunks that the verified backups need have been checked, each of them once."""
 
     kind: ClassVar[str] = "repository_checked"
     target: str
