@@ -5,8 +5,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
+from virtbackup_async.config.loading import examine_text
 from virtbackup_async.model import names
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
@@ -68,6 +70,14 @@ def test_the_history_is_what_we_write():
     usual = history.USUAL_LIMITS
     for length in (usual.file_bytes, usual.kept_bytes, 2 * usual.file_bytes):
         assert f" {length >> 20} MiB" in section("History")
+
+
+def test_the_configuration_copy_is_a_configuration():
+    found = re.search(r"configuration copy -->\n```yaml\n(.*?)```", TEXT, re.DOTALL)
+    config, problems = examine_text(found[1].encode(), Path("copy.yml"))
+    problems.raise_errors()
+    assert {"threads": 2, "uri": "qemu:///system"}.items() <= yaml.safe_load(found[1]).items()
+    assert config.groups["production"].includes("web")
 
 
 @pytest.mark.parametrize("page", ["reference/formats.md", "explanation/security.md"])

@@ -23,7 +23,9 @@ from virtbackup_async.api.restores import AnyPath, Restores
 from virtbackup_async.api.upkeep import Upkeep
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
+from virtbackup_async.config.target_config import config_of_target
 from virtbackup_async.engine.runtime import open_runtime
+from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import lacks
 
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_virtbackup(
-    config: Config | AnyPath | None = None, *, on_event: Emit = lambda _event: None
+    config: Config | AnyPath | None = None,
+    *,
+    target: AnyPath | None = None,
+    on_event: Emit = lambda _event: None,
 ) -> AsyncGenerator["VirtBackup"]:
     """Read the configuration, and yield an object with a method for each command.
 
@@ -47,12 +52,18 @@ async def open_virtbackup(
 
     Args:
         config: the configuration, or the path of its file; None to search the usual places.
+        target: read a target without a configuration, as ``--target`` does: its backups can be
+            listed, verified and restored, and its path is the name of the only group.
         on_event: called with each event in order, mostly in the event loop's thread, sometimes in a
             worker thread. It must neither block nor raise: a guest may be frozen meanwhile.
 
     Raises:
         ConfigError: there is no configuration, it cannot be read, or something in it is wrong.
     """
+    if target is not None:
+        if config is not None:
+            raise ConfigError("give either a configuration or a target")
+        config = await to_thread.run_sync(config_of_target, Path(target))
     if not isinstance(config, Config):
         path = None if config is None else Path(config)
         config = await to_thread.run_sync(load_config, path)

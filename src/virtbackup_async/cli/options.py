@@ -11,10 +11,14 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from virtbackup_async.errors import VirtBackupError
+
+if TYPE_CHECKING:
+    from virtbackup_async.config.schema import Config
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -25,10 +29,12 @@ class Settings:
 
     Attributes:
         config_path: None to look in the usual places.
+        target: the only target; then there is no configuration.
         progress: False under ``--no-progress``.
     """
 
     config_path: Path | None = None
+    target: Path | None = None
     debug: bool = False
     json: bool = False
     quiet: bool = False
@@ -42,6 +48,18 @@ class Settings:
         if self.quiet:
             return logging.ERROR
         return logging.INFO if self.verbose else logging.WARNING
+
+    def load_config(self) -> "Config":
+        """Read the configuration, or make the one that the target stands for.
+
+        Raises:
+            ConfigError: it cannot be read, or there is none.
+        """
+        # The shell asks for the names of commands far more often: they need no YAML.
+        from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
+        from virtbackup_async.config.target_config import config_of_target  # noqa: PLC0415
+
+        return config_of_target(self.target) if self.target else load_config(self.config_path)
 
 
 _SHARED = (
@@ -122,14 +140,13 @@ def domain_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 
 
 def _targets(ctx: click.Context) -> dict[str, str | None]:
-    """Return each group's target, also from the file that ``-c`` names."""
-    # Names of commands are completed far more often, and need no YAML.
-    from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
-
+    """Return each group's target; ``-c`` before the command counts, and ``--target``."""
+    settings = ctx.ensure_object(Settings)
     above = ctx.parent.params.get("config_path") if ctx.parent else None
-    path = above or ctx.ensure_object(Settings).config_path
+    if above is not None and settings.config_path is None:
+        settings = replace(settings, config_path=above)
     try:
-        groups = load_config(path).groups
+        groups = settings.load_config().groups
     except VirtBackupError:
         return {}
     return {name: str(group.target) if group.target else None for name, group in groups.items()}
@@ -139,6 +156,23 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     # No name may end its line, or mean something to the script of the shell.
     return sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
 
+
+def _take_target(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    settings = ctx.ensure_object(Settings)
+    if value is not None and settings.config_path is not None and not ctx.resilient_parsing:
+        raise click.UsageError("-c and --target exclude each other")
+    ctx.obj = replace(settings, target=value)
+
+
+target_option: Decorator = click.option(
+    "--target",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=_take_target,
+    help="Read the backups in this directory, without a configuration.",
+)
 
 groups_argument: Decorator = click.argument(
     "groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names

@@ -1,7 +1,6 @@
 """Runs a command that needs the configuration, which is read before there is an event loop."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import NoReturn
 
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
@@ -9,7 +8,6 @@ from virtbackup_async.cli.options import Settings
 from virtbackup_async.cli.own_process import take_io_priority
 from virtbackup_async.cli.render.reports import MakeReport
 from virtbackup_async.cli.run import Job, Prepare, run
-from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.reporting.after_run import AfterRun
@@ -22,21 +20,21 @@ def run_with_config(
     settings: Settings, work: Work, report: MakeReport | None, *, reports_as: str | None = None
 ) -> NoReturn:
     """Run ``work`` as ``run`` does, with the configuration; see ``configured``."""
-    run(settings, configured(settings.config_path, work, reports_as=reports_as), report)
+    run(settings, configured(settings.load_config, work, reports_as=reports_as), report)
 
 
-def configured(path: Path | None, work: Work, *, reports_as: str | None = None) -> Prepare:
+def configured(load: Callable[[], Config], work: Work, *, reports_as: str | None = None) -> Prepare:
     """Return a function that reads the configuration and makes the job.
 
     Args:
-        path: the configuration file; None to search the usual places.
+        load: reads the configuration; may raise.
         work: calls a method of the opened ``VirtBackup``.
         reports_as: the command's name in metrics, notifications and the log, for commands that run
             at night; they also take the I/O priority of the configuration. None reports nothing.
     """
 
     def prepare(emit: Emit) -> Job:
-        config = load_config(path)
+        config = load()
         after_run = AfterRun(config, reports_as) if reports_as else None
         if reports_as:
             take_io_priority(config.io_priority, emit)

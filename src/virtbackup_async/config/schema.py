@@ -134,6 +134,7 @@ class Config:
         hooks: those around the whole run; each group has its own.
         metrics_textfile: for Prometheus's node exporter; None: none is written.
         state_directory: where this host keeps what it notes for itself; None: the usual place.
+        of_target: made for one target, without a file; see ``target_config``.
         warnings: what the admin should change, ready to be shown.
         is_virt_backups: it has marks of virt-backup beside the keys that both programs know.
         distrust: why the hooks must not be run; None: there are none, or they may be.
@@ -155,6 +156,7 @@ class Config:
     state_directory: Path | None = None
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
+    of_target: bool = False
     warnings: tuple[str, ...] = ()
     is_virt_backups: bool = field(default=False, compare=False)
     distrust: Distrust | None = None

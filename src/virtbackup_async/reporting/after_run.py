@@ -12,7 +12,9 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from virtbackup_async.catalog.config_copy import save_config_copy
 from virtbackup_async.catalog.history import append_run
+from virtbackup_async.config.saved_copy import dumps
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Event, Summary, Warned
@@ -96,7 +98,11 @@ class AfterRun:
         space = await answer_in_time(space_at, target)
         room = (space.total_bytes - space.free_bytes, space.free_bytes)
         record = self._history.record(summary, self._now_s(), groups, room)
-        await append_run(target, record, create=self._history.has_backups_of(groups))
+        has_backups = self._history.has_backups_of(groups)
+        await append_run(target, record, create=has_backups)
+        if not self._config.of_target:
+            copy = dumps(self._config, record.host)
+            await save_config_copy(target, record.host, copy, create=has_backups)
 
     async def _write_metrics(self, path: Path, summary: Summary) -> None:
         try:

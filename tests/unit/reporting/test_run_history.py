@@ -1,13 +1,17 @@
 """What a run leaves in the histories of its targets."""
 
 import os
+import socket
 
 import pytest
 from msgspec.structs import replace
 
 from fakes.recorded_run import done, failed, started, summary
+from virtbackup_async.catalog.config_copy import file_name
 from virtbackup_async.catalog.history import FILE, read_history
+from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.config.target_config import config_of_target
 from virtbackup_async.events import (
     BackupRemoved,
     Phase,
@@ -197,3 +201,53 @@ async def test_a_target_that_is_named_twice_has_the_domains_of_both_groups(tmp_p
     await after_run.conclude(summary(0), backup.warnings.append)
     (run,) = await backup.runs()
     assert [domain.domain for domain in run.domains] == ["web", "db", "mail"]
+
+
+async def test_a_backup_leaves_a_copy_of_the_configuration_in_its_target(tmp_path, backup):
+    backup.emit(started())
+    backup.emit(done())
+    await backup.end()
+    (copy,) = (tmp_path / "main").glob(".virtbackup-config.*.yml")
+    assert not list((tmp_path / "other").glob(".virtbackup-config.*"))
+    assert load_config(copy).groups.keys() == {"main", "other"}
+    before = copy.stat()
+    backup.emit(done())
+    await backup.end()
+    assert copy.stat().st_ino == before.st_ino, "the same is not written again"
+
+
+@pytest.mark.parametrize("make", ["link", "directory", "other"])
+async def test_the_copy_takes_the_place_of_what_is_no_copy(tmp_path, backup, make):
+    copy = tmp_path / "main" / file_name(socket.gethostname())
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    if make == "link":
+        copy.symlink_to(outside)
+    elif make == "directory":
+        copy.mkdir()
+    else:
+        copy.write_text("old")
+    backup.emit(done())
+    await backup.end()
+    assert outside.read_text() == "kept"
+    assert copy.is_dir() or copy.read_text().startswith("# The configuration of virtbackup")
+    assert len(backup.warnings) == (make == "directory")
+
+
+async def test_a_target_read_without_a_configuration_gets_no_copy(tmp_path):
+    config = config_of_target(tmp_path)
+    (tmp_path / file_name(socket.gethostname())).write_text("mine")
+    after_run = AfterRun(config, "verify")
+    after_run.tap(lambda _event: None)(done())
+    warnings = []
+    await after_run.conclude(summary(0), warnings.append)
+    assert (tmp_path / file_name(socket.gethostname())).read_text() == "mine"
+    assert warnings == []
+
+
+@pytest.mark.parametrize("host", ["../../etc/x", "a\nb", "x" * 300, "", "host.example"])
+def test_a_host_of_any_name_has_one_file(host):
+    name = file_name(host)
+    assert name.startswith(".virtbackup-config.")
+    assert "/" not in name
+    assert len(name) < 100

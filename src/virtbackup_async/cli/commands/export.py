@@ -8,7 +8,7 @@ import click
 from virtbackup_async.api.virtbackup import VirtBackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, one_backup, shared_options
+from virtbackup_async.cli.options import Settings, one_backup, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.standard_streams import stdout_was_closed
 from virtbackup_async.cli.with_config import run_with_config
@@ -29,6 +29,7 @@ from virtbackup_async.engine.restore.export_target import STDOUT
 @click.option(
     TRUST_OPTION, "trusted", is_flag=True, help="Accept a definition with a wrong checksum."
 )
+@target_option
 @shared_options
 def command(  # noqa: PLR0913 -- one for each argument
     settings: Settings,

@@ -5,7 +5,13 @@ from functools import partial
 import click
 
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, domains_option, groups_argument, shared_options
+from virtbackup_async.cli.options import (
+    Settings,
+    domains_option,
+    groups_argument,
+    shared_options,
+    target_option,
+)
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
@@ -15,6 +21,7 @@ from virtbackup_async.cli.with_config import run_with_config
 @domains_option("Show this domain's backups with their files; may be repeated.")
 @click.option("-a", "--all", "show_all", is_flag=True, help="Also show domains without a backup.")
 @click.option("-s", "--short", is_flag=True, help="Show counts only.")
+@target_option
 @shared_options
 def command(
     settings: Settings,

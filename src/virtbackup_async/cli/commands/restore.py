@@ -15,7 +15,7 @@ from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, one_backup, shared_options
+from virtbackup_async.cli.options import Settings, one_backup, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 from virtbackup_async.errors import VirtBackupError
@@ -73,6 +73,7 @@ from virtbackup_async.reporting.text import printable
     is_flag=True,
     help="Accept a definition with a wrong checksum; into TARGET_DIR alone.",
 )
+@target_option
 @shared_options
 def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see _Wanted
     """Restore the disks of one backup.
@@ -170,7 +171,7 @@ def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
     """
 
     async def find() -> FoundBackup:
-        async with open_virtbackup(settings.config_path) as vb:
+        async with open_virtbackup(settings.load_config()) as vb:
             return await wanted.find(vb)
 
     with suppress(VirtBackupError):

@@ -3,7 +3,7 @@
 import click
 
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, groups_argument, shared_options
+from virtbackup_async.cli.options import Settings, groups_argument, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
@@ -17,6 +17,7 @@ from virtbackup_async.cli.with_config import run_with_config
     is_flag=True,
     help="Show each backup as well, and what its removal would free.",
 )
+@target_option
 @shared_options
 def command(settings: Settings, groups: tuple[str, ...], *, each_backup: bool) -> None:
     """Show how much data the backups of groups hold, and how much space they take.

@@ -3,7 +3,13 @@
 import click
 
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, domains_option, groups_argument, shared_options
+from virtbackup_async.cli.options import (
+    Settings,
+    domains_option,
+    groups_argument,
+    shared_options,
+    target_option,
+)
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
@@ -31,6 +37,7 @@ from virtbackup_async.cli.with_config import run_with_config
     is_flag=True,
     help="Read no data: only check that all files and chunks exist, with the right length.",
 )
+@target_option
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
     settings: Settings,

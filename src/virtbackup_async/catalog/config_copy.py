@@ -1,0 +1,54 @@
+"""The file in a target that holds a copy of this host's configuration.
+
+::
+
+    TARGET/.virtbackup-config.HOST.yml
+
+One for each host, replaced as a whole; no command of this program reads it.
+docs/reference/formats.md ("Configuration copy") is the reference.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from anyio import to_thread
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.files.target_path import TargetPath
+
+COPY_MAX_BYTES: Final = 1 << 20
+"""What ``-c`` reads of a configuration."""
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.-]")
+_NAME_MAX: Final = 64
+
+
+def file_name(host: str) -> str:
+    """Return the name of a host's copy."""
+    return f".virtbackup-config.{_UNSAFE.sub('_', host)[:_NAME_MAX]}.yml"
+
+
+async def save_config_copy(target: Path, host: str, data: bytes, *, create: bool) -> None:
+    """Put the copy into a target, unless the same is there already.
+
+    Args:
+        target: the target.
+        host: this machine's name.
+        data: the copy.
+        create: begin one where there is none.
+
+    Raises:
+        StorageError: it is too long, or the target cannot be written.
+    """
+    await to_thread.run_sync(_save, TargetPath(target) / file_name(host), data, create)
+
+
+def _save(file: TargetPath, data: bytes, create: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
+    if len(data) > COPY_MAX_BYTES:
+        raise StorageError(f"the configuration is too long to be copied to {file}")
+    try:
+        known = file.read(COPY_MAX_BYTES + 1)
+    except StorageError:
+        known = b""  # a link, or unreadable: a file takes its place
+    if known != data and (create or known is not None):
+        file.replace(data)
