@@ -8,10 +8,10 @@ import pytest
 from anyio import create_task_group
 
 from fakes.packages import IMAGES, MIB, PACKAGERS, Package, in_package, make_image
-from virtbackup_async.errors import CorruptError, DefinitionError
+from virtbackup_async.errors import CorruptError, DefinitionError, ImageError
 from virtbackup_async.packagers.interface import RandomAccessReader
 
-RANDOM = {name: PACKAGERS[name] for name in ("directory", "repository")}
+RANDOM = {name: PACKAGERS[name] for name in ("directory", "tar", "zstd", "zstd-3", "repository")}
 MOST_BYTES = 700_000
 
 
@@ -47,11 +47,19 @@ async def read_whole(package, file):
         return bytes(content), stream.data_extents, stream.digest
 
 
-async def test_these_packagers_can_be_read_anywhere(any_packager, tmp_path):
+async def test_these_packagers_can_be_read_anywhere(any_packager, image, tmp_path):
     package = Package(PACKAGERS[any_packager], tmp_path / "target" / "web")
     package.directory.mkdir(parents=True)
+    await package.write(image)
     async with package.reader() as reader:
-        assert isinstance(reader, RandomAccessReader) == (any_packager in RANDOM)
+        assert isinstance(reader, RandomAccessReader)
+    if any_packager in RANDOM:
+        async with opened(package, in_package(image)) as found:
+            assert found.size_bytes == 6 * MIB
+        return
+    with pytest.raises(ImageError, match="can only be read from front to back"):
+        async with opened(package, in_package(image)):
+            pytest.fail("a compressed archive is one long stream")
 
 
 async def test_every_part_is_that_of_a_whole_read(package, tmp_path):

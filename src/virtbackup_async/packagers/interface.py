@@ -170,7 +170,10 @@ class RandomAccessReader(PackageReader, Protocol):
     """A package whose images can be read anywhere without reading all that precedes."""
 
     def open_image(self, file: str) -> AbstractAsyncContextManager[RandomAccess]:
-        """Open an image of the package; raises as ``open_disk`` does.
+        """Open an image of the package; raises as ``open_disk`` does, and ``ImageError``.
+
+        Whether an image can be read anywhere can depend on how it is compressed. If it can only be
+        read from front to back, that is an ``ImageError``.
 
         The block is left when no task reads the image any more. The memory of an open image is
         bounded, but for the bytes that are being returned: the caller bounds those.

@@ -34,6 +34,7 @@ from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.package_files import open_file, reading_package
+from virtbackup_async.packagers.read_anywhere import ReadAnywhere, only_in_order
 from virtbackup_async.packagers.tar.format import Layout
 from virtbackup_async.packagers.tar.members import split_of
 from virtbackup_async.packagers.tar.split_file import SplitFile
@@ -71,6 +72,17 @@ class TarReader:
         try:
             async with open_stream(member, self._buffers, file) as stream:
                 yield stream
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(member.close)
+
+    @asynccontextmanager
+    async def open_image(self, file: str) -> AsyncIterator[ReadAnywhere]:
+        plain_name(file)
+        await to_thread.run_sync(_check_uncompressed, self._path, file)
+        member = await to_thread.run_sync(_open_member, self._path, self._threads, file)
+        try:
+            yield ReadAnywhere(member)
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(member.close)
@@ -152,6 +164,13 @@ def _open_member(path: Path, threads: Executor, file: str) -> _Member:
         member = _Member(path, archive, info)
         member.close = opened.pop_all().close
         return member
+
+
+def _check_uncompressed(path: Path, file: str) -> None:
+    with reading_package(path), open_file(path) as archive:
+        start = os.pread(archive.fileno(), len(_XZ), 0)
+    if start.startswith((_GZIP, _BZIP2, _XZ)):
+        raise only_in_order(file, path)
 
 
 def _open_archive(path: Path, threads: Executor, opened: ExitStack) -> tarfile.TarFile:

@@ -67,13 +67,13 @@ def read_pieces(
     Raises:
         EOFError, ValueError, ZstdError: a part is damaged, cut off, or differs from the map.
     """
-    under_way: deque[tuple[Future[Part], _Room]] = deque()
-    free = [_Room() for _ in range(most_ahead)]
+    under_way: deque[tuple[Future[Part], Room]] = deque()
+    free = [Room() for _ in range(most_ahead)]
     try:
         while True:
             for piece in islice(pieces, len(free)):
                 room = free.pop()
-                under_way.append((threads.submit(_read_piece, fd, piece, room), room))
+                under_way.append((threads.submit(read_piece, fd, piece, room), room))
             if not under_way:
                 return
             future, room = under_way.popleft()
@@ -133,24 +133,31 @@ class _Blocks:
         return header + self.take(1 if kind == _RLE_BLOCK else length_bytes)
 
 
-class _Room:
+class Room:
     """Memory for a compressed and decompressed run, reused: new pages cost as much as copying."""
 
     def __init__(self) -> None:
         self._packed = self._plain = memoryview(b"")
 
     def packed(self, length_bytes: int) -> memoryview:
+        """Return memory for a compressed run."""
         if len(self._packed) < length_bytes:
             self._packed = memoryview(bytearray(length_bytes))
         return self._packed[:length_bytes]
 
     def plain(self, length_bytes: int) -> memoryview:
+        """Return memory for a decompressed run."""
         if len(self._plain) < length_bytes:
             self._plain = memoryview(bytearray(length_bytes))
         return self._plain[:length_bytes]
 
 
-def _read_piece(fd: int, piece: FramePart, room: _Room) -> Part:
+def read_piece(fd: int, piece: FramePart, room: Room) -> Part:
+    """Decompress a run into ``room``, or check a hole.
+
+    Raises:
+        EOFError, ValueError, ZstdError: it is damaged, cut off, or differs from the map.
+    """
     if piece.is_hole:
         _expect_hole(fd, piece)
         return Part(piece.length)

@@ -6,6 +6,8 @@ twice, the first time to learn it: a restore wants to know before it writes, and
 before anything is written.
 """
 
+from array import array
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -23,8 +25,17 @@ from virtbackup_async.images.stream import DiskStream, open_stream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.package_files import files_of, open_file, reading_package
-from virtbackup_async.packagers.zstd.map import pieces_of, read_map
-from virtbackup_async.packagers.zstd.parts import Part, frame_start, read_frame, read_pieces
+from virtbackup_async.packagers.read_anywhere import ReadAnywhere, only_in_order
+from virtbackup_async.packagers.zstd.frame import LAST_BLOCK
+from virtbackup_async.packagers.zstd.map import FramePart, ZstdMap, pieces_of, read_map
+from virtbackup_async.packagers.zstd.parts import (
+    Part,
+    Room,
+    frame_start,
+    read_frame,
+    read_piece,
+    read_pieces,
+)
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
 # Runs that are decompressed, or wait to be read.
@@ -57,8 +68,71 @@ class ZstdReader:
             with CancelScope(shield=True):
                 await to_thread.run_sync(frame.close)
 
+    @asynccontextmanager
+    async def open_image(self, file: str) -> AsyncIterator[ReadAnywhere]:
+        runs = await to_thread.run_sync(_open_runs, self._location.path(file), file)
+        try:
+            yield ReadAnywhere(runs)
+        finally:
+            runs.close()
+
     async def files(self) -> tuple[str, ...]:
         return await files_of(self._location)
+
+
+class _Runs:
+    """The runs of a frame with a map, decompressed as they are needed; an ``ImageReader``.
+
+    Offsets can come in any order. One run stays decompressed, for reads that follow each other.
+    """
+
+    def __init__(
+        self, path: Path, file: BinaryIO, zstd_map: ZstdMap, size_bytes: int, end: int
+    ) -> None:
+        self._path = path
+        self._file = file
+        self.size_bytes = size_bytes
+        self.data_extents = zstd_map.extents
+        self._starts, self._places, self._are_holes = array("Q"), array("Q"), bytearray()
+        for piece in pieces_of(zstd_map, size_bytes, end):
+            self._starts.append(piece.start)
+            self._places.append(piece.place)
+            self._are_holes.append(piece.is_hole)
+        self._starts.append(size_bytes)
+        self._places.append(end - len(LAST_BLOCK))
+        self._room = Room()
+        self._current = (-1, Part(0))
+
+    def read(self, wanted: Sequence[Wanted]) -> None:
+        with reading_package(self._path):
+            for offset, target in wanted:
+                self._read(offset, target)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, offset: int, target: memoryview) -> None:
+        while target:
+            number = bisect_right(self._starts, offset) - 1
+            _, rest = self._decompressed(number).split(offset - self._starts[number])
+            part, _ = rest.split(len(target))
+            part.copy_to(target)
+            offset += part.length
+            target = target[part.length :]
+
+    def _decompressed(self, number: int) -> Part:
+        if self._current[0] != number:
+            self._current = (-1, Part(0))
+            start, place = self._starts[number], self._places[number]
+            piece = FramePart(
+                start,
+                self._starts[number + 1] - start,
+                place,
+                self._places[number + 1] - place,
+                is_hole=bool(self._are_holes[number]),
+            )
+            self._current = (number, read_piece(self._file.fileno(), piece, self._room))
+        return self._current[1]
 
 
 class _Frame:
@@ -129,3 +203,24 @@ def _open_frame(path: Path, threads: Executor) -> _Frame:
         except BaseException:
             file.close()
             raise
+
+
+def _open_runs(path: Path, name: str) -> _Runs:
+    with reading_package(path):
+        file = open_file(path, 0)
+        try:
+            return _runs_of(path, name, file)
+        except BaseException:
+            file.close()
+            raise
+
+
+def _runs_of(path: Path, name: str, file: BinaryIO) -> _Runs:
+    size_bytes = zstandard.frame_content_size(frame_start(file))
+    if size_bytes >= 0:
+        check_length(size_bytes)
+        found = read_map(file.fileno(), size_bytes)
+        if found is not None:
+            zstd_map, end = found
+            return _Runs(path, file, zstd_map, size_bytes, end)
+    raise only_in_order(name, path)
