@@ -38,14 +38,14 @@ class Change:
 
     @property
     def name(self) -> str:
-        """What is changed, with its section: ``groups.test.compression and compression_lvl``."""
+        """The changed keys with their section: ``groups.test.compression and compression_lvl``."""
         return ".".join((*self.section, " and ".join(self.old)))
 
 
 def upgrade(raw: Raw) -> tuple[Raw, list[Change]]:
     """Return a configuration with today's keys, and what was changed; ``raw`` stays as it is.
 
-    Values are not looked at beyond what the change needs: a section that is no mapping stays one.
+    Values are checked only as far as the change needs: a section that is no mapping stays as it is.
     """
     changes: list[Change] = []
     default = raw.get("default")
@@ -80,7 +80,7 @@ def _section(
 def _rename(
     path: tuple[str, ...], section: Raw, names: Mapping[str, str], changes: list[Change]
 ) -> Raw:
-    """Put the value of each old key under its new name, where that is not set to something."""
+    """Put the value of each old key under its new name, unless that is set."""
     for old, new in names.items():
         if old in section:
             instead = {new: section.get(new) or section[old]}
@@ -95,8 +95,8 @@ def _without_compression(
     old = tuple(key for key in OLD_COMPRESSION if key in section)
     if not old:
         return section
-    # Each of the two keys was inherited on its own: a level in the defaults met the compression
-    # of a group.
+    # Each of the two keys was inherited on its own: a level from the defaults combined with the
+    # compression of a group.
     effective = {key: inherited[key] for key in OLD_COMPRESSION if key in inherited}
     instead = _packager({**effective, **{key: section[key] for key in old}}, section, inherited)
     changes.append(Change(path, old, instead))
@@ -108,7 +108,7 @@ def _packager(compression: Raw, section: Raw, inherited: Raw) -> Raw:
     if "compression" not in compression:
         return {"packager_opts": {**(given if isinstance(given, dict) else {}), **compression}}
     packager = packager_of_compression(compression)
-    # Options that are left out would be those of the defaults.
+    # Without options, those of the defaults would apply.
     is_inheriting = not given and not inherited.keys().isdisjoint(_OPTIONS_IN_DEFAULT)
     opts = {"packager_opts": packager["opts"]} if packager["opts"] or is_inheriting else {}
     return {"packager": packager["type"], **opts}

@@ -14,7 +14,7 @@ from virtbackup_async.compat.steps import Raw, Step
 _ARCHIVE_SUFFIX = re.compile(r"\.tar(\.[a-z0-9]+)?$")
 _NUMBER = re.compile(r"-?[0-9]{1,15}")
 SHUT_OFF = -1
-"""What libvirt gives for the id of a domain that does not run."""
+"""The id that libvirt returns for a domain that does not run."""
 _OLD_KEYS = frozenset({"compression", "compression_lvl", "tar"})
 
 
@@ -28,9 +28,9 @@ def upgrade(raw: Raw) -> Raw:
 
 
 def _with_numbers(raw: Raw) -> Raw:
-    """Take numbers in quotes for numbers, and do without an id that is none.
+    """Read quoted numbers as numbers, and ignore an id that is no number.
 
-    libvirt's id of the domain meant something only while the backup ran: it hides no backup.
+    libvirt's id of the domain had a meaning only during the backup: it must not hide a backup.
     """
     known = dict(raw)
     for key in ("domain_id", "date"):
@@ -72,7 +72,7 @@ def _name(raw: Raw) -> object:
 
 
 def _name_of_disks(disks: object) -> str | None:
-    """Disk files start with the name in local time, of which the date alone knows nothing."""
+    """Return the name from the disk files: it has local time, which the date lacks."""
     for dev, file in disks.items() if isinstance(disks, dict) else ():
         text = file.get("target") if isinstance(file, dict) else file
         name, separator, _ = str(text).rpartition(f"_{dev}.")

@@ -41,7 +41,7 @@ def _with_type(dev: str, disk: Raw, types: dict[str, str]) -> Raw:
 def _to_1_0(raw: Raw) -> Raw:
     name = raw.get("name")
     if not name:
-        return raw  # virt-backup died before it had one: the reader knows it by the file's name
+        return raw  # virt-backup died before it had one: the reader takes it from the file's name
     disks = {
         dev: disk if "target" in disk else {**disk, "target": f"{name}_{dev}.{disk.get('type')}"}
         for dev, disk in _disks(raw).items()

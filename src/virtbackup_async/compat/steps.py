@@ -22,7 +22,7 @@ _VERSION = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?(?![0-9])")
 
 
 class Step(Struct, frozen=True):
-    """One change of the format: data older than ``to`` is run through ``convert``."""
+    """A change of the format: ``convert`` is applied to data older than ``to``."""
 
     to: Version
     convert: Callable[[Raw], Raw]
@@ -42,7 +42,7 @@ def parse_version(text: object) -> Version:
 
 @lru_cache(maxsize=32)
 def _numbers(text: str) -> Version | None:
-    # Remembered: a target holds thousands of files of the same few versions.
+    # Cached: a target holds thousands of files of the same few versions.
     match = _VERSION.match(text)
     if match is None:
         return None
@@ -51,7 +51,7 @@ def _numbers(text: str) -> Version | None:
 
 
 def upgrade(raw: Raw, steps: Sequence[Step]) -> Raw:
-    """Return ``raw`` in the newest version's shape, by those steps that it needs.
+    """Return ``raw`` in the newest version's shape, by the steps that it needs.
 
     Raises:
         DefinitionError: the version is missing, damaged or newer than this program.

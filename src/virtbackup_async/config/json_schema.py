@@ -1,6 +1,6 @@
 """The JSON Schema (draft 2020-12) of the configuration file, for editors; ``config schema``.
 
-Made from the tables that the file is read with: the keys of ``sections``, the
+Made from the same tables that the reader uses: the keys of ``sections``, the
 schema that each check carries, the rules of the packagers, the old keys that ``compat`` knows. What
 a schema cannot say is left to ``config check``: whether a regex compiles, whether a group that
 ``g:`` names is there, what a group inherits.
@@ -72,7 +72,7 @@ def _group() -> Schema:
 
 
 def _options(packager_type: str) -> dict[str, Schema]:
-    """Return the options of a packager; what is special to one compression is not told apart."""
+    """Return the options of a packager, for all its compressions together."""
     kind = type_named(packager_type)
     ranges = [kind.levels(compression) for compression in COMPRESSIONS]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
@@ -101,12 +101,12 @@ def _renamed(keys: Mapping[str, Check], names: Mapping[str, str]) -> dict[str, S
 
 
 def _closed(properties: Mapping[str, Schema]) -> Schema:
-    """An unknown key is no error, but it is ignored: mostly it was meant to be another one."""
+    """Return a schema without other keys: an unknown one is ignored, and mostly a typo."""
     return {"type": "object", "properties": dict(properties), "additionalProperties": False}
 
 
 def _or_null(schema: Schema) -> Schema:
-    """Nothing behind a key is as if it were not there, or means something special."""
+    """Return a schema that allows null, which means unset, or has a special meaning."""
     return {"anyOf": [schema, _NULL]}
 
 

@@ -2,7 +2,7 @@
 
 ``cli`` calls :func:`load_config` before the event loop starts: the file is small, and reading it
 blocks. The steps: read, parse, carry old keys over (``compat``), check each section, merge the
-defaults into each group, resolve ``g:`` patterns. All errors of the values are told together;
+defaults into each group, resolve ``g:`` patterns. All errors are reported together;
 ``config check`` takes them one by one from :func:`examine`.
 """
 
@@ -54,7 +54,7 @@ def load_config(path: Path | None) -> Config:
 
 
 def examine(path: Path) -> tuple[Config, Problems]:
-    """Return what the file ``path`` says as far as it can be understood, and what is wrong with it.
+    """Return the configuration in ``path``, as far as it is understood, and its problems.
 
     Raises:
         ConfigError: it cannot be read, or is no YAML with keys at its top.
@@ -94,16 +94,16 @@ def _has_hooks(config: Config) -> bool:
 
 
 def search_paths() -> tuple[Path, Path]:
-    """Return where the file is looked for: the user's own directory, then the system's."""
+    """Return where the file may be: in the user's own directory, then in the system's."""
     own = platformdirs.user_config_path("virt-backup")
     return own / FILE_NAME, SYSTEM_DIRECTORY / FILE_NAME
 
 
 def find_config() -> Path:
-    """Return the first of :func:`search_paths` that is there.
+    """Return the first of :func:`search_paths` that exists.
 
     Raises:
-        ConfigError: none is.
+        ConfigError: none exists.
     """
     paths = search_paths()
     for path in paths:
@@ -116,7 +116,7 @@ def find_config() -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the file's content, one byte more than allowed at most.
+    """Return the file's content, at most one byte more than allowed.
 
     Raises:
         ConfigError: it cannot be read.
@@ -134,7 +134,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
-    """Say what to write in place of old keys, and where those stand."""
+    """Warn of old keys, with their place and what to write instead."""
     line = file.line_of((*change.section, change.old[0]))
     for key in change.instead:
         file.lines.setdefault((*change.section, key), line)
@@ -147,7 +147,7 @@ def _tell(change: compat.Change, file: YamlFile, problems: Problems) -> None:
 
 
 def _tell_odd_numbers(file: YamlFile, problems: Problems) -> None:
-    """Say which numbers YAML takes for others: octal ones, and hours and minutes."""
+    """Warn of numbers that YAML reads as others: octal ones, and hours and minutes."""
     for key_path, written in file.written.items():
         value = odd_number(written)
         if value is not None and not is_secret(key_path) and not problems.has_error(key_path):

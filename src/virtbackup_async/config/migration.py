@@ -1,8 +1,8 @@
-"""Writes a configuration with old keys anew, with today's: order, comments and quotes stay.
+"""Rewrites a configuration with today's keys; order, comments and quotes stay.
 
-``config migrate`` is the caller. What changes, ``compat.config`` alone decides; here its changes
-are carried into the file's text. Invariant: the new text means what the old one did, which is
-checked before it is handed out. ``ruamel.yaml`` reads the text into a tree that remembers comments
+``config migrate`` is the caller. ``compat.config`` decides what changes; this module applies it to
+the text of the file. Invariant: the new text means the same as the old one; that is checked before
+it is returned. ``ruamel.yaml`` reads the text into a tree that remembers comments
 with the key before them, which is why a key's comment has to be moved along with it::
 
     compression: xz    # the best           packager: tar    # the best
@@ -36,18 +36,18 @@ from virtbackup_async.errors import ConfigError
 _HINT = "Change the file by hand; 'virtbackup config check' says what to write."
 
 
-# A line that begins the document; what stands before it is kept as it is.
+# The line that begins the document; the text before it is kept as it is.
 _START = re.compile(r"\A(?:[ \t]*(?:#.*)?\n|%.*\n)*---[ \t]*(?:#.*)?\n")
 _LONGEST_LINE = 1 << 20
-_BEHIND = 2  # of ruamel's four tokens: what is said behind a value and up to the next key
+_BEHIND = 2  # of ruamel's four tokens: the comment after a value, up to the next key
 
 
 class Migration(Struct, frozen=True):
     """A configuration with today's keys.
 
     Attributes:
-        data: the whole file; as it was if nothing had to change.
-        changes: what was changed.
+        data: the complete file, unchanged if nothing had to change.
+        changes: the replaced keys.
     """
 
     data: bytes
@@ -58,7 +58,7 @@ def migrate(data: bytes, path: Path) -> Migration:
     """Return the content of a configuration file with today's keys; ``path`` is for messages.
 
     Raises:
-        ConfigError: the file is wrong, or an old key cannot be replaced where it stands.
+        ConfigError: the file has errors, or an old key cannot be replaced.
     """
     before, problems = examine_text(data, path)
     problems.raise_errors()
@@ -70,7 +70,7 @@ def migrate(data: bytes, path: Path) -> Migration:
         after, _ = examine_text(migrated, path)
         left = _changes(migrated, path)
     except (ConfigError, LookupError, YAMLError):
-        # The error of a YAML reader holds the text around it, which may be the passphrase.
+        # The error of a YAML reader has the text around it, which may be the passphrase.
         raise ConfigError(
             "its way of writing YAML is not understood", path=path, hint=_HINT
         ) from None
@@ -88,7 +88,7 @@ def _changes(data: bytes, path: Path) -> tuple[compat.Change, ...]:
 
 
 class _Verbatim(VersionedResolver):
-    """Takes every plain scalar for a text, so that ``yes``, ``0o7`` and ``~`` stay as written."""
+    """Reads every plain scalar as text, so that ``yes``, ``0o7`` and ``~`` stay as written."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:  # noqa: ANN401 -- ruamel's
         is_special = kind is not ScalarNode or value in ("<<", "")
@@ -99,8 +99,8 @@ def _replace_keys(data: bytes, changes: Iterable[compat.Change]) -> bytes:
     """Return the text of a file with the keys replaced.
 
     Raises:
-        KeyError: a section that is to be changed is not there.
-        YAMLError: of ruamel.yaml, which cannot read it.
+        KeyError: a section to be changed is missing.
+        YAMLError: ruamel.yaml cannot read it.
     """
     text = data.decode("utf-8-sig").replace("\r\n", "\n")
     start = _START.match(text)
@@ -124,16 +124,16 @@ def _replace_keys(data: bytes, changes: Iterable[compat.Change]) -> bytes:
 
 
 def _replace(section: CommentedMap, change: compat.Change) -> None:
-    """Put the new keys where the old ones stand, in pairs; what is left over follows the last pair.
+    """Put the new keys in place of the old ones, in pairs; remaining keys follow the last pair.
 
-    A key that came with a merge (``<<``) does not stand here, and nothing is done about it.
+    A key that came with a merge (``<<``) is not in the section itself, and stays.
     """
     old_keys = [key for key in change.old if key in list(section)]
     new_keys = list(change.instead) if old_keys else []
     for old, new in zip(old_keys, new_keys, strict=False):
         place, comment = list(section).index(old), _take_comment(section, old)
         value = section.pop(old)
-        # The tree's own value knows its quotes.
+        # The value in the tree has its quotes.
         renamed = section[new] if _is_set(section.get(new)) else value
         _put(section, place, new, renamed if change.is_rename else change.instead[new])
         _add_comment(section, new, comment)
@@ -148,12 +148,12 @@ def _replace(section: CommentedMap, change: compat.Change) -> None:
 
 
 def _is_set(value: object) -> bool:
-    """Tell whether a value of the tree is more than nothing; ``null`` is a text there."""
+    """Return whether a value of the tree is set; ``null`` is a text there."""
     return bool(yaml.safe_load(value) if type(value) is str else value)
 
 
 def _put(section: CommentedMap, place: int, key: str, value: object) -> None:
-    """Set a key to a value, at a place among the others if it is new."""
+    """Set a key to a value; put a new key at the given place."""
     present = section.get(key)
     if key not in list(section):
         section.insert(place, key, _tree(value))
@@ -177,14 +177,14 @@ def _tree(value: object) -> object:
 
 
 def _take_comment(section: CommentedMap, key: str) -> CommentToken | None:
-    """Remove what is said behind a key and in the lines up to the next one, and return it."""
+    """Remove and return the comment after a key, up to the next key."""
     tokens = section.ca.items.pop(key, None)
     found: CommentToken | None = tokens[_BEHIND] if tokens else None
     return found
 
 
 def _split(comment: CommentToken | None) -> tuple[CommentToken | None, CommentToken | None]:
-    """Part what stands behind a value from the lines below it."""
+    """Split a comment into the part after the value and the lines below it."""
     if comment is None:
         return None, None
     behind, _, below = comment.value.partition("\n")
@@ -196,7 +196,7 @@ def _split(comment: CommentToken | None) -> tuple[CommentToken | None, CommentTo
 
 
 def _add_comment(section: CommentedMap, key: str, comment: CommentToken | None) -> None:
-    """Say something behind a key, or behind the last line of its value."""
+    """Add a comment after a key, or after the last line of its value."""
     if comment is None:
         return
     value = section[key]
@@ -211,7 +211,7 @@ def _add_comment(section: CommentedMap, key: str, comment: CommentToken | None) 
 
 
 def _indents(tree: CommentedMap) -> tuple[int, int]:
-    """Return by how many columns the file indents a mapping in a mapping, and a list's dashes."""
+    """Return how many columns the file indents nested mappings, and the dashes of lists."""
     mappings: list[int] = []
     dashes: list[int] = []
     for above, below in _nested(tree):
@@ -222,7 +222,7 @@ def _indents(tree: CommentedMap) -> tuple[int, int]:
 
 
 def _nested(tree: CommentedMap | CommentedSeq) -> Iterator[tuple[Any, Any]]:
-    """Give each collection that stands in another one, with that."""
+    """Yield each nested collection, after the one that contains it."""
     for below in tree.values() if isinstance(tree, CommentedMap) else tree:
         if isinstance(below, CommentedMap | CommentedSeq):
             yield tree, below

@@ -20,7 +20,7 @@ _AS_IT_STANDS = r"\\\g<0>"
 
 
 class PatternError(ValueError):
-    """A pattern cannot be understood; the message is what was found and expected."""
+    """A pattern is invalid; the message says what was found and expected."""
 
 
 class PatternKind(StrEnum):
@@ -51,7 +51,7 @@ class HostPattern:
     is_lost: bool = False
 
     def matches(self, domain: str) -> bool:
-        """Tell whether the pattern speaks of ``domain``, to take it in or out."""
+        """Return whether the pattern matches ``domain``, to include or exclude it."""
         match self.kind:
             case PatternKind.NAME:
                 return self.value == domain
@@ -62,7 +62,7 @@ class HostPattern:
 
 
 def any_includes(patterns: Iterable[HostPattern], domain: str) -> bool:
-    """Tell whether ``domain`` is meant by a group's patterns: taken in, and not taken out."""
+    """Return whether a group's patterns include ``domain``, and none excludes it."""
     matching = [pattern for pattern in patterns if pattern.matches(domain)]
     return bool(matching) and not any(pattern.excludes for pattern in matching)
 
@@ -86,7 +86,7 @@ def parse_pattern(text: str) -> HostPattern:
 
 
 def pattern_of(domain: str, *, excludes: bool = False, may_be_gone: bool = False) -> str:
-    """Return the text of a pattern that matches this one domain, whatever its name looks like.
+    """Return a pattern that matches this one domain, whatever its name looks like.
 
     Args:
         domain: its name.

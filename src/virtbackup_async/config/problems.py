@@ -1,4 +1,4 @@
-"""Collects what is wrong with a configuration, so that an admin sees all of it at once."""
+"""Collects the problems of a configuration, so that an admin sees all of them at once."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ _SECRETS = frozenset({"passphrase", "password", "urls"})
 
 
 class Remark(Struct, frozen=True):
-    """What is the matter at one place of the file.
+    """A problem at one place of the file.
 
     Attributes:
         line: counted from 1.
-        message: one line, the key's path first, if it is about a key.
-        instead: YAML to write in place of what stands there.
+        message: one line, which begins with the key's path if it is about a key.
+        instead: YAML to write in its place.
     """
 
     path: Path
@@ -39,47 +39,47 @@ class Problems:
 
     def __init__(self, file: YamlFile) -> None:
         self._file = file
-        # Dicts for their order: the same default may be found wrong by way of each group.
+        # Dicts as ordered sets: each group may find the same problem in a default.
         self._errors: dict[Remark, None] = {}
         self._warnings: dict[Remark, None] = {}
         self._wrong: set[KeyPath] = set()
 
     @property
     def errors(self) -> tuple[Remark, ...]:
-        """What keeps the file from being used, in the order it was found."""
+        """The problems that keep the file from being used, in the order they were found."""
         return tuple(self._errors)
 
     @property
     def warnings(self) -> tuple[Remark, ...]:
-        """What the admin should change, in the order it was found."""
+        """The problems that the admin should fix, in the order they were found."""
         return tuple(self._warnings)
 
     def error(self, key_path: KeyPath, message: str) -> None:
-        """Note that the file cannot be used."""
+        """Add an error: the file cannot be used."""
         self._errors[self._remark(key_path, message)] = None
         self._wrong.add(key_path)
 
     def has_error(self, key_path: KeyPath) -> bool:
-        """Tell whether an error of that very key was noted."""
+        """Return whether that very key has an error."""
         return key_path in self._wrong
 
     def warn(self, key_path: KeyPath, message: str, instead: str | None = None) -> None:
-        """Note something that the admin should change; ``instead`` is the YAML to write."""
+        """Add a warning; ``instead`` is the YAML to write."""
         self._warnings[self._remark(key_path, message, instead)] = None
 
     def wrong(self, key_path: KeyPath, found: object, expected: str) -> None:
-        """Note a value of the wrong kind; a secret is not repeated."""
+        """Add an error about a value of the wrong kind, without repeating a secret."""
         shown = "something else" if is_secret(key_path) else self._show(key_path, found)
         self.error(key_path, f"found {shown}, expected {expected}")
 
     def raise_errors(self) -> None:
-        """Raise one ConfigError with all errors, a line each, if there is any."""
+        """Raise a ConfigError with all errors, a line each, if there are any."""
         if self._errors:
             hint = "'virtbackup config check' lists them." if len(self._errors) > 1 else None
             raise ConfigError("\n".join(map(str, self._errors)), hint=hint)
 
     def _show(self, key_path: KeyPath, found: object) -> str:
-        """Show what was written, where that is not what YAML made of it."""
+        """Return the value, and the written text if YAML reads it differently."""
         shown, written = show(found), self._file.written.get(key_path)
         if found is None or written in {None, shown}:
             return shown
@@ -87,17 +87,17 @@ class Problems:
         return f"{written:.60}, which YAML reads as {kind}"
 
     def _remark(self, key_path: KeyPath, message: str, instead: str | None = None) -> Remark:
-        said = f"{dotted(key_path)}: {message}" if key_path else message
-        return Remark(self._file.path, self._file.line_of(key_path), said, instead)
+        text = f"{dotted(key_path)}: {message}" if key_path else message
+        return Remark(self._file.path, self._file.line_of(key_path), text, instead)
 
 
 def is_secret(key_path: KeyPath) -> bool:
-    """Tell whether what stands there must not be repeated."""
+    """Return whether no message may repeat the value of a key."""
     return any(part in _SECRETS for part in key_path)
 
 
 def show(value: object) -> str:
-    """Return a YAML value for a message, short, and without what a collection holds."""
+    """Return a YAML value for a message, short, and without the content of a collection."""
     match value:
         case None:
             return "nothing"

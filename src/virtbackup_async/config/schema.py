@@ -21,7 +21,7 @@ USUAL_MAX_AGE: Final = timedelta(hours=26)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many backups ``clean`` keeps of each period; None keeps all, 0 none for its sake.
+    """How many backups ``clean`` keeps of each period; None keeps all, 0 turns the rule off.
 
     ``keep_last`` counts backups whatever their period, the newest first.
     """
@@ -48,7 +48,7 @@ class Hooks:
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """All that there are."""
+        """The commands that are set."""
         named = (self.before, self.after, self.on_failure)
         return tuple(command for command in named if command is not None)
 
@@ -98,13 +98,13 @@ class Group:
     rate_limit: int | None = None
 
     def includes(self, domain: str) -> bool:
-        """Tell whether the group's hosts mean ``domain``."""
+        """Return whether the group's hosts include ``domain``."""
         return any_includes((entry.pattern for entry in self.hosts), domain)
 
 
 @dataclass(frozen=True, slots=True)
 class NotifySettings:
-    """Who is told of a run's end: Apprise URLs; ``failure`` or ``always``."""
+    """Where to send notifications: Apprise URLs; on ``failure`` or ``always``."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
     on: str = "failure"
@@ -112,7 +112,7 @@ class NotifySettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Where all events but progress go, beside the screen; ``level`` is the least one kept."""
+    """Where all events but progress are logged; ``level`` is the lowest one logged."""
 
     journald: bool = False
     file: Path | None = None
@@ -121,7 +121,7 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file.
+    """The complete file.
 
     Attributes:
         path: the file it was read from.
@@ -163,5 +163,5 @@ class Config:
 
     @property
     def groups_without_autostart(self) -> tuple[str, ...]:
-        """The groups that do not say whether a run without names is for them."""
+        """The groups that do not say whether a run without names includes them."""
         return tuple(name for name, group in self.groups.items() if not group.autostart_given)

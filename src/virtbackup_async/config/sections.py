@@ -1,7 +1,7 @@
 """The keys of each section, and how a section is read.
 
 ``loading`` reads the whole file with it. A section is read on its own, before defaults and group
-are merged, so that an error names the place where the value stands.
+are merged, so that an error names the place of the value.
 """
 
 import re
@@ -100,7 +100,7 @@ NULLS: Mapping[str, Any] = {
 def read_section(
     section: Mapping[Any, Any], keys: Mapping[str, Check], key_path: KeyPath, problems: Problems
 ) -> Section:
-    """Return the checked values of the keys that are given; ``problems`` takes what is wrong."""
+    """Return the checked values of the given keys; add what is wrong to ``problems``."""
     read: Section = {}
     for key, value in section.items():
         where = (*key_path, str(key))
@@ -119,7 +119,7 @@ def read_section(
 
 
 def _tell_variables(key_path: KeyPath, value: object, problems: Problems) -> None:
-    """Say that a path is taken as it stands: a directory may be called ``$HOST``, but seldom is."""
+    """Warn that a path is taken literally: a directory may be called ``$HOST``, but seldom is."""
     if isinstance(value, Path) and (found := _VARIABLE.search(str(value))):
         problems.warn(key_path, f"{found[0]} is a part of the path: variables are not expanded")
 
@@ -147,7 +147,7 @@ def read_hooks(section: Section, key_path: KeyPath, problems: Problems) -> Hooks
 
 
 def read_operations(top: Section, problems: Problems) -> Section:
-    """Return hooks, notifications and log of the top, checked, as far as they are given."""
+    """Return the checked hooks, notifications and log of the file, if given."""
     read: Section = {}
     if "hooks" in top:
         read["hooks"] = read_hooks(top["hooks"], ("hooks",), problems)
@@ -189,7 +189,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
 
 
 def _usual_method(packager: Packager) -> Method:
-    """Return what a group without a ``method`` takes: only a pull can be incremental."""
+    """Return the method of a group that names none: only a pull can be incremental."""
     return Method.AUTO if type_of(packager).is_incremental else Method.SNAPSHOT
 
 

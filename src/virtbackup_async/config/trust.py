@@ -1,4 +1,4 @@
-"""Who besides us could have written the configuration: its hooks are run as us, often as root.
+"""Who else could have written the configuration: its hooks run as this user, often as root.
 
 ``loading`` asks. As with sshd's files, the whole way to the file counts: who can write to a
 directory can put another file, or another directory, in the place of what is there. A sticky
@@ -18,14 +18,14 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Distrust(Struct, frozen=True):
-    """What lets others write the file, and what to do about it."""
+    """Why others can write the file, and what to do about it."""
 
     message: str
     hint: str
 
 
 def distrust(path: Path, opened: os.stat_result) -> Distrust | None:
-    """Return what lets others write a file, if anything does. Blocks.
+    """Return why others can write a file; None if they cannot. Blocks.
 
     Args:
         path: what it was opened as; symlinks on the way are followed, and looked at.
@@ -59,7 +59,7 @@ def _of_place(place: Path, status: os.stat_result) -> Distrust | None:
 
 
 def _way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Give each directory and link that is passed on the way, and the file, as the kernel goes."""
+    """Yield each directory and link on the way, and the file, in the kernel's order."""
     ahead = [*reversed(path.absolute().parts)]
     at, links = Path("/"), 0
     while ahead:

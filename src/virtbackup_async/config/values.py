@@ -36,7 +36,7 @@ _COMMAND: Final = {
 
 
 class Check(Struct, frozen=True):
-    """What a key takes: the function that checks a value, and the same as JSON Schema."""
+    """The allowed values of a key: a function that checks one, and the same as JSON Schema."""
 
     accept: Callable[[object], Any]
     schema: Mapping[str, Any]
@@ -55,12 +55,12 @@ def _takes(schema: Mapping[str, Any]) -> Callable[[Callable[[object], Any]], Che
 
 
 class WrongValueError(ValueError):
-    """A value is not what its key needs; the message is what was expected."""
+    """A value is wrong for its key; the message says what was expected."""
 
 
 @_takes(_TEXT)
 def text(value: object) -> str:
-    """Return text, which is not empty."""
+    """Return a text that is not empty."""
     if not isinstance(value, str) or not value:
         raise WrongValueError("text, in quotes if it looks like a number")
     return value
@@ -81,7 +81,7 @@ def flag(value: object) -> bool:
 
 
 def count(minimum: int) -> Check:
-    """Return the check for a whole number from ``minimum`` on."""
+    """Return the check for an integer of at least ``minimum``."""
 
     def check(value: object) -> int:
         if not _is_whole(value) or not minimum <= value <= MAX_COUNT:
@@ -178,7 +178,7 @@ method = one_of(*Method)
 
 @_takes({"type": "object"})
 def mapping(value: object) -> dict[str, Any]:
-    """Return a mapping; its keys are looked at later."""
+    """Return a mapping; its keys are checked later."""
     if not isinstance(value, dict):
         raise WrongValueError("a mapping")
     return value
@@ -194,7 +194,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 @_takes({"type": "array"})
 def items(value: object) -> list[Any]:
-    """Return a list; its items are looked at later."""
+    """Return a list; its items are checked later."""
     if not isinstance(value, list):
         raise WrongValueError("a list")
     return value

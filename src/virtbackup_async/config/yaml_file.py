@@ -56,7 +56,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
     """Return the file's one document.
 
     Raises:
-        ConfigError: it is not YAML, empty, too large, or has a key twice.
+        ConfigError: it is not YAML, is empty or too large, or has a key twice.
     """
     if len(data) > FILE_MAX_BYTES:
         raise ConfigError(f"larger than {FILE_MAX_BYTES} bytes", path=path)
@@ -71,7 +71,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8 text, at byte {error.start}", path=path) from None
     except yaml.YAMLError as error:
-        # The error holds the text around it, and a traceback would show it.
+        # The error has the text around it, and a traceback would show it.
         raise _as_config_error(error, path) from None
     except ValueError as error:
         raise ConfigError("a date or number in it is impossible", path=path) from error
@@ -80,7 +80,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
 
 
 class _Lines:
-    """Walks the nodes as often as aliases use them, within bounds."""
+    """Walks the nodes as often as aliases use them, up to a limit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,7 +126,7 @@ class _Lines:
 
 
 def odd_number(written: str) -> int | float | None:
-    """Return the number that YAML 1.1 takes a text for, where a person would read another one."""
+    """Return the number that YAML 1.1 reads in a text, if a person would read another one."""
     if not _ODD_NUMBER.match(written):
         return None
     value = yaml.safe_load(written)
