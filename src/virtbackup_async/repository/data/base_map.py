@@ -144,7 +144,7 @@ class BaseMap:
 def _parts(chosen: NDArray[np.bool_], size_bytes: int) -> Iterator[Extent]:
     """Yield the runs of chosen chunks as parts of the image."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
-    for first, behind in edges.reshape(-1, 2).tolist():
+    for first, after in edges.reshape(-1, 2).tolist():
         start = first * CHUNK_BYTES
-        end = (behind - 1) * CHUNK_BYTES + length_of(behind - 1, size_bytes)
+        end = (after - 1) * CHUNK_BYTES + length_of(after - 1, size_bytes)
         yield Extent(start, end - start)

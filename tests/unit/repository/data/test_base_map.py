@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fakes.small_repository import PACKAGER, SmallRepository, content
 from virtbackup_async.errors import CorruptError
+from virtbackup_async.images import extents
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.extents import common
 from virtbackup_async.images.stream import open_stream
@@ -142,6 +143,32 @@ async def test_what_was_zeros_is_read_where_that_is_in_doubt(tmp_path):
     assert parts == (Extent(CHUNK_BYTES, CHUNK_BYTES),)
 
 
+async def test_only_what_changed_is_read_and_it_is_not_audited(tmp_path):
+    place = SmallRepository(tmp_path / "target")
+    await place.back_up("old", content([1, 2, 3]))
+    async with (
+        open_writer(PACKAGER, place.directory, "new", CpuShares(1)) as package,
+        package.open_base("old_vda.raw") as image,
+    ):
+        assert await image.choose([Extent(7, 1)]) == (FIRST,)
+        assert await image.sample(100, [Extent(0, 3 * CHUNK_BYTES)]) == (
+            Extent(CHUNK_BYTES, 2 * CHUNK_BYTES),
+        )
+
+
+async def test_chunks_between_very_many_changes_are_read_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(extents, "MAX_EXTENTS", 1)
+    place = SmallRepository(tmp_path / "target")
+    await place.back_up("old", content([1, 2, 3, 4]))
+    new = content([5, 2, 6, 4])
+    changed = [FIRST, Extent(2 * CHUNK_BYTES, CHUNK_BYTES)]
+    _, parts, _ = await back_up_changes(place, "new", "old", new, changed)
+    assert parts == (Extent(0, 3 * CHUNK_BYTES),)
+    assert await place.restored("new") == new
+    await place.back_up("full", new)
+    assert place.map_path("new").read_bytes() == place.map_path("full").read_bytes()
+
+
 async def test_a_base_of_another_repository_is_refused(tmp_path):
     place, other = SmallRepository(tmp_path / "target"), SmallRepository(tmp_path / "other")
     await place.back_up("old", content([1]))
@@ -153,7 +180,7 @@ async def test_a_base_of_another_repository_is_refused(tmp_path):
 
 @given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)))
 def test_common_is_what_is_in_both(some, others):
-    def extents(places):
+    def extents_of(places):
         ordered = sorted(places)
         pairs = zip(ordered[::2], ordered[1::2], strict=False)
         return [Extent(start, end - start) for start, end in pairs]
@@ -161,7 +188,7 @@ def test_common_is_what_is_in_both(some, others):
     def covered(parts):
         return [at for part in parts for at in range(part.start, part.end)]
 
-    first, second = extents(some), extents(others)
+    first, second = extents_of(some), extents_of(others)
     expected = sorted({*covered(first)} & {*covered(second)})
     assert covered(common(first, second)) == expected
 
