@@ -15,6 +15,7 @@ OUTPUT = "what this program restores or exports here"
 OWN_FOLDER = "setup/"
 OWN_FILES = {
     "backup/domain.py": TARGET,
+    "backup/preview.py": TARGET,
     "backup/state.py": TARGET,
     "clean/pending.py": NOTES,
     "clean/plan.py": TARGET,

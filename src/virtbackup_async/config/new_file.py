@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.config.patterns import pattern_of
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.packager import SHARING_TYPE
 from virtbackup_async.version import __version__
 
 ALL_DOMAINS = "r:.*"
@@ -52,7 +53,7 @@ class NewConfig(Struct, frozen=True):
     target: Path
     place: str = ""
     group: str = "guests"
-    packager: str = "repository"
+    packager: str = SHARING_TYPE
     threads: int = 2
     quiesce: bool = True
     takes_all: bool = True

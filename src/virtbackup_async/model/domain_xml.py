@@ -39,7 +39,8 @@ def parse(xml: str) -> etree._Element:
         # Bytes: lxml refuses text with an encoding declaration.
         root = etree.fromstring(xml.encode(), parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise DefinitionError(f"the domain's XML cannot be read: {error}") from error
+        why = " ".join(str(error).split())
+        raise DefinitionError(f"the domain's XML cannot be read: {why}") from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise DefinitionError(
             "the domain's XML carries a document type, which libvirt never writes"

@@ -209,6 +209,8 @@ USUAL_TYPE: Final = _Tar.name
 """What a configuration means that names none, as in virt-backup."""
 NULL_TYPE: Final = _Directory.name
 """What ``packager: null`` means, as in virt-backup."""
+SHARING_TYPE: Final = _Repository.name
+"""What a new configuration proposes: equal data of all backups is stored once."""
 
 
 def type_of(packager: Packager) -> PackagerType:

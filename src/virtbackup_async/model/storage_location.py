@@ -44,5 +44,5 @@ class StorageLocation(Struct, frozen=True):
             StorageError: the location is not a local directory.
         """
         if self.kind != LOCAL:
-            raise StorageError(f"not a local directory: {self}")
+            raise StorageError(f"not a local directory: {str(self)!r}")
         return Path(self.path)

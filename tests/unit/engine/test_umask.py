@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fakes.stored_backup import StoredBackup
-from unit.engine.restore.test_state import Site
+from unit.engine.restore.test_state import GivenSite
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.runtime import Runtime
@@ -43,7 +43,7 @@ async def test_restored_images_are_reachable_by_whom_they_are_meant_for(
 
 
 async def test_state_is_reachable_by_qemu(tmp_path, umask):
-    site = Site(tmp_path)
+    site = GivenSite(tmp_path)
     await site.give()
     assert modes(tmp_path / "swtpm") == {
         f"{site.tpm.parent.name}": 0o711,

@@ -11,10 +11,10 @@ from virtbackup_async.engine.setup.site import Site
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound
 from virtbackup_async.model.amounts import size
+from virtbackup_async.model.packager import SHARING_TYPE
 
 NAME = "virtbackup"
 KEEP = {"keep_last": 3, "hourly": 0, "daily": 7, "weekly": 4, "monthly": 6, "yearly": 0}
-PACKAGER = "repository"
 _OF_THE_SYSTEM = {Path("/"): "var/backups", Path("/var"): "backups"}
 
 
@@ -30,7 +30,7 @@ class Choices(Struct, frozen=True):
 
     target: Path
     domains: tuple[str, ...] | None = None
-    packager: str = PACKAGER
+    packager: str = SHARING_TYPE
     quiesce: bool | None = None
     keep: tuple[int, int, int] = (KEEP["daily"], KEEP["weekly"], KEEP["monthly"])
 

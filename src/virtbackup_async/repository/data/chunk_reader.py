@@ -13,6 +13,7 @@ from typing import Final
 from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.chunks import short
 from virtbackup_async.repository.index.segments import Location, open_readable_index
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
@@ -98,7 +99,7 @@ class ChunkReader:
         )
 
     def _missing(self, id_: bytes) -> CorruptError:
-        message = f"chunk {id_.hex()} is missing in {self._repository.where}"
+        message = f"chunk {short(id_)} is missing in {self._repository.where}"
         if self._damaged:
             message += f": {self._damaged[0].error.message}"
         return CorruptError(message, hint=REPAIR_HINT)

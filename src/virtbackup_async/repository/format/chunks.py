@@ -19,6 +19,7 @@ from virtbackup_async.model.extent import Extent
 
 CHUNK_BYTES: Final = LEAF_BYTES
 ID_BYTES: Final = 32
+_SHOWN_DIGITS: Final = 12
 PAGES: Final = CHUNK_BYTES // PAGE_BYTES
 ALL_PAGES: Final = (1 << PAGES) - 1
 
@@ -43,6 +44,11 @@ def pages_of(number: int, ranges: Sequence[Extent]) -> int:
         if first < after:
             pages |= (1 << after) - (1 << first)
     return pages
+
+
+def short(id_: bytes) -> str:
+    """Return an id as messages show it: enough digits to find the chunk again."""
+    return id_.hex()[:_SHOWN_DIGITS]
 
 
 def extents_of(number: int, pages: int, size_bytes: int) -> list[Extent]:

@@ -20,7 +20,7 @@ import zstandard
 from msgspec import Struct
 
 from virtbackup_async.errors import CorruptError, NewerVersionError
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chunk_id
+from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chunk_id, short
 
 MAGIC: Final = b"vbk-pack"
 VERSION: Final = 1
@@ -154,7 +154,7 @@ def decode_chunk(head: BlobHead, payload: Data) -> Data:
     """
     data = _decompressed(head, payload) if head.method is Method.ZSTD else payload
     if chunk_id(data) != head.id or len(data) != head.length_bytes:
-        raise CorruptError(f"chunk {head.id.hex()} is damaged")
+        raise CorruptError(f"chunk {short(head.id)} is damaged")
     return data
 
 
@@ -164,8 +164,8 @@ def _decompressed(head: BlobHead, payload: Data) -> bytes:
         if zstandard.frame_content_size(payload) == head.length_bytes:
             return zstandard.ZstdDecompressor().decompress(payload)
     except (zstandard.ZstdError, MemoryError, ValueError) as error:
-        raise CorruptError(f"chunk {head.id.hex()} is damaged: {error}") from error
-    raise CorruptError(f"chunk {head.id.hex()} is damaged: its length differs")
+        raise CorruptError(f"chunk {short(head.id)} is damaged: {error}") from error
+    raise CorruptError(f"chunk {short(head.id)} is damaged: its length differs")
 
 
 def _sealed(data: bytes) -> bytes:

@@ -205,8 +205,8 @@ async def test_a_killed_backup_is_a_leftover_and_a_running_one_runs(tmp_path, co
 
 async def test_a_repository_is_measured_and_a_damaged_one_hides_nothing(tmp_path):
     site = SharedSite(tmp_path)
-    await site.back_up([1, 2, 3])
-    await site.back_up([1, 2, 4], day=1)
+    await site.store_chunks([1, 2, 3])
+    await site.store_chunks([1, 2, 4], day=1)
     path = tmp_path / "config.yml"
     path.write_text(f"groups: {{a: {{hosts: [web], target: {site.target}}}}}")
     config = load_config(path)
