@@ -9,8 +9,9 @@ PREPARE = """
 import subprocess, sys, threading
 from pathlib import Path
 from virtbackup_async.cli.with_config import configured
+from virtbackup_async.config.loading import load_config
 
-configured(Path(sys.argv[1]), None, reports_as=sys.argv[2] or None)(print)
+configured(lambda: load_config(Path(sys.argv[1])), None, reports_as=sys.argv[2] or None)(print)
 of_thread = []
 thread = threading.Thread(target=lambda: of_thread.append(
     subprocess.check_output(["ionice", "-p", str(threading.get_native_id())], text=True)))
