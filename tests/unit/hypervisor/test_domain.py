@@ -99,7 +99,8 @@ class Handle:
     def backupBegin(self, xml, checkpoint, flags):  # noqa: N802 -- libvirt's name
         self.calls.append(("begin", xml, checkpoint))
 
-    def backupGetXMLDesc(self, _flags):  # noqa: N802 -- libvirt's name
+    def backupGetXMLDesc(self, flags):  # noqa: N802 -- libvirt's name
+        assert flags == 0
         if not self.sockets:
             raise said(libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
         return f"<domainbackup><server socket='{self.sockets.pop(0)}'/></domainbackup>"

@@ -217,3 +217,10 @@ def test_scan_of_a_shattered_file_stays_bounded(tmp_path, monkeypatch):
         os.pwrite(file.fileno(), b"x", 8 << 20)
     found = scan(path)
     assert found == (Extent(0, (1 << 20) - 4096), Extent(8 << 20, 4096))
+
+
+def test_each_buffer_is_filled_to_its_last_byte():
+    half = BUFFER_BYTES // 2
+    extents = tuple(Extent(2 * number * BUFFER_BYTES, half) for number in range(6))
+    buffers = list(plan_buffers(12 * BUFFER_BYTES, extents))
+    assert [len(planned) for planned in buffers] == [2, 2, 2]
