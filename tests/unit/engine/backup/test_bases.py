@@ -81,6 +81,17 @@ def test_a_bitmap_that_an_audit_found_to_lie_is_never_trusted_again():
     assert chosen(fresh) == "fresh"
 
 
+@pytest.mark.parametrize(
+    ("base", "is_fit"),
+    [(None, True), ("20260301-021500_3_web", True), ("20260301-021500_-1_web", False)],
+)
+def test_an_earlier_version_was_right_to_go_on_from_a_running_domain(base, is_fit):
+    name = "20260302-021500_3_web"
+    one = former(name, 2, base=base)
+    running = replace(one, definition=replace(one.definition, state="running"))
+    assert (chosen(running) == name) == is_fit
+
+
 @pytest.fixture
 def early(tmp_path):
     """Three backups of an earlier version: running, shut off, running."""
