@@ -43,8 +43,9 @@ def test_each_timer_has_its_service():
     assert timers <= {path.stem for path in SERVICES}
 
 
-def test_each_restriction_says_why():
-    lines = (UNITS / "virtbackup-.service.d" / "hardening.conf").read_text().splitlines()
+@pytest.mark.parametrize("name", ["hardening.conf", "running.conf"])
+def test_each_setting_says_why(name):
+    lines = (UNITS / "virtbackup-.service.d" / name).read_text().splitlines()
     unexplained = [
         lines[number]
         for number in range(1, len(lines))
