@@ -18,6 +18,10 @@ from virtbackup_async.errors import ConfigError
 from virtbackup_async.version import __version__
 
 _COMMANDS = {
+    "init": Entry(
+        "virtbackup_async.cli.commands.init",
+        "Look around on this host, and write a configuration.",
+    ),
     "backup": Entry(
         "virtbackup_async.cli.commands.backup", "Back up the domains of groups.", ("bak",)
     ),
@@ -56,6 +60,9 @@ _COMMANDS = {
     ),
     "config": Entry(
         "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
+    ),
+    "systemd": Entry(
+        "virtbackup_async.cli.commands.systemd", "Have systemd start backups every night."
     ),
     "completion": Entry(
         "virtbackup_async.cli.commands.completion", "Print the script for a shell's completion."

@@ -115,6 +115,16 @@ def find_config() -> Path:
     )
 
 
+def new_config_path() -> Path:
+    """Return where a new file goes, so that it is the one that is found.
+
+    That is a file that is there already; else the system's for root, and the user's own for others.
+    """
+    own, system = search_paths()
+    there = (path for path in (own, system) if os.path.lexists(path))
+    return next(there, system if os.geteuid() == 0 else own)
+
+
 def read_file(path: Path) -> bytes:
     """Return the file's content, at most one byte more than allowed.
 

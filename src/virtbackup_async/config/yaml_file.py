@@ -18,7 +18,10 @@ import yaml
 from virtbackup_async.errors import ConfigError
 
 FILE_MAX_BYTES = 1024 * 1024
-WAYS_IN = "Run `virtbackup config example > FILE`, and change what it wrote."
+WAYS_IN = (
+    "Run `virtbackup init`, which proposes one and writes it, or write "
+    "`virtbackup config example > FILE` and change that."
+)
 """What to do without a configuration, or with an empty one."""
 
 # Aliases count as often as they are used: "billion laughs" is small only on disk.

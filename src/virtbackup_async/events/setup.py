@@ -49,4 +49,5 @@ class ConfigWritten(Struct, frozen=True):
     target: str
     config: str
     dry_run: bool = False
+    found: bool = True
     old: str | None = None

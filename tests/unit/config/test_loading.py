@@ -416,6 +416,7 @@ def test_without_a_configuration_both_ways_to_one_are_named(tmp_path, text):
         path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
+    assert "`virtbackup init`" in str(caught.value)
     assert "`virtbackup config example > FILE`" in str(caught.value)
 
 

@@ -104,3 +104,12 @@ def findings(*, all_shown: bool = True, counted: str = "check") -> Report:
     collected = FindingsReport()
     show = partial(print_findings, collected, all_shown=all_shown, counted=counted)
     return Report(collected.add, show)
+
+
+def init(*, all_shown: bool = False) -> Report:
+    """Make the report of a new configuration: what the doctor says of it, and what to do next."""
+    from virtbackup_async.cli.render.site import print_written
+    from virtbackup_async.reporting.reports.setup import SetupReport
+
+    collected = SetupReport()
+    return Report(collected.add, partial(print_written, collected, all_shown=all_shown))

@@ -10,7 +10,6 @@ from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.setup.site import Site
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound
-from virtbackup_async.model.amounts import size
 from virtbackup_async.model.packager import SHARING_TYPE
 
 NAME = "virtbackup"
@@ -22,13 +21,13 @@ class Choices(Struct, frozen=True):
     """What an admin may want otherwise than proposed.
 
     Attributes:
-        target: where the backups go.
+        target: where the backups go; None: where it is proposed.
         domains: the names of those to back up; None for all, later ones too.
         quiesce: None: where an agent answers, or may.
         keep: how many daily, weekly and monthly backups.
     """
 
-    target: Path
+    target: Path | None = None
     domains: tuple[str, ...] | None = None
     packager: str = SHARING_TYPE
     quiesce: bool | None = None
@@ -65,12 +64,13 @@ def is_safe(found: FileSystemFound) -> bool:
     return not found.same_disk_as and found.path != "/"
 
 
-def propose(site: Site, choices: Choices, place: str = "") -> NewConfig:
+def propose(site: Site, choices: Choices, target: Path, place: str = "") -> NewConfig:
     """Return the configuration for a host.
 
     Args:
         site: what there is.
         choices: what the admin wants.
+        target: where the backups go.
         place: what is known of the target, for a comment.
 
     Raises:
@@ -89,7 +89,7 @@ def propose(site: Site, choices: Choices, place: str = "") -> NewConfig:
     daily, weekly, monthly = choices.keep
     return NewConfig(
         uri=site.uri,
-        target=choices.target,
+        target=target,
         place=place,
         packager=choices.packager,
         quiesce=quiesce,
@@ -121,14 +121,6 @@ _NO_FREEZE = {
 
 def _may_freeze(domain: DomainFound) -> bool:
     return domain.agent in {AgentState.ANSWERS, AgentState.UNKNOWN}
-
-
-def description(found: FileSystemFound) -> str:
-    """Return what is known of a file system, in words."""
-    place = f"{found.type} on {found.source}"
-    if found.free_bytes is None:
-        return place
-    return f"{place}, {size(found.free_bytes)} free"
 
 
 def names(domains: Sequence[str], most: int = 5) -> str:

@@ -88,6 +88,14 @@ def _look(site: Site, path: Path) -> TargetSeen:
     )
 
 
+def description(seen: TargetSeen) -> str:
+    """Return what is known of a directory's file system, for a comment; empty for nothing."""
+    if seen.mount is None or seen.space is None:
+        return ""
+    free = f"{size(seen.space.free_bytes)} free when this was written"
+    return f"{seen.mount.type} on {seen.mount.source}, {free}"
+
+
 def judge(site: Site, seen: TargetSeen) -> tuple[Finding, ...]:
     """Return what speaks against a directory: problems first, nothing if all is well."""
     if not seen.path.is_absolute() or seen.trouble is not None:

@@ -24,7 +24,7 @@ NONE, SILENT, UNKNOWN = AgentState.NONE, AgentState.SILENT, AgentState.UNKNOWN
 
 
 def group_for(found, **choices):
-    text = write_config(propose(found, Choices(TARGET, **choices)), PATH)
+    text = write_config(propose(found, Choices(**choices), TARGET), PATH)
     config, problems = examine_text(text.encode(), PATH)
     assert (problems.errors, problems.warnings) == ((), ())
     return config.groups["guests"]
@@ -128,7 +128,7 @@ def test_named_domains_alone_are_backed_up():
 
 def test_a_name_that_libvirt_does_not_know_is_told_with_the_nearest():
     with pytest.raises(NotFoundError, match=r"has no domain 'wbe', did you mean 'web'\?"):
-        propose(site(domain("web")), Choices(TARGET, domains=("wbe",)))
+        propose(site(domain("web")), Choices(domains=("wbe",)), TARGET)
 
 
 def test_many_names_are_cut():

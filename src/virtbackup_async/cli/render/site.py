@@ -1,0 +1,97 @@
+"""What ``init`` has found, and the configuration that it proposes."""
+
+import shlex
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from virtbackup_async.cli.render.columns import Column, print_columns
+from virtbackup_async.cli.render.findings import print_findings
+from virtbackup_async.events import AgentState, DomainFound, FileSystemFound, Level, Summary
+from virtbackup_async.model.amounts import size
+from virtbackup_async.reporting.reports.setup import SetupReport
+from virtbackup_async.reporting.text import count, printable
+
+_AGENTS = {
+    AgentState.ANSWERS: "answers",
+    AgentState.SILENT: "does not answer",
+    AgentState.NONE: "no channel",
+    AgentState.UNKNOWN: "",
+}
+_DOMAINS = [Column(head) for head in ("domain", "state", "disks", "used", "guest agent", "problem")]
+_FILE_SYSTEMS = [
+    Column("mounted at"),
+    Column("type"),
+    Column("device", may_go=True),
+    Column("free"),
+    Column("size", may_go=True),
+    Column("remark"),
+]
+
+
+def print_site(
+    console: Console,
+    uri: str,
+    domains: Sequence[DomainFound],
+    file_systems: Sequence[FileSystemFound],
+) -> None:
+    """Print the domains and the file systems, each in a table."""
+    console.print(f"{printable(uri)}: {count(len(domains), 'domain')}")
+    print_columns(console, _DOMAINS, [_domain_row(found) for found in domains])
+    console.print()
+    print_columns(console, _FILE_SYSTEMS, [_file_system_row(found) for found in file_systems])
+    console.print()
+
+
+def _domain_row(found: DomainFound) -> dict[str, str]:
+    return {
+        "domain": found.domain,
+        "state": "running" if found.running else "shut off",
+        "disks": ", ".join(found.disks) or "none",
+        "used": "" if found.used_bytes is None else size(found.used_bytes),
+        "guest agent": _AGENTS[found.agent],
+        "problem": found.error or "",
+    }
+
+
+def _file_system_row(found: FileSystemFound) -> dict[str, str]:
+    return {
+        "mounted at": found.path,
+        "type": found.type,
+        "device": found.source,
+        "free": "" if found.free_bytes is None else size(found.free_bytes),
+        "size": "" if found.total_bytes is None else size(found.total_bytes),
+        "remark": _remark(found),
+    }
+
+
+def _remark(found: FileSystemFound) -> str:
+    if found.unfit is not None:
+        return found.unfit
+    if found.images_of:
+        return f"images of {count(len(found.images_of), 'domain')}"
+    return "on the disk of images" if found.same_disk_as else ""
+
+
+def print_written(
+    report: SetupReport, console: Console, summary: Summary, *, all_shown: bool
+) -> None:
+    """Print the configuration that would be written; or what the doctor says, and what is next."""
+    written = report.written
+    if written is None:
+        return
+    if written.dry_run:
+        console.print(written.config, end="", soft_wrap=True)
+        return
+    print_findings(report.findings, console, summary, all_shown=all_shown, counted="check")
+    console.print(f"written: {printable(written.path)}", soft_wrap=True)
+    if written.old is not None:
+        console.print(f"the old one: {printable(written.old)}", soft_wrap=True)
+    problems, warnings = (
+        len(report.findings.of(level)) for level in (Level.PROBLEM, Level.WARNING)
+    )
+    console.print(f"doctor: {count(problems, 'problem')}, {count(warnings, 'warning')}")
+    if not problems:
+        options = "" if written.found else f"-c {shlex.quote(printable(written.path))} "
+        console.print(f"next: virtbackup {options}backup", soft_wrap=True)
+        console.print(f"for every night: virtbackup {options}systemd install", soft_wrap=True)
