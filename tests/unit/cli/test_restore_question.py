@@ -1,5 +1,6 @@
 """Before disks of today are replaced, a terminal is asked; nobody else is."""
 
+import contextlib
 import json
 import os
 import pty
@@ -27,6 +28,16 @@ groups:
 NO_LIBVIRT = "uri: test:///nowhere/at/all.xml\n"
 
 
+def everything_on(terminal):
+    """Return what was written to a terminal; one read may give only a part of it."""
+    os.set_blocking(terminal, False)
+    said = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said += os.read(terminal, 100_000)
+    return said.decode()
+
+
 @pytest.fixture
 def restore(tmp_path):
     """Restores in place with an answer on its terminal; tells the exit code and what was said."""
@@ -51,7 +62,7 @@ def restore(tmp_path):
                 check=False,
                 env={**os.environ, "TERM": "dumb"},
             )
-            return ended.returncode, os.read(ours, 100_000).decode()
+            return ended.returncode, everything_on(ours)
         finally:
             os.close(theirs)
             os.close(ours)
