@@ -35,6 +35,7 @@ METHODS = {
     "restore_in_place": [
         "found", "disks", "discard_old", "remove_managed_save", "allow_missing",
     ],
+    "show": ["group", "domain", "date"],
     "stats": ["groups", "each_backup"],
     "unpin": ["group", "domain", "date"],
     "verify": ["groups", "domains", "newer_than", "not_verified_since", "sample", "quick"],

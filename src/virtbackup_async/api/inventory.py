@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from virtbackup_async.api.methods import Methods, group_and_name
-from virtbackup_async.events import PinChanged
+from virtbackup_async.events import PinChanged, ShownBackup
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.inventory.listing import Listing
@@ -38,6 +38,27 @@ class Inventory(Methods):
         from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 
         return await run_list(await self._ready(), ListRequest(groups, domains, with_known))
+
+    async def show(
+        self, group: str, domain: str | None = None, date: str | None = None
+    ) -> ShownBackup:
+        """Say all that is known of one backup, and the command lines that restore it.
+
+        Args:
+            group: as for :meth:`find`: the group, or without a domain the backup's name.
+            domain: as for :meth:`find`.
+            date: as for :meth:`find`, but no backup before the date is taken.
+
+        Raises:
+            NotFoundError: there is no such backup.
+            ConfigError: the name can mean several backups, or the date cannot be understood.
+            CorruptError: the backup is broken; what is known of it was emitted.
+            StorageError: the target cannot be read.
+        """
+        from virtbackup_async.engine.inventory.show import ShowRequest, run_show
+
+        group_name, name = group_and_name(group, domain)
+        return await run_show(await self._ready(), ShowRequest(name, group_name, date))
 
     async def stats(self, groups: Sequence[str] = (), *, each_backup: bool = False) -> "Stats":
         """Measure how much data the backups of groups hold, and how much space they take.

@@ -54,6 +54,7 @@ _COMMANDS = {
         "Make a damaged repository usable again.",
     ),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
+    "show": Entry("virtbackup_async.cli.commands.show", "Show all that is known of one backup."),
     "stats": Entry(
         "virtbackup_async.cli.commands.stats",
         "Show how much data the backups hold, and how much space they take.",

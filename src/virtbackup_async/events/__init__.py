@@ -66,6 +66,7 @@ from virtbackup_async.events.setup import (
     DomainFound,
     FileSystemFound,
 )
+from virtbackup_async.events.show import ShownBackup, ShownDisk, ShownImage, ShownLack
 from virtbackup_async.events.verify import (
     DiskDamaged,
     RepositoryChecked,
@@ -125,6 +126,10 @@ __all__ = [
     "RestoreStarted",
     "RunInfo",
     "RunStarted",
+    "ShownBackup",
+    "ShownDisk",
+    "ShownImage",
+    "ShownLack",
     "Summary",
     "TargetPlanned",
     "TargetUnreadable",
@@ -162,6 +167,7 @@ Event = (
     | RepositoryRepaired
     | ListedBackup
     | ListedDomain
+    | ShownBackup
     | BrokenBackup
     | TargetUnreadable
     | UnclaimedBackups

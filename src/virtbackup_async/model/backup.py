@@ -8,6 +8,7 @@ reference.
 collector, ``list`` took a tenth longer.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,16 @@ class Verification(Struct, frozen=True, gc=False):
     error: str | None = None
 
 
+class BackupState(StrEnum):
+    """What is known of a backup: ``verify`` found it good or damaged, or never read it."""
+
+    GOOD = "good"
+    UNVERIFIED = "unverified"
+    DAMAGED = "damaged"
+    BROKEN = "broken"
+    """No complete backup can be read from it."""
+
+
 class Definition(Struct, frozen=True, gc=False):
     """A complete backup.
 
@@ -146,6 +157,13 @@ class Definition(Struct, frozen=True, gc=False):
     verified: Verification | None = None
     state_files: tuple[StateRecord, ...] = ()
     note: str | None = None
+
+    @property
+    def backup_state(self) -> BackupState:
+        """What is known of the backup."""
+        if self.verified is None:
+            return BackupState.UNVERIFIED
+        return BackupState.GOOD if self.verified.ok else BackupState.DAMAGED
 
     @property
     def is_damaged(self) -> bool:

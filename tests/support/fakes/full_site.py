@@ -23,6 +23,7 @@ from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import PinRequest, set_pinned
 from virtbackup_async.engine.inventory.listing import list_backups
+from virtbackup_async.engine.inventory.show import ShowRequest, run_show
 from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
 from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
@@ -202,6 +203,11 @@ class FullSite:
             request = ForgetRequest(names, packager, unpin=True, allow_newest=True, wait_s=60)
             await self.attempt(run_forget(self.runtime(), request))
 
+    async def show(self) -> None:
+        for found in self.found:
+            name = f"{found.definition.domain_name}@{found.definition.name}"
+            await self.attempt(run_show(self.runtime(), ShowRequest(name)))
+
     async def doctor(self) -> None:
         await run_doctor(self.runtime(), DoctorRequest())
 
@@ -209,6 +215,7 @@ class FullSite:
 COMMANDS: dict[str, Callable] = {
     "list": FullSite.listing,
     "stats": FullSite.stats,
+    "show": FullSite.show,
     "doctor": FullSite.doctor,
     "verify --quick": lambda site: site.verify(quick=True),
     "verify": lambda site: site.verify(quick=False),

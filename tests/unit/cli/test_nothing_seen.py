@@ -17,6 +17,7 @@ ARGUMENTS = {
     "restore": ["main", "test", "restored"],
     "export": ["main", "test", "vda", "exported"],
     "forget": ["test@2026-07-01"],
+    "show": ["test"],
     "pin": ["main", "test"],
     "unpin": ["main", "test"],
 }
@@ -47,7 +48,7 @@ def run(place, *arguments):
 
 
 def test_the_table_has_all_commands_and_situations():
-    assert len(CASES) == 13 * 4
+    assert len(CASES) == 14 * 4
 
 
 @pytest.mark.parametrize(("command", "situation", "code", "says"), CASES)

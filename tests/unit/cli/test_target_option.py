@@ -52,6 +52,7 @@ def test_a_target_is_listed_and_verified_by_its_path_alone(site, run):
     assert {event["group"] for event in listed} == {str(site.target)}
     verified = events(run("verify", "--target", site.target, "-D", "web", "--json"), "verify_done")
     assert len(verified) == 3
+    assert "--target" in run("show", "--target", "target", "web").stdout
     groups = events(run("stats", "--target", site.target, "--json"), "group_stats")
     assert groups[0]["backups"] == 4
 
@@ -72,7 +73,7 @@ def test_a_group_cannot_be_named(site, run):
     assert "no group 'production'" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["list", "restore", "export", "verify", "stats"])
+@pytest.mark.parametrize("name", ["list", "show", "restore", "export", "verify", "stats"])
 def test_all_that_read_take_a_target(name):
     context = virtbackup.make_context("virtbackup", [name, "--help"], resilient_parsing=True)
     _, command, _ = virtbackup.resolve_command(context, [name])

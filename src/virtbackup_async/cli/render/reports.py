@@ -87,6 +87,15 @@ def listing(*, short: bool = False, detailed: bool = False) -> Report:
     return Report(collected.add, show)
 
 
+def show() -> Report:
+    """Make the report of one backup."""
+    from virtbackup_async.cli.render.show import print_show
+    from virtbackup_async.reporting.reports.show import ShowReport
+
+    collected = ShowReport()
+    return Report(collected.add, partial(print_show, collected))
+
+
 def stats() -> Report:
     """Make the report of how much the backups hold and take."""
     from virtbackup_async.cli.render.stats import print_stats

@@ -174,19 +174,22 @@ class NamedBackup(Struct, frozen=True):
     has_date: bool
 
 
-async def find_named(runtime: Runtime, group: str | None, name: str) -> NamedBackup:
+async def find_named(
+    runtime: Runtime, group: str | None, name: str, date: str | None = None
+) -> NamedBackup:
     """Return the backup that a name means, even a broken one.
 
     Args:
         runtime: has the configuration and the clock.
         group: says which target to look into; None for all.
         name: as ``backup_names`` has it.
+        date: where the name has none; None for the newest.
 
     Raises:
         NotFoundError, ConfigError, StorageError: as for :func:`find_backup`.
     """
     now = runtime.now()
-    located = await locate(runtime.config, group, name, None, now)
+    located = await locate(runtime.config, group, name, date, now)
     backups = _backups_of(located)
     chosen = _newest_or_at(backups, located.date, now) or _refuse(backups, located.date, now)
     return NamedBackup(

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from virtbackup_async.model.backup import BackupState
 from virtbackup_async.model.facts import BackupFacts, Facts, GuestFacts
 from virtbackup_async.reporting.overview.parts import (
-    BackupState,
     Confidence,
     GuestLine,
     Totals,

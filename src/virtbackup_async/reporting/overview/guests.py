@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from virtbackup_async.model.amounts import age
+from virtbackup_async.model.backup import BackupState
 from virtbackup_async.model.facts import BackupFacts, Facts, GuestFacts
 from virtbackup_async.model.run_record import DomainRun, Outcome
 from virtbackup_async.reporting.overview.days import (
@@ -17,7 +18,6 @@ from virtbackup_async.reporting.overview.days import (
 from virtbackup_async.reporting.overview.growth import added_by_day, growth_of
 from virtbackup_async.reporting.overview.parts import (
     UNKNOWN_DAY,
-    BackupState,
     GuestLine,
     Standing,
     state_of,

@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 
 from msgspec import Struct
 
+from virtbackup_async.model.backup import BackupState
 from virtbackup_async.model.facts import BackupFacts, Calendar, Leftover, RunningBackup
 from virtbackup_async.model.run_record import DomainRun, RunRecord
 
@@ -25,15 +26,6 @@ class Standing(IntEnum):
     GOOD = 4
     RETIRED = 5
     """libvirt does not know the domain any more: its backups are old by nature."""
-
-
-class BackupState(StrEnum):
-    """What is known of a backup."""
-
-    GOOD = "good"
-    UNVERIFIED = "unverified"
-    DAMAGED = "damaged"
-    BROKEN = "broken"
 
 
 def state_of(backup: BackupFacts) -> BackupState:

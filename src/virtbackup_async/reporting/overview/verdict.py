@@ -7,9 +7,9 @@ comes before all else.
 from collections.abc import Iterable, Iterator, Sequence
 
 from virtbackup_async.config.schema import USUAL_MAX_AGE
+from virtbackup_async.model.backup import BackupState
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.parts import (
-    BackupState,
     GuestLine,
     Standing,
     Verdict,
