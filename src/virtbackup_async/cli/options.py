@@ -1,21 +1,14 @@
-"""The options and arguments that several commands share, and their completion in a shell.
-
-The completion is cheap: it reads the configuration and the names of directories, no definition, and
-never asks libvirt. If anything goes wrong, it offers nothing: a prompt is no place for errors.
-"""
+"""The options that several commands share, and the words that name a backup."""
 
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-
-from virtbackup_async.errors import VirtBackupError
 
 if TYPE_CHECKING:
     from virtbackup_async.config.schema import Config
@@ -119,44 +112,6 @@ wait_option = click.option(
 )
 
 
-def group_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Offer the groups of the configuration."""
-    return _beginning(_targets(ctx), incomplete)
-
-
-def domain_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Offer the domains in the target of the typed group, or else in all targets."""
-    targets = _targets(ctx)
-    group = ctx.params.get("group")
-    wanted = [targets[group]] if group in targets else list(targets.values())
-    found: set[str] = set()
-    for target in filter(None, wanted):
-        try:
-            with os.scandir(target) as entries:
-                found.update(entry.name for entry in entries if entry.is_dir())
-        except OSError:
-            continue
-    return _beginning(found, incomplete)
-
-
-def _targets(ctx: click.Context) -> dict[str, str | None]:
-    """Return each group's target; ``-c`` before the command counts, and ``--target``."""
-    settings = ctx.ensure_object(Settings)
-    above = ctx.parent.params.get("config_path") if ctx.parent else None
-    if above is not None and settings.config_path is None:
-        settings = replace(settings, config_path=above)
-    try:
-        groups = settings.load_config().groups
-    except VirtBackupError:
-        return {}
-    return {name: str(group.target) if group.target else None for name, group in groups.items()}
-
-
-def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
-    # No name may end its line, or mean something to the script of the shell.
-    return sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
-
-
 def _take_target(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
     settings = ctx.ensure_object(Settings)
     if value is not None and settings.config_path is not None and not ctx.resilient_parsing:
@@ -174,43 +129,50 @@ target_option: Decorator = click.option(
     help="Read the backups in this directory, without a configuration.",
 )
 
-groups_argument: Decorator = click.argument(
-    "groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names
-)
+
+class OneBackup(NamedTuple):
+    """A backup as it was typed: the group if it is a word of its own, the name, and the date."""
+
+    group: str | None
+    name: str
+    date: str | None
+
+    @property
+    def words(self) -> tuple[str, str | None, str | None]:
+        """The arguments for ``find``, ``pin`` and ``unpin`` of ``VirtBackup``."""
+        if self.group is None:
+            return self.name, None, self.date
+        return self.group, self.name, self.date
+
+    def pinned_down(self, domain: str, backup: str) -> "OneBackup":
+        """Return it with the backup's own name in place of a date, which may mean another soon.
+
+        Args:
+            domain: of the backup that was found by it.
+            backup: the name of that backup.
+        """
+        if self.name.endswith(backup):
+            return self
+        for start in range(len(self.name)):
+            before, rest = self.name[:start], self.name[start:].removeprefix(domain)
+            is_domain = self.name.startswith(domain, start) and before[-1:] in {"", "/"}
+            if is_domain and rest[:1] in {"", "@"}:
+                return OneBackup(self.group, f"{before}{domain}", backup)
+        return self
 
 
-def domains_option(text: str) -> Decorator:
-    """Return ``-D``, which names domains; ``text`` is its help."""
-    return click.option(
-        "-D",
-        "--domain",
-        "domains",
-        metavar="DOMAIN",
-        shell_complete=domain_names,
-        multiple=True,
-        help=text,
-    )
+def backup_of(words: Sequence[str], date: str | None) -> OneBackup:
+    """Return the backup that the words of ``[GROUP] DOMAIN[@DATE]`` name.
 
-
-def one_backup(*, or_earlier: bool) -> Decorator:
-    """Return GROUP, DOMAIN and ``--date``, which choose one backup.
-
-    Args:
-        or_earlier: the command takes the last backup before the date if there is none of it.
+    Raises:
+        UsageError: there are more words, or none.
     """
-    earlier = "or else the last one before it, " if or_earlier else ""
-    text = (
-        f"The last backup of this month, day, hour, minute or second, {earlier}or the one of this "
-        "name; without it, the last one."
-    )
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for parameter in (
-            click.option("--date", metavar="DATE", help=text),
-            click.argument("domain", shell_complete=domain_names),
-            click.argument("group", shell_complete=group_names),
-        ):
-            function = parameter(function)
-        return function
-
-    return decorate
+    match words:
+        case [name]:
+            return OneBackup(None, name, date)
+        case [group, name]:
+            return OneBackup(group, name, date)
+        case []:
+            raise click.UsageError("missing argument 'DOMAIN[@DATE]'")
+        case _:
+            raise click.UsageError(f"got unexpected extra arguments ({' '.join(words[2:])})")

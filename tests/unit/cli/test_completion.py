@@ -13,8 +13,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def complete(tmp_path):
-    for domain in ("web", "web-test", "db"):
+    for domain in ("web", "web-test", "db", ".virtbackup-repository"):
         (tmp_path / "target" / domain).mkdir(parents=True)
+    for stamp in ("20260701-030000", "20260702-030000", "20260702-040000"):
+        name = f"{stamp}_3_web"
+        disks = '{"vda": "", "vdb": ""}' if stamp.endswith("040000") else "{"
+        (tmp_path / "target" / "web" / f"{name}.json").write_text(f'{{"disks": {disks}}}')
     (tmp_path / "other" / "mail").mkdir(parents=True)
     config = tmp_path / "config.yml"
     config.write_text(
@@ -45,7 +49,21 @@ def test_commands_options_groups_and_domains(complete):
     assert complete("backup", "m") == ["main"]
     assert complete("restore", "main", "web") == ["web", "web-test"]
     assert complete("restore", "odd", "m") == ["mail"]
+    assert complete("restore", "") == ["db", "mail", "main", "odd", "web", "web-test"]
     assert complete("list", "-D", "d") == ["db"]
+
+
+def test_dates_and_disks_of_the_typed_domain(complete):
+    of_web = ["2026-07-01", "20260702-030000", "20260702-040000", "latest"]
+    assert complete("pin", "web@2026-07") == ["web@2026-07-01"]
+    assert complete("pin", "web", "@") == of_web, "as bash splits it"
+    assert complete("pin", "main", "web", "@", "l") == ["latest"], "as bash splits it"
+    assert complete("restore", "main", "web", "--date", "2026") == of_web[:-1]
+    assert complete("restore", "web@latest", "--disk", "v") == ["vda", "vdb"]
+    assert complete("export", "web", "v") == ["vda", "vdb"]
+    assert complete("export", "main", "web", "") == ["vda", "vdb"]
+    assert complete("export", "db", "") == []
+    assert complete("forget", "web@l") == ["web@latest"]
 
 
 def test_a_broken_configuration_offers_nothing(complete, tmp_path):

@@ -2,8 +2,9 @@
 
 import click
 
+from virtbackup_async.cli.arguments import groups_argument
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, groups_argument, shared_options, wait_option
+from virtbackup_async.cli.options import Settings, shared_options, wait_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 

@@ -7,19 +7,21 @@ import click
 
 from virtbackup_async.api.virtbackup import VirtBackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
+from virtbackup_async.cli.arguments import one_backup
+from virtbackup_async.cli.completion import disk_names, files
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, one_backup, shared_options, target_option
+from virtbackup_async.cli.options import Settings, backup_of, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.standard_streams import stdout_was_closed
 from virtbackup_async.cli.with_config import run_with_config
 from virtbackup_async.engine.restore.export import FORMATS
 from virtbackup_async.engine.restore.export_target import STDOUT
 
+_LEAST_WORDS = 3
+
 
 @subcommand("export")
-@one_backup(or_earlier=True)
-@click.argument("disk")
-@click.argument("output", type=click.Path(path_type=Path, allow_dash=True))
+@one_backup("DISK", "OUTPUT", or_earlier=True, completed_by=(disk_names, files))
 @click.option(
     "--format",
     "image_format",
@@ -31,12 +33,9 @@ from virtbackup_async.engine.restore.export_target import STDOUT
 )
 @target_option
 @shared_options
-def command(  # noqa: PLR0913 -- one for each argument
+def command(
     settings: Settings,
-    group: str,
-    domain: str,
-    disk: str,
-    output: Path,
+    words: tuple[str, ...],
     *,
     date: str | None,
     image_format: str | None,
@@ -44,15 +43,19 @@ def command(  # noqa: PLR0913 -- one for each argument
 ) -> None:
     """Write one disk of a backup as one image, without others below it.
 
-    DISK (vda) of DOMAIN's backup in GROUP is compared with its digest, and becomes the new file
+    DISK (vda) of DOMAIN's backup is compared with its digest, and becomes the new file
     OUTPUT, or goes to standard output if OUTPUT is -. In that case the exit status says whether the
     image is complete.
     """
+    if len(words) < _LEAST_WORDS:
+        raise click.UsageError("missing argument: DOMAIN[@DATE], DISK and OUTPUT")
+    *names, disk, last = words
+    backup, output = backup_of(names, date), Path(last)
     if output == STDOUT:
         _check_stdout(settings)
 
     async def work(vb: VirtBackup) -> None:
-        found = await vb.find(group, domain, date, disks=(disk,), trusted=trusted)
+        found = await vb.find(*backup.words, disks=(disk,), trusted=trusted)
         await vb.export(found, disk, output, image_format=image_format)
 
     is_quiet = settings.quiet or output == STDOUT

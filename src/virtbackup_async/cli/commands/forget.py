@@ -4,15 +4,16 @@ from functools import partial
 
 import click
 
+from virtbackup_async.cli.completion import names_of_backups
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, domain_names, shared_options, wait_option
+from virtbackup_async.cli.options import Settings, shared_options, wait_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
 
 @subcommand("forget")
 @click.argument(
-    "backups", metavar="DOMAIN@DATE...", nargs=-1, required=True, shell_complete=domain_names
+    "backups", metavar="DOMAIN@DATE...", nargs=-1, required=True, shell_complete=names_of_backups
 )
 @click.option("--dry-run", is_flag=True, help="Show what would go, and what that frees.")
 @click.option("--unpin", is_flag=True, help="Remove pinned backups too.")

@@ -1,6 +1,7 @@
 """``virtbackup restore``: restore the disks of one backup, or its domain."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,23 +15,34 @@ from msgspec.structs import replace
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.cli.arguments import one_backup
+from virtbackup_async.cli.completion import directories, disk_names
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, one_backup, shared_options, target_option
+from virtbackup_async.cli.options import (
+    OneBackup,
+    Settings,
+    backup_of,
+    shared_options,
+    target_option,
+)
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.model.amounts import duration
 from virtbackup_async.reporting.text import printable
 
+_BACKUP_WORDS = 2
+_ONE_OF_THEM = "Give either a TARGET_DIR or --in-place"
+
 
 @subcommand("restore")
-@one_backup(or_earlier=True)
-@click.argument("target_dir", type=click.Path(path_type=Path), required=False)
+@one_backup("[TARGET_DIR]", or_earlier=True, completed_by=(directories,))
 @click.option(
     "--disk",
     "disks",
     metavar="DEV",
     multiple=True,
+    shell_complete=disk_names,
     help="Restore this disk (vda) alone; may be repeated.",
 )
 @click.option("--define", is_flag=True, help="Define the domain in libvirt, on the restored disks.")
@@ -78,10 +90,10 @@ from virtbackup_async.reporting.text import printable
 def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see _Wanted
     """Restore the disks of one backup.
 
-    The disk images of DOMAIN's backup in GROUP are written into TARGET_DIR, or in place of the
+    The disk images of DOMAIN's backup are written into TARGET_DIR, or in place of the
     domain's own, and compared with the digests that were recorded.
     """
-    wanted = _Wanted(**options)
+    wanted = wanted_of(**options)
     _refuse(wanted)
     may_ask = not (wanted.yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty()
     if wanted.in_place and may_ask:
@@ -91,12 +103,10 @@ def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see 
 
 
 class _Wanted(Struct, frozen=True):
-    """The arguments and options of the command, by the names that click has for them."""
+    """The backup, the directory, and the options by the names that click has for them."""
 
-    group: str
-    domain: str
+    backup: OneBackup
     target_dir: Path | None
-    date: str | None
     disks: tuple[str, ...]
     define: bool
     name: str | None
@@ -114,9 +124,7 @@ class _Wanted(Struct, frozen=True):
         return self.define or bool(self.name)
 
     async def find(self, vb: VirtBackup) -> FoundBackup:
-        return await vb.find(
-            self.group, self.domain, self.date, disks=self.disks, trusted=self.trusted
-        )
+        return await vb.find(*self.backup.words, disks=self.disks, trusted=self.trusted)
 
     async def restore(self, vb: VirtBackup) -> None:
         """Restore into the directory, or in place if there is none."""
@@ -144,11 +152,21 @@ class _Wanted(Struct, frozen=True):
             await vb.restore(found, target, disks=self.disks, image_format=self.image_format)
 
 
+def wanted_of(words: Sequence[str], date: str | None, **options: Any) -> _Wanted:  # noqa: ANN401
+    """Tell the words that name the backup from the directory behind them."""
+    has_directory = len(words) > 1 and not options["in_place"]
+    names = words[:-1] if has_directory else words
+    target = Path(words[-1]) if has_directory else None
+    if options["in_place"] and len(words) > _BACKUP_WORDS:
+        raise click.UsageError(_ONE_OF_THEM)
+    return _Wanted(backup_of(names, date), target, **options)
+
+
 def _refuse(wanted: _Wanted) -> None:
     """Refuse options that exclude each other, or have no meaning without another."""
     defines, in_place = wanted.defines, wanted.in_place
     wrong = {
-        "Give either a TARGET_DIR or --in-place": in_place == (wanted.target_dir is not None),
+        _ONE_OF_THEM: in_place == (wanted.target_dir is not None),
         "--in-place takes neither --define nor --name nor --start": in_place
         and (defines or wanted.start),
         "--in-place keeps the format of each disk: no --format": in_place and wanted.image_format,
@@ -177,7 +195,9 @@ def _asked(wanted: _Wanted, settings: Settings) -> _Wanted:
     with suppress(VirtBackupError):
         found = anyio.run(find)
         click.confirm(_question(wanted, found), abort=True, err=True)
-        return replace(wanted, date=found.definition.name)
+        definition = found.definition
+        shown = wanted.backup.pinned_down(definition.domain_name, definition.name)
+        return replace(wanted, backup=shown)
     return wanted
 
 
@@ -188,6 +208,6 @@ def _question(wanted: _Wanted, found: FoundBackup) -> str:
     disks = ", ".join(wanted.disks or definition.disks)
     old = "is lost" if wanted.discard_old else "is kept beside, as <image>.before-restore-<date>"
     return printable(
-        f"{wanted.domain}: {disks} will be as on {made:%Y-%m-%d %H:%M:%S}, {age} ago. "
+        f"{definition.domain_name}: {disks} will be as on {made:%Y-%m-%d %H:%M:%S}, {age} ago. "
         f"What is on them now {old}. Go on?"
     )

@@ -2,14 +2,15 @@
 
 import click
 
+from virtbackup_async.cli.completion import names_of_backups
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, domain_names, shared_options, target_option
+from virtbackup_async.cli.options import Settings, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
 
 @subcommand("show")
-@click.argument("backup", metavar="DOMAIN[@DATE]", shell_complete=domain_names)
+@click.argument("backup", metavar="DOMAIN[@DATE]", shell_complete=names_of_backups)
 @target_option
 @shared_options
 def command(settings: Settings, backup: str) -> None:
