@@ -223,7 +223,7 @@ async def test_what_it_is_is_not_guessed(site):
     await site.store_chunks([1])
     (files_of(site.repository).root / "repository").write_text("?")
     flip(next((site.target / ".virtbackup-repository/packs").rglob("*.pack")), 20)
-    with pytest.raises(CorruptError, match="do not say"):
+    with pytest.raises(CorruptError, match="do not show"):
         await site.repair()
 
 
