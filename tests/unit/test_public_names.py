@@ -28,6 +28,7 @@ METHODS = {
     "pin": ["group", "domain", "date"],
     "preview": ["groups"],
     "repair": ["groups", "quick"],
+    "report": ["html", "mode"],
     "restore": ["found", "target", "disks", "image_format"],
     "restore_domain": [
         "found", "target", "disks", "name", "start", "allow_missing", "image_format",

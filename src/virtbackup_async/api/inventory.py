@@ -1,12 +1,17 @@
 """Methods about the backups that exist: list them, measure them, pin one."""
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
 from virtbackup_async.api.methods import Methods, group_and_name
-from virtbackup_async.events import PinChanged, ShownBackup
+from virtbackup_async.api.restores import AnyPath
+from virtbackup_async.errors import StorageError
+from virtbackup_async.events import PinChanged, ReportWritten, ShownBackup
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.inventory.listing import Listing
@@ -88,6 +93,32 @@ class Inventory(Methods):
         from virtbackup_async.reporting.overview.build import build_overview
 
         return await to_thread.run_sync(build_overview, await survey(await self._ready()))
+
+    async def report(self, html: AnyPath, *, mode: int | None = None) -> ReportWritten:
+        """Write a page that shows whether every guest can be restored, as one HTML file.
+
+        Args:
+            html: the file, which is replaced as a whole.
+            mode: its permission bits; None for those that it has, 0600 for a new one.
+
+        Raises:
+            StorageError: the file cannot be written; or it was, and a target cannot be read.
+            ConfigError: the environment names no absolute path for the state directory.
+        """
+        from virtbackup_async.reporting.page.file import write_page
+        from virtbackup_async.reporting.page.page import render_page
+        from virtbackup_async.reporting.page.words import written
+
+        began_s = monotonic()
+        overview = await self.overview()
+        took_s = monotonic() - began_s
+        page = await to_thread.run_sync(partial(render_page, overview, took_s=took_s))
+        event = written(overview, str(html), await write_page(Path(html), page, mode))
+        self._open.emit(event)
+        for target in overview.capacity:
+            if target.error is not None:
+                raise StorageError(target.error)
+        return event
 
     async def pin(
         self, group: str, domain: str | None = None, date: str | None = None

@@ -59,6 +59,10 @@ _COMMANDS = {
         "virtbackup_async.cli.commands.stats",
         "Show how much data the backups hold, and how much space they take.",
     ),
+    "report": Entry(
+        "virtbackup_async.cli.commands.report",
+        "Write a page that shows whether every guest can be restored.",
+    ),
     "config": Entry(
         "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
     ),

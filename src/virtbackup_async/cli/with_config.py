@@ -6,10 +6,11 @@ from typing import NoReturn
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.cli.options import Settings
 from virtbackup_async.cli.own_process import take_io_priority
+from virtbackup_async.cli.page_after_run import write_page_after_run
 from virtbackup_async.cli.render.reports import MakeReport
 from virtbackup_async.cli.run import Job, Prepare, run
 from virtbackup_async.config.schema import Config
-from virtbackup_async.events import Emit, Warned
+from virtbackup_async.events import Emit, Summary, Warned
 from virtbackup_async.reporting.after_run import AfterRun
 from virtbackup_async.reporting.event_log import EventLog, open_event_log
 
@@ -45,10 +46,15 @@ def configured(load: Callable[[], Config], work: Work, *, reports_as: str | None
             async with open_virtbackup(config, on_event=on_event) as vb:
                 await work(vb)
 
+        async def conclude(summary: Summary, emit: Emit) -> None:
+            if after_run is not None:
+                await after_run.conclude(summary, emit)
+                await write_page_after_run(config, summary, emit)
+
         return Job(
             watched,
             debug=config.debug,
-            conclude=after_run.conclude if after_run else None,
+            conclude=conclude if after_run else None,
             event_log=_event_log(config, emit) if reports_as else None,
         )
 

@@ -16,6 +16,7 @@ from virtbackup_async.config.sections import (
     HOST_KEYS,
     LOG_KEYS,
     NOTIFY_KEYS,
+    REPORT_KEYS,
     TOP_KEYS,
 )
 from virtbackup_async.config.values import Check
@@ -38,6 +39,7 @@ def config_schema() -> Schema:
         "hooks": _ref("hooks"),
         "notify": _section(NOTIFY_KEYS),
         "log": _section(LOG_KEYS),
+        "report": _section(REPORT_KEYS),
         "default": _ref("group"),
         "groups": {"type": "object", "additionalProperties": _or_null(_ref("group"))},
     }

@@ -111,6 +111,21 @@ class NotifySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """The page that is written after each run.
+
+    Attributes:
+        html: its file; None: no page is written.
+        mode: the file's permission bits; None: those that it has, 0600 for a new one.
+        mail: how often it is sent to those that ``notify`` names: ``never``, ``daily``, ``weekly``.
+    """
+
+    html: Path | None = None
+    mode: int | None = None
+    mail: str = "never"
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Where all events but progress are logged; ``level`` is the lowest one logged."""
 
@@ -155,6 +170,7 @@ class Config:
     metrics_textfile: Path | None = None
     state_directory: Path | None = None
     notify: NotifySettings = NotifySettings()
+    report: ReportSettings = ReportSettings()
     log: LogSettings = LogSettings()
     of_target: bool = False
     warnings: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from virtbackup_async.config.schema import (
     HostEntry,
     LogSettings,
     NotifySettings,
+    ReportSettings,
     Retention,
 )
 from virtbackup_async.config.suggestion import did_you_mean
@@ -30,6 +31,7 @@ from virtbackup_async.model.packager import NULL_TYPE, USUAL_TYPE, type_named, t
 from virtbackup_async.model.pull import Method
 
 Section = dict[str, Any]
+_NOBODY = NotifySettings()
 _VARIABLE = re.compile(r"\$(?:\w+|\{\w+\})")
 
 RETENTION_KEYS = tuple(rule.name for rule in fields(Retention))
@@ -49,6 +51,7 @@ TOP_KEYS: Mapping[str, Check] = {
     "hooks": values.mapping,
     "notify": values.mapping,
     "log": values.mapping,
+    "report": values.mapping,
     "default": values.mapping,
     "groups": values.mapping,
 }
@@ -88,6 +91,11 @@ LOG_KEYS: Mapping[str, Check] = {
     "journald": values.flag,
     "file": values.file,
     "level": values.one_of("debug", "info", "warning", "error"),
+}
+REPORT_KEYS: Mapping[str, Check] = {
+    "html": values.file,
+    "mode": values.file_mode,
+    "mail": values.one_of("never", "daily", "weekly"),
 }
 # What null means where it does not mean "as if the key were not there".
 NULLS: Mapping[str, Any] = {
@@ -147,7 +155,7 @@ def read_hooks(section: Section, key_path: KeyPath, problems: Problems) -> Hooks
 
 
 def read_operations(top: Section, problems: Problems) -> Section:
-    """Return the checked hooks, notifications and log of the file, if given."""
+    """Return the checked hooks, notifications, log and report of the file, if given."""
     read: Section = {}
     if "hooks" in top:
         read["hooks"] = read_hooks(top["hooks"], ("hooks",), problems)
@@ -157,6 +165,13 @@ def read_operations(top: Section, problems: Problems) -> Section:
     if "log" in top:
         log = read_section(top["log"], LOG_KEYS, ("log",), problems)
         read["log"] = LogSettings(**log)
+    if "report" in top:
+        report = read_section(top["report"], REPORT_KEYS, ("report",), problems)
+        read["report"] = ReportSettings(**report)
+        if "html" not in report:
+            problems.warn(("report",), "nothing is reported: html, the path of a file, is missing")
+        elif report.get("mail", "never") != "never" and not read.get("notify", _NOBODY).urls:
+            problems.warn(("report", "mail"), "nobody gets it: notify has no urls")
     return read
 
 

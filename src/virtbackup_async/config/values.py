@@ -176,6 +176,17 @@ packager_type = one_of(*PACKAGER_TYPES)
 method = one_of(*Method)
 
 
+_MODE: Final = r"^0?[0-7]{3}$"
+
+
+@_takes({"type": "string", "pattern": _MODE})
+def file_mode(value: object) -> int:
+    """Return the permission bits of a file, such as ``"0640"``."""
+    if not isinstance(value, str) or re.match(_MODE, value) is None:
+        raise WrongValueError('the mode of a file in quotes, such as "0640"')
+    return int(value, 8)
+
+
 @_takes({"type": "object"})
 def mapping(value: object) -> dict[str, Any]:
     """Return a mapping; its keys are checked later."""

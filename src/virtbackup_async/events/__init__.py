@@ -36,6 +36,7 @@ from virtbackup_async.events.inventory import (
     ListedBackup,
     ListedDomain,
     PinChanged,
+    ReportWritten,
     RepositoryStats,
     TargetUnreadable,
     UnclaimedBackups,
@@ -116,6 +117,7 @@ __all__ = [
     "PhaseChanged",
     "PinChanged",
     "RemovalFailed",
+    "ReportWritten",
     "RepositoryChecked",
     "RepositoryDamaged",
     "RepositoryProgress",
@@ -175,6 +177,7 @@ Event = (
     | GroupStats
     | DayStats
     | BackupStats
+    | ReportWritten
     | RepositoryStats
     | HookFailed
     | Finding

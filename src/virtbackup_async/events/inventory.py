@@ -129,6 +129,22 @@ class BackupStats(Struct, frozen=True):
     freed_bytes: int
 
 
+class ReportWritten(Struct, frozen=True):
+    """The page was written: whether every guest can be restored.
+
+    ``standing`` is ``good``, ``look``, ``bad`` or ``unknown``, ``verdict`` the page's first
+    sentence. ``restorable`` counts the guests with a good backup that is young enough.
+    """
+
+    kind: ClassVar[str] = "report_written"
+    file: str
+    verdict: str
+    standing: str
+    guests: int
+    restorable: int
+    length_bytes: int
+
+
 class RepositoryStats(Struct, frozen=True):
     """How much data the backups in a target's repository hold, and how much space it takes.
 

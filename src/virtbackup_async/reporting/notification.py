@@ -6,11 +6,16 @@ it is missing. The URLs contain passwords, so no message repeats them.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
 from virtbackup_async.config.schema import NotifySettings
 from virtbackup_async.events import Summary
+
+if TYPE_CHECKING:
+    import apprise
 
 MISSING = (
     "nobody was notified: apprise is not installed; run: pip install 'virtbackup-async[notify]'"
@@ -21,7 +26,14 @@ async def notify(settings: NotifySettings, title: str, summary: Summary) -> str 
     """Send the notification if the settings want it; return a warning if that failed."""
     if not settings.urls or (summary.ok and settings.on != "always"):
         return None
-    return await to_thread.run_sync(_send, settings.urls, title, body(summary))
+    return await send(settings.urls, title, body(summary))
+
+
+async def send(
+    urls: Sequence[str], title: str, text: str, attached: Path | None = None
+) -> str | None:
+    """Send a message, with a file if there is one; return a warning if that failed."""
+    return await to_thread.run_sync(_send, urls, title, text, attached)
 
 
 def body(summary: Summary) -> str:
@@ -32,7 +44,7 @@ def body(summary: Summary) -> str:
     return "\n".join(lines) or "nothing to do"
 
 
-def _send(urls: Sequence[str], title: str, text: str) -> str | None:
+def _send(urls: Sequence[str], title: str, text: str, attached: Path | None) -> str | None:
     try:
         import apprise  # noqa: PLC0415 -- optional, and slow to import
     except ImportError:
@@ -42,8 +54,14 @@ def _send(urls: Sequence[str], title: str, text: str) -> str | None:
     failed = 0
     for url in urls:
         service = apprise.Apprise()
-        if not service.add(url) or not service.notify(body=text, title=title):
+        if not service.add(url) or not _notify(service, title, text, attached):
             failed += 1
     if not failed:
         return None
     return f"{failed} of {len(urls)} notifications could not be sent: check `notify.urls`"
+
+
+def _notify(service: "apprise.Apprise", title: str, text: str, attached: Path | None) -> bool:
+    if attached is None:
+        return bool(service.notify(body=text, title=title))
+    return bool(service.notify(body=text, title=title, attach=str(attached)))

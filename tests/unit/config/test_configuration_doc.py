@@ -30,6 +30,7 @@ def rows(title):
         ("Hosts", sections.HOST_KEYS),
         ("Hooks around a run", sections.HOOK_KEYS),
         ("Notifications", sections.NOTIFY_KEYS),
+        ("Report", sections.REPORT_KEYS),
         ("Log", sections.LOG_KEYS),
     ],
 )

@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[3]
 SAMPLES = [ROOT / "config.yml", *sorted((ROOT / "tests/compat/data/config").glob("*.yml"))]
 TABLES = [
     sections.TOP_KEYS, sections.GROUP_KEYS, sections.HOST_KEYS, sections.HOOK_KEYS,
-    sections.NOTIFY_KEYS, sections.LOG_KEYS,
+    sections.NOTIFY_KEYS, sections.LOG_KEYS, sections.REPORT_KEYS,
 ]  # fmt: skip
 CHECKS = {key: check for table in TABLES for key, check in table.items()}
 VALUES = [
+    "0640", "weekly",
     True, False, 0, 1, -1, 9, MAX_COUNT, MAX_COUNT + 1, 1.5, "", " ", "x", "5", "*", "none", "NONE",
     "tar", "zst", "info", "failure", "idle", "pull", "/a", "/", "a/b", "a\0b", "/a\0", "two words",
     "30d", [], ["a"], ["a", ""], ["", "a"], ["a", "b\0"], [""], [1], [None], ["a", 1], {}, {"a": 1},

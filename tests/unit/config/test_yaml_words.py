@@ -13,6 +13,7 @@ from virtbackup_async.config.sections import (
     HOST_KEYS,
     LOG_KEYS,
     NOTIFY_KEYS,
+    REPORT_KEYS,
     TOP_KEYS,
 )
 from virtbackup_async.errors import ConfigError
@@ -26,6 +27,7 @@ SECTIONS = {
     "hooks:\n  {}": HOOK_KEYS,
     "notify:\n  {}": NOTIFY_KEYS,
     "log:\n  {}": LOG_KEYS,
+    "report:\n  {}": REPORT_KEYS,
     "default:\n  packager_opts:\n    {}": dict.fromkeys(["compression", "compression_lvl"]),
 }
 # The words of YAML 1.1, each with what it means there.

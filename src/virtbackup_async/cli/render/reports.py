@@ -122,3 +122,12 @@ def init(*, all_shown: bool = False) -> Report:
 
     collected = SetupReport()
     return Report(collected.add, partial(print_written, collected, all_shown=all_shown))
+
+
+def page() -> Report:
+    """Make the report of a written page: its first sentence, and its file."""
+    from virtbackup_async.cli.render.page import print_page
+    from virtbackup_async.reporting.reports.page import PageReport
+
+    collected = PageReport()
+    return Report(collected.add, partial(print_page, collected))

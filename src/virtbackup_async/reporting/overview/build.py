@@ -1,6 +1,7 @@
 """From facts to the overview."""
 
 from datetime import tzinfo
+from math import inf
 
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.actions import actions_of
@@ -66,9 +67,10 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
 
 
 def _urgency(line: GuestLine) -> tuple[int, float, str]:
-    """Sort by standing; within it by how much of the allowed age is used up, then by name."""
-    used = line.age_s / line.max_age_s if line.age_s is not None and line.max_age_s else 0
-    rank = -round(used, 1) if line.standing in (Standing.LOST, Standing.BAD) else 0.0
+    """Sort by standing; among the bad ones by how far the age is beyond what is allowed."""
+    rank = 0.0
+    if line.standing in (Standing.LOST, Standing.BAD):
+        rank = -inf if line.age_s is None else -round(line.age_s / line.max_age_s, 1)
     return line.standing, rank, line.name
 
 

@@ -86,7 +86,7 @@ def test_the_worst_comes_first():
         guest("never", []),
     )
     assert [line.name for line in found.guests] == [
-        "a-lost", "b-older", "c-old", "never", "d-look", "e-good", "f-gone",
+        "a-lost", "never", "b-older", "c-old", "d-look", "e-good", "f-gone",
     ]  # fmt: skip
 
 

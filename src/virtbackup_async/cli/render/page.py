@@ -1,0 +1,27 @@
+"""Prints the first sentence of a page, and where the page is (``report``).
+
+::
+
+    All 42 guests can be restored to last night.
+    /var/www/html/backups/index.html
+"""
+
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.events import Summary
+from virtbackup_async.reporting.reports.page import PageReport
+from virtbackup_async.reporting.text import printable
+
+_STYLES: Final = {"good": GOOD, "look": LOOK}
+
+
+def print_page(report: PageReport, console: Console, summary: Summary) -> None:  # noqa: ARG001 -- all reports take it
+    """Print the sentence and the file of each page."""
+    for page in report.written:
+        style = _STYLES.get(page.standing, BAD)
+        console.print(Text(printable(page.verdict), style), soft_wrap=True)
+        console.print(Text(printable(page.file)), soft_wrap=True)
