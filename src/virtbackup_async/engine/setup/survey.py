@@ -33,7 +33,8 @@ from virtbackup_async.model.domain import Disk, DomainInfo
 PARALLEL_DOMAINS = 16
 LEAST_FREE_BYTES = 1024**3
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
-_OF_THE_SYSTEM = tuple(map(Path, ("/boot", "/efi", "/usr", "/tmp", "/var/tmp", "/var/log", "/nix")))  # noqa: S108 -- none is written to
+_OF_THE_SYSTEM = tuple(map(Path, ("/boot", "/efi", "/usr", "/nix")))
+_PASSING = frozenset(map(Path, ("/tmp", "/var/tmp", "/var/log")))  # noqa: S108 -- none is written to
 _UNKNOWN = "cannot be looked at"
 
 
@@ -197,7 +198,8 @@ def _unfit(mount: Mount, space: Space | None) -> str | None:
     """Return why nobody would store backups there; None if somebody might."""
     if mount.is_read_only:
         return "read-only"
-    if any(mount.point.is_relative_to(place) for place in _OF_THE_SYSTEM):
+    of_system = any(mount.point.is_relative_to(place) for place in _OF_THE_SYSTEM)
+    if of_system or mount.point in _PASSING:
         return "for the system"
     if space is None or space.free_bytes < LEAST_FREE_BYTES:
         return "too small, or full"
