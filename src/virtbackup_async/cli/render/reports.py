@@ -50,6 +50,15 @@ def run() -> Report:
     return Report(collected.add, partial(print_run, collected))
 
 
+def preview() -> Report:
+    """Make the report of what a backup would read."""
+    from virtbackup_async.cli.render.preview import print_preview
+    from virtbackup_async.reporting.reports.preview import PreviewReport
+
+    collected = PreviewReport()
+    return Report(collected.add, partial(print_preview, collected))
+
+
 def clean(*, dry_run: bool) -> Report:
     """Make the report of removed backups, or of those that would be removed."""
     from virtbackup_async.cli.render.clean import print_clean

@@ -76,7 +76,6 @@ async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview
     targets: dict[Path, _Target] = {}
     for planned in plan.backups:
         target = targets.setdefault(target_of(planned.group), _Target())
-        target.backups += 1
         await _preview(runtime, planned, target)
     for path, target in targets.items():
         runtime.emit(await _of_target(path, target))
@@ -107,6 +106,7 @@ async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) ->
     except Exception as error:  # noqa: BLE001 -- no error must hide the other domains
         runtime.emit(failed_event(planned, known_error(planned.domain, error)))
         return
+    target.backups += 1
     packager = planned.group.packager
     target.may_shrink |= type_of(packager).may_shrink(packager.opts)
     for disk in disks:

@@ -1,0 +1,66 @@
+"""Prints what ``backup --dry-run`` found out: a table of disks, and a line for each target.
+
+::
+
+    group  domain  disk  method  reads     of        how
+    main   web     vda   pull    1.2 GiB   20.0 GiB  changes since 20260701-030000_3_web
+    main   web     vdb   pull    4.0 GiB   10.0 GiB  in full: a raw image cannot keep a dirty bitmap
+    /mnt/backups: 1 backup, up to 5.2 GiB to read, 49.8 GiB free: fits
+"""
+
+from rich.console import Console
+from rich.text import Text
+
+from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.events import DiskPlanned, Summary, TargetPlanned
+from virtbackup_async.model.amounts import size
+from virtbackup_async.reporting.reports.preview import PreviewReport
+from virtbackup_async.reporting.sentences import reason
+from virtbackup_async.reporting.text import count, printable
+
+_UNKNOWN = "unknown"
+_COLUMNS = tuple(
+    Column(head) for head in ("group", "domain", "disk", "method", "reads", "of", "how")
+)
+
+
+def print_preview(report: PreviewReport, console: Console, _summary: Summary) -> None:
+    """Print the plan."""
+    print_columns(console, _COLUMNS, list(map(_row, report.disks)))
+    for failed in report.failed:
+        line = f"{failed.domain}: would fail: {reason(failed)}"
+        console.print(Text(printable(line), BAD), soft_wrap=True)
+    for target in report.targets:
+        console.print(_of_target(target), soft_wrap=True)
+
+
+def _row(disk: DiskPlanned) -> Row:
+    how = f"changes since {disk.base}" if disk.incremental else f"in full: {disk.reason}"
+    return {
+        "group": disk.group,
+        "domain": disk.domain,
+        "disk": disk.disk,
+        "method": disk.method,
+        "reads": _amount(disk.read_bytes),
+        "of": _amount(disk.size_bytes),
+        "how": how,
+    }
+
+
+def _amount(length_bytes: int | None) -> str:
+    return _UNKNOWN if length_bytes is None else size(length_bytes)
+
+
+def _of_target(target: TargetPlanned) -> Text:
+    free = f"{_amount(target.free_bytes)} free"
+    verdict, style = {
+        True: ("fits", GOOD),
+        False: ("DOES NOT FIT", BAD),
+        None: ("may not fit", LOOK),
+    }[target.fits]
+    backups = count(target.backups, "backup")
+    words = (
+        f"{target.target}: {backups}, up to {size(target.read_bytes)} to read, {free}: {verdict}"
+    )
+    return Text(printable(words), style)
