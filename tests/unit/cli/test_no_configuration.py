@@ -1,0 +1,67 @@
+"""Without a configuration, and with an empty one, each command names both ways to one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from virtbackup_async.cli.commands.config import ConfigCommands
+from virtbackup_async.cli.main import virtbackup
+
+ARGUMENTS = {
+    "backup": (),
+    "restore": ("web", "/nowhere"),
+    "export": ("web", "vda", "/nowhere/vda.raw"),
+    "clean": (),
+    "pin": ("web",),
+    "unpin": ("web",),
+    "forget": ("web@latest",),
+    "doctor": (),
+    "verify": (),
+    "repair": (),
+    "list": (),
+    "show": ("web",),
+    "stats": (),
+    "status": (),
+    "log": (),
+    "check": (),
+    "diff": ("web", "web"),
+    "report": ("--html", "/nowhere/report.html"),
+    "config check": (),
+    "config migrate": (),
+    "systemd install": ("--dry-run",),
+}
+# They need none, or make one.
+NEED_NONE = {"init", "completion", "config example", "config schema", "systemd"}
+
+
+def commands():
+    names = [name for name in virtbackup.list_commands(None) if name != "config"]
+    return [*names, *(f"config {name}" for name in ConfigCommands.entries)]
+
+
+NEEDING = sorted({*commands(), "systemd install"} - NEED_NONE)
+
+
+def test_each_command_is_known_here():
+    assert set(NEEDING) <= set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", NEEDING)
+@pytest.mark.parametrize("text", [None, "", "# nothing\n"], ids=["missing", "empty", "comment"])
+def test_both_ways_to_a_configuration_are_named(tmp_path, name, text):
+    path = tmp_path / "config.yml"
+    if text is not None:
+        path.write_text(text)
+    words = [*name.split(), *ARGUMENTS[name]]
+    ended = subprocess.run(
+        [sys.executable, "-m", "virtbackup_async", "-c", str(path), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 2, said
+    assert "virtbackup init" in said
+    assert "virtbackup config example" in said
