@@ -12,11 +12,13 @@ from msgspec.structs import replace
 from fakes.hostile_target import DATE, NAME, UUID, HostileTarget, make_overlay
 from fakes.hypervisor import DescribedDomain
 from fakes.site import Site
-from virtbackup_async.catalog.host_notes import HostNotes
+from virtbackup_async.catalog.host_notes import HostNotes, Notes
+from virtbackup_async.catalog.scanning import FoundPending
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.host_state import this_host
 from virtbackup_async.engine.locks import hold_domain
+from virtbackup_async.engine.undo.evidence import dead_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
@@ -328,3 +330,11 @@ async def test_found_is_told_before_it_is_undone(killed):
     await killed.clean()
     (found,) = killed.events_of(PendingFound)
     assert (found.domain, found.pending) == ("evil", str(killed.path))
+
+
+async def test_the_note_counts_and_not_its_pending_file(killed):
+    note = await killed.note()
+    changed = replace(note.pending, quiesce=not note.pending.quiesce)
+    dead = await dead_backup(Notes((note,)), FoundPending(changed, note.pending_path))
+    assert dead.note == note
+    assert dead.pending == note.pending
