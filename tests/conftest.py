@@ -15,6 +15,7 @@ def pytest_configure(config):
     config.add_cleanup(state.cleanup)
     os.environ[STATE_VARIABLE] = state.name
     os.environ["XDG_STATE_HOME"] = state.name
+    os.environ.pop("VIRTBACKUP_CONFIG", None)
     # A shell's background job and nohup ignore signals, children inherit it, and the program
     # respects it: tests that send these signals need them as a terminal gives them.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -142,8 +142,8 @@ def _targets(ctx: click.Context) -> dict[str, str | None]:
     """Return each group's target; ``-c`` before the command counts, and ``--target``."""
     settings = ctx.ensure_object(Settings)
     above = ctx.parent.params.get("config_path") if ctx.parent else None
-    if above is not None and settings.config_path is None:
-        settings = replace(settings, config_path=above)
+    named = ctx.params.get("config_path") or settings.config_path or above
+    settings = replace(settings, config_path=named)
     try:
         groups = settings.load_config().groups
     except VirtBackupError:

@@ -12,7 +12,7 @@ import click
 
 from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
-from virtbackup_async.cli.options import Settings
+from virtbackup_async.cli.options import CONFIG_HELP, Settings
 from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.version import __version__
@@ -23,7 +23,7 @@ _COMMANDS = {
         "Look around on this host, and write a configuration.",
     ),
     "backup": Entry(
-        "virtbackup_async.cli.commands.backup", "Back up the domains of groups.", ("bak",)
+        "virtbackup_async.cli.commands.backup", "Back up groups, or single domains.", ("bak",)
     ),
     "restore": Entry("virtbackup_async.cli.commands.restore", "Restore the disks of one backup."),
     "export": Entry(
@@ -72,6 +72,7 @@ _COMMANDS = {
     "completion": Entry(
         "virtbackup_async.cli.commands.completion", "Print the script for a shell's completion."
     ),
+    "help": Entry("virtbackup_async.cli.commands.help", "Show the help of a command."),
 }
 
 
@@ -92,14 +93,18 @@ class Virtbackup(LazyGroup):
     "config_path",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The configuration file; without it, the usual places are searched.",
+    help=CONFIG_HELP,
 )
 @click.option("-d", "--debug", is_flag=True, help="Log everything; show tracebacks.")
+@click.option("-q", "quiet", is_flag=True, help="Print only warnings and failures.")
+@click.option("-v", "verbose", is_flag=True, help="Print more details.")
 @click.version_option(__version__, prog_name="virtbackup", message="%(prog)s %(version)s")
 @click.pass_context
-def virtbackup(ctx: click.Context, config_path: Path | None, *, debug: bool) -> None:
+def virtbackup(
+    ctx: click.Context, config_path: Path | None, *, debug: bool, quiet: bool, verbose: bool
+) -> None:
     """Back up and restore libvirt/KVM virtual machines."""
-    ctx.obj = Settings(config_path=config_path, debug=debug)
+    ctx.obj = Settings(config_path=config_path, debug=debug, quiet=quiet, verbose=verbose)
 
 
 def run_and_end() -> NoReturn:

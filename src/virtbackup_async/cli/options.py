@@ -55,7 +55,20 @@ class Settings:
         return config_of_target(self.target) if self.target else load_config(self.config_path)
 
 
+CONFIG_HELP = (
+    "The configuration file; without it, the one that VIRTBACKUP_CONFIG names, or in the usual "
+    "places."
+)
+
 _SHARED = (
+    click.option(
+        "-c",
+        "--config",
+        "config_path",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help=CONFIG_HELP,
+    ),
     click.option("--json", is_flag=True, help="Write JSON lines to stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Print only warnings and failures."),
     click.option("-v", "--verbose", is_flag=True, help="Print more details."),
@@ -68,15 +81,20 @@ _SHARED = (
 def shared_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command; the function gets them as ``Settings``, its first argument.
 
-    The options before the command (``-c``, ``-d``) are in the ``Settings`` of the context already.
+    The options before the command are in the ``Settings`` of the context already; ``-c``, ``-q``
+    and ``-v`` may be before it and after it.
     """
 
-    def command(ctx: click.Context, **arguments: object) -> None:
+    def command(ctx: click.Context, *, config_path: Path | None, **arguments: object) -> None:
+        before = ctx.ensure_object(Settings)
+        if config_path is not None and before.target is not None:
+            raise click.UsageError("-c and --target exclude each other")
         settings = replace(
-            ctx.ensure_object(Settings),
+            before,
+            config_path=config_path or before.config_path,
             json=bool(arguments.pop("json")),
-            quiet=bool(arguments.pop("quiet")),
-            verbose=bool(arguments.pop("verbose")),
+            quiet=bool(arguments.pop("quiet")) or before.quiet,
+            verbose=bool(arguments.pop("verbose")) or before.verbose,
             progress=not arguments.pop("no_progress"),
         )
         function(settings, **arguments)

@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import platformdirs
 import yaml
@@ -93,18 +93,33 @@ def _has_hooks(config: Config) -> bool:
     return any(hooks.commands for hooks in (config.hooks, *of_groups))
 
 
+CONFIG_VARIABLE: Final = "VIRTBACKUP_CONFIG"
+"""Names the configuration file in the environment, also in that of hooks; empty for none."""
+
+
 def search_paths() -> tuple[Path, Path]:
     """Return where the file may be: in the user's own directory, then in the system's."""
     own = platformdirs.user_config_path("virt-backup")
     return own / FILE_NAME, SYSTEM_DIRECTORY / FILE_NAME
 
 
+def _named_by_environment() -> Path | None:
+    """Return the file that the environment names; None if it names none."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else None
+
+
 def find_config() -> Path:
-    """Return the first of :func:`search_paths` that exists.
+    """Return the file that the environment names, or the first of :func:`search_paths` that exists.
 
     Raises:
         ConfigError: none exists.
     """
+    named = _named_by_environment()
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"{CONFIG_VARIABLE} names {named}, which is no file", hint=WAYS_IN)
+        return named
     paths = search_paths()
     for path in paths:
         if path.is_file():
@@ -118,8 +133,12 @@ def find_config() -> Path:
 def new_config_path() -> Path:
     """Return where a new file goes, so that it is the one that is found.
 
-    That is a file that is there already; else the system's for root, and the user's own for others.
+    That is the one that the environment names, or a file that is there already; else the system's
+    for root, and the user's own for others.
     """
+    named = _named_by_environment()
+    if named is not None:
+        return named
     own, system = search_paths()
     there = (path for path in (own, system) if os.path.lexists(path))
     return next(there, system if os.geteuid() == 0 else own)

@@ -46,6 +46,32 @@ def test_json_does_without_rich():
     assert loaded_by(["-c", "/none", "list"], ["rich"])[0] == "['rich']"
 
 
+def test_help_of_a_command_is_its_help():
+    assert virtbackup("help").stdout == virtbackup("--help").stdout
+    assert (
+        virtbackup("help", "config", "check").stdout
+        == virtbackup("config", "check", "--help").stdout
+    )
+    assert virtbackup("help", "bak").stdout.startswith("Usage: virtbackup backup ")
+    for words, said in ((["bakup"], "did you mean 'backup'?"), (["list", "x"], "no command 'x'")):
+        ended = virtbackup("help", *words)
+        assert ended.returncode == 2
+        assert said in ended.stderr
+
+
+def test_options_are_taken_before_and_after_the_command(tmp_path):
+    config = tmp_path / "own.yml"
+    config.write_text(f"groups:\n  main: {{target: {tmp_path}, hosts: [web]}}\n")
+    before = virtbackup("-q", "-v", "-c", str(config), "list")
+    after = virtbackup("list", "-c", str(config), "-q", "-v")
+    assert (before.returncode, before.stdout) == (after.returncode, after.stdout)
+    assert (after.returncode, after.stdout) == (0, "no backups\n")
+    both = virtbackup("-c", "/none", "list", "-c", str(config))
+    assert both.stdout == after.stdout, "the last one counts"
+    clash = virtbackup("list", "-c", str(config), "--target", str(tmp_path))
+    assert "-c and --target exclude each other" in clash.stderr
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("--hel",)])
 def test_help_ends_with_the_exit_statuses(arguments):
     ended = virtbackup(*arguments)

@@ -45,7 +45,7 @@ def complete(tmp_path):
 
 def test_commands_options_groups_and_domains(complete):
     assert complete("ver") == ["verify"]
-    assert complete("backup", "--no") == ["--no-progress"]
+    assert complete("backup", "--no-") == ["--no-progress"]
     assert complete("backup", "m") == ["main"]
     assert complete("restore", "main", "web") == ["web", "web-test"]
     assert complete("restore", "odd", "m") == ["mail"]

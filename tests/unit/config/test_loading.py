@@ -435,6 +435,22 @@ def test_paths_are_virt_backups(monkeypatch):
     )
 
 
+def test_the_environment_names_a_file_before_the_usual_places(monkeypatch, tmp_path):
+    named, usual = tmp_path / "named.yml", tmp_path / "virt-backup" / "config.yml"
+    usual.parent.mkdir()
+    usual.write_text("groups: {}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("VIRTBACKUP_CONFIG", "")
+    assert loading.find_config() == usual, "an empty one names none"
+    monkeypatch.setenv("VIRTBACKUP_CONFIG", str(named))
+    with pytest.raises(ConfigError, match=f"VIRTBACKUP_CONFIG names {named}, which is no file"):
+        loading.find_config()
+    assert loading.new_config_path() == named
+    named.write_text("groups: {}\n")
+    assert loading.find_config() == named
+    assert load_config(None).path == named
+
+
 @pytest.mark.parametrize(
     ("path", "variable"), [("/srv/$HOST/b", "$HOST"), ("'/srv/${HOST}'", "${HOST}")]
 )

@@ -12,7 +12,7 @@ VARIABLE = "_VIRTBACKUP_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands, options, groups and domains.
+    """Print the script that completes commands, options, groups, domains, dates and disks.
 
     For bash: virtbackup completion bash > /etc/bash_completion.d/virtbackup
     """
