@@ -19,6 +19,7 @@ NAMES = [
 METHODS = {
     "backup": ["groups", "wait_s", "allow_empty", "note", "pin"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
+    "diff": ["older", "newer", "group"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
     "find": ["group", "domain", "date", "disks", "trusted"],

@@ -11,7 +11,7 @@ from anyio import to_thread
 from virtbackup_async.api.methods import Methods, group_and_name
 from virtbackup_async.api.restores import AnyPath
 from virtbackup_async.errors import StorageError
-from virtbackup_async.events import PinChanged, ReportWritten, ShownBackup
+from virtbackup_async.events import DiskCompared, PinChanged, ReportWritten, ShownBackup
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.inventory.listing import Listing
@@ -64,6 +64,28 @@ class Inventory(Methods):
 
         group_name, name = group_and_name(group, domain)
         return await run_show(await self._ready(), ShowRequest(name, group_name, date))
+
+    async def diff(
+        self, older: str, newer: str, *, group: str | None = None
+    ) -> tuple[DiskCompared, ...]:
+        """Compare two backups of a domain: how much of each disk changed.
+
+        In a repository this reads two maps; otherwise both images, unless their digests are equal.
+
+        Args:
+            older: a backup's name, as for :meth:`find` without a group.
+            newer: the other one's.
+            group: the group whose target is searched; None for all.
+
+        Raises:
+            NotFoundError: there is no such backup.
+            ConfigError: a name can mean several, or they are backups of different domains.
+            CorruptError: a backup is damaged.
+            StorageError: it cannot be read.
+        """
+        from virtbackup_async.engine.compare.diff import DiffRequest, run_diff
+
+        return await run_diff(await self._ready(), DiffRequest(older, newer, group))
 
     async def stats(self, groups: Sequence[str] = (), *, each_backup: bool = False) -> "Stats":
         """Measure how much data the backups of groups hold, and how much space they take.

@@ -55,6 +55,9 @@ _COMMANDS = {
     ),
     "list": Entry("virtbackup_async.cli.commands.listing", "List the backups of groups.", ("ls",)),
     "show": Entry("virtbackup_async.cli.commands.show", "Show all that is known of one backup."),
+    "diff": Entry(
+        "virtbackup_async.cli.commands.diff", "Show how much changed between two backups."
+    ),
     "stats": Entry(
         "virtbackup_async.cli.commands.stats",
         "Show how much data the backups hold, and how much space they take.",

@@ -27,6 +27,7 @@ from virtbackup_async.events.clean import (
     RemovalFailed,
     RepositorySwept,
 )
+from virtbackup_async.events.diff import DiskCompared
 from virtbackup_async.events.inventory import (
     BackupStats,
     BrokenBackup,
@@ -91,6 +92,7 @@ __all__ = [
     "CleanVerdict",
     "ConfigWritten",
     "DayStats",
+    "DiskCompared",
     "DiskDamaged",
     "DiskDone",
     "DiskExported",
@@ -170,6 +172,7 @@ Event = (
     | ListedBackup
     | ListedDomain
     | ShownBackup
+    | DiskCompared
     | BrokenBackup
     | TargetUnreadable
     | UnclaimedBackups

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "export": ["main", "test", "vda", "exported"],
     "forget": ["test@2026-07-01"],
     "show": ["test"],
+    "diff": ["test@2026-07-01", "test"],
     "pin": ["main", "test"],
     "unpin": ["main", "test"],
 }
@@ -48,7 +49,7 @@ def run(place, *arguments):
 
 
 def test_the_table_has_all_commands_and_situations():
-    assert len(CASES) == 14 * 4
+    assert len(CASES) == 15 * 4
 
 
 @pytest.mark.parametrize(("command", "situation", "code", "says"), CASES)

@@ -73,7 +73,7 @@ def test_a_group_cannot_be_named(site, run):
     assert "no group 'production'" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["list", "show", "restore", "export", "verify", "stats"])
+@pytest.mark.parametrize("name", ["list", "show", "diff", "restore", "export", "verify", "stats"])
 def test_all_that_read_take_a_target(name):
     context = virtbackup.make_context("virtbackup", [name, "--help"], resilient_parsing=True)
     _, command, _ = virtbackup.resolve_command(context, [name])

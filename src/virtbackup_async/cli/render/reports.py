@@ -105,6 +105,15 @@ def show() -> Report:
     return Report(collected.add, partial(print_show, collected))
 
 
+def diff() -> Report:
+    """Make the report of two backups that were compared."""
+    from virtbackup_async.cli.render.diff import print_diff
+    from virtbackup_async.reporting.reports.diff import DiffReport
+
+    collected = DiffReport()
+    return Report(collected.add, partial(print_diff, collected))
+
+
 def stats() -> Report:
     """Make the report of how much the backups hold and take."""
     from virtbackup_async.cli.render.stats import print_stats

@@ -1,1 +1,1 @@
-"""The ``clean`` command: retention, undo of killed backups, stray files, prune."""
+"""The ``clean`` and ``forget`` commands: retention, undo of killed backups, stray files, prune."""

@@ -1,1 +1,1 @@
-"""The ``list``, ``stats``, ``pin`` and ``unpin`` commands, and the choice of one backup."""
+"""The ``list``, ``show``, ``stats``, ``pin`` and ``unpin`` commands; the choice of one backup."""

@@ -1,0 +1,1 @@
+"""The ``diff`` command: how much of each disk differs between two backups."""
