@@ -46,7 +46,7 @@ def complete(tmp_path):
 def test_commands_options_groups_and_domains(complete):
     assert complete("ver") == ["verify"]
     assert complete("backup", "--no-") == ["--no-progress"]
-    assert complete("backup", "m") == ["main"]
+    assert complete("backup", "m") == ["mail", "main"]
     assert complete("restore", "main", "web") == ["web", "web-test"]
     assert complete("restore", "odd", "m") == ["mail"]
     assert complete("restore", "") == ["db", "mail", "main", "odd", "web", "web-test"]
