@@ -6,14 +6,8 @@ off, and some that look like one of these are not.
 
 from collections.abc import Iterable, Sequence
 
+from virtbackup_async import errors
 from virtbackup_async.engine.ports import DomainPort
-from virtbackup_async.errors import (
-    ChangedMeanwhileError,
-    DomainGoneError,
-    DomainNotFoundError,
-    HypervisorError,
-    VirtBackupError,
-)
 from virtbackup_async.model.domain import DomainInfo
 
 SAVED = "the domain is saved: what its memory holds and its disks do not is not in the backup"
@@ -34,9 +28,9 @@ async def check_free(domain: DomainPort, devs: Iterable[str]) -> None:
         raise block_job_error(domain.name, busy)
 
 
-def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
+def block_job_error(domain: str, devs: Sequence[str]) -> errors.HypervisorError:
     """Return the error for disks of a domain that a block job works on; at least one disk."""
-    return HypervisorError(
+    return errors.HypervisorError(
         f"a block job works on {', '.join(devs)}",
         domain=domain,
         disk=devs[0] if len(devs) == 1 else None,
@@ -44,7 +38,7 @@ def block_job_error(domain: str, devs: Sequence[str]) -> HypervisorError:
     )
 
 
-async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None:
+async def check_still_active(domain: DomainPort, error: errors.VirtBackupError) -> None:
     """Find out whether a backup failed only because its domain stopped.
 
     Args:
@@ -57,14 +51,14 @@ async def check_still_active(domain: DomainPort, error: VirtBackupError) -> None
     """
     try:
         is_active = (await domain.info()).is_active
-    except DomainNotFoundError:
-        raise DomainGoneError(
+    except errors.DomainNotFoundError:
+        raise errors.DomainGoneError(
             "it was shut off during its backup, and libvirt knows it no more", domain=domain.name
         ) from error
-    except HypervisorError:
+    except errors.HypervisorError:
         return  # the caller's error stays
     if not is_active:
-        raise ChangedMeanwhileError(
+        raise errors.ChangedMeanwhileError(
             "it was shut off during its backup", domain=domain.name
         ) from error
 
@@ -76,7 +70,7 @@ def check_snapshot(info: DomainInfo) -> None:
         HypervisorError: it cannot.
     """
     if info.is_suspended:
-        raise HypervisorError(
+        raise errors.HypervisorError(
             "the guest is suspended, and QEMU takes no snapshot of it",
             domain=info.name,
             hint=f"Wake it up by `virsh dompmwakeup {info.name}`, or use `method: pull`.",
@@ -95,12 +89,12 @@ async def check_replaceable(domain: DomainPort, *, remove_saved: bool) -> None:
     """
     info = await domain.info()
     if info.is_active:
-        raise HypervisorError(
+        raise errors.HypervisorError(
             f"{domain.name} is running: its images cannot be replaced",
             hint="Shut it down first, or restore into a directory.",
         )
     if info.is_saved and not remove_saved:
-        raise HypervisorError(
+        raise errors.HypervisorError(
             f"{domain.name} is saved: its next start would go on with its old memory on new disks",
             hint="Start it and shut it down, or give --remove-managed-save, which throws away "
             "what its memory holds.",

@@ -7,12 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import (
-    CorruptError,
-    StorageError,
-    StorageFullError,
-    VirtBackupError,
-)
+from virtbackup_async import errors
 
 _OF_THE_HOST = frozenset(
     {
@@ -77,7 +72,7 @@ def reading(what: str, where: str) -> Iterator[None]:
     """
     try:
         yield
-    except CorruptError as error:
+    except errors.CorruptError as error:
         raise error.reworded(f"{what} is damaged: {where}: {error.message}") from error
     except FileNotFoundError:
         raise
@@ -85,7 +80,7 @@ def reading(what: str, where: str) -> Iterator[None]:
         raise read_error(what, where, error) from error
 
 
-def read_error(what: str, where: Path | str, error: OSError) -> VirtBackupError:
+def read_error(what: str, where: Path | str, error: OSError) -> errors.VirtBackupError:
     """Return the error of a file that cannot be read: StorageError only if the host is to blame.
 
     Args:
@@ -95,10 +90,10 @@ def read_error(what: str, where: Path | str, error: OSError) -> VirtBackupError:
     """
     if is_of_the_host(error):
         return storage_error("read", where, error)
-    return CorruptError(f"{what} cannot be read: {where}: {error.strerror or error}")
+    return errors.CorruptError(f"{what} cannot be read: {where}: {error.strerror or error}")
 
 
-def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
+def storage_error(doing: str, path: Path | str, error: OSError) -> errors.StorageError:
     """Return a ``StorageError`` for an error of the operating system.
 
     Args:
@@ -107,13 +102,13 @@ def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
         error: the caller names it as the cause, with ``from``.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFullError(
+        return errors.StorageFullError(
             f"no space left: cannot {doing} {path}",
             hint="Free some space there, then run the command again.",
         )
     message = f"cannot {doing} {path}: {error.strerror or error}"
     hint = _LINK_HINT if error.strerror == NOT_FOLLOWED else _HINTS.get(error.errno or 0)
-    return StorageError(message, hint=hint)
+    return errors.StorageError(message, hint=hint)
 
 
 def close(fd: int) -> None:

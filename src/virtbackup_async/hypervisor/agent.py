@@ -15,13 +15,7 @@ import anyio
 import libvirt
 import libvirt_qemu
 
-from virtbackup_async.errors import (
-    ConnectionLostError,
-    DomainGoneError,
-    DomainNotFoundError,
-    HypervisorError,
-    QuiesceError,
-)
+from virtbackup_async import errors
 from virtbackup_async.hypervisor.connection import Connection
 from virtbackup_async.hypervisor.errors import Attempt, code_of
 from virtbackup_async.model import domain_xml
@@ -35,7 +29,12 @@ AGENT_CONNECT_TIMEOUT_S = 5
 AGENT_POLL_INTERVAL_S = 0.2
 
 _STATUS = '{"execute": "guest-fsfreeze-status"}'
-_NOT_THE_AGENT = (ConnectionLostError, DomainGoneError, DomainNotFoundError, QuiesceError)
+_NOT_THE_AGENT = (
+    errors.ConnectionLostError,
+    errors.DomainGoneError,
+    errors.DomainNotFoundError,
+    errors.QuiesceError,
+)
 _STANDING_STILL = {
     libvirt.VIR_DOMAIN_PAUSED: "guest is paused",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "guest is suspended",
@@ -57,10 +56,10 @@ async def prepare(connection: Connection, handle: libvirt.virDomain) -> None:
     state, _reason = await connection.ask(Attempt(name, "read its state"), handle.state)
     if state in _STANDING_STILL:
         # Its agent does not run either; nor does the guest write anything.
-        raise QuiesceError(f"{_STANDING_STILL[state]}", domain=name)
+        raise errors.QuiesceError(f"{_STANDING_STILL[state]}", domain=name)
     await call(connection, handle, what, handle.agentSetResponseTimeout, AGENT_TIMEOUT_S, 0)
     if not await _has_channel(connection, handle):
-        raise QuiesceError("the domain has no channel for the guest agent", domain=name)
+        raise errors.QuiesceError("the domain has no channel for the guest agent", domain=name)
     await _call_patiently(connection, handle, what, handle.getTime, 0)
 
 
@@ -80,7 +79,7 @@ async def thaw(connection: Connection, handle: libvirt.virDomain) -> int | None:
     answers. As in :func:`prepare`, the agent gets some time.
     """
     if await _has_channel(connection, handle):
-        with suppress(QuiesceError):
+        with suppress(errors.QuiesceError):
             what = Attempt(handle.name(), "thaw")
             return await _call_patiently(connection, handle, what, handle.fsThaw, None, 0)
     return None
@@ -90,7 +89,7 @@ async def is_frozen(connection: Connection, handle: libvirt.virDomain) -> bool:
     """Return whether the agent reports that the guest is frozen; False if it does not answer."""
     what, wait_s = Attempt(handle.name(), "ask whether it is frozen"), AGENT_CONNECT_TIMEOUT_S
     ask = libvirt_qemu.qemuAgentCommand
-    with suppress(HypervisorError, ValueError, RecursionError):
+    with suppress(errors.HypervisorError, ValueError, RecursionError):
         said = await connection.call(what, ask, handle, _STATUS, wait_s, 0)
         return bool(json.loads(said) == {"return": "frozen"})
     return False
@@ -114,8 +113,8 @@ async def call(
         return await connection.call_running(what, handle, function, *args)
     except _NOT_THE_AGENT:
         raise
-    except HypervisorError as error:
-        raise error.as_kind(QuiesceError) from error.__cause__
+    except errors.HypervisorError as error:
+        raise error.as_kind(errors.QuiesceError) from error.__cause__
 
 
 async def _call_patiently(
@@ -130,7 +129,7 @@ async def _call_patiently(
     while True:
         try:
             return await call(connection, handle, what, function, *args)
-        except QuiesceError as error:
+        except errors.QuiesceError as error:
             is_absent = code_of(error) == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
             if not is_absent or anyio.current_time() > deadline:
                 raise

@@ -15,14 +15,7 @@ import anyio
 import libvirt
 from anyio.to_thread import run_sync
 
-from virtbackup_async.errors import (
-    CallRefusedError,
-    ConnectionFailedError,
-    ConnectionLostError,
-    DomainGoneError,
-    DomainNotFoundError,
-    HypervisorError,
-)
+from virtbackup_async import errors
 from virtbackup_async.hypervisor.block_jobs import BlockJobEvents
 from virtbackup_async.hypervisor.errors import Attempt, one_line, translate
 from virtbackup_async.hypervisor.guard import Credentials
@@ -64,7 +57,9 @@ class Connection:
             ConnectionLostError: the connection is not open.
         """
         if self._connection is None:
-            raise ConnectionLostError(f"no connection to libvirt at {self.uri or 'its default'}")
+            raise errors.ConnectionLostError(
+                f"no connection to libvirt at {self.uri or 'its default'}"
+            )
         return self._connection
 
     async def call(self, what: Attempt, function: Callable[..., T], *args: object) -> T:
@@ -90,7 +85,7 @@ class Connection:
             with anyio.fail_after(ANSWER_TIMEOUT_S):
                 return await self._run(what, function, *args, abandon=True)
         except TimeoutError as error:
-            raise HypervisorError(
+            raise errors.HypervisorError(
                 f"{what.doing}: libvirt does not answer within {ANSWER_TIMEOUT_S} s",
                 domain=what.domain,
                 hint="Look at its daemon's log: it may wait for a domain that hangs.",
@@ -109,13 +104,13 @@ class Connection:
         """
         try:
             return await self.call(what, function, *args)
-        except (ConnectionLostError, DomainNotFoundError):
+        except (errors.ConnectionLostError, errors.DomainNotFoundError):
             raise
-        except HypervisorError as error:
-            with suppress(DomainNotFoundError):
+        except errors.HypervisorError as error:
+            with suppress(errors.DomainNotFoundError):
                 if await self.ask(what, domain.isActive):
                     raise
-            raise error.as_kind(DomainGoneError) from error.__cause__
+            raise error.as_kind(errors.DomainGoneError) from error.__cause__
 
     async def _run(
         self, what: Attempt, function: Callable[..., T], *args: object, abandon: bool = False
@@ -126,7 +121,7 @@ class Connection:
             raise translate(error, what) from error
         except (SystemError, UnicodeError) as error:
             # The binding breaks on an error whose text is not UTF-8; a guest's agent can send one.
-            raise CallRefusedError(
+            raise errors.CallRefusedError(
                 f"{what.doing}: libvirt's error cannot be read", domain=what.domain
             ) from error
 
@@ -150,10 +145,10 @@ class Connection:
         what = Attempt(key, "look up")
         try:
             return await self.ask(what, getattr(self.handle, method), key)
-        except ConnectionLostError as lost:
+        except errors.ConnectionLostError as lost:
             try:
                 await self.reconnect()
-            except ConnectionFailedError:
+            except errors.ConnectionFailedError:
                 raise lost from None
         return await self.ask(what, getattr(self.handle, method), key)
 
@@ -177,7 +172,7 @@ class Connection:
             return False
         try:
             return bool(await self.ask(Attempt(None, "look at the connection"), connection.isAlive))
-        except HypervisorError:
+        except errors.HypervisorError:
             return False
 
     async def open(self) -> None:
@@ -191,13 +186,13 @@ class Connection:
                 connecting = run_sync(self._open, limiter=self._limiter, abandon_on_cancel=True)
                 self._connection = await connecting
         except TimeoutError as error:
-            raise ConnectionFailedError(
+            raise errors.ConnectionFailedError(
                 f"libvirt at {self.uri or 'its default URI'} does not answer within "
                 f"{OPEN_TIMEOUT_S} s",
                 hint="Look at its daemon: it accepts connections, and hangs.",
             ) from error
         except libvirt.libvirtError as error:
-            raise ConnectionFailedError(
+            raise errors.ConnectionFailedError(
                 f"libvirt at {self.uri or 'its default URI'}: {one_line(error)}",
                 hint="Check `uri` in the configuration, and that libvirt runs.",
             ) from error

@@ -8,13 +8,7 @@ from typing import NamedTuple
 
 import libvirt
 
-from virtbackup_async.errors import (
-    CallRefusedError,
-    ConnectionLostError,
-    DomainNotFoundError,
-    HypervisorError,
-    QuiesceError,
-)
+from virtbackup_async import errors
 
 _AGENT_CODES = frozenset({libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_AGENT_UNSYNCED})
 # libvirt has no error code for a broken connection. These domains are the client's transport, so
@@ -46,21 +40,21 @@ class Attempt(NamedTuple):
     doing: str
 
 
-def translate(error: libvirt.libvirtError, what: Attempt) -> HypervisorError:
+def translate(error: libvirt.libvirtError, what: Attempt) -> errors.HypervisorError:
     """Return the most specific error of a failed attempt."""
     reason, domain = f"{what.doing}: {one_line(error)}", what.domain
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_NO_DOMAIN:
-        return DomainNotFoundError(reason, domain=domain)
+        return errors.DomainNotFoundError(reason, domain=domain)
     if error.get_error_domain() in _TRANSPORTS and code in _TRANSPORT_CODES:
         hint = "Check that libvirt's daemon runs."
-        return ConnectionLostError(reason, hint=hint, domain=domain)
+        return errors.ConnectionLostError(reason, hint=hint, domain=domain)
     if code in _AGENT_CODES:
-        return QuiesceError(reason, domain=domain)
-    return CallRefusedError(reason, domain=domain)
+        return errors.QuiesceError(reason, domain=domain)
+    return errors.CallRefusedError(reason, domain=domain)
 
 
-def code_of(error: HypervisorError) -> int | None:
+def code_of(error: errors.HypervisorError) -> int | None:
     """Return libvirt's code of an error that :func:`translate` returned; None for others."""
     cause = error.__cause__
     return cause.get_error_code() if isinstance(cause, libvirt.libvirtError) else None

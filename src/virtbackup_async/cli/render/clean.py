@@ -15,13 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from virtbackup_async import events
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
-from virtbackup_async.events import (
-    CleanVerdict,
-    PendingLeft,
-    RemovalFailed,
-    Summary,
-)
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.clean import CleanReport, PinReport
 from virtbackup_async.reporting.sentences import clean_in_words, unclaimed_in_words
@@ -33,7 +28,7 @@ _PLANNED = ("domain", "backup", "verdict", "occupies", "why")
 _REMOVED = ("domain", "backup", "freed")
 
 
-def print_clean(report: CleanReport, console: Console, summary: Summary) -> None:
+def print_clean(report: CleanReport, console: Console, summary: events.Summary) -> None:
     """Print the plan, or what was removed and undone."""
     if report.dry_run:
         _print_plan(report, console)
@@ -41,7 +36,7 @@ def print_clean(report: CleanReport, console: Console, summary: Summary) -> None
         rows = [(done.domain, done.backup, size(done.freed_bytes)) for done in report.removed]
         console.print(_table(_REMOVED, rows))
     for event in (*report.others, *report.swept):
-        style = BAD if isinstance(event, PendingLeft | RemovalFailed) else ""
+        style = BAD if isinstance(event, events.PendingLeft | events.RemovalFailed) else ""
         console.print(Text(printable(clean_in_words(event) or ""), style), soft_wrap=True)
     for left in report.unclaimed:
         console.print(Text(printable(unclaimed_in_words(left)), LOOK), soft_wrap=True)
@@ -77,13 +72,13 @@ def _totals(report: CleanReport) -> str:
     return ", ".join(words)
 
 
-def print_pins(report: PinReport, console: Console, _summary: Summary) -> None:
+def print_pins(report: PinReport, console: Console, _summary: events.Summary) -> None:
     """Print a line for each backup that is pinned, or is pinned no more."""
     for event in report.changed:
         console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
 
 
-def _verdict(verdict: CleanVerdict) -> str:
+def _verdict(verdict: events.CleanVerdict) -> str:
     return _STAYS if verdict.keep else _GOES
 
 

@@ -27,6 +27,7 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async import errors
 from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.backup.bases import find_candidates
 from virtbackup_async.engine.backup.definition import build_definition, done_event, method_of
@@ -44,16 +45,6 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.pending import undo_dead_backups
 from virtbackup_async.engine.undo.pull_job import checkpoint_of
-from virtbackup_async.errors import (
-    REPAIR_HINT,
-    ChangedMeanwhileError,
-    HypervisorError,
-    NbdError,
-    RollbackError,
-    StorageError,
-    VirtBackupError,
-    about_disk,
-)
 from virtbackup_async.events import BackupDone, BackupStarted, Emit, Phase, PhaseChanged, Warned
 from virtbackup_async.files.held import Held, open_held
 from virtbackup_async.files.target_path import TargetPath
@@ -117,7 +108,7 @@ async def back_up_domain(
         for _ in range(MAX_TRIES - 1):
             try:
                 return await _try(runtime, planned, domain, catalog)
-            except ChangedMeanwhileError as error:
+            except errors.ChangedMeanwhileError as error:
                 runtime.emit(Warned(f"{error.message}: starting over", domain.name))
         return await _try(runtime, planned, domain, catalog)
 
@@ -130,11 +121,11 @@ async def _try(
     try:
         async with _open_attempt(runtime, planned, domain, catalog) as attempt:
             definition, path = await _copy(attempt)
-    except (NbdError, HypervisorError, BaseExceptionGroup) as raised:
+    except (errors.NbdError, errors.HypervisorError, BaseExceptionGroup) as raised:
         error = most_severe(raised) if isinstance(raised, BaseExceptionGroup) else raised
         if error is None:
             raise
-        if was_active and isinstance(error, NbdError | HypervisorError):
+        if was_active and isinstance(error, errors.NbdError | errors.HypervisorError):
             await check_still_active(domain, error)
         raise error from raised.__cause__ if error is raised else raised
     duration_s = anyio.current_time() - began_s
@@ -169,8 +160,8 @@ async def _open_attempt(
 
 def _leaves_something(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return isinstance(most_severe(error), RollbackError)
-    return isinstance(error, RollbackError)
+        return isinstance(most_severe(error), errors.RollbackError)
+    return isinstance(error, errors.RollbackError)
 
 
 async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
@@ -213,10 +204,10 @@ async def _check_same_directory(attempt: _Attempt, path: Path) -> None:
     """Remove a definition that might have come into another directory than its package."""
     try:
         await to_thread.run_sync(attempt.held.check)
-    except StorageError as error:
+    except errors.StorageError as error:
         try:
             await attempt.inspection.catalog.remove_definition(path)
-        except StorageError:
+        except errors.StorageError:
             raise error.as_kind(ListedError, hint=error.hint) from error
         raise
 
@@ -226,7 +217,7 @@ def _warn_of_damage(attempt: _Attempt, package: PackageWriter) -> None:
         attempt.runtime.emit(
             Warned(
                 f"{problem}: older backups are damaged until what this one finds on the disks is "
-                f"stored again. {REPAIR_HINT}",
+                f"stored again. {errors.REPAIR_HINT}",
                 attempt.domain,
             )
         )
@@ -263,7 +254,7 @@ async def _copy_disks(
 
     async def copy(disk: Disk) -> None:
         async with slots:
-            with about_disk(disk.dev):
+            with errors.about_disk(disk.dev):
                 records[disk.dev] = await copy_disk(
                     runtime, _disk_job(attempt, disk), package, disks
                 )
@@ -306,7 +297,7 @@ async def drop_unneeded_checkpoints(inspection: Inspection, emit: Emit) -> None:
     """
     try:
         await _drop_unneeded(inspection)
-    except VirtBackupError as error:
+    except errors.VirtBackupError as error:
         emit(Warned(f"old checkpoints could not be removed: {error.message}", inspection.info.name))
 
 

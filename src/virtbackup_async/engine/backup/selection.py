@@ -11,17 +11,10 @@ from anyio import to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from virtbackup_async import errors
 from virtbackup_async.engine.backup.state import DomainState, find_state
 from virtbackup_async.engine.domain_states import block_job_error
 from virtbackup_async.engine.host_state import Host
-from virtbackup_async.errors import (
-    DiskNotFoundError,
-    HypervisorError,
-    ImageError,
-    RollbackError,
-    VirtBackupError,
-    about_disk,
-)
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml, host_paths
 from virtbackup_async.model.disk_xml import SUPPORTED_FORMATS, Reader
@@ -38,7 +31,7 @@ class BrokenDisk(Struct, frozen=True):
     """A disk that should be backed up and cannot be, because of the error."""
 
     dev: str
-    error: VirtBackupError
+    error: errors.VirtBackupError
 
 
 class Selection(Struct, frozen=True):
@@ -102,9 +95,9 @@ async def select_disks(
             choice.skip(disk, NOT_WANTED)
             continue
         try:
-            with about_disk(disk.dev):
+            with errors.about_disk(disk.dev):
                 chain = await _chain(info, disk, reader, with_job, host)
-        except (ImageError, HypervisorError) as error:
+        except (errors.ImageError, errors.HypervisorError) as error:
             choice.broken.append(BrokenDisk(disk.dev, error))
             choice.skip(disk, error.within(info.name))
         else:
@@ -146,11 +139,11 @@ class _Choice(Struct):
             self.disks.append(replace(disk, format="raw", backing=()))
 
 
-def _nothing(info: DomainInfo, choice: _Choice) -> VirtBackupError:
+def _nothing(info: DomainInfo, choice: _Choice) -> errors.VirtBackupError:
     if choice.broken:
         return choice.broken[0].error
     reasons = ", ".join(f"{disk.dev}: {disk.reason}" for disk in choice.skipped) or "it has none"
-    return DiskNotFoundError(f"no disk that can be backed up ({reasons})", domain=info.name)
+    return errors.DiskNotFoundError(f"no disk that can be backed up ({reasons})", domain=info.name)
 
 
 def _not_there(
@@ -166,7 +159,7 @@ def _not_there(
             continue
         why = reasons.get(dev)
         have = ", ".join(sorted(names)) or "none"
-        error = DiskNotFoundError(
+        error = errors.DiskNotFoundError(
             f"disk {dev} cannot be backed up: {why}" if why else f"no disk {dev}, it has {have}",
             domain=info.name,
             disk=dev,
@@ -227,7 +220,7 @@ def _as_files(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> Disk
 
 def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
     if is_marked(disk.path):
-        raise RollbackError(
+        raise errors.RollbackError(
             f"{disk.dev} still runs on the overlay of a killed backup, {disk.path}",
             disk=disk.dev,
             domain=info.name,
@@ -238,8 +231,8 @@ def _check_not_ours(info: DomainInfo, disk: Disk) -> None:
 async def _check_readable(images: ImageHost, domain: str, disk: Disk) -> None:
     try:
         await images.check_readable(disk.path)
-    except ImageError as error:
-        raise ImageError(
+    except errors.ImageError as error:
+        raise errors.ImageError(
             f"image of {disk.dev} cannot be read: {error.message}",
             disk=disk.dev,
             domain=domain,

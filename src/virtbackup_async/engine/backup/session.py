@@ -11,6 +11,7 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async import errors, events
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.backup.domain import back_up_domain
@@ -25,20 +26,6 @@ from virtbackup_async.engine.plan import (
     target_of,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import (
-    BackupsFailedError,
-    DomainNotFoundError,
-    RollbackError,
-    VirtBackupError,
-)
-from virtbackup_async.events import (
-    BackupDone,
-    BackupFailed,
-    Phase,
-    PhaseChanged,
-    RunStarted,
-    Warned,
-)
 from virtbackup_async.model.note import checked_note
 from virtbackup_async.packagers.registry import load_writers
 
@@ -67,8 +54,8 @@ class BackupRequest(Struct, frozen=True):
 class BackupRun(Struct, frozen=True):
     """What a run came to: each planned backup is done or failed."""
 
-    done: tuple[BackupDone, ...]
-    failed: tuple[BackupFailed, ...]
+    done: tuple[events.BackupDone, ...]
+    failed: tuple[events.BackupFailed, ...]
 
     @property
     def ok(self) -> bool:
@@ -90,9 +77,9 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
         ConfigError: the environment names no absolute path for the state directory, a named domain
             is in groups with several targets, or the note is none.
     """
-    runtime, recording = runtime.recording(BackupDone, BackupFailed)
+    runtime, recording = runtime.recording(events.BackupDone, events.BackupFailed)
     await _back_up(runtime, request)
-    return BackupRun(recording.of(BackupDone), recording.of(BackupFailed))
+    return BackupRun(recording.of(events.BackupDone), recording.of(events.BackupFailed))
 
 
 async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
@@ -101,14 +88,14 @@ async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
     domain_names = await runtime.hypervisor.domain_names()
     plan = plan_backups(runtime.config, request.groups, domain_names)
     for message in plan.warnings:
-        runtime.emit(Warned(message))
+        runtime.emit(events.Warned(message))
     return plan
 
 
-def missing_event(missing: PlannedMissing) -> BackupFailed:
+def missing_event(missing: PlannedMissing) -> events.BackupFailed:
     """Return the event for a domain, or a group, that is named and does not exist."""
-    unknown = DomainNotFoundError(missing.reason, domain=missing.pattern)
-    return BackupFailed(
+    unknown = errors.DomainNotFoundError(missing.reason, domain=missing.pattern)
+    return events.BackupFailed(
         missing.group,
         missing.pattern,
         str(unknown),
@@ -127,7 +114,7 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     for planned in plan.backups:
         noted = replace(planned, note=note, pinned=request.pinned)
         by_domain.setdefault(planned.domain, []).append(noted)
-    emit(RunStarted("backup", tuple(by_domain)))
+    emit(events.RunStarted("backup", tuple(by_domain)))
     types = {planned.group.packager.type for planned in plan.backups}
     async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
         # Meanwhile libvirt is asked for much, and waited for.
@@ -138,9 +125,9 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
             emit(failed)
         await _back_up_all(session, hooks, by_domain)
         if plan.is_empty and not request.allow_empty:
-            error = BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
+            error = errors.BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
             # So that ``on_failure`` is called: of no domain, for none was found.
-            hooks.note((), BackupFailed("", "", error.message, error.exit_code))
+            hooks.note((), events.BackupFailed("", "", error.message, error.exit_code))
             raise error
 
 
@@ -157,7 +144,9 @@ async def _back_up_all(
 ) -> None:
     async def back_up(backups: list[PlannedBackup]) -> None:
         first = backups[0]
-        session.runtime.labelled(first.group.name).emit(PhaseChanged(first.domain, Phase.WAITING))
+        session.runtime.labelled(first.group.name).emit(
+            events.PhaseChanged(first.domain, events.Phase.WAITING)
+        )
         async with session.slots:
             for planned in backups:
                 await _outcome(session, hooks, planned)
@@ -171,7 +160,7 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
     """Back one domain up; report success, failure or cancellation as its last event."""
     runtime = session.runtime.labelled(planned.group.name)
 
-    def end(result: BackupDone | BackupFailed) -> None:
+    def end(result: events.BackupDone | events.BackupFailed) -> None:
         hooks.note((planned.group.name, *planned.also_in), result)
         runtime.emit(result)
 
@@ -181,7 +170,7 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
         catalog = Catalog(target_of(planned.group))
         missing = await missing_since_last(catalog, planned.domain, done.backup)
     except anyio.get_cancelled_exc_class():
-        end(failed_event(planned, VirtBackupError("cancelled"), cancelled=True))
+        end(failed_event(planned, errors.VirtBackupError("cancelled"), cancelled=True))
         raise
     except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
         end(failed_event(planned, known_error(planned.domain, error)))
@@ -190,11 +179,11 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
 
 
 def failed_event(
-    planned: PlannedBackup, error: VirtBackupError, *, cancelled: bool = False
-) -> BackupFailed:
+    planned: PlannedBackup, error: errors.VirtBackupError, *, cancelled: bool = False
+) -> events.BackupFailed:
     """Return the event for a planned backup that an error ended."""
-    left_pending = isinstance(error, RollbackError)
-    return BackupFailed(
+    left_pending = isinstance(error, errors.RollbackError)
+    return events.BackupFailed(
         planned.group.name,
         planned.domain,
         str(error),

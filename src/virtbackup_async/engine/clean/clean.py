@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from anyio import CapacityLimiter, create_task_group, to_thread
 from msgspec import Struct
 
+from virtbackup_async import events
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import (
     FoundBackup,
@@ -37,15 +38,6 @@ from virtbackup_async.errors import (
     StorageError,
     VirtBackupError,
 )
-from virtbackup_async.events import (
-    BackupRemoved,
-    CleanVerdict,
-    PendingLeft,
-    PendingUndone,
-    RemovalFailed,
-    RepositorySwept,
-    Warned,
-)
 
 REMOVAL_BEGUN = "its removal was begun"
 
@@ -62,12 +54,12 @@ class CleanRun(Struct, frozen=True):
         swept: what pruning freed in each repository.
     """
 
-    verdicts: tuple[CleanVerdict, ...]
-    removed: tuple[BackupRemoved, ...]
-    not_removed: tuple[RemovalFailed, ...]
-    undone: tuple[PendingUndone, ...]
-    left: tuple[PendingLeft, ...]
-    swept: tuple[RepositorySwept, ...]
+    verdicts: tuple[events.CleanVerdict, ...]
+    removed: tuple[events.BackupRemoved, ...]
+    not_removed: tuple[events.RemovalFailed, ...]
+    undone: tuple[events.PendingUndone, ...]
+    left: tuple[events.PendingLeft, ...]
+    swept: tuple[events.RepositorySwept, ...]
 
 
 async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
@@ -82,16 +74,21 @@ async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
         CorruptError: a repository is damaged, so nothing of it was removed.
     """
     runtime, recording = runtime.recording(
-        CleanVerdict, BackupRemoved, RemovalFailed, PendingUndone, PendingLeft, RepositorySwept
+        events.CleanVerdict,
+        events.BackupRemoved,
+        events.RemovalFailed,
+        events.PendingUndone,
+        events.PendingLeft,
+        events.RepositorySwept,
     )
     await _clean(runtime, request)
     return CleanRun(
-        recording.of(CleanVerdict),
-        recording.of(BackupRemoved),
-        recording.of(RemovalFailed),
-        recording.of(PendingUndone),
-        recording.of(PendingLeft),
-        recording.of(RepositorySwept),
+        recording.of(events.CleanVerdict),
+        recording.of(events.BackupRemoved),
+        recording.of(events.RemovalFailed),
+        recording.of(events.PendingUndone),
+        recording.of(events.PendingLeft),
+        recording.of(events.RepositorySwept),
     )
 
 
@@ -112,7 +109,7 @@ async def _clean(runtime: Runtime, request: CleanRequest) -> None:
             failures.append(error)
     await undo_orphans(cleaning)
     for failure in failures[1:]:
-        emit(Warned(str(failure)))
+        emit(events.Warned(str(failure)))
     if failures:
         raise failures[0]
 
@@ -172,7 +169,7 @@ async def _end_broken_removal(
     try:
         broken = await find_broken(problem.path, scan)
     except VirtBackupError as error:
-        cleaning.emit(RemovalFailed(group, domain, name, str(error)))
+        cleaning.emit(events.RemovalFailed(group, domain, name, str(error)))
         return
     verdict = await verdict_on_broken(group, domain, broken, keep=False, reasons=(REMOVAL_BEGUN,))
     cleaning.emit(verdict)
@@ -190,7 +187,7 @@ async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) 
         await _carry_out(cleaning, target, decision)
 
 
-def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[Warned]:
+def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[events.Warned]:
     """Warn of each domain that has damaged backups, and say so if none is good."""
     by_domain: dict[str, list[RetentionDecision]] = {}
     for decision in decisions:
@@ -201,7 +198,7 @@ def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[Warned]
             whole = len(of_domain) - damaged
             message = f"verify found {damaged} of its {len(of_domain)} backups damaged"
             left = "no rule counts a damaged one" if whole else "NONE IS GOOD"
-            yield Warned(f"{message}; {left}", domain)
+            yield events.Warned(f"{message}; {left}", domain)
 
 
 async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: RetentionDecision) -> None:

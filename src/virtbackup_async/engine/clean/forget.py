@@ -10,6 +10,7 @@ from pathlib import Path
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async import events
 from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
@@ -23,14 +24,6 @@ from virtbackup_async.engine.inventory.freed import freed_together, package_path
 from virtbackup_async.engine.locks import LockWait
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, CorruptError, DefinitionError
-from virtbackup_async.events import (
-    BackupRemoved,
-    BackupsForgotten,
-    CleanVerdict,
-    RemovalFailed,
-    RepositorySwept,
-    Warned,
-)
 from virtbackup_async.model.storage_location import StorageLocation
 
 NAMED = "named"
@@ -68,9 +61,9 @@ class ForgetRun(Struct, frozen=True):
         freed_bytes: the space that is free again, or would be.
     """
 
-    verdicts: tuple[CleanVerdict, ...]
-    removed: tuple[BackupRemoved, ...]
-    not_removed: tuple[RemovalFailed, ...]
+    verdicts: tuple[events.CleanVerdict, ...]
+    removed: tuple[events.BackupRemoved, ...]
+    not_removed: tuple[events.RemovalFailed, ...]
     freed_bytes: int
 
 
@@ -106,7 +99,7 @@ async def run_forget(runtime: Runtime, request: ForgetRequest) -> ForgetRun:
         CorruptError: a repository is damaged, so nothing of it was pruned.
     """
     runtime, recording = runtime.recording(
-        CleanVerdict, BackupRemoved, RemovalFailed, RepositorySwept
+        events.CleanVerdict, events.BackupRemoved, events.RemovalFailed, events.RepositorySwept
     )
     wanted = await _choose(runtime, request)
     for one in wanted:
@@ -116,13 +109,16 @@ async def run_forget(runtime: Runtime, request: ForgetRequest) -> ForgetRun:
         freed_bytes = sum([await _would_free(runtime, *part) for part in _by_target(wanted)])
     else:
         await _remove_all(runtime, request, wanted)
-        freed_bytes = sum(done.freed_bytes for done in recording.of(BackupRemoved)) + sum(
-            swept.freed_bytes - swept.rewritten_bytes for swept in recording.of(RepositorySwept)
+        freed_bytes = sum(done.freed_bytes for done in recording.of(events.BackupRemoved)) + sum(
+            swept.freed_bytes - swept.rewritten_bytes
+            for swept in recording.of(events.RepositorySwept)
         )
-    removed = recording.of(BackupRemoved)
+    removed = recording.of(events.BackupRemoved)
     names = [one.named.name for one in wanted] if request.dry_run else [r.backup for r in removed]
-    runtime.emit(BackupsForgotten(tuple(names), freed_bytes, request.dry_run))
-    return ForgetRun(recording.of(CleanVerdict), removed, recording.of(RemovalFailed), freed_bytes)
+    runtime.emit(events.BackupsForgotten(tuple(names), freed_bytes, request.dry_run))
+    return ForgetRun(
+        recording.of(events.CleanVerdict), removed, recording.of(events.RemovalFailed), freed_bytes
+    )
 
 
 async def _choose(runtime: Runtime, request: ForgetRequest) -> list[_Wanted]:
@@ -178,7 +174,7 @@ def _refuse(refused: Sequence[_Wanted]) -> None:
     raise ConfigError(f"nothing was removed: {words}", hint=hint)
 
 
-async def _verdict(one: _Wanted) -> CleanVerdict:
+async def _verdict(one: _Wanted) -> events.CleanVerdict:
     group, domain = one.named.group, one.named.domain
     keep, reasons = bool(one.refused), one.refused or (NAMED,)
     if one.broken is not None:
@@ -198,7 +194,7 @@ async def _would_free(runtime: Runtime, target: Path, wanted: Sequence[_Wanted])
         return await to_thread.run_sync(freed_together, StorageLocation.of(target), files)
     except CorruptError as error:
         # The backups can be removed all the same; pruning then says so again.
-        runtime.emit(Warned(f"what that frees in the repository is not known: {error}"))
+        runtime.emit(events.Warned(f"what that frees in the repository is not known: {error}"))
         return 0
 
 
@@ -212,7 +208,8 @@ async def _remove_all(runtime: Runtime, request: ForgetRequest, wanted: Sequence
 async def _remove(runtime: Runtime, request: ForgetRequest, one: _Wanted) -> None:
     named = one.named
     lock_wait = LockWait(
-        request.wait_s, lambda message: runtime.emit(Warned(f"waiting: {message}", named.domain))
+        request.wait_s,
+        lambda message: runtime.emit(events.Warned(f"waiting: {message}", named.domain)),
     )
     removal = _removed(one, lock_wait)
     await report_removal(runtime.emit, named.group, named.domain, named.name, removal)

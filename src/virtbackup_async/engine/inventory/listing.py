@@ -6,6 +6,7 @@ from pathlib import Path
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async import events
 from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
@@ -23,14 +24,6 @@ from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
-from virtbackup_async.events import (
-    BrokenBackup,
-    Event,
-    ListedBackup,
-    ListedDomain,
-    TargetUnreadable,
-    Warned,
-)
 
 
 class GroupListing(Struct, frozen=True):
@@ -47,24 +40,24 @@ class GroupListing(Struct, frozen=True):
     """
 
     group: str
-    backups_by_domain: dict[str, tuple[ListedBackup, ...]]
-    broken: tuple[BrokenBackup, ...] = ()
+    backups_by_domain: dict[str, tuple[events.ListedBackup, ...]]
+    broken: tuple[events.BrokenBackup, ...] = ()
     problems: tuple[str, ...] = ()
     error: StorageError | None = None
     target: Path = Path()
     scan: Scan | None = None
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[events.Event]:
         """Emit it; an unreadable target has nothing to say about any domain."""
         for problem in self.problems:
-            yield Warned(problem)
+            yield events.Warned(problem)
         for domain, backups in self.backups_by_domain.items():
             yield from backups
             if not backups and not any(broken.domain == domain for broken in self.broken):
-                yield ListedDomain(self.group, domain)
+                yield events.ListedDomain(self.group, domain)
         yield from self.broken
         if self.error is not None:
-            yield TargetUnreadable(self.group, str(self.target), str(self.error))
+            yield events.TargetUnreadable(self.group, str(self.target), str(self.error))
 
 
 async def list_backups(
@@ -120,9 +113,9 @@ class Listing(Struct, frozen=True):
         broken: what should be a backup and cannot be read.
     """
 
-    backups: tuple[ListedBackup, ...]
-    without_backup: tuple[ListedDomain, ...]
-    broken: tuple[BrokenBackup, ...]
+    backups: tuple[events.ListedBackup, ...]
+    without_backup: tuple[events.ListedDomain, ...]
+    broken: tuple[events.BrokenBackup, ...]
 
 
 async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
@@ -135,10 +128,14 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
         CorruptError: of some domain there are broken backups alone; everything was emitted.
         HypervisorError: libvirt's domains cannot be listed.
     """
-    runtime, recording = runtime.recording(ListedBackup, ListedDomain, BrokenBackup)
+    runtime, recording = runtime.recording(
+        events.ListedBackup, events.ListedDomain, events.BrokenBackup
+    )
     await _list(runtime, request)
     return Listing(
-        recording.of(ListedBackup), recording.of(ListedDomain), recording.of(BrokenBackup)
+        recording.of(events.ListedBackup),
+        recording.of(events.ListedDomain),
+        recording.of(events.BrokenBackup),
     )
 
 
@@ -285,14 +282,14 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
     )
 
 
-def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
+def broken_backups(chosen: GroupBackups) -> tuple[events.BrokenBackup, ...]:
     """Return the backups of a group that cannot be read.
 
     A directory that cannot be read counts: what it holds was not seen. What only says that a backup
     was begun, or is being removed, does not.
     """
     return tuple(
-        BrokenBackup(
+        events.BrokenBackup(
             chosen.group,
             problem.domain_directory,
             problem.path.stem,
@@ -305,7 +302,9 @@ def broken_backups(chosen: GroupBackups) -> tuple[BrokenBackup, ...]:
 
 
 def refuse_what_was_not_seen(
-    errors: Iterable[StorageError | None], broken: Iterable[BrokenBackup], whole: Container[str]
+    errors: Iterable[StorageError | None],
+    broken: Iterable[events.BrokenBackup],
+    whole: Container[str],
 ) -> None:
     """Raise the error of a command that could not read all it was asked for.
 
@@ -329,7 +328,7 @@ def refuse_what_was_not_seen(
 def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing:
     if chosen.error is not None:
         return GroupListing(chosen.group, {}, error=chosen.error, target=chosen.target)
-    backups: dict[str, list[ListedBackup]] = {
+    backups: dict[str, list[events.ListedBackup]] = {
         domain: [] for domain in known_domains if chosen.shows(domain)
     }
     for found in chosen.backups:
@@ -348,11 +347,11 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing
     )
 
 
-def _listed(group: str, found: FoundBackup) -> ListedBackup:
+def _listed(group: str, found: FoundBackup) -> events.ListedBackup:
     definition = found.definition
     images = definition.images
     verified = definition.verified
-    return ListedBackup(
+    return events.ListedBackup(
         group=group,
         domain=definition.domain_name,
         backup=definition.name,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async import events
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.config.loading import search_paths
 from virtbackup_async.config.schema import Config
@@ -15,13 +16,6 @@ from virtbackup_async.engine.inventory.freed import freed_together, package_path
 from virtbackup_async.engine.inventory.lacking import find_lacks
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import CorruptError, StorageError
-from virtbackup_async.events import (
-    ShownBackup,
-    ShownDisk,
-    ShownImage,
-    ShownLack,
-    Warned,
-)
 from virtbackup_async.model.backup import (
     BackupState,
     Definition,
@@ -41,7 +35,7 @@ class ShowRequest(Struct, frozen=True):
     date: str | None = None
 
 
-async def run_show(runtime: Runtime, request: ShowRequest) -> ShownBackup:
+async def run_show(runtime: Runtime, request: ShowRequest) -> events.ShownBackup:
     """Say all that is known of a backup.
 
     Raises:
@@ -67,15 +61,15 @@ async def _frees(runtime: Runtime, named: NamedBackup) -> int | None:
     try:
         return await to_thread.run_sync(freed_together, location, files)
     except (CorruptError, StorageError) as error:
-        runtime.emit(Warned(f"what removing it frees is not known: {error}", named.domain))
+        runtime.emit(events.Warned(f"what removing it frees is not known: {error}", named.domain))
         return None
 
 
 def _complete(
     runtime: Runtime, named: NamedBackup, definition: Definition, frees_bytes: int | None
-) -> ShownBackup:
+) -> events.ShownBackup:
     verified = definition.verified
-    return ShownBackup(
+    return events.ShownBackup(
         group=named.group,
         domain=named.domain,
         backup=named.name,
@@ -108,9 +102,9 @@ def _complete(
     )
 
 
-def _broken(runtime: Runtime, named: NamedBackup) -> ShownBackup:
+def _broken(runtime: Runtime, named: NamedBackup) -> events.ShownBackup:
     date = date_of_name(named.name)
-    return ShownBackup(
+    return events.ShownBackup(
         group=named.group,
         domain=named.domain,
         backup=named.name,
@@ -125,12 +119,12 @@ def _broken(runtime: Runtime, named: NamedBackup) -> ShownBackup:
     )
 
 
-def _disk(dev: str, file: str, record: DiskRecord | None) -> ShownDisk:
+def _disk(dev: str, file: str, record: DiskRecord | None) -> events.ShownDisk:
     if record is None:
-        return ShownDisk(dev, file)
+        return events.ShownDisk(dev, file)
     image, reading = record.image, record.reading
     was = record.original_format
-    return ShownDisk(
+    return events.ShownDisk(
         disk=dev,
         file=file,
         source=image.source,
@@ -150,8 +144,8 @@ def _disk(dev: str, file: str, record: DiskRecord | None) -> ShownDisk:
     )
 
 
-def _image(what: str, image: ImageRecord) -> ShownImage:
-    return ShownImage(
+def _image(what: str, image: ImageRecord) -> events.ShownImage:
+    return events.ShownImage(
         what,
         image.file,
         image.source,
@@ -163,16 +157,18 @@ def _image(what: str, image: ImageRecord) -> ShownImage:
     )
 
 
-def _lacks(named: NamedBackup, definition: Definition) -> Iterator[ShownLack]:
+def _lacks(named: NamedBackup, definition: Definition) -> Iterator[events.ShownLack]:
     """Yield all that is not in it: what holds data, and what nobody misses."""
     of_domain = [f for f in named.scan.complete if f.definition.domain_name == named.domain]
     missed = list(find_lacks(definition, of_domain))
     for lack in missed:
-        yield ShownLack(lack.what, lack.reason, lack.older.definition.name if lack.older else None)
+        yield events.ShownLack(
+            lack.what, lack.reason, lack.older.definition.name if lack.older else None
+        )
     known = {lack.what for lack in missed}
     for what, reason in definition.skipped.items():
         if what not in known:
-            yield ShownLack(what, reason)
+            yield events.ShownLack(what, reason)
 
 
 def _commands(config: Config, named: NamedBackup) -> Iterator[str]:

@@ -9,6 +9,7 @@ from anyio import from_thread, to_thread
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from virtbackup_async import events
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.freed import freed_by_each
@@ -20,17 +21,6 @@ from virtbackup_async.engine.inventory.listing import (
 )
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.events import (
-    BackupStats,
-    DayStats,
-    DomainStats,
-    Emit,
-    Event,
-    GroupStats,
-    RepositoryStats,
-    TargetUnreadable,
-    Warned,
-)
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -67,11 +57,11 @@ class StatsRequest(Struct, frozen=True):
 class Stats(Struct, frozen=True):
     """The data and space of backups; ``backups`` only if ``each_backup`` was requested."""
 
-    groups: tuple[GroupStats, ...]
-    domains: tuple[DomainStats, ...]
-    days: tuple[DayStats, ...]
-    backups: tuple[BackupStats, ...]
-    repositories: tuple[RepositoryStats, ...]
+    groups: tuple[events.GroupStats, ...]
+    domains: tuple[events.DomainStats, ...]
+    days: tuple[events.DayStats, ...]
+    backups: tuple[events.BackupStats, ...]
+    repositories: tuple[events.RepositoryStats, ...]
 
 
 async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
@@ -84,15 +74,19 @@ async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
         StorageError: a target or a repository cannot be read; the others are told all the same.
     """
     runtime, recording = runtime.recording(
-        GroupStats, DomainStats, DayStats, BackupStats, RepositoryStats
+        events.GroupStats,
+        events.DomainStats,
+        events.DayStats,
+        events.BackupStats,
+        events.RepositoryStats,
     )
     await _measure_all(runtime, request)
     return Stats(
-        recording.of(GroupStats),
-        recording.of(DomainStats),
-        recording.of(DayStats),
-        recording.of(BackupStats),
-        recording.of(RepositoryStats),
+        recording.of(events.GroupStats),
+        recording.of(events.DomainStats),
+        recording.of(events.DayStats),
+        recording.of(events.BackupStats),
+        recording.of(events.RepositoryStats),
     )
 
 
@@ -121,27 +115,27 @@ async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
     )
 
 
-def _of_group(chosen: GroupBackups) -> Iterator[Event]:
+def _of_group(chosen: GroupBackups) -> Iterator[events.Event]:
     if chosen.error is not None:
-        yield TargetUnreadable(chosen.group, str(chosen.target), str(chosen.error))
+        yield events.TargetUnreadable(chosen.group, str(chosen.target), str(chosen.error))
         return
     yield from broken_backups(chosen)
     by_domain = _sums_by(chosen.backups, lambda found: found.definition.domain_name)
     for domain, sums in by_domain.items():
-        yield DomainStats(chosen.group, domain, **asdict(sums))
+        yield events.DomainStats(chosen.group, domain, **asdict(sums))
     for domain, lacking in _lacking(chosen.backups).items():
-        yield Warned(
+        yield events.Warned(
             f"disks or state were left out of {lacking} of its {by_domain[domain].backups} backups",
             domain,
         )
     unknown = sum(not found.definition.images for found in chosen.backups)
     if unknown:
-        yield Warned(
+        yield events.Warned(
             f"{chosen.group}: {unknown} backups of virt-backup do not say how long they are"
         )
-    yield GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
+    yield events.GroupStats(chosen.group, len(by_domain), **asdict(_sums(chosen.backups)))
     for day, sums in _sums_by(chosen.backups, _day).items():
-        yield DayStats(chosen.group, day, **asdict(sums))
+        yield events.DayStats(chosen.group, day, **asdict(sums))
 
 
 def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
@@ -149,7 +143,7 @@ def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
 
 
 async def _say_of_each(
-    groups: Iterable[GroupBackups], scans: Mapping[Path, Scan], emit: Emit
+    groups: Iterable[GroupBackups], scans: Mapping[Path, Scan], emit: events.Emit
 ) -> None:
     freed: dict[Path, int] = {}
     for target, scan in scans.items():
@@ -159,9 +153,9 @@ async def _say_of_each(
             emit(_of_backup(chosen.group, found, freed[found.path]))
 
 
-def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
+def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> events.BackupStats:
     definition, sums = found.definition, _sums([found])
-    return BackupStats(
+    return events.BackupStats(
         group=group,
         domain=definition.domain_name,
         backup=definition.name,
@@ -174,9 +168,9 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> BackupStats:
     )
 
 
-def _of_repository(target: Path, scan: Scan, measured: Totals) -> RepositoryStats:
+def _of_repository(target: Path, scan: Scan, measured: Totals) -> events.RepositoryStats:
     sums = _sums(f for f in scan.complete if type_of(f.definition.packager).uses_repository)
-    return RepositoryStats(
+    return events.RepositoryStats(
         target=str(target),
         backups=sums.backups,
         data_bytes=sums.data_bytes,

@@ -18,6 +18,7 @@ from functools import partial
 import anyio
 from anyio import CancelScope
 
+from virtbackup_async import errors
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.point_in_time.interface import (
     MAYBE_FROZEN,
@@ -28,16 +29,6 @@ from virtbackup_async.engine.point_in_time.interface import (
 from virtbackup_async.engine.ports import ThawGuardPort
 from virtbackup_async.engine.undo.pull_job import end_pull
 from virtbackup_async.engine.undo.reconnect import reconnect
-from virtbackup_async.errors import (
-    CLEAN_HINT,
-    CallRefusedError,
-    ConnectionLostError,
-    HypervisorError,
-    QuiesceError,
-    RollbackError,
-    StorageError,
-    VirtBackupError,
-)
 from virtbackup_async.events import Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.nbd import ChangedImage, open_nbd_changes, open_nbd_stream
@@ -74,11 +65,11 @@ class PullDisks:
         try:
             if not (quiesce and await self._begin_frozen(others)):
                 await self._begin(others)
-        except HypervisorError as error:
+        except errors.HypervisorError as error:
             await self._check_space(error)
             raise
 
-    async def _check_space(self, error: HypervisorError) -> None:
+    async def _check_space(self, error: errors.HypervisorError) -> None:
         """Find out whether libvirt refused the job for want of space for a scratch image.
 
         Raises:
@@ -87,13 +78,13 @@ class PullDisks:
         for dev, path in self._job.scratch.items():
             try:
                 free_bytes = await self._images.free_bytes(path.parent)
-            except StorageError as reason:
+            except errors.StorageError as reason:
                 why = f"no scratch image can be made at {path} for {dev}: {reason.message}"
             else:
                 if free_bytes >= EMPTY_SCRATCH_BYTES:
                     continue
                 why = f"no room for the scratch image {path} of {dev}"
-            raise HypervisorError(
+            raise errors.HypervisorError(
                 why,
                 domain=self._domain.name,
                 disk=dev,
@@ -130,7 +121,7 @@ class PullDisks:
                     tasks.start_soon(self._watch, scope, name=f"watch {self._domain.name}")
                 yield
         if scope.cancelled_caught:
-            raise HypervisorError(
+            raise errors.HypervisorError(
                 "no room for scratch: the guest had to wait for this backup",
                 domain=self._domain.name,
                 hint="Set `scratch` to a directory with room for what the guest overwrites.",
@@ -141,7 +132,7 @@ class PullDisks:
         while not paused:
             await anyio.sleep(WATCH_INTERVAL_S)
             # While libvirt restarts, it does not answer, and QEMU goes on serving.
-            with suppress(HypervisorError):
+            with suppress(errors.HypervisorError):
                 paused = await self._domain.is_paused_on_io_error()
         scope.cancel()
 
@@ -152,7 +143,7 @@ class PullDisks:
                 await self._domain.prepare_quiesce()
                 await guard.ready()
                 self.frozen_ms = await self._begin_in_window(guard, others)
-        except QuiesceError as error:
+        except errors.QuiesceError as error:
             self._not_quiesced(error.within(self._domain.name))
             return False
         self.quiesced = self.frozen_ms is not None
@@ -171,7 +162,7 @@ class PullDisks:
             await guard.freeze()
             await self._begin(others)
         finally:
-            with CancelScope(shield=True), suppress(HypervisorError):
+            with CancelScope(shield=True), suppress(errors.HypervisorError):
                 # If libvirt is gone, the guard is not released, so it goes on trying.
                 if await self._thaw() is None:
                     self._warn(MAYBE_FROZEN)
@@ -188,7 +179,7 @@ class PullDisks:
         tracking = self._tracking
         try:
             await self._domain.begin_backup(self._job, tracking, others)
-        except CallRefusedError as error:
+        except errors.CallRefusedError as error:
             if tracking.checkpoint is None:
                 raise
             refusal = error
@@ -205,7 +196,7 @@ class PullDisks:
         """Thaw the guest, even if libvirt restarts; None if no agent answers."""
         try:
             return await self._domain.thaw()
-        except ConnectionLostError:
+        except errors.ConnectionLostError:
             await reconnect(self._hypervisor)
             return await self._domain.thaw()
 
@@ -232,9 +223,9 @@ async def open_pull_job(
         with CancelScope(shield=True):
             try:
                 await end_pull(request.images, request.hypervisor, request.domain, job)
-            except VirtBackupError as error:
-                raise RollbackError(
+            except errors.VirtBackupError as error:
+                raise errors.RollbackError(
                     f"the backup job is still there: {error.message}",
                     domain=request.domain.name,
-                    hint=CLEAN_HINT,
+                    hint=errors.CLEAN_HINT,
                 ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 from anyio import CancelScope
 
+from virtbackup_async import errors
 from virtbackup_async.engine.point_in_time.interface import (
     MAYBE_FROZEN,
     NOT_QUIESCED,
@@ -19,17 +20,6 @@ from virtbackup_async.engine.point_in_time.interface import (
 )
 from virtbackup_async.engine.undo.overlay import NoteCommitted, OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.reconnect import reconnect
-from virtbackup_async.errors import (
-    CLEAN_HINT,
-    ChangedMeanwhileError,
-    ConnectionLostError,
-    DomainGoneError,
-    HypervisorError,
-    QuiesceError,
-    RollbackError,
-    SnapshotError,
-    VirtBackupError,
-)
 from virtbackup_async.events import Phase, PhaseChanged, Warned
 from virtbackup_async.model.domain import Disk
 
@@ -57,10 +47,10 @@ class SnapshotDisks(ImageFileDisks):
         try:
             if not (quiesce and await self._take_frozen(name, overlays, others)):
                 await self._domain.snapshot(name, overlays, others, quiesce=False)
-        except (SnapshotError, DomainGoneError) as error:
+        except (errors.SnapshotError, errors.DomainGoneError) as error:
             if (await self._domain.info()).is_active:
                 raise
-            raise ChangedMeanwhileError(
+            raise errors.ChangedMeanwhileError(
                 "it was shut off meanwhile", domain=self._domain.name
             ) from error
 
@@ -73,12 +63,12 @@ class SnapshotDisks(ImageFileDisks):
             await self._domain.prepare_quiesce()
             began = anyio.current_time()
             await self._domain.snapshot(name, overlays, others, quiesce=True)
-        except QuiesceError as error:
+        except errors.QuiesceError as error:
             if began is None or not await self._thaw_after(error, overlays):
                 self.not_quiesced = error.within(self._domain.name)
                 self._warn(NOT_QUIESCED, error)
                 return False
-        except ConnectionLostError:
+        except errors.ConnectionLostError:
             await self._thaw_after_loss()
             raise
         self.frozen_ms = round((anyio.current_time() - began) * 1000)
@@ -87,11 +77,11 @@ class SnapshotDisks(ImageFileDisks):
 
     async def _thaw_after_loss(self) -> None:
         """Thaw a guest that libvirt might have frozen before the connection broke."""
-        with CancelScope(shield=True), suppress(HypervisorError):
+        with CancelScope(shield=True), suppress(errors.HypervisorError):
             await reconnect(self._hypervisor)
             await self._domain.thaw()
 
-    async def _thaw_after(self, error: QuiesceError, overlays: Mapping[str, Path]) -> bool:
+    async def _thaw_after(self, error: errors.QuiesceError, overlays: Mapping[str, Path]) -> bool:
         """Thaw a guest that might still be frozen; True if the snapshot precedes the error.
 
         libvirt raises the same error if the freeze fails, with no snapshot, and if the thaw fails
@@ -119,20 +109,20 @@ class SnapshotDisks(ImageFileDisks):
         Raises:
             RollbackError: for all disks that could not be reverted, in one message.
         """
-        failures: list[VirtBackupError] = []
+        failures: list[errors.VirtBackupError] = []
         for dev in list(self._held):
             self._emit(PhaseChanged(self._domain.name, Phase.UNDOING, dev))
             try:
                 await self._revert(dev)
-            except VirtBackupError as error:
+            except errors.VirtBackupError as error:
                 failures.append(error)
         if failures:
             reasons = "; ".join(error.message for error in failures)
-            raise RollbackError(
+            raise errors.RollbackError(
                 f"still on an overlay: {reasons}",
                 domain=self._domain.name,
                 disk=failures[0].disk if len(failures) == 1 else None,
-                hint=CLEAN_HINT,
+                hint=errors.CLEAN_HINT,
             ) from failures[0]
 
     async def _revert(self, dev: str) -> None:
@@ -142,7 +132,7 @@ class SnapshotDisks(ImageFileDisks):
         # With no await between the two, so that no disk is reverted twice.
         del self._held[dev]
 
-    def _warn(self, message: str, error: QuiesceError) -> None:
+    def _warn(self, message: str, error: errors.QuiesceError) -> None:
         self._emit(Warned(f"{message}: {error.within(self._domain.name)}", self._domain.name))
 
 

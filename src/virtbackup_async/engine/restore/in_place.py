@@ -18,6 +18,7 @@ from typing import Final
 from anyio import CancelScope, current_time, fail_after
 from msgspec import Struct
 
+from virtbackup_async import errors, events
 from virtbackup_async.engine.domain_states import check_replaceable
 from virtbackup_async.engine.inventory.lacking import refuse_mixture
 from virtbackup_async.engine.locks import hold_domain
@@ -34,24 +35,6 @@ from virtbackup_async.engine.restore.read_images import open_package, read_disk,
 from virtbackup_async.engine.restore.state import state_paths
 from virtbackup_async.engine.restore.to_directory import restore_disks
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import (
-    DigestMismatchError,
-    DiskNotFoundError,
-    HypervisorError,
-    ImageError,
-    RollbackError,
-    StorageError,
-    VirtBackupError,
-    about_disk,
-)
-from virtbackup_async.events import (
-    DiskDone,
-    Emit,
-    FileFormat,
-    RestoreDone,
-    RestoreStarted,
-    Warned,
-)
 from virtbackup_async.host.interface import ImageHost, Replacement
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
@@ -94,7 +77,7 @@ class _Work(Struct, frozen=True):
     plan: RestorePlan
     swaps: Mapping[str, Replacement]
     images: ImageHost
-    emit: Emit
+    emit: events.Emit
 
     @property
     def target(self) -> str:
@@ -110,7 +93,7 @@ class _Work(Struct, frozen=True):
         await self.swaps[image.name].fill(stream, on_progress)
 
 
-async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> RestoreDone:
+async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> events.RestoreDone:
     """Restore a backup's disks and state in place of the domain's current ones.
 
     Raises:
@@ -132,7 +115,9 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
         work = await _prepare(runtime, request, domain)
         definition = request.definition
         await _check_backing(work, runtime.buffers)
-        runtime.emit(RestoreStarted(domain.name, definition.name, work.target, work.plan.devs))
+        runtime.emit(
+            events.RestoreStarted(domain.name, definition.name, work.target, work.plan.devs)
+        )
         async with _undo_on_failure(work):
             async with open_package(definition, request.directory, runtime.buffers) as package:
                 data_bytes = await restore_disks(
@@ -143,7 +128,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
                         data_bytes += await read_state(state, package, work.fill)
             await _swap_all(work)
         kept = await _keep_or_remove_old(work)
-    done = RestoreDone(
+    done = events.RestoreDone(
         domain=domain.name,
         backup=definition.name,
         target=work.target,
@@ -158,14 +143,16 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> Restore
     return done
 
 
-def _formats(work: _Work) -> Iterator[FileFormat]:
+def _formats(work: _Work) -> Iterator[events.FileFormat]:
     for disk in work.plan.disks:
         image = disk.images[0]
         swap = work.swaps[image.name]
         if image.record is not None:
             now = "qcow2" if swap.wrap is not None else image.record.format
             size_bytes = image.record.size_bytes
-            yield FileFormat(str(swap.image), disk.dev, now, size_bytes, image.original_format)
+            yield events.FileFormat(
+                str(swap.image), disk.dev, now, size_bytes, image.original_format
+            )
 
 
 async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort) -> _Work:
@@ -174,7 +161,7 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
     plan = plan_restore(request.definition, request.disks)
     recorded = request.definition.domain_uuid or domain_xml.uuid(request.definition.domain_xml)
     if recorded not in (None, domain.uuid):
-        raise HypervisorError(
+        raise errors.HypervisorError(
             f"{domain.name} is another domain now: it is {domain.uuid}, the backup of {recorded}",
             hint="Restore into a directory, with --define and --name.",
         )
@@ -190,7 +177,7 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
     }
     paths = [swap.image for swap in swaps.values()]
     if len(set(paths)) < len(paths):
-        raise StorageError(
+        raise errors.StorageError(
             f"two disks are on one image: {max(paths, key=paths.count)}", domain=domain.name
         )
     for path in paths:
@@ -200,7 +187,11 @@ async def _prepare(runtime: Runtime, request: InPlaceRequest, domain: DomainPort
 
 
 async def _places(
-    images: ImageHost, domain: DomainPort, plan: RestorePlan, encrypted: frozenset[str], emit: Emit
+    images: ImageHost,
+    domain: DomainPort,
+    plan: RestorePlan,
+    encrypted: frozenset[str],
+    emit: events.Emit,
 ) -> dict[str, tuple[Path, Qcow2Options | None]]:
     """Return, by restored name, the image to replace and the layout of the new one.
 
@@ -212,7 +203,7 @@ async def _places(
     for disk in plan.disks:
         now = _replaced_disk(domain.name, disk.dev, there)
         if now.encrypted != (disk.dev in encrypted):
-            raise DiskNotFoundError(
+            raise errors.DiskNotFoundError(
                 f"{disk.dev} is {_as_encrypted(encrypted=now.encrypted)} now, the "
                 f"backup has it {_as_encrypted(encrypted=not now.encrypted)}",
                 disk=disk.dev,
@@ -224,7 +215,9 @@ async def _places(
         is_whole = record is not None and record.format == "luks" and now.format == "raw"
         if record is not None and record.format != now.format and not is_whole:
             _check_convertible(domain.name, disk, now, xml)
-            wrap = await _layout(images, disk, now, lambda text: emit(Warned(text, domain.name)))
+            wrap = await _layout(
+                images, disk, now, lambda text: emit(events.Warned(text, domain.name))
+            )
         places[disk.images[0].name] = (now.path, wrap)
     return places
 
@@ -239,13 +232,13 @@ def _replaced_disk(domain: str, dev: str, there: Mapping[str, Disk]) -> Disk:
     now = there.get(dev)
     if now is None:
         has = ", ".join(there) or "none"
-        raise DiskNotFoundError(
+        raise errors.DiskNotFoundError(
             f"{domain} has no disk {dev} that can be replaced, it has {has}",
             disk=dev,
             hint="Name the disks to restore with --disk, or restore into a directory.",
         )
     if is_marked(now.path):
-        raise RollbackError(
+        raise errors.RollbackError(
             f"{dev} is on the overlay of a killed backup, {now.path}",
             disk=dev,
             domain=domain,
@@ -274,7 +267,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
     record = disk.images[0].record
     if record is None or (record.format, now.format) != ("raw", "qcow2"):
         has = record.format if record else "another format"
-        raise DiskNotFoundError(
+        raise errors.DiskNotFoundError(
             f"{disk.dev} is {now.format} now, the backup has {has}",
             disk=disk.dev,
             domain=domain,
@@ -282,7 +275,7 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
         )
     if domain_xml.names_backing(xml, disk.dev):
         # QEMU would use that image as the new one's backing file, and it needs none.
-        raise DiskNotFoundError(
+        raise errors.DiskNotFoundError(
             f"its XML puts an image below {disk.dev}, the backup holds both in one",
             disk=disk.dev,
             domain=domain,
@@ -290,14 +283,14 @@ def _check_convertible(domain: str, disk: RestoredDisk, now: Disk, xml: str) -> 
         )
 
 
-async def _clear_leftovers(images: ImageHost, image: Path, domain: str, emit: Emit) -> None:
+async def _clear_leftovers(images: ImageHost, image: Path, domain: str, emit: events.Emit) -> None:
     """Remove a new image that a killed restore left; an old image is left to the admin."""
     for path in await images.replacement_leftovers(image):
         if is_replacement_of(path, image):
             await images.remove(path)
         else:
             message = f"{path} is what a killed restore replaced: remove it if nobody needs it"
-            emit(Warned(message, domain))
+            emit(events.Warned(message, domain))
 
 
 async def _check_space(
@@ -322,22 +315,22 @@ async def _check_backing(work: _Work, buffers: BufferPool) -> None:
         for image in disk.images[1:]:
             path = Path(image.record.source if image.record else "")
             if image.expected_digest is None or not path.is_absolute():
-                raise ImageError(
+                raise errors.ImageError(
                     f"nothing is recorded to compare {path} of {disk.dev} with", disk=disk.dev
                 )
-            with about_disk(disk.dev):
+            with errors.about_disk(disk.dev):
                 async with work.images.open_image(path, buffers) as stream:
                     async for _chunk in stream.pieces():
                         pass
             if stream.digest != image.expected_digest:
-                raise DigestMismatchError(
+                raise errors.DigestMismatchError(
                     f"{path}, below {disk.dev}, is not what it was at the backup",
                     disk=disk.dev,
                     hint="It may be shared, so it is not replaced: restore into a directory.",
                 )
 
 
-async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> DiskDone:
+async def _fill(work: _Work, disk: RestoredDisk, package: PackageReader) -> events.DiskDone:
     """Write a disk's own image next to the one that it replaces."""
     own = RestoredDisk(disk.dev, disk.images[:1])
     return await read_disk(own, package, work.fill, work.domain.name, work.emit)
@@ -358,10 +351,10 @@ async def _undo_all(swaps: Sequence[Replacement]) -> None:
     for swap in swaps:
         try:
             await swap.undo()
-        except StorageError as error:
+        except errors.StorageError as error:
             left.append(error.message)
     if left:
-        raise RollbackError(
+        raise errors.RollbackError(
             f"images could not be put back: {'; '.join(left)}",
             hint="Rename <image>.vbk-old-<token> to <image> by hand.",
         )
@@ -393,6 +386,6 @@ async def _keep_or_remove_old(work: _Work) -> tuple[str, ...]:
                 await swap.forget_old()
             elif path := await swap.keep_old(date):
                 kept.append(str(path))
-        except VirtBackupError as error:
-            work.emit(Warned(f"the old image stays: {error.message}", work.domain.name))
+        except errors.VirtBackupError as error:
+            work.emit(events.Warned(f"the old image stays: {error.message}", work.domain.name))
     return tuple(kept)

@@ -31,19 +31,9 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async import errors
 from virtbackup_async.engine.ports import BeforePivot, HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.reconnect import reconnect
-from virtbackup_async.errors import (
-    ConnectionLostError,
-    DefinitionError,
-    DomainGoneError,
-    DomainNotFoundError,
-    HypervisorError,
-    ImageError,
-    RollbackError,
-    StorageError,
-    about_disk,
-)
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import BackingImage, Sources
@@ -124,14 +114,14 @@ async def revert_overlay(
         nonlocal disk
         disk = replace(disk, is_committed=True)
         # A full target must not keep the domain on its overlay; the note only helps after a crash.
-        with suppress(StorageError, DefinitionError):
+        with suppress(errors.StorageError, errors.DefinitionError):
             await note(disk.dev)
 
     for _ in range(MAX_STEPS):
-        with about_disk(disk.dev):
+        with errors.about_disk(disk.dev):
             if await _step(images, hypervisor, domain, disk, before_pivot):
                 return
-    raise HypervisorError(
+    raise errors.HypervisorError(
         f"{disk.dev}: the domain keeps changing", disk=disk.dev, domain=domain.name
     )
 
@@ -149,9 +139,9 @@ async def _step(
         if disk.dev in (sources.live or {}):
             return await _step_running(images, domain, disk, sources, before_pivot)
         return await _step_shut_off(images, domain, disk, sources)
-    except ConnectionLostError:
+    except errors.ConnectionLostError:
         await reconnect(hypervisor)
-    except DomainGoneError:
+    except errors.DomainGoneError:
         # The domain stopped after its XML was read: read it again.
         pass
     return False
@@ -161,7 +151,7 @@ async def sources_of(domain: ImageUser) -> Sources:
     """Return the images that the domain uses; none if libvirt does not know the domain."""
     try:
         return await domain.sources()
-    except DomainNotFoundError:
+    except errors.DomainNotFoundError:
         return Sources(live=None, persistent=None)
 
 
@@ -178,7 +168,7 @@ async def _step_running(
         await domain.commit(disk.dev, before_pivot, resume=resume)
         return False
     if live != disk.image:
-        raise HypervisorError(
+        raise errors.HypervisorError(
             f"{disk.dev} is now on {live}, by somebody else", disk=disk.dev, domain=domain.name
         )
     if (sources.persistent or {}).get(disk.dev) == disk.overlay:
@@ -211,7 +201,7 @@ async def _step_shut_off(
             await domain.set_persistent_source(disk.dev, disk.image, disk.format)
         return False
     if exists and not disk.is_committed and await images.holds_data(disk.overlay):
-        raise HypervisorError(
+        raise errors.HypervisorError(
             f"{disk.dev} is now on {persistent}, but {disk.overlay} holds data",
             disk=disk.dev,
             domain=domain.name,
@@ -223,17 +213,17 @@ async def _step_shut_off(
 async def _commit_shut_off(images: ImageHost, domain: ImageUser, disk: OverlaidDisk) -> None:
     try:
         await images.commit(disk.overlay, disk.below)
-    except ImageError as error:
+    except errors.ImageError as error:
         # QEMU holds its lock on the image: the domain was started at this moment.
         if (await sources_of(domain)).live is not None:
-            raise error.as_kind(DomainGoneError) from error
+            raise error.as_kind(errors.DomainGoneError) from error
         raise
 
 
-def gone_error(domain: str, disk: OverlaidDisk) -> RollbackError:
+def gone_error(domain: str, disk: OverlaidDisk) -> errors.RollbackError:
     """Return an error that asks a person to decide about an overlay, with the commands for it."""
     overlay = shlex.quote(str(disk.overlay))
-    return RollbackError(
+    return errors.RollbackError(
         f"{disk.dev}: libvirt does not know the domain, and {disk.overlay} may hold what "
         "its guest wrote last",
         disk=disk.dev,

@@ -17,6 +17,7 @@ from stat import S_ISDIR
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async import errors
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import definition_path
@@ -34,15 +35,6 @@ from virtbackup_async.engine.undo.evidence import (
 from virtbackup_async.engine.undo.find_domain import uuid_of
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.pull_job import drop_checkpoint, end_job, end_pull
-from virtbackup_async.errors import (
-    DomainGoneError,
-    DomainNotFoundError,
-    HypervisorError,
-    LockHeldError,
-    RollbackError,
-    StorageError,
-    VirtBackupError,
-)
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.refusals import look_at
 from virtbackup_async.files.target_path import TargetPath
@@ -79,7 +71,7 @@ class Undo(Struct, frozen=True):
         """
         pending = dead.pending
         if dead.note is None and not self.is_alone:
-            raise LockHeldError(
+            raise errors.LockHeldError(
                 f"another user works on it, and {pending.name} may be theirs",
                 domain=self.domain.name,
                 hint="Wait for the other user's command to end, then run this one again.",
@@ -107,23 +99,23 @@ class Undo(Struct, frozen=True):
             location = Location.below(directory, pending.packager, pending.name)
             await remove_package(location, packed_files(pending))
 
-    async def _revert_all(self, dead: DeadBackup) -> list[VirtBackupError]:
-        failures: list[VirtBackupError] = []
+    async def _revert_all(self, dead: DeadBackup) -> list[errors.VirtBackupError]:
+        failures: list[errors.VirtBackupError] = []
         try:
             disks = await self._disks_to_revert(dead)
-        except VirtBackupError as error:
+        except errors.VirtBackupError as error:
             return [error]
         if dead.pending.quiesce and (dead.note is not None or disks):
             # libvirt freezes and thaws in one call, and can have died in between. A pull job begins
             # in a guest that the backup froze, and the backup can have died in between.
-            with suppress(HypervisorError):
+            with suppress(errors.HypervisorError):
                 if await self.domain.thaw():
                     _log.warning("%s: the guest was still frozen: thawed", self.domain.name)
         for disk in disks:
             try:
                 note = partial(self._note, dead)
                 await revert_overlay(self.host.images, self.hypervisor, self.domain, disk, note)
-            except VirtBackupError as error:
+            except errors.VirtBackupError as error:
                 failures.append(error)
         return failures
 
@@ -136,14 +128,14 @@ class Undo(Struct, frozen=True):
         if dead.note is not None:
             await self.host.notes.note_committed(dead.note.path, dev)
 
-    async def _end_job(self, dead: DeadBackup) -> list[VirtBackupError]:
+    async def _end_job(self, dead: DeadBackup) -> list[errors.VirtBackupError]:
         job = dead.pending.pull_job
         if job is None:
             return []
         try:
             if dead.note is None:
                 # libvirt knows whose job it is. The next backup deletes a checkpoint that is left.
-                with suppress(DomainGoneError, DomainNotFoundError):
+                with suppress(errors.DomainGoneError, errors.DomainNotFoundError):
                     await end_job(self.domain, job)
                 await check_nothing_left(self.host.images, job)
             else:
@@ -151,14 +143,16 @@ class Undo(Struct, frozen=True):
                 await drop_checkpoint(
                     self.host.images, self.hypervisor, self.domain, dead.pending, dead.path
                 )
-        except VirtBackupError as error:
+        except errors.VirtBackupError as error:
             return [error]
         return []
 
 
-def _not_undone(domain: str, backup: str, failures: list[VirtBackupError]) -> RollbackError:
+def _not_undone(
+    domain: str, backup: str, failures: list[errors.VirtBackupError]
+) -> errors.RollbackError:
     told = joined(failures)
-    return RollbackError(
+    return errors.RollbackError(
         f"backup {backup} cannot be undone: {told.message}",
         domain=domain,
         hint=f"{told.hint} Then {_AGAIN}." if told.hint else f"Fix the cause, then {_AGAIN}.",
@@ -172,7 +166,7 @@ async def read_notes(host: Host, emit: Emit) -> Notes:
     """
     try:
         notes = await host.read_notes()
-    except StorageError as error:
+    except errors.StorageError as error:
         emit(Warned(str(error)))
         return Notes(())
     for problem in notes.problems:
@@ -200,7 +194,7 @@ async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
         emit(Warned(f"undoing backup {dead.pending.name}, which was killed", domain.name))
         try:
             await undo.of(dead)
-        except RollbackError as error:
+        except errors.RollbackError as error:
             failures.append(error)
     if failures:
         raise failures[0]

@@ -10,18 +10,11 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from virtbackup_async import errors
 from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import may_be_there
 from virtbackup_async.engine.ports import HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.reconnect import reconnect
-from virtbackup_async.errors import (
-    CLEAN_HINT,
-    ConnectionLostError,
-    DomainGoneError,
-    DomainNotFoundError,
-    RollbackError,
-    VirtBackupError,
-)
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import BackingImage
@@ -40,10 +33,10 @@ async def end_pull(
     try:
         try:
             await end_job(domain, job)
-        except ConnectionLostError:
+        except errors.ConnectionLostError:
             await reconnect(hypervisor)
             await end_job(domain, job)
-    except (DomainGoneError, DomainNotFoundError):
+    except (errors.DomainGoneError, errors.DomainNotFoundError):
         pass  # the job ended with the domain
     for path in (*job.scratch.values(), job.socket):
         if await images.exists(path.parent):
@@ -77,11 +70,11 @@ async def checkpoint_of(
         with CancelScope(shield=True):
             try:
                 await drop_checkpoint(images, hypervisor, domain, pending, path)
-            except VirtBackupError as error:
-                raise RollbackError(
+            except errors.VirtBackupError as error:
+                raise errors.RollbackError(
                     f"checkpoint {pending.checkpoint} is still there: {error.message}",
                     domain=domain.name,
-                    hint=CLEAN_HINT,
+                    hint=errors.CLEAN_HINT,
                 ) from error
         raise
 
@@ -106,7 +99,7 @@ async def drop_checkpoint(
         return
     try:
         await _drop(images, domain, pending.checkpoint, pending.tracked_images)
-    except ConnectionLostError:
+    except errors.ConnectionLostError:
         await reconnect(hypervisor)
         await _drop(images, domain, pending.checkpoint, pending.tracked_images)
 
@@ -116,7 +109,7 @@ async def _drop(
 ) -> None:
     try:
         done = await domain.delete_checkpoint(name, tracked)
-    except DomainNotFoundError:
+    except errors.DomainNotFoundError:
         done = False
     if not done:
         await _remove_bitmaps(images, name, tracked.values())

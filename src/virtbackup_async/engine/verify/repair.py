@@ -19,19 +19,13 @@ from typing import TypeVar
 from anyio import from_thread, to_thread
 from msgspec import Struct
 
+from virtbackup_async import events
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.chunks import open_check
 from virtbackup_async.engine.verify.repository import verify_opened
 from virtbackup_async.engine.verify.results import Results, SelectedBackup
 from virtbackup_async.errors import NewerVersionError, NotFoundError, VirtBackupError
-from virtbackup_async.events import (
-    RepositoryRepaired,
-    RunStarted,
-    VerifyDone,
-    VerifyFailed,
-    Warned,
-)
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import (
@@ -65,9 +59,9 @@ class RepairRequest(Struct, frozen=True):
 class RepairRun(Struct, frozen=True):
     """The repairs of a run, and which backups of the repositories are good or damaged."""
 
-    repositories: tuple[RepositoryRepaired, ...]
-    good: tuple[VerifyDone, ...]
-    damaged: tuple[VerifyFailed, ...]
+    repositories: tuple[events.RepositoryRepaired, ...]
+    good: tuple[events.VerifyDone, ...]
+    damaged: tuple[events.VerifyFailed, ...]
 
 
 async def run_repair(runtime: Runtime, request: RepairRequest) -> RepairRun:
@@ -83,17 +77,21 @@ async def run_repair(runtime: Runtime, request: RepairRequest) -> RepairRun:
         CorruptError: something cannot be repaired, and an admin must decide first.
         StorageError: a target cannot be read or written. The others were repaired anyway.
     """
-    runtime, recording = runtime.recording(RepositoryRepaired, VerifyDone, VerifyFailed)
+    runtime, recording = runtime.recording(
+        events.RepositoryRepaired, events.VerifyDone, events.VerifyFailed
+    )
     await _repair(runtime, request)
     return RepairRun(
-        recording.of(RepositoryRepaired), recording.of(VerifyDone), recording.of(VerifyFailed)
+        recording.of(events.RepositoryRepaired),
+        recording.of(events.VerifyDone),
+        recording.of(events.VerifyFailed),
     )
 
 
 async def _repair(runtime: Runtime, request: RepairRequest) -> None:
     emit, now = runtime.emit, runtime.now()
     targets = await to_thread.run_sync(clean_targets, runtime.config, request.groups)
-    emit(RunStarted("repair", ()))
+    emit(events.RunStarted("repair", ()))
     failures: list[VirtBackupError] = []
     found = False
     for target in targets:
@@ -102,7 +100,7 @@ async def _repair(runtime: Runtime, request: RepairRequest) -> None:
         except VirtBackupError as error:
             failures.append(error)
     for failure in failures[1:]:
-        emit(Warned(str(failure)))
+        emit(events.Warned(str(failure)))
     if failures:
         raise failures[0]
     if not found:
@@ -146,7 +144,7 @@ class _Repair:
         maps = partial(list_maps, repository.storage)
         waiting = await _stepwise(partial(note_known_damage, repository, maps))
         self._emit(
-            RepositoryRepaired(
+            events.RepositoryRepaired(
                 target=str(self._location),
                 dropped_chunks=dropped,
                 left_chunks=left,

@@ -11,12 +11,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from virtbackup_async.errors import (
-    NbdConnectionError,
-    NbdError,
-    NbdProtocolError,
-    NbdRequestError,
-)
+from virtbackup_async import errors
 from virtbackup_async.nbd.protocol.constants import ESHUTDOWN, REQUEST_MAGIC, Command
 
 _HEADER: Final = struct.Struct(">IHHQQI")
@@ -40,7 +35,7 @@ class Request(Struct, eq=False):
     length: int
     target: memoryview | None = None
     flags: int = 0
-    error: NbdError | None = None
+    error: errors.NbdError | None = None
     statuses: dict[int, Descriptors] = field(default_factory=dict)
     _covered: list[tuple[int, int]] = field(default_factory=list)
 
@@ -64,7 +59,7 @@ class Request(Struct, eq=False):
         """
         end = start + length
         if not (self.offset <= start < end <= self.offset + self.length):
-            raise NbdProtocolError(
+            raise errors.NbdProtocolError(
                 f"the server sent bytes {start} to {end}, which were not requested"
             )
         place = bisect(self._covered, (start, end))
@@ -79,7 +74,7 @@ class Request(Struct, eq=False):
             touched = self._covered[first:last]
             merged = (min(start, touched[0][0]), max(end, touched[-1][1]))
             if merged[1] - merged[0] != length + sum(e - s for s, e in touched):
-                raise NbdProtocolError(f"the server sent bytes {start} to {end} twice")
+                raise errors.NbdProtocolError(f"the server sent bytes {start} to {end} twice")
         self._covered[first:last] = [merged]
 
     def part(self, start: int, length: int) -> memoryview | None:
@@ -94,8 +89,10 @@ class Request(Struct, eq=False):
         if self.error is not None:
             return
         if errno == ESHUTDOWN:
-            self.error = NbdConnectionError("the server is shutting down")
+            self.error = errors.NbdConnectionError("the server is shutting down")
             return
         what = f"{self.command.name.lower().replace('_', ' ')} of {self.length} bytes"
         why = f"{os.strerror(errno)} ({said})" if said else os.strerror(errno)
-        self.error = NbdRequestError(f"{what} at byte {self.offset} failed: {why}", errno=errno)
+        self.error = errors.NbdRequestError(
+            f"{what} at byte {self.offset} failed: {why}", errno=errno
+        )
