@@ -70,7 +70,7 @@ def _show(site: Site) -> None:
 
 async def _ask_target(site: Site, given: Path | None) -> TargetSeen:
     """Ask until a directory is named that backups can go to."""
-    proposed = next(map(directory_on, rank(site)), None)
+    proposed = next((directory_on(Path(found.path)) for found in rank(site)), None)
     default = str(given or proposed) if given or proposed else None
     while True:
         answer = await questions.ask("Where to store the backups", default)

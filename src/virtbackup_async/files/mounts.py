@@ -175,8 +175,19 @@ def place_of(path: Path, mounts: Iterable[Mount]) -> Place:
 
 
 def place_on(mount: Mount) -> Place:
-    """Return what a file system is stored on. Blocks."""
-    return Place(mount.device, disks_below(block_device(Path(mount.source)) or mount.device))
+    """Return what a file system is stored on. Blocks.
+
+    File systems of one ZFS pool, or of one server, are taken to be on the same disks.
+    """
+    source = mount.source
+    if mount.type == "zfs":
+        disks = frozenset({f"zpool {source.partition('/')[0]}"})
+    elif mount.is_network:
+        host = source.removeprefix("//").partition("/")[0].rpartition(":")
+        disks = frozenset({f"server {host[0] or host[2]}"})
+    else:
+        disks = disks_below(block_device(Path(source)) or mount.device)
+    return Place(mount.device, disks)
 
 
 def space_at(path: Path) -> Space:

@@ -32,7 +32,7 @@ ARGUMENTS = {
     "systemd install": ("--dry-run",),
 }
 # They need none, or make one.
-NEED_NONE = {"init", "completion", "config example", "config schema", "systemd"}
+NEED_NONE = {"init", "help", "completion", "config example", "config schema", "systemd"}
 
 
 def commands():
@@ -47,8 +47,10 @@ def test_each_command_is_known_here():
     assert set(NEEDING) <= set(ARGUMENTS)
 
 
-@pytest.mark.parametrize("name", NEEDING)
-@pytest.mark.parametrize("text", [None, "", "# nothing\n"], ids=["missing", "empty", "comment"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [*((name, None) for name in NEEDING), ("backup", ""), ("doctor", "# nothing\n")],
+)
 def test_both_ways_to_a_configuration_are_named(tmp_path, name, text):
     path = tmp_path / "config.yml"
     if text is not None:

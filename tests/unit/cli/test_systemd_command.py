@@ -61,6 +61,7 @@ def test_a_dry_run_prints_the_units_of_the_system_and_writes_nothing(systemd, tm
     assert f"ExecStart={PROGRAM} -c {systemd.config} backup" in ended.stdout
     assert "# /etc/systemd/system/virtbackup-backup.timer" in ended.stdout
     assert "CapabilityBoundingSet=" in ended.stdout
+    assert "is in a temporary directory, and units have one of their own" in ended.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
 

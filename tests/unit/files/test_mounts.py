@@ -14,6 +14,7 @@ from virtbackup_async.files.mounts import (
     disks_below,
     mount_of,
     parse_mounts,
+    place_on,
     read_mounts,
     space_at,
 )
@@ -155,6 +156,28 @@ def devices(tmp_path):
 )
 def test_a_device_is_on_whole_disks(devices, number, disks):
     assert disks_below(number, devices) == disks
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_shared"),
+    [
+        (("zfs", "tank/images"), ("zfs", "tank"), True),
+        (("zfs", "tank/images"), ("zfs", "backup/tank"), False),
+        (("nfs4", "nas:/a"), ("nfs4", "nas:/b"), True),
+        (("nfs4", "nas:/a"), ("nfs", "nas2:/a"), False),
+        (("nfs4", "[fd00::1]:/a"), ("nfs4", "[fd00::1]:/b"), True),
+        (("nfs4", "[fd00::1]:/a"), ("nfs4", "[fd00::2]:/a"), False),
+        (("cifs", "//nas/a"), ("cifs", "//nas/b"), True),
+        (("cifs", "//nas/a"), ("zfs", "nas/a"), False),
+    ],
+)
+def test_one_pool_and_one_server_are_one_disk(first, second, is_shared):
+    places = [
+        place_on(Mount(Path("/x"), kind, source, f"0:{number}"))
+        for number, (kind, source) in enumerate((first, second))
+    ]
+    assert places[0].shares_disk(places[1]) is is_shared
+    assert not places[0].shares_file_system(places[1])
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/nowhere", "relative", "nas:/export", "none"])

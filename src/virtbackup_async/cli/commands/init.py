@@ -162,4 +162,4 @@ def _safe_target(site: Site) -> Path:
             "there is no file system on a disk without images, and none was named",
             hint="Name a directory with --target.",
         )
-    return directory_on(best)
+    return directory_on(Path(best.path))

@@ -13,6 +13,7 @@ from virtbackup_async.cli.options import Settings, shared_options
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.config.loading import SYSTEM_DIRECTORY, load_config, search_paths
+from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.setup.program import (
     running_program,
     why_not_lasting,
@@ -27,8 +28,9 @@ from virtbackup_async.engine.setup.systemd import (
 )
 from virtbackup_async.engine.setup.units import Unit, units_for
 from virtbackup_async.errors import ConfigError
-from virtbackup_async.events import Emit
+from virtbackup_async.events import Emit, Warned
 
+_PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 -- nothing is written there
 _MODULE = "virtbackup_async.cli.commands.systemd"
 
 
@@ -93,7 +95,10 @@ def uninstall(settings: Settings, *, user: bool) -> None:
 async def _install(
     config_path: Path | None, emit: Emit, *, user: bool, dry_run: bool, force: bool
 ) -> None:
-    units = await to_thread.run_sync(partial(_units, config_path, user=user, force=force))
+    config = await to_thread.run_sync(load_config, config_path)
+    for path in () if user else _hidden(config):
+        emit(Warned(f"{path} is in a temporary directory, and units have one of their own"))
+    units = await to_thread.run_sync(partial(_units, config.path, user=user, force=force))
     request = _request(user=user, force=force)
     if dry_run:
         await to_thread.run_sync(_print, units, request.directory)
@@ -105,13 +110,20 @@ def _request(*, user: bool, force: bool) -> SystemdRequest:
     return SystemdRequest(unit_directory(user=user), user, force, runs_here(user=user))
 
 
-def _units(config_path: Path | None, *, user: bool, force: bool) -> tuple[Unit, ...]:
+def _hidden(config: Config) -> list[Path]:
+    """Return the paths that the units would not see: they have a /tmp of their own."""
+    targets = (group.target for group in config.groups.values() if group.target)
+    paths = (config.path.absolute(), *targets)
+    return [path for path in dict.fromkeys(paths) if any(map(path.is_relative_to, _PRIVATE))]
+
+
+def _units(path: Path, *, user: bool, force: bool) -> tuple[Unit, ...]:
     """Return the units for the running program and its configuration.
 
     Raises:
-        ConfigError: there is no usable configuration, or tonight's run would not find the program.
+        ConfigError: tonight's run would not find the program, or should not trust it.
     """
-    config = load_config(config_path).path.absolute()
+    config = path.absolute()
     program = running_program(sys.argv[0], sys.executable)
     reason = why_not_lasting(program)
     if reason is not None and not force:

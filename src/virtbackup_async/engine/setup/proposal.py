@@ -49,13 +49,12 @@ def rank(site: Site) -> list[FileSystemFound]:
     return sorted((found for found in site.file_systems if found.unfit is None), key=badness)
 
 
-def directory_on(found: FileSystemFound) -> Path:
-    """Return the directory for backups on a file system.
+def directory_on(point: Path) -> Path:
+    """Return the directory for backups on the file system that is mounted there.
 
     It is below the mount point: so it is missing while nothing is mounted there, and no backup
     fills the file system below.
     """
-    point = Path(found.path)
     return point / _OF_THE_SYSTEM.get(point, "") / NAME
 
 

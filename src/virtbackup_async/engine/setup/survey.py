@@ -14,6 +14,7 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.setup.proposal import directory_on
 from virtbackup_async.engine.setup.site import Images, Site
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound
@@ -171,6 +172,8 @@ async def _file_system(site: Site, mount: Mount) -> FileSystemFound:
     try:
         space = await answer_in_time(_directory_space, mount.point)
         place = await to_thread.run_sync(place_on, mount)
+        if not await answer_in_time(_is_writable, mount.point):
+            unfit = "not writable by this user"
     except StorageError:
         unfit = "does not answer"
     except OSError as error:
@@ -183,8 +186,15 @@ async def _file_system(site: Site, mount: Mount) -> FileSystemFound:
         free_bytes=space.free_bytes if space else None,
         images_of=site.on_file_system_of(place),
         same_disk_as=site.on_disk_of(place),
-        unfit=unfit or _unfit(mount, space),
+        unfit=_unfit(mount, space) if unfit is None or mount.is_read_only else unfit,
     )
+
+
+def _is_writable(point: Path) -> bool:
+    """Tell whether this user can make the directory that is proposed there. Blocks."""
+    directory = directory_on(point)
+    nearest = next(at for at in (directory, *directory.parents) if os.path.lexists(at))
+    return os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _directory_space(path: Path) -> Space:

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from fakes.hypervisor import DescribedDomain, FakeHypervisor
+from virtbackup_async.engine.setup.proposal import rank
 from virtbackup_async.engine.setup.survey import survey
 from virtbackup_async.errors import DomainNotFoundError, HypervisorError
 from virtbackup_async.events import AgentState
@@ -71,6 +72,15 @@ async def test_a_libvirt_that_does_not_answer_is_an_error():
 
     with pytest.raises(HypervisorError, match="cannot connect"):
         await survey(Dead(), URI)
+
+
+async def test_where_this_user_may_not_write_nothing_is_proposed(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    site = await survey(FakeHypervisor(), URI)
+    assert {found.unfit for found in site.file_systems} <= {
+        "not writable by this user", "read-only", "too small, or full", "for the system",
+    }  # fmt: skip
+    assert rank(site) == []
 
 
 async def test_of_this_host_only_storage_is_found_each_once():
