@@ -1,9 +1,12 @@
 """Collects the problems of a configuration, so that an admin sees all of them at once."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.yaml_file import KeyPath, YamlFile, dotted
 from virtbackup_async.errors import ConfigError
 
@@ -17,12 +20,14 @@ class Remark(Struct, frozen=True):
         line: counted from 1.
         message: one line, which begins with the key's path if it is about a key.
         instead: YAML to write in its place.
+        is_typo: it is about a key that looks like one that exists.
     """
 
     path: Path
     line: int
     message: str
     instead: str | None = None
+    is_typo: bool = False
 
     @property
     def place(self) -> str:
@@ -66,6 +71,20 @@ class Problems:
     def warn(self, key_path: KeyPath, message: str, instead: str | None = None) -> None:
         """Add a warning; ``instead`` is the YAML to write."""
         self._warnings[self._remark(key_path, message, instead)] = None
+
+    def unknown_key(self, key_path: KeyPath, message: str, known: Iterable[str]) -> None:
+        """Add a warning about the last key of a path, which nothing reads.
+
+        A run goes on, because a backup matters more; ``config check`` takes a typo for an error.
+
+        Args:
+            key_path: ends with the key.
+            message: what is wrong with it.
+            known: the keys that exist there.
+        """
+        meant = did_you_mean(str(key_path[-1]), known)
+        remark = self._remark(key_path, f"{message}{meant}")
+        self._warnings[replace(remark, is_typo=bool(meant))] = None
 
     def wrong(self, key_path: KeyPath, found: object, expected: str) -> None:
         """Add an error about a value of the wrong kind, without repeating a secret."""

@@ -23,7 +23,6 @@ from virtbackup_async.config.schema import (
     ReportSettings,
     Retention,
 )
-from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.config.values import Check, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
 from virtbackup_async.model.backup import Packager
@@ -113,7 +112,7 @@ def read_section(
     for key, value in section.items():
         where = (*key_path, str(key))
         if key not in keys:
-            problems.warn(where, f"unknown key, ignored{did_you_mean(str(key), keys)}")
+            problems.unknown_key(where, "unknown key, ignored", keys)
         elif value is None:
             read.update({key: NULLS[key]} if key in NULLS else {})
         else:
@@ -247,9 +246,8 @@ def _check_options(packager_type: str, opts: Section, where: KeyPath, problems: 
     known = type_named(packager_type).options
     for key in opts:
         if key not in known:
-            suggestion = did_you_mean(str(key), known)
-            message = f"no option of the packager {packager_type}, ignored{suggestion}"
-            problems.warn((*where, key), message)
+            message = f"no option of the packager {packager_type}, ignored"
+            problems.unknown_key((*where, str(key)), message, known)
     for problem in type_named(packager_type).problems(opts):
         key, _, message = problem.partition(": ")
         problems.error((*where, key), message)

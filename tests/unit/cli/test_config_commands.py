@@ -16,7 +16,7 @@ NEW = (
     "# old\ngroups:\n  a:\n    autostart: true\n    target: /x\n    packager: tar    # small\n"
     "    packager_opts:\n      compression: gz\n"
 )
-WRONG = "threads: many\nthread: 1\ngroups: {a: {hourly: x, autostart: true}}\n"
+WRONG = "threads: many\nqqq: 1\ngroups: {a: {hourly: x, autostart: true}}\n"
 
 
 @pytest.fixture
@@ -67,6 +67,27 @@ def test_check_lists_problems_first_each_with_its_place(command):
         ["2 problems, 1 warning, 3 findings"],
     ]
     assert ended.stderr == f"virtbackup: {command.path}: 2 things to be changed.\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "place", "level"),
+    [
+        ("pakager: zstd", "groups.a.pakager", "problem"),
+        ("packager_opts: {compresion_lvl: 3}", "groups.a.packager_opts.compresion_lvl", "problem"),
+        ("owner_of_this: me", "groups.a.owner_of_this", "warning"),
+    ],
+)
+def test_a_key_that_looks_like_another_is_a_typo_and_no_relic(command, group, place, level):
+    """A backup is made anyway, but with settings that nobody meant."""
+    text = f"groups: {{a: {{target: /x, autostart: true, packager: zstd, {group}}}}}"
+    if group.startswith("pakager"):
+        text = text.replace("packager: zstd, ", "")
+    ended = command("check", "--json", text=text)
+    ((found, _, message, _),) = findings(ended.stdout)
+    assert (found, ended.returncode) == (level, 2 if level == "problem" else 0)
+    assert message.startswith(place)
+    assert ("did you mean" in message) == (level == "problem")
+    assert ended.stderr == "" or not ended.stderr.endswith("?.\n")
 
 
 @pytest.mark.parametrize(("strict", "status"), [((), 0), (("--strict",), 2)])

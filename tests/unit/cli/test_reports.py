@@ -41,6 +41,14 @@ def test_result_is_a_table_then_what_is_missing_then_the_totals():
     ]
 
 
+def test_a_warning_that_scrolled_by_is_counted_at_the_end():
+    report, out = reports.run(), StringIO()
+    for event in (started(), done()):
+        report.add(event)
+    report.print(text_console(out, width=80), replace(summary(), warnings=1))
+    assert out.getvalue().splitlines()[-1].startswith("1 backup done, 0 failed, 1 warning, ")
+
+
 def test_result_gives_up_the_long_name_in_a_narrow_terminal():
     lines = report_of(reports.run(), started(), done(quiesced=None), width=60)
     assert lines[0] == "domain  disks  size     stored   duration  quiesced"

@@ -28,7 +28,8 @@ AUTOSTART = (
 def command(settings: Settings, *, strict: bool) -> None:
     """Report what is wrong or out of date in the configuration file.
 
-    The exit status is 2 if the file cannot be used; warnings alone leave it at 0.
+    The exit status is 2 if the file cannot be used, or has a key that looks like a typo; other
+    warnings alone leave it at 0.
     """
     report = partial(reports.findings, all_shown=not settings.quiet, counted="finding")
     run(settings, lambda _: Job(partial(_check, settings.config_path, strict=strict)), report)
@@ -56,8 +57,10 @@ def _findings(path: Path) -> Iterator[Finding]:
         return
     for name in config.groups_without_autostart:
         problems.warn(("groups", name), AUTOSTART)
-    yield from _of_level(Level.PROBLEM, problems.errors)
-    yield from _of_level(Level.WARNING, problems.warnings)
+    typos = [remark for remark in problems.warnings if remark.is_typo]
+    others = [remark for remark in problems.warnings if not remark.is_typo]
+    yield from _of_level(Level.PROBLEM, [*problems.errors, *typos])
+    yield from _of_level(Level.WARNING, others)
 
 
 def _of_level(level: Level, remarks: Iterable[Remark]) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ _HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
 _GAP = 2
 
 
-def print_run(report: RunReport, console: Console, _summary: events.Summary) -> None:
+def print_run(report: RunReport, console: Console, summary: events.Summary) -> None:
     """Print the table of backups, the restored disks, and what failed or was skipped."""
     if report.done:
         console.print(_table(report, console.width))
@@ -45,7 +45,7 @@ def print_run(report: RunReport, console: Console, _summary: events.Summary) -> 
         style = LOOK if failed.cancelled else BAD
         console.print(_line(word, failed.domain, reason(failed), style), soft_wrap=True)
     if report.done or report.failed:
-        console.print(_totals(report), soft_wrap=True)
+        console.print(_totals(report, summary.warnings), soft_wrap=True)
 
 
 def _table(report: RunReport, width: int) -> Table:
@@ -74,10 +74,11 @@ def _row(done: events.BackupDone, disks: int | None) -> tuple[str, ...]:
     )
 
 
-def _totals(report: RunReport) -> Text:
+def _totals(report: RunReport, warnings: int) -> Text:
     words = [f"{count(len(report.done), 'backup')} done"]
     words.append(f"{len(report.failed) - report.cancelled} failed")
     words += [f"{report.cancelled} cancelled"] if report.cancelled else []
+    words += [count(warnings, "warning")] if warnings else []
     words += [f"{size(report.data_bytes)} read", f"{size(report.stored_bytes)} stored"]
     return Text(", ".join(words))
 
