@@ -29,6 +29,10 @@ _HINT: Final = (
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
+class ChecksumError(DefinitionError):
+    """A definition was changed since it was written; whoever trusts it may restore it."""
+
+
 def checksum_of(raw: dict[str, Any]) -> str:
     """Return the checksum of a definition, the key itself left out.
 
@@ -45,14 +49,14 @@ def is_sealed(raw: dict[str, Any]) -> bool:
 
 
 def check(raw: dict[str, Any], path: Path) -> None:
-    """Raise DefinitionError if the checksum shows that a definition was changed."""
+    """Raise ChecksumError if the checksum shows that a definition was changed."""
     if not is_sealed(raw):
         return
     if KEY not in raw:
-        raise DefinitionError("damaged: it has lost its checksum", path=path, hint=_HINT)
+        raise ChecksumError("damaged: it has lost its checksum", path=path, hint=_HINT)
     try:
         is_right = raw[KEY] == checksum_of(raw)
     except (OverflowError, RecursionError, UnicodeError):
         is_right = False
     if not is_right:
-        raise DefinitionError("damaged: its checksum is another", path=path, hint=_HINT)
+        raise ChecksumError("damaged: its checksum is another", path=path, hint=_HINT)

@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from virtbackup_async.catalog import definition_file, pending_file
+from virtbackup_async.catalog.checksum import ChecksumError
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.refusals import close, storage_error
@@ -50,12 +51,14 @@ class Problem(Struct, frozen=True):
         message: one line, the path included.
         domain_directory: the name of the directory it is, or is in; mostly a domain's name.
         reason: the same line without the path.
+        may_be_trusted: whether only its checksum is wrong.
     """
 
     path: Path
     message: str
     domain_directory: str
     reason: str
+    may_be_trusted: bool = False
 
 
 class Scan(Struct, frozen=True):
@@ -89,7 +92,13 @@ class _Findings(Struct):
             pass  # removed since its directory was read
         except DefinitionError as error:
             self.problems.append(
-                Problem(path, str(error), domain_directory, error.sentences_within(path=path))
+                Problem(
+                    path,
+                    str(error),
+                    domain_directory,
+                    error.sentences_within(path=path),
+                    isinstance(error, ChecksumError),
+                )
             )
         except OSError as error:
             reason = error.strerror or str(error)

@@ -183,7 +183,7 @@ def _commands(config: Config, named: NamedBackup) -> Iterator[str]:
 
 def _commands_for_broken(config: Config, named: NamedBackup) -> Iterator[str]:
     backup = exact_name(config, named)
-    if named.problem is not None and "checksum" in named.problem.reason:
+    if named.problem is not None and named.problem.may_be_trusted:
         yield _line(config, "restore", backup, _DIRECTORY, TRUST_OPTION)
     if not config.of_target:
         yield _line(config, "forget", backup)
