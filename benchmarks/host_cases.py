@@ -3,6 +3,8 @@
 Their domains are paused: QEMU runs, so that snapshots and commits are real, and takes no time.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks import contenders as by
+from benchmarks import large_page
 from benchmarks.cases import Bench
 from benchmarks.contenders import Work
 from benchmarks.many_backups import build
@@ -21,7 +24,7 @@ from lab.disks import DiskSpec
 SPARSE, DENSE = "100 GiB raw, sparse", "its dense twin"
 AT_ONCE, ONE_BY_ONE = "all, threads: 4", "one by one, threads: 1"
 THEIRS_AT_ONCE = f"{by.VIRT_BACKUP}, threads: 4"
-HELP, LIST = "virtbackup --help", "virtbackup list"
+HELP, LIST, REPORT = "virtbackup --help", "virtbackup list", "virtbackup report"
 BACKUPS = 10_000
 _SPARSE_BYTES = 100 * GIB
 _EXTENTS = 64
@@ -143,9 +146,11 @@ def listing(bench: Bench) -> None:
     group = {"target": str(place), "hosts": ["r:.*"], "autostart": True}
     config.write_text(yaml.safe_dump({"uri": bench.world.daemon.uri, "groups": {"all": group}}))
     ours = [by.program(), "-c", str(config), "list"]
+    page = place.with_suffix(".html")
     contenders = [
         Contender(LIST, ours, is_ours=True),
         Contender(f"{LIST} --json", [*ours, "--json"], is_ours=True),
+        Contender(REPORT, [*ours[:-1], "report", "--html", str(page)], is_ours=True),
         Contender(
             "virt-backup list",
             [str(virt_backup.install()), "-c", str(config), "list"],
@@ -155,10 +160,24 @@ def listing(bench: Bench) -> None:
     bench.run("list", f"{BACKUPS} backups of 100 domains, with XML of 8 KB each.", contenders)
 
 
+def page(bench: Bench) -> None:
+    """The page of a large site, beside the mere making of its facts."""
+    program = [sys.executable, "-m", "benchmarks.large_page"]
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join(map(str, (root, root / "tests" / "support")))
+    contenders = [
+        Contender("facts", program, is_ours=True, env={"PYTHONPATH": paths}),
+        Contender("facts and page", [*program, "--page"], is_ours=True, env={"PYTHONPATH": paths}),
+    ]
+    about = f"{large_page.GUESTS} guests with {large_page.BACKUPS} backups each."
+    bench.run("page", about, contenders, rounds=3)
+
+
 HOST_CASES: dict[str, Callable[[Bench], None]] = {
     "sparse": sparse,
     "parallel": parallel,
     "memory": memory,
     "startup": startup,
     "list": listing,
+    "page": page,
 }

@@ -1,6 +1,9 @@
 """A headless Chromium, driven by Selenium; reads files of this machine and nothing else."""
 
 import os
+import re
+import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,24 +11,24 @@ from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-DRIVER = Path("/usr/bin/chromedriver")
-BROWSER = Path("/usr/bin/chromium")
+NAMES = ("chromium", "chromium-browser")
 
 
 @contextmanager
 def open_browser(profile: Path) -> Iterator["Browser"]:
     """Start a browser with a profile of its own; it ends with the block."""
     options = ChromeOptions()
-    options.binary_location = os.fspath(BROWSER)
+    options.binary_location = next(filter(None, map(shutil.which, NAMES)))
     for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--headless=new", "--lang=en", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         "--hide-scrollbars", "--force-color-profile=srgb", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--disable-default-apps",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         f"--user-data-dir={profile}",
     ):  # fmt: skip
         options.add_argument(argument)
-    driver = Chrome(options=options, service=ChromeService(os.fspath(DRIVER)))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
     try:
         yield Browser(driver)
     finally:
@@ -64,9 +67,15 @@ class Browser:
         )  # fmt: skip
         assert self.driver.save_screenshot(os.fspath(file))
 
-    def print(self) -> bytes:
-        """Return the page as a PDF."""
-        return bytes.fromhex(self.driver.print_page().encode().hex())
+    def pages_on_paper(self) -> int:
+        """Return how many pages of A4 it prints on."""
+        printed = self.driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        return len(re.findall(rb"/Type\s*/Page\b", b64decode(printed["data"])))
+
+    def complaints(self) -> list[str]:
+        """Return what the browser has logged since the last call: errors, refused content."""
+        log = self.driver.execute("getLog", {"type": "browser"})["value"]
+        return [entry["message"] for entry in log]
 
     def _say(self, command: str, **parameters: Any) -> None:
         self.driver.execute_cdp_cmd(command, parameters)

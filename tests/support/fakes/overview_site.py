@@ -1,4 +1,4 @@
-"""A site as an admin might have it: forty guests, two targets, most of it well and some not."""
+"""A site as an admin might have it: two dozen guests, two targets, most of it well and some not."""
 
 from datetime import date
 
@@ -53,7 +53,7 @@ def nightly(domain, index, *, verified_until=2, missing=(), **newest):
 def site_facts():
     """The facts of one morning."""
     guests = []
-    for index in range(36):
+    for index in range(18):
         domain = f"{KINDS[index % len(KINDS)]}-{index // len(KINDS) + 1}"
         guests.append(guest(domain, nightly(domain, index)))
     guests += [
@@ -103,16 +103,16 @@ def _history():
     for night in range(80, -1, -1):
         domains = []
         if night < 40:
-            domains = [_bar(index, night) for index in range(36)]
-            domains.append(_bar(36, night, "mail", made_as=5, read_bytes=3 * GIB))
+            domains = [_bar(index, night) for index in range(18)]
+            domains.append(_bar(18, night, "mail", made_as=5, read_bytes=3 * GIB))
             outcome = Outcome.FAILED if night < 3 else Outcome.DONE
-            domains.append(_bar(37, night, "db-1", outcome, made_as=20))
+            domains.append(_bar(19, night, "db-1", outcome, made_as=20))
         used = int((713 - night * 2.9 + (night * 7 % 11)) * GIB)
         runs.append(
             run(
                 night,
                 domains,
-                end=NIGHT - night * DAY + 1500.0,
+                end=NIGHT - night * DAY + 900.0,
                 used_bytes=used,
                 free_bytes=1000 * GIB - used,
             )
@@ -130,7 +130,7 @@ def _bar(index, night, domain=None, outcome=Outcome.DONE, made_as=None, **differ
     made = NIGHT - night * DAY + (index if made_as is None else made_as) * 37
     name = domain or f"{KINDS[index % len(KINDS)]}-{index // len(KINDS) + 1}"
     length = 25 + (index * 67 + night * 13) % 240
-    start = NIGHT - night * DAY + 5.0 + (index // 4) * 130 + index % 4 * 9
+    start = NIGHT - night * DAY + 5.0 + (index // 3) * 105 + index % 3 * 9
     phases = (
         ("preparing", 0.0),
         ("freezing", 3.0),

@@ -13,6 +13,7 @@ from virtbackup_async.reporting.overview.parts import (
 )
 from virtbackup_async.reporting.overview.verdict import listed
 
+_NAMED_MOST = 5
 _SOON_S = 30 * DAY_S
 _UNREAD_S = 30 * DAY_S
 
@@ -61,12 +62,25 @@ def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
         if bad:
             text = f"Back up {listed([line.domain for line in bad])}."
             worst = min(line.standing for line in bad)
-            yield Action(worst, text, (*facts.program, "backup", "--", group))
+            yield Action(worst, text, (*facts.program, "backup", *_named(facts, group, bad)))
         grown = [line for line in mine if line.growth is not None]
         if grown:
             names = listed([line.domain for line in grown])
             text = f"See what {names} {'writes' if len(grown) == 1 else 'write'}: more than usual."
             yield Action(Standing.LOOK, text)
+
+
+def _named(facts: Facts, group: str, lines: Sequence[GuestLine]) -> Iterator[str]:
+    """Yield the words that mean these guests to ``backup``, or their group if they are many."""
+    groups = {name for name, _ in facts.groups}
+    words = [group]
+    if len(lines) <= _NAMED_MOST:
+        words = [
+            line.domain if line.name == line.domain not in groups else f"{group}/{line.domain}"
+            for line in lines
+        ]
+    yield from ("--",) if any(word.startswith("-") for word in words) else ()
+    yield from words
 
 
 def _of_protection(facts: Facts) -> Iterator[Action]:

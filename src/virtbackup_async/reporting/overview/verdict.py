@@ -79,8 +79,8 @@ def _more(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[str]:
     known = [line for line in lines if line.newest is not None]
     unread = sum(line.state is BackupState.UNVERIFIED for line in known)
     if known and unread:
-        whose = "it" if len(known) == 1 else f"{unread} of the {len(known)} newest backups"
-        yield f"verify has not yet read {whose}."
+        whose = f"{unread} of the {len(known)} newest backups are"
+        yield f"{'Its newest backup is' if len(known) == 1 else whose} not verified yet."
 
 
 def _guests(count: int) -> str:

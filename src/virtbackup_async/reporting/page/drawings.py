@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
+from virtbackup_async.events import Phase
 from virtbackup_async.model.run_record import DomainRun, Outcome
 from virtbackup_async.reporting.overview.capacity import DAY_S
 from virtbackup_async.reporting.overview.parts import (
@@ -25,7 +26,7 @@ _WIDTH = 1000.0
 _HEIGHT = 100.0
 _STEPS_S = (60, 300, 600, 900, 1800, 3600, 7200, 14400)
 _TICKS_MOST = 6
-BARS_SHOWN = 40
+BARS_SHOWN = 24
 GROWERS_SHOWN = 5
 WEEK = 7
 _AHEAD_LEAST_S = 30 * DAY_S
@@ -95,6 +96,12 @@ def draw_night(night: Night) -> NightDrawing:
         tuple(_ticks(night, length_s)),
         len(night.bars) - len(chosen),
     )
+
+
+def phases_of(night: NightDrawing | None) -> list[str]:
+    """Return the phases that are drawn, in the order in which they come."""
+    drawn = {span.name for row in night.rows for span in row.spans} if night else set()
+    return [str(phase) for phase in Phase if phase in drawn]
 
 
 def _weight(bar: Bar) -> tuple[bool, float]:

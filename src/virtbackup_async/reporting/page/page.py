@@ -11,12 +11,11 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from virtbackup_async.events import Phase
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.overview.days import DAYS
 from virtbackup_async.reporting.overview.parts import Overview, Standing
 from virtbackup_async.reporting.page import drawings, words
-from virtbackup_async.reporting.text import printable
+from virtbackup_async.reporting.text import clock, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 TEMPLATES: Final = Path(__file__).parent / "templates"
 FOLD_FROM: Final = 9
 """So many guests that are in order are folded; fewer are shown."""
+FOLD_DAYS_FROM: Final = 31
+"""The same of their days, which take a line each."""
 ACTIONS_SHOWN: Final = 5
 
 
@@ -63,29 +64,29 @@ def render_page(
         trend=says.trend,
         weekday=says.weekday,
     )
-    loud, calm = words.halves(overview.guests)
-    if len(calm) < FOLD_FROM:
-        loud, calm = [*overview.guests], []
+    night = drawings.draw_night(overview.night) if overview.night else None
     return environment.get_template("page.html.j2").render(
         o=overview,
-        loud=loud,
-        calm=calm,
+        table=words.halves(overview.guests, FOLD_FROM),
+        heat=words.halves(overview.guests, FOLD_DAYS_FROM),
         retired=sum(guest.standing is Standing.RETIRED for guest in overview.guests),
         places={id(guest): place for place, guest in enumerate(overview.guests)},
         days_shown=DAYS,
         glyphs=words.GLYPHS,
         kinds=words.KINDS,
-        states=words.STATES,
+        kinds_seen={kind for day in overview.days for kind, _ in day.counts},
         standings=words.STANDINGS,
         marks=words.MARKS,
         actions_shown=ACTIONS_SHOWN,
         made_at=says.made_at,
-        night=drawings.draw_night(overview.night) if overview.night else None,
+        night=night,
         charts=[(one, drawings.draw_capacity(one)) for one in overview.capacity],
         steps=drawings.draw_totals(overview.totals),
         growers=drawings.draw_growth(overview.guests),
         percent=words.percent,
-        phases=[str(phase) for phase in Phase],
+        roughly=words.roughly,
+        clock=clock,
+        phases=drawings.phases_of(night),
         took_s=took_s,
         mailed=mailed,
     )

@@ -6,7 +6,6 @@ from datetime import date as Day  # noqa: N812 -- `Words.date` is what the templ
 
 from virtbackup_async.events import ReportWritten
 from virtbackup_async.model.amounts import age, duration, size
-from virtbackup_async.model.backup import BackupState
 from virtbackup_async.reporting.overview import parts
 from virtbackup_async.reporting.overview.parts import (
     DayKind,
@@ -38,12 +37,6 @@ KINDS = {
     DayKind.DAMAGED: "damaged",
     DayKind.NONE: "no backup",
     DayKind.UNKNOWN: "not known",
-}
-STATES = {
-    BackupState.GOOD: "✓",
-    BackupState.UNVERIFIED: "•",
-    BackupState.DAMAGED: "◆",
-    BackupState.BROKEN: CROSS,
 }
 STANDINGS = {
     Standing.LOST: "bad",
@@ -175,11 +168,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def halves(guests: Sequence[GuestLine]) -> tuple[list[GuestLine], list[GuestLine]]:
-    """Return the guests to look at, and those that are folded away."""
-    calm = (Standing.GOOD, Standing.RETIRED)
-    loud = [guest for guest in guests if guest.standing not in calm]
-    return loud, [guest for guest in guests if guest.standing in calm]
+def roughly(seconds: float) -> str:
+    """``under a minute``, ``50 min`` or ``1.7 h``: what is expected, and not measured."""
+    minutes = seconds / 60
+    if minutes < 1:
+        return "under a minute"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
+
+
+def halves(guests: Sequence[GuestLine], fold_from: int) -> tuple[list[GuestLine], list[GuestLine]]:
+    """Return the guests to show, and those in order if they are so many that they are folded.
+
+    Args:
+        guests: the worst first.
+        fold_from: how many in order are folded.
+    """
+    calm = [guest for guest in guests if guest.standing in (Standing.GOOD, Standing.RETIRED)]
+    if len(calm) < fold_from:
+        return [*guests], []
+    return [*guests[: len(guests) - len(calm)]], calm
 
 
 def written(overview: Overview, file: str, length_bytes: int) -> ReportWritten:

@@ -210,7 +210,7 @@ def test_each_thing_to_do_has_the_command_that_does_it():
     )  # fmt: skip
     assert [(one.standing, one.text, one.command[-3:]) for one in found.actions] == [
         (Standing.BAD, "Undo what killed backups left of web.", ("virtbackup", "clean", "-b")),
-        (Standing.BAD, "Back up db.", ("backup", "--", GROUP)),
+        (Standing.BAD, "Back up db.", ("/etc/a b.yml", "backup", "db")),
         (Standing.LOOK, f"Put lab into a group of {CONFIG}, or leave it out.", ()),
         (Standing.LOOK, "Look into the damaged backups of web.",
          ("/etc/a b.yml", "list", "--broken")),
@@ -263,3 +263,17 @@ def test_failed_runs_of_a_guest_are_no_success():
     failed = run(0, [domain_run(outcome=Outcome.FAILED)], exit_code=3)
     night = with_history(failed).night
     assert night.bars[0].run.error == "the image of vda is missing"
+
+
+def commands(*guests, **different):
+    return [one.command for one in overview(*guests, **different).actions]
+
+
+def test_guests_to_back_up_are_named_so_that_they_are_meant():
+    assert commands(guest("a", []), guest("b", [])) == [("virtbackup", "backup", "a", "b")]
+    many = (guest(name, []) for name in "abcdef")
+    assert commands(*many) == [("virtbackup", "backup", GROUP)]
+    assert commands(guest(GROUP, [])) == [("virtbackup", "backup", f"{GROUP}/{GROUP}")]
+    twice = guest("a", []), guest("a", group="offsite")
+    assert commands(*twice) == [("virtbackup", "backup", f"{GROUP}/a")]
+    assert commands(guest("-a", [])) == [("virtbackup", "backup", "--", "-a")]

@@ -118,7 +118,7 @@ def test_unverified_backups_are_said_to_be_so():
     unread = guest("db", [backup(0, verified=None)])
     found = verdict(guest(), unread)
     assert found.standing is Standing.GOOD
-    assert found.more == ("verify has not yet read 1 of the 2 newest backups.",)
+    assert found.more == ("1 of the 2 newest backups are not verified yet.",)
 
 
 def test_a_domain_that_is_gone_spoils_nothing_and_is_not_counted():

@@ -48,9 +48,9 @@ def test_the_subject_is_one_line():
 
 def test_the_text_has_what_has_to_be_known():
     lines = text(build_overview(site_facts(), UTC), UTC).splitlines()
-    assert lines[0] == "2 of 41 guests cannot be restored to last night: ns2 and db-1."
+    assert lines[0] == "2 of 23 guests cannot be restored to last night: ns2 and db-1."
     assert "To do now:" in lines
-    assert "    virtbackup backup -- production" in lines
+    assert "    virtbackup backup ns2 db-1" in lines
     assert "vvmvvvvvvvvfff  db-1" in lines
     assert any(
         line.startswith("- /mnt/backups: 713.0 GiB of 1000.0 GiB used; full") for line in lines
