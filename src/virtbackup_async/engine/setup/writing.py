@@ -54,28 +54,34 @@ async def write_new_config(
 
 
 async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Path | None:
-    with _made_for_nothing(target), _made_for_nothing(path.parent):
-        is_there = await to_thread.run_sync(_make_directories, path, target)
-        if not (replace and is_there):
+    with _made_for_nothing(path, target, replace=replace):
+        is_there = await to_thread.run_sync(os.path.lexists, path)
+        if is_there and not replace:
+            raise StorageError(f"{path} exists already")
+        await to_thread.run_sync(_make_directories, path.parent, target)
+        if not is_there:
             await _write_exclusively(path, data)
             return None
         # The file itself, not a link to it, which stays.
         file = Path(await anyio.Path(path).resolve())
         old = file.with_name(f"{file.name}.bak")
         await keep_as(file, old)
-        await write_atomically(file, data, keep_owner=True)
+        try:
+            await write_atomically(file, data, keep_owner=True)
+        except BaseException:
+            with suppress(StorageError):
+                await remove_durably(old)
+            raise
         return old
 
 
-def _make_directories(path: Path, target: Path) -> bool:
-    """Make what is missing, and tell whether the file is there."""
+def _make_directories(directory: Path, target: Path) -> None:
     try:
-        make_directories(path.parent, _DIRECTORY_MODE)
+        make_directories(directory, _DIRECTORY_MODE)
     except OSError as error:
-        raise storage_error("create", path.parent, error) from error
+        raise storage_error("create", directory, error) from error
     if not os.path.lexists(target):
         make_private(target)
-    return os.path.lexists(path)
 
 
 async def _write_exclusively(path: Path, data: bytes) -> None:
@@ -92,13 +98,18 @@ async def _write_exclusively(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _made_for_nothing(path: Path) -> Iterator[None]:
-    """Remove the directories that the block made on the way to a path, if it fails."""
-    missing = [at for at in (path, *path.parents) if not os.path.lexists(at)]
+def _made_for_nothing(path: Path, target: Path, *, replace: bool) -> Iterator[None]:
+    """Remove the directories that the block made, if it fails.
+
+    They stay if there is a configuration now: another process was faster, and may need them.
+    """
+    wanted = (target, *target.parents, *path.parents)
+    missing = [at for at in wanted if not os.path.lexists(at)]
     try:
         yield
     except BaseException:
-        for directory in missing:
-            with suppress(OSError):
-                directory.rmdir()
+        if replace or not os.path.lexists(path):
+            for directory in missing:
+                with suppress(OSError):
+                    directory.rmdir()
         raise

@@ -4,7 +4,7 @@ import os
 import stat
 
 import pytest
-from anyio import CancelScope
+from anyio import CancelScope, create_task_group
 from anyio.lowlevel import checkpoint
 
 from virtbackup_async.engine.setup import writing
@@ -99,3 +99,44 @@ async def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="full"):
         await write_new_config(tmp_path / "etc" / "config.yml", b"", tmp_path / "mnt" / "target")
     assert everything(tmp_path) == []
+
+
+async def test_of_two_at_once_one_writes_and_its_target_stays(tmp_path):
+    path, target = tmp_path / "etc" / "config.yml", tmp_path / "mnt" / "target"
+    refused = []
+
+    async def write(data):
+        try:
+            await write_new_config(path, data, target)
+        except StorageError:
+            refused.append(data)
+
+    async with create_task_group() as tasks:
+        for data in (b"one", b"two"):
+            tasks.start_soon(write, data)
+    (loser,) = refused
+    assert path.read_bytes() in {b"one", b"two"} - {loser}
+    assert everything(tmp_path) == ["etc", "etc/config.yml", "mnt", "mnt/target"]
+
+
+async def test_a_configuration_that_may_be_on_disk_keeps_its_target(tmp_path, monkeypatch):
+    async def failed(path):
+        raise StorageError("the storage failed")
+
+    monkeypatch.setattr(writing, "sync_directory", failed)
+    with pytest.raises(StorageError, match="storage failed"):
+        await write_new_config(tmp_path / "config.yml", b"all", tmp_path / "target")
+    assert everything(tmp_path) == ["config.yml", "target"]
+
+
+async def test_a_replacement_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    async def full(path, data, *, keep_owner):
+        raise StorageError("target is full")
+
+    path = tmp_path / "config.yml"
+    path.write_text("mine")
+    monkeypatch.setattr(writing, "write_atomically", full)
+    with pytest.raises(StorageError, match="full"):
+        await write_new_config(path, b"new", tmp_path / "target", replace=True)
+    assert path.read_text() == "mine"
+    assert everything(tmp_path) == ["config.yml"]
