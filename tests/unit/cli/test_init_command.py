@@ -268,3 +268,16 @@ def test_root_writes_for_the_system_and_others_for_themselves(tmp_path, monkeypa
     own.parent.mkdir(parents=True)
     own.touch()
     assert loading.new_config_path() == own
+
+
+def test_a_terminal_without_the_letters_is_asked_all_the_same(site):
+    site.libvirt("été", "客")
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "NO_COLOR": "1"}
+    with on_terminal(site.argv("--target", f"{site.target}客"), plain) as terminal:
+        for question in (TARGET, WARNED, EVERY, PACKAGER, FREEZE, KEEP, WRITE):
+            terminal.answer(question, "")
+        terminal.end()
+    assert "Traceback" not in terminal.said
+    group = site.group()
+    assert group.includes("客")
+    assert os.fsencode(group.target) == f"{site.target}客".encode()
