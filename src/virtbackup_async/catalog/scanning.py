@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
 from virtbackup_async.catalog.raw_json import read_bytes
-from virtbackup_async.errors import DefinitionError
+from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending
@@ -122,6 +122,27 @@ def scan_target(target: Path) -> Scan:
 def scan_directory(directory: Path) -> Scan:
     """Read the definition and pending files of one domain's directory, if it exists. Blocks."""
     return _scan([directory], _Findings())
+
+
+def newest_definition(directory: Path) -> Definition | None:
+    """Read the newest definition of one domain's directory alone; None if that fails. Blocks.
+
+    Its backup need not be complete: this is for estimates.
+    """
+    try:
+        dir_fd = TargetPath.of(directory, 1).open_directory()
+        try:
+            with os.scandir(dir_fd) as entries:
+                names = (entry.name for entry in entries)
+                name = max(
+                    (one for one in names if one.endswith(definition_file.SUFFIX)), default=""
+                )
+            path = directory / name
+            return definition_file.loads(read_bytes(path, dir_fd=dir_fd), path) if name else None
+        finally:
+            close(dir_fd)
+    except (OSError, DefinitionError, StorageError):
+        return None
 
 
 def _scan(directories: list[Path], findings: _Findings) -> Scan:

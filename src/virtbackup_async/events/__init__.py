@@ -10,10 +10,15 @@ from collections.abc import Callable
 from virtbackup_async.events.backup import (
     BackupDone,
     BackupFailed,
+    BackupsExpected,
     BackupStarted,
     DiskDone,
     DiskProgress,
+    DiskReading,
+    DisksHeld,
     DiskSkipped,
+    ExpectedBackup,
+    ExpectedDisk,
     Phase,
     PhaseChanged,
 )
@@ -55,11 +60,14 @@ from virtbackup_async.events.restore import (
 )
 from virtbackup_async.events.run import (
     Finding,
+    HookEnded,
     HookFailed,
+    HookStarted,
     Level,
     RunInfo,
     RunStarted,
     Summary,
+    TargetSpace,
     Warned,
 )
 from virtbackup_async.events.setup import (
@@ -87,6 +95,7 @@ __all__ = [
     "BackupRemoved",
     "BackupStarted",
     "BackupStats",
+    "BackupsExpected",
     "BackupsForgotten",
     "BrokenBackup",
     "CleanVerdict",
@@ -98,17 +107,23 @@ __all__ = [
     "DiskExported",
     "DiskPlanned",
     "DiskProgress",
+    "DiskReading",
     "DiskSkipped",
+    "DisksHeld",
     "DomainDefined",
     "DomainFound",
     "DomainStats",
     "Emit",
     "Event",
+    "ExpectedBackup",
+    "ExpectedDisk",
     "FileFormat",
     "FileSystemFound",
     "Finding",
     "GroupStats",
+    "HookEnded",
     "HookFailed",
+    "HookStarted",
     "Level",
     "ListedBackup",
     "ListedDomain",
@@ -136,6 +151,7 @@ __all__ = [
     "ShownLack",
     "Summary",
     "TargetPlanned",
+    "TargetSpace",
     "TargetUnreadable",
     "UnclaimedBackups",
     "VerifyDone",
@@ -147,7 +163,9 @@ __all__ = [
 Event = (
     RunInfo
     | RunStarted
+    | BackupsExpected
     | BackupStarted
+    | DisksHeld
     | PhaseChanged
     | DiskProgress
     | DiskDone
@@ -157,6 +175,7 @@ Event = (
     | BackupFailed
     | DiskPlanned
     | TargetPlanned
+    | TargetSpace
     | RestoreStarted
     | RestoreDone
     | DiskExported
@@ -182,6 +201,8 @@ Event = (
     | BackupStats
     | ReportWritten
     | RepositoryStats
+    | HookStarted
+    | HookEnded
     | HookFailed
     | Finding
     | DomainFound

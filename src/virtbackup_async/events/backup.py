@@ -18,10 +18,52 @@ class Phase(StrEnum):
     UNDOING = "undoing"
 
 
+class ExpectedDisk(Struct, frozen=True):
+    """How much of a disk a backup will read, as far as that is known before it begins."""
+
+    disk: str
+    read_bytes: int
+
+
+class ExpectedBackup(Struct, frozen=True):
+    """How much one backup will read, or ``verify`` of one backup.
+
+    ``last`` is the domain's newest backup in the target, which read as much. Without one, the
+    numbers are the sizes of the disks' images on the host. ``disks`` is empty if nothing is known.
+    ``backup`` is the one that ``verify`` reads.
+    """
+
+    group: str
+    domain: str
+    target: str
+    disks: tuple[ExpectedDisk, ...]
+    last: str | None = None
+    backup: str | None = None
+
+
+class BackupsExpected(Struct, frozen=True):
+    """How much the backups of a run will probably read; only progress bars rely on it.
+
+    It may come more than once; each time it adds backups or replaces what was said of them.
+    """
+
+    kind: ClassVar[str] = "backups_expected"
+    backups: tuple[ExpectedBackup, ...]
+
+
+class DiskReading(Struct, frozen=True):
+    """How a disk is about to be read: only the changes since ``base``, or all of it, and why."""
+
+    disk: str
+    base: str | None
+    reason: str | None
+
+
 class BackupStarted(Struct, frozen=True):
     """The intent is on disk; the domain's disks are about to be frozen and copied.
 
-    ``method`` is ``snapshot``, ``pull``, or ``copy`` for a domain that is shut off.
+    ``method`` is ``snapshot``, ``pull``, or ``copy`` for a domain that is shut off. ``readings``
+    has the disks of which the changes alone might be read.
     """
 
     kind: ClassVar[str] = "backup_started"
@@ -31,10 +73,30 @@ class BackupStarted(Struct, frozen=True):
     disks: tuple[str, ...]
     method: str = "snapshot"
     uuid: str | None = None
+    readings: tuple[DiskReading, ...] = ()
+
+
+class DisksHeld(Struct, frozen=True):
+    """The point in time of a backup has passed: the guest is thawed, its disks are being copied.
+
+    The fields are those of ``BackupDone``, which come much later.
+    """
+
+    kind: ClassVar[str] = "disks_held"
+    domain: str
+    quiesced: bool | None
+    frozen_ms: int | None
+    not_quiesced: str | None = None
+    group: str | None = None
+    backup: str | None = None
+    uuid: str | None = None
 
 
 class PhaseChanged(Struct, frozen=True):
-    """A domain entered another phase; ``disk`` is set if only that disk did."""
+    """A domain entered another phase; ``disk`` is set if only that disk did.
+
+    ``reason`` says what a domain waits for, if that is not its turn.
+    """
 
     kind: ClassVar[str] = "phase"
     domain: str
@@ -43,6 +105,7 @@ class PhaseChanged(Struct, frozen=True):
     group: str | None = None
     backup: str | None = None
     uuid: str | None = None
+    reason: str | None = None
 
 
 class DiskProgress(Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class RunInfo(Struct, frozen=True):
@@ -42,6 +42,25 @@ class Warned(Struct, frozen=True):
     uuid: str | None = None
 
 
+class HookStarted(Struct, frozen=True):
+    """A hook runs; ``group`` is None for a hook of the run. No backup begins during ``before``."""
+
+    kind: ClassVar[str] = "hook_started"
+
+    hook: str
+    group: str | None
+
+
+class HookEnded(Struct, frozen=True):
+    """A hook has ended, well or not."""
+
+    kind: ClassVar[str] = "hook_ended"
+
+    hook: str
+    group: str | None
+    duration_s: float
+
+
 class HookFailed(Struct, frozen=True):
     """A hook failed; ``group`` is None for a hook of the run."""
 
@@ -50,6 +69,16 @@ class HookFailed(Struct, frozen=True):
     hook: str
     group: str | None
     error: str
+
+
+class TargetSpace(Struct, frozen=True):
+    """The space of a target after all backups of a run."""
+
+    kind: ClassVar[str] = "target_space"
+
+    target: str
+    total_bytes: int
+    free_bytes: int
 
 
 class Level(StrEnum):

@@ -45,12 +45,21 @@ from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.pending import undo_dead_backups
 from virtbackup_async.engine.undo.pull_job import checkpoint_of
-from virtbackup_async.events import BackupDone, BackupStarted, Emit, Phase, PhaseChanged, Warned
+from virtbackup_async.events import (
+    BackupDone,
+    BackupStarted,
+    DiskReading,
+    DisksHeld,
+    Emit,
+    Phase,
+    PhaseChanged,
+    Warned,
+)
 from virtbackup_async.files.held import Held, open_held
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import BackingImage, Disk
-from virtbackup_async.model.tracking import is_checkpoint_of
+from virtbackup_async.model.tracking import Tracking, is_checkpoint_of
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.repository import find_repository
@@ -91,12 +100,12 @@ async def back_up_domain(
     runtime.emit(PhaseChanged(planned.domain, Phase.PREPARING))
     domain = await runtime.hypervisor.domain(planned.domain)
     catalog = Catalog(target_of(planned.group))
-    lock_wait = LockWait(
-        wait_s,
-        lambda message: runtime.emit(Warned(f"waiting: {message}", domain.name)),
-    )
+    waited: list[str] = []
+    lock_wait = LockWait(wait_s, partial(_tell_waiting, runtime.emit, domain.name, waited))
     lock = hold_domain(runtime.host.images, domain.name, domain.uuid, "backup", lock_wait)
     async with lock as is_alone:
+        if waited:
+            runtime.emit(PhaseChanged(domain.name, Phase.PREPARING))
         await undo_dead_backups(
             runtime.hypervisor,
             domain,
@@ -111,6 +120,12 @@ async def back_up_domain(
             except errors.ChangedMeanwhileError as error:
                 runtime.emit(Warned(f"{error.message}: starting over", domain.name))
         return await _try(runtime, planned, domain, catalog)
+
+
+def _tell_waiting(emit: Emit, domain: str, waited: list[str], message: str) -> None:
+    waited.append(message)
+    emit(Warned(f"waiting: {message}", domain))
+    emit(PhaseChanged(domain, Phase.WAITING, reason=message))
 
 
 async def _try(
@@ -170,12 +185,16 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
     inspection, catalog = attempt.inspection, attempt.inspection.catalog
     group, method = attempt.planned.group.name, method_of(inspection)
     devs, uuid = tuple(pending.disks), inspection.domain.uuid
-    runtime.emit(BackupStarted(group, attempt.domain, attempt.backup, devs, method, uuid))
+    readings = _readings(inspection.tracking)
+    runtime.emit(BackupStarted(group, attempt.domain, attempt.backup, devs, method, uuid, readings))
     async with open_writer(
         pending.packager, attempt.started.directory, attempt.backup, runtime.cpu
     ) as package:
         _warn_of_damage(attempt, package)
         async with _open_disks(attempt) as disks:
+            runtime.emit(
+                DisksHeld(attempt.domain, disks.quiesced, disks.frozen_ms, disks.not_quiesced)
+            )
             attempt.enter(Phase.COPYING)
             state = await copy_state(runtime, _state_job(attempt), package)
             records = await _copy_disks(attempt, package, disks)
@@ -198,6 +217,13 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
     if pending.pull_job is not None and inspection.tracking.disks:
         await drop_unneeded_checkpoints(inspection, runtime.emit)
     return definition, path
+
+
+def _readings(tracking: Tracking) -> tuple[DiskReading, ...]:
+    return tuple(
+        DiskReading(dev, disk.base.backup if disk.base else None, disk.reason)
+        for dev, disk in tracking.disks.items()
+    )
 
 
 async def _check_same_directory(attempt: _Attempt, path: Path) -> None:

@@ -14,7 +14,7 @@ whatever it left running: the program neither waits for that nor kills it. ``aft
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -24,7 +24,14 @@ from msgspec.structs import asdict
 from virtbackup_async.config.schema import Config, Group, Hooks
 from virtbackup_async.engine.plan import Plan, PlannedBackup
 from virtbackup_async.errors import HookError
-from virtbackup_async.events import BackupDone, BackupFailed, Emit, HookFailed
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    Emit,
+    HookEnded,
+    HookFailed,
+    HookStarted,
+)
 from virtbackup_async.processes import Ended, run_program
 
 _log = logging.getLogger(__name__)
@@ -65,9 +72,17 @@ class OpenHooks:
         Raises:
             HookError: that ``before`` failed.
         """
+        for refusal in self._refusals(planned):
+            raise HookError(refusal.message, hint=refusal.hint)
+
+    def lets_pass(self, planned: PlannedBackup) -> bool:
+        """Tell whether ``check`` would let a backup pass."""
+        return not any(self._refusals(planned))
+
+    def _refusals(self, planned: PlannedBackup) -> Iterator[HookError]:
         for scope in (self._run, *(self._groups[name] for name in _groups(planned))):
             if scope.refusal is not None:
-                raise HookError(scope.refusal.message, hint=scope.refusal.hint)
+                yield scope.refusal
 
     def note(self, groups: Iterable[str], result: Result) -> None:
         """Record the result of a backup that these groups wanted."""
@@ -106,6 +121,15 @@ class OpenHooks:
         argv: tuple[str, ...] | None = getattr(scope.hooks, name)
         if argv is None or self._config.distrust:
             return None
+        group = scope.group.name if scope.group else None
+        began_s = anyio.current_time()
+        self._emit(HookStarted(name, group))
+        try:
+            return await self._run_hook(name, scope, argv)
+        finally:
+            self._emit(HookEnded(name, group, round(anyio.current_time() - began_s, 3)))
+
+    async def _run_hook(self, name: str, scope: _HookScope, argv: Sequence[str]) -> str | None:
         what = f"hook {name}{scope.place}"
         try:
             with anyio.fail_after(scope.hooks.timeout_s):

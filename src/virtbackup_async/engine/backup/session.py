@@ -4,7 +4,8 @@ A domain's failure is an outcome, an event; it never stops another domain. The b
 domain, wanted by several groups, run one after the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import anyio
 from anyio import to_thread
@@ -15,6 +16,7 @@ from virtbackup_async import errors, events
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.backup.domain import back_up_domain
+from virtbackup_async.engine.backup.expectation import tell_expected
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.outcome import known_error
@@ -26,6 +28,7 @@ from virtbackup_async.engine.plan import (
     target_of,
 )
 from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.files.mounts import answer_in_time, space_at
 from virtbackup_async.model.note import checked_note
 from virtbackup_async.packagers.registry import load_writers
 
@@ -119,16 +122,27 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
         # Meanwhile libvirt is asked for much, and waited for.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
+        begun = tuple(filter(hooks.lets_pass, plan.backups))
+        loading.start_soon(tell_expected, runtime, begun, name="expected sizes")
         for missing in plan.missing:
             failed = missing_event(missing)
             hooks.note([missing.group], failed)
             emit(failed)
         await _back_up_all(session, hooks, by_domain)
+        await _tell_space(runtime, filter(hooks.lets_pass, plan.backups))
         if plan.is_empty and not request.allow_empty:
             error = errors.BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
             # So that ``on_failure`` is called: of no domain, for none was found.
             hooks.note((), events.BackupFailed("", "", error.message, error.exit_code))
             raise error
+
+
+async def _tell_space(runtime: Runtime, backups: Iterable[PlannedBackup]) -> None:
+    """Report the space of each target; say nothing of one that does not answer."""
+    for target in dict.fromkeys(target_of(planned.group) for planned in backups):
+        with suppress(OSError, errors.StorageError):
+            space = await answer_in_time(space_at, target)
+            runtime.emit(events.TargetSpace(str(target), space.total_bytes, space.free_bytes))
 
 
 class _Session(Struct, frozen=True):

@@ -24,7 +24,10 @@ from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest
 from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError, code_of
 from virtbackup_async.events import (
+    BackupsExpected,
     Event,
+    ExpectedBackup,
+    ExpectedDisk,
     RepositoryChecked,
     RunStarted,
     VerifyDone,
@@ -79,6 +82,7 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     groups = await choose_backups(config, request.groups, request.domains)
     chosen = wanted.choose(groups)
     emit(RunStarted("verify", tuple(_grouped(chosen, lambda one: one.domain))))
+    emit(BackupsExpected(tuple(_expected(one, quick=request.quick) for one in chosen)))
     for failed in _damaged(groups):
         emit(failed)
     results = Results(now, request.quick, emit)
@@ -102,6 +106,19 @@ async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
         raise error
     if not any(group.backups or broken_backups(group) for group in groups):
         raise NotFoundError("there is no backup to verify", hint="Make one: virtbackup backup.")
+
+
+def _expected(chosen: SelectedBackup, *, quick: bool) -> ExpectedBackup:
+    """Return how much is read for one backup; chunks of a repository are read once for all."""
+    records = chosen.found.definition.records
+    if quick or _uses_repository(chosen):
+        records = {}
+    disks = tuple(
+        ExpectedDisk(dev, sum(image.data_bytes for image in (record.image, *record.backing)))
+        for dev, record in records.items()
+    )
+    target = str(_target_of(chosen))
+    return ExpectedBackup(chosen.group, chosen.domain, target, disks, backup=chosen.name)
 
 
 def _uses_repository(chosen: SelectedBackup) -> bool:

@@ -16,6 +16,7 @@ from virtbackup_async.engine.inventory.listing import list_backups
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import (
     DiskProgress,
+    ExpectedDisk,
     RunStarted,
     VerifyDone,
     VerifyFailed,
@@ -45,6 +46,9 @@ async def test_good_backup_is_verified_and_that_is_kept(site, packager):
     stored = await site.store(packager)
     assert await site.verify() == [stored.name]
     assert site.events[0] == RunStarted("verify", ("web",))
+    (expected,) = site.events[1].backups
+    assert (expected.group, expected.domain, expected.backup) == ("all", "web", stored.name)
+    assert expected.disks == (ExpectedDisk("vda", DATA_BYTES),)
     assert site.of(VerifyStarted) == [VerifyStarted("all", "web", stored.name, ("vda",))]
     (done,) = site.of(VerifyDone)
     assert done.digests

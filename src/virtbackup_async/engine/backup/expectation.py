@@ -1,0 +1,78 @@
+"""How much a run will probably read, reported before it is known: for the progress of the whole.
+
+The newest definition of each domain says how much its last backup read. For a domain without one,
+the host is asked for the sizes of its images. Both happen while the run has begun already, and
+errors are left to the backups themselves: an estimate delays nothing, and fails nothing.
+"""
+
+from collections.abc import Sequence
+
+from anyio import to_thread
+
+from virtbackup_async.catalog.scanning import newest_definition
+from virtbackup_async.engine.plan import PlannedBackup, target_of
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.events import BackupsExpected, ExpectedBackup, ExpectedDisk
+from virtbackup_async.model import domain_xml
+from virtbackup_async.model.backup import DiskRecord
+from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.names import domain_directory
+
+
+async def tell_expected(runtime: Runtime, backups: Sequence[PlannedBackup]) -> None:
+    """Emit ``BackupsExpected`` for these backups; again for those that have no earlier one."""
+    if not backups:
+        return
+    # Left behind if the target does not answer: the backups find that out for themselves.
+    known = await to_thread.run_sync(lambda: tuple(map(_by_last, backups)), abandon_on_cancel=True)
+    runtime.emit(BackupsExpected(known))
+    for planned, expected in zip(backups, known, strict=True):
+        if not expected.disks and (disks := await _by_images(runtime, planned)):
+            runtime.emit(BackupsExpected((_expected(planned, disks),)))
+
+
+def _by_last(planned: PlannedBackup) -> ExpectedBackup:
+    last = newest_definition(domain_directory(target_of(planned.group), planned.domain))
+    if last is None:
+        return _expected(planned, ())
+    disks = tuple(
+        ExpectedDisk(dev, _read_bytes(record))
+        for dev, record in last.records.items()
+        if not planned.disks or dev in planned.disks
+    )
+    return _expected(planned, disks, last.name)
+
+
+def _expected(
+    planned: PlannedBackup, disks: tuple[ExpectedDisk, ...], last: str | None = None
+) -> ExpectedBackup:
+    target = str(target_of(planned.group))
+    return ExpectedBackup(planned.group.name, planned.domain, target, disks, last)
+
+
+def _read_bytes(record: DiskRecord) -> int:
+    """Return how much the same disk will be read, if it is read in the same way."""
+    if record.reading is not None and record.reading.base is not None:
+        return record.reading.read_bytes
+    return sum(image.data_bytes for image in (record.image, *record.backing))
+
+
+async def _by_images(runtime: Runtime, planned: PlannedBackup) -> tuple[ExpectedDisk, ...]:
+    try:
+        domain = await runtime.hypervisor.domain(planned.domain)
+        disks, _ = domain_xml.disks_of(await domain.info(), pull=False)
+    except VirtBackupError:
+        return ()
+    wanted = (disk for disk in disks if not planned.disks or disk.dev in planned.disks)
+    return tuple([ExpectedDisk(disk.dev, await _allocated(runtime, disk)) for disk in wanted])
+
+
+async def _allocated(runtime: Runtime, disk: Disk) -> int:
+    """Return how many bytes the images of a disk take; 0 if nobody can say."""
+    images = (BackingImage(disk.path, disk.format), *disk.backing)
+    try:
+        infos = [await runtime.host.images.info(image) for image in images]
+    except VirtBackupError:
+        return 0
+    return sum(info.actual_size for info in infos)
