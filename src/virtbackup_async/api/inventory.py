@@ -32,7 +32,7 @@ class Inventory(Methods):
         """List the backups of groups.
 
         Args:
-            groups: none for all that have a target.
+            groups: groups, and single domains; none for all groups that have a target.
             domains: names or patterns; none for all that the groups' hosts mean.
             with_known: list also domains that libvirt knows and that have no backup.
 

@@ -10,11 +10,16 @@ from virtbackup_async.cli.completion import (
     dates,
     domain_names,
     group_names,
+    groups_and_domains,
 )
 from virtbackup_async.cli.options import Decorator
 
 groups_argument: Decorator = click.argument(
     "groups", metavar="[GROUP]...", nargs=-1, shell_complete=group_names
+)
+
+words_argument: Decorator = click.argument(
+    "groups", metavar="[GROUP|DOMAIN]...", nargs=-1, shell_complete=groups_and_domains
 )
 
 

@@ -100,7 +100,7 @@ def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list
 
 
 def _words(ctx: click.Context) -> list[str]:
-    found = (ctx.params.get(name) for name in ("words", "backups", "backup"))
+    found = (ctx.params.get(name) for name in ("words", "backups", "backup", "groups"))
     # Behind an option that still lacks its value, click has left the words where they were.
     typed = [[words] if isinstance(words, str) else words or () for words in found]
     return [word for words in typed for word in words] or list(ctx.args)

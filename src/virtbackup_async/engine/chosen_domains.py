@@ -41,11 +41,13 @@ def choose_groups(config: Config, words: Iterable[str], domain_names: Sequence[s
 
     Raises:
         NotFoundError: a word is neither a group nor a domain of one.
-        ConfigError: a domain is in groups that back it up into several targets.
+        ConfigError: a domain is in groups that back it up into several targets, or is named next to
+            its own group.
     """
     chosen: dict[str, ChosenGroup] = {}
     warnings: list[str] = []
-    for word in dict.fromkeys(words):
+    # Groups first: a domain next to its own group may mean that domain alone, as in `restore`.
+    for word in sorted(dict.fromkeys(words), key=lambda word: word not in config.groups):
         if word in config.groups:
             chosen[word] = ChosenGroup(config.groups[word])
             warnings += _other_meaning(config, word, domain_names)
@@ -54,6 +56,8 @@ def choose_groups(config: Config, words: Iterable[str], domain_names: Sequence[s
             before = chosen.get(group.name, ChosenGroup(group, ()))
             if before.domains is not None:
                 chosen[group.name] = ChosenGroup(group, (*before.domains, domain))
+            elif word == domain:
+                raise _group_or_domain(group.name, domain)
     return Choice(tuple(chosen.values()), tuple(warnings))
 
 
@@ -68,6 +72,13 @@ def _groups_of(
         spelled = ", ".join(repr(f"{group.name}/{domain}") for group, domain in found)
         raise ConfigError(f"{word!r} is in several groups", hint=f"Write one of {spelled}.")
     return found
+
+
+def _group_or_domain(group: str, domain: str) -> ConfigError:
+    return ConfigError(
+        f"{domain} is a domain of {group}, which is named as well",
+        hint=f"Write {group}/{domain} for that domain alone, or {group} for all of the group.",
+    )
 
 
 def _meanings(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.config.suggestion import did_you_mean
-from virtbackup_async.engine.chosen_domains import ChosenGroup, choose_groups
+from virtbackup_async.engine.chosen_domains import ChosenGroup, choose_groups, names_domain
 from virtbackup_async.errors import ConfigError, NotFoundError
 
 
@@ -131,9 +131,12 @@ def find_group(config: Config, name: str) -> Group:
         NotFoundError: there is none.
     """
     if name not in config.groups:
-        raise NotFoundError(
-            f"no group {name!r} in {config.path}{did_you_mean(name, config.groups)}"
+        groups = [group.name for group in config.groups.values() if names_domain(group, name)]
+        hint = (
+            f"{name} is a domain of group {', '.join(groups)}: name the group." if groups else None
         )
+        meant = "" if groups else did_you_mean(name, config.groups)
+        raise NotFoundError(f"no group {name!r} in {config.path}{meant}", hint=hint)
     return config.groups[name]
 
 

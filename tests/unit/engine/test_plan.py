@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from virtbackup_async.config.loading import load_config
-from virtbackup_async.engine.plan import PlannedMissing, plan_backups
+from virtbackup_async.engine.plan import PlannedMissing, find_group, plan_backups
 from virtbackup_async.errors import ConfigError, NotFoundError
 
 DOMAINS = ("web", "db", "prod-1", "prod-2", "test-1")
@@ -60,6 +60,17 @@ def test_nothing_to_start_is_warned_of(plan):
 def test_unknown_group_is_told_with_the_nearest(plan):
     with pytest.raises(NotFoundError, match=r"no group 'prd' .*, did you mean 'prod'\?"):
         plan({"prod": {}, "test": {}}, "prd")
+
+
+def test_a_domain_where_a_group_is_wanted_is_told_its_group(tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("groups: {production: {target: /t, hosts: [fc-db, 'r:.*']}, old: {}}")
+    with pytest.raises(NotFoundError, match="no group 'fc-db'") as caught:
+        find_group(load_config(path), "fc-db")
+    assert caught.value.hint == "fc-db is a domain of group production: name the group."
+    with pytest.raises(NotFoundError, match="no group 'fc-dx'") as caught:
+        find_group(load_config(path), "fc-dx")
+    assert caught.value.hint is None, "a pattern that takes everything knows no domain"
 
 
 def test_group_without_a_target_cannot_be_planned(plan):
@@ -161,9 +172,7 @@ GROUPS = {
         (["prod-2"], [("nightly", "prod-2")]),
         (["nightly/db"], [("nightly", "db")]),
         (["weekly/db", "prod-2", "weekly/db"], [("weekly", "db"), ("nightly", "prod-2")]),
-        (["test-1", "web"], [("web", "test-1")]),
         (["nightly/prod-1", "nightly"], [("nightly", d) for d in ("db", "prod-1", "prod-2")]),
-        (["nightly", "prod-2"], [("nightly", d) for d in ("db", "prod-1", "prod-2")]),
         (["weekly/web", "copy/web"], [("weekly", "web")]),  # the same work
     ],
 )
@@ -181,6 +190,17 @@ def test_a_domain_in_several_targets_needs_its_group(plan):
     with pytest.raises(ConfigError, match="'db' is in several groups") as caught:
         plan(GROUPS, "db")
     assert caught.value.hint == "Write one of 'nightly/db', 'weekly/db'."
+
+
+@pytest.mark.parametrize("names", [("nightly", "prod-1"), ("prod-2", "nightly")])
+def test_a_domain_next_to_its_own_group_may_mean_either(plan, names):
+    groups = {"nightly": GROUPS["nightly"]}
+    with pytest.raises(ConfigError, match=r"prod-\d is a domain of nightly") as caught:
+        plan(groups, *names)
+    assert caught.value.hint.startswith("Write nightly/prod-")
+    assert planned(plan(groups, "nightly", "nightly/prod-1")) == [
+        ("nightly", domain) for domain in ("db", "prod-1", "prod-2")
+    ]
 
 
 def test_a_group_without_a_target_is_no_choice(plan):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from virtbackup_async.cli.completion import groups_and_domains
+from virtbackup_async.cli.arguments import words_argument
 from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.cli.options import Settings, shared_options, wait_option
 from virtbackup_async.cli.render import reports
@@ -12,7 +12,7 @@ from virtbackup_async.cli.with_config import run_with_config
 
 
 @subcommand("backup")
-@click.argument("groups", metavar="[GROUP|DOMAIN]...", nargs=-1, shell_complete=groups_and_domains)
+@words_argument
 @click.option("--note", metavar="TEXT", help="A line to remember, which the backup keeps.")
 @click.option("--pin", is_flag=True, help="Keep the new backups from being cleaned.")
 @click.option(

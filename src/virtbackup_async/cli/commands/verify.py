@@ -2,7 +2,8 @@
 
 import click
 
-from virtbackup_async.cli.arguments import domains_option, groups_argument
+from virtbackup_async.cli.arguments import domains_option
+from virtbackup_async.cli.completion import names_of_backups
 from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.cli.options import Settings, shared_options, target_option
 from virtbackup_async.cli.render import reports
@@ -10,7 +11,12 @@ from virtbackup_async.cli.with_config import run_with_config
 
 
 @subcommand("verify")
-@groups_argument
+@click.argument(
+    "groups",
+    metavar="[GROUP|DOMAIN[@DATE]]...",
+    nargs=-1,
+    shell_complete=names_of_backups,
+)
 @domains_option("Verify this domain's backups alone; may be repeated.")
 @click.option(
     "--newer-than",
@@ -19,8 +25,8 @@ from virtbackup_async.cli.with_config import run_with_config
 )
 @click.option(
     "--not-verified-since",
-    metavar="AGE",
-    help="Skip backups that were found good in the last 12h, 7d or 4w.",
+    metavar="AGE|DATE",
+    help="Skip backups that were found good in the last 12h, 7d or 4w, or since a date.",
 )
 @click.option(
     "--sample",
@@ -46,7 +52,8 @@ def command(  # noqa: PLR0913 -- one for each option
 ) -> None:
     """Read backups and compare them with the digests that were recorded.
 
-    Without a GROUP, of all groups in the configuration. Writes only the result, which "list"
+    Without a GROUP, of all groups in the configuration; with a DOMAIN, all its backups, or the one
+    of a DATE. Writes only the result, which "list"
     shows.
     """
     report = None if settings.quiet else reports.verify

@@ -16,6 +16,7 @@ from virtbackup_async.config.patterns import (
     PatternKind,
     any_includes,
     parse_pattern,
+    pattern_of,
 )
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
@@ -93,7 +94,7 @@ class ListRequest(Struct, frozen=True):
     """What to list.
 
     Attributes:
-        groups: none for all that have a target.
+        groups: groups, and single domains; no group for all that have a target.
         domains: domains, or patterns as in ``hosts``, to show alone; none for all that the
             groups' hosts mean.
         with_known: show also the domains that libvirt knows and that have no backup.
@@ -141,9 +142,11 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
 
 async def _list(runtime: Runtime, request: ListRequest) -> None:
     """Emit all backups, then raise the error for what could not be read."""
-    config, emit, domain_names = runtime.config, runtime.emit, request.domains
+    config, emit = runtime.config, runtime.emit
+    group_names, named = split_words(config, request.groups)
+    domain_names = (*request.domains, *map(pattern_of, named))
     known = await runtime.hypervisor.domain_names() if request.with_known else None
-    listings = await list_backups(config, request.groups, domain_names, known_domains=known)
+    listings = await list_backups(config, group_names, domain_names, known_domains=known)
     for listing in listings:
         for event in listing.events():
             emit(event)
@@ -158,6 +161,12 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
         (broken for listing in listings for broken in listing.broken),
         {domain for one in listings for domain, found in one.backups_by_domain.items() if found},
     )
+
+
+def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are groups, and all others: domains of them, or of any group."""
+    groups = [word for word in words if word in config.groups]
+    return groups, [word for word in words if word not in config.groups]
 
 
 class GroupBackups(Struct, frozen=True):
@@ -201,7 +210,7 @@ async def choose_backups(
             scans[target] = await _scan(target)
         shown = _Shown(group, groups, patterns)
         chosen.append(_group_backups(shown, target, scans[target]))
-    _refuse_unknown(patterns, groups, chosen, known_domains)
+    _refuse_unknown(patterns, groups, chosen, {*known_domains}, config.groups)
     return chosen
 
 
@@ -209,7 +218,8 @@ def _refuse_unknown(
     patterns: Iterable[HostPattern],
     groups: Iterable[Group],
     chosen: Sequence[GroupBackups],
-    known_domains: Iterable[str],
+    known_domains: set[str],
+    group_names: Iterable[str],
 ) -> None:
     """Raise NotFoundError if a pattern matches no domain: a typo must not look like no backup.
 
@@ -217,13 +227,13 @@ def _refuse_unknown(
     """
     if any(one.scan is None for one in chosen):
         return
-    known = {name for group in groups for name in _named_hosts(group)} | set(known_domains)
+    known = {name for group in groups for name in _named_hosts(group)} | known_domains
     for scan in (one.scan for one in chosen if one.scan is not None):
         known |= {found.definition.domain_name for found in scan.complete}
         known |= {problem.domain_directory for problem in scan.problems}
     for pattern in patterns:
         if not pattern.excludes and not any(map(pattern.matches, known)):
-            meant = did_you_mean(pattern.value, known)
+            meant = did_you_mean(pattern.value, [*known, *group_names])
             raise NotFoundError(f"no backup of {pattern.text}, and no group names it{meant}")
 
 

@@ -25,7 +25,7 @@ class VerifyRequest(Struct, frozen=True):
     """Which backups to verify, all as they were typed.
 
     Attributes:
-        groups: none for all that have a target.
+        groups: groups, domains and single backups; no group for all that have a target.
         domains: names or patterns; none for all domains of the groups.
         newer_than: an age or a date, see ``inventory/dates.py``.
         not_verified_since: the same; a backup that was found damaged is always read again.

@@ -227,3 +227,23 @@ async def test_unknown_group_is_not_found(configure):
         await listed(config, ["alfa"])
     with pytest.raises(NotFoundError, match="did you mean 'alpha'"):
         await find_backup(config, "alfa", "web", None)
+
+
+async def test_a_domain_may_stand_where_a_group_stands(configure, put):
+    put("web")
+    put("r:x")
+    put("db")
+    config = configure(a={"hosts": ["web", "r:r:x", "new"]}, b={"hosts": ["db"]})
+    for words, domains in (
+        (("web",), ["web"]),
+        (("a", "web"), ["web"]),
+        (("r:x",), ["r:x"]),
+        (("web", "db"), ["web", "db"]),
+        (("b",), ["db"]),
+    ):
+        events = await shown(config, groups=words)
+        assert [event.domain for event in events[:-1]] == domains, words
+    (new, error) = await shown(config, groups=("new",))
+    assert (new.domain, error) == ("new", None)
+    with pytest.raises(NotFoundError, match="did you mean 'web'"):
+        await run_list(Runtime(config, print), ListRequest(("wep",)))

@@ -177,6 +177,34 @@ async def test_groups_and_domains_choose(site):
         await site.verify(config=config, groups=("c",))
 
 
+async def test_domains_and_single_backups_can_be_named(site):
+    old, new = [await site.store(date=DATE + days * DAY_S) for days in (0, 1)]
+    db = await site.store(domain="db")
+    config = site.configure(a={"hosts": ["web"]}, b={"hosts": ["db", "gone"]})
+    for words, backups in (
+        (("web",), [old, new]),
+        (("web@latest",), [new]),
+        ((f"web@{old.name}", "db"), [old, db]),
+        ((old.name,), [old]),
+        (("a", "web"), [old, new]),
+        (("b/db",), [db]),
+        (("b", "db@latest"), [db]),
+        (("a/web@latest", "web@latest"), [new]),
+        (("web", "db"), [old, new, db]),
+    ):
+        found = await site.verify(config=config, groups=words)
+        assert sorted(found) == sorted(one.name for one in backups), words
+    with pytest.raises(NotFoundError, match="did you mean 'web'"):
+        await site.verify(config=config, groups=("wep",))
+    with pytest.raises(NotFoundError, match="no backup of web at 2001-01"):
+        await site.verify(config=config, groups=("web@2001-01",))
+    with pytest.raises(NotFoundError, match="there is no backup to verify"):
+        await site.verify(config=config, groups=("gone",))
+    new.path.write_text("{")
+    assert await site.verify(config=config, groups=("web@latest",)) == []
+    assert [failed.backup for failed in site.of(VerifyFailed)] == [new.name]
+
+
 async def test_newer_than_takes_an_age_or_a_date(site):
     names = [(await site.store(date=DATE + days * DAY_S)).name for days in (0, 4, 9)]
     assert await site.verify(newer_than="7d") == names[1:]
