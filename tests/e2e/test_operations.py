@@ -53,6 +53,32 @@ def test_a_night_is_told_everywhere(config, tmp_path):
     assert "disk_progress" not in kinds
 
 
+def test_a_night_leaves_a_page_and_a_line_of_history(config, tmp_path):
+    settings = yaml.safe_load(config.read_text())
+    page = tmp_path / "index.html"
+    config.write_text(yaml.safe_dump({**settings, "report": {"html": str(page)}}))
+    done = virtbackup("-c", config, "backup")
+    assert done.returncode == 3
+    assert "the page was not written" not in done.stderr
+    html = page.read_text()
+    assert "1 of 2 guests cannot be restored to last night: gone." in html
+    assert "its group names it, and libvirt knows no such domain" in html
+    assert "nightly" in html.partition('id="night"')[2]
+    (history,) = (tmp_path / "target").glob(".virtbackup-history")
+    (run,) = (json.loads(line) for line in history.read_text().splitlines())
+    assert (run["command"], run["exit_code"]) == ("backup", 3)
+    assert run["free_bytes"] > 0
+    outcomes = {domain["domain"]: domain for domain in run["domains"]}
+    assert [outcomes[name]["outcome"] for name in ("gone", "nightly")] == ["failed", "done"]
+    phases = dict(outcomes["nightly"]["phases"])
+    assert {"preparing", "copying", "finishing"} <= phases.keys()
+    assert sorted(phases.values()) == list(phases.values())
+
+    assert virtbackup("-c", config, "verify").returncode == 0
+    assert len(history.read_text().splitlines()) == 2
+    assert "1 good" in page.read_text()
+
+
 def test_the_doctor_ends_with_3_for_a_problem(config):
     done = virtbackup("-c", config, "doctor", "--json")
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -32,6 +32,11 @@ async def write_page_after_run(config: Config, summary: Summary, emit: Emit) -> 
 
 async def _write(config: Config, file: Path, emit: Emit) -> None:
     # Jinja2 takes longer to import than most commands to start.
+    from virtbackup_async.reporting.metrics import (  # noqa: PLC0415 -- see above
+        OVERVIEW_HELP,
+        samples_of_overview,
+    )
+    from virtbackup_async.reporting.metrics_file import update_metrics  # noqa: PLC0415
     from virtbackup_async.reporting.notification import send  # noqa: PLC0415 -- see above
     from virtbackup_async.reporting.page import mail  # noqa: PLC0415 -- see above
     from virtbackup_async.reporting.page.file import last_mailed, write_page  # noqa: PLC0415
@@ -39,6 +44,9 @@ async def _write(config: Config, file: Path, emit: Emit) -> None:
 
     async with open_virtbackup(config) as vb:
         overview = await vb.overview()
+    if config.metrics_textfile is not None:
+        samples = samples_of_overview(overview)
+        await update_metrics(config.metrics_textfile, samples, replaced=OVERVIEW_HELP)
     mailed = await last_mailed(file)
     mode = config.report.mode
     render = partial(render_page, overview)

@@ -9,25 +9,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import anyio
-from anyio import to_thread
-
 from virtbackup_async.catalog.config_copy import save_config_copy
 from virtbackup_async.catalog.history import append_run
 from virtbackup_async.config.saved_copy import dumps
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Event, Summary, Warned
-from virtbackup_async.files.durable import file_at, write_atomically
 from virtbackup_async.files.mounts import answer_in_time, space_at
-from virtbackup_async.files.refusals import close
 from virtbackup_async.reporting import metrics
+from virtbackup_async.reporting.metrics_file import update_metrics
 from virtbackup_async.reporting.notification import notify
 from virtbackup_async.reporting.run_history import RunHistory, RunIdentity
 from virtbackup_async.version import __version__
-
-# The node exporter runs as another user.
-METRICS_MODE = 0o644
 
 
 def _now_s() -> float:
@@ -71,7 +64,9 @@ class AfterRun:
         path = self._config.metrics_textfile
         if path is not None:
             try:
-                await self._write_metrics(path, summary)
+                now_s = self._now_s()
+                samples = metrics.samples_of(self._command, self._events, summary, now_s)
+                await update_metrics(path, samples)
             except (OSError, StorageError) as error:
                 emit(Warned(f"no metrics were written: {error}"))
         outcome = "done" if summary.ok else "failed"
@@ -103,18 +98,3 @@ class AfterRun:
         if not self._config.of_target:
             copy = dumps(self._config, record.host)
             await save_config_copy(target, record.host, copy, create=has_backups)
-
-    async def _write_metrics(self, path: Path, summary: Summary) -> None:
-        try:
-            text = await anyio.Path(path).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            await to_thread.run_sync(_create, path)
-            text = ""
-        samples = metrics.loads(text)
-        samples.update(metrics.samples_of(self._command, self._events, summary, self._now_s()))
-        await write_atomically(path, metrics.dumps(samples).encode(), keep_owner=True)
-
-
-def _create(path: Path) -> None:
-    """Create the empty file; another user must be able to read it, whatever the umask."""
-    close(file_at(path).create(mode=METRICS_MODE))

@@ -22,7 +22,17 @@ from virtbackup_async.events import (
     VerifyDone,
     VerifyFailed,
 )
+from virtbackup_async.reporting.overview.parts import Overview, Standing
 
+OVERVIEW_HELP: Mapping[str, str] = {
+    "virtbackup_guest_newest_good_timestamp_seconds": "When the guest's newest good backup is of.",
+    "virtbackup_guest_max_age_seconds": "How old the guest's newest good backup may become.",
+    "virtbackup_guest_restorable": "Whether the guest has a good backup that is young enough.",
+    "virtbackup_target_readable": "Whether the target could be read.",
+    "virtbackup_target_used_bytes": "What is used of the target's file system.",
+    "virtbackup_target_free_bytes": "What can still be written to the target.",
+    "virtbackup_target_full_timestamp_seconds": "When the target is full, if it goes on growing.",
+}
 HELP: Mapping[str, str] = {
     "virtbackup_backup_success": "Whether the last backup of the domain succeeded.",
     "virtbackup_backup_last_success_timestamp_seconds": "When the domain's last backup was done.",
@@ -35,6 +45,7 @@ HELP: Mapping[str, str] = {
     "virtbackup_verify_last_success_timestamp_seconds": "When a backup of it was last verified.",
     "virtbackup_run_timestamp_seconds": "When the last run of the command ended.",
     "virtbackup_run_exit_code": "The exit code of the last run of the command.",
+    **OVERVIEW_HELP,
 }
 
 Sample = tuple[str, str]
@@ -63,6 +74,31 @@ def samples_of(
     yield ("virtbackup_run_exit_code", labels), summary.exit_code
 
 
+def samples_of_overview(overview: Overview) -> Iterator[tuple[Sample, float]]:
+    """Yield the samples of all guests and targets; they replace all of ``OVERVIEW_HELP``.
+
+    A guest that libvirt does not know any more has none: its backups are old by nature.
+    """
+    for guest in overview.guests:
+        if guest.standing is Standing.RETIRED:
+            continue
+        labels = _labels(group=guest.group, domain=guest.domain)
+        is_restorable = guest.standing in (Standing.LOOK, Standing.GOOD)
+        yield ("virtbackup_guest_restorable", labels), is_restorable
+        yield ("virtbackup_guest_max_age_seconds", labels), guest.max_age_s
+        if guest.newest is not None:
+            yield ("virtbackup_guest_newest_good_timestamp_seconds", labels), guest.newest.date
+    for target in overview.capacity:
+        labels = _labels(target=target.path)
+        yield ("virtbackup_target_readable", labels), target.error is None
+        if target.points:
+            _, used, free = target.points[-1]
+            yield ("virtbackup_target_used_bytes", labels), used
+            yield ("virtbackup_target_free_bytes", labels), free
+        if target.forecast is not None and target.forecast.full is not None:
+            yield ("virtbackup_target_full_timestamp_seconds", labels), target.forecast.full
+
+
 def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
     match event:
         case BackupDone():
@@ -86,13 +122,17 @@ def _of_event(event: Event, now_s: float) -> Iterator[tuple[str, float]]:
 
 def dumps(samples: Samples) -> str:
     """Return the file's text, each metric with its help and type, its samples sorted."""
-    lines = []
+    lines: list[str] = []
     for name, help_text in HELP.items():
         found = sorted((key[1], value) for key, value in samples.items() if key[0] == name)
         if found:
             lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
-            lines += [f"{name}{labels} {value!r}" for labels, value in found]
+            lines += [f"{name}{labels} {_number(value)}" for labels, value in found]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _number(value: float) -> str:
+    return repr(int(value) if isinstance(value, bool) else value)
 
 
 def loads(text: str) -> Samples:

@@ -140,6 +140,13 @@ async def test_no_page_is_written_where_none_is_wanted_or_after_a_signal(configu
     assert not page.exists()
 
 
+async def test_the_metrics_say_what_the_page_says(configured, page, tmp_path):
+    metrics = tmp_path / "virtbackup.prom"
+    config = configured(f"report: {{html: {page}}}\nmetrics_textfile: {metrics}")
+    assert await written(config) == []
+    assert 'virtbackup_guest_restorable{group="main",domain="web"} 0\n' in metrics.read_text()
+
+
 async def test_a_page_that_cannot_be_written_is_a_warning(configured, tmp_path):
     (warning,) = await written(configured(f"report: {{html: {tmp_path}/no/index.html}}"))
     assert warning.startswith("the page was not written: ")

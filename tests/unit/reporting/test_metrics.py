@@ -1,13 +1,31 @@
 """The metrics' file: what a run writes, what it leaves of earlier runs, and who can read it."""
 
+from datetime import UTC
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fakes.overview_facts import GIB as BYTES
+from fakes.overview_facts import NIGHT, backup, facts, guest, target
+from fakes.overview_site import site_facts
 from fakes.recorded_run import GIB, HOSTILE, done, failed, summary
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import VerifyDone, VerifyFailed
 from virtbackup_async.reporting.after_run import AfterRun
-from virtbackup_async.reporting.metrics import HELP, dumps, loads, samples_of
+from virtbackup_async.reporting.metrics import (
+    HELP,
+    OVERVIEW_HELP,
+    dumps,
+    loads,
+    samples_of,
+    samples_of_overview,
+)
+from virtbackup_async.reporting.metrics_file import update_metrics
+from virtbackup_async.reporting.overview.build import build_overview
+
+
+def site_overview():
+    return build_overview(site_facts(), UTC)
 
 
 def written(command="backup", *events, code=0):
@@ -45,7 +63,8 @@ def test_verify_has_metrics_of_its_own():
 
 def test_each_metric_says_what_it_is():
     good = VerifyDone("main", "web", "b", "/d", digests=True, data_bytes=1, duration_s=1)
-    families = text_string_to_metric_families(dumps(written("backup", done(), good)))
+    found = written("backup", done(), good) | dict(samples_of_overview(site_overview()))
+    families = text_string_to_metric_families(dumps(found))
     assert {family.name: family.documentation for family in families} == dict(HELP)
 
 
@@ -90,3 +109,41 @@ async def test_metrics_that_cannot_be_written_are_a_warning(tmp_path):
     await after_run.conclude(summary(), warnings.append)
     (warning,) = warnings
     assert str(path) in warning.message
+
+
+def test_the_overview_has_metrics_of_guests_and_targets():
+    away = target("/mnt/away", groups=("offsite",), error="gone")
+    overview = build_overview(
+        facts(
+            guest("web"),
+            guest("db", [backup(3)]),
+            guest("new", []),
+            guest("old", [backup(99)], is_known=False),
+            targets=[target(), away],
+        ),
+        UTC,
+    )
+    found = parsed(dumps(dict(samples_of_overview(overview))))
+    restorable = {key[2]: value for key, value in found.items() if key[0].endswith("restorable")}
+    assert restorable == {"web": 1, "db": 0, "new": 0}
+    newest = "virtbackup_guest_newest_good_timestamp_seconds"
+    assert found[newest, "production", "web"] == NIGHT
+    assert (newest, "production", "new") not in found
+    assert found["virtbackup_guest_max_age_seconds", "production", "web"] == 26 * 3600
+    assert found["virtbackup_target_readable", "/mnt/backups"] == 1
+    assert found["virtbackup_target_readable", "/mnt/away"] == 0
+    assert found["virtbackup_target_free_bytes", "/mnt/backups"] == 600 * BYTES
+    assert ("virtbackup_target_free_bytes", "/mnt/away") not in found
+
+
+async def test_what_does_not_exist_any_more_leaves_the_overview_and_nothing_else(tmp_path):
+    path = tmp_path / "virtbackup.prom"
+    both = build_overview(facts(guest("web"), guest("db")), UTC)
+    one = build_overview(facts(guest("web")), UTC)
+    await update_metrics(path, written("backup", done("db")).items())
+    for overview in (both, one):
+        await update_metrics(path, samples_of_overview(overview), replaced=OVERVIEW_HELP)
+    found = parsed(path.read_text())
+    assert ("virtbackup_guest_restorable", "production", "db") not in found
+    assert found["virtbackup_guest_restorable", "production", "web"] == 1
+    assert found["virtbackup_backup_success", "main", "db"] == 1

@@ -1,6 +1,7 @@
 """The runs of all targets as one sequence, and the last night."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -109,5 +110,5 @@ def _phases(one: DomainRun) -> Iterator[tuple[str, float, float]]:
     length_s = one.end - one.start
     begins = [(name, begin_s) for name, begin_s in one.phases if 0 <= begin_s <= length_s]
     begins.sort(key=lambda phase: phase[1])
-    for (name, begin_s), (_, end_s) in zip(begins, [*begins[1:], ("", length_s)], strict=True):
+    for (name, begin_s), (_, end_s) in pairwise([*begins, ("", length_s)]):
         yield name, one.start + begin_s, one.start + end_s

@@ -90,6 +90,11 @@ def test_a_bar_does_not_leave_the_night():
     assert night.bars[0].phases == (("copying", NIGHT + 60, NIGHT + 130),)
 
 
+def test_a_domain_that_was_never_begun_has_a_bar_without_phases():
+    failed = domain_run("gone", outcome=Outcome.FAILED, phases=(), end=NIGHT + 10.0)
+    assert with_history(run(0, [failed])).night.bars[0].phases == ()
+
+
 def grown(days, per_day=GIB, noise=0.0):
     return [
         (
