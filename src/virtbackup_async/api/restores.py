@@ -77,6 +77,7 @@ class Restores(Methods):
             CorruptError: the backup is damaged.
             RollbackError: after a failure, a file could not be removed.
         """
+        from virtbackup_async.engine.inventory.another_backup import Use, naming_another
         from virtbackup_async.engine.restore.plan import Formats
         from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 
@@ -87,7 +88,9 @@ class Restores(Methods):
             tuple(disks),
             formats=Formats(image_format),
         )
-        return await restore_backup(await self._ready(), request)
+        runtime = await self._ready()
+        async with naming_another(runtime, found, Use(words=(str(target),))):
+            return await restore_backup(runtime, request)
 
     async def restore_domain(  # noqa: PLR0913 -- one for each option of the command
         self,
@@ -117,6 +120,7 @@ class Restores(Methods):
             NotFoundError: the domain would be started without some of its disks.
             StorageError, CorruptError, RollbackError: as for :meth:`restore`.
         """
+        from virtbackup_async.engine.inventory.another_backup import Use, naming_another
         from virtbackup_async.engine.restore.define import DefineRequest, restore_domain
         from virtbackup_async.engine.restore.plan import Formats
 
@@ -126,7 +130,9 @@ class Restores(Methods):
             found.definition, path, Path(target), disks, name, start,
             allow_missing=allow_missing, formats=formats,
         )  # fmt: skip
-        return await restore_domain(await self._ready(), request)
+        runtime = await self._ready()
+        async with naming_another(runtime, found, Use(words=(str(target), "--define"))):
+            return await restore_domain(runtime, request)
 
     async def restore_in_place(
         self,
@@ -153,6 +159,7 @@ class Restores(Methods):
             StorageError, CorruptError, ImageError: nothing was replaced.
             RollbackError: after a failure, an image could not be put back.
         """
+        from virtbackup_async.engine.inventory.another_backup import Use, naming_another
         from virtbackup_async.engine.restore.in_place import InPlaceRequest, restore_in_place
 
         request = InPlaceRequest(
@@ -163,7 +170,9 @@ class Restores(Methods):
             remove_saved=remove_managed_save,
             allow_missing=allow_missing,
         )
-        return await restore_in_place(await self._ready(), request)
+        runtime = await self._ready()
+        async with naming_another(runtime, found, Use(words=("--in-place",))):
+            return await restore_in_place(runtime, request)
 
     async def export(
         self, found: "FoundBackup", disk: str, output: AnyPath, *, image_format: str | None = None
@@ -183,9 +192,12 @@ class Restores(Methods):
             CorruptError: the backup is damaged.
             ImageError: QEMU cannot read the images.
         """
+        from virtbackup_async.engine.inventory.another_backup import Use, naming_another
         from virtbackup_async.engine.restore.export import ExportRequest, export_disk
 
         request = ExportRequest(
             found.definition, found.path.parent, disk, Path(output), image_format
         )
-        return await export_disk(await self._ready(), request)
+        runtime = await self._ready()
+        async with naming_another(runtime, found, Use("export", (disk, str(output)))):
+            return await export_disk(runtime, request)

@@ -18,6 +18,7 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_plain_name
 
 FILE_MAX_BYTES: Final = 16 * 1024 * 1024
+_UNREADABLE: Final = "is not readable JSON"
 # The last day that datetime can show in every time zone.
 DATE_MAX: Final = 253402214400
 
@@ -61,8 +62,10 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
         return msgspec.convert(upgrade(_OBJECT.decode(data)), wire)
     except DefinitionError as error:
         raise DefinitionError(error.message, path=path, hint=error.hint) from error
+    except msgspec.ValidationError as error:
+        raise DefinitionError(_in_words(str(error)), path=path) from error
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise DefinitionError(f"{_in_words(str(error))}", path=path) from error
+        raise DefinitionError(f"{_UNREADABLE}: {_in_words(str(error))}", path=path) from error
     except RecursionError as error:
         raise DefinitionError("nested too deeply", path=path) from error
 
@@ -76,8 +79,10 @@ def as_object(data: bytes, path: Path) -> dict[str, Any]:
     """
     try:
         return _OBJECT.decode(data)
+    except msgspec.ValidationError as error:
+        raise DefinitionError(_in_words(str(error)), path=path) from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise DefinitionError(f"{_in_words(str(error))}", path=path) from error
+        raise DefinitionError(f"{_UNREADABLE}: {_in_words(str(error))}", path=path) from error
 
 
 def dump(wire: msgspec.Struct) -> bytes:

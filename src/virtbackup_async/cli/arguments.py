@@ -36,6 +36,11 @@ def domains_option(text: str) -> Decorator:
     )
 
 
+def split_at_commas(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that an option was given, one by one: ``vda,vdb`` names two."""
+    return tuple(name for value in values for name in value.split(",") if name)
+
+
 def one_backup(
     *others: str, or_earlier: bool, completed_by: tuple[Completer, ...] = ()
 ) -> Decorator:

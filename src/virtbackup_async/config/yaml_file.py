@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.amounts import size
 
 FILE_MAX_BYTES = 1024 * 1024
 WAYS_IN = (
@@ -62,7 +63,7 @@ def parse_yaml(data: bytes, path: Path) -> YamlFile:
         ConfigError: it is not YAML, is empty or too large, or has a key twice.
     """
     if len(data) > FILE_MAX_BYTES:
-        raise ConfigError(f"larger than {FILE_MAX_BYTES} bytes", path=path)
+        raise ConfigError(f"larger than {size(FILE_MAX_BYTES)}", path=path)
     try:
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         node = loader.get_single_node()

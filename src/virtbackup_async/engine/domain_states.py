@@ -91,7 +91,7 @@ async def check_replaceable(domain: DomainPort, *, remove_saved: bool) -> None:
     if info.is_active:
         raise errors.HypervisorError(
             f"{domain.name} is running: its images cannot be replaced",
-            hint="Shut it down first, or restore into a directory.",
+            hint=f"Shut it down by `virsh shutdown {info.name}`, or restore into a directory.",
         )
     if info.is_saved and not remove_saved:
         raise errors.HypervisorError(

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import NOT_FOLLOWED, close, storage_error
+from virtbackup_async.model.amounts import size
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe would wait for its other end forever.
@@ -213,7 +214,7 @@ def read_file_in(directory: int, path: Path, max_bytes: int) -> bytes:
     try:
         size_bytes = os.fstat(fd).st_size
         if size_bytes > max_bytes:
-            raise UnfitFileError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+            raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", str(path))
         # Of a regular file, one read returns all of so few bytes.
         return os.read(fd, size_bytes)
     finally:

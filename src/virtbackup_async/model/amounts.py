@@ -24,6 +24,13 @@ def size(length_bytes: float) -> str:
     return f"{value:.1f} {_UNITS[-1]}"
 
 
+def length_compared(length_bytes: int, recorded_bytes: int) -> str:
+    """``5.0 GiB long, 20 B less than was recorded``: two long numbers would hide what differs."""
+    differs_bytes = length_bytes - recorded_bytes
+    word = "more" if differs_bytes > 0 else "less"
+    return f"{size(length_bytes)} long, {size(abs(differs_bytes))} {word} than was recorded"
+
+
 def duration(seconds: float) -> str:
     """``4.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds < 10:  # noqa: PLR2004 -- a tenth of a second says something only below ten

@@ -151,7 +151,7 @@ def test_symlink_pipe_and_giant_are_not_read(tmp_path, monkeypatch):
     with pytest.raises(DefinitionError, match="not a regular file"):
         raw_json.read_bytes(Path("/dev/null"))
     monkeypatch.setattr(raw_json, "FILE_MAX_BYTES", 10)
-    with pytest.raises(DefinitionError, match="larger than 10 bytes"):
+    with pytest.raises(DefinitionError, match="larger than 10 B"):
         raw_json.read_bytes(real)
     real.write_bytes(b"x" * 10)
     assert raw_json.read_bytes(real) == b"x" * 10

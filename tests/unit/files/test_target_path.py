@@ -374,7 +374,7 @@ def test_only_a_regular_file_is_read(site, make):
 
 def test_a_file_is_read_up_to_the_longest(site):
     assert read(site, "file") == b"inside"
-    with pytest.raises(UnfitFileError, match="larger than 5 bytes"):
+    with pytest.raises(UnfitFileError, match="larger than 5 B"):
         read(site, "file", 5)
     (site.deep.path / "empty").touch()
     assert read(site, "empty", 0) == b""

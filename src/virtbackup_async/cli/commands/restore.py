@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from virtbackup_async.api.virtbackup import VirtBackup, open_virtbackup
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.cli.arguments import one_backup
+from virtbackup_async.cli.arguments import one_backup, split_at_commas
 from virtbackup_async.cli.completion import directories, disk_names
 from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.cli.options import (
@@ -43,7 +43,8 @@ _ONE_OF_THEM = "Give either a TARGET_DIR or --in-place"
     metavar="DEV",
     multiple=True,
     shell_complete=disk_names,
-    help="Restore this disk (vda) alone; may be repeated.",
+    callback=lambda _ctx, _param, values: split_at_commas(values),
+    help="Restore this disk (vda) alone; may be repeated, or name several: vda,vdb.",
 )
 @click.option("--define", is_flag=True, help="Define the domain in libvirt, on the restored disks.")
 @click.option(

@@ -102,7 +102,8 @@ async def back_up_domain(
     catalog = Catalog(target_of(planned.group))
     waited: list[str] = []
     lock_wait = LockWait(wait_s, partial(_tell_waiting, runtime.emit, domain.name, waited))
-    lock = hold_domain(runtime.host.images, domain.name, domain.uuid, "backup", lock_wait)
+    doing = f"backup of group {planned.group.name}"
+    lock = hold_domain(runtime.host.images, domain.name, domain.uuid, doing, lock_wait)
     async with lock as is_alone:
         if waited:
             runtime.emit(PhaseChanged(domain.name, Phase.PREPARING))

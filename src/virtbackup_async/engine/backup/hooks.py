@@ -114,8 +114,12 @@ class OpenHooks:
         return HookError(message, hint=found.hint)
 
     async def _begin(self, scope: _HookScope) -> HookError | None:
-        message = await self._call("before", scope)
-        return HookError(message, hint="No domain of it was begun.") if message else None
+        if await self._call("before", scope) is None:
+            return None
+        # Each backup fails with this; the hook's own words come once, in the event.
+        return HookError(
+            f"hook before{scope.place} failed", hint="Fix what it reports; no guest was touched."
+        )
 
     async def _call(self, name: str, scope: _HookScope) -> str | None:
         argv: tuple[str, ...] | None = getattr(scope.hooks, name)
@@ -196,7 +200,11 @@ def _context(name: str, scope: _HookScope) -> dict[str, str | None]:
 def _tell(what: str, ended: Ended) -> None:
     """Log the hook's output, line by line."""
     level = logging.WARNING if ended.returncode else logging.INFO
-    for line in (ended.stdout + ended.stderr).decode(errors="replace").splitlines():
-        _log.log(level, "%s: %s", what, line)
+    lines = (ended.stdout + ended.stderr).decode(errors="replace").splitlines()
+    is_told = ended.returncode != 0 and bool(ended.stderr.strip())
+    for number, line in enumerate(lines, 1):
+        # The last line of a failed hook is in its event.
+        in_event = is_told and number == len(lines) and len(line) <= _SHOWN
+        _log.log(logging.INFO if in_event else level, "%s: %s", what, line)
     if ended.left_running:
         _log.info("%s: left a program running that still holds its output", what)

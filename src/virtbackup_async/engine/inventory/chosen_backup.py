@@ -20,6 +20,7 @@ from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.inventory.another_backup import advise
 from virtbackup_async.engine.inventory.dates import (
     CLOCK_SLACK_S,
     at_date,
@@ -38,7 +39,6 @@ from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.events import PinChanged, Warned
 
 _NEAREST_SHOWN = 3
-_ANOTHER = "Name the date of another backup to restore that."
 
 
 class _Candidate(Struct, frozen=True):
@@ -60,11 +60,13 @@ class _Backups(Struct, frozen=True):
     """All backups of a domain, oldest first; ``whole`` are the readable ones.
 
     ``unread`` says why the domain's own directory cannot be read: there may be others in it.
+    ``instead`` is the advice for one that is broken.
     """
 
     domain: str
     candidates: Sequence[_Candidate]
     whole: Sequence[FoundBackup]
+    instead: str
     unread: str | None = None
 
 
@@ -88,7 +90,7 @@ async def find_backup(
         StorageError: the target, or the domain's directory in it, cannot be read.
     """
     located = await locate(config, group_name, domain, date)
-    return _whole_at(_backups_of(located), located.date)
+    return _whole_at(_backups_of(config, located), located.date)
 
 
 def _whole_at(backups: _Backups, date: str | None, now: datetime | None = None) -> FoundBackup:
@@ -128,7 +130,7 @@ async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBa
     emit, now = runtime.emit, runtime.now()
     located = await locate(runtime.config, request.group, request.domain, request.date, now)
     domain, date = located.domain, located.date
-    backups = _backups_of(located)
+    backups = _backups_of(runtime.config, located)
     chosen = _newest_or_at(backups, date, now)
     if chosen is None:
         chosen = (date and before_date(backups.candidates, date, now)) or _refuse(
@@ -190,7 +192,7 @@ async def find_named(
     """
     now = runtime.now()
     located = await locate(runtime.config, group, name, date, now)
-    backups = _backups_of(located)
+    backups = _backups_of(runtime.config, located)
     chosen = _newest_or_at(backups, located.date, now) or _refuse(backups, located.date, now)
     return NamedBackup(
         located.group,
@@ -225,7 +227,7 @@ async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
     """
     now = runtime.now()
     located = await locate(runtime.config, request.group, request.domain, request.date, now)
-    found = _whole_at(_backups_of(located), located.date, now)
+    found = _whole_at(_backups_of(runtime.config, located), located.date, now)
     await amend_definition(found.path, {"pinned": request.pinned})
     changed = PinChanged(
         located.group, located.domain, found.definition.name, str(found.path), request.pinned
@@ -251,7 +253,7 @@ def _refuse(backups: _Backups, date: str | None, now: datetime | None) -> _Candi
 def _whole(backups: _Backups, chosen: _Candidate) -> FoundBackup:
     if chosen.found is None:
         message = chosen.problem.message if chosen.problem else ""
-        raise DefinitionError(message, hint=_ANOTHER if backups.whole else None)
+        raise DefinitionError(message, hint=backups.instead)
     return chosen.found
 
 
@@ -278,7 +280,7 @@ def _warnings(
             yield f"backup {name}: {lack}"
 
 
-def _backups_of(located: Located) -> _Backups:
+def _backups_of(config: Config, located: Located) -> _Backups:
     """Return a domain's backups, at least one if its directory can be read.
 
     Raises:
@@ -303,7 +305,8 @@ def _backups_of(located: Located) -> _Backups:
         meant = did_you_mean(domain, names)
         raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
     ordered = sorted(candidates, key=lambda candidate: (candidate.date, candidate.name))
-    return _Backups(domain, ordered, whole, unread)
+    instead = advise(config, located.group, domain, whole)
+    return _Backups(domain, ordered, whole, instead, unread)
 
 
 def _read_trusted(path: Path) -> FoundBackup:

@@ -1,6 +1,5 @@
 """The ``show`` command: all that is known of one backup, and how to restore it."""
 
-import shlex
 from collections.abc import Iterator
 
 from anyio import to_thread
@@ -8,9 +7,9 @@ from msgspec import Struct
 
 from virtbackup_async import events
 from virtbackup_async.catalog.checksum import TRUST_OPTION
-from virtbackup_async.config.loading import search_paths
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.inventory.chosen_backup import NamedBackup, find_named
+from virtbackup_async.engine.inventory.command_lines import command_line, exact_name
 from virtbackup_async.engine.inventory.dates import date_of_name, time_of
 from virtbackup_async.engine.inventory.freed import freed_together, package_paths
 from virtbackup_async.engine.inventory.lacking import find_lacks
@@ -172,35 +171,18 @@ def _lacks(named: NamedBackup, definition: Definition) -> Iterator[events.ShownL
 
 
 def _commands(config: Config, named: NamedBackup) -> Iterator[str]:
-    backup = exact_name(config, named)
-    yield _line(config, "restore", backup, _DIRECTORY)
-    yield _line(config, "restore", backup, _DIRECTORY, "--define", "--start")
-    yield _line(config, "restore", backup, "--in-place")
+    backup = exact_name(config, named.group, named.domain, named.name)
+    yield command_line(config, "restore", backup, _DIRECTORY)
+    yield command_line(config, "restore", backup, _DIRECTORY, "--define", "--start")
+    yield command_line(config, "restore", backup, "--in-place")
     if named.found is not None:
         for dev in list(named.found.definition.disks)[:1]:
-            yield _line(config, "export", backup, dev, f"{dev}.qcow2")
+            yield command_line(config, "export", backup, dev, f"{dev}.qcow2")
 
 
 def _commands_for_broken(config: Config, named: NamedBackup) -> Iterator[str]:
-    backup = exact_name(config, named)
+    backup = exact_name(config, named.group, named.domain, named.name)
     if named.problem is not None and named.problem.may_be_trusted:
-        yield _line(config, "restore", backup, _DIRECTORY, TRUST_OPTION)
+        yield command_line(config, "restore", backup, _DIRECTORY, TRUST_OPTION)
     if not config.of_target:
-        yield _line(config, "forget", backup)
-
-
-def exact_name(config: Config, named: NamedBackup) -> str:
-    """Return a name that means this backup and no other, whatever the targets hold."""
-    targets = {group.target for group in config.groups.values() if group.target}
-    name = f"{named.domain}@{named.name}"
-    return name if len(targets) == 1 else f"{named.group}/{name}"
-
-
-def _line(config: Config, command: str, *words: str) -> str:
-    """Return a command line as it can be pasted into a shell."""
-    where: tuple[str, ...] = ()
-    if config.of_target:
-        where = ("--target", str(config.path))
-    elif config.path not in search_paths():
-        return shlex.join(("virtbackup", "-c", str(config.path), command, *words))
-    return shlex.join(("virtbackup", command, *where, *words))
+        yield command_line(config, "forget", backup)

@@ -58,7 +58,7 @@ async def open_restored_files(
     files = RestoredFiles(target)
     try:
         async with _shared_directory(target):
-            await to_thread.run_sync(_check_target, target, plan)
+            files.others = await to_thread.run_sync(_check_target, target, plan)
             yield files
     except BaseException:
         with fail_after(REMOVE_TIMEOUT_S, shield=True):
@@ -79,9 +79,14 @@ async def _shared_directory(target: Path) -> AsyncIterator[None]:
 
 
 class RestoredFiles:
-    """The files of one restore: fill them, then publish them."""
+    """The files of one restore: fill them, then publish them.
+
+    Attributes:
+        others: how many other files the directory had before.
+    """
 
     def __init__(self, target: Path) -> None:
+        self.others = 0
         self._target = target
         self._token = secrets.token_hex(4)
         self._parts: dict[Path, Path] = {}
@@ -153,7 +158,8 @@ def _remove_dead_parts(directory: int) -> None:
             os.unlink(name, dir_fd=directory)
 
 
-def _check_target(target: Path, plan: RestorePlan) -> None:
+def _check_target(target: Path, plan: RestorePlan) -> int:
+    """Return how many files there are in ``target``, without those of other restores."""
     try:
         there = {entry.name for entry in target.iterdir()}
         status = os.statvfs(target)
@@ -166,6 +172,7 @@ def _check_target(target: Path, plan: RestorePlan) -> None:
                 hint="Nothing is ever overwritten: restore into another directory.",
             )
     check_space(target, status.f_bavail * status.f_frsize, plan.data_bytes)
+    return sum(not is_part(Path(name)) for name in there)
 
 
 def check_space(directory: Path, available_bytes: int, needed_bytes: int) -> None:

@@ -17,6 +17,7 @@ from virtbackup_async.errors import CorruptError, DigestMismatchError, about_dis
 from virtbackup_async.events import DiskDone, Emit, Warned
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.packager import backup_paths
 from virtbackup_async.packagers.interface import PackageReader, Progress
@@ -116,15 +117,12 @@ def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
 def _check_size(image: RestoredImage, stream: DiskStream) -> None:
     if image.record is not None and image.record.size_bytes != stream.size_bytes:
         raise CorruptError(
-            f"{image.file} is {stream.size_bytes} bytes long in the package, "
-            f"{image.record.size_bytes} were recorded"
+            f"{image.file} in the package is "
+            f"{length_compared(stream.size_bytes, image.record.size_bytes)}"
         )
 
 
 def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
     if image.expected_digest not in {None, stream.digest}:
         _log.info("%s: digest %s, recorded %s", image.file, stream.digest, image.expected_digest)
-        raise DigestMismatchError(
-            f"{image.file} is damaged: its data is not what was backed up",
-            hint="Restore another backup: `virtbackup list` says which are good.",
-        )
+        raise DigestMismatchError(f"{image.file} is damaged: its data is not what was backed up")

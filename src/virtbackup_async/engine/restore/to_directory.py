@@ -22,7 +22,7 @@ from virtbackup_async.engine.restore.read_images import (
     rebase_hints,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.events import DiskDone, FileFormat, RestoreDone, RestoreStarted
+from virtbackup_async.events import DiskDone, FileFormat, RestoreDone, RestoreStarted, Warned
 from virtbackup_async.model.backup import Definition
 
 _PRIVATE: Final = 0o700
@@ -76,6 +76,9 @@ async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDon
         target, plan, _REACHABLE if request.for_domain else _PRIVATE
     ) as files:
         emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
+        if files.others and not request.for_domain:
+            # Whoever defines the domain may well do so in libvirt's directory of images.
+            emit(Warned(_mixed(target, files.others), domain))
         async with open_package(definition, request.directory, runtime.buffers) as package:
             data_bytes = await restore_disks(
                 plan,
@@ -98,6 +101,11 @@ async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDon
         duration_s=current_time() - began_s,
         formats=tuple(_file_formats(plan)),
     )
+
+
+def _mixed(target: Path, others: int) -> str:
+    files = "1 other file" if others == 1 else f"{others} other files"
+    return f"{target} is not empty: the restored files are written next to {files}"
 
 
 def _file_formats(plan: RestorePlan) -> Iterator[FileFormat]:

@@ -40,6 +40,7 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.packager import backup_paths, packed_files, type_of
 from virtbackup_async.model.storage_location import StorageLocation
@@ -274,6 +275,5 @@ def _compare_sizes(definition: Definition, directory: Path) -> None:
             raise CorruptError(f"package is no regular file: {path}")
         if status.st_size < least_bytes:
             raise CorruptError(
-                f"package is cut off: {path} is {status.st_size} bytes long, "
-                f"{least_bytes} were recorded"
+                f"package is cut off: {path} is {length_compared(status.st_size, least_bytes)}"
             )

@@ -25,6 +25,7 @@ from virtbackup_async.images.digest import LengthError, check_length
 from virtbackup_async.images.extents import scan_data
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, RateLimit, open_stream
+from virtbackup_async.model.amounts import size
 
 
 @asynccontextmanager
@@ -87,7 +88,8 @@ class ImageFile:
                 message = f"cannot read {self.path} at byte {offset}: {error.strerror}"
                 raise ImageError(message) from error
             if count == 0:
-                message = f"image ends early: {self.path} at byte {offset} of {self.size_bytes}"
+                where = f"{self.path} at {size(offset)} of {size(self.size_bytes)}"
+                message = f"image ends early: {where}"
                 raise ImageError(message, hint="Something shortened it while it was read.")
             offset += count
             target = target[count:]

@@ -15,6 +15,7 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import ImageFile, open_image_file, open_image_stream
 from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.interface import check_range
@@ -82,7 +83,7 @@ class PlainImage:
             while done < length:
                 count = os.preadv(self._image.fd, [memoryview(data)[done:]], offset + done)
                 if not count:
-                    raise EOFError(f"it ends at byte {offset + done} of {self.size_bytes}")
+                    raise EOFError(f"it ends at {size(offset + done)} of {size(self.size_bytes)}")
                 done += count
         return bytes(data)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from virtbackup_async.errors import CorruptError, NewerVersionError
 from virtbackup_async.files.refusals import reading
+from virtbackup_async.model.amounts import size
 from virtbackup_async.repository.check.read_runs import Run, places_of, runs_of
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import ID_BYTES
@@ -322,6 +323,6 @@ def _look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> _Pac
     except CorruptError as error:
         return _PackLook(0, error.message, is_newer=isinstance(error, NewerVersionError))
     if length_bytes < least_bytes:
-        cut_off = f"pack is damaged: {where}: it is cut off at {length_bytes} bytes"
+        cut_off = f"pack is damaged: {where}: it is cut off at {size(length_bytes)}"
         return _PackLook(length_bytes, cut_off)
     return _PackLook(length_bytes)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.digest import ImageDigest
 from virtbackup_async.images.extents import PAGE_BYTES
+from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.repository.check.check import Check, OnStep
 from virtbackup_async.repository.data.maps import ChunkMap, add_leaves, check_owner, open_map
@@ -76,10 +77,9 @@ def need_map(
     try:
         size_bytes = chunk_map.head.size_bytes
         check_owner(chunk_map, repository)
-        if recorded_bytes not in {None, size_bytes}:
+        if recorded_bytes is not None and recorded_bytes != size_bytes:
             raise CorruptError(
-                f"the image of {chunk_map.where} is {size_bytes} bytes long, "
-                f"{recorded_bytes} were recorded"
+                f"the image of {chunk_map.where} is {length_compared(size_bytes, recorded_bytes)}"
             )
         digest = ImageDigest(size_bytes)
         data_bytes = 0

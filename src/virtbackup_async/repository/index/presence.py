@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from virtbackup_async.errors import REPAIR_HINT, CorruptError
+from virtbackup_async.model.amounts import size
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.index.segments import Index
 from virtbackup_async.repository.storage.layout import Repository, pack_file, pack_sizes
@@ -115,5 +116,5 @@ def _look(repository: Repository, pack: bytes, end: int) -> str | None:
     if not status.is_file:
         return f"pack is damaged: {where}: it is not a regular file"
     if status.size_bytes < end:
-        return f"pack is damaged: {where}: it is cut off at {status.size_bytes} bytes"
+        return f"pack is damaged: {where}: it is cut off at {size(status.size_bytes)}"
     return None

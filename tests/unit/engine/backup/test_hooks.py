@@ -87,7 +87,11 @@ async def test_a_failing_before_fails_the_backups_and_touches_nothing(run, tmp_p
     events, last = await (run(hooks) if where == "group" else run(**hooks))
     assert kinds(events) == ["hook_failed", "backup_failed"]
     failed = next(event for event in events if isinstance(event, BackupFailed))
-    assert "exited with 7" in failed.error
+    assert failed.error.startswith(
+        "hook before of group main failed." if where == "group" else "hook before failed."
+    )
+    (told,) = (event.error for event in events if event.kind == "hook_failed")
+    assert "exited with 7" in told
     assert failed.exit_code == 23
     assert last.exit_code == 3
     assert domain.calls == []
@@ -173,6 +177,16 @@ async def test_a_failure_is_told_in_the_words_of_the_hook(run):
     _, last = await run({"after": "echo to stdout; exit 4"})
     assert "hook after of group main exited with 4" in last.error
     assert "to stdout" not in last.error
+
+
+async def test_the_words_of_a_failed_hook_come_once(run, caplog):
+    """Its event has its last line: neither the log nor each of the backups repeats it."""
+    say = "echo first >&2; echo no disk >&2; exit 4"
+    events, last = await run({"before": say}, hosts=["fake", "gone"])
+    shown = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    shown += [event.error for event in events if hasattr(event, "error")]
+    assert [text.count("first") for text in shown].count(1) == 1
+    assert sum(text.count("no disk") for text in (*shown, last.error or "")) == 1
 
 
 async def test_output_goes_to_the_log(run, caplog):

@@ -156,8 +156,9 @@ async def test_damaged_newest_backup_is_not_passed_over_in_silence(configure, pu
     (tmp_path / "t" / "web" / f"{newest}.json").write_text("{")
     config = configure(a={})
     for date in (None, newest, newest[:15]):
-        with pytest.raises(DefinitionError, match="Name the date of another backup") as caught:
+        with pytest.raises(DefinitionError, match="is not readable JSON") as caught:
             await find_backup(config, "a", "web", date)
+        assert f" restore web@{older} DIRECTORY` to take" in caught.value.hint
         assert newest in str(caught.value)
     assert (await find_backup(config, "a", "web", older)).definition.date == DATE
 

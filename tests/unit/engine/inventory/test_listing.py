@@ -126,7 +126,10 @@ async def test_broken_backup_is_told_by_the_group_of_its_domain(configure, put, 
     first, second = await list_backups(config, (), (), known_domains=None)
     (event,) = first.broken
     assert (event.group, event.domain, event.backup) == ("a", "web", broken)
-    assert (event.definition, event.error) == (str(path), "input data was truncated")
+    assert (event.definition, event.error) == (
+        str(path),
+        "is not readable JSON: input data was truncated",
+    )
     assert "x.json.pending" in first.problems[0]
     assert (second.broken, second.problems) == ((), ())
     assert len(first.backups_by_domain["web"]) == 1

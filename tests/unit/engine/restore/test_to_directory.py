@@ -253,10 +253,28 @@ async def test_parts_of_a_restore_that_lives_are_left_alone(backup):
     assert part.read_text() == "part"
 
 
+async def test_a_directory_that_is_in_use_is_named(backup):
+    """No file is touched, but the restored ones are mixed with others: the admin is told."""
+    backup.target.mkdir()
+    (backup.target / "other.qcow2").write_text("hi")
+    (backup.target / "db.qcow2.vbk-01234567.part").write_text("another restore's")
+    await backup.restore()
+    warned = [event.message for event in backup.events if isinstance(event, Warned)]
+    said = f"{backup.target} is not empty: the restored files are written next to 1 other file"
+    assert [text for text in warned if "not empty" in text] == [said]
+    assert (backup.target / "other.qcow2").read_text() == "hi"
+
+
+async def test_an_empty_directory_needs_no_warning(backup):
+    backup.target.mkdir()
+    await backup.restore()
+    assert not [e for e in backup.events if isinstance(e, Warned) and "not empty" in e.message]
+
+
 async def test_wrong_digest_leaves_nothing(backup):
     wrong = backup.record_of_vdb(digest="blake3-256k:" + "0" * 64)
     with pytest.raises(
-        DigestMismatchError, match=r"vdb\.raw is damaged: its data is not what was backed up\."
+        DigestMismatchError, match=r"vdb\.raw is damaged: its data is not what was backed up"
     ) as raised:
         await backup.restore(wrong)
     assert raised.value.disk == "vdb"
@@ -264,7 +282,7 @@ async def test_wrong_digest_leaves_nothing(backup):
 
 
 async def test_wrong_size_leaves_nothing(backup):
-    with pytest.raises(CorruptError, match="9437184 bytes long in the package, 9437185 were"):
+    with pytest.raises(CorruptError, match=r"is 9\.0 MiB long, 1 B less than was recorded"):
         await backup.restore(backup.record_of_vdb(size_bytes=9 * MIB + 1))
     assert not backup.target.exists()
 

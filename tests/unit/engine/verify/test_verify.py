@@ -98,7 +98,8 @@ async def test_length_that_is_not_the_recorded_one_is_damage(site):
         file.truncate(4 * MIB)
     assert await site.verify() == []
     assert (
-        "4194304 bytes long in the package, 1310720 were recorded" in stored.read().verified.error
+        "in the package is 4.0 MiB long, 2.8 MiB more than was recorded"
+        in stored.read().verified.error
     )
 
 
