@@ -4,6 +4,7 @@ import re
 import time
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from fakes.recorded_run import listed, summary
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
+from virtbackup_async.engine.inventory.backup_names import Place, meanings
 from virtbackup_async.engine.inventory.dates import at_date
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?([+-]\d\d:\d\d)?")
@@ -55,3 +57,6 @@ def test_pasted_date_means_the_backup_that_it_stood_beside(moments, width):
     backups = [Backup(moment, f"b{moment}") for moment in sorted(moments)]
     meant = [at_date(backups, date) for date in printed]
     assert meant == backups[::-1]
+    place = Place("main", Path("/t"), {"web"}, {}, lambda _: True)
+    for date in printed:
+        assert [one.date for one in meanings(f"web@{date}", [place])] == [date]

@@ -7,10 +7,8 @@
     web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
 """
 
-import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from functools import cache
+from datetime import datetime
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -19,6 +17,7 @@ from rich.text import Text
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.run import quiesced
+from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.events import (
     ListedBackup,
     Summary,
@@ -29,8 +28,6 @@ from virtbackup_async.reporting.reports.listing import Domains, ListedGroup, Lis
 from virtbackup_async.reporting.sentences import not_counted_in_words
 from virtbackup_async.reporting.text import count, printable
 
-_DAY = len("2026-07-01")
-_A_DAY = timedelta(days=1)
 _MINUTE = len("2026-07-01 03:00")
 _SECOND = len("2026-07-01 03:00:00")
 _NO_BACKUP = "no backup"
@@ -88,7 +85,8 @@ def _print_details(console: Console, domains: Domains, *, short: bool) -> None:
         for backup in [] if short else backups:
             pin = "  pinned" if backup.pinned else ""
             lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
-            path = f"    {_local(backup.date)}  {backup.definition}{pin}{lacks}"
+            note = f"  note: {backup.note}" if backup.note else ""
+            path = f"    {_date(backup)}  {backup.definition}{pin}{lacks}{note}"
             console.print(_line(path), soft_wrap=True)
 
 
@@ -108,7 +106,7 @@ def _columns(domains: Domains) -> tuple[Column, ...]:
 def _row(backup: ListedBackup) -> Row:
     return {
         "domain": backup.domain,
-        "date": _local(backup.date),
+        "date": _date(backup),
         "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
         "size": _size(backup.size_bytes),
@@ -134,25 +132,8 @@ def _verified(backup: ListedBackup) -> str:
     return day if backup.verified else f"{_FAILED} {day}"
 
 
-def _local(date: str) -> str:
-    """Return a date as ``--date`` takes it, with an offset only in an hour that comes twice."""
-    moment = datetime.fromisoformat(date).astimezone()
-    text = moment.isoformat(" ")
-    is_twice = _changes_the_clock(text[:_DAY], time.tzname) and _comes_twice(moment)
-    return text if is_twice else text[:_SECOND]
-
-
-@cache
-def _changes_the_clock(day: str, _zone: tuple[str, str]) -> bool:
-    """Return whether the local clock changes on a day; a list has many backups of each day."""
-    midnight = datetime.fromisoformat(day)
-    return midnight.astimezone().utcoffset() != (midnight + _A_DAY).astimezone().utcoffset()
-
-
-def _comes_twice(moment: datetime) -> bool:
-    naive = moment.replace(tzinfo=None)
-    first, second = (naive.replace(fold=fold).astimezone().utcoffset() for fold in (0, 1))
-    return first != second
+def _date(backup: ListedBackup) -> str:
+    return pasteable(datetime.fromisoformat(backup.date))
 
 
 def _size(length_bytes: int | None) -> str:

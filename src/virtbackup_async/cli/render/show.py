@@ -26,6 +26,7 @@ from rich.text import Text
 from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
+from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.model.amounts import age, size
 from virtbackup_async.reporting.reports.show import ShowReport
 from virtbackup_async.reporting.text import printable
@@ -149,7 +150,7 @@ def _files(shown: events.ShownBackup) -> Iterator[str]:
 
 
 def _moment(date: str) -> str:
-    return f"{datetime.fromisoformat(date).astimezone():%Y-%m-%d %H:%M:%S}"
+    return pasteable(datetime.fromisoformat(date))
 
 
 def _size(length_bytes: int | None) -> str:
