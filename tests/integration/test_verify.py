@@ -50,7 +50,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
     (verified,) = [event for event in said if event["event"] == "verify_done"]
     assert verified["digests"]
     assert summary["done"] == [verified["backup"]]
-    (listed, _) = events(virtbackup("-c", config, "list", "--json").stdout)
+    (listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
 
     package = largest(tmp_path / "target")
@@ -59,7 +59,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
     bad = virtbackup("-c", config, "verify", "all")
     assert bad.returncode == 13
     assert "FAILED" in bad.stdout
-    assert "FAILED" in virtbackup("-c", config, "list").stdout
+    assert "damaged" in virtbackup("-c", config, "list").stdout
 
     package.write_bytes(whole)
     os.truncate(package, len(whole) // 2)
@@ -67,7 +67,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
 
     package.write_bytes(whole)
     assert virtbackup("-c", config, "verify", "--not-verified-since", "1d").returncode == 0
-    (listed, _) = events(virtbackup("-c", config, "list", "--json").stdout)
+    (listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
 
 

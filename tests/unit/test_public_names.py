@@ -24,7 +24,7 @@ METHODS = {
     "export": ["found", "disk", "output", "image_format"],
     "find": ["group", "domain", "date", "disks", "trusted"],
     "forget": ["backups", "group", "unpin", "allow_newest", "dry_run", "wait_s"],
-    "list": ["groups", "domains", "with_known"],
+    "list": ["groups", "domains", "with_known", "since", "latest"],
     "overview": [],
     "pin": ["group", "domain", "date"],
     "preview": ["groups"],

@@ -28,6 +28,8 @@ class Inventory(Methods):
         *,
         domains: Sequence[str] = (),
         with_known: bool = False,
+        since: str | None = None,
+        latest: bool = False,
     ) -> "Listing":
         """List the backups of groups.
 
@@ -35,6 +37,8 @@ class Inventory(Methods):
             groups: groups, and single domains; none for all groups that have a target.
             domains: names or patterns; none for all that the groups' hosts mean.
             with_known: list also domains that libvirt knows and that have no backup.
+            since: list only backups of that date or age (``7d``) and later.
+            latest: list only the newest backup of each domain that is not known to be damaged.
 
         Raises:
             StorageError: a target cannot be read; what the others hold was emitted.
@@ -42,7 +46,9 @@ class Inventory(Methods):
         """
         from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 
-        return await run_list(await self._ready(), ListRequest(groups, domains, with_known))
+        return await run_list(
+            await self._ready(), ListRequest(groups, domains, with_known, since, latest)
+        )
 
     async def show(
         self, group: str, domain: str | None = None, date: str | None = None

@@ -175,7 +175,6 @@ Event = (
     | BackupFailed
     | DiskPlanned
     | TargetPlanned
-    | TargetSpace
     | RestoreStarted
     | RestoreDone
     | DiskExported
@@ -194,6 +193,7 @@ Event = (
     | DiskCompared
     | BrokenBackup
     | TargetUnreadable
+    | TargetSpace
     | UnclaimedBackups
     | DomainStats
     | GroupStats

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 
 class ListedBackup(Struct, frozen=True, gc=False):
-    """One complete backup, as ``list`` shows it."""
+    """One complete backup, as ``list`` shows it.
+
+    ``state`` is ``good`` (``verify`` found it intact), ``unverified`` or ``damaged``.
+    """
 
     kind: ClassVar[str] = "backup"
     group: str
@@ -25,6 +28,9 @@ class ListedBackup(Struct, frozen=True, gc=False):
     not_quiesced: str | None = None
     lacks: tuple[str, ...] = ()
     note: str | None = None
+    state: str = "unverified"
+    date_unix: int = 0
+    age_s: float = 0.0
 
 
 class ListedDomain(Struct, frozen=True):
@@ -36,7 +42,10 @@ class ListedDomain(Struct, frozen=True):
 
 
 class BrokenBackup(Struct, frozen=True):
-    """A backup that cannot be read: its definition is damaged, or data is missing."""
+    """A backup that cannot be read: its definition is damaged, or data is missing.
+
+    ``state`` is ``broken``; the date is that in its name, null if there is none.
+    """
 
     kind: ClassVar[str] = "broken_backup"
     group: str
@@ -44,6 +53,10 @@ class BrokenBackup(Struct, frozen=True):
     backup: str
     definition: str
     error: str
+    state: str = "broken"
+    date: str | None = None
+    date_unix: int | None = None
+    age_s: float | None = None
 
 
 class TargetUnreadable(Struct, frozen=True):

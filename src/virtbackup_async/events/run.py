@@ -72,13 +72,17 @@ class HookFailed(Struct, frozen=True):
 
 
 class TargetSpace(Struct, frozen=True):
-    """The space of a target after all backups of a run."""
+    """The space of a target after all backups of a run, or as ``list`` finds it.
+
+    ``groups`` are those of the list that have the target.
+    """
 
     kind: ClassVar[str] = "target_space"
 
     target: str
     total_bytes: int
     free_bytes: int
+    groups: tuple[str, ...] = ()
 
 
 class Level(StrEnum):

@@ -140,7 +140,7 @@ def test_pin_keeps_a_backup_list_shows_it_and_unpin_lets_it_go(command, web):
     assert [line["pinned"] for line in events(command("list", "--json"), "backup")] == [
         True, False, False,
     ]  # fmt: skip
-    assert command("list").stdout.count(" pinned") == 1
+    assert command("list", "web").stdout.count(" pinned") == 1
     assert command("list", "-D", "web").stdout.count(".json  pinned\n") == 1
     assert command("clean").returncode == 0
     assert (web / "20260701-030000_3_web.json").exists()

@@ -45,8 +45,14 @@ def command(tmp_path):
 def test_list_shows_what_is_there(command, name):
     ended = command(name)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[0] == "main: 1 domain, 1 backup"
-    assert ended.stdout.splitlines()[2].split()[0] == "web"
+    head, columns, row, totals = ended.stdout.splitlines()
+    assert head.startswith("main -> ")
+    assert (columns.split()[0], row.split()[0]) == ("domain", "web")
+    assert totals.startswith("1 domain, 1 backup, ")
+    assert totals.endswith(" free")
+    of_domain = command(name, "web").stdout.splitlines()
+    assert of_domain[0] == "main: 1 domain, 1 backup"
+    assert of_domain[2].split()[0] == "web"
 
 
 def test_list_options_of_virt_backup(command):
@@ -60,8 +66,8 @@ def test_list_options_of_virt_backup(command):
 
 def test_list_json_is_an_object_a_backup_and_the_summary(command):
     lines = [json.loads(line) for line in command("list", "--json").stdout.splitlines()]
-    assert [line["event"] for line in lines] == ["run_info", "backup", "summary"]
-    (info, backup, last) = lines
+    assert [line["event"] for line in lines] == ["run_info", "backup", "target_space", "summary"]
+    (info, backup, _, last) = lines
     assert (info["event"], info["command"], info["host"]) == ("run_info", "list", gethostname())
     assert (backup["domain"], backup["backup"]) == ("web", DEFINITION["name"])
     assert (last["ok"], last["run_id"]) == (True, info["run_id"])

@@ -70,7 +70,7 @@ def test_a_target_and_a_configuration_exclude_each_other(site, run):
 
 def test_a_group_cannot_be_named(site, run):
     ended = run("list", "--target", "target", "production", code=12)
-    assert "no group 'production'" in ended.stderr
+    assert "no backup of production" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["list", "show", "diff", "restore", "export", "verify", "stats"])

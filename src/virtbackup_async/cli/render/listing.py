@@ -73,6 +73,9 @@ def print_listing(
             print_columns(console, _columns(domains), list(_rows(domains)))
         for one in [] if short else group.broken:
             console.print(_line(not_counted_in_words(one), BAD), soft_wrap=True)
+        for space in [] if short or detailed else report.spaces:
+            if name in space.groups:
+                console.print(_line(f"{size(space.free_bytes)} free"), soft_wrap=True)
     for event in report.others:
         style = BAD if isinstance(event, TargetUnreadable) else LOOK
         console.print(_line(not_counted_in_words(event), style), soft_wrap=True)
@@ -86,7 +89,7 @@ def _print_details(console: Console, domains: Domains, *, short: bool) -> None:
             pin = "  pinned" if backup.pinned else ""
             lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
             note = f"  note: {backup.note}" if backup.note else ""
-            path = f"    {_date(backup)}  {backup.definition}{pin}{lacks}{note}"
+            path = f"    {local_date(backup)}  {backup.definition}{pin}{lacks}{note}"
             console.print(_line(path), soft_wrap=True)
 
 
@@ -106,13 +109,13 @@ def _columns(domains: Domains) -> tuple[Column, ...]:
 def _row(backup: ListedBackup) -> Row:
     return {
         "domain": backup.domain,
-        "date": _date(backup),
+        "date": local_date(backup),
         "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
         "size": _size(backup.size_bytes),
         "stored": _size(backup.stored_bytes),
         "quiesced": "" if backup.quiesced is None else quiesced(backup.quiesced),
-        "verified": _verified(backup),
+        "verified": verified_day(backup),
         "": "pinned" if backup.pinned else "",
     }
 
@@ -124,7 +127,7 @@ def _rows(domains: Domains) -> Iterator[Row]:
             yield {"domain": domain, "date": _NO_BACKUP}
 
 
-def _verified(backup: ListedBackup) -> str:
+def verified_day(backup: ListedBackup) -> str:
     """Return when the backup was found good, ``never``, or in capitals that it is damaged."""
     if backup.verified is None or backup.verified_date is None:
         return _NEVER
@@ -132,7 +135,8 @@ def _verified(backup: ListedBackup) -> str:
     return day if backup.verified else f"{_FAILED} {day}"
 
 
-def _date(backup: ListedBackup) -> str:
+def local_date(backup: ListedBackup) -> str:
+    """Return the date of a backup as it can be typed."""
     return pasteable(datetime.fromisoformat(backup.date))
 
 

@@ -86,13 +86,33 @@ def verify() -> Report:
     return Report(collected.add, partial(print_verify, collected))
 
 
-def listing(*, short: bool = False, detailed: bool = False) -> Report:
-    """Make the report of the backups that exist: counts only, or with each definition's path."""
+def listing(
+    *,
+    short: bool = False,
+    detailed: bool = False,
+    by_domain: Callable[[], bool] = lambda: False,
+    sort: str = "name",
+) -> Report:
+    """Make the report of the backups that exist.
+
+    Args:
+        short: counts only.
+        detailed: with each definition's path.
+        by_domain: asked at the end: one row for each domain.
+        sort: how the rows of domains are sorted.
+    """
+    from virtbackup_async.cli.render.domains import print_domains
     from virtbackup_async.cli.render.listing import print_listing
     from virtbackup_async.reporting.reports.listing import ListingReport
 
     collected = ListingReport()
-    show = partial(print_listing, collected, short=short, detailed=detailed)
+
+    def show(console: "Console", summary: Summary) -> None:
+        if by_domain() and not short:
+            print_domains(collected, console, summary, sort=sort)
+        else:
+            print_listing(collected, console, summary, short=short, detailed=detailed)
+
     return Report(collected.add, show)
 
 

@@ -1,6 +1,8 @@
 """The ``list`` command, and the lookup of all backups of groups."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from anyio import to_thread
@@ -20,11 +22,15 @@ from virtbackup_async.config.patterns import (
 )
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
-from virtbackup_async.engine.inventory.dates import local_time, time_of
+from virtbackup_async.engine.inventory.dates import date_of_name, local_time, start_of, time_of
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
+from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.model.backup import BackupState
+
+Choose = Callable[[Sequence[events.ListedBackup]], Sequence[events.ListedBackup]]
 
 
 class GroupListing(Struct, frozen=True):
@@ -48,12 +54,16 @@ class GroupListing(Struct, frozen=True):
     target: Path = Path()
     scan: Scan | None = None
 
-    def events(self) -> Iterator[events.Event]:
-        """Emit it; an unreadable target has nothing to say about any domain."""
+    def events(self, choose: Choose = list) -> Iterator[events.Event]:
+        """Yield the events; an unreadable target has nothing to say about any domain.
+
+        Args:
+            choose: returns the backups of a domain that are shown.
+        """
         for problem in self.problems:
             yield events.Warned(problem)
         for domain, backups in self.backups_by_domain.items():
-            yield from backups
+            yield from choose(backups)
             if not backups and not any(broken.domain == domain for broken in self.broken):
                 yield events.ListedDomain(self.group, domain)
         yield from self.broken
@@ -67,6 +77,7 @@ async def list_backups(
     domain_names: Sequence[str],
     *,
     known_domains: Sequence[str] | None,
+    now: datetime | None = None,
 ) -> list[GroupListing]:
     """Return the backups of groups, as their targets hold them now.
 
@@ -76,6 +87,7 @@ async def list_backups(
         domain_names: domains, or patterns as in ``hosts``, to show alone; none for all that the
             group's hosts mean. A domain that no group means any more can still be named.
         known_domains: all domains of the hypervisor, to show those without a backup too.
+        now: the moment that ages count from; None for the present.
 
     Raises:
         NotFoundError: a named group does not exist,
@@ -87,7 +99,10 @@ async def list_backups(
     chosen = await choose_backups(config, group_names, domain_names, known_domains=known)
     # A domain that was asked for is shown also where there is nothing to show of it.
     asked = tuple(p.value for p in map(_pattern, domain_names) if p.kind is PatternKind.NAME)
-    return [_listing(backups, (*known, *filter(backups.includes, asked))) for backups in chosen]
+    now_s = (now or datetime.now(UTC)).timestamp()
+    return [
+        _listing(backups, (*known, *filter(backups.includes, asked)), now_s) for backups in chosen
+    ]
 
 
 class ListRequest(Struct, frozen=True):
@@ -98,11 +113,15 @@ class ListRequest(Struct, frozen=True):
         domains: domains, or patterns as in ``hosts``, to show alone; none for all that the
             groups' hosts mean.
         with_known: show also the domains that libvirt knows and that have no backup.
+        since: show only backups of that date or age and later, see ``dates``.
+        latest: show only the newest backup of each domain that is not known to be damaged.
     """
 
     groups: Sequence[str] = ()
     domains: Sequence[str] = ()
     with_known: bool = False
+    since: str | None = None
+    latest: bool = False
 
 
 class Listing(Struct, frozen=True):
@@ -142,14 +161,17 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
 
 async def _list(runtime: Runtime, request: ListRequest) -> None:
     """Emit all backups, then raise the error for what could not be read."""
-    config, emit = runtime.config, runtime.emit
+    config, emit, now = runtime.config, runtime.emit, runtime.now()
     group_names, named = split_words(config, request.groups)
     domain_names = (*request.domains, *map(pattern_of, named))
+    since_s = None if request.since is None else start_of(request.since, now)
     known = await runtime.hypervisor.domain_names() if request.with_known else None
-    listings = await list_backups(config, group_names, domain_names, known_domains=known)
+    listings = await list_backups(config, group_names, domain_names, known_domains=known, now=now)
     for listing in listings:
-        for event in listing.events():
+        for event in listing.events(_chooser(request, since_s)):
             emit(event)
+    for event in await _space_of(listings):
+        emit(event)
     # Who asks for some domains is not told of others.
     scans = {} if domain_names else {one.target: one.scan for one in listings if one.scan}
     for target, scan in scans.items():
@@ -167,6 +189,33 @@ def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[s
     """Return the words that are groups, and all others: domains of them, or of any group."""
     groups = [word for word in words if word in config.groups]
     return groups, [word for word in words if word not in config.groups]
+
+
+def _chooser(request: ListRequest, since_s: int | None) -> Choose:
+    """Return what chooses the backups of a domain, oldest first, that are shown."""
+
+    def choose(backups: Sequence[events.ListedBackup]) -> Sequence[events.ListedBackup]:
+        if request.latest:
+            good = [backup for backup in backups if backup.state != BackupState.DAMAGED]
+            backups = (good or backups)[-1:]
+        return [backup for backup in backups if since_s is None or backup.date_unix >= since_s]
+
+    return choose
+
+
+async def _space_of(listings: Sequence[GroupListing]) -> list[events.TargetSpace]:
+    """Return the space of each target that can be read; none where it is not known."""
+    groups: dict[Path, list[str]] = {}
+    for one in listings:
+        if one.error is None:
+            groups.setdefault(one.target, []).append(one.group)
+    found = []
+    for target, names in groups.items():
+        with suppress(OSError, StorageError):
+            space = await answer_in_time(space_at, target)
+            room = (space.total_bytes, space.free_bytes)
+            found.append(events.TargetSpace(str(target), *room, tuple(names)))
+    return found
 
 
 class GroupBackups(Struct, frozen=True):
@@ -234,6 +283,8 @@ def _refuse_unknown(
     for pattern in patterns:
         if not pattern.excludes and not any(map(pattern.matches, known)):
             meant = did_you_mean(pattern.value, [*known, *group_names])
+
+            meant = did_you_mean(pattern.value, known | {group.name for group in groups})
             raise NotFoundError(f"no backup of {pattern.text}, and no group names it{meant}")
 
 
@@ -292,22 +343,32 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
     )
 
 
-def broken_backups(chosen: GroupBackups) -> tuple[events.BrokenBackup, ...]:
+def broken_backups(
+    chosen: GroupBackups, now_s: float | None = None
+) -> tuple[events.BrokenBackup, ...]:
     """Return the backups of a group that cannot be read.
 
     A directory that cannot be read counts: what it holds was not seen. What only says that a backup
     was begun, or is being removed, does not.
     """
     return tuple(
-        events.BrokenBackup(
-            chosen.group,
-            problem.domain_directory,
-            problem.path.stem,
-            str(problem.path),
-            problem.reason,
-        )
+        _broken(chosen.group, problem, now_s)
         for problem in chosen.problems
         if not problem.path.name.endswith((pending_file.SUFFIX, REMOVED_SUFFIX))
+    )
+
+
+def _broken(group: str, problem: Problem, now_s: float | None) -> events.BrokenBackup:
+    date = date_of_name(problem.path.name)
+    return events.BrokenBackup(
+        group,
+        problem.domain_directory,
+        problem.path.stem,
+        str(problem.path),
+        problem.reason,
+        date=None if date is None else time_of(date).isoformat(),
+        date_unix=date,
+        age_s=None if date is None or now_s is None else now_s - date,
     )
 
 
@@ -335,16 +396,16 @@ def refuse_what_was_not_seen(
         raise CorruptError(f"no backup can be read of {', '.join(lost)}, all are broken")
 
 
-def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing:
+def _listing(chosen: GroupBackups, known_domains: Iterable[str], now_s: float) -> GroupListing:
     if chosen.error is not None:
         return GroupListing(chosen.group, {}, error=chosen.error, target=chosen.target)
     backups: dict[str, list[events.ListedBackup]] = {
         domain: [] for domain in known_domains if chosen.shows(domain)
     }
     for found in chosen.backups:
-        listed = _listed(chosen.group, found)
+        listed = _listed(chosen.group, found, now_s)
         backups.setdefault(listed.domain, []).append(listed)
-    broken = broken_backups(chosen)
+    broken = broken_backups(chosen, now_s)
     as_broken = {one.definition for one in broken}
     others = (one.message for one in chosen.problems if str(one.path) not in as_broken)
     return GroupListing(
@@ -357,7 +418,7 @@ def _listing(chosen: GroupBackups, known_domains: Iterable[str]) -> GroupListing
     )
 
 
-def _listed(group: str, found: FoundBackup) -> events.ListedBackup:
+def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup:
     definition = found.definition
     images = definition.images
     verified = definition.verified
@@ -378,4 +439,7 @@ def _listed(group: str, found: FoundBackup) -> events.ListedBackup:
         not_quiesced=definition.not_quiesced,
         lacks=tuple(definition.lacks),
         note=definition.note,
+        state=str(definition.backup_state),
+        date_unix=definition.date,
+        age_s=now_s - definition.date,
     )

@@ -1,6 +1,10 @@
 """The report of ``list``: the backups of each group, domain by domain."""
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import inf
+from typing import Any, Final
 
 from msgspec import Struct, field
 
@@ -26,16 +30,85 @@ class ListedGroup(Struct):
         return {name: _newest_first(backups) for name, backups in sorted(self.domains.items())}
 
 
+class DomainRow(Struct):
+    """One domain of a group in a few words.
+
+    Attributes:
+        newest: the newest backup that is not known to be damaged; else the newest; None if none
+            can be read.
+        is_damaged: ``newest`` is damaged, so no backup is good.
+        backups: how many complete ones it has.
+        broken: how many cannot be read.
+        stored_bytes: what the backups added to the target.
+        added: what each of the last ones added, oldest first.
+    """
+
+    domain: str
+    newest: events.ListedBackup | None
+    is_damaged: bool
+    backups: int
+    broken: int
+    stored_bytes: int
+    added: tuple[int, ...]
+
+    @property
+    def state(self) -> str:
+        """The state of the domain: that of its newest good backup."""
+        if self.newest is not None:
+            return self.newest.state
+        return "broken" if self.broken else "none"
+
+
+_BY_STATE: Final = {"none": 0, "broken": 1, "damaged": 2, "unverified": 3, "good": 4}
+SORTS: Final[Mapping[str, Callable[[DomainRow], Any]]] = {
+    "name": lambda row: row.domain,
+    "age": lambda row: -(row.newest.age_s if row.newest else inf),
+    "count": lambda row: -row.backups,
+    "stored": lambda row: -row.stored_bytes,
+    "state": lambda row: (_BY_STATE.get(row.state, 0), row.domain),
+}
+"""How the domains of a list can be sorted: the worst, oldest or largest first."""
+_TREND: Final = 10
+
+
+def domain_rows(group: ListedGroup, sort: str = "name") -> list[DomainRow]:
+    """Return a row for each domain of a group, also of those with broken backups alone."""
+    broken = Counter(one.domain for one in group.broken)
+    names = sorted({*group.domains, *broken})
+    rows = [_domain_row(name, group.domains.get(name, []), broken[name]) for name in names]
+    return sorted(rows, key=SORTS[sort])
+
+
+def _domain_row(domain: str, backups: list[events.ListedBackup], broken: int) -> DomainRow:
+    by_date = sorted(backups, key=_date)
+    good = [backup for backup in by_date if backup.state != "damaged"]
+    return DomainRow(
+        domain,
+        newest=next(iter((good or by_date)[-1:]), None),
+        is_damaged=bool(by_date) and not good,
+        backups=len(backups),
+        broken=broken,
+        stored_bytes=sum(backup.stored_bytes or 0 for backup in backups),
+        added=tuple(backup.stored_bytes or 0 for backup in by_date[-_TREND:]),
+    )
+
+
+def _date(backup: events.ListedBackup) -> float:
+    return backup.date_unix or datetime.fromisoformat(backup.date).timestamp()
+
+
 class ListingReport(Struct):
     """What is listed.
 
     Attributes:
         groups: by name, in the order of the events.
         others: what no group can list.
+        spaces: of the targets that can be read.
     """
 
     groups: dict[str, ListedGroup] = field(default_factory=dict)
     others: list[events.TargetUnreadable | events.UnclaimedBackups] = field(default_factory=list)
+    spaces: list[events.TargetSpace] = field(default_factory=list)
 
     def add(self, event: events.Event) -> None:
         """Collect a backup, a domain without one, or what cannot be listed; ignore any other."""
@@ -46,6 +119,8 @@ class ListingReport(Struct):
                 self._group(event.group).domains.setdefault(event.domain, [])
             case events.BrokenBackup():
                 self._group(event.group).broken.append(event)
+            case events.TargetSpace():
+                self.spaces.append(event)
             case events.TargetUnreadable() | events.UnclaimedBackups():
                 self.others.append(event)
             case _:
@@ -56,4 +131,4 @@ class ListingReport(Struct):
 
 
 def _newest_first(backups: list[events.ListedBackup]) -> list[events.ListedBackup]:
-    return sorted(backups, key=lambda backup: datetime.fromisoformat(backup.date), reverse=True)
+    return sorted(backups, key=_date, reverse=True)

@@ -1,5 +1,7 @@
 """Listing: what a group shows."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from fakes.hypervisor import FakeHypervisor
@@ -14,9 +16,16 @@ from virtbackup_async.errors import (
     StorageError,
     VirtBackupError,
 )
-from virtbackup_async.events import BrokenBackup, ListedDomain, UnclaimedBackups
+from virtbackup_async.events import (
+    BrokenBackup,
+    ListedBackup,
+    ListedDomain,
+    TargetSpace,
+    UnclaimedBackups,
+)
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
+DAY = 86_400
 
 
 async def listed(config, groups=(), domains=(), known=None):
@@ -106,14 +115,15 @@ class Known(FakeHypervisor):
 
 
 async def shown(config, *domains, groups=(), known=None):
-    """What `list` says; the last is the error that it ends with, None if it ends well."""
+    """What `list` says of backups; the last is the error that it ends with, None if well."""
     events = []
     try:
         runtime = Runtime(config, events.append, known and Known(known))
         await run_list(runtime, ListRequest(groups, domains, with_known=known is not None))
+        end = None
     except VirtBackupError as error:
-        return [*events, type(error)]
-    return [*events, None]
+        end = type(error)
+    return [*(event for event in events if not isinstance(event, TargetSpace)), end]
 
 
 async def test_broken_backup_is_told_by_the_group_of_its_domain(configure, put, tmp_path):
@@ -250,3 +260,51 @@ async def test_a_domain_may_stand_where_a_group_stands(configure, put):
     assert (new.domain, error) == ("new", None)
     with pytest.raises(NotFoundError, match="did you mean 'web'"):
         await run_list(Runtime(config, print), ListRequest(("wep",)))
+
+
+async def listed_by(config, **request):
+    told = []
+    runtime = Runtime(config, told.append, now=lambda: datetime.fromtimestamp(DATE + 10 * DAY, UTC))
+    await run_list(runtime, ListRequest(**request))
+    return told, [e.date_unix for e in told if isinstance(e, ListedBackup)]
+
+
+async def test_state_and_age_are_said(configure, put):
+    put("web", DATE)
+    put("web", DATE + DAY, verified={"date": DATE, "ok": True, "digests": True})
+    put("web", DATE + 2 * DAY, verified={"date": DATE, "ok": False, "digests": True, "error": "x"})
+    told, dates = await listed_by(configure(a={"hosts": ["web"]}))
+    backups = [event for event in told if isinstance(event, ListedBackup)]
+    assert [backup.state for backup in backups] == ["unverified", "good", "damaged"]
+    assert dates == [DATE, DATE + DAY, DATE + 2 * DAY]
+    assert [backup.age_s for backup in backups] == [10 * DAY, 9 * DAY, 8 * DAY]
+    (space,) = [event for event in told if isinstance(event, TargetSpace)]
+    assert space.groups == ("a",)
+    assert space.free_bytes > 0
+
+
+async def test_a_broken_backup_has_a_state_and_the_date_of_its_name(configure, put, tmp_path):
+    name = put("web", DATE)
+    put("web", DATE + DAY)
+    (tmp_path / "t" / "web" / f"{name}.json").write_text("{")
+    told, _ = await listed_by(configure(a={"hosts": ["web"]}))
+    (broken,) = [event for event in told if isinstance(event, BrokenBackup)]
+    assert (broken.state, broken.date_unix, broken.age_s) == ("broken", DATE, 10 * DAY)
+
+
+async def test_latest_is_the_newest_good_backup(configure, put):
+    bad = {"date": DATE, "ok": False, "digests": True, "error": "x"}
+    put("web", DATE)
+    put("web", DATE + DAY)
+    put("web", DATE + 2 * DAY, verified=bad)
+    put("db", DATE + 3 * DAY, verified=bad)
+    _, dates = await listed_by(configure(a={"hosts": ["r:.*"]}), latest=True)
+    assert sorted(dates) == [DATE + DAY, DATE + 3 * DAY]
+
+
+@pytest.mark.parametrize("since", ["9d", "2026-03-02"])
+async def test_since_takes_an_age_or_a_date(configure, put, since, berlin):
+    for day in range(3):
+        put("web", DATE + day * DAY)
+    _, dates = await listed_by(configure(a={"hosts": ["web"]}), since=since)
+    assert dates == [DATE + DAY, DATE + 2 * DAY]
