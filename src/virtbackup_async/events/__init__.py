@@ -30,6 +30,7 @@ from virtbackup_async.events.clean import (
     PendingLeft,
     PendingUndone,
     RemovalFailed,
+    RemovalPlanned,
     RepositorySwept,
 )
 from virtbackup_async.events.diff import DiskCompared
@@ -134,6 +135,7 @@ __all__ = [
     "PhaseChanged",
     "PinChanged",
     "RemovalFailed",
+    "RemovalPlanned",
     "ReportWritten",
     "RepositoryChecked",
     "RepositoryDamaged",
@@ -212,6 +214,7 @@ Event = (
     | BackupRemoved
     | BackupsForgotten
     | RemovalFailed
+    | RemovalPlanned
     | RepositorySwept
     | PendingFound
     | PendingUndone

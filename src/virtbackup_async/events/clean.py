@@ -8,7 +8,9 @@ from msgspec import Struct
 class CleanVerdict(Struct, frozen=True):
     """What `clean` or `forget` will do with a backup, and why; `--dry-run` stops there.
 
-    ``broken``: no complete backup can be read from it; ``date`` is then that in its name, or empty.
+    ``occupied_bytes`` is what its own files take, ``stored_bytes`` what it added to the target when
+    it was made; None if that was not recorded. ``broken``: no complete backup can be read from it;
+    ``date`` is then that in its name, or empty.
     """
 
     kind: ClassVar[str] = "clean_verdict"
@@ -22,6 +24,19 @@ class CleanVerdict(Struct, frozen=True):
     occupied_bytes: int
     damaged: bool = False
     broken: bool = False
+    stored_bytes: int | None = None
+
+
+class RemovalPlanned(Struct, frozen=True):
+    """What removing the backups of a target that would go frees; of `--dry-run` alone.
+
+    ``freed_bytes`` is None where a damaged repository cannot tell.
+    """
+
+    kind: ClassVar[str] = "removal_planned"
+    target: str
+    backups: tuple[str, ...]
+    freed_bytes: int | None
 
 
 class BackupRemoved(Struct, frozen=True):

@@ -77,7 +77,7 @@ def test_a_dry_run_is_a_table_with_reasons(command, web):
     ended = command("clean", "--dry-run", "main")
     assert ended.returncode == 0, ended.stderr
     lines = [line.split() for line in ended.stdout.splitlines()]
-    assert lines[0] == ["domain", "backup", "verdict", "occupies", "why"]
+    assert lines[0] == ["domain", "backup", "verdict", "stored", "why"]
     assert [line[2] for line in lines[1:4]] == ["goes", "goes", "stays"]
     assert lines[3][-1] == "newest"
     assert " ".join(lines[4]).startswith("2 backups would be removed")

@@ -33,7 +33,7 @@ def report_of(report, *events, width=None):
 
 def test_result_is_a_table_then_what_is_missing_then_the_totals():
     assert report_of(reports.run(), *(event for event, _ in whole_run())) == [
-        "domain  backup                 disks  size     stored   duration  quiesced",
+        "domain  backup                 disks  used     stored   duration  quiesced",
         "web     20260701-030000_1_web  2      4.0 GiB  1.0 GiB  52 s      yes",
         "skipped: web vdc: it is a host device",
         "failed: db: the snapshot was refused",
@@ -51,7 +51,7 @@ def test_a_warning_that_scrolled_by_is_counted_at_the_end():
 
 def test_result_gives_up_the_long_name_in_a_narrow_terminal():
     lines = report_of(reports.run(), started(), done(quiesced=None), width=60)
-    assert lines[0] == "domain  disks  size     stored   duration  quiesced"
+    assert lines[0] == "domain  disks  used     stored   duration  quiesced"
     assert lines[1] == "web     1      4.0 GiB  1.0 GiB  52 s      shut off"
 
 

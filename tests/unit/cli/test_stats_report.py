@@ -41,7 +41,7 @@ def test_a_line_a_domain_and_one_for_the_group():
         DomainStats("test", "web", 1, *AMOUNTS),
         GroupStats("test", 1, 1, *AMOUNTS),
     ) == [
-        "group  domain                  backups  size      data     stored   ratio",
+        "group  domain                  backups  disk      used     stored   ratio",
         "main   db                      1        10.0 GiB  4.0 GiB  1.0 GiB  4.0",
         r"main   evil\x1b[2J[red]\u202e  2        10.0 GiB  4.0 GiB  1.0 GiB  4.0",
         "main   2 domains               3        20.0 GiB  8.0 GiB  0 B      -",
@@ -52,7 +52,7 @@ def test_a_line_a_domain_and_one_for_the_group():
 def test_a_repository_has_both_ratios():
     store = RepositoryStats("/b", 12, 80 * GIB, 6 * GIB, 90 * GIB, 84 * GIB, 8 * GIB, 5 * GIB)
     assert shown(store)[-2:] == [
-        "/b: repository of 12 backups: 80.0 GiB of data in 6.0 GiB",
+        "/b: repository of 12 backups: 80.0 GiB used in 6.0 GiB stored",
         "  chunks: 84.0 GiB, different ones 8.0 GiB (10.5 to 1), compressed to 5.0 GiB (1.6 to 1)",
     ]
 
@@ -65,12 +65,12 @@ def backup(number, freed_bytes):
 
 def test_backups_are_a_table_of_their_own():
     assert shown(backup(1, 5), backup(2, GIB), width=90)[2:] == [
-        "group  backup                 packager    size      data     stored   frees",
+        "group  backup                 packager    disk      used     stored   frees",
         "main   20260701-030000_3_web  repository  10.0 GiB  4.0 GiB  1.0 GiB  5 B",
         "main   20260702-030000_3_web  repository  10.0 GiB  4.0 GiB  1.0 GiB  1.0 GiB",
     ]
     assert shown(backup(1, 5), width=60)[2:] == [
-        "backup                 data     stored   frees",
+        "backup                 used     stored   frees",
         "20260701-030000_3_web  4.0 GiB  1.0 GiB  5 B",
     ]
 

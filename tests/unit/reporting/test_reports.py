@@ -17,6 +17,7 @@ from virtbackup_async.events import (
     PendingFound,
     PendingLeft,
     PendingUndone,
+    RemovalPlanned,
     RepositorySwept,
     TargetUnreadable,
     VerifyDone,
@@ -51,10 +52,16 @@ def test_a_run_counts_the_cancelled_among_the_failed_and_adds_up_the_bytes():
 
 
 def test_a_planned_clean_counts_what_would_go_and_nothing_else():
-    planned = collected(CleanReport(dry_run=True), EXPIRED, KEPT, FOUND)
+    plan = RemovalPlanned("/t", ("b1",), 3 * GIB)
+    planned = collected(CleanReport(dry_run=True), EXPIRED, KEPT, FOUND, plan)
     assert (planned.backups_removed, planned.backups_undone) == (1, 1)
     assert planned.freed_bytes == 3 * GIB
     assert planned.damaged_kept == 0
+
+
+def test_what_a_damaged_repository_would_free_is_not_known():
+    plans = (RemovalPlanned("/t", ("b1",), GIB), RemovalPlanned("/u", ("b2",), None))
+    assert collected(CleanReport(dry_run=True), EXPIRED, *plans).freed_bytes is None
 
 
 def test_a_clean_counts_what_went_and_not_what_stays():

@@ -2,9 +2,9 @@
 
 ::
 
-    domain  backup                 verdict  occupies  why
-    web     20260601-030000_3_web  goes     4.1 GiB   no rule keeps it
-    web     20260701-030000_3_web  stays    4.0 GiB   newest, first of day 2026-07-01
+    domain  backup                 verdict  stored   why
+    web     20260601-030000_3_web  goes     4.1 GiB  no rule keeps it
+    web     20260701-030000_3_web  stays    4.0 GiB  newest, first of day 2026-07-01
 
     1 backup would be removed, 4.1 GiB freed
 """
@@ -24,7 +24,7 @@ from virtbackup_async.reporting.text import count, printable
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
 _STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}
-_PLANNED = ("domain", "backup", "verdict", "occupies", "why")
+_PLANNED = ("domain", "backup", "verdict", "stored", "why")
 _REMOVED = ("domain", "backup", "freed")
 
 
@@ -54,7 +54,7 @@ def _print_plan(report: CleanReport, console: Console) -> None:
             verdict.domain,
             verdict.backup,
             _verdict(verdict),
-            size(verdict.occupied_bytes),
+            size(_stored_bytes(verdict)),
             ", ".join(verdict.reasons),
         )
         for verdict in report.verdicts
@@ -67,7 +67,8 @@ def _totals(report: CleanReport) -> str:
     removed = "would be removed" if report.dry_run else "removed"
     words = [f"{count(report.backups_removed, 'backup')} {removed}"]
     words += [f"{report.backups_undone} broken undone"] if report.backups_undone else []
-    words += [f"{size(report.freed_bytes)} freed"]
+    freed_bytes = report.freed_bytes
+    words += [f"{'unknown' if freed_bytes is None else size(freed_bytes)} freed"]
     words += [f"{report.damaged_kept} DAMAGED and not counted"] if report.damaged_kept else []
     return ", ".join(words)
 
@@ -76,6 +77,11 @@ def print_pins(report: PinReport, console: Console, _summary: events.Summary) ->
     """Print a line for each backup that is pinned, or is pinned no more."""
     for event in report.changed:
         console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
+
+
+def _stored_bytes(verdict: events.CleanVerdict) -> int:
+    """Return what a backup added to its target; virt-backup records none: what its files take."""
+    return verdict.occupied_bytes if verdict.stored_bytes is None else verdict.stored_bytes
 
 
 def _verdict(verdict: events.CleanVerdict) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-    domain  backup                 disks  size      stored   duration  quiesced
+    domain  backup                 disks  used      stored   duration  quiesced
     web     20260701-030000_3_web  2      12.0 GiB  4.1 GiB  52 s      yes
 
     failed: db: the snapshot was refused
@@ -24,7 +24,7 @@ from virtbackup_async.reporting.sentences import reason
 from virtbackup_async.reporting.text import count, printable
 
 _MAX_REASON = 30
-_HEADS = ("domain", "backup", "disks", "size", "stored", "duration", "quiesced")
+_HEADS = ("domain", "backup", "disks", "used", "stored", "duration", "quiesced")
 _GAP = 2
 
 

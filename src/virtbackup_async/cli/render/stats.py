@@ -2,7 +2,7 @@
 
 ::
 
-    group  domain     backups  size       data      stored   ratio
+    group  domain     backups  disk       used      stored   ratio
     main   db         14       140.0 GiB  20.1 GiB  3.9 GiB  5.2
     main   web        14       140.0 GiB  37.3 GiB  1.2 GiB  31.1
     main   2 domains  28       280.0 GiB  57.4 GiB  5.1 GiB  11.3
@@ -11,10 +11,10 @@
     2026-07-01  ########################  4.1 GiB
     2026-07-02  ##                        310.0 MiB
 
-    backup                 packager    data      stored     frees
+    backup                 packager    used      stored     frees
     20260702-030000_3_web  repository  20.1 GiB  310.0 MiB  2.0 MiB
 
-    /mnt/backups: repository of 28 backups: 57.4 GiB of data in 5.2 GiB
+    /mnt/backups: repository of 28 backups: 57.4 GiB used in 5.2 GiB stored
       chunks: 58.0 GiB, different ones 7.3 GiB (7.9 to 1), compressed to 5.1 GiB (1.4 to 1)
 """
 
@@ -38,12 +38,12 @@ _BACKUP_COLUMNS = (
     Column("group", may_go=True),
     Column("backup"),
     Column("packager", may_go=True),
-    Column("size", may_go=True),
-    Column("data"),
+    Column("disk", may_go=True),
+    Column("used"),
     Column("stored"),
     Column("frees"),
 )
-_COLUMNS = tuple(map(Column, ("group", "domain", "backups", "size", "data", "stored", "ratio")))
+_COLUMNS = tuple(map(Column, ("group", "domain", "backups", "disk", "used", "stored", "ratio")))
 
 MOST_DAYS: Final = 30
 _LEAST_BAR: Final = 5
@@ -110,8 +110,8 @@ def _row(amounts: events.DomainStats | events.GroupStats) -> Row:
         "group": amounts.group,
         "domain": _whose(amounts),
         "backups": str(amounts.backups),
-        "size": size(amounts.size_bytes),
-        "data": size(amounts.data_bytes),
+        "disk": size(amounts.size_bytes),
+        "used": size(amounts.data_bytes),
         "stored": size(amounts.stored_bytes),
         "ratio": _ratio(amounts.data_bytes, amounts.stored_bytes),
     }
@@ -128,8 +128,8 @@ def _backup_row(backup: events.BackupStats) -> Row:
         "group": backup.group,
         "backup": backup.backup,
         "packager": backup.packager,
-        "size": size(backup.size_bytes),
-        "data": size(backup.data_bytes),
+        "disk": size(backup.size_bytes),
+        "used": size(backup.data_bytes),
         "stored": size(backup.stored_bytes),
         "frees": size(backup.freed_bytes),
     }
@@ -137,7 +137,8 @@ def _backup_row(backup: events.BackupStats) -> Row:
 
 def _line(repository: events.RepositoryStats) -> str:
     backups = f"{repository.target}: repository of {count(repository.backups, 'backup')}"
-    return f"{backups}: {size(repository.data_bytes)} of data in {size(repository.stored_bytes)}"
+    used, stored = size(repository.data_bytes), size(repository.stored_bytes)
+    return f"{backups}: {used} used in {stored} stored"
 
 
 def _chunks_line(repository: events.RepositoryStats) -> str:

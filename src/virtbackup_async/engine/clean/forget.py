@@ -7,7 +7,6 @@ removed by the code that ``clean`` uses, so whatever dies in between, the next `
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async import events
@@ -20,10 +19,10 @@ from virtbackup_async.engine.clean.prune import prune
 from virtbackup_async.engine.clean.removal import remove_backup, report_removal
 from virtbackup_async.engine.clean.verdicts import verdict_on, verdict_on_broken
 from virtbackup_async.engine.inventory.chosen_backup import NamedBackup, find_named
-from virtbackup_async.engine.inventory.freed import freed_together, package_paths
+from virtbackup_async.engine.inventory.freed import package_paths, would_free
 from virtbackup_async.engine.locks import LockWait
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import ConfigError, CorruptError, DefinitionError
+from virtbackup_async.errors import ConfigError, DefinitionError
 from virtbackup_async.model.storage_location import StorageLocation
 
 NAMED = "named"
@@ -106,7 +105,10 @@ async def run_forget(runtime: Runtime, request: ForgetRequest) -> ForgetRun:
         runtime.emit(await _verdict(one))
     _refuse([one for one in wanted if one.refused])
     if request.dry_run:
-        freed_bytes = sum([await _would_free(runtime, *part) for part in _by_target(wanted)])
+        freed_bytes = 0
+        for target, of_target in _by_target(wanted):
+            files = [file for one in of_target for file in one.files]
+            freed_bytes += await would_free(target, files, runtime.emit) or 0
     else:
         await _remove_all(runtime, request, wanted)
         freed_bytes = sum(done.freed_bytes for done in recording.of(events.BackupRemoved)) + sum(
@@ -186,16 +188,6 @@ async def _verdict(one: _Wanted) -> events.CleanVerdict:
 def _by_target(wanted: Sequence[_Wanted]) -> Iterator[tuple[Path, list[_Wanted]]]:
     for target in dict.fromkeys(one.named.target for one in wanted):
         yield target, [one for one in wanted if one.named.target == target]
-
-
-async def _would_free(runtime: Runtime, target: Path, wanted: Sequence[_Wanted]) -> int:
-    files = [file for one in wanted for file in one.files]
-    try:
-        return await to_thread.run_sync(freed_together, StorageLocation.of(target), files)
-    except CorruptError as error:
-        # The backups can be removed all the same; pruning then says so again.
-        runtime.emit(events.Warned(f"what that frees in the repository is not known: {error}"))
-        return 0
 
 
 async def _remove_all(runtime: Runtime, request: ForgetRequest, wanted: Sequence[_Wanted]) -> None:

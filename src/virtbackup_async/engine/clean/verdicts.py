@@ -14,7 +14,7 @@ async def verdict_on(
     group: str, found: FoundBackup, *, keep: bool, reasons: Sequence[str]
 ) -> CleanVerdict:
     """Return the verdict on a complete backup."""
-    definition = found.definition
+    definition, images = found.definition, found.definition.images
     return CleanVerdict(
         group=group,
         domain=definition.domain_name,
@@ -25,6 +25,7 @@ async def verdict_on(
         reasons=tuple(reasons),
         damaged=definition.is_damaged,
         occupied_bytes=await occupied_bytes([*package_paths(found), found.path]),
+        stored_bytes=sum(image.stored_bytes for image in images) if images else None,
     )
 
 

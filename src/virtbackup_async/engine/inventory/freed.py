@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from anyio import from_thread
+from anyio import from_thread, to_thread
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.inventory.occupied import occupied_by
-from virtbackup_async.errors import DefinitionError
+from virtbackup_async.errors import CorruptError, DefinitionError
+from virtbackup_async.events import Emit, Warned
 from virtbackup_async.model.packager import backup_paths, type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -54,6 +55,16 @@ def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
     """
     owners = {_stored_name(file): 0 for file in files}
     return sum(map(occupied_by, files)) + sum(_own_bytes(target, owners))
+
+
+async def would_free(target: Path, files: Sequence[Path], emit: Emit) -> int | None:
+    """Return what removing some files of a target would free; None, with a warning, if unknown."""
+    try:
+        return await to_thread.run_sync(freed_together, StorageLocation.of(target), files)
+    except CorruptError as error:
+        # The backups can be removed all the same; pruning then says so again.
+        emit(Warned(f"what that frees in the repository is not known: {error}"))
+        return None
 
 
 def package_paths(found: FoundBackup) -> tuple[Path, ...]:

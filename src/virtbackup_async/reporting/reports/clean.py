@@ -25,6 +25,7 @@ class CleanReport(Struct):
     )
     swept: list[events.RepositorySwept] = field(default_factory=list)
     unclaimed: list[events.UnclaimedBackups] = field(default_factory=list)
+    planned: list[events.RemovalPlanned] = field(default_factory=list)
     forgotten: events.BackupsForgotten | None = None
 
     def add(self, event: events.Event) -> None:
@@ -40,6 +41,8 @@ class CleanReport(Struct):
                 self.others.append(event)
             case events.RepositorySwept():
                 self.swept.append(event)
+            case events.RemovalPlanned():
+                self.planned.append(event)
             case events.BackupsForgotten():
                 self.forgotten = event
             case events.UnclaimedBackups():
@@ -60,12 +63,16 @@ class CleanReport(Struct):
         return sum(isinstance(event, events.PendingUndone) for event in self.others)
 
     @property
-    def freed_bytes(self) -> int:
-        """The space that the run freed, or would free: a repack takes some of it back."""
+    def freed_bytes(self) -> int | None:
+        """The space that the run freed, or would free: a repack takes some of it back.
+
+        None where a damaged repository cannot tell.
+        """
         if self.forgotten is not None:
             return self.forgotten.freed_bytes
         if self.dry_run:
-            return sum(verdict.occupied_bytes for verdict in self._expired)
+            known = [plan.freed_bytes for plan in self.planned if plan.freed_bytes is not None]
+            return sum(known) if len(known) == len(self.planned) else None
         freed_bytes = sum(done.freed_bytes for done in self.removed)
         return freed_bytes + sum(done.freed_bytes - done.rewritten_bytes for done in self.swept)
 

@@ -27,6 +27,7 @@ from virtbackup_async.events import (
     PendingLeft,
     PendingUndone,
     RemovalFailed,
+    RemovalPlanned,
     Warned,
 )
 from virtbackup_async.host.local import LocalHost
@@ -159,7 +160,10 @@ async def test_a_dry_run_says_the_same_and_does_nothing(place):
     assert place.of(PendingFound)
     assert not place.of(BackupRemoved)
     assert not place.of(PendingUndone)
+    (plan,) = place.of(RemovalPlanned)
+    assert plan.backups == tuple(name for name, keep, _ in planned if not keep)
     await place.clean()
+    assert plan.freed_bytes == sum(place.of(BackupRemoved, "freed_bytes"))
     assert [(e.backup, e.keep, e.reasons) for e in place.of(CleanVerdict)] == planned
     assert len(place.of(BackupRemoved)) == 2
     assert len(place.of(PendingUndone)) == 1
