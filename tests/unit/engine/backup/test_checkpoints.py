@@ -1,5 +1,6 @@
 """Checkpoints of a running domain: which are asked for, kept and deleted; libvirt is a fake."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -141,6 +142,83 @@ async def test_a_bitmap_that_qemu_lost_means_a_full_read_and_a_new_checkpoint(si
 async def test_a_disk_without_a_chain_is_not_tracked(site):
     site.selection = replace(site.selection, chains={})
     assert await site.track() == Tracking({}, None)
+
+
+async def test_an_image_with_internal_snapshots_is_not_tracked_unless_the_rules_say_so(site):
+    run("qemu-img", "snapshot", "-c", "before", site.image)
+    tracking = await site.track()
+    assert "internal snapshots" in tracking.disks["vda"].reason
+    assert tracking.checkpoint is None
+    assert (await site.track(with_snapshots=True)).in_checkpoint == ("vda",)
+
+
+async def test_only_a_file_is_known_by_its_inode(site):
+    """A device node gets another one when the host starts again."""
+    assert (await site.track()).disks["vda"].image_id == image_id(site.image)
+    (disk,) = site.selection.disks
+    site.selection = replace(site.selection, disks=(replace(disk, kind="block"),))
+    assert (await site.track()).disks["vda"].image_id is None
+
+
+async def test_a_disk_without_a_reading_is_not_asked_for_with_the_others(site):
+    await site.has_backup(vdb=True)
+    (found,) = (await site.catalog.scan_domain("fake")).complete
+    records = found.definition.records
+    records = {**records, "vdb": replace(records["vdb"], reading=None)}
+    await site.catalog.remove_definition(found.path)
+    await site.catalog.write_definition(replace(found.definition, records=records))
+    asked = []
+
+    async def redefine(name, date, devs):
+        asked.append(devs)
+        return frozenset(devs)
+
+    site.domain.redefine_checkpoint = redefine
+    assert (await site.track()).since("vda") == site.checkpoint
+    assert asked == [["vda"]]
+
+
+def on_top_of(site, below):
+    """Make the disk's image an overlay, of which the XML does not say what is below."""
+    site.image = site.image.with_name("top.qcow2")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", site.image)
+    chain = (BackingImage(site.image, "qcow2"),)
+    disk = Disk("vda", site.image, "qcow2")
+    site.selection = replace(site.selection, disks=(disk,), chains={"vda": chain})
+
+
+async def test_what_is_below_an_image_is_found_where_the_xml_does_not_say_it(site):
+    below = site.image
+    on_top_of(site, below)
+    (was,) = (await site.track()).disks["vda"].below
+    assert str(below) in was
+    run("qemu-img", "create", "-q", "-f", "qcow2", below, "1M")
+    assert (await site.track()).disks["vda"].below != (was,)
+    below.unlink()
+    assert (await site.track()).disks["vda"].below is None, "it need not be a file"
+
+
+async def test_a_bitmap_of_ours_may_be_removed_from_what_is_below(site):
+    """That writes to it, and so the time of the last write says nothing."""
+    below = site.image
+    on_top_of(site, below)
+    with_times = (await site.track()).disks["vda"].below
+    run("qemu-img", "bitmap", "--add", below, "an-admins")
+    assert (await site.track()).disks["vda"].below != with_times
+    run("qemu-img", "bitmap", "--add", below, site.checkpoint)
+    before = (await site.track()).disks["vda"].below
+    os.utime(below, ns=(0, 0))
+    assert (await site.track()).disks["vda"].below == before != with_times
+
+
+async def test_of_a_backup_that_did_not_record_what_was_below_nothing_is_known(site):
+    await site.has_backup()
+    (found,) = (await site.catalog.scan_domain("fake")).complete
+    record = found.definition.records["vda"]
+    old = replace(record, reading=replace(record.reading, below=None))
+    await site.catalog.remove_definition(found.path)
+    await site.catalog.write_definition(replace(found.definition, records={"vda": old}))
+    assert (await site.track()).since("vda") == site.checkpoint
 
 
 async def test_a_transient_domain_gets_no_checkpoint(site):
