@@ -72,18 +72,12 @@ from virtbackup_async.repository.storage.pending_deletion import (
 CHUNKS_A_SEGMENT: Final = 65536
 
 
-def drop_damaged_pending_deletion(repository: Repository) -> bool:
-    """Remove the note of packs pending deletion if it is damaged. Blocks.
-
-    Returns:
-        Whether it was.
-    """
+def drop_damaged_pending_deletion(repository: Repository) -> None:
+    """Remove the note of packs pending deletion if it is damaged. Blocks."""
     try:
         read_pending_deletion(repository.storage)
     except CorruptError:
         remove_pending_deletion(repository.storage)
-        return True
-    return False
 
 
 def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:

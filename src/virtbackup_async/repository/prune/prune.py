@@ -197,10 +197,13 @@ class _Prune:
     def _choose(self, dead: frozenset[bytes], copied: Mapping[bytes, Need]) -> dict[bytes, Need]:
         """Return the packs to repack in this round."""
         chosen = fitting(copied, self._storage.free_bytes(), self._most_packs)
-        self._is_short = len(chosen) < len(copied) or len(dead) == self._most_packs
+        self._is_short = (
+            len(chosen) < len(copied)
+            or len(dead) == self._most_packs
+            or len(dead) + len(chosen) > self._most_packs
+        )
         # Unneeded packs are removed first: that frees space.
-        is_short = self._is_short or len(dead) + len(chosen) > self._most_packs
-        return {} if is_short and dead else chosen
+        return {} if self._is_short and dead else chosen
 
     def _write(self, note: PendingDeletion, dead: frozenset[bytes]) -> PendingDeletion:
         """Write the note, unneeded packs first; fewer packs if there is little space."""

@@ -16,6 +16,7 @@ from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.packagers.registry import open_reader
+from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.format.chunks import chunk_id
@@ -219,6 +220,19 @@ async def test_two_sweeps_are_not_at_once(place):
         place.prune()
     lease.close()
     place.prune()
+
+
+async def test_a_prune_whose_lease_was_broken_by_another_does_not_end_as_if_it_was_alone(place):
+    await place.back_up("a", content([1]))
+    repository = find_repository(place.location)
+    lease = files_of(repository).leases / PRUNER
+
+    def lose_it():
+        lease.unlink(missing_ok=True)
+
+    with pytest.raises(LockHeldError, match="was broken"):
+        pruning.prune_repository(repository, partial(list_maps, repository.storage), lose_it)
+    assert await place.restored("a") == content([1])
 
 
 @pytest.mark.parametrize("damage", ["map", "segment", "no segment"])

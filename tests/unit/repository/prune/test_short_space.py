@@ -96,6 +96,31 @@ async def test_each_round_has_the_room_that_the_one_before_made(place, monkeypat
     assert await place.restored("kept") == content([3, 5])
 
 
+async def test_what_does_not_fit_beside_the_last_dead_pack_is_done_in_the_same_prune(
+    place, monkeypatch
+):
+    """A note has room for two packs: four dead ones go, and one is left beside two half dead."""
+    await make_dead_and_half_dead(place, monkeypatch)
+    for number in range(11, 15):
+        await place.back_up(f"dead{number}", content([number]))
+        place.remove(f"dead{number}")
+    written = pruning.write_pending_deletion
+
+    def write_short(storage, note):
+        if len(note.packs) > 2:
+            raise StorageFullError("target is full")
+        written(storage, note)
+
+    monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
+    monkeypatch.setattr(
+        LocalStorage, "free_bytes", lambda _: 0 if len(place.packs()) > 3 else 100 * MIB
+    )
+    pruned = place.prune()
+    assert pruned.rewritten_bytes > 0
+    assert (len(place.packs()), pruned.unrewritten_bytes) == (1, 0)
+    assert await place.restored("kept") == content([3, 5])
+
+
 @pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
 async def test_room_that_is_taken_by_others_meanwhile_is_done_without(place, monkeypatch, code):
     await make_dead_and_half_dead(place, monkeypatch)
