@@ -78,15 +78,9 @@ def test_an_unknown_domain_fails_the_run_but_not_the_others(daemon, shut_off, tm
     assert done.returncode == 3
     assert [e["domain"] for e in said if e["event"] == "backup_failed"] == ["nobody"]
     assert [e["domain"] for e in said if e["event"] == "backup_done"] == [shut_off.name]
-    assert said[-1] | {"time": None, "error": None} == {
-        "event": "summary",
-        "time": None,
-        "ok": False,
-        "done": [shut_off.name],
-        "failed": ["nobody"],
-        "exit_code": 3,
-        "error": None,
-    }
+    last = said[-1]
+    assert (last["event"], last["ok"], last["exit_code"]) == ("summary", False, 3)
+    assert (last["done"], last["failed"]) == ([shut_off.name], ["nobody"])
 
 
 def test_restoring_what_is_not_there(daemon, tmp_path):
@@ -119,7 +113,7 @@ def test_a_damaged_backup_is_not_restored(daemon, shut_off, tmp_path):
         file.seek(5000)
         file.write(b"flipped")
     done = virtbackup("-c", config, "restore", "all", shut_off.name, tmp_path / "r")
-    assert_one_line(done, 13, "digest")
+    assert_one_line(done, 13, "is damaged")
     assert list((tmp_path / "r").glob("*")) == []
 
 

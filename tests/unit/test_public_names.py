@@ -27,7 +27,7 @@ METHODS = {
     "list": ["groups", "domains", "with_known", "since", "latest"],
     "overview": [],
     "pin": ["group", "domain", "date"],
-    "preview": ["groups"],
+    "preview": ["groups", "allow_empty"],
     "repair": ["groups", "quick"],
     "report": ["html", "mode"],
     "restore": ["found", "target", "disks", "image_format"],

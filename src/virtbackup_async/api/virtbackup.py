@@ -135,15 +135,19 @@ class VirtBackup(Restores, Inventory, Upkeep):
         request = BackupRequest(groups, wait_s, allow_empty, note, pin)
         return await run_backup(await self._ready(), request)
 
-    async def preview(self, groups: Sequence[str] = ()) -> "BackupPreview":
+    async def preview(
+        self, groups: Sequence[str] = (), *, allow_empty: bool = False
+    ) -> "BackupPreview":
         """Say what :meth:`backup` would read, how much, and whether it fits; touches nothing.
 
         A domain that could not be backed up is in the result.
 
         Args:
             groups: as for :meth:`backup`.
+            allow_empty: return an empty preview where there is nothing to back up.
 
         Raises:
+            BackupsFailedError: there is nothing to back up.
             NotFoundError: one of ``groups`` is neither a group nor a domain of one.
             ConfigError: a domain is in groups with several targets.
             HypervisorError: libvirt does not answer.
@@ -151,4 +155,6 @@ class VirtBackup(Restores, Inventory, Upkeep):
         from virtbackup_async.engine.backup.preview import run_preview
         from virtbackup_async.engine.backup.session import BackupRequest
 
-        return await run_preview(await self._ready(), BackupRequest(groups))
+        return await run_preview(
+            await self._ready(), BackupRequest(groups, allow_empty=allow_empty)
+        )

@@ -10,6 +10,7 @@ wants to hear of dates alone. zsh and fish pass it whole, and want it whole.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -178,10 +179,10 @@ def _definitions(ctx: click.Context, group: str | None, domain: str) -> list[Pat
 def _dates(ctx: click.Context, group: str | None, domain: str) -> Iterator[str]:
     """Yield the dates of a domain's backups: the day if it has one alone, else each moment."""
     stamps = [path.name[: len("20260301-021500")] for path in _definitions(ctx, group, domain)]
-    days = [stamp[: len("20260301")] for stamp in stamps]
-    for stamp, day in zip(stamps, days, strict=True):
-        is_alone = days.count(day) == 1
-        yield f"{day[:4]}-{day[4:6]}-{day[6:]}" if is_alone else stamp
+    backups_of = Counter(stamp[: len("20260301")] for stamp in stamps)
+    for stamp in stamps:
+        day = stamp[: len("20260301")]
+        yield stamp if backups_of[day] > 1 else f"{day[:4]}-{day[4:6]}-{day[6:]}"
     if stamps:
         yield "latest"
 
@@ -189,9 +190,11 @@ def _dates(ctx: click.Context, group: str | None, domain: str) -> Iterator[str]:
 def _disks(ctx: click.Context, group: str | None, domain: str) -> Iterable[str]:
     import msgspec  # noqa: PLC0415 -- only for disks
 
+    from virtbackup_async.catalog.raw_json import read_bytes  # noqa: PLC0415
+
     for path in reversed(_definitions(ctx, group, domain)):
-        with suppress(OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
-            found = msgspec.json.decode(path.read_bytes(), type=dict[str, object]).get("disks")
+        with suppress(OSError, msgspec.MsgspecError, UnicodeError, RecursionError, VirtBackupError):
+            found = msgspec.json.decode(read_bytes(path), type=dict[str, object]).get("disks")
             return list(found) if isinstance(found, dict) else []
     return []
 

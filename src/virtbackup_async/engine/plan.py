@@ -61,8 +61,7 @@ class Plan(Struct, frozen=True):
     @property
     def emptiness(self) -> str:
         """Why nothing is to be backed up."""
-        reasons = "; ".join(self.warnings) or "the configuration has no groups"
-        return f"nothing was backed up: {reasons}"
+        return "; ".join(self.warnings) or "the configuration has no groups"
 
 
 def plan_backups(config: Config, names: Sequence[str], domain_names: Sequence[str]) -> Plan:

@@ -125,6 +125,8 @@ def test_a_name_is_enough_for_restore_export_and_pin(command, tmp_path):
     ended = command("restore", "web@latest", "out")
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "out" / f"{NAME}_vda.qcow2").stat().st_size == 70000
+    ended = command("restore", "web", "two", "--disk", "vda,vdz", "--disk", "vda")
+    assert (ended.returncode, "no disk vdz in backup" in ended.stderr) == (12, True)
     ended = command("unpin", NAME, "--json")
     assert json.loads(ended.stdout.splitlines()[1])["pinned"] is False
 

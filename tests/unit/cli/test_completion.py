@@ -66,6 +66,12 @@ def test_dates_and_disks_of_the_typed_domain(complete):
     assert complete("forget", "web@l") == ["web@latest"]
 
 
+def test_no_file_of_a_target_holds_up_a_prompt(complete, tmp_path):
+    os.mkfifo(tmp_path / "target" / "web" / "20260703-030000_3_web.json")
+    assert complete("export", "web", "v") == ["vda", "vdb"]
+    assert complete("pin", "../web@") == []
+
+
 def test_a_broken_configuration_offers_nothing(complete, tmp_path):
     (tmp_path / "config.yml").write_text("groups: [")
     assert complete("backup", "m") == []

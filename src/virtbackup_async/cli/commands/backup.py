@@ -42,7 +42,9 @@ def command(  # noqa: PLR0913 -- one for each option
     """
     if dry_run:
         run_with_config(
-            replace(settings, progress=False), lambda vb: vb.preview(groups), reports.preview
+            replace(settings, progress=False),
+            lambda vb: vb.preview(groups, allow_empty=allow_empty),
+            reports.preview,
         )
     run_with_config(
         settings,

@@ -35,6 +35,13 @@ _BACKUP_WORDS = 2
 _ONE_OF_THEM = "Give either a TARGET_DIR or --in-place"
 
 
+def _split_at_commas(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return each disk once: the names of disks have no commas."""
+    return tuple(dict.fromkeys(name for value in values for name in value.split(",") if name))
+
+
 @subcommand("restore")
 @one_backup("[TARGET_DIR]", or_earlier=True, completed_by=(directories,))
 @click.option(

@@ -22,6 +22,7 @@ from virtbackup_async.engine.backup.inspection import (
     tracking_rules,
 )
 from virtbackup_async.engine.backup.session import (
+    ALLOW_EMPTY_HINT,
     BackupRequest,
     failed_event,
     missing_event,
@@ -32,7 +33,7 @@ from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import ImageError, RollbackError, StorageError
+from virtbackup_async.errors import BackupsFailedError, ImageError, RollbackError, StorageError
 from virtbackup_async.events import BackupFailed, DiskPlanned, RunStarted, TargetPlanned, Warned
 from virtbackup_async.files.mounts import space_at
 from virtbackup_async.host.interface import ImageHost
@@ -64,6 +65,7 @@ async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview
     ``BackupFailed`` for each domain that could not be backed up.
 
     Raises:
+        BackupsFailedError: there is nothing to back up, and that is not allowed.
         NotFoundError: a name is neither a group of the configuration nor a domain of one.
         ConfigError: a named domain is in groups with several targets.
         HypervisorError: the domains cannot be listed.
@@ -79,6 +81,9 @@ async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview
         await _preview(runtime, planned, target)
     for path, target in targets.items():
         runtime.emit(await _of_target(path, target))
+    if plan.is_empty and not request.allow_empty:
+        message = f"nothing would be backed up: {plan.emptiness}"
+        raise BackupsFailedError(message, hint=ALLOW_EMPTY_HINT)
     return BackupPreview(
         recording.of(DiskPlanned), recording.of(TargetPlanned), recording.of(BackupFailed)
     )

@@ -131,7 +131,9 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         await _back_up_all(session, hooks, by_domain)
         await _tell_space(runtime, filter(hooks.lets_pass, plan.backups))
         if plan.is_empty and not request.allow_empty:
-            error = errors.BackupsFailedError(plan.emptiness, hint=ALLOW_EMPTY_HINT)
+            error = errors.BackupsFailedError(
+                f"nothing was backed up: {plan.emptiness}", hint=ALLOW_EMPTY_HINT
+            )
             # So that ``on_failure`` is called: of no domain, for none was found.
             hooks.note((), events.BackupFailed("", "", error.message, error.exit_code))
             raise error

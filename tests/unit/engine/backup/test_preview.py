@@ -13,7 +13,7 @@ from virtbackup_async.engine.backup import preview as preview_module
 from virtbackup_async.engine.backup.preview import run_preview
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import NotFoundError
+from virtbackup_async.errors import BackupsFailedError, NotFoundError
 from virtbackup_async.events import BackupFailed, DiskDone, TargetPlanned, Warned
 from virtbackup_async.files.mounts import Space
 
@@ -249,3 +249,11 @@ async def test_a_domain_that_is_worked_on_is_told(site):
     finally:
         lock.release()
     assert Warned("another process works on it now", "fake") in site.events
+
+
+async def test_a_run_without_anything_to_back_up_says_so_before(site):
+    site.group["hosts"] = ["r:^nobody"]
+    with pytest.raises(BackupsFailedError, match="nothing would be backed up: group g matches no"):
+        await site.preview()
+    preview = await run_preview(site.runtime(), BackupRequest(("g",), allow_empty=True))
+    assert (preview.disks, preview.targets) == ((), ())
