@@ -270,6 +270,8 @@ def _append(target: Path, record: RunRecord, create: bool, limits: Limits) -> bo
         try:
             if not lacks.lock(fd, fcntl.LOCK_EX, target) or not _is_at(file, fd):
                 return False
+            if os.fstat(fd).st_nlink > 1:
+                raise StorageError(f"{file} has a second name, and may be any file of the host")
             _write(file, fd, clipped(record), limits)
         finally:
             close(fd)

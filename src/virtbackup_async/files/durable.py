@@ -19,7 +19,9 @@ from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath, give_owner_of
 
 
-async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False) -> None:
+async def write_atomically(
+    path: Path, data: bytes, *, keep_owner: bool = False, mode: int | None = None
+) -> None:
     """Put ``data`` into ``path``: readers see the old content or the new, never a part.
 
     Args:
@@ -27,11 +29,12 @@ async def write_atomically(path: Path, data: bytes, *, keep_owner: bool = False)
         data: its new content.
         keep_owner: give it the owner and the mode of the file that it replaces, as far as this
             user may; else it belongs to this user, with mode 0600.
+        mode: its mode in place of that.
 
     Raises:
         StorageError: the directory is missing, not writable or full.
     """
-    await to_thread.run_sync(_write_atomically, path, data, keep_owner)
+    await to_thread.run_sync(_write_atomically, path, data, keep_owner, mode)
 
 
 async def write_exclusively(path: Path, data: bytes) -> None:
@@ -116,10 +119,10 @@ def sync_file(path: Path) -> None:
         close(fd)
 
 
-def _write_atomically(path: Path, data: bytes, keep_owner: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
+def _write_atomically(path: Path, data: bytes, keep_owner: bool, mode: int | None) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     # A link is replaced, and the new file is like the one that it leads to.
     like = file_at(Path(os.path.realpath(path))) if keep_owner else None
-    file_at(path).replace(data, like)
+    file_at(path).replace(data, like, mode)
 
 
 def _write_exclusively(path: Path, data: bytes) -> None:

@@ -233,13 +233,16 @@ class TargetPath(ReachedPath, frozen=True):
         except OSError as error:
             raise storage_error("sync", self.path, error) from error
 
-    def replace(self, data: bytes, like: "TargetPath | None" = None) -> None:
+    def replace(
+        self, data: bytes, like: "TargetPath | None" = None, mode: int | None = None
+    ) -> None:
         """Put ``data`` into the file: readers see the old content or the new, never a part.
 
         Args:
             data: its new content.
             like: a file, mostly this one, whose owner and mode it gets, as far as this user may;
                 without it the file belongs to this user, with mode 0600.
+            mode: its mode in place of that.
 
         Raises:
             StorageError: the directory is missing, not writable or full.
@@ -248,7 +251,7 @@ class TargetPath(ReachedPath, frozen=True):
         part = self.parent.temporary()
         try:
             try:
-                part.write_new(data, like)
+                part.write_new(data, like, mode)
                 part.rename(self.name)
             except BaseException:
                 with suppress(OSError):  # `clean` finds it, and the first failure says more
@@ -258,8 +261,10 @@ class TargetPath(ReachedPath, frozen=True):
             raise storage_error("write", self.path, error) from error
         self.parent.sync_names()
 
-    def write_new(self, data: bytes, like: "TargetPath | None" = None) -> None:
-        """Write a new file, durable but for its name, with the owner and mode of ``like``.
+    def write_new(
+        self, data: bytes, like: "TargetPath | None" = None, mode: int | None = None
+    ) -> None:
+        """Write a new file, durable but for its name; owner and mode as for ``replace``.
 
         Raises:
             OSError: the name is taken, or the directory missing, not writable or full.
@@ -269,6 +274,8 @@ class TargetPath(ReachedPath, frozen=True):
             if like is not None:
                 with suppress(FileNotFoundError):
                     give_owner_of(fd, like.status(), self.target)
+            if mode is not None:
+                lacks.give_mode(fd, mode, self.target)
             file.write(data)
             file.flush()
             os.fsync(fd)

@@ -129,6 +129,16 @@ async def test_what_is_no_file_is_neither_read_nor_written(tmp_path, file, place
     assert other.read_bytes() == b"precious"
 
 
+async def test_a_file_that_has_a_second_name_is_not_written(tmp_path, file):
+    """Who can write to the target may have made any file of the host the history."""
+    other = tmp_path / "other"
+    other.write_bytes(b"precious\n")
+    file.hardlink_to(other)
+    with pytest.raises(StorageError, match="second name"):
+        await append(tmp_path)
+    assert other.read_bytes() == b"precious\n"
+
+
 async def test_another_writer_is_waited_for_and_not_for_ever(tmp_path, file):
     file.touch()
     with file.open() as other:

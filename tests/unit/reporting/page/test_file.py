@@ -48,10 +48,25 @@ async def test_what_is_no_file_is_left_alone(tmp_path, mode):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "stdout").symlink_to("/dev/null")
     (tmp_path / "directory").mkdir()
-    for name in ("pipe", "stdout", "directory"):
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    for name in ("pipe", "stdout", "directory", "link"):
         with pytest.raises(StorageError, match="no regular file"):
             await write_page(tmp_path / name, "x", mode)
     assert (tmp_path / "stdout").is_symlink()
+    assert mode_of(tmp_path / "secret") == 0o600
+
+
+async def test_another_name_of_a_replaced_file_is_not_changed(tmp_path, file):
+    """Who owns the directory of a web server may give any file a second name there."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    file.hardlink_to(secret)
+    await write_page(file, "page", 0o644)
+    assert (secret.read_text(), mode_of(secret)) == ("secret", 0o600)
+    assert (file.read_text(), mode_of(file)) == ("page", 0o644)
 
 
 async def test_a_full_disk_leaves_the_old_page(tmp_path, file):

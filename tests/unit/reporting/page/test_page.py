@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from datetime import UTC
-from html.parser import HTMLParser
 
 import pytest
 
@@ -26,48 +25,14 @@ from fakes.overview_facts import (
     target,
 )
 from fakes.overview_site import site_facts
+from html_document import Document
 from virtbackup_async.model.facts import Leftover, RunningBackup
 from virtbackup_async.model.run_record import Outcome
 from virtbackup_async.reporting.overview.build import build_overview
 from virtbackup_async.reporting.page.page import command_line, render_page
 from virtbackup_async.reporting.page.words import CROSS, GLYPHS
 
-CELLS = {"dd", "dt", "td", "th", "title", "code"}
-VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = '\x1b[31m<script>alert("1")</script>\u202e&amp;\x00\udcff日本語 \'"'
-
-
-class Document(HTMLParser):
-    """The page taken apart; an element that is not closed in turn is an error."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.ids, self.links, self.titles = [], [], [], [], []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.tags.append((tag, values))
-        self.ids += [values["id"]] if "id" in values else []
-        self.links += [values["href"]] if "href" in values else []
-        self.titles += [values["title"]] if "title" in values else []
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in CELLS:
-            self.text += " "
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text += data
 
 
 def page(*guests, zone=UTC, took_s=None, mailed=None, **different):
