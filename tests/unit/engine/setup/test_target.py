@@ -18,7 +18,7 @@ from fakes.new_hosts import (
     site,
 )
 from virtbackup_async.engine.setup.site import Images, Site
-from virtbackup_async.engine.setup.target import TargetSeen, judge, look_at_target
+from virtbackup_async.engine.setup.target import TargetSeen, description, judge, look_at_target
 from virtbackup_async.events import Level
 from virtbackup_async.files.mounts import Place, Space, read_mounts
 
@@ -115,11 +115,20 @@ async def test_links_are_followed(tmp_path):
     assert problem.message.startswith("holds images of web")
 
 
-@pytest.mark.parametrize("name", ["loop", "nul\0"])
-async def test_a_path_that_leads_nowhere_is_a_trouble(here, tmp_path, name):
+async def test_a_path_that_is_none_is_a_trouble(here, tmp_path):
+    found = await look_at_target(here, tmp_path / "nul\0")
+    (problem,) = judge(here, found)
+    assert (problem.level, problem.message) == (Level.PROBLEM, "cannot be looked at: no path")
+
+
+async def test_a_link_to_itself_is_a_problem(here, tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    found = await look_at_target(here, tmp_path / name)
-    assert judge(here, found)[0].level is Level.PROBLEM
+    assert judge(here, await look_at_target(here, tmp_path / "loop"))[0].level is Level.PROBLEM
+
+
+def test_a_file_system_is_described_as_far_as_it_is_known():
+    assert description(seen()) == "ext4 on /dev/sdb1, 50.0 GiB free when this was written"
+    assert description(seen(mount=None)) == description(seen(space=None)) == ""
 
 
 async def test_a_file_system_that_does_not_answer_is_a_trouble(here, tmp_path, monkeypatch):
@@ -133,7 +142,7 @@ async def test_a_file_system_that_does_not_answer_is_a_trouble(here, tmp_path, m
 
 
 async def test_a_directory_that_this_user_may_not_write_to(here, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)  # root may anything
     assert not (await look_at_target(here, tmp_path)).is_writable
 
 
