@@ -16,6 +16,7 @@ OWN_FOLDER = "setup/"
 OWN_FILES = {
     "backup/domain.py": TARGET,
     "backup/preview.py": TARGET,
+    "backup/session.py": "the free space of targets",
     "backup/state.py": TARGET,
     "clean/pending.py": NOTES,
     "clean/plan.py": TARGET,
@@ -25,7 +26,9 @@ OWN_FILES = {
     "doctor/leftovers.py": TARGET,
     "doctor/target.py": TARGET,
     "host_state.py": NOTES,
+    "inventory/listing.py": "the free space of targets",
     "inventory/occupied.py": TARGET,
+    "inventory/past_runs.py": "whether targets are there",
     "inventory/unclaimed.py": TARGET,
     "locks.py": TARGET,
     "restore/export.py": OUTPUT,

@@ -18,12 +18,14 @@ NAMES = [
 
 METHODS = {
     "backup": ["groups", "wait_s", "allow_empty", "note", "pin"],
+    "check": ["words", "max_age"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
     "diff": ["older", "newer", "group"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
     "find": ["group", "domain", "date", "disks", "trusted"],
     "forget": ["backups", "group", "unpin", "allow_newest", "dry_run", "wait_s"],
+    "log": ["limit"],
     "list": ["groups", "domains", "with_known", "since", "latest"],
     "overview": [],
     "pin": ["group", "domain", "date"],

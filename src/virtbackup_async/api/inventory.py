@@ -10,8 +10,15 @@ from anyio import to_thread
 
 from virtbackup_async.api.methods import Methods, group_and_name
 from virtbackup_async.api.restores import AnyPath
-from virtbackup_async.errors import StorageError
-from virtbackup_async.events import DiskCompared, PinChanged, ReportWritten, ShownBackup
+from virtbackup_async.errors import ConfigError, StorageError, VirtBackupError
+from virtbackup_async.events import (
+    DiskCompared,
+    HealthChecked,
+    ListedRun,
+    PinChanged,
+    ReportWritten,
+    ShownBackup,
+)
 
 if TYPE_CHECKING:
     from virtbackup_async.engine.inventory.listing import Listing
@@ -147,6 +154,61 @@ class Inventory(Methods):
             if target.error is not None:
                 raise StorageError(target.error)
         return event
+
+    async def check(
+        self, words: Sequence[str] = (), *, max_age: str | None = None
+    ) -> HealthChecked:
+        """Say whether each guest has a good backup that is young enough, for a monitoring.
+
+        Whatever cannot be found out is the status ``unknown``, and raises nothing.
+
+        Args:
+            words: groups or domains; none for all.
+            max_age: how old the newest good backup may be: ``26h``, ``2d``; None for each group's
+                own ``max_age``.
+
+        Raises:
+            ConfigError: ``max_age`` is no length of time.
+        """
+        from virtbackup_async.model.amounts import age_of
+        from virtbackup_async.reporting import health
+
+        limit = None if max_age is None else age_of(max_age)
+        if max_age is not None and not limit:
+            raise ConfigError(f"max-age {max_age!r} is no length of time", hint="Write 26h or 2d.")
+        try:
+            overview = await self.overview()
+        except VirtBackupError as error:
+            checked = health.unknown(str(error))
+        else:
+            limit_s = limit.total_seconds() if limit else None
+            checked = health.health_of(overview, tuple(words), limit_s)
+        self._open.emit(checked)
+        return checked
+
+    async def log(self, *, limit: int = 10) -> tuple[ListedRun, ...]:
+        """List the last runs that the histories in the targets know, the newest first.
+
+        Args:
+            limit: how many.
+
+        Raises:
+            ConfigError: no group has a target.
+            StorageError: a history cannot be read; the runs of the others were emitted.
+        """
+        from virtbackup_async.engine.inventory.past_runs import read_past_runs
+        from virtbackup_async.reporting.overview.runs import each_once
+        from virtbackup_async.reporting.past_runs import listed_run
+
+        runtime = await self._ready()
+        records, failures = await read_past_runs(runtime)
+        runs = each_once(records, runtime.now().timestamp())
+        listed = tuple(map(listed_run, runs[::-1][: max(0, limit)]))
+        for run in listed:
+            runtime.emit(run)
+        for failure in failures[:1]:
+            raise failure
+        return listed
 
     async def pin(
         self, group: str, domain: str | None = None, date: str | None = None

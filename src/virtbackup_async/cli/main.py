@@ -58,6 +58,10 @@ _COMMANDS = {
     "diff": Entry(
         "virtbackup_async.cli.commands.diff", "Show how much changed between two backups."
     ),
+    "check": Entry(
+        "virtbackup_async.cli.commands.check", "Print one line for a monitoring, as Nagios has it."
+    ),
+    "log": Entry("virtbackup_async.cli.commands.log", "Show the last runs."),
     "stats": Entry(
         "virtbackup_async.cli.commands.stats",
         "Show how much data the backups hold, and how much space they take.",

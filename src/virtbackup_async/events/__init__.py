@@ -78,6 +78,7 @@ from virtbackup_async.events.setup import (
     FileSystemFound,
 )
 from virtbackup_async.events.show import ShownBackup, ShownDisk, ShownImage, ShownLack
+from virtbackup_async.events.status import GuestHealth, HealthChecked, ListedRun
 from virtbackup_async.events.verify import (
     DiskDamaged,
     RepositoryChecked,
@@ -122,12 +123,15 @@ __all__ = [
     "FileSystemFound",
     "Finding",
     "GroupStats",
+    "GuestHealth",
+    "HealthChecked",
     "HookEnded",
     "HookFailed",
     "HookStarted",
     "Level",
     "ListedBackup",
     "ListedDomain",
+    "ListedRun",
     "PendingFound",
     "PendingLeft",
     "PendingUndone",
@@ -192,6 +196,8 @@ Event = (
     | ListedBackup
     | ListedDomain
     | ShownBackup
+    | HealthChecked
+    | ListedRun
     | DiskCompared
     | BrokenBackup
     | TargetUnreadable

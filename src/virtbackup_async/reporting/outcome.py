@@ -54,6 +54,7 @@ class RunOutcome:
         self._restoring: str | None = None
         self._problems = 0
         self._hooks: list[events.HookFailed] = []
+        self._health: events.HealthChecked | None = None
         self._lacking: list[events.BackupDone] = []
         self._planned: tuple[str, ...] = ()
         self._begun: set[str] = set()
@@ -85,6 +86,8 @@ class RunOutcome:
                 self._done.append(event.domain)
             case events.HookFailed():
                 self._hooks.append(event)
+            case events.HealthChecked():
+                self._health = event
             case events.Finding(level=events.Level.PROBLEM):
                 self._problems += 1
             case _:
@@ -194,6 +197,8 @@ class RunOutcome:
 
     def _failures(self) -> tuple[int, str | None]:
         """Return the verdict on a run that reached its end."""
+        if self._health is not None:
+            return self._health.exit_code, None
         return next(self._of_damage(), None) or next(self._of_failures(), (0, None))
 
     def _of_damage(self) -> Iterator[tuple[int, str]]:

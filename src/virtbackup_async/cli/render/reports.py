@@ -134,6 +134,24 @@ def diff() -> Report:
     return Report(collected.add, partial(print_diff, collected))
 
 
+def health() -> Report:
+    """Make the one line of ``check``."""
+    from virtbackup_async.cli.render.status import print_health
+    from virtbackup_async.reporting.reports.status import HealthReport
+
+    collected = HealthReport()
+    return Report(collected.add, partial(print_health, collected))
+
+
+def log() -> Report:
+    """Make the report of past runs."""
+    from virtbackup_async.cli.render.status import print_log
+    from virtbackup_async.reporting.reports.status import LogReport
+
+    collected = LogReport()
+    return Report(collected.add, partial(print_log, collected))
+
+
 def stats() -> Report:
     """Make the report of how much the backups hold and take."""
     from virtbackup_async.cli.render.stats import print_stats

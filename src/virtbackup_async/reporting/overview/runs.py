@@ -22,17 +22,21 @@ Key = tuple[str, str]
 
 
 def merged_runs(facts: Facts) -> tuple[RunRecord, ...]:
+    """Return the runs of all targets; see ``each_once``."""
+    return each_once((record for target in facts.targets for record in target.history), facts.at)
+
+
+def each_once(records: Iterable[RunRecord], at: float) -> tuple[RunRecord, ...]:
     """Return each run once, with the domains of all its targets, oldest first.
 
     Runs that claim to be in the future are left out: they would stay the last for ever.
     """
     runs: dict[str, RunRecord] = {}
-    for target in facts.targets:
-        for record in target.history:
-            if record.end > facts.at + CLOCK_SLACK_S or record.start > record.end:
-                continue
-            known = runs.get(record.run_id)
-            runs[record.run_id] = _joined(known, record) if known else record
+    for record in records:
+        if record.end > at + CLOCK_SLACK_S or record.start > record.end:
+            continue
+        known = runs.get(record.run_id)
+        runs[record.run_id] = _joined(known, record) if known else record
     return tuple(sorted(runs.values(), key=lambda run: run.start))
 
 

@@ -1,0 +1,37 @@
+"""The runs of a configuration's targets, as their histories know them."""
+
+from virtbackup_async.catalog.history import read_history
+from virtbackup_async.engine.plan import groups_with_target, target_of
+from virtbackup_async.engine.runtime import Runtime
+from virtbackup_async.errors import StorageError
+from virtbackup_async.events import Warned
+from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.model.run_record import RunRecord
+
+
+async def read_past_runs(runtime: Runtime) -> tuple[list[RunRecord], list[StorageError]]:
+    """Return the records of all targets, and why a history cannot be read.
+
+    A run has a record in each of its targets.
+
+    Raises:
+        ConfigError: no group has a target.
+    """
+    runs: list[RunRecord] = []
+    failures: list[StorageError] = []
+    for target in dict.fromkeys(map(target_of, groups_with_target(runtime.config, ()))):
+        try:
+            await answer_in_time(space_at, target)
+            history = await read_history(target)
+        except OSError as error:
+            failures.append(storage_error("read", target, error))
+            continue
+        except StorageError as error:
+            failures.append(error)
+            continue
+        runs += history.runs
+        if history.damaged:
+            message = f"{target}: {history.damaged} lines of the history cannot be read"
+            runtime.emit(Warned(message))
+    return runs, failures
