@@ -9,22 +9,22 @@ set -euo pipefail
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd qemu-storage-daemon virsh pkg-config gcc
     mkfs.ext4 cpio unshare
     swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze
-    chromedriver)
+    chromedriver jq tmux)
 readonly DRIVERS=(qemu secret storage)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
     libvirt-daemon-driver-qemu libvirt-daemon-driver-secret libvirt-daemon-driver-storage
     libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
     swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs xfsprogs
     util-linux util-linux-extra xz-utils bzip2 zstd groff-base systemd
-    chromium chromium-driver fonts-dejavu-core)
+    chromium chromium-driver fonts-dejavu-core jq tmux)
 readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
     libvirt-daemon-driver-secret libvirt-daemon-driver-storage-core
     libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux swtpm swtpm-tools
     kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs
-    xz bzip2 zstd groff-base systemd chromium chromedriver dejavu-sans-fonts)
+    xz bzip2 zstd groff-base systemd chromium chromedriver dejavu-sans-fonts jq tmux)
 readonly ARCH=(qemu-system-x86 qemu-img libvirt pkgconf gcc python e2fsprogs cpio swtpm
     linux busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs util-linux xz bzip2 zstd
-    groff systemd chromium ttf-dejavu)
+    groff systemd chromium ttf-dejavu jq tmux)
 
 missing() { # what is not here, one a line; nothing when all is
     # /usr/sbin is not on every user's path.

@@ -1,0 +1,45 @@
+"""Command lines of virtbackup, as pages and scripts show them, read without running them."""
+
+import shlex
+from collections.abc import Iterator
+
+import click
+
+from virtbackup_async.cli.main import virtbackup
+
+_ENDS = frozenset("|<>;&()")
+
+
+def commands_of(line: str) -> Iterator[list[str]]:
+    """Yield the words after ``virtbackup`` of each of its commands in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words: list[str] | None = None
+    starts = True
+    for word in lexer:
+        if set(word) <= _ENDS:
+            if words is not None:
+                yield words
+            words, starts = None, True
+        elif words is not None:
+            words.append(word)
+        elif starts:
+            starts = False
+            words = [] if word == "virtbackup" else None
+    if words is not None:
+        yield words
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command with its options and arguments.
+
+    Raises:
+        click.UsageError: there is no such command, option, or value, or an argument is missing.
+    """
+    context = virtbackup.make_context("virtbackup", list(words))
+    while isinstance(context.command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, command, rest = context.command.resolve_command(context, rest)
+        assert command is not None
+        context = command.make_context(name, rest, parent=context)

@@ -1,0 +1,1 @@
+"""A recorded session: see ``__main__.py``."""
