@@ -62,7 +62,9 @@ def test_example_backs_up_lists_and_restores(domains, virtbackup, tmp_path, samp
     domains["prod-1"].start()
     done = virtbackup(sample, "backup", "--json")
     assert done.returncode == 0, done.stderr
-    made = {event["domain"]: event for event in events(done.stdout) if "stored_bytes" in event}
+    made = {
+        event["domain"]: event for event in events(done.stdout) if event["event"] == "backup_done"
+    }
     assert made.keys() == BACKED_UP.keys()
 
     listed = events(virtbackup(sample, "list", "test", "--json").stdout)
