@@ -18,6 +18,7 @@ from msgspec import Struct
 from virtbackup_async.events import Warned
 from virtbackup_async.reporting.event_thread import EventThread
 from virtbackup_async.reporting.outcome import RunOutcome
+from virtbackup_async.reporting.sentences import NAMES_SHOWN
 
 # A reader that never reads must not keep the process from stopping.
 _LET_GO_S = 1.0
@@ -43,10 +44,11 @@ class Stopper(Struct):
 
         await FROZEN.wait_for_none()
         self.is_waiting = False
-        at_work = len(self.run_outcome.in_flight)
-        if at_work:
-            guests = "1 guest runs" if at_work == 1 else f"{at_work} guests run"
-            message = f"stopped: meanwhile {guests} on, with an overlay or a backup job that grows"
+        if at_work := tuple(self.run_outcome.in_flight):
+            names = ", ".join(at_work[:NAMES_SHOWN])
+            more = len(at_work) - NAMES_SHOWN
+            whose = f"{names} and {more} more" if more > 0 else names
+            message = f"stopped: overlays or scratch images grow until it continues: {whose}"
             self.run_outcome.emit(Warned(message))
         self.event_thread.pause(_LET_GO_S)
         # Not SIGTSTP: the kernel ignores it in a process group without a shell above it.

@@ -11,7 +11,9 @@ def in_words(event: events.Event) -> str | None:  # noqa: PLR0911 -- one return 
     """Return an event as one sentence; None for progress and for events of reports."""
     match event:
         case events.RunStarted():
-            return f"{event.command}: {count(len(event.domains), 'domain')}"
+            # `repair` works on repositories.
+            amount = count(len(event.domains), "domain")
+            return None if event.command == "repair" else f"{event.command}: {amount}"
         case events.BackupStarted():
             return f"{event.domain}: backup started: {event.backup} ({', '.join(event.disks)})"
         case events.PhaseChanged():
@@ -32,9 +34,7 @@ def _end_in_words(event: events.Event) -> str | None:
         case events.BackupDone():
             return f"{event.domain}: backup done: {_amount(event)}"
         case events.BackupFailed():
-            word = "cancelled" if event.cancelled else "failed"
-            left = " (left pending)" if event.left_pending else ""
-            return f"{event.domain}: backup {word}{left}: {reason(event)}"
+            return f"{event.domain}: {_failed(event)}"
         case events.HookFailed():
             return event.error
         case events.RestoreStarted():
@@ -151,6 +151,14 @@ def _checked(done: events.RepositoryChecked) -> str:
 def reason(failed: events.BackupFailed) -> str:
     """Return why a backup failed, for a line that already names the domain."""
     return failed.reason or failed.error
+
+
+def _failed(event: events.BackupFailed) -> str:
+    if event.cancelled and not event.left_pending:
+        return "backup interrupted and undone"
+    word = "interrupted" if event.cancelled else "failed"
+    left = " (left pending)" if event.left_pending else ""
+    return f"backup {word}{left}: {reason(event)}"
 
 
 def _place(first: str, second: str | None) -> str:

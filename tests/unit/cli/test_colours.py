@@ -118,7 +118,7 @@ def test_verify_and_backup_show_failures_in_red():
     assert f"{BAD}db: c: FAILED" in text
     text = shown(reports.run(), started(), done(), failed(), failed("x", cancelled=True))
     assert f"{BAD}failed: db" in text
-    assert f"{LOOK}cancelled: x" in text
+    assert f"{LOOK}interrupted: x" in text
 
 
 def test_findings():

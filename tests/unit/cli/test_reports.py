@@ -3,17 +3,31 @@ from io import StringIO
 
 from msgspec.structs import replace
 
-from fakes.recorded_run import GIB, HOSTILE, done, failed, listed, started, summary, whole_run
+from fakes.recorded_run import (
+    GIB,
+    HOSTILE,
+    done,
+    failed,
+    listed,
+    progress,
+    started,
+    summary,
+    whole_run,
+)
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import (
+    BackupRemoved,
     BrokenBackup,
     DiskDamaged,
     FileFormat,
     ListedDomain,
+    RemovalFailed,
     RepositoryChecked,
     RepositoryDamaged,
     RestoreDone,
+    Summary,
+    TargetSpace,
     TargetUnreadable,
     UnclaimedBackups,
     VerifyDone,
@@ -62,10 +76,88 @@ def test_result_says_in_a_word_why_a_guest_was_not_frozen():
     assert report_of(reports.run(), started(), refused)[1].endswith("52 s      no")
 
 
-def test_what_was_cancelled_is_not_counted_as_failed():
+def test_what_was_interrupted_is_not_counted_as_failed():
     lines = report_of(reports.run(), failed("a", cancelled=True), failed("b"))
-    assert lines[0] == "cancelled: a: the snapshot was refused"
-    assert lines[-1].startswith("0 backups done, 1 failed, 1 cancelled")
+    assert lines == [
+        "failed: b: the snapshot was refused",
+        "interrupted: a (undone, guests on their own disks)",
+        "0 backups done, 1 failed, 1 interrupted, 0 B read, 0 B stored",
+    ]
+
+
+def interrupted(*events, not_started=()):
+    report, out = reports.run(), StringIO()
+    for event in events:
+        report.add(event)
+    end = Summary(False, (), ("db",), 130, "stopped by SIGINT", not_started=not_started)
+    report.print(text_console(out), end)
+    return out.getvalue().splitlines()
+
+
+def test_a_signal_says_what_it_did_and_what_was_read_for_nothing():
+    events = (
+        started("db"),
+        progress("db", "vda", 1),
+        progress("db", "vda", 2),
+        failed("db", cancelled=True),
+        failed("app", cancelled=True),
+    )
+    lines = interrupted(*events, not_started=("mail", HOSTILE))
+    assert lines == [
+        (
+            "interrupted: db, app (undone, guests on their own disks); "
+            "not started: mail, evil\\x1b[2J[red]\\u202e"
+        ),
+        "0 backups done, 0 failed, 2 interrupted, 2.0 GiB read, 0 B stored",
+    ]
+    only_waiting = interrupted(not_started=("mail",))
+    assert only_waiting == ["not started: mail"]
+
+
+def test_what_a_second_signal_left_behind_is_not_called_undone():
+    lines = interrupted(failed("db", cancelled=True, left_pending=True))
+    assert lines[0] == "interrupted: db: the snapshot was refused"
+    assert "undone" not in "".join(lines)
+
+
+def test_the_end_says_how_long_it_took_and_how_much_space_is_left():
+    report, out = reports.run(), StringIO()
+    for event in (started(), progress("web", "vda", 4), done()):
+        report.add(event)
+    for target in ("/b", "/b2"):
+        report.add(TargetSpace(target, 100 * GIB, 41 * GIB + 5))
+    report.print(text_console(out), replace(summary(), duration_s=64.0))
+    assert out.getvalue().splitlines()[-3:] == [
+        "took 1 min 04 s, 64.0 MiB/s",
+        "41.0 GiB free in /b, enough for about 41 runs like this",
+        "41.0 GiB free in /b2",
+    ]
+
+
+def rest_of(report, *events):
+    out = StringIO()
+    for event in events:
+        report.add(event)
+    report.print_rest(text_console(out), summary())
+    return out.getvalue().splitlines()
+
+
+def test_after_a_live_view_only_failures_and_totals_are_printed():
+    assert rest_of(reports.run(), *(event for event, _ in whole_run())) == [
+        "failed: db: the snapshot was refused",
+        "1 backup done, 1 failed, 4.0 GiB read, 1.0 GiB stored",
+    ]
+    good = VerifyDone("g", "web", "b", "/d", digests=True, data_bytes=1, duration_s=1)
+    bad = VerifyFailed("g", "db", "c", "it is cut off", 13)
+    assert rest_of(reports.verify(), good, bad, RepositoryDamaged("/t", "a pack is lost", 1)) == [
+        "db: c: FAILED: it is cut off",
+        "2 backups verified: 1 good, 1 FAILED",
+    ]
+    removed = BackupRemoved("g", "web", "b", GIB)
+    stays = RemovalFailed("g", "web", "c", "it is read-only")
+    assert rest_of(reports.clean(dry_run=False), removed, stays) == [
+        "1 backup removed, 1.0 GiB freed"
+    ]
 
 
 def test_a_restore_says_where_and_whether_it_was_checked():

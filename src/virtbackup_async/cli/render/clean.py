@@ -28,14 +28,16 @@ _PLANNED = ("domain", "backup", "verdict", "stored", "why")
 _REMOVED = ("domain", "backup", "freed")
 
 
-def print_clean(report: CleanReport, console: Console, summary: events.Summary) -> None:
+def print_clean(
+    report: CleanReport, console: Console, summary: events.Summary, *, only_rest: bool = False
+) -> None:
     """Print the plan, or what was removed and undone."""
     if report.dry_run:
         _print_plan(report, console)
-    elif report.removed:
+    elif report.removed and not only_rest:
         rows = [(done.domain, done.backup, size(done.freed_bytes)) for done in report.removed]
         console.print(_table(_REMOVED, rows))
-    for event in (*report.others, *report.swept):
+    for event in (*(() if only_rest else report.others), *report.swept):
         style = BAD if isinstance(event, events.PendingLeft | events.RemovalFailed) else ""
         console.print(Text(printable(clean_in_words(event) or ""), style), soft_wrap=True)
     for left in report.unclaimed:

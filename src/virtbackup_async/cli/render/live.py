@@ -1,19 +1,20 @@
 """The live view: a redrawn region at the bottom of the terminal, on stderr.
 
-The region shows the active domains. Results and failures are printed above it, and scroll away like
-other lines. The region vanishes at the end; the report follows on stdout.
+The region shows the whole, the failures, the active works, and what waits. Results and warnings are
+printed above it, and scroll away like other lines. The region vanishes at the end; the report
+follows on stdout. If both are the same terminal, the report has only what was not printed yet.
 """
 
 import logging
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async import events
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
+from virtbackup_async.cli.render.region import Region
 from virtbackup_async.cli.render.reports import Report, report_event
 from virtbackup_async.reporting.interface import LogLine, Moment
 from virtbackup_async.reporting.sentences import in_words
@@ -27,6 +28,20 @@ _GOOD_ENDS = (
     events.BackupRemoved,
     events.PendingUndone,
 )
+_BAD_ENDS = (
+    events.BackupFailed,
+    events.VerifyFailed,
+    events.RepositoryDamaged,
+    events.HookFailed,
+    events.PendingLeft,
+    events.RemovalFailed,
+)
+_BEGINNINGS = (
+    events.RunStarted,
+    events.BackupStarted,
+    events.RestoreStarted,
+    events.VerifyStarted,
+)
 
 
 class LiveView:
@@ -39,27 +54,19 @@ class LiveView:
         self._board = Board()
         self._glyphs = glyphs_for(screen)
         self._goes_on = False
-        self._live = Live(
-            console=screen,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._widest: dict[str, int] = {}
+        self._region = Region(screen)
 
     def show(self, event: events.Event, at: Moment) -> None:
         self._board.apply(event, at.monotonic_s)
-        if isinstance(
-            event,
-            events.RunStarted | events.BackupStarted | events.RestoreStarted | events.VerifyStarted,
-        ):
-            self._live.start()
+        if isinstance(event, _BEGINNINGS):
+            self._region.start()
         if mark := self._mark(event):
             glyph, style = mark
-            self._print(Text(f"{glyph} {printable(in_words(event) or '')}", style=style), at)
+            self._print(Text(f"{glyph} {printable(_words(event))}", style=style), at)
         if isinstance(event, events.Summary):
             self.close()
-        report_event(self._report, self._out, event)
+        report_event(self._report, self._out, event, only_rest=self._is_shared)
 
     def log(self, line: LogLine, at: Moment) -> None:
         style = LOOK if line.level >= logging.WARNING else FACT
@@ -68,35 +75,28 @@ class LiveView:
     def tick(self, at: Moment) -> None:
         if self._goes_on:
             self._goes_on = False
-            self._live.start()
-        if self._live.is_started:
+            self._region.start()
+        if self._region.is_started:
             size = self._screen.size
-            lines = Drawing(size.width, size.height, self._glyphs).lines(
-                self._board, at.monotonic_s
-            )
-            self._live.update(Group(*lines), refresh=True)
+            drawing = Drawing(size.width, size.height, self._glyphs, self._widest)
+            self._region.draw(drawing.lines(self._board, at.monotonic_s))
 
     def pause(self) -> None:
-        self._goes_on = self._live.is_started
-        self._live.stop()
+        self._goes_on = self._region.is_started
+        self._region.stop()
 
     def close(self) -> None:
         self._goes_on = False
-        self._live.stop()
+        self._region.stop()
 
     def _mark(self, event: events.Event) -> tuple[str, str] | None:
         """Return the glyph and style of an event that is printed above the region."""
         match event:
+            case _ if self._is_reported(event):
+                return None
             case _ if isinstance(event, _GOOD_ENDS):
                 return self._glyphs.done, GOOD
-            case (
-                events.BackupFailed()
-                | events.VerifyFailed()
-                | events.RepositoryDamaged()
-                | events.HookFailed()
-            ):
-                return self._glyphs.failed, BAD
-            case events.PendingLeft() | events.RemovalFailed():
+            case _ if isinstance(event, _BAD_ENDS):
                 return self._glyphs.failed, BAD
             case events.Warned():
                 return self._glyphs.warning, LOOK
@@ -106,6 +106,28 @@ class LiveView:
             case _:
                 return None
 
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the report comes to this terminal: then nothing is printed twice."""
+        return self._report is not None and self._out.is_terminal
+
+    def _is_reported(self, event: events.Event) -> bool:
+        """Tell whether the report will say it on this terminal; until then, a row may."""
+        match event:
+            case events.RestoreDone() | events.DiskExported():
+                return self._is_shared
+            case events.BackupFailed() | events.VerifyFailed():
+                return self._is_shared and self._region.is_started
+            case _:
+                return False
+
     def _print(self, text: Text, at: Moment) -> None:
         # Assembled: text appended to a dim text becomes dim, whatever its own style.
-        self._screen.print(Text.assemble((f"{at.wall:%H:%M:%S} ", FACT), text))
+        self._region.print(Text.assemble((f"{at.wall:%H:%M:%S} ", FACT), text))
+
+
+def _words(event: events.Event) -> str:
+    if isinstance(event, events.Warned):
+        # The glyph says that it is a warning.
+        return f"{event.domain}: {event.message}" if event.domain else event.message
+    return in_words(event) or ""

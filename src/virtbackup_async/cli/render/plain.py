@@ -1,21 +1,25 @@
 """A line for each event on stderr, for logs, pipes and terminals that cannot redraw.
 
-``Plain`` reports everything that happens, ``Quiet`` (``-q``) only warnings and failures.
+``Plain`` reports everything that happens, and every ten seconds how far it is; ``Quiet`` (``-q``)
+only warnings and failures.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TextIO
 
 from rich.console import Console
 
 from virtbackup_async import events
+from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.reports import Report, report_event
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.interface import LogLine, Moment
-from virtbackup_async.reporting.sentences import in_words
-from virtbackup_async.reporting.text import level_name, percent, printable
+from virtbackup_async.reporting.sentences import NAMES_SHOWN, in_words
+from virtbackup_async.reporting.text import clock, level_name, printable
 
-_STEP_PERCENT = 10
-_STEPS = 10
+_INTERVAL_S = 10.0
+_PERCENT = 100
 
 
 class Lines:
@@ -30,7 +34,7 @@ class Lines:
 
 
 class Plain:
-    """Prints every event that has a sentence, and progress in steps of ten per cent."""
+    """Prints every event that has a sentence, and a line of progress every ten seconds."""
 
     def __init__(
         self, out: Console, err: TextIO, report: Report | None, *, progress: bool, phases: bool
@@ -40,9 +44,13 @@ class Plain:
         self._lines = Lines(err)
         self._progress = progress
         self._phases = phases
-        self._steps: dict[str, int] = {}
+        self._board = Board()
+        self._told_s: float | None = None
+        self._told_bytes = 0
 
     def show(self, event: events.Event, at: Moment) -> None:
+        if self._progress:
+            self._board.apply(event, at.monotonic_s)
         if line := self._line(event):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)
@@ -51,7 +59,15 @@ class Plain:
         self._lines.write(f"{level_name(line.level)}: {line.text}", at)
 
     def tick(self, at: Moment) -> None:
-        """Do nothing: nothing moves between two lines."""
+        """Print a line if something has moved, and the last one is ten seconds old."""
+        if not self._board.rows:
+            return
+        if self._told_s is None:
+            self._told_s = at.monotonic_s
+        moved_bytes = self._board.moved_bytes
+        if at.monotonic_s - self._told_s >= _INTERVAL_S and moved_bytes != self._told_bytes:
+            self._told_s, self._told_bytes = at.monotonic_s, moved_bytes
+            self._lines.write(", ".join(_progress(self._board, at.monotonic_s)), at)
 
     def pause(self) -> None:
         """Do nothing: the terminal is as it was found."""
@@ -60,25 +76,27 @@ class Plain:
         """Do nothing: the terminal is as it was found."""
 
     def _line(self, event: events.Event) -> str | None:
-        if isinstance(event, events.DiskProgress | events.RepositoryProgress):
-            return self._progress_line(event) if self._progress else None
         if isinstance(event, events.PhaseChanged) and not self._phases:
             return None
         return in_words(event)
 
-    def _progress_line(self, event: events.DiskProgress | events.RepositoryProgress) -> str | None:
-        """Return a line for each further ten per cent; start and end have other lines."""
-        if isinstance(event, events.DiskProgress):
-            key = f"{event.domain} {event.disk}"
-        else:
-            key = f"{event.target}: repository"
-        now = percent(event.done_bytes, event.total_bytes)
-        step = now // _STEP_PERCENT
-        if step == self._steps.get(key) or not 0 < step < _STEPS:
-            return None
-        self._steps[key] = step
-        moved = f"{size(event.done_bytes)} of {size(event.total_bytes)}"
-        return f"{key}: {now} %, {moved}"
+
+def _progress(board: Board, now_s: float) -> Iterator[str]:
+    """Yield how far the whole is, and each work that moves."""
+    whole, speed, left_s = board.whole(), board.mean_speed.bytes_per_s(now_s), board.left_s(now_s)
+    yield f"progress: {int(whole.share * _PERCENT)} %"
+    yield f"{size(whole.done_bytes)} of {size(whole.total_bytes)}"
+    if speed:
+        yield f"{size(speed)}/s"
+    if left_s is not None:
+        yield f"{clock(left_s)} left"
+    if board.works > 1:
+        yield f"{board.ended} of {board.works} done"
+    moving = [work for work in board.rows.values() if work.is_moving]
+    for work in islice(moving, NAMES_SHOWN):
+        yield f"{work.name} {int(work.share * _PERCENT)} %"
+    if len(moving) > NAMES_SHOWN:
+        yield f"and {len(moving) - NAMES_SHOWN} more"
 
 
 class Quiet:

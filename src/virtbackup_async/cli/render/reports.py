@@ -23,22 +23,28 @@ class Report(Struct, frozen=True):
     Attributes:
         add: collects an event if the report needs it.
         print: prints the report; called once, with the end of the run.
+        print_rest: prints only what a live view has not printed on the same terminal; None if that
+            is all.
     """
 
     add: Callable[[Event], None]
     print: Callable[["Console", Summary], None]
+    print_rest: Callable[["Console", Summary], None] | None = None
 
 
 MakeReport = Callable[[], Report]
 
 
-def report_event(report: Report | None, out: "Console", event: Event) -> None:
+def report_event(
+    report: Report | None, out: "Console", event: Event, *, only_rest: bool = False
+) -> None:
     """Add an event to the report, if there is one, and print the report after the summary."""
     if report is None:
         return
     report.add(event)
     if isinstance(event, Summary):
-        report.print(out, event)
+        show = report.print_rest if only_rest else None
+        (show or report.print)(out, event)
 
 
 def run() -> Report:
@@ -47,7 +53,8 @@ def run() -> Report:
     from virtbackup_async.reporting.reports.run import RunReport
 
     collected = RunReport()
-    return Report(collected.add, partial(print_run, collected))
+    show = partial(print_run, collected)
+    return Report(collected.add, show, partial(show, only_rest=True))
 
 
 def preview() -> Report:
@@ -65,7 +72,8 @@ def clean(*, dry_run: bool) -> Report:
     from virtbackup_async.reporting.reports.clean import CleanReport
 
     collected = CleanReport(dry_run)
-    return Report(collected.add, partial(print_clean, collected))
+    show = partial(print_clean, collected)
+    return Report(collected.add, show, partial(show, only_rest=True))
 
 
 def pins() -> Report:
@@ -83,7 +91,8 @@ def verify() -> Report:
     from virtbackup_async.reporting.reports.verify import VerifyReport
 
     collected = VerifyReport()
-    return Report(collected.add, partial(print_verify, collected))
+    show = partial(print_verify, collected)
+    return Report(collected.add, show, partial(show, only_rest=True))
 
 
 def listing(

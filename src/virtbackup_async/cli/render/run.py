@@ -10,6 +10,7 @@
 """
 
 import shlex
+from collections.abc import Iterator
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -28,9 +29,11 @@ _HEADS = ("domain", "backup", "disks", "used", "stored", "duration", "quiesced")
 _GAP = 2
 
 
-def print_run(report: RunReport, console: Console, summary: events.Summary) -> None:
-    """Print the table of backups, the restored disks, and what failed or was skipped."""
-    if report.done:
+def print_run(
+    report: RunReport, console: Console, summary: events.Summary, *, only_rest: bool = False
+) -> None:
+    """Print the backups, the restored disks, what failed or was skipped, and the totals."""
+    if report.done and not only_rest:
         console.print(_table(report, console.width))
     for restored in report.restored:
         console.print(_restored(restored), soft_wrap=True)
@@ -38,14 +41,39 @@ def print_run(report: RunReport, console: Console, summary: events.Summary) -> N
         console.print(_defined(defined), soft_wrap=True)
     for exported in report.exported:
         console.print(_exported(exported), soft_wrap=True)
-    for skipped in report.skipped:
+    for skipped in () if only_rest else report.skipped:
         console.print(_line("skipped", _disk(skipped), skipped.reason, FACT), soft_wrap=True)
-    for failed in report.failed:
-        word = "cancelled" if failed.cancelled else "failed"
-        style = LOOK if failed.cancelled else BAD
-        console.print(_line(word, failed.domain, reason(failed), style), soft_wrap=True)
+    _print_lacks(report, console, summary)
     if report.done or report.failed:
         console.print(_totals(report, summary.warnings), soft_wrap=True)
+        for line in _facts(report, summary):
+            console.print(Text(printable(line), FACT), soft_wrap=True)
+
+
+def _print_lacks(report: RunReport, console: Console, summary: events.Summary) -> None:
+    """Print what failed, and what a signal interrupted."""
+    for failed in report.failed:
+        if not _is_undone(failed):
+            word = "interrupted" if failed.cancelled else "failed"
+            console.print(_line(word, failed.domain, reason(failed), BAD), soft_wrap=True)
+    for line in _interrupted(report, summary):
+        console.print(Text(printable(line), LOOK), soft_wrap=True)
+
+
+def _is_undone(failed: events.BackupFailed) -> bool:
+    return failed.cancelled and not failed.left_pending
+
+
+def _interrupted(report: RunReport, summary: events.Summary) -> Iterator[str]:
+    """Yield what a signal did to the run, in one line."""
+    undone = dict.fromkeys(failed.domain for failed in report.failed if _is_undone(failed))
+    words = []
+    if undone:
+        words.append(f"interrupted: {', '.join(undone)} (undone, guests on their own disks)")
+    if summary.not_started:
+        words.append(f"not started: {', '.join(summary.not_started)}")
+    if words:
+        yield "; ".join(words)
 
 
 def _table(report: RunReport, width: int) -> Table:
@@ -77,10 +105,22 @@ def _row(done: events.BackupDone, disks: int | None) -> tuple[str, ...]:
 def _totals(report: RunReport, warnings: int) -> Text:
     words = [f"{count(len(report.done), 'backup')} done"]
     words.append(f"{len(report.failed) - report.cancelled} failed")
-    words += [f"{report.cancelled} cancelled"] if report.cancelled else []
+    words += [f"{report.cancelled} interrupted"] if report.cancelled else []
     words += [count(warnings, "warning")] if warnings else []
-    words += [f"{size(report.data_bytes)} read", f"{size(report.stored_bytes)} stored"]
+    words += [f"{size(report.read_bytes)} read", f"{size(report.stored_bytes)} stored"]
     return Text(", ".join(words))
+
+
+def _facts(report: RunReport, summary: events.Summary) -> Iterator[str]:
+    """Yield how long the run took, at which speed, and how much space it left."""
+    if summary.duration_s:
+        speed = size(report.read_bytes / summary.duration_s)
+        yield f"took {duration(summary.duration_s)}, {speed}/s"
+    for space in report.spaces:
+        stored = report.stored_in(space.target)
+        runs = space.free_bytes // stored if stored else 0
+        enough = f", enough for about {count(runs, 'run')} like this" if runs else ""
+        yield f"{size(space.free_bytes)} free in {space.target}{enough}"
 
 
 def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the event, shown as a word

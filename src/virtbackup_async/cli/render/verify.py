@@ -35,9 +35,12 @@ _RANGES_A_DISK: Final = 16
 _HEADS = ("domain", "backup", "disk", "lost", "from", "to")
 
 
-def print_verify(report: VerifyReport, console: Console, summary: Summary) -> None:
+def print_verify(
+    report: VerifyReport, console: Console, summary: Summary, *, only_rest: bool = False
+) -> None:
     """Print a line for each backup, the lost bytes of the damaged ones, and the counts."""
-    for good in sorted(report.done, key=lambda event: (event.domain, event.backup)):
+    good_ones = [] if only_rest else report.done
+    for good in sorted(good_ones, key=lambda event: (event.domain, event.backup)):
         style = LOOK if good.lacks else GOOD
         _print(console, f"{good.domain}: {good.backup}: {found_good(good)}", style)
     for bad in report.failed:
@@ -45,6 +48,8 @@ def print_verify(report: VerifyReport, console: Console, summary: Summary) -> No
     if report.disks:
         console.print(_lost_table(report.disks))
     for event in report.repositories:
+        if only_rest and isinstance(event, RepositoryDamaged):
+            continue
         style = BAD if isinstance(event, RepositoryDamaged) else ""
         _print(console, in_words(event) or "", style)
     if report.done or report.failed or summary.ok:

@@ -10,6 +10,8 @@ class RunReport(Struct):
 
     Attributes:
         disks: by the backup's name, how many disks it has.
+        spaces: the free space of the targets, at the end.
+        lost_bytes: what was read for backups that failed.
     """
 
     done: list[events.BackupDone] = field(default_factory=list)
@@ -19,16 +21,30 @@ class RunReport(Struct):
     defined: list[events.DomainDefined] = field(default_factory=list)
     exported: list[events.DiskExported] = field(default_factory=list)
     disks: dict[str, int] = field(default_factory=dict)
+    spaces: list[events.TargetSpace] = field(default_factory=list)
+    lost_bytes: int = 0
+    _progress: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, event: events.Event) -> None:
         """Collect an event of the result; ignore any other."""
         match event:
             case events.BackupStarted():
                 self.disks[event.backup] = len(event.disks)
+            case events.DiskProgress():
+                self._progress.setdefault(event.domain, {})[event.disk] = event.done_bytes
             case events.BackupDone():
+                self._progress.pop(event.domain, None)
                 self.done.append(event)
             case events.BackupFailed():
+                self.lost_bytes += sum(self._progress.pop(event.domain, {}).values())
                 self.failed.append(event)
+            case events.TargetSpace():
+                self.spaces.append(event)
+            case _:
+                self._add_other(event)
+
+    def _add_other(self, event: events.Event) -> None:
+        match event:
             case events.DiskSkipped():
                 self.skipped.append(event)
             case events.RestoreDone():
@@ -44,6 +60,16 @@ class RunReport(Struct):
     def data_bytes(self) -> int:
         """The data of all backups that were made."""
         return sum(done.data_bytes for done in self.done)
+
+    @property
+    def read_bytes(self) -> int:
+        """What was read in all, also for backups that failed."""
+        return sum(done.read_bytes for done in self.done) + self.lost_bytes
+
+    def stored_in(self, target: str) -> int:
+        """What the new backups added to a target."""
+        below = f"{target.rstrip('/')}/"
+        return sum(d.stored_bytes for d in self.done if d.definition.startswith(below))
 
     @property
     def stored_bytes(self) -> int:
