@@ -130,7 +130,6 @@ async def test_changed_backing_image_is_not_replaced(site):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "either a TARGET_DIR or --in-place"),
         (["x", "--in-place"], "either a TARGET_DIR or --in-place"),
         (["--in-place", "--name", "x"], "neither --define"),
         (["x", "--start"], "--start needs"),
