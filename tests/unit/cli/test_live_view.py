@@ -196,6 +196,16 @@ def test_a_bar_has_twenty_cells_before_there_is_an_amount():
             assert whole.count("#") + whole.count("-") >= 20, whole
 
 
+def test_no_guest_takes_longer_than_the_whole():
+    run = [(RunStarted("backup", ("web",)), at(0)), (started("web"), at(0))]
+    run += [(progress("web", "vda", gib, 100), at(gib)) for gib in range(30)]
+    run += [
+        (progress("web", "vda", 30 + second / 100, 100), at(30 + second)) for second in range(16)
+    ]
+    whole, web, _ = drawn(board_of(run), width=120, now_s=45)
+    assert re.search(r"[0-9:]+ left", whole)[0] == re.search(r"[0-9:]+ left", web)[0]
+
+
 def test_what_cannot_move_has_no_row():
     run = [(RunStarted("verify", ("web", "db")), at(0)), (started("web"), at(1))]
     assert drawn(board_of(run), now_s=1)[1].startswith("preparing: web  next: db")

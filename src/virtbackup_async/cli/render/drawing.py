@@ -156,7 +156,7 @@ class Drawing(Struct, frozen=True):
         name = self._fit(_name(work.group, work.name, board), width)
         share = f"{int(work.share * _PERCENT):>3} %"
         space = self._columns - len(glyph) - 1 - width - 2 * len(_GAP) - len(share)
-        left = self._wide("row left", _left(work, now_s))
+        left = self._wide("row left", _left(work, board.left_s(now_s), now_s))
         if len(left) + len(_GAP) > space - _BAR:
             left = ""
         phase = "" if work.phase is Phase.COPYING else str(work.phase)
@@ -264,11 +264,13 @@ def _state(disk: DiskRow) -> str:
     return str(percent(disk.done_bytes, disk.total_bytes))
 
 
-def _left(work: Work, now_s: float) -> str:
+def _left(work: Work, whole_s: float | None, now_s: float) -> str:
     speed, total_bytes = work.speed.bytes_per_s(now_s), work.total_bytes
     if not speed or not total_bytes or work.phase is not Phase.COPYING:
         return ""
-    return f"{clock((1 - work.share) * total_bytes / speed)} left"
+    left_s = (1 - work.share) * total_bytes / speed
+    # A limit is shared: what is left to others in the end makes this one faster.
+    return f"{clock(left_s if whole_s is None else min(left_s, whole_s))} left"
 
 
 def _how(work: Work) -> Iterator[Part]:
