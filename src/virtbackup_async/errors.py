@@ -176,6 +176,9 @@ class ConnectionLostError(HypervisorError):
     """The connection to libvirt broke while it was used."""
 
 
+DOMAINS_HINT: Final = "`virsh list --all` shows the domains."
+
+
 class DomainNotFoundError(HypervisorError):
     """The hypervisor knows no such domain."""
 
@@ -342,7 +345,9 @@ def code_of(kind: type[BaseException]) -> str:
     """Return what programs know a kind of error by, ``unexpected`` for one that is not ours."""
     if not issubclass(kind, VirtBackupError):
         return "unexpected"
-    name = kind.__name__.removesuffix("Error")
+    # What a module knows on top of that, as ChecksumError, is known by its base: see errors.md.
+    public = next(each for each in kind.__mro__ if each.__module__ == __name__)
+    name = public.__name__.removesuffix("Error")
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 

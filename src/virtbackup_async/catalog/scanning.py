@@ -115,7 +115,10 @@ def scan_target(target: Path) -> Scan:
     try:
         directories = _directories(target)
     except OSError as error:
-        raise storage_error("read", target, error) from error
+        raised = storage_error("read", target, error)
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raised.hint = "Mount the file system that holds it, or correct `target`."
+        raise raised from error
     return _scan(directories, findings)
 
 

@@ -53,13 +53,17 @@ async def check_still_active(domain: DomainPort, error: errors.VirtBackupError) 
         is_active = (await domain.info()).is_active
     except errors.DomainNotFoundError:
         raise errors.DomainGoneError(
-            "it was shut off during its backup, and libvirt knows it no more", domain=domain.name
+            "it was shut off during its backup, and libvirt knows it no more",
+            domain=domain.name,
+            hint="If it was migrated or removed on purpose, take it out of its group.",
         ) from error
     except errors.HypervisorError:
         return  # the caller's error stays
     if not is_active:
         raise errors.ChangedMeanwhileError(
-            "it was shut off during its backup", domain=domain.name
+            "it was shut off during its backup",
+            domain=domain.name,
+            hint="Back it up again, now that it is shut off.",
         ) from error
 
 

@@ -1,6 +1,7 @@
 """One error for a piece of work that failed: out of the many of a task group, or of any kind."""
 
 import logging
+from typing import Final
 
 from virtbackup_async.errors import RollbackError, VirtBackupError
 
@@ -23,6 +24,9 @@ def most_severe(group: BaseExceptionGroup[BaseException]) -> VirtBackupError | N
     return next(iter(left or known), None)
 
 
+BUG_HINT: Final = "This is a bug: run again with -d, and report what that logs."
+
+
 def known_error(what: str, error: Exception) -> VirtBackupError:
     """Return an error as one that can be reported; a bug must not stop the work on other domains.
 
@@ -33,4 +37,4 @@ def known_error(what: str, error: Exception) -> VirtBackupError:
     if isinstance(error, VirtBackupError):
         return error
     _log.error("%s: unexpected error", what, exc_info=error)
-    return VirtBackupError(f"unexpected: {type(error).__name__}: {error}")
+    return VirtBackupError(f"unexpected: {type(error).__name__}: {error}", hint=BUG_HINT)

@@ -30,6 +30,7 @@ _TRANSPORT_CODES = frozenset(
         libvirt.VIR_ERR_LIBSSH,
     }
 )
+_REFUSED_HINT = "See libvirt's log, `journalctl -u libvirtd -u virtqemud`, and the domain's."
 MAX_TEXT = 400
 
 
@@ -45,13 +46,14 @@ def translate(error: libvirt.libvirtError, what: Attempt) -> errors.HypervisorEr
     reason, domain = f"{what.doing}: {one_line(error)}", what.domain
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_NO_DOMAIN:
-        return errors.DomainNotFoundError(reason, domain=domain)
+        return errors.DomainNotFoundError(reason, hint=errors.DOMAINS_HINT, domain=domain)
     if error.get_error_domain() in _TRANSPORTS and code in _TRANSPORT_CODES:
         hint = "Check that libvirt's daemon runs."
         return errors.ConnectionLostError(reason, hint=hint, domain=domain)
     if code in _AGENT_CODES:
-        return errors.QuiesceError(reason, domain=domain)
-    return errors.CallRefusedError(reason, domain=domain)
+        hint = "Start the agent in the guest, or set `quiesce: false`."
+        return errors.QuiesceError(reason, hint=hint, domain=domain)
+    return errors.CallRefusedError(reason, hint=_REFUSED_HINT, domain=domain)
 
 
 def code_of(error: errors.HypervisorError) -> int | None:

@@ -17,7 +17,8 @@ def test_an_error_of_the_program_stays_what_it_is(caplog):
 def test_a_bug_becomes_an_error_and_its_traceback_is_logged(caplog):
     error = known_error("web", KeyError("vda"))
     assert type(error) is VirtBackupError
-    assert str(error) == "unexpected: KeyError: 'vda'"
+    assert error.message == "unexpected: KeyError: 'vda'"
+    assert "-d" in error.hint
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "web: unexpected error")
     assert record.exc_info[0] is KeyError

@@ -97,14 +97,17 @@ async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
 
 def missing_event(missing: PlannedMissing) -> events.BackupFailed:
     """Return the event for a domain, or a group, that is named and does not exist."""
-    unknown = errors.DomainNotFoundError(missing.reason, domain=missing.pattern)
+    unknown = errors.DomainNotFoundError(
+        missing.reason, domain=missing.pattern, hint=errors.DOMAINS_HINT
+    )
     return events.BackupFailed(
         missing.group,
         missing.pattern,
         str(unknown),
         unknown.exit_code,
-        reason=missing.reason,
+        reason=unknown.sentences_within(missing.pattern),
         error_code=unknown.code,
+        advice=unknown.hint,
     )
 
 

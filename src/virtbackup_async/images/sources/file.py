@@ -133,7 +133,8 @@ def open_image_file(place: Path | TargetPath, follow: bool = True) -> ImageFile:
             os.close(fd)
             raise
     except OSError as error:
-        raise ImageError(f"cannot open {path}: {error.strerror}") from error
+        hint = "Check that it exists, and run as a user that may read it."
+        raise ImageError(f"cannot open {path}: {error.strerror}", hint=hint) from error
 
 
 def _checked_image(path: Path, fd: int) -> ImageFile:

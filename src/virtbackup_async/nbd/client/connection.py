@@ -96,7 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise NbdConnectionError(
-                f"NBD server {self._address} cannot be reached: {why}"
+                f"NBD server {self._address} cannot be reached: {why}",
+                hint="Check that it runs, and that this user may connect to it.",
             ) from error
 
     async def negotiate(self, name: str, contexts: Sequence[str], tls: Tls | None) -> None:

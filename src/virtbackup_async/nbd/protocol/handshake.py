@@ -49,6 +49,11 @@ _OPTION_REPLY: Final = struct.Struct(">QIII")
 _EXPORT: Final = struct.Struct(">HQH")
 _CONTEXT_BYTES: Final = 4
 _BLOCK_SIZES: Final = struct.Struct(">HIII")
+_ADDRESS_HINT: Final = "Check the address: another program listens there."
+_DECLINED_HINTS: Final[dict[int, str]] = {
+    OptionReply.ERR_TLS_REQD: "Give the certificates.",
+    OptionReply.ERR_UNKNOWN: "Check the export's name: the server has none of that name.",
+}
 _MAX_SIZE_BYTES: Final = (1 << 63) - 1
 _MAX_MINIMUM_BLOCK: Final = 64 * 1024
 
@@ -101,7 +106,7 @@ def handshake(name: str, contexts: Sequence[str], *, tls: bool) -> Steps:
 def _greet() -> Generator[Step, bytes, None]:
     magic, option_magic, flags = _GREETING.unpack((yield Receive(_GREETING.size)))
     if magic != SERVER_MAGIC or option_magic != OPTION_MAGIC:
-        raise NbdProtocolError("this is no NBD server, or an oldstyle one")
+        raise NbdProtocolError("this is no NBD server, or an oldstyle one", hint=_ADDRESS_HINT)
     if not flags & FLAG_FIXED_NEWSTYLE:
         raise NbdProtocolError("the server does not speak fixed newstyle NBD")
     yield Send(_CLIENT_FLAGS.pack(flags & (FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES)))
@@ -188,7 +193,7 @@ class _DeclinedError(NbdRefusedError):
     def __init__(self, option: Option, kind: int, text: str) -> None:
         names = {reply.value: reply.name.removeprefix("ERR_").lower() for reply in OptionReply}
         why = text or names.get(kind, f"error {kind - OPTION_REPLY_IS_ERROR}")
-        hint = "Give the certificates." if kind == OptionReply.ERR_TLS_REQD else None
+        hint = _DECLINED_HINTS.get(kind)
         super().__init__(f"the server declines {option.name.lower()}: {why}", hint=hint)
         self.kind = kind
 

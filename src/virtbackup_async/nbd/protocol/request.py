@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from virtbackup_async import errors
+from virtbackup_async.model.amounts import size
 from virtbackup_async.nbd.protocol.constants import ESHUTDOWN, REQUEST_MAGIC, Command
 
 _HEADER: Final = struct.Struct(">IHHQQI")
@@ -91,8 +92,10 @@ class Request(Struct, eq=False):
         if errno == ESHUTDOWN:
             self.error = errors.NbdConnectionError("the server is shutting down")
             return
-        what = f"{self.command.name.lower().replace('_', ' ')} of {self.length} bytes"
+        what = f"{self.command.name.lower().replace('_', ' ')} of {size(self.length)}"
         why = f"{os.strerror(errno)} ({said})" if said else os.strerror(errno)
         self.error = errors.NbdRequestError(
-            f"{what} at byte {self.offset} failed: {why}", errno=errno
+            f"{what} at byte {self.offset} failed: {why}",
+            errno=errno,
+            hint="Check the server's storage: its log and `dmesg` say more.",
         )

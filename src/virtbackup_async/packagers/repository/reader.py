@@ -20,6 +20,7 @@ from virtbackup_async.errors import CorruptError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.pieces import Wanted
 from virtbackup_async.images.stream import DiskStream, open_stream
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.interface import check_range
@@ -257,6 +258,5 @@ def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
 
 def _lost(name: str, number: int, error: CorruptError) -> CorruptError:
     """Return the error with the image's lost bytes: the rest can be of use."""
-    first = number * CHUNK_BYTES
-    where = f"bytes {first} to {first + CHUNK_BYTES - 1} of {PurePosixPath(name).stem}"
+    where = f"{size(CHUNK_BYTES)} at {size(number * CHUNK_BYTES)} of {PurePosixPath(name).stem}"
     return error.reworded(f"{where}: {error.message}")

@@ -150,6 +150,11 @@ def _description(id_: bytes) -> dict[str, object]:
     }
 
 
+def _in_words(unknown: dict[str, object]) -> str:
+    words = [f"its {key} is {value!r:.40}, which is not known" for key, value in unknown.items()]
+    return ", ".join(words).replace("_bytes", " size") or "it is encrypted"
+
+
 def _parse(data: bytes, where: str) -> bytes:
     try:
         value = sealed_json.loads(data, where)
@@ -158,9 +163,7 @@ def _parse(data: bytes, where: str) -> bytes:
     expected = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "digest": "blake3"}
     unknown = {key: value.get(key) for key in expected if value.get(key) != expected[key]}
     if unknown or value.get("encryption") is not None:
-        raise NewerVersionError(
-            f"repository cannot be read: {where}: {unknown or 'it is encrypted'}"
-        )
+        raise NewerVersionError(f"repository cannot be read: {where}: {_in_words(unknown)}")
     try:
         id_ = bytes.fromhex(str(value.get("id")))
     except ValueError:

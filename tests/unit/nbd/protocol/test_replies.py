@@ -169,7 +169,7 @@ def test_an_error_fails_the_request_and_nothing_else(stream):
     assert talk.done == [failing, other]
     assert isinstance(failing.error, NbdRequestError)
     assert failing.error.errno == 5
-    said = "read of 100 bytes at byte 0 failed: Input/output error (disk [2J on fire)"
+    said = "read of 100 B at byte 0 failed: Input/output error (disk [2J on fire)"
     assert failing.error.message == said
     assert other.error is None
 
