@@ -198,6 +198,14 @@ def test_a_damaged_backup_counts_for_no_rule():
     ]
 
 
+@pytest.mark.parametrize("before", [[], [500]], ids=["one good", "two good"])
+def test_what_was_found_damaged_before_the_newest_good_backup_is_dropped(before):
+    backups = [*map(backup, before), backup(1000, damaged=True), backup(2000)]
+    verdicts = decide(backups, [NONE], NOW, UTC, drop_damaged=True)
+    assert [verdict.reasons for verdict in verdicts[len(before) :]] == [(DROPPED,), ("newest",)]
+    assert [verdict.keep for verdict in verdicts[len(before) :]] == [False, True]
+
+
 def test_where_none_is_good_all_stay():
     backups = [backup(date, damaged=True) for date in (1000, 2000)]
     for drop_damaged in (False, True):
