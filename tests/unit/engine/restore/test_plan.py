@@ -101,7 +101,7 @@ def test_backups_of_virt_backup_have_the_names_in_the_xml():
     assert [one.format for one in found.images] == [None, None]
     lost = of_virt_backup({"vda": "b_vda.qcow2"}, xml="<domain")
     assert names(lost) == ("b_vda.qcow2", "web.xml")
-    with pytest.raises(ConfigError, match="nobody recorded what b_vda.qcow2 is"):
+    with pytest.raises(ConfigError, match=r"nobody recorded what b_vda\.qcow2 is"):
         names(lost, (), Formats("raw"))
 
 

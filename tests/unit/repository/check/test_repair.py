@@ -29,7 +29,7 @@ def on_step():
     """Go on."""
 
 
-@pytest.mark.parametrize(("at_once", "segments"), [(65536, 1), (3, 2), (2, 3), (1, 3)])
+@pytest.mark.parametrize(("at_once", "segments"), [(65536, 1), (3, 2), (1, 3)])
 def test_each_lost_chunk_is_indexed_once_however_many_fit_into_memory(
     repository, monkeypatch, at_once, segments
 ):
