@@ -14,6 +14,7 @@ from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError
 from virtbackup_async.events import (
     BackupsForgotten,
     CleanVerdict,
+    RepositorySwept,
     Warned,
 )
 from virtbackup_async.model.backup import Packager
@@ -46,8 +47,12 @@ async def test_a_repository_gives_back_what_no_other_backup_needs(site):
     assert await site.listed() == [old.name, twin.name, new.name]
     packed_bytes = sum(path.stat().st_size for path in site.packs)
     run = await site.forget(old, twin)
-    assert sum(path.stat().st_size for path in site.packs) < packed_bytes
-    assert run.freed_bytes > 0
+    packs_shrank_by = packed_bytes - sum(path.stat().st_size for path in site.packs)
+    (swept,) = site.of(RepositorySwept)
+    assert swept.freed_bytes >= packs_shrank_by > 0
+    of_maps = sum(done.freed_bytes for done in run.removed)
+    assert run.freed_bytes == of_maps + swept.freed_bytes - swept.rewritten_bytes
+    assert run.freed_bytes >= of_maps + packs_shrank_by
     assert await site.listed() == [new.name]
     await site.verify()
 
@@ -57,6 +62,7 @@ async def test_a_dry_run_gives_the_same_verdicts_and_does_nothing(site):
     before = site.files()
     planned = await site.forget(first, second, dry_run=True)
     assert site.files() == before
+    assert [(each.keep, each.reasons) for each in planned.verdicts] == [(False, ("named",))] * 2
     run = await site.forget(first, second)
     assert run.verdicts == planned.verdicts
     assert run.freed_bytes == planned.freed_bytes > 0

@@ -114,6 +114,32 @@ def test_reading_a_map_can_be_ended(repository, read):
         read(repository, "web/gone.map")
 
 
+@pytest.mark.parametrize("read", [facts, lost])
+@pytest.mark.parametrize("owner", ["own", "other"])
+def test_no_map_stays_open(repository, monkeypatch, read, owner):
+    repository_id = repository.id if owner == "own" else b"x" * 16
+    written = MapWriter(repository.storage, MAP, MapHead(repository_id, CHUNK_BYTES))
+    written.add(entries_of([MapEntry(0, ALL_PAGES, IDS[1])]))
+    written.finish()
+    written.publish()
+    opened, closed = [], []
+
+    def open_watched(storage, name):
+        found = open_map(storage, name)
+        opened.append(found)
+        monkeypatch.setattr(found, "close", lambda: closed.append(found))
+        return found
+
+    monkeypatch.setattr(lost_ranges, "open_map", open_watched)
+    if owner == "own":
+        read(repository)
+    else:
+        with pytest.raises(ForeignRepositoryError):
+            read(repository)
+    assert opened
+    assert closed == opened
+
+
 @pytest.mark.parametrize("ids_at_once", [1, 2, 100])
 def test_lost_chunks_that_touch_are_one_range(repository, monkeypatch, ids_at_once):
     monkeypatch.setattr(lost_ranges, "IDS_AT_ONCE", ids_at_once)
