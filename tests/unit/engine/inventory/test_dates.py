@@ -244,6 +244,21 @@ def test_a_shown_date_means_the_moment_that_it_shows(moment):
     assert spans_of(text)[0] == Span(moment, moment + 1)
 
 
+@pytest.mark.usefixtures("berlin_for_all")
+def test_a_date_in_the_hour_that_comes_twice_is_shown_with_its_offset():
+    first = int(datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp())
+    shown = [
+        pasteable(datetime.fromtimestamp(moment, UTC))
+        for moment in (first - 3600, first, first + 3600, first + 7200)
+    ]
+    assert shown == [
+        "2026-10-25 01:30:00",
+        "2026-10-25 02:30:00+02:00",
+        "2026-10-25 02:30:00+01:00",
+        "2026-10-25 03:30:00",
+    ]
+
+
 @pytest.fixture(scope="module")
 def berlin_for_all():
     with pytest.MonkeyPatch.context() as patch:
