@@ -150,6 +150,12 @@ def test_a_refusal_teaches(text, kind, message):
     assert message in str(error)
 
 
+def test_a_group_in_the_place_of_a_domain_is_told_with_a_domain_of_it_as_an_example():
+    places = [place("web", "db", wants=lambda domain: domain == "web"), place("a", group="other")]
+    assert "production/web." in str(refusal("production", places, ["production"]))
+    assert "production/DOMAIN." in str(refusal("production", [], ["production"]))
+
+
 def test_what_is_a_date():
     assert is_date("latest")
     assert is_date("3d")
