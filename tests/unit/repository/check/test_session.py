@@ -40,6 +40,7 @@ def test_it_holds_the_lease_of_a_writer_until_it_is_closed(repository):
     finally:
         session.close()
     assert living_holders(repository.storage) == frozenset()
+    assert not session.checking._index.segments, "no file stays open"
 
 
 def _leases(repository):
