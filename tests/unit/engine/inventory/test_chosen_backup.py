@@ -304,6 +304,18 @@ async def test_backup_dated_in_the_future_is_told(configure, put):
     events.clear()
     await read(config, events.append, "a", "web", past)
     assert events == []
+    await read(config, events.append, "a", "web", future)
+    assert events == [], "it was named"
+
+
+async def test_the_only_backup_is_read_even_if_it_is_dated_in_the_future(configure, put):
+    only = put("web", int(datetime.now(UTC).timestamp()) + 86400)
+    events = []
+    found = await read(configure(a={}), events.append, "a", "web", None)
+    assert found.definition.name == only
+    (warned,) = events
+    assert "is dated in the future" in warned.message
+    assert "before now" not in warned.message
 
 
 XML = """<domain><devices>
