@@ -1,5 +1,6 @@
 """Command lines of virtbackup, as pages and scripts show them, read without running them."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -7,22 +8,25 @@ import click
 
 from virtbackup_async.cli.main import virtbackup
 
-_ENDS = frozenset("|<>;&()")
+_ENDS = "|<>;&()\n"
+_BEFORE_A_COMMAND = frozenset({"{", "do", "then", "if", "while", "!"})
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
-def commands_of(line: str) -> Iterator[list[str]]:
-    """Yield the words after ``virtbackup`` of each of its commands in a line of shell."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+def commands_of(script: str) -> Iterator[list[str]]:
+    """Yield the words after ``virtbackup`` of each of its commands in some lines of shell."""
+    lexer = shlex.shlex(_COMMENT.sub("", script), posix=True, punctuation_chars=_ENDS)
+    lexer.whitespace, lexer.commenters = " \t", ""
     words: list[str] | None = None
     starts = True
     for word in lexer:
-        if set(word) <= _ENDS:
+        if set(word) <= set(_ENDS):
             if words is not None:
                 yield words
             words, starts = None, True
         elif words is not None:
             words.append(word)
-        elif starts:
+        elif starts and word not in _BEFORE_A_COMMAND:
             starts = False
             words = [] if word == "virtbackup" else None
     if words is not None:

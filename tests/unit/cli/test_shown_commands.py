@@ -19,17 +19,17 @@ OF_A_FORMAT = "virtbackup repository"
 
 
 def shown(page):
-    """The lines of shell blocks and indented blocks, and of sentences each ``virtbackup ...``."""
+    """Shell blocks, lines of indented blocks, and of sentences each ``virtbackup ...``."""
     text = page.read_text()
     rest = FENCED.sub("", text)
-    blocks = "\n".join([*BLOCK.findall(text), *INDENTED.findall(rest)])
-    lines = [line for line in blocks.replace("\\\n", " ").splitlines() if "virtbackup " in line]
+    lines = [line for line in INDENTED.findall(rest) if "virtbackup " in line]
+    scripts = [block.replace("\\\n", " ") for block in BLOCK.findall(text)]
     named = [span for span in SPAN.findall(rest) if span != OF_A_FORMAT]
-    return [(line, False) for line in lines] + [(span, True) for span in named]
+    return [(line, False) for line in [*scripts, *lines]] + [(span, True) for span in named]
 
 
 SHOWN = [
-    pytest.param(line, in_a_sentence, id=f"{page.name}: {line}")
+    pytest.param(line, in_a_sentence, id=f"{page.name}: {line.splitlines()[0]}")
     for page in PAGES
     for line, in_a_sentence in shown(page)
 ]
@@ -69,4 +69,6 @@ def test_a_command_that_does_not_exist_is_noticed(line):
 
 def test_commands_are_found_in_a_line_of_shell():
     line = "virtbackup list -a | jq . || mail -s 'virtbackup x' root && virtbackup -c a doctor # x"
+    script = "x=$(virtbackup show 'a\nb') || {\n  echo virtbackup no\n  virtbackup log\n}"
     assert list(commands_of(line)) == [["list", "-a"], ["-c", "a", "doctor"]]
+    assert list(commands_of(script)) == [["show", "a\nb"], ["log"]]
