@@ -40,6 +40,7 @@ METHODS = {
         "found", "disks", "discard_old", "remove_managed_save", "allow_missing",
     ],
     "show": ["group", "domain", "date"],
+    "status": [],
     "stats": ["groups", "each_backup"],
     "unpin": ["group", "domain", "date"],
     "verify": ["groups", "domains", "newer_than", "not_verified_since", "sample", "quick"],

@@ -18,6 +18,7 @@ from virtbackup_async.events import (
     PinChanged,
     ReportWritten,
     ShownBackup,
+    StatusShown,
 )
 
 if TYPE_CHECKING:
@@ -185,6 +186,29 @@ class Inventory(Methods):
             checked = health.health_of(overview, tuple(words), limit_s)
         self._open.emit(checked)
         return checked
+
+    async def status(self) -> StatusShown:
+        """Say how things are: can every guest be restored, what runs, and what comes next?
+
+        The last run of each command is emitted as well.
+
+        Raises:
+            StorageError: a target cannot be read; all that is known was emitted.
+            ConfigError: the environment names no absolute path for the state directory.
+        """
+        from virtbackup_async.engine.survey.timers import read_timers
+        from virtbackup_async.reporting.past_runs import last_of_each, listed_run
+        from virtbackup_async.reporting.status import status_of
+
+        overview = await self.overview()
+        for run in last_of_each(overview.runs):
+            self._open.emit(listed_run(run))
+        shown = status_of(overview, await read_timers())
+        self._open.emit(shown)
+        for target in shown.targets:
+            if target.error is not None:
+                raise StorageError(target.error)
+        return shown
 
     async def log(self, *, limit: int = 10) -> tuple[ListedRun, ...]:
         """List the last runs that the histories in the targets know, the newest first.

@@ -58,6 +58,10 @@ _COMMANDS = {
     "diff": Entry(
         "virtbackup_async.cli.commands.diff", "Show how much changed between two backups."
     ),
+    "status": Entry(
+        "virtbackup_async.cli.commands.status",
+        "Show whether every guest can be restored, what runs, and what comes next.",
+    ),
     "check": Entry(
         "virtbackup_async.cli.commands.check", "Print one line for a monitoring, as Nagios has it."
     ),

@@ -78,7 +78,16 @@ from virtbackup_async.events.setup import (
     FileSystemFound,
 )
 from virtbackup_async.events.show import ShownBackup, ShownDisk, ShownImage, ShownLack
-from virtbackup_async.events.status import GuestHealth, HealthChecked, ListedRun
+from virtbackup_async.events.status import (
+    GuestHealth,
+    HealthChecked,
+    ListedRun,
+    RunningNow,
+    StatusGuest,
+    StatusShown,
+    StatusTarget,
+    Timer,
+)
 from virtbackup_async.events.verify import (
     DiskDamaged,
     RepositoryChecked,
@@ -151,14 +160,19 @@ __all__ = [
     "RestoreStarted",
     "RunInfo",
     "RunStarted",
+    "RunningNow",
     "ShownBackup",
     "ShownDisk",
     "ShownImage",
     "ShownLack",
+    "StatusGuest",
+    "StatusShown",
+    "StatusTarget",
     "Summary",
     "TargetPlanned",
     "TargetSpace",
     "TargetUnreadable",
+    "Timer",
     "UnclaimedBackups",
     "VerifyDone",
     "VerifyFailed",
@@ -197,6 +211,7 @@ Event = (
     | ListedDomain
     | ShownBackup
     | HealthChecked
+    | StatusShown
     | ListedRun
     | DiskCompared
     | BrokenBackup

@@ -49,3 +49,64 @@ class ListedRun(Struct, frozen=True):
     removed: int
     read_bytes: int
     stored_bytes: int
+
+
+class StatusGuest(Struct, frozen=True):
+    """A guest in the status; ``days`` has a letter for each of the last days, the newest last.
+
+    ``v`` is a verified backup, ``m`` one that was made, ``p`` one that is not quiesced or not
+    whole, ``e`` one that is removed by now, ``f`` a failure, ``d`` damage, ``n`` nothing, and ``u``
+    a target that cannot be read.
+    """
+
+    guest: str
+    group: str
+    domain: str
+    standing: str
+    state: str | None
+    age_s: float | None
+    max_age_s: float
+    days: str
+
+
+class StatusTarget(Struct, frozen=True):
+    """A target in the status; ``full_unix`` is when it is full by its growth, if it grows."""
+
+    target: str
+    error: str | None
+    free_bytes: int | None
+    used_bytes: int | None
+    full_unix: float | None
+
+
+class RunningNow(Struct, frozen=True):
+    """A backup that is being made."""
+
+    domain: str
+    backup: str
+    since_s: float
+
+
+class Timer(Struct, frozen=True):
+    """A timer of systemd that starts this program, and when it does next."""
+
+    unit: str
+    next_unix: float
+
+
+class StatusShown(Struct, frozen=True):
+    """How things are: whether every guest can be restored, what runs, and what comes next.
+
+    ``standing`` is ``good``, ``look``, ``bad``, ``lost`` or ``unknown``. ``guests`` are all, the
+    worst first; ``late`` are those without a good backup that is young enough.
+    """
+
+    kind: ClassVar[str] = "status"
+    standing: str
+    sentence: str
+    guests: tuple[StatusGuest, ...]
+    late: tuple[GuestHealth, ...]
+    running: tuple[RunningNow, ...]
+    targets: tuple[StatusTarget, ...]
+    timers: tuple[Timer, ...]
+    leftovers: tuple[str, ...]

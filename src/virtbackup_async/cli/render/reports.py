@@ -161,6 +161,15 @@ def log() -> Report:
     return Report(collected.add, partial(print_log, collected))
 
 
+def status() -> Report:
+    """Make the report of how things are."""
+    from virtbackup_async.cli.render.overview import print_status
+    from virtbackup_async.reporting.reports.status import StatusReport
+
+    collected = StatusReport()
+    return Report(collected.add, partial(print_status, collected))
+
+
 def stats() -> Report:
     """Make the report of how much the backups hold and take."""
     from virtbackup_async.cli.render.stats import print_stats
