@@ -171,6 +171,30 @@ async def test_a_note_names_as_many_packs_as_it_has_room_for(place, monkeypatch)
     assert await place.restored("kept") == content([3, 5])
 
 
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_note_without_room_for_one_pack_is_the_end_and_with_room_for_one_is_not(
+    place, monkeypatch, room
+):
+    for number in (1, 2):
+        await place.back_up(f"dead{number}", content([number]))
+        place.remove(f"dead{number}")
+    written = pruning.write_pending_deletion
+
+    def write_short(storage, note):
+        if len(note.packs) > room:
+            raise StorageFullError("target is full")
+        written(storage, note)
+
+    monkeypatch.setattr(pruning, "write_pending_deletion", write_short)
+    if room:
+        place.prune()
+        assert place.packs() == []
+    else:
+        with pytest.raises(StorageFullError):
+            place.prune()
+        assert len(place.packs()) == 2
+
+
 async def test_a_reserve_is_let_go_of_once_and_made_again(place):
     await place.back_up("a", content([1]))
     repository = find_repository(place.location)
