@@ -220,7 +220,11 @@ def test_packs_are_read_one_after_another_however_few_places_fit_into_memory(
     assert packs == sorted(packs)
 
 
-def test_the_index_is_read_once_for_as_many_packs_as_fit_into_memory(repository):
+@pytest.mark.parametrize(("at_once", "times"), [(1, 5), (2, 3), (4, 2), (5, 1), (100, 1)])
+def test_the_index_is_read_once_for_as_many_packs_as_fit_into_memory(
+    repository, monkeypatch, at_once, times
+):
+    monkeypatch.setattr(checks, "PLACES_A_BATCH", at_once)
     places = [(IDS[n], store_chunks(repository, n)[n]) for n in range(1, 6)]
     for name in [*list_segments(repository.storage)]:
         repository.storage.remove(name)
@@ -231,7 +235,7 @@ def test_the_index_is_read_once_for_as_many_packs_as_fit_into_memory(repository)
         check.need_all()
         check.look_at_packs(on_step)
         assert sum(len(run.places) for run in check.runs(lambda: steps.append(1))) == 5
-        assert len(steps) == 1
+        assert len(steps) == times
 
 
 def test_a_check_can_be_ended_at_each_part_of_the_index(repository):
