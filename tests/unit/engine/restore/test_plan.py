@@ -164,6 +164,16 @@ def test_state_has_names_that_say_its_kind_except_uefi_variables():
     assert plan.data_bytes == 40
 
 
+def test_no_two_files_of_the_state_have_one_name():
+    twice = [StateRecord("tpm", image(f"b_tpm{n}", f"/t{n}/tpm2-00.permall")) for n in range(3)]
+    plan = plan_restore(backup({"vda": Disk("/i/one")}, state=tuple(twice)))
+    assert [one.image.name for one in plan.state] == [
+        "tpm-tpm2-00.permall",
+        "tpm_tpm-tpm2-00.permall",
+        "b_tpm2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("method", "source", "wrapped", "name"),
     [
