@@ -212,7 +212,7 @@ async def test_a_domain_that_libvirt_does_not_know_is_told(site):
     site.group["hosts"] = ["fake", "gone"]
     preview = await site.preview()
     assert [(failed.domain, failed.reason) for failed in preview.failed] == [
-        ("gone", "libvirt knows no such domain")
+        ("gone", "libvirt knows no such domain. `virsh list --all` shows the domains.")
     ]
     assert len(preview.disks) == 2
     with pytest.raises(NotFoundError):
