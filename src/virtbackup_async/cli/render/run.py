@@ -144,7 +144,7 @@ def _line(word: str, what: str, why: str, style: str) -> Text:
 
 def _exported(done: events.DiskExported) -> Text:
     head = f"{done.backup}: {done.disk} exported to {done.output}"
-    return Text(f"{printable(head)}: {done.format}, {_checked(done)}")
+    return Text(f"{printable(f'{head}: {done.format}')}, {_checked(done)}")
 
 
 def _checked(done: events.RestoreDone | events.DiskExported) -> str:
@@ -155,7 +155,7 @@ def _restored(done: events.RestoreDone) -> Text:
     head = f"{done.backup} restored to {done.target}"
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
     formats = {found.file: found for found in done.formats}
-    lines = [f"  {printable(name)}{_format(formats.get(name))}" for name in done.files]
+    lines = [printable(f"  {name}{_format(formats.get(name))}") for name in done.files]
     for path in done.kept:
         remove = shlex.join(["rm", path])
         lines.append(
