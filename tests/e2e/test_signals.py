@@ -6,10 +6,11 @@ import signal
 import socket
 
 import pytest
-from command import ENDED_BY, interrupt, read_until, start, virtbackup, write_config
+from command import ENDED_BY, PROGRAM, interrupt, read_until, start, virtbackup, write_config
 
 from lab.disks import DiskSpec
 from lab.domains import define
+from terminal import on_terminal
 
 MIB = 1 << 20
 SLOW = {"packager": "tar", "packager_opts": {"compression": "xz", "compression_lvl": 9}}
@@ -72,6 +73,33 @@ def test_the_first_signal_ends_the_wait_for_a_libvirt_that_never_answers(tmp_pat
             rest, err = interrupt(process, name)
     assert process.returncode == ENDED_BY[name], err
     assert rest[-1]["exit_code"] == ENDED_BY[name]
+
+
+def test_ctrl_c_in_the_live_view_says_what_it_undid_and_what_was_not_begun(
+    daemon, domain, tmp_path
+):
+    images = domain.images()
+    others = [define(daemon, f"e2e-z-later-{n}", [DiskSpec("vda", "raw")]) for n in range(3)]
+    try:
+        hosts = [domain.name, *(other.name for other in others)]
+        config = write_config(tmp_path, daemon.uri, hosts, **SLOW)
+        config.write_text(config.read_text().replace("threads: 2", "threads: 1"))
+        with on_terminal([PROGRAM, "-c", config, "backup"]) as terminal:
+            terminal.wait_for(" left")
+            terminal.interrupt()
+            code = terminal.end()
+    finally:
+        for other in others:
+            other.undefine()
+    assert code == ENDED_BY["SIGINT"]
+    ending = terminal.said[terminal.said.rindex("interrupted: ") :]
+    undone, _, later = ending.splitlines()[0].partition("; ")
+    assert undone == f"interrupted: {domain.name} (undone, guests on their own disks)"
+    assert later == "not started: e2e-z-later-0, e2e-z-later-1, e2e-z-later-2"
+    assert "0 backups done, 0 failed, 1 interrupted" in ending
+    assert "0 B read" not in ending
+    assert "\x1b[?25h" in terminal.said, "the cursor is back"
+    assert at_home(domain, images)
 
 
 def test_after_sigkill_the_next_backup_cleans_up(daemon, domain, tmp_path):

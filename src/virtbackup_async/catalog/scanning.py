@@ -136,16 +136,18 @@ def newest_definition(directory: Path) -> Definition | None:
         dir_fd = TargetPath.of(directory, 1).open_directory()
         try:
             with os.scandir(dir_fd) as entries:
-                names = (entry.name for entry in entries)
-                name = max(
-                    (one for one in names if one.endswith(definition_file.SUFFIX)), default=""
-                )
+                names = [entry.name for entry in entries if _is_definition(entry.name)]
+            name = max(names, default="")
             path = directory / name
             return definition_file.loads(read_bytes(path, dir_fd=dir_fd), path) if name else None
         finally:
             close(dir_fd)
     except (OSError, DefinitionError, StorageError):
         return None
+
+
+def _is_definition(name: str) -> bool:
+    return name.endswith(definition_file.SUFFIX) and _BACKUP_FILE.match(name) is not None
 
 
 def _scan(directories: list[Path], findings: _Findings) -> Scan:

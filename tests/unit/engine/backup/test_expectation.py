@@ -70,6 +70,7 @@ SIZES = (ExpectedDisk("vda", 64 * KIB), ExpectedDisk("vdb", 128 * KIB))
 async def test_the_last_backup_says_how_much_the_next_one_reads(site):
     await run_backup(site.runtime(), BackupRequest())
     (done,) = site.of(BackupDone)
+    (site.target / "fake" / "zz-notes.json").write_text("no definition")
     backup, words = await site.expected()
     assert (backup.group, backup.domain, backup.target) == ("main", "fake", str(site.target))
     assert (backup.last, backup.disks, words) == (done.backup, SIZES, 1)
