@@ -43,8 +43,8 @@ def command(settings: Settings, groups: tuple[str, ...], *, max_age: str | None)
             return settings.load_config()
         except ConfigError as error:
             if not settings.json:
-                first = error.message.splitlines()[0]
-                sys.stdout.write(f"VIRTBACKUP UNKNOWN - {ascii(first)[1:-1].replace('|', '/')}\n")
+                said = " ".join(error.message.split())
+                sys.stdout.write(f"VIRTBACKUP UNKNOWN - {ascii(said)[1:-1].replace('|', '/')}\n")
             # Its own exit status would be critical.
             raise error.as_kind(BackupsFailedError, hint=error.hint) from error
 
