@@ -39,7 +39,7 @@ def main() -> None:
     output = parser.parse_args().output.resolve()
     if os.geteuid() != 0:
         sys.exit("record-session: this needs root: it mounts a file system for the backups")
-    if Path("/proc/self/ns/mnt").readlink() == Path("/proc/1/ns/mnt").readlink():
+    if Path("/proc/self/ns/mnt").readlink() == Path(f"/proc/{os.getppid()}/ns/mnt").readlink():
         sys.exit("record-session: this would mount where others see it: run scripts/record-session")
     subprocess.run(["hostname", HOST], check=True)
     for size in SIZES:
