@@ -49,7 +49,7 @@ STEPS = (
     Step(
         "backup",
         "virtbackup backup",
-        (Moment("backup-live", r"▸[^$]*[3-7]\d %"),),
+        (Moment("backup-live", r"[3-7]\d %"),),
     ),
     Step(
         "backup-changes",
