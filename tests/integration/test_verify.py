@@ -50,7 +50,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
     (verified,) = [event for event in said if event["event"] == "verify_done"]
     assert verified["digests"]
     assert summary["done"] == [verified["backup"]]
-    (listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
+    (_, listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
 
     package = largest(tmp_path / "target")
@@ -67,7 +67,7 @@ def test_good_then_flipped_then_truncated(daemon, domain, tmp_path, packager):
 
     package.write_bytes(whole)
     assert virtbackup("-c", config, "verify", "--not-verified-since", "1d").returncode == 0
-    (listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
+    (_, listed, *_) = events(virtbackup("-c", config, "list", "--json").stdout)
     assert listed["verified"] is True
 
 
