@@ -13,7 +13,7 @@ from virtbackup_async import events
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.freed import freed_by_each
-from virtbackup_async.engine.inventory.listing import (
+from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
     broken_backups,
     choose_backups,

@@ -17,7 +17,7 @@ from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.doctor.leftovers import check_notes
-from virtbackup_async.engine.inventory.listing import (
+from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
     broken_backups,
     choose_backups,

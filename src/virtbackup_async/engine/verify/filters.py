@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.inventory.dates import start_of
-from virtbackup_async.engine.inventory.listing import GroupBackups
+from virtbackup_async.engine.inventory.group_backups import GroupBackups
 from virtbackup_async.engine.verify.results import SelectedBackup
 from virtbackup_async.errors import ConfigError
 

@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, create_task_group, current_time, to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.engine.inventory.listing import GroupBackups, broken_backups
+from virtbackup_async.engine.inventory.group_backups import GroupBackups, broken_backups
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.runtime import Runtime

@@ -5,7 +5,11 @@ from typing import Final
 
 from virtbackup_async.config.patterns import pattern_of
 from virtbackup_async.engine.inventory.chosen_backup import NamedBackup, find_named
-from virtbackup_async.engine.inventory.listing import GroupBackups, choose_backups, split_words
+from virtbackup_async.engine.inventory.group_backups import (
+    GroupBackups,
+    choose_backups,
+    split_words,
+)
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import VerifyRequest
 

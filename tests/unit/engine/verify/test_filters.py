@@ -7,7 +7,7 @@ import pytest
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.inventory.dates import start_of
-from virtbackup_async.engine.inventory.listing import GroupBackups
+from virtbackup_async.engine.inventory.group_backups import GroupBackups
 from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest, draw_sample
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Definition, Packager, Verification

@@ -1,0 +1,208 @@
+"""The lookup of all backups of groups, or of some of their domains."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from virtbackup_async import events
+from virtbackup_async.catalog import pending_file
+from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, FoundBackup, Problem, Scan
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.config.patterns import (
+    HostPattern,
+    PatternError,
+    PatternKind,
+    any_includes,
+    parse_pattern,
+)
+from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.inventory.dates import date_of_name, time_of
+from virtbackup_async.engine.plan import groups_with_target, target_of
+from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
+
+
+def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are groups, and all others: domains of them, or of any group."""
+    groups = [word for word in words if word in config.groups]
+    return groups, [word for word in words if word not in config.groups]
+
+
+class GroupBackups(Struct, frozen=True):
+    """The backups in a group's target of the wanted domains.
+
+    Attributes:
+        backups: oldest first.
+        problems: files that should be backups, and are none.
+        error: why the target cannot be read.
+        target: the group's, where other groups may have their backups as well.
+        scan: all that the target holds; None if it cannot be read.
+        shows: whether a domain is meant, with a backup or not.
+        includes: whether the group's hosts mean a domain.
+    """
+
+    group: str
+    backups: tuple[FoundBackup, ...]
+    problems: tuple[Problem, ...]
+    error: StorageError | None
+    shows: Callable[[str], bool]
+    includes: Callable[[str], bool]
+    target: Path
+    scan: Scan | None
+
+
+async def choose_backups(
+    config: Config,
+    group_names: Sequence[str],
+    domain_names: Sequence[str],
+    *,
+    known_domains: Sequence[str] = (),
+) -> list[GroupBackups]:
+    """Return the backups of groups; arguments and errors are those of ``list_backups``."""
+    patterns = tuple(map(domain_pattern, domain_names))
+    groups = groups_with_target(config, group_names)
+    scans: dict[Path, Scan | StorageError] = {}
+    chosen = []
+    for group in groups:
+        target = target_of(group)
+        if target not in scans:
+            scans[target] = await _scan(target)
+        shown = _Shown(group, groups, patterns)
+        chosen.append(_group_backups(shown, target, scans[target]))
+    _refuse_unknown(patterns, groups, chosen, {*known_domains}, config.groups)
+    return chosen
+
+
+def _refuse_unknown(
+    patterns: Iterable[HostPattern],
+    groups: Iterable[Group],
+    chosen: Sequence[GroupBackups],
+    known_domains: set[str],
+    group_names: Iterable[str],
+) -> None:
+    """Raise NotFoundError if a pattern matches no domain: a typo must not look like no backup.
+
+    Where a target cannot be read, it cannot be told.
+    """
+    if any(one.scan is None for one in chosen):
+        return
+    known = {name for group in groups for name in _named_hosts(group)} | known_domains
+    for scan in (one.scan for one in chosen if one.scan is not None):
+        known |= {found.definition.domain_name for found in scan.complete}
+        known |= {problem.domain_directory for problem in scan.problems}
+    for pattern in patterns:
+        if not pattern.excludes and not any(map(pattern.matches, known)):
+            meant = did_you_mean(pattern.value, [*known, *group_names])
+
+            meant = did_you_mean(pattern.value, known | {group.name for group in groups})
+            raise NotFoundError(f"no backup of {pattern.text}, and no group names it{meant}")
+
+
+def _named_hosts(group: Group) -> Iterator[str]:
+    patterns = [entry.pattern for entry in group.hosts]
+    return (p.value for p in patterns if p.kind is PatternKind.NAME and not p.excludes)
+
+
+class _Shown(Struct, frozen=True):
+    """Which domains a group's listing shows."""
+
+    group: Group
+    groups: Sequence[Group]
+    patterns: tuple[HostPattern, ...]
+
+    def shows(self, domain: str) -> bool:
+        if not self.patterns:
+            return self.group.includes(domain)
+        if not any_includes(self.patterns, domain):
+            return False
+        return self.group.includes(domain) or not any(
+            group.includes(domain) for group in self.groups
+        )
+
+
+def domain_pattern(text: str) -> HostPattern:
+    """Return what an argument names: a domain, or a regex of them."""
+    try:
+        return parse_pattern(text)
+    except PatternError as error:
+        raise ConfigError(f"domain: {error}") from error
+
+
+async def _scan(target: Path) -> Scan | StorageError:
+    """Scan a target; an unreadable one does not hide the others."""
+    try:
+        return await Catalog(target).scan()
+    except StorageError as error:
+        return error
+
+
+def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> GroupBackups:
+    if isinstance(scan, StorageError):
+        return GroupBackups(
+            shown.group.name, (), (), scan, shown.shows, shown.group.includes, target, None
+        )
+    return GroupBackups(
+        shown.group.name,
+        tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
+        # A domain's directory has its name, but for the rare one that had to be escaped.
+        tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
+        None,
+        shown.shows,
+        shown.group.includes,
+        target,
+        scan,
+    )
+
+
+def broken_backups(
+    chosen: GroupBackups, now_s: float | None = None
+) -> tuple[events.BrokenBackup, ...]:
+    """Return the backups of a group that cannot be read.
+
+    A directory that cannot be read counts: what it holds was not seen. What only says that a backup
+    was begun, or is being removed, does not.
+    """
+    return tuple(
+        _broken(chosen.group, problem, now_s)
+        for problem in chosen.problems
+        if not problem.path.name.endswith((pending_file.SUFFIX, REMOVED_SUFFIX))
+    )
+
+
+def _broken(group: str, problem: Problem, now_s: float | None) -> events.BrokenBackup:
+    date = date_of_name(problem.path.name)
+    return events.BrokenBackup(
+        group,
+        problem.domain_directory,
+        problem.path.stem,
+        str(problem.path),
+        problem.reason,
+        date=None if date is None else time_of(date).isoformat(),
+        date_unix=date,
+        age_s=None if date is None or now_s is None else now_s - date,
+    )
+
+
+def refuse_what_was_not_seen(
+    errors: Iterable[StorageError | None],
+    broken: Iterable[events.BrokenBackup],
+    whole: Container[str],
+) -> None:
+    """Raise the error of a command that could not read all it was asked for.
+
+    Args:
+        errors: of the targets.
+        broken: what was shown as such.
+        whole: the domains of which it has shown a backup.
+
+    Raises:
+        StorageError: a target cannot be read.
+        CorruptError: of some domain there are broken backups alone.
+    """
+    for error in errors:
+        if error is not None:
+            raise error
+    lost = dict.fromkeys(one.domain for one in broken if one.domain not in whole)
+    if lost:
+        raise CorruptError(f"no backup can be read of {', '.join(lost)}, all are broken")
