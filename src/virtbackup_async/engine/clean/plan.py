@@ -8,6 +8,7 @@ on the command line. A backup that is not understood always stays. Pure, except 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from virtbackup_async.config.schema import Config, Group, Retention
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
-from virtbackup_async.model.packager import backup_paths
+from virtbackup_async.model.packager import Location, packed_files
 
 
 class CleanTarget(Struct, frozen=True):
@@ -121,26 +122,33 @@ class _Unclear:
     def __init__(self, catalog: Catalog, scan: Scan) -> None:
         self._catalog = catalog
         self._pending = {found.path for found in scan.pending}
-        self._uses = Counter(path for found in scan.complete for path in _paths(found))
+        self._names = {found.path: self._names_of(found) for found in scan.complete}
+        self._uses = Counter(chain.from_iterable(self._names.values()))
+        self._directories: dict[str, Path] = {}
 
     def reason(self, found: FoundBackup) -> str | None:
         """Return why no rule may be applied; None if the rules apply."""
-        domain = found.definition.domain_name
-        if found.path.parent != self._catalog.domain_directory(domain):
+        if found.path.parent != self._directory(found.definition.domain_name):
             return "it lies in another domain's directory"
-        if found.path.with_name(f"{found.path.name}.pending") in self._pending:
+        if self._pending and found.path.with_name(f"{found.path.name}.pending") in self._pending:
             return "its pending file is still there"
-        paths = _paths(found)
-        if not paths:
+        names = self._names[found.path]
+        if not names:
             return f"packager {found.definition.packager.type!r:.40}"
-        if any(self._uses[path] > 1 for path in paths):
+        if any(self._uses[name] > 1 for name in names):
             return "another backup has the same files"
         return None
 
+    def _directory(self, domain: str) -> Path:
+        if domain not in self._directories:
+            self._directories[domain] = self._catalog.domain_directory(domain)
+        return self._directories[domain]
 
-def _paths(found: FoundBackup) -> tuple[Path, ...]:
-    """Return the package's files; none if the packager is not known."""
-    try:
-        return backup_paths(found.definition, found.path.parent)
-    except DefinitionError:
-        return ()
+    def _names_of(self, found: FoundBackup) -> tuple[str, ...]:
+        """Return the names of the package's files in the target; none if nobody knows them."""
+        definition, directory = found.definition, found.path.parent.name
+        location = Location(definition.packager, self._catalog.location, directory, definition.name)
+        try:
+            return location.stored_names(packed_files(definition))
+        except DefinitionError:
+            return ()

@@ -112,21 +112,24 @@ def _reasons(
             yield found, DAMAGED if found.definition.is_damaged else "dated in the future"
     for found in good[-1:]:
         yield found, "newest"
+    dated = [
+        (datetime.fromtimestamp(found.definition.date, UTC).astimezone(zone), found)
+        for found in good
+    ]
     for policy in policies:
         for found in _last(good, policy.keep_last):
             yield found, "one of the newest"
         for rule, (noun, label_of) in _PERIODS.items():
-            for label, found in _last(_firsts(good, label_of, zone), getattr(policy, rule)):
+            for label, found in _last(_firsts(dated, label_of), getattr(policy, rule)):
                 yield found, f"first of {noun} {label}"
 
 
 def _firsts(
-    good: Sequence[FoundBackup], label_of: Callable[[datetime], str], zone: tzinfo | None
+    dated: Sequence[tuple[datetime, FoundBackup]], label_of: Callable[[datetime], str]
 ) -> list[tuple[str, FoundBackup]]:
     """Return the oldest backup of each period that has one, in order."""
     firsts: dict[str, FoundBackup] = {}
-    for found in good:
-        moment = datetime.fromtimestamp(found.definition.date, UTC).astimezone(zone)
+    for moment, found in dated:
         firsts.setdefault(label_of(moment), found)
     return list(firsts.items())
 
