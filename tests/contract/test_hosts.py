@@ -403,10 +403,15 @@ async def test_directories_of_one_file_system_are_told_from_others(host, tmp_pat
 async def test_a_domain_is_locked_once_until_its_lock_is_released(host):
     uuid, other = str(uuid4()), str(uuid4())
     assert not await host.is_domain_locked(uuid)
+    assert await host.domain_holder(uuid) is None
     lock = await host.lock_domain("web", uuid, "backup")
     assert lock.is_alone
     assert await host.is_domain_locked(uuid)
     assert not await host.is_domain_locked(other)
+    holder = await host.domain_holder(uuid)
+    assert (holder.pid, holder.doing) == (os.getpid(), "backup")
+    assert holder.since is not None
+    assert await host.domain_holder(other) is None
     with pytest.raises(LockHeldError, match=r"^web: .*backup") as refused:
         await host.lock_domain("web", uuid, "clean")
     assert refused.value.hint

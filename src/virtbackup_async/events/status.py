@@ -80,11 +80,18 @@ class StatusTarget(Struct, frozen=True):
 
 
 class RunningNow(Struct, frozen=True):
-    """A backup that is being made."""
+    """A backup that is being made, and the process that makes it.
+
+    ``doing`` is what the process says it does, such as ``backup of group main``, or ``clean`` if it
+    undoes a killed backup.
+    """
 
     domain: str
     backup: str
     since_s: float
+    since_unix: float
+    doing: str
+    pid: int | None
 
 
 class Timer(Struct, frozen=True):

@@ -23,16 +23,26 @@ from virtbackup_async.errors import LOCK_HINT, LockHeldError, StorageError
 from virtbackup_async.files.directories import make_private
 from virtbackup_async.files.refusals import close
 from virtbackup_async.host import signs
+from virtbackup_async.model.lock_holder import LockHolder
 
 SYSTEM_DIRECTORY = Path("/run/virtbackup")
 _MODE = 0o600
 _MAX_TRIES = 5
 _MAX_NOTE_BYTES = 4096
+_MAX_DOING = 80
 
 
 def lock_directory(state_directory: Path) -> Path:
     """Return ``/run/virtbackup``; for users that are not root, one in their state directory."""
     return SYSTEM_DIRECTORY if os.geteuid() == 0 else state_directory / "locks"
+
+
+class _Note(Struct, frozen=True):
+    """What a holder wrote into the lock file when it took the lock."""
+
+    pid: int
+    doing: str
+    since: float
 
 
 class HeldLock(Struct, frozen=True):
@@ -74,9 +84,23 @@ def acquire(directory: Path, domain: str, uuid: str, doing: str) -> HeldLock:
 
 def is_held(directory: Path, uuid: str) -> bool:
     """Return whether any process works on a domain, without touching its lock."""
-    if signs.holders(_lock_path(directory, uuid)):
-        return True
-    return bool(signs.others_at_work(uuid))
+    return holder(directory, uuid) is not None
+
+
+def holder(directory: Path, uuid: str) -> LockHolder | None:
+    """Return who works on a domain, without touching its lock; None if nobody does.
+
+    The kernel knows the process. The note is believed only if it names the same one: a process that
+    has just taken the lock has not written it yet, and other programs write none.
+    """
+    path = _lock_path(directory, uuid)
+    if pids := signs.holders(path):
+        note = _note_at(path)
+        if note is not None and note.pid in pids:
+            return LockHolder(note.pid, note.doing, note.since)
+        return LockHolder(min(pids))
+    pids = signs.others_at_work(uuid)
+    return LockHolder(min(pids)) if pids else None
 
 
 def _lock_path(directory: Path, uuid: str) -> Path:
@@ -87,8 +111,8 @@ def _put_up_sign(uuid: str, domain: str) -> signs.Sign:
     sign = signs.put_up(uuid)
     heeded = signs.heeded(sign.others)
     if heeded:
-        holder = ", ".join(map(str, sorted(heeded)))
-        raise LockHeldError(f"process {holder} works on this domain", domain=domain, hint=LOCK_HINT)
+        pids = ", ".join(map(str, sorted(heeded)))
+        raise LockHeldError(f"process {pids} works on this domain", domain=domain, hint=LOCK_HINT)
     return sign
 
 
@@ -104,10 +128,10 @@ def _lock(path: Path, domain: str, doing: str) -> int:
                 return descriptor
             close(descriptor)
         except BlockingIOError as error:
-            holder = _holder(descriptor)
+            words = _words(_note(descriptor))
             close(descriptor)
             raise LockHeldError(
-                f"{holder} works on this domain", domain=domain, hint=LOCK_HINT
+                f"{words} works on this domain", domain=domain, hint=LOCK_HINT
             ) from error
         except OSError as error:
             close(descriptor)
@@ -138,12 +162,32 @@ def _open(path: Path) -> int:
         raise StorageError(f"cannot open the lock {path}: {error.strerror}") from error
 
 
-def _holder(descriptor: int) -> str:
+def _words(note: _Note | None) -> str:
+    if note is None:
+        return "another process"
+    try:
+        since = datetime.fromtimestamp(note.since).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "another process"
+    return f"process {note.pid} ({note.doing}, since {since:%Y-%m-%d %H:%M})"
+
+
+def _note_at(path: Path) -> _Note | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _note(descriptor)
+    finally:
+        close(descriptor)
+
+
+def _note(descriptor: int) -> _Note | None:
     try:
         note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
         # The note was written when the lock was taken.
-        since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime).astimezone()
-        doing = f"{str(note['doing'])[:80]}, since {since:%Y-%m-%d %H:%M}"
-        return f"process {int(note['pid'])} ({doing})"
-    except (ValueError, KeyError, TypeError, OverflowError, OSError):
-        return "another process"
+        since = os.fstat(descriptor).st_mtime
+        return _Note(int(note["pid"]), str(note["doing"])[:_MAX_DOING], since)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
+        return None

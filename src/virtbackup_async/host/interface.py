@@ -19,6 +19,7 @@ from msgspec import Struct
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.model.lock_holder import LockHolder
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.qemu.qcow2 import Qcow2Head
@@ -371,6 +372,12 @@ class DomainLocks(Protocol):
 
     async def is_domain_locked(self, uuid: str) -> bool:
         """Return whether any process works on a domain, without touching its lock."""
+
+    async def domain_holder(self, uuid: str) -> LockHolder | None:
+        """Return the process that works on a domain, without touching its lock; None if none does.
+
+        Its ``doing`` is known if it was locked by :meth:`lock_domain`.
+        """
 
 
 class ImageHost(ImageFiles, ImageTools, StateFiles, DomainLocks, Protocol):

@@ -20,6 +20,7 @@ from virtbackup_async.images.chains import image_chain
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream, RateLimit
 from virtbackup_async.model.domain import BackingImage, ToldChain
+from virtbackup_async.model.lock_holder import LockHolder
 from virtbackup_async.model.qcow2_options import Qcow2Options
 from virtbackup_async.nbd import UnixAddress
 from virtbackup_async.qemu import qemu_img
@@ -69,6 +70,9 @@ class LocalHost:
 
     async def is_domain_locked(self, uuid: str) -> bool:
         return await to_thread.run_sync(domain_locks.is_held, self._lock_directory, uuid)
+
+    async def domain_holder(self, uuid: str) -> LockHolder | None:
+        return await to_thread.run_sync(domain_locks.holder, self._lock_directory, uuid)
 
     async def exists(self, path: Path, *, follow: bool = True) -> bool:
         return await to_thread.run_sync(_exists, path, follow)

@@ -107,11 +107,18 @@ class Leftover(Struct, frozen=True):
 
 
 class RunningBackup(Struct, frozen=True):
-    """A backup that is being made now."""
+    """A backup that is being made now, or a killed one that is being undone.
+
+    Attributes:
+        date: since when, in seconds since the epoch.
+        doing: what the process does, in its own words: ``backup of group main``, ``clean``.
+    """
 
     domain: str
     backup: str
-    date: int
+    date: float
+    doing: str = "backup"
+    pid: int | None = None
 
 
 class KeptBackup(Struct, frozen=True):

@@ -25,7 +25,14 @@ def status_of(overview: Overview, timers: Sequence[Timer] = ()) -> StatusShown:
         guests=tuple(map(_guest, overview.guests)),
         late=tuple(late),
         running=tuple(
-            RunningNow(one.domain, one.backup, max(0.0, overview.at - one.date))
+            RunningNow(
+                one.domain,
+                one.backup,
+                max(0.0, overview.at - one.date),
+                one.date,
+                one.doing,
+                one.pid,
+            )
             for one in overview.running
         ),
         targets=tuple(map(_target, overview.capacity)),

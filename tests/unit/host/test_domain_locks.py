@@ -8,7 +8,8 @@ import pytest
 
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.host import domain_locks, signs
-from virtbackup_async.host.domain_locks import acquire, is_held, lock_directory
+from virtbackup_async.host.domain_locks import acquire, holder, is_held, lock_directory
+from virtbackup_async.model.lock_holder import LockHolder
 
 UUID = "00000000-0000-4000-8000-000000000000"
 
@@ -190,3 +191,41 @@ def test_a_lock_file_with_anything_in_it_is_taken(tmp_path):
     (tmp_path / f"virtbackup-{UUID}.lock").write_bytes(b"\xff{not json" * 1000)
     with locked(tmp_path, "backup"), pytest.raises(LockHeldError), locked(tmp_path, "backup"):
         pass
+
+
+def test_the_holder_is_said_with_what_it_does_and_since_when(tmp_path):
+    path = tmp_path / f"virtbackup-{UUID}.lock"
+    with locked(tmp_path, "backup of group main"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        found = holder(tmp_path, UUID)
+    assert found == LockHolder(os.getpid(), "backup of group main", 1_700_000_000)
+    assert holder(tmp_path, UUID) is None
+
+
+NOTES = [
+    b"", b"{", b"[]", b"{}", b"\xff", b'{"pid": "x", "doing": "clean"}', b'{"pid": 1}',
+    b'{"pid": 1e999, "doing": "clean"}', b'{"pid": 1, "doing": "the one before"}', b"[" * 4096,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_note_that_is_not_the_holders_is_not_believed(tmp_path, note):
+    path = tmp_path / f"virtbackup-{UUID}.lock"
+    path.write_bytes(note)
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert holder(tmp_path, UUID) == LockHolder(process.pid)
+        with pytest.raises(LockHeldError):
+            acquire(tmp_path, "web", UUID, "backup")
+        process.stdin.close()
+
+
+def test_a_long_purpose_is_cut(tmp_path):
+    with locked(tmp_path, "x" * 1000):
+        assert holder(tmp_path, UUID).doing == "x" * 80
+
+
+def test_the_holder_of_a_sign_has_no_note(neighbour, monkeypatch, own):
+    monkeypatch.setattr(signs, "heeded", lambda pids: pids)
+    assert holder(own, UUID) == LockHolder(neighbour)

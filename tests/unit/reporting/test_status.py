@@ -42,12 +42,14 @@ def utc(monkeypatch):
 def test_the_status_has_each_guest_and_those_that_are_late():
     shown = status(
         guest("web"), guest("db", [backup(3)]),
-        running=[RunningBackup("mail", "x", NOW - 60)],
+        running=[RunningBackup("mail", "x", NOW - 60, "clean", 4711)],
         leftovers=[Leftover("old", "backup x was killed")],
     )  # fmt: skip
     assert [one.guest for one in shown.guests] == ["db", "web"]
     assert [one.guest for one in shown.late] == ["db"]
-    assert [(one.domain, one.since_s) for one in shown.running] == [("mail", 60)]
+    (mail,) = shown.running
+    assert (mail.domain, mail.backup, mail.doing, mail.pid) == ("mail", "x", "clean", 4711)
+    assert (mail.since_s, mail.since_unix) == (60, NOW - 60)
     assert shown.leftovers == ("old: backup x was killed",)
     assert shown.timers == TIMERS
     web = shown.guests[1]
@@ -65,6 +67,24 @@ def test_the_rows_are_in_order_of_urgency():
     assert labels == ["last", "last", "next", "target", "web"]
     assert lines[-1].endswith("v" * 34)
     assert "virtbackup-backup.timer 2026-12-01 08:00" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("running", "line"),
+    [
+        (
+            RunningBackup("fc-db", "x", NOW - 3600, "backup of group main", 4711),
+            "fc-db: backup of group main since 07:00, process 4711",
+        ),
+        (
+            RunningBackup("db", "x", NOW - DAY, pid=7),
+            "db: backup since 2026-11-29 08:00, process 7",
+        ),
+        (RunningBackup("db", "x", NOW - 60), "db: backup since 07:59"),
+    ],
+)
+def test_what_runs_now_is_said_with_its_process(running, line):
+    assert f"runs now  {line}" in printed(status(guest("web"), running=[running]))
 
 
 @pytest.mark.parametrize("guests", [1, 10, 200])
@@ -91,7 +111,7 @@ def test_colours_are_blocks_and_without_them_there_are_letters():
 
 
 def test_names_reach_the_terminal_escaped():
-    shown = status(guest(HOSTILE, []), running=[RunningBackup(HOSTILE, HOSTILE, NOW)])
+    shown = status(guest(HOSTILE, []), running=[RunningBackup(HOSTILE, HOSTILE, NOW, HOSTILE)])
     assert all(line.isprintable() for line in printed(shown))
 
 

@@ -3,7 +3,7 @@
 ::
 
     3 of 42 guests cannot be restored to last night.
-    runs now  fc-db for 4 min 2 s
+    runs now  fc-db: backup of group main since 03:12, process 4711
     late      db (3 days old), ns2 (it has no backup)
     last      backup 2026-07-01 03:00:00 ok: 42 domains, 41.2 GiB read
     next      virtbackup-backup.timer 2026-07-02 03:00
@@ -24,7 +24,7 @@ from rich.text import Text
 from virtbackup_async import events
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.cli.render.status import run_row
-from virtbackup_async.model.amounts import duration, size
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.status import StatusReport
 from virtbackup_async.reporting.text import count, printable
 
@@ -59,7 +59,7 @@ def print_status(report: StatusReport, console: Console, _summary: events.Summar
 
 def _facts(report: StatusReport, status: events.StatusShown) -> Iterator[tuple[str, str, str]]:
     for running in status.running[:_EACH]:
-        yield "runs now", f"{running.domain} for {duration(running.since_s)}", ""
+        yield "runs now", _running(running), ""
     if status.late:
         names = ", ".join(f"{one.guest} ({one.reason})" for one in status.late[:_NAMES])
         more = f" and {len(status.late) - _NAMES} more" if len(status.late) > _NAMES else ""
@@ -75,6 +75,14 @@ def _facts(report: StatusReport, status: events.StatusShown) -> Iterator[tuple[s
         yield "next", f"{timer.unit} {moment:%Y-%m-%d %H:%M}", ""
     for target in status.targets[:_EACH]:
         yield "target", _target(target), BAD if target.error else ""
+
+
+def _running(running: events.RunningNow) -> str:
+    since = datetime.fromtimestamp(running.since_unix).astimezone()
+    now = datetime.fromtimestamp(running.since_unix + running.since_s).astimezone()
+    moment = f"{since:%H:%M}" if since.date() == now.date() else f"{since:%Y-%m-%d %H:%M}"
+    process = "" if running.pid is None else f", process {running.pid}"
+    return f"{running.domain}: {running.doing} since {moment}{process}"
 
 
 def _target(target: events.StatusTarget) -> str:

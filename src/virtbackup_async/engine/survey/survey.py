@@ -31,6 +31,7 @@ from virtbackup_async.engine.survey.calendar import play
 from virtbackup_async.errors import CorruptError, HypervisorError, StorageError
 from virtbackup_async.events import Level
 from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.facts import (
     Calendar,
     Facts,
@@ -40,6 +41,7 @@ from virtbackup_async.model.facts import (
     RunningBackup,
     TargetFacts,
 )
+from virtbackup_async.model.lock_holder import LockHolder
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository import CHUNK_BYTES
 from virtbackup_async.version import __version__
@@ -223,8 +225,9 @@ async def _unfinished(
     for one in _one_a_target(chosen):
         for found in one.scan.pending if one.scan else ():
             pending = found.pending
-            if await runtime.host.images.is_domain_locked(pending.domain_uuid or ""):
-                running.append(RunningBackup(pending.domain_name, pending.name, pending.date))
+            holder = await runtime.host.images.domain_holder(pending.domain_uuid or "")
+            if holder is not None:
+                running.append(_running(pending, holder, runtime.now().timestamp()))
             else:
                 message = f"backup {pending.name} was killed"
                 left.append(Leftover(pending.domain_name, message))
@@ -235,6 +238,14 @@ async def _unfinished(
         if finding.level is Level.PROBLEM
     ]
     return running, left
+
+
+def _running(pending: Pending, holder: LockHolder, now: float) -> RunningBackup:
+    since = pending.date if holder.since is None else holder.since
+    # The clock may have been set back; nothing that runs began later than now.
+    since = min(since, now)
+    doing = holder.doing or "backup"
+    return RunningBackup(pending.domain_name, pending.name, since, doing, holder.pid)
 
 
 def _with_command(leftovers: Iterable[Leftover], program: tuple[str, ...]) -> Iterator[Leftover]:

@@ -1,6 +1,8 @@
 """The survey: what is known of real targets, with a libvirt that may be silent."""
 
+import fcntl
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +15,7 @@ from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConnectionFailedError
+from virtbackup_async.host import domain_locks
 from virtbackup_async.reporting.overview.build import build_overview
 from virtbackup_async.version import __version__
 
@@ -197,10 +200,28 @@ async def test_a_killed_backup_is_a_leftover_and_a_running_one_runs(tmp_path, co
     ]
     assert facts.leftovers[0].command[-2:] == ("clean", "-b")
     runtime = Runtime(config, lambda _: None, Libvirt("web"), now=lambda: NOW)
-    async with hold_domain(runtime.host.images, "web", PENDING["uuid"], "backup"):
+    async with hold_domain(runtime.host.images, "web", PENDING["uuid"], "backup of group a"):
         facts = await survey(runtime)
-    assert [(one.domain, one.backup) for one in facts.running] == [("web", PENDING["name"])]
+    (running,) = facts.running
+    assert (running.domain, running.backup) == ("web", PENDING["name"])
+    assert (running.doing, running.pid) == ("backup of group a", os.getpid())
     assert facts.leftovers == ()
+
+
+@pytest.mark.parametrize(("ahead_s", "since"), [(-60, DATE - 60), (1e9, NOW.timestamp())])
+async def test_a_backup_of_another_program_runs_since_its_own_date(
+    tmp_path, configure, ahead_s, since
+):
+    config = configure(a={"hosts": ["web"]})
+    (tmp_path / "t/web").mkdir()
+    pending = json.dumps(PENDING | {"date": int(DATE + ahead_s)})
+    (tmp_path / "t/web" / f"{PENDING['name']}.json.pending").write_text(pending)
+    domain_locks.SYSTEM_DIRECTORY.mkdir(mode=0o700)
+    lock = domain_locks.SYSTEM_DIRECTORY / f"virtbackup-{PENDING['uuid']}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (running,) = (await surveyed(config, "web")).running
+    assert (running.date, running.doing, running.pid) == (since, "backup", os.getpid())
 
 
 async def test_a_repository_is_measured_and_a_damaged_one_hides_nothing(tmp_path):

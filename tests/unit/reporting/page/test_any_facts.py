@@ -88,7 +88,12 @@ SITES = st.fixed_dictionaries(
         "targets": st.lists(TARGETS, max_size=2, unique_by=lambda target: target.path),
         "unclaimed": st.lists(TEXTS, max_size=2).map(tuple),
         "hypervisor_error": MAYBE,
-        "running": st.lists(st.builds(RunningBackup, TEXTS, TEXTS, DATES), max_size=1).map(tuple),
+        "running": st.lists(
+            st.builds(
+                RunningBackup, TEXTS, TEXTS, DATES, TEXTS, st.none() | st.integers(1, 1 << 22)
+            ),
+            max_size=1,
+        ).map(tuple),
         "leftovers": st.lists(st.builds(Leftover, TEXTS, TEXTS), max_size=1).map(tuple),
         "calendars": st.lists(
             st.builds(

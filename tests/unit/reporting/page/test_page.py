@@ -135,7 +135,7 @@ def test_names_that_are_hostile_are_escaped_twice():
             groups=((HOSTILE, False),),
             host=HOSTILE, config=HOSTILE, version=HOSTILE,
             unclaimed=(HOSTILE,),
-            running=(RunningBackup(HOSTILE, HOSTILE, NIGHT),),
+            running=(RunningBackup(HOSTILE, HOSTILE, NIGHT, HOSTILE),),
             leftovers=(Leftover(HOSTILE, HOSTILE, (HOSTILE,)),),
         ),
         UTC,
@@ -250,10 +250,14 @@ def test_what_is_left_and_what_runs_is_said():
     document = page(
         guest(),
         leftovers=(Leftover("web", "backup x was killed", ("virtbackup", "clean", "-b")),),
-        running=(RunningBackup("db", "y", NOW - HOUR),),
+        running=(
+            RunningBackup("db", "y", NOW - HOUR, "backup of group main", 4711),
+            RunningBackup("mail", "y", NOW - HOUR),
+        ),
     )
     assert "1 leftover of killed backups" in document.text
-    assert "db is being backed up, since 30 Nov 07:00." in document.text
+    assert "db: backup of group main since 30 Nov 07:00, process 4711." in document.text
+    assert "mail: backup since 30 Nov 07:00." in document.text
     assert "virtbackup clean -b" in document.text
 
 
