@@ -39,7 +39,7 @@ class PackageWriter(Protocol):
         ...
 
     async def finish(self) -> None:
-        """Make the whole package durable: data, and the names in the directory."""
+        """Make the complete package durable: data, and the names in the directory."""
         ...
 
     async def discard(self) -> None:
@@ -93,7 +93,7 @@ class IncrementalWriter(PackageWriter, Protocol):
     """A package that can take over data of earlier packages in its target."""
 
     def take_problem(self) -> str | None:
-        """Return a sentence on damage in these, if any; only one of all writers returns it."""
+        """Return a sentence on damage in these, if any; only one of the writers returns it."""
         ...
 
     def open_base(self, file: str) -> AbstractAsyncContextManager[BaseImage]:
@@ -137,10 +137,10 @@ class RandomAccess(Protocol):
 
     Attributes:
         size_bytes: the image's length, holes included.
-        digest: the image's, where opening it is enough to know it. Then every byte that ``read``
-            returns has been checked, and belongs to an image of that digest. Where it is None,
-            ``read`` returns the bytes as the package has them, and only a sequential read of the
-            whole image can show that they are what was backed up.
+        digest: the image's, if opening the image is enough to know it. Then every byte that
+            ``read`` returns has been checked, and belongs to an image of that digest. If it is
+            None, ``read`` returns the bytes as the package has them, and only a sequential read of
+            the complete image can show that they equal those that were backed up.
     """
 
     @property
@@ -167,7 +167,7 @@ class RandomAccess(Protocol):
 
 @runtime_checkable
 class RandomAccessReader(PackageReader, Protocol):
-    """A package whose images can be read anywhere without reading all that precedes."""
+    """A package whose images can be read anywhere without reading all preceding data."""
 
     def open_image(self, file: str) -> AbstractAsyncContextManager[RandomAccess]:
         """Open an image of the package; raises as ``open_disk`` does, and ``ImageError``.
@@ -175,8 +175,9 @@ class RandomAccessReader(PackageReader, Protocol):
         Whether an image can be read anywhere can depend on how it is compressed. If it can only be
         read from front to back, that is an ``ImageError``.
 
-        The block is left when no task reads the image any more. The memory of an open image is
-        bounded, but for the bytes that are being returned: the caller bounds those.
+        The caller leaves the block only when no task reads the image any more. The memory of an
+        open image is bounded, except for the bytes that are being returned, which the caller
+        bounds.
         """
         ...
 

@@ -36,8 +36,8 @@ def reading_package(path: Path | str) -> Iterator[None]:
 
     Raises:
         CorruptError: it is missing or damaged.
-        StorageError: it cannot be read now. This is no damage, which ``verify`` would record, and
-            ``clean`` would act on.
+        StorageError: it cannot be read now. This does not count as damage, which ``verify`` would
+            record and ``clean`` would act on.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def reading_package(path: Path | str) -> Iterator[None]:
     except LengthError as error:
         raise CorruptError(f"package is damaged: {path}: {error.message}") from error
     except _DAMAGE as error:
-        # The decompressors' errors can be OSErrors as well, and have no number.
+        # Decompressors can raise OSErrors as well, which have no number.
         if isinstance(error, OSError) and error.errno is not None:
             raise read_error("package", path, error) from error
         why = str(error) or type(error).__name__

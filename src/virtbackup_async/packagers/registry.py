@@ -44,7 +44,8 @@ class _ReaderModule(Protocol):
 def load_writers(types: Iterable[str]) -> None:
     """Load the writers of these types of packagers, while the caller does something else. Blocks.
 
-    ``open_writer`` loads what is missing by then, and reports what cannot be loaded.
+    ``open_writer`` loads the modules that are missing by then, and reports those that it cannot
+    load.
     """
     for name in types:
         if type_named(name).is_known:
@@ -58,8 +59,8 @@ async def open_writer(
 ) -> AsyncIterator[PackageWriter]:
     """Start the package of the backup ``name`` in ``directory``, which exists.
 
-    If the block fails or is cancelled, all that was written is removed, and so is a package that
-    was never finished.
+    If the block fails or is cancelled, everything that was written is removed, and so is a package
+    that was never finished.
 
     Args:
         packager: its options have no ``problems``.

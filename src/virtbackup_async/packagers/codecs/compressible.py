@@ -30,7 +30,7 @@ def is_dense(data: memoryview) -> bool:
     """Return whether slow compression would not make ``data`` smaller. Blocks for moments."""
     apart = max(_SAMPLE_BYTES, len(data) // _PLACES)
     samples = (data[start : start + _SAMPLE_BYTES] for start in range(0, len(data), apart))
-    # Mostly the first sample is not dense. At the end all data, because parts of it can repeat.
+    # Mostly the first sample is not dense. At the end, all data is tried: parts of it can repeat.
     return all(map(_packs_badly, samples)) and _packs_badly(data)
 
 

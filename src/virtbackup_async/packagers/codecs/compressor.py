@@ -64,7 +64,7 @@ def method_of(compression: str, level: int) -> Method:
         compress = partial(bz2.compress, compresslevel=level or 9)
         return Method(compress, (level or 9) * 100_000, is_long=True)
     level = level or _USUAL_LEVEL
-    # A compressor needs eleven times its dictionary. One as long as the segment saves 0.4 %.
+    # A compressor needs eleven times its dictionary. One as long as the segment would save 0.4 %.
     segment_bytes = 2 * _MIB << min(2, max(0, level - _USUAL_LEVEL))
     return Method(partial(_xz, level, segment_bytes // 2), segment_bytes, is_long=True)
 
@@ -246,7 +246,7 @@ class Compressor:
             segment.compressed = await self._cpu.run(work, is_long=self._method.is_long)
         except Exception as error:  # noqa: BLE001 -- raised by the next write or flush
             segment.failure = error
-        # Freed before it is written, so that a slow one does not delay those after it.
+        # It is freed before it is written, so that a slow one does not delay those after it.
         self._free(segment)
         segment.is_compressed.set()
 

@@ -34,8 +34,8 @@ class CpuShares:
         self._at_once: Final = self.threads + 1
         self._turns = threading.BoundedSemaphore(self._at_once)
         self._long_turns = threading.BoundedSemaphore(self.threads)
-        # As many again wait in their threads: the next one starts at once, even while the event
-        # loop, which would have to start it, does something else.
+        # As many again wait in their threads, so the next one starts at once, even while the event
+        # loop, which would otherwise have to start it, does something else.
         self._threads_for_it = CapacityLimiter(2 * self._at_once)
         self._shared: Final[dict[Callable[[CpuShares], object], Any]] = {}
 
@@ -47,8 +47,8 @@ class CpuShares:
     def shared(self, make: Callable[["CpuShares"], _Result]) -> _Result:
         """Return the one object that ``make`` makes for all users of these shares.
 
-        A packager shares its own limits and caches so, and they end with the command. For the
-        event loop only.
+        A packager shares its own limits and caches in this way, and they end with the command. Call
+        it only in the event loop.
         """
         if make not in self._shared:
             self._shared[make] = make(self)

@@ -146,7 +146,7 @@ class OutputFile:
         try:
             await self._file.close()
         except OSError as error:
-            # Closing flushes: on a full target it fails as the write before it did.
+            # Closing flushes: on a full target it fails as the previous write did.
             if self._is_finished:
                 raise storage_error("close", self.path, error) from error
 

@@ -11,9 +11,9 @@
     footer           CRC-32 | length of the index / 4 - 1, 4 bytes | flags 2 | "YZ"
 
 ``compressor.py`` writes such a stream for data that cannot be made smaller: liblzma would write the
-same after it had tried to compress each 64 KiB. ``tar/members.py`` finds the streams of an archive;
-damage of any kind is left to the sequential reader, which reports it best. The format is
-https://tukaani.org/xz/xz-file-format.txt.
+same, but only after it had tried to compress each 64 KiB. ``tar/members.py`` finds the streams of
+an archive; damage of any kind is left to the sequential reader, which reports it best. The format
+is https://tukaani.org/xz/xz-file-format.txt.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Reading directory packages: each image is a file of its own, with its holes.
+"""Reads directory packages: each image is a file of its own, with its holes.
 
 Loaded by ``registry.py``.
 """

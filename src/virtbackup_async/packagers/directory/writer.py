@@ -1,4 +1,4 @@
-"""Writing directory packages: each image is a file of its own, with its holes.
+"""Writes directory packages: each image is a file of its own, with its holes.
 
 Loaded by ``registry.py``. Nothing is transformed, so disks are written in parallel.
 """

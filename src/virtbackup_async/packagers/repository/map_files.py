@@ -5,7 +5,7 @@
     TARGET/web/20260301-021500_3_web_vda.raw.map
                backup                disk
 
-A map without a definition counts like any other: its backup might be about to end.
+A map without a definition counts like any other: its backup might be about to finish.
 """
 
 from virtbackup_async.errors import StorageError
@@ -23,7 +23,7 @@ def list_maps(storage: Storage) -> list[MapFile]:
         StorageError: a directory cannot be read.
     """
     try:
-        # Maps behind a link would be ignored and their chunks removed, so a link is refused.
+        # Maps below a link would be ignored and their chunks removed, so a link is refused.
         directories = storage.names("", {Kind.DIRECTORY, Kind.LINK})
     except FileNotFoundError as error:
         raise StorageError(f"cannot read {storage.where()}: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""Reading disks from a repository, by their maps.
+"""Reads disks from a repository, by their maps.
 
-Loaded by ``registry.py``. Each chunk is compared with its id when it is read. A map is checked as a
-whole before the first byte of its disk is read.
+Loaded by ``registry.py``. Each chunk is compared with its id when it is read. A map is checked
+completely before the first byte of its disk is read.
 """
 
 from collections import OrderedDict
@@ -166,7 +166,7 @@ class _MappedImage:
         return self._checked.pop(offset // CHUNK_BYTES, None)
 
     def content(self, number: int) -> Data:
-        """Return a chunk, of which the last one of an image can be longer than the image.
+        """Return a chunk; the last one of an image can reach beyond the image's end.
 
         Raises:
             CorruptError: it is damaged or missing.
@@ -190,7 +190,7 @@ class _MappedImage:
 
     def _content(self, number: int, entry: MapEntry | None) -> Data:
         if entry is None:
-            # Between two extents that were joined because there were too many.
+            # The chunk is between two extents that were joined because there were too many.
             return _ZEROS
         try:
             return self._chunks.read(entry.leaf)
@@ -202,8 +202,8 @@ class MappedAccess:
     """The ``RandomAccess`` to an image in a repository.
 
     Each chunk is compared with its id when it is decompressed, before any of its bytes is
-    returned. The digest is that of the ids: a caller that finds it in the definition knows that
-    it gets the bytes that were backed up. The last chunks are kept, for small reads in a row.
+    returned. The digest is computed from the ids: a caller that finds it in the definition knows
+    that it gets the bytes that were backed up. The last chunks are kept, for small reads in a row.
     """
 
     def __init__(self, image: _MappedImage, digest: str) -> None:
@@ -257,6 +257,6 @@ def _pieces(wanted: Sequence[Wanted]) -> Iterator[_Slice]:
 
 
 def _lost(name: str, number: int, error: CorruptError) -> CorruptError:
-    """Return the error with the image's lost bytes: the rest can be of use."""
+    """Return the error with the image's lost bytes: the other bytes can still be useful."""
     where = f"{size(CHUNK_BYTES)} at {size(number * CHUNK_BYTES)} of {PurePosixPath(name).stem}"
     return error.reworded(f"{where}: {error.message}")

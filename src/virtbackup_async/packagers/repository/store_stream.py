@@ -1,4 +1,4 @@
-"""Storing a disk stream in a repository: chunks are packed in parallel, and stored in order.
+"""Stores a disk stream in a repository: chunks are packed in parallel, and stored in order.
 
 ::
 
@@ -36,7 +36,7 @@ from virtbackup_async.repository import (
     pages_of,
 )
 
-# Fewer than anyio's threads: tasks that wait for chunks of others must leave some to these.
+# Fewer than anyio's threads: tasks that wait for other disks' chunks must leave threads for these.
 _MOST_BATCHES: Final = 16
 
 
@@ -62,7 +62,7 @@ async def store_stream(
     cpu: CpuShares,
     on_progress: Progress,
 ) -> int:
-    """Store a stream's chunks and map them; return by how many bytes the packs grew.
+    """Store a stream's chunks and map them; return the number of bytes by which the packs grew.
 
     Raises:
         StorageError: the target is full or failed.
@@ -99,7 +99,7 @@ class _StreamStore:
 
     async def _take(self, batch: Batch, before: Event, is_stored: Event) -> None:
         try:
-            # Always to the end: other disks might wait for the chunks that it claims.
+            # A batch is always completed: other disks might wait for the chunks that it claims.
             with CancelScope(shield=True):
                 await self._pack_and_store(batch, before, is_stored)
         finally:

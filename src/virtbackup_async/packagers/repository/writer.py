@@ -1,4 +1,4 @@
-"""Writing repository packages: chunks in the target's repository, and here a map for each disk.
+"""Writes repository packages: chunks in the target's repository, and here a map for each disk.
 
 Loaded by ``registry.py``. Equal chunks of all disks, domains and dates are stored once. The order
 is packs, index, maps, each durable. Then the lease is checked, so that no prune has missed the
@@ -36,7 +36,7 @@ from virtbackup_async.repository import (
 
 @asynccontextmanager
 async def open_writer(location: Location, cpu: CpuShares) -> AsyncIterator["RepositoryWriter"]:
-    """Write into the repository of the package's target; make the repository if there is none."""
+    """Write into the repository of the package's target; create the repository if it is missing."""
     level = location.packager.opts.get("compression_lvl") or 0
 
     writers = cpu.shared(_chunk_writers)

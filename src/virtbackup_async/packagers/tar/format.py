@@ -60,7 +60,7 @@ def end_of_archive(length_bytes: int) -> bytes:
 def member_head(
     file: str, size_bytes: int, layout: Layout, mtime_s: int, position: int | None = None
 ) -> bytes:
-    """Return all that precedes a member's data.
+    """Return everything that precedes a member's data.
 
     Args:
         file: the member's name.

@@ -6,8 +6,8 @@
     xz      the index at the end of each stream has it; read backwards
     bzip2   no length anywhere: a stream starts with a magic number, at a whole byte
 
-Used by ``split_file.py``. Archives of other programs are mostly one long member, and cannot be read
-so. Invariant: even in a hostile archive, no member is longer than ``MOST_BYTES``, compressed or
+Used by ``split_file.py``. Archives of other programs are mostly one long member, and cannot be
+split. Invariant: even in a hostile archive, no member is longer than ``MOST_BYTES``, compressed or
 decompressed.
 """
 
@@ -35,7 +35,7 @@ _MOST_BZIP2_BYTES: Final = 4 * 1024 * 1024
 _BZIP2_START: Final = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _BZIP2_START_BYTES: Final = 10
 _READ_BYTES: Final = 256 * 1024
-# Decompression needs as much memory as the dictionary, whose size is in the archive.
+# Decompression needs as much memory as the dictionary, whose size the archive states.
 _XZ_MEMORY_BYTES: Final = 256 * 1024 * 1024
 
 

@@ -1,7 +1,7 @@
-"""Reading disks from tar packages: this program's, and the dense ones of virt-backup.
+"""Reads disks from tar packages: this program's, and the dense ones of virt-backup.
 
 Loaded by ``registry.py``. Each open disk has its own tarfile, so several can be read at once. A
-compressed archive of this program is decompressed on all cores, and only the members that are
+compressed archive of this program is decompressed on all cores, but only the members that are
 needed. Other programs' archives are one long stream, which one thread decompresses from the start
 to the member.
 
@@ -42,7 +42,7 @@ from virtbackup_async.packagers.tar.split_file import SplitFile
 _GZIP: Final = b"\x1f\x8b"
 _BZIP2: Final = b"BZh"
 _XZ: Final = b"\xfd7zXZ\0"
-# Members that are decompressed, or wait to be read.
+# Members that are being decompressed, or wait to be read.
 _MOST_AHEAD: Final = CPU_THREADS + 1
 # The largest header that this program writes is a list of 65536 extents, 2.5 MiB.
 _MOST_HEADER_BYTES: Final = 4 << 20

@@ -79,7 +79,7 @@ class SplitFile(io.RawIOBase):
         super().close()
 
     def _here(self, most_bytes: int) -> memoryview:
-        """Return the bytes at the position, up to the end of its member; none at the end of all."""
+        """Return the bytes at the position, up to the end of its member; none at the very end."""
         if self._position < self._start:
             self._rewind()
         while self._fill(1):

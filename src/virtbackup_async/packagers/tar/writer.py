@@ -1,4 +1,4 @@
-"""Writing tar packages: one archive of all disks, optionally compressed.
+"""Writes tar packages: one archive of all disks, optionally compressed.
 
 Loaded by ``registry.py``; ``format.py`` has the layout. An archive is one sequence, so disks wait
 for each other.

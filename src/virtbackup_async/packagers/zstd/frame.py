@@ -6,7 +6,7 @@ r"""One zstd frame, made of independent runs of data and of holes (RFC 8878, sec
 
 A hole of a GiB is 32 KiB of ready-made blocks, which are neither compressed nor decompressed. A
 run does not depend on what precedes it (``runs.py``): with a header and an end it is a frame of its
-own. Any decoder reads the whole as one frame; this program's finds the runs and holes in the map
+own. Any decoder reads all of it as one frame; this program's finds the runs and holes in the map
 (``map.py``).
 """
 
@@ -17,7 +17,7 @@ BLOCK_BYTES: Final = 128 * 1024
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SIZE_FIELD_OF_8: Final = 3 << 6
 _SIZE_FIELD_OF_8_IS_WINDOW: Final = _SIZE_FIELD_OF_8 | 1 << 5
-# A block can be no longer than the window, and those of a hole have the greatest length.
+# A block can be no longer than the window, and the blocks of a hole have the greatest length.
 _SMALLEST_WINDOW_LOG: Final = 17
 _RAW, _RLE = range(2)
 _BLOCKS_AT_ONCE: Final = 16384
@@ -53,7 +53,7 @@ def run_header(plain_bytes: int) -> bytes:
 def hole_blocks(length_bytes: int, *, is_first: bool) -> Iterator[bytes]:
     """Yield the blocks of a hole, some at a time, because a hole can be a PiB.
 
-    ``is_first``: the frame starts with it. zstd up to 1.4.3 fails at an RLE block there.
+    ``is_first``: the frame starts with this hole. zstd up to 1.4.3 fails at an RLE block there.
     """
     if is_first:
         yield _block_header(_RAW, 1) + b"\0"

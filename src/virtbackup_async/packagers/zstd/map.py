@@ -67,7 +67,7 @@ def packed_run(plain_bytes: int, packed_bytes: int) -> bytes:
 
 
 def encode_map(zstd_map: ZstdMap) -> list[bytes]:
-    """Return the whole skippable frame, in parts; none if a map cannot have so many runs."""
+    """Return the complete skippable frame, in parts; none if a map cannot have so many runs."""
     runs, holes, extents = zstd_map.runs, zstd_map.holes, zstd_map.extents
     count = len(runs) // _RUN.size
     if count > MAX_RUNS:
@@ -86,10 +86,10 @@ def read_map(fd: int, size_bytes: int) -> tuple[ZstdMap, int] | None:
         size_bytes: the length of the image.
 
     Returns:
-        None for other programs' files, and this program's from before it wrote maps.
+        None for files of other programs, and for those that this program wrote before it had maps.
 
     Raises:
-        ValueError: there is a map, and it is impossible.
+        ValueError: there is a map, but it is impossible.
     """
     end = os.fstat(fd).st_size
     foot = os.pread(fd, _FOOT.size, max(0, end - _FOOT.size))

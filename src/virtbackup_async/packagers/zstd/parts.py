@@ -27,7 +27,7 @@ _LONGEST_HEADER_BYTES: Final = 18
 _CHECKSUM_BYTES: Final = 4
 _BLOCK_HEADER_BYTES: Final = 3
 _RLE_BLOCK: Final = 1
-# A block gives 128 KiB at most, so no input however small makes much output at once.
+# A block gives 128 KiB at most, so even a tiny input cannot make much output at once.
 _BLOCKS_AT_ONCE: Final = 8
 
 
@@ -169,7 +169,7 @@ def read_piece(fd: int, piece: FramePart, room: Room) -> Part:
     if os.preadv(fd, [blocks], piece.place) < len(blocks):
         raise EOFError("it is cut off")
     data = room.plain(piece.length)
-    # In one call, so that libzstd needs no window of its own.
+    # In one call, so that libzstd allocates no window.
     with zstandard.ZstdDecompressor().stream_reader(frame) as reader:
         if reader.readinto(data) < len(data):
             raise EOFError("a run of it is too short")

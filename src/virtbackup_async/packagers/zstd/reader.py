@@ -1,9 +1,9 @@
 """Reads disks from zstd packages: this program's, and virt-backup's, which lack the disk's size.
 
-Opened by ``registry.py``. Ours have a map of their runs, which are decompressed side by side, and
-of their holes, which are neither decompressed nor asked for. A frame without a size is decompressed
-twice, the first time to learn it: a restore wants to know before it writes, and damage is found
-before anything is written.
+Opened by ``registry.py``. This program's packages have a map. It lists their runs, which are
+decompressed in parallel, and their holes, which are neither read nor decompressed. A frame without
+a size is decompressed twice, the first time to learn the size: a restore needs it before it writes,
+and so damage is found before anything is written.
 """
 
 from array import array
@@ -38,7 +38,7 @@ from virtbackup_async.packagers.zstd.parts import (
 )
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
-# Runs that are decompressed, or wait to be read.
+# Runs that are being decompressed, or wait to be read.
 _MOST_AHEAD: Final = CPU_THREADS + 1
 
 

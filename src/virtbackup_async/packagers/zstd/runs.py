@@ -7,10 +7,10 @@
 
 All runs of a disk make one frame (``frame.py``), so no run may depend on what precedes it: not on
 earlier data, not on an earlier block's tables, and not on the three repeat offsets, which a decoder
-keeps from the run before. libzstd starts a frame with the offsets 1, 4 and 8 and relies on them.
+keeps from the previous run. libzstd starts a frame with the offsets 1, 4 and 8 and relies on them.
 But when it compresses in threads, every job except the first does without them, because its threads
-do not wait for each other. And a job's references to the previous one can be turned off. So each
-run is such a job, and the first job, of one byte, is dropped.
+do not wait for each other. A job's references to the previous one can be turned off as well. Each
+run is therefore such a job, and the first job, of one byte, is dropped.
 
 Used by ``writer.py``. Invariant: the runs of a ``RunCompressor`` are independent; its constructor
 proves it.
@@ -31,8 +31,8 @@ _NO_LOOKING_BACK: Final = 1
 # libzstd's thread reports a job as done a moment before it can take the next one. Until then the
 # caller would ask again and again, on the processor that the thread is waiting for.
 _UNTIL_IDLE_S: Final = 50e-6
-# The second would use the offsets that a frame starts with, but the first leaves other ones; and it
-# would refer back to the first.
+# The second would use the offsets that a frame starts with, but the first leaves other ones. The
+# second would also refer back to the first.
 _PROOF: Final = (b"abcdefghi" * 500, b"abcdhelloxyzaaaaa" + b"abcdefghi" * 30)
 
 
@@ -54,7 +54,7 @@ class RunCompressor:
         run_bytes = run_bytes_of(level)
         parameters = zstandard.ZstdCompressionParameters.from_level(
             level,
-            # Matches can be as far away as the run is long: this compresses better, for nothing.
+            # Matches can be as far away as the run is long: this compresses better at no cost.
             window_log=window_log_of(run_bytes),
             threads=1,  # none: then it does not work in jobs
             job_size=run_bytes,
@@ -89,14 +89,14 @@ class RunCompressor:
 
 
 def window_log_of(run_bytes: int) -> int:
-    """Return the smallest window that a whole run fits into."""
+    """Return the smallest window that a complete run fits into."""
     return (run_bytes - 1).bit_length()
 
 
 class RunCompressors:
     """Compressors that are reused, because each has 20 MiB of memory or more.
 
-    There are never more than have worked at the same time.
+    There are never more of them than have worked at the same time.
     """
 
     def __init__(self) -> None:

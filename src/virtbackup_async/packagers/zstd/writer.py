@@ -1,4 +1,4 @@
-"""Writing zstd packages: each disk is a file of its own, with one zstd frame.
+"""Writes zstd packages: each disk is a file of its own, with one zstd frame.
 
 Loaded by ``registry.py``; ``frame.py`` has the layout. There is one frame, because virt-backup
 stops reading after the first. Holes of some MiB are stored as holes, and smaller ones as zeros. The
@@ -107,7 +107,7 @@ class _FrameWriter:
         for chunk in batch.pieces:
             await self._skip_to(chunk.offset)
             if chunk is batch.pieces[-1]:
-                # Most are alone in their batch and as long as a run, and need not be copied.
+                # Most pieces are alone in their batch and as long as a run, and need not be copied.
                 await self._compressor.lend(chunk.data, batch.give_back)
             else:
                 await self._compressor.write([chunk.data])

@@ -29,7 +29,7 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
     """Draw the conclusions from facts.
 
     Args:
-        facts: all that is known.
+        facts: everything that is known.
         zone: the time zone of the days; None for the local one.
     """
     runs = merged_runs(facts)
@@ -67,7 +67,7 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
 
 
 def _urgency(line: GuestLine) -> tuple[int, float, str]:
-    """Sort by standing; among the bad ones by how far the age is beyond what is allowed."""
+    """Sort by standing; sort the bad ones by how far their age exceeds the allowed one."""
     rank = 0.0
     if line.standing in (Standing.LOST, Standing.BAD):
         rank = -inf if line.age_s is None else -round(line.age_s / line.max_age_s, 1)

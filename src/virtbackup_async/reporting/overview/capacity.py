@@ -1,4 +1,4 @@
-"""The room of targets, and when it ends: a line through the last days, and its error."""
+"""The space of targets, and when it runs out: a line through the last days, and its error."""
 
 from collections.abc import Iterable, Sequence
 from math import sqrt
@@ -21,7 +21,7 @@ Point = tuple[float, int, int]
 
 
 def capacities(facts: Facts) -> tuple[Capacity, ...]:
-    """Return the room of each target."""
+    """Return the space of each target."""
     expired = {target.path: 0 for target in facts.targets}
     for guest in facts.guests:
         count = sum(backup.expires for backup in guest.backups)
@@ -53,9 +53,9 @@ def _of_runs(runs: Iterable[RunRecord], at: float) -> Iterable[Point]:
 
 
 def forecast(points: Sequence[Point]) -> Forecast | None:
-    """Return when the space ends, by the last 30 days; None if too little is known.
+    """Return when the space runs out, by the last 30 days; None if too little is known.
 
-    A file system that was made larger or smaller begins anew.
+    If a file system was made larger or smaller, only the days since then count.
     """
     fitted = _since_resized([p for p in points if p[0] >= points[-1][0] - _FITTED_DAYS * DAY_S])
     if len(fitted) < _LEAST_POINTS or fitted[-1][0] - fitted[0][0] < _LEAST_DAYS * DAY_S:
@@ -88,7 +88,7 @@ def _full(now: float, free: int, slope: float) -> float | None:
 
 
 def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
-    """Return the slope of the least squares' line, and the slope's standard error."""
+    """Return the slope of the least-squares line, and the slope's standard error."""
     count = len(xs)
     mean_x, mean_y = sum(xs) / count, sum(ys) / count
     spread = sum((x - mean_x) ** 2 for x in xs)

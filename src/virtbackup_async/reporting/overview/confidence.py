@@ -1,4 +1,4 @@
-"""What is proven of the backups, and how much all of them take."""
+"""How much of the backups is proven, and how much space all of them take."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,9 +64,9 @@ def _damaged(
 
 
 def totals_of(facts: Facts, lines: Sequence[GuestLine]) -> Totals:
-    """Return what the backups hold and take, all targets together.
+    """Return how much data the backups hold, and how much space they take, in all targets together.
 
-    In a repository equal data is held once; elsewhere all that is held is unique.
+    In a repository equal data is held once; elsewhere all data counts as unique.
     """
     newest = [line.newest for line in lines if line.newest is not None]
     in_repository = {t.path for t in facts.targets if t.repository is not None}

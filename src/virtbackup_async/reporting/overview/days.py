@@ -1,4 +1,4 @@
-"""The heat map: what a guest has of each of the last days."""
+"""The heat map: the backup of a guest on each of the last days."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -16,7 +16,7 @@ from virtbackup_async.reporting.overview.parts import (
 )
 
 DAYS = 35
-# What matters most comes first.
+# The most important kind comes first.
 _ORDER = (
     DayKind.DAMAGED,
     DayKind.FAILED,
@@ -42,7 +42,7 @@ class LocalDays:
         self.today = self.of(at)
         self.first = self.today - DAYS + 1
         self.start_s = at - (DAYS + 1) * 86_400
-        """No day of them begins before it."""
+        """None of these days begins before this moment."""
 
     def of(self, date: float) -> int:
         """Return the day of a moment."""
@@ -51,13 +51,13 @@ class LocalDays:
         return datetime.fromtimestamp(date, self._zone).toordinal()
 
     def index(self, date: float) -> int | None:
-        """Return the place of a moment's day among the days; None if it is none of them."""
+        """Return the index of a moment's day among the days; None if it is not one of them."""
         place = self.of(date) - self.first
         return place if 0 <= place < DAYS else None
 
 
 def days_of(guest: GuestFacts, attempts: Sequence[DomainRun], days: LocalDays) -> tuple[Day, ...]:
-    """Return what a guest has of each day.
+    """Return the backup of a guest on each day.
 
     Args:
         guest: its backups, oldest first.
@@ -118,7 +118,7 @@ def _made(backup: BackupFacts, run: DomainRun | None, backups: int) -> Day:
 
 
 def imperfections(backup: BackupFacts) -> Iterator[str]:
-    """Yield what a good backup is not: quiesced, or complete."""
+    """Yield why a good backup is imperfect: it is not quiesced, or not complete."""
     if backup.not_quiesced is not None:
         yield f"not quiesced: {backup.not_quiesced}"
     for disk, reason in backup.lacks:
@@ -126,7 +126,7 @@ def imperfections(backup: BackupFacts) -> Iterator[str]:
 
 
 def sum_up(guests: Iterable[GuestLine], days: LocalDays) -> tuple[DaySum, ...]:
-    """Return how many guests have which kind on each day, what matters most first."""
+    """Return how many guests have which kind on each day, the most important kind first."""
     counts = [Counter[DayKind]() for _ in range(DAYS)]
     for guest in guests:
         for counter, day in zip(counts, guest.days, strict=True):

@@ -5,7 +5,7 @@
     30 days before           the median of the days with a backup: usual
     ... the last 7 days      from the last day back: all that add at least twice as much
 
-A guest that writes much more than usual has a log that runs over, or is being encrypted.
+A guest that writes much more than usual might have a runaway log, or is being encrypted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ _LEAST_USUAL_BYTES = 1 << 20
 def added_by_day(
     backups: Sequence[BackupFacts], attempts: Iterable[DomainRun], days: LocalDays
 ) -> tuple[int, ...]:
-    """Return the bytes that a guest added on each day, also by backups that are gone."""
+    """Return the bytes that a guest added on each day, removed backups included."""
     added = [0] * DAYS
     seen = set()
     for backup in recent(backups, days.start_s):
@@ -45,7 +45,7 @@ def added_by_day(
 def growth_of(added: Sequence[int], days: LocalDays) -> Growth | None:
     """Return by how much more than usual a guest adds, if it is noticeable.
 
-    The first day that has a backup does not count as usual: it holds all.
+    The first day that has a backup does not count as usual, because that backup added everything.
     """
     first = next((place for place, amount in enumerate(added) if amount), len(added))
     before = [amount for amount in added[first + 1 : -WEEK] if amount]
@@ -54,7 +54,7 @@ def growth_of(added: Sequence[int], days: LocalDays) -> Growth | None:
     usual = max(median(before), _LEAST_USUAL_BYTES)
     place = len(added)
     raised: list[int] = []
-    # A day without a backup neither ends it nor counts.
+    # A day without a backup neither counts nor ends the growth.
     for at in range(len(added) - 1, len(added) - 1 - WEEK, -1):
         amount = added[at]
         if amount == 0:

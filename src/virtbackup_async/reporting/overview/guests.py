@@ -28,7 +28,7 @@ TARGET_UNREADABLE = "its target cannot be read"
 
 
 class Context(Struct, frozen=True):
-    """What all guests are judged by.
+    """The facts by which all guests are judged.
 
     Attributes:
         unreadable: targets that cannot be read.
@@ -44,7 +44,7 @@ class Context(Struct, frozen=True):
 
 
 def names_of(facts: Facts) -> dict[Key, str]:
-    """Return what each guest is called: its domain, with the group where there are several."""
+    """Return each guest's name: its domain, with the group if the domain is in several."""
     groups = Counter(guest.domain for guest in facts.guests)
     return {
         (guest.group, guest.domain): (
@@ -55,7 +55,7 @@ def names_of(facts: Facts) -> dict[Key, str]:
 
 
 def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
-    """Return what is to be said of a guest."""
+    """Return the conclusions about a guest."""
     key = (guest.group, guest.domain)
     if guest.target in context.unreadable:
         return GuestLine(
@@ -96,7 +96,7 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
 
 
 def _newest(backups: Sequence[BackupFacts], at: float) -> BackupFacts | None:
-    """Return the newest good backup; one that is dated in the future may be any age."""
+    """Return the newest good backup; one that is dated in the future could be of any age."""
     latest = at + CLOCK_SLACK_S
     good = (b for b in reversed(backups) if b.verified is not False and b.date <= latest)
     return next(good, None)
@@ -120,7 +120,7 @@ def _judged(
     if newest is None:
         return _without_good(guest, look)
     if guest.is_known is False:
-        # Of a domain that is gone only a run that still tries is wrong.
+        # Of a domain that is gone, only a run that still tries to back it up is a problem.
         failed = tuple(_failed(newest, attempts))
         return (Standing.LOOK, failed) if failed else (Standing.RETIRED, ())
     age_s = at - newest.date
@@ -147,7 +147,7 @@ def _imperfect(
     attempts: Sequence[DomainRun],
     at: float,
 ) -> Iterator[str]:
-    """Yield what is wrong with a guest besides the age of its newest good backup."""
+    """Yield the problems of a guest, except for the age of its newest good backup."""
     yield from _failed(newest, attempts)
     future = [backup for backup in guest.backups if backup.date > at + CLOCK_SLACK_S]
     if future:

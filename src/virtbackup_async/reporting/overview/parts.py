@@ -13,7 +13,7 @@ from virtbackup_async.model.run_record import DomainRun, RunRecord
 
 
 class Standing(IntEnum):
-    """How a guest is, the worst first: guests are sorted by it."""
+    """The state of a guest, the worst first: guests are sorted by it."""
 
     LOST = 0
     """There are backups, or were, and none can be restored."""
@@ -22,7 +22,7 @@ class Standing(IntEnum):
     UNKNOWN = 2
     """Its target cannot be read."""
     LOOK = 3
-    """It can be restored, and something is wrong."""
+    """It can be restored, but something is wrong."""
     GOOD = 4
     RETIRED = 5
     """libvirt does not know the domain any more: its backups are old by nature."""
@@ -36,12 +36,12 @@ def state_of(backup: BackupFacts) -> BackupState:
 
 
 class DayKind(StrEnum):
-    """What a guest has of one day; each is one letter where there is no colour."""
+    """The kinds of days of a guest; each is one letter where there is no colour."""
 
     VERIFIED = "v"
     MADE = "m"
     PARTIAL = "p"
-    """Made, and not quiesced or without some disk."""
+    """Made, but not quiesced, or without some disk."""
     EXPIRED = "e"
     """Made, and removed since."""
     FAILED = "f"
@@ -56,7 +56,7 @@ class Day(Struct, frozen=True, gc=False):
     Attributes:
         backup: the newest good one of that day, or else the newest.
         run: the run that made it, or that failed.
-        backups: how many were made that day and are there.
+        backups: how many were made that day and still exist.
         detail: what is wrong, in words; empty if nothing is.
     """
 
@@ -77,7 +77,7 @@ class Growth(Struct, frozen=True):
     Attributes:
         factor: how many times as much as usual, on the days since then.
         since: the first of these days.
-        recent_bytes: added a day, on the mean of these days.
+        recent_bytes: added a day, the mean of these days.
         usual_bytes: the same of the 30 days before, the median.
     """
 
@@ -91,14 +91,14 @@ class GuestLine(Struct, frozen=True):
     """One domain in one group.
 
     Attributes:
-        name: the domain, with its group where it is in several.
+        name: the domain, with its group if it is in several.
         state: of the newest good backup; without one, of the newest; None if there is none.
         reasons: what is wrong, the gravest first; empty if nothing is.
         newest: the newest good backup.
         age_s: its age; None without one.
         newest_verified: the newest backup that ``verify`` has read and found intact.
-        backups: how many are there, broken ones too.
-        stored_bytes: what they take.
+        backups: how many exist, broken ones included.
+        stored_bytes: how much space they take.
         added: bytes added on each day of the heat map.
         restore_s: how long reading ``newest`` takes, at the speed of the last ``verify``.
     """
@@ -151,7 +151,7 @@ class Action(Struct, frozen=True):
 
 
 class SkippedDisk(Struct, frozen=True):
-    """What the newest backup of a guest does not hold, and why."""
+    """A disk that the newest backup of a guest does not hold, and why."""
 
     guest: str
     disk: str
@@ -159,13 +159,13 @@ class SkippedDisk(Struct, frozen=True):
 
 
 class Unprotected(Struct, frozen=True):
-    """What no backup is made of.
+    """The domains and disks that are not backed up.
 
     Attributes:
-        domains: that no group means.
-        disks: that are left out.
-        groups: without ``autostart``: backed up only when they are named.
-        unclaimed: domains that have backups, and that no group means any more.
+        domains: those that no group matches.
+        disks: those that are skipped.
+        groups: those without ``autostart``: backed up only when they are named.
+        unclaimed: domains that have backups, but that no group matches any more.
         hypervisor_error: why ``domains`` is not known.
     """
 
@@ -177,7 +177,7 @@ class Unprotected(Struct, frozen=True):
 
 
 class Bar(Struct, frozen=True):
-    """One guest in one night; phases are names with their moments of begin and end."""
+    """One guest in one night; a phase is its name, the moment of its start, and that of its end."""
 
     name: str
     run: DomainRun
@@ -189,8 +189,8 @@ class Night(Struct, frozen=True):
     """The last backup runs, from their first moment to their last.
 
     Attributes:
-        bars: by begin.
-        errors: of runs that ended before they came to any domain.
+        bars: by their start.
+        errors: of runs that ended before they reached any domain.
     """
 
     start: float
@@ -204,10 +204,10 @@ class Forecast(Struct, frozen=True):
     """When a target is full, by its growth; dates are seconds since the epoch.
 
     Attributes:
-        per_day_bytes: what it grows by.
+        per_day_bytes: by how much it grows.
         full: None if it does not grow, or not noticeably.
         earliest: the near end of the band.
-        latest: the far end; None if it may never be.
+        latest: the far end; None if it might never be full.
     """
 
     per_day_bytes: float
@@ -217,7 +217,7 @@ class Forecast(Struct, frozen=True):
 
 
 class Capacity(Struct, frozen=True):
-    """The room of one target.
+    """The space of one target.
 
     Attributes:
         points: date, used and free bytes; at most one a day, the last is now.
@@ -236,14 +236,14 @@ class Capacity(Struct, frozen=True):
 
 
 class Totals(Struct, frozen=True):
-    """From the guests' disks to what is stored, in bytes.
+    """From the guests' disks to the stored data, in bytes.
 
     Attributes:
         disk_bytes: the length of the guests' disks, by their newest backups.
         used_bytes: the data in them.
-        all_bytes: the data that all backups hold, each on its own.
-        unique_bytes: of that, what differs from each other.
-        stored_bytes: what it takes, compressed.
+        all_bytes: the data that all backups hold, each counted in full.
+        unique_bytes: the same, with the equal data of a repository counted once.
+        stored_bytes: the space that it takes, compressed.
         backups: how many.
     """
 
@@ -265,7 +265,7 @@ class Confidence(Struct, frozen=True):
         oldest_unverified: the oldest backup that was never read, and its guest.
         audits: disks' audits in the last 30 days that found nothing.
         audit_failures: backups whose audit found a dirty bitmap wrong.
-        damaged: backups that are damaged or broken: guest, backup, what is wrong.
+        damaged: backups that are damaged or broken: guest, backup, and the problem.
         read_bytes_per_s: of the last ``verify``.
     """
 
@@ -280,13 +280,13 @@ class Confidence(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """All that a page shows, in its order.
+    """Everything that a page shows, in the order of the page.
 
     Attributes:
         guests: the worst first.
-        days: of the heat map, oldest first; each guest has one ``Day`` for each.
+        days: those of the heat map, oldest first; each guest has one ``Day`` for each of them.
         runs: of all commands, from the histories of all targets, oldest first.
-        problems: of the overview itself: histories that cannot be read.
+        problems: those of the overview itself: histories that cannot be read.
     """
 
     at: float

@@ -29,7 +29,7 @@ def merged_runs(facts: Facts) -> tuple[RunRecord, ...]:
 def each_once(records: Iterable[RunRecord], at: float) -> tuple[RunRecord, ...]:
     """Return each run once, with the domains of all its targets, oldest first.
 
-    Runs that claim to be in the future are left out: they would stay the last for ever.
+    Runs that claim to be in the future are left out: they would remain the last ones for ever.
     """
     runs: dict[str, RunRecord] = {}
     for record in records:
@@ -53,7 +53,7 @@ def _joined(one: RunRecord, other: RunRecord) -> RunRecord:
 
 
 def attempts_of(runs: Iterable[RunRecord]) -> dict[Key, list[DomainRun]]:
-    """Return the backups that were tried of each guest, by their end, oldest first."""
+    """Return the attempted backups of each guest, by their end, oldest first."""
     attempts: dict[Key, list[DomainRun]] = {}
     for run in runs:
         for domain in run.domains:
@@ -80,7 +80,7 @@ def last_night(runs: Sequence[RunRecord], names: Mapping[Key, str], at: float) -
 
     Args:
         runs: oldest first.
-        names: of the guests.
+        names: those of the guests.
         at: now; a night that is older than two days is not shown.
     """
     backups = [run for run in runs if run.command == BACKUP]

@@ -1,7 +1,7 @@
 """The sentence that comes first: can every guest be restored, and to when?
 
-It never says more than is known: a target that cannot be read, or a configuration without groups,
-comes before all else.
+The sentence never claims more than is known: a target that cannot be read, or a configuration
+without groups, comes before all else.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,7 +61,7 @@ def _of_guests(lines: Sequence[GuestLine]) -> Verdict:
 
 
 def _when(lines: Sequence[GuestLine]) -> str:
-    """Return the moment that is promised: another one where a group allows more than a day."""
+    """Return the promised moment: a different one if a group allows more than a day."""
     if all(line.max_age_s <= _USUAL_S for line in lines):
         return "last night"
     return "the age that their groups allow" if len(lines) > 1 else "the age that its group allows"

@@ -1,7 +1,7 @@
 """The geometry of the page's drawings: numbers for SVG, in the units of each drawing's view box.
 
-A drawing holds no text, and is stretched to its place: the page's own text stands beside it, so
-that it stays readable on a narrow screen.
+A drawing holds no text, and is stretched to fit. The page's own text is next to it, so that the
+text stays readable on a narrow screen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ _AHEAD_MOST_S = 180 * DAY_S
 
 
 def sparkline(amounts: Sequence[int]) -> str:
-    """Return the path of one column a day; the highest is as high as the drawing."""
+    """Return a path with one column for each day; the highest is as high as the drawing."""
     most = max(amounts, default=0)
     return "".join(
         f"M{place * _SPARK_STEP} {SPARK_HEIGHT}v-{max(1.0, SPARK_HEIGHT * amount / most):.1f}h2V"
@@ -73,7 +73,7 @@ class NightDrawing(Struct, frozen=True):
     """The bars of a night.
 
     Attributes:
-        ticks: moments on the axis, each with its place in percent.
+        ticks: moments on the axis, each with its position in percent.
         hidden: how many bars are left out.
     """
 
@@ -99,7 +99,7 @@ def draw_night(night: Night) -> NightDrawing:
 
 
 def phases_of(night: NightDrawing | None) -> list[str]:
-    """Return the phases that are drawn, in the order in which they come."""
+    """Return the phases that are drawn, in the order of a backup."""
     drawn = {span.name for row in night.rows for span in row.spans} if night else set()
     return [str(phase) for phase in Phase if phase in drawn]
 
@@ -127,12 +127,12 @@ def _ticks(night: Night, length_s: float) -> Iterator[tuple[float, float]]:
 
 
 class CapacityDrawing(Struct, frozen=True):
-    """The space of a target over time, and a while ahead.
+    """The space of a target over time, and its forecast.
 
     Attributes:
         start: the first moment that is drawn.
         end: the last one.
-        today: the place of now, in percent.
+        today: the position of now, in percent.
         used: the path of the area that is used.
         line: the forecast's points, from now on.
         band: the points around it.

@@ -1,8 +1,8 @@
 """Writes the page into its file: readers see the old page or the new one, never a part.
 
-The page names the guests, so its file is private unless the admin says otherwise. Its directory is
-mostly that of a web server, which may belong to another user: no link is followed, and no file that
-exists is changed, only replaced.
+The page names the guests, so its file is private unless the admin chooses another mode. Its
+directory is mostly that of a web server, which may belong to another user. So no link is followed,
+and an existing file is never changed, only replaced.
 """
 
 import re
@@ -26,10 +26,11 @@ async def write_page(path: Path, html: str, mode: int | None = None) -> int:
     Args:
         path: its file.
         html: the page.
-        mode: the file's permission bits; None: those that it has, 0600 for a new one.
+        mode: the file's permission bits; None keeps those that it has, or 0600 for a new one.
 
     Raises:
-        StorageError: the directory is missing, not writable or full, or the path is no file.
+        StorageError: the directory is missing, not writable or full, or the path is not that of a
+            regular file.
     """
     data = html.encode()
     await to_thread.run_sync(_check, path)
@@ -49,7 +50,7 @@ async def last_mailed(path: Path) -> int | None:
 
 
 def _check(path: Path) -> None:
-    """Make sure that a file is replaced, and nothing else."""
+    """Raise a ``StorageError`` unless the page would replace a regular file, or nothing."""
     status = look_at(path, follow=False)
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise StorageError(

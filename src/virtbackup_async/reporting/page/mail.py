@@ -1,4 +1,4 @@
-"""The page as a mail: what has to be known, as text; the page itself is attached.
+"""The page as a mail: the most important part as text, and the page itself attached.
 
 ::
 
@@ -22,7 +22,7 @@ from virtbackup_async.reporting.page.words import KINDS, Words, counted
 from virtbackup_async.reporting.text import printable
 
 _INTERVALS_S: Final = {"daily": 86_400, "weekly": 7 * 86_400}
-# A run that begins a little earlier than the one a week ago is due as well.
+# A mail is also due if a run begins a little earlier in the day than the last mailing run.
 _SLACK_S: Final = 6 * 3600
 _DAYS: Final = 14
 _GUESTS: Final = 20
@@ -30,7 +30,7 @@ _NOT_GOOD = (Standing.LOST, Standing.BAD, Standing.UNKNOWN)
 
 
 def is_due(how_often: str, last: int | None, at: float) -> bool:
-    """Tell whether a mail is due.
+    """Return whether a mail is due.
 
     Args:
         how_often: ``never``, ``daily`` or ``weekly``.
@@ -95,7 +95,7 @@ def _days(guests: list[GuestLine], overview: Overview, says: Words) -> Iterator[
 
 
 def space_in_words(capacity: Capacity, says: Words) -> str:
-    """Return the space of a target, and when it ends, in one line."""
+    """Return the space of a target, and when it runs out, in one line."""
     if capacity.error is not None:
         return f"{capacity.path}: cannot be read: {capacity.error}"
     if not capacity.points:

@@ -1,8 +1,8 @@
 r"""Renders the page with Jinja2, which is imported when there is a page to make.
 
-Every name on the page comes from outside. What a template prints is escaped twice: a character
-that could move a cursor or turn text around becomes ``\x1b``, as on a terminal, and HTML's own
-characters become entities. A template that names what is not set fails.
+Every name on the page comes from outside. A template's output is escaped twice: a character that
+could move a cursor or reverse text becomes ``\x1b``, as on a terminal, and HTML's own characters
+become entities. A template that names an undefined variable fails.
 """
 
 import shlex
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 FOLD_FROM: Final = 9
-"""So many guests that are in order are folded; fewer are shown."""
+"""From so many on, guests that are in order are folded; fewer are shown."""
 FOLD_DAYS_FROM: Final = 31
-"""The same of their days, which take a line each."""
+"""The same for their days, which take a line each."""
 ACTIONS_SHOWN: Final = 5
 
 
@@ -106,7 +106,7 @@ def _environment() -> "Environment":
 
 
 def _printable(value: object) -> object:
-    # Markup is what a template has made itself; its parts went through here before.
+    # Markup is a template's own output; its parts have already been escaped here.
     return printable(value) if type(value) is str else value
 
 

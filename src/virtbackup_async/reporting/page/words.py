@@ -96,7 +96,7 @@ class Words:
         return self.day(ordinal)
 
     def cell(self, day: parts.Day, ordinal: int) -> str:
-        """What hovering over a cell of the heat map shows."""
+        """Return the text that hovering over a cell of the heat map shows."""
         parts = [self._moment_of(day, ordinal), KINDS[day.kind]]
         if day.detail:
             parts.append(day.detail)
@@ -116,12 +116,12 @@ class Words:
         return ", ".join(parts)
 
     def day_sum(self, day: DaySum) -> str:
-        """What hovering over a cell of the row for all guests shows."""
+        """Return the text that hovering over a cell of the row for all guests shows."""
         counts = (f"{count} {KINDS[kind]}" for kind, count in day.counts)
         return f"{self.day(day.day)}: {', '.join(counts) or 'no guest'}"
 
     def trend(self, guest: GuestLine, first: int) -> str:
-        """What hovering over a sparkline shows."""
+        """Return the text that hovering over a sparkline shows."""
         most = max(guest.added, default=0)
         if not most:
             return "nothing was added in 35 days"
@@ -149,7 +149,7 @@ class Words:
 
 
 def percent(part: float, whole: float) -> str:
-    """``40 %``; a little is never nothing, and nearly all never all."""
+    """``40 %``; a small share is never shown as 0, and nearly everything never as 100."""
     if whole <= 0:
         return "0 %"
     share = 100 * part / whole
@@ -159,7 +159,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def short_age(seconds: float) -> str:
-    """``5 hours``; what is younger than a minute is no age."""
+    """``5 hours``; ``under a minute`` for the youngest."""
     return age(seconds) if seconds >= 60 else "under a minute"  # noqa: PLR2004 -- a minute
 
 
@@ -169,7 +169,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """``under a minute``, ``50 min`` or ``1.7 h``: what is expected, and not measured."""
+    """``under a minute``, ``50 min`` or ``1.7 h``, for an expected duration."""
     minutes = seconds / 60
     if minutes < 1:
         return "under a minute"
@@ -177,11 +177,11 @@ def roughly(seconds: float) -> str:
 
 
 def halves(guests: Sequence[GuestLine], fold_from: int) -> tuple[list[GuestLine], list[GuestLine]]:
-    """Return the guests to show, and those in order if they are so many that they are folded.
+    """Return the guests to show, and those to fold: the ones in order, if there are many.
 
     Args:
         guests: the worst first.
-        fold_from: how many in order are folded.
+        fold_from: from how many on those in order are folded.
     """
     calm = [guest for guest in guests if guest.standing in (Standing.GOOD, Standing.RETIRED)]
     if len(calm) < fold_from:
