@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from fakes.overview_facts import run as recorded_run
 from fakes.site import DAY_S, Site
 from fakes.stored_backup import DATE
+from virtbackup_async.catalog.history import append_run
 from virtbackup_async.cli.main import virtbackup
 from virtbackup_async.model.backup import Packager
 
@@ -57,7 +59,13 @@ def test_a_target_is_listed_and_verified_by_its_path_alone(site, run):
     assert groups[0]["backups"] == 4
 
 
-@pytest.mark.parametrize("command", ["list", "stats", "verify"])
+async def test_the_runs_of_a_target_are_listed(site, run):
+    await append_run(site.target, recorded_run(), create=True)
+    (past,) = events(run("log", "--target", "target", "--json"), "past_run")
+    assert past["command"] == "backup"
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "verify", "log"])
 def test_a_target_that_is_not_there_is_said(run, command):
     ended = run(command, "--target", "gone", code=22)
     assert "gone" in ended.stderr
@@ -73,7 +81,9 @@ def test_a_group_cannot_be_named(site, run):
     assert "no backup of production" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["list", "show", "diff", "restore", "export", "verify", "stats"])
+@pytest.mark.parametrize(
+    "name", ["list", "show", "diff", "restore", "export", "verify", "stats", "log"]
+)
 def test_all_that_read_take_a_target(name):
     context = virtbackup.make_context("virtbackup", [name, "--help"], resilient_parsing=True)
     _, command, _ = virtbackup.resolve_command(context, [name])

@@ -3,7 +3,7 @@
 import click
 
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, shared_options
+from virtbackup_async.cli.options import Settings, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
@@ -12,6 +12,7 @@ from virtbackup_async.cli.with_config import run_with_config
 @click.option(
     "-n", "limit", metavar="N", type=click.IntRange(min=1), default=10, help="So many runs."
 )
+@target_option
 @shared_options
 def command(settings: Settings, *, limit: int) -> None:
     """Show the last runs, the newest first.
