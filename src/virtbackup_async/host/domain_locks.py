@@ -140,10 +140,10 @@ def _lock(path: Path, domain: str, doing: str) -> int:
 
 
 def _is_the_file_there(descriptor: int, path: Path) -> bool:
-    """Tell whether a locked file still has its name, and belongs to this user.
+    """Return whether a locked file still has its name; it must belong to this user.
 
     Raises:
-        OSError: it never will, so there is no use in trying again.
+        OSError: it never will, so another attempt is of no use.
     """
     locked = os.fstat(descriptor)
     if not stat.S_ISREG(locked.st_mode) or locked.st_uid != os.geteuid() or locked.st_nlink > 1:
@@ -186,7 +186,7 @@ def _note_at(path: Path) -> _Note | None:
 def _note(descriptor: int) -> _Note | None:
     try:
         note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
-        # The note was written when the lock was taken.
+        # The holder wrote this note as it took the lock, so the file's time is that moment.
         since = os.fstat(descriptor).st_mtime
         return _Note(int(note["pid"]), str(note["doing"])[:_MAX_DOING], since)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):

@@ -162,7 +162,7 @@ class LocalHost:
 
 
 def _exists(path: Path, follow: bool) -> bool:  # noqa: FBT001 -- run_sync passes no keywords
-    # Gone is not the same as unseen: an overlay that cannot be seen may hold a guest's last writes.
+    # Missing and unreachable differ: an unreachable overlay might hold a guest's last writes.
     return look_at(path, follow=follow) is not None
 
 

@@ -1,4 +1,4 @@
-"""Signs that a domain is worked on, in the one directory that all users of the host can write to.
+"""Signs that a process works on a domain, in the one directory that all users can write to.
 
 The real lock is in a directory of the user (``domain_locks``), so no other user can hold it or move
 it away. But users, and earlier versions of the program, must see each other's work. So each also
@@ -7,7 +7,7 @@ puts up a sign, ``flock`` on ``/run/lock/virtbackup-<uuid>.lock``, which was onc
     root      heeds only signs of root, because any user could put one up and keep it
     others    heed all signs, and fail while another process has one up
 
-Nothing is written into a sign, and nothing relies on it: root works without one if it cannot be put
+A sign is an empty file, and nothing relies on it: root works without a sign if it cannot put one
 up. All functions block.
 """
 
@@ -75,8 +75,8 @@ def others_at_work(uuid: str) -> frozenset[int]:
 def holders(path: Path) -> frozenset[int]:
     """Return the processes that hold ``flock`` on a file, as the kernel lists them.
 
-    A line is ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``. To try the lock instead could get
-    in the way of a backup that wants it at that moment.
+    A line is ``1: FLOCK  ADVISORY  WRITE 812 00:1a:4711 0 EOF``. Trying the lock instead could
+    disturb a backup that wants it at that moment.
     """
     try:
         status = path.stat()

@@ -47,7 +47,7 @@ def user(name: str | None) -> pwd.struct_passwd | None:
     """Return the user of that name."""
     try:
         return pwd.getpwnam(name or "")
-    except (KeyError, ValueError):  # no such user; no name that one could have
+    except (KeyError, ValueError):  # no such user; not a valid name of one
         return None
 
 
@@ -98,7 +98,7 @@ def give_to(path: Path, owner: str | None) -> None:
         fd = _open_no_link(str(path), os.O_RDONLY | os.O_NONBLOCK)
         try:
             there = os.fstat(fd)
-            # Somebody else's file of another name must not be given away through this one.
+            # A hard link must not give away somebody else's file.
             if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
                 _give_to(fd, owner)
         finally:
@@ -131,7 +131,7 @@ def _open_no_link(path: str, flags: int) -> int:
 def _give_to(place: Path | int, owner: str | None) -> None:
     entry = user(owner)
     if entry is not None:
-        # Only root may give files away, and for others there is nobody else to give them to.
+        # Only root may give files away; other users can only keep them.
         with suppress(PermissionError):
             follow = isinstance(place, int)
             os.chown(place, entry.pw_uid, entry.pw_gid, follow_symlinks=follow)

@@ -1,4 +1,4 @@
-"""One ``<disk>`` of a domain's XML: which bytes it means, and who can read them.
+"""One ``<disk>`` of a domain's XML: the bytes that it means, and the readers that can read them.
 
 ::
 
@@ -7,10 +7,10 @@
     qemu-nbd              is off       images in files and on block devices, and those below them
     a copy of the files   either       images in files, and those below them
 
-What changes the meaning of an image (an encryption, a part of a file, a data file beside it, images
-below it) is either understood here or the reason why the disk is left out. docs/reference/disks.md
-has the whole table, from a test. Pure. Source: libvirt's docs/formatdomain.html, "Hard drives,
-floppy disks, CDROMs".
+Some elements change the meaning of an image: an encryption, a part of a file, a separate data file,
+backing files. This module either understands such an element, or skips the disk with it as the
+reason. docs/reference/disks.md has the complete table, from a test. Pure. Source: libvirt's
+docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ from virtbackup_async.model.domain import BackingImage, Disk, ToldChain, Volume
 SUPPORTED_FORMATS = ("qcow2", "raw")
 _OPENED_BY_QEMU = ("file", "block", "network", "volume")
 _ON_A_PATH = ("file", "block")
-# They say which bytes of a source are meant; without them it is another image.
+# They select the bytes of a source; without them it is another image.
 _OF_THE_IMAGE = ("encryption", "slices", "dataStore")
 _ONLY_PULLED = "only `method: pull` takes it, while the domain runs"
 
 
 class Reader(Enum):
-    """Who reads a domain's disks."""
+    """A reader of a domain's disks."""
 
     PULL_JOB = auto()
     QEMU_NBD = auto()
@@ -39,7 +39,7 @@ class Reader(Enum):
 
     @classmethod
     def of(cls, *, pull: bool, is_active: bool) -> "Reader":
-        """Return who does, of a domain that runs or not, by that method."""
+        """Return the reader for a domain that runs or not, by that method."""
         if not pull:
             return cls.COPY
         return cls.PULL_JOB if is_active else cls.QEMU_NBD
@@ -48,7 +48,7 @@ class Reader(Enum):
 def disk_of(
     element: etree._Element, dev: str, reader: Reader, volumes: Mapping[str, Volume]
 ) -> Disk | str:
-    """Return the disk, or why it cannot be read."""
+    """Return the disk, or the reason why it cannot be read."""
     reason = _why_never(element) or _why_not(element, dev, reader, volumes)
     if reason is not None:
         return reason
@@ -64,7 +64,7 @@ def disk_of(
 
 
 def without_image_details(element: etree._Element) -> None:
-    """Make a disk's element one of a raw image that was read through all that it describes."""
+    """Change a disk's element to describe the raw image that was read through all its layers."""
     driver = element.find("driver")
     if driver is not None:
         driver.set("type", "raw")
@@ -81,16 +81,16 @@ def set_file(
     image_format: str | None = None,
     below: Sequence[Path] = (),
 ) -> None:
-    """Put a disk on an image in a file: nothing else of its source is true of that.
+    """Put a disk on an image in a file; nothing else about its source applies to the file.
 
-    What belongs to the bytes of an image that was copied as it was stays: its encryption, and that
-    of the images below it.
+    If the image was copied as it was, the elements that describe its bytes stay: its encryption,
+    and the encryption of its backing files.
 
     Args:
         element: of the disk.
         path: of the image.
-        image_format: of the image, where it is not what the XML says.
-        below: where the images below it are, nearest first.
+        image_format: of the image, if it is not the one in the XML.
+        below: the paths of its backing files, nearest first.
     """
     driver = element.find("driver")
     if image_format is not None:
@@ -103,7 +103,7 @@ def set_file(
         source = etree.SubElement(element, "source")
     _move_source(source, path)
     element.set("type", "file")
-    # What libvirt found out itself describes the images as they were; a login is for a server.
+    # The facts that libvirt found out itself describe the old images; a login is for a server.
     for tag in ("mirror", "auth"):
         for child in element.findall(tag):
             element.remove(child)
@@ -115,7 +115,7 @@ def set_file(
 
 
 def _without_qcow2_options(driver: etree._Element) -> None:
-    # libvirt refuses a domain that has them for another format.
+    # libvirt refuses a domain that has them with another format.
     if driver.get("discard_no_unref") is not None:
         del driver.attrib["discard_no_unref"]
     for child in driver.findall("metadata_cache"):
@@ -133,7 +133,7 @@ def _move_source(source: etree._Element, path: Path) -> None:
 
 
 def _move_chain(store: etree._Element | None, below: Sequence[Path]) -> None:
-    """Let a chain name the images where they are now: no header tells of their encryption."""
+    """Put the images' new paths into a chain; it stays because no header has their encryption."""
     for path in below:
         source = None if store is None else store.find("source")
         if store is None or source is None:
@@ -151,12 +151,12 @@ def format_of(element: etree._Element) -> str:
 
 
 def is_encrypted(element: etree._Element) -> bool:
-    """Tell whether QEMU, or the storage, decrypts what the guest reads, or a part of it."""
+    """Return whether QEMU or the storage decrypts the guest's data, or a part of it."""
     return element.find(".//encryption") is not None
 
 
 def attribute(element: etree._Element, child: str, name: str) -> str | None:
-    """Return an attribute of a child; None if there is no such child, or it has none."""
+    """Return an attribute of a child; None if the child or its attribute is missing."""
     found = element.find(child)
     return None if found is None else found.get(name)
 
@@ -178,7 +178,7 @@ def _why_never(element: etree._Element) -> str | None:
 def _why_not(
     element: etree._Element, dev: str, reader: Reader, volumes: Mapping[str, Volume]
 ) -> str | None:
-    """Say why this reader cannot read what QEMU can."""
+    """Return why this reader cannot read a disk that QEMU can read; None if it can."""
     if reader is Reader.PULL_JOB:
         return None
     kind, _ = _place(element, dev, volumes)
@@ -210,7 +210,7 @@ def _why_not_copied(element: etree._Element) -> str | None:
 
 
 def _source(element: etree._Element) -> str:
-    """Return what a disk is on: a path, or ``server:name``; empty where it is on nothing."""
+    """Return the source of a disk: a path, or ``server:name``; empty if it has none."""
     match element.get("type"):
         case "network":
             protocol = attribute(element, "source", "protocol")
@@ -225,7 +225,7 @@ def _source(element: etree._Element) -> str:
 
 
 def _place(element: etree._Element, dev: str, volumes: Mapping[str, Volume]) -> tuple[str, str]:
-    """Return of what kind a disk is, and on what; of a volume, what its pool has it on."""
+    """Return the type and the source of a disk; for a volume, those that its pool has for it."""
     kind = element.get("type", "")
     volume = volumes.get(dev)
     if kind == "volume" and volume is not None and volume.path is not None:
@@ -234,7 +234,7 @@ def _place(element: etree._Element, dev: str, volumes: Mapping[str, Volume]) -> 
 
 
 def _told_chain(element: etree._Element) -> ToldChain:
-    """Return the images below a disk as far as its XML says them; libvirt goes by that."""
+    """Return a disk's backing chain as far as the XML has it; libvirt relies on that."""
     data_file = _told_data_file(element.find("source"))
     told = ToldChain(data_file=data_file if isinstance(data_file, Path) else None)
     below = element.find("backingStore")
@@ -250,7 +250,7 @@ def _told_chain(element: etree._Element) -> ToldChain:
 
 
 def _told_image(below: etree._Element) -> BackingImage | str:
-    """Return an image below a disk, or why it is none that a file or a block device is."""
+    """Return a backing file, or why it is not in a file or on a block device of its own."""
     kind, source = below.get("type"), below.find("source")
     path = None if source is None else source.get("dev" if kind == "block" else "file")
     if source is None or kind not in _ON_A_PATH or not path:
@@ -269,7 +269,10 @@ def _told_image(below: etree._Element) -> BackingImage | str:
 
 
 def _told_data_file(source: etree._Element | None) -> Path | str | None:
-    """Return where an image's data are, None where the XML leaves it open, or why only QEMU can."""
+    """Return the path of an image's data file, or why only QEMU can read it.
+
+    None if the XML names no such file.
+    """
     store = None if source is None else source.find("dataStore")
     if store is None:
         return None

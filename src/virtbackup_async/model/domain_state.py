@@ -1,17 +1,17 @@
-"""What a domain remembers outside of its disks: its UEFI variables, the state of its TPM, pstore.
+"""A domain's state outside its disks: its UEFI variables, the state of its TPM, pstore.
 
 ::
 
     <os><nvram>/nvram/web.fd</nvram>                     one file
     <os><nvram type='file'><source file='...'/>          the same, as newer libvirt writes it
     <os><varstore path='/nvram/web.json'/>               UEFI variables too, from libvirt 12.1 on
-    <pstore><path>/nvram/web.raw</path>                  what the guest's kernel said as it crashed
+    <pstore><path>/nvram/web.raw</path>                  the guest kernel's messages of a crash
     <tpm><backend type='emulator'/>                      SWTPM/<uuid>/tpm2/, or tpm1.2/
-    <tpm><backend type='emulator'><source type='dir'>    a directory of the admin's
+    <tpm><backend type='emulator'><source type='dir'>    a directory that the admin chose
     <tpm><backend type='emulator'><source type='file'>   one file
 
-Backup and restore ask here for the same places. Pure. Source: libvirt's docs/formatdomain.html,
-"BIOS bootloader" and "TPM device"; where SWTPM is, the connection knows
+Backup and restore both find the places here. Pure. Source: libvirt's docs/formatdomain.html,
+"BIOS bootloader" and "TPM device". The connection knows the path of SWTPM
 (hypervisor/read_domain.py).
 """
 
@@ -35,11 +35,11 @@ UEFI_VARIABLES = (NVRAM, VARSTORE)
 
 
 class StatePlace(Struct, frozen=True):
-    """Where a part of a domain's state lies.
+    """The place of a part of a domain's state.
 
     Attributes:
         kind: one of ``LABELS``.
-        path: a file, or a directory whose files are the state; None where it cannot be reached.
+        path: a file, or a directory whose files are the state; None if it cannot be reached.
         reason: why there is no path.
         format: of the file.
     """
@@ -52,7 +52,7 @@ class StatePlace(Struct, frozen=True):
 
 
 def state_places(info: DomainInfo) -> tuple[StatePlace, ...]:
-    """Return where the state of a domain lies; nothing for one with a BIOS and no TPM.
+    """Return the places of a domain's state; none for a domain with a BIOS and no TPM.
 
     Raises:
         DefinitionError: the XML cannot be read.
@@ -62,9 +62,9 @@ def state_places(info: DomainInfo) -> tuple[StatePlace, ...]:
 
 
 def set_variables(root: etree._Element, path: Path | None) -> None:
-    """Let a domain have its UEFI variables in ``path``; None lets libvirt make them anew.
+    """Put a domain's UEFI variables into ``path``; with None, libvirt creates new ones.
 
-    Without a path libvirt names one after the domain, and fills it from the firmware's template.
+    It names their file after the domain, and fills it from the firmware's template.
     """
     for element in root.findall("os/nvram"):
         _set_nvram(element, path)
@@ -76,7 +76,7 @@ def set_variables(root: etree._Element, path: Path | None) -> None:
 
 
 def is_libvirts_own(place: StatePlace, info: DomainInfo) -> bool:
-    """Tell whether libvirt itself keeps such state there, whatever the domain's XML says."""
+    """Return whether libvirt itself keeps such state there, whatever the domain's XML says."""
     if place.path is None:
         return False
     if place.is_directory:
@@ -88,17 +88,17 @@ def is_libvirts_own(place: StatePlace, info: DomainInfo) -> bool:
 def bring_home(
     root: etree._Element, own: Collection[Path], held: Mapping[str, Path]
 ) -> tuple[str, ...]:
-    """Let restored state be where libvirt keeps it, or else where the restore wrote it.
+    """Put restored state where libvirt keeps it, or else where the restore wrote it.
 
-    Whoever wrote the XML must not choose the place: files are created there, by root.
+    The author of the XML must not choose the place, because root creates files there.
 
     Args:
         root: the domain, which is changed.
         own: the directories in which libvirt keeps such files.
-        held: what was restored, by kind: the file that the domain is to use.
+        held: the restored files that the domain is to use, by kind of state.
 
     Returns:
-        what was elsewhere, a line each.
+        a line for each kind of state whose place was another one.
     """
     moved = []
     for kind, file in held.items():
@@ -128,7 +128,7 @@ def leave_to_libvirt(root: etree._Element) -> None:
 def _named(
     root: etree._Element, kind: str, info: DomainInfo | None = None
 ) -> Iterator[tuple[etree._Element, StatePlace]]:
-    """Give the elements that stand for a kind of state, each with where that lies."""
+    """Yield the elements that describe a kind of state, each with the state's place."""
     match kind:
         case "nvram":
             yield from ((element, _nvram(element)) for element in root.iterfind("os/nvram"))
@@ -146,7 +146,7 @@ def _named(
 
 
 def _is_in(path: Path, directories: Collection[Path]) -> bool:
-    # Nothing deeper: what lies below may belong to a guest's emulator, which can put links there.
+    # Nothing deeper: a guest's emulator might own such a directory, and can create links there.
     return path.parent in directories and path.name != ".."
 
 

@@ -1,7 +1,7 @@
-"""Reading a domain's XML: which disks can be backed up, which cannot and why.
+"""Reading a domain's XML: which disks can be backed up, and which cannot and why.
 
-The XML comes from libvirt, or from a definition file that anybody may have written: no entities,
-no DTD, no network. Pure: text in, values out. Source: libvirt's
+The XML comes from libvirt, or from a definition file that anybody might have written. So the parser
+accepts no entities and no DTD, and uses no network. Pure: text in, values out. Source: libvirt's
 docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 """
 
@@ -30,7 +30,7 @@ def parse(xml: str) -> etree._Element:
     """Parse untrusted XML.
 
     Raises:
-        DefinitionError: it is not well-formed, or carries a document type.
+        DefinitionError: it is not well-formed, or declares a document type.
     """
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
@@ -57,7 +57,7 @@ def uuid(xml: str) -> str | None:
 
 
 def canonical_uuid(text: str | None) -> str | None:
-    """Return a UUID in lower case with dashes; None for what is no UUID."""
+    """Return a UUID in lower case with dashes; None if the text is not a UUID."""
     try:
         return str(UUID(text))
     except (TypeError, ValueError, AttributeError):
@@ -67,12 +67,12 @@ def canonical_uuid(text: str | None) -> str | None:
 def disks(
     xml: str, reader: Reader = Reader.COPY, volumes: Mapping[str, Volume] = _NO_VOLUMES
 ) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
-    """Split a domain's disks into those that can be backed up and the rest with a reason each.
+    """Split a domain's disks into those that can be backed up, and the others with a reason each.
 
     Args:
         xml: the domain's.
-        reader: who is to read them.
-        volumes: by dev, where the volumes of pools are.
+        reader: the reader of the disks.
+        volumes: the volumes of pools, by dev.
     """
     wanted: list[Disk] = []
     skipped: list[SkippedDisk] = []
@@ -89,12 +89,12 @@ def disks(
 
 
 def disks_of(info: DomainInfo, *, pull: bool) -> tuple[tuple[Disk, ...], tuple[SkippedDisk, ...]]:
-    """Split a domain's disks as :func:`disks` does, for this method in the domain's state."""
+    """Split a domain's disks as :func:`disks` does, for this method and the domain's state."""
     return disks(info.xml, Reader.of(pull=pull, is_active=info.is_active), info.volumes)
 
 
 def pool_volumes(xml: str) -> dict[str, tuple[str, str]]:
-    """Return the pool and the volume, by dev, of each disk that is on one."""
+    """Return the pool and the volume of each disk on a volume, by dev."""
     found = {}
     for element in parse(xml).iterfind("devices/disk[@type='volume']"):
         dev = attribute(element, "target", "dev")
@@ -116,9 +116,9 @@ def disk_sources(xml: str) -> dict[str, Path]:
 
 
 def writable_devs(xml: str) -> tuple[str, ...]:
-    """Return the devs of the disks that hold data of the domain's own, in order.
+    """Return the devs of the disks that hold the domain's own data, in order.
 
-    A drive for CDs or floppies, a disk that is read-only and one that is on nothing hold none.
+    A drive for CDs or floppies, a read-only disk and a disk without a source hold none.
     """
     return tuple(
         dev
@@ -131,7 +131,7 @@ def writable_devs(xml: str) -> tuple[str, ...]:
 
 
 def encrypted_devs(xml: str) -> frozenset[str]:
-    """Return the disks that the XML says are encrypted."""
+    """Return the disks that are encrypted by the XML."""
     return frozenset(
         dev
         for element in parse(xml).iterfind("devices/disk")
@@ -140,7 +140,7 @@ def encrypted_devs(xml: str) -> frozenset[str]:
 
 
 def devs_with_block_job(xml: str) -> frozenset[str]:
-    """Return the disks that a block job works on; only a running domain's XML says so."""
+    """Return the disks that a block job works on; only a running domain's XML shows them."""
     return frozenset(
         dev
         for element in parse(xml).iterfind("devices/disk")
@@ -149,22 +149,22 @@ def devs_with_block_job(xml: str) -> frozenset[str]:
 
 
 def has_agent_channel(xml: str) -> bool:
-    """Tell whether the domain has the channel that a guest agent listens on."""
+    """Return whether the domain has the channel that a guest agent listens on."""
     targets = parse(xml).iterfind("devices/channel/target")
     return any(target.get("name") == AGENT_CHANNEL for target in targets)
 
 
 def socket_directories(xml: str) -> tuple[Path, ...]:
-    """Return the directories in which QEMU made sockets for the domain's channels, by itself."""
+    """Return the directories in which QEMU itself made sockets for the domain's channels."""
     sources = parse(xml).iterfind("devices/channel[@type='unix']/source[@mode='bind']")
     return tuple(dict.fromkeys(Path(source.get("path", "/")).parent for source in sources))
 
 
 def with_raw_disks(xml: str, devs: Collection[str]) -> str:
-    """Return the domain's XML with these disks raw, as a pull job takes them.
+    """Return the domain's XML with these disks raw, as a pull job reads them.
 
-    What libvirt found below them goes, and so does what QEMU read them through: a raw image has
-    nothing below it, is not encrypted, and is whole.
+    The backing chains that libvirt found are removed, and so are the layers through which QEMU read
+    the disks: a raw image has no backing file, is not encrypted, and is not a part of a file.
     """
     root = parse(xml)
     for element in root.iterfind("devices/disk"):
@@ -174,7 +174,7 @@ def with_raw_disks(xml: str, devs: Collection[str]) -> str:
 
 
 def names_backing(xml: str, dev: str) -> bool:
-    """Tell whether the XML of a domain that is shut off puts an image below that of a disk."""
+    """Return whether the XML of a shut-off domain names a backing file of a disk."""
     return any(
         attribute(element, "target", "dev") == dev
         and element.find("backingStore/source") is not None
@@ -213,7 +213,7 @@ def _set_source(root: etree._Element, dev: str, path: Path, image_format: str) -
             driver.set("type", image_format)
         backing = element.find("backingStore")
         if backing is not None:
-            # It described the overlay's chain; libvirt finds the new one by itself.
+            # It described the overlay's chain; libvirt finds the new chain itself.
             element.remove(backing)
         return element
     raise DefinitionError(f"the domain has no disk {dev}", disk=dev)

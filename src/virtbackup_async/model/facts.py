@@ -1,7 +1,7 @@
-"""What is known of all guests and targets at one moment: the input of the overview.
+"""The facts about all guests and targets at one moment: the input of the overview.
 
 ``engine/survey`` collects it, ``reporting/overview`` draws the conclusions. All dates are seconds
-since the epoch. ``gc=False``: there may be one for each of some 100,000 backups.
+since the epoch. ``gc=False``: there might be one for each of some 100,000 backups.
 """
 
 from msgspec import Struct
@@ -13,12 +13,12 @@ class BackupFacts(Struct, frozen=True, gc=False):
     """A complete backup.
 
     Attributes:
-        verified: what ``verify`` found last; None if it never read the backup.
-        lacks: what was left out of it that holds data, and why.
-        full_reason: why a disk was read in full, where it was, and that says something.
-        audited_bytes: unchanged data that was read and compared anyway.
-        audit_failed: that found a dirty bitmap wrong.
-        expires: ``clean`` would remove it now.
+        verified: the last result of ``verify``; None if it never read the backup.
+        lacks: the skipped disks and state that hold data, and the reasons.
+        full_reason: why a disk was read in full, if one was and the reason is worth showing.
+        audited_bytes: the bytes of unchanged data that were read and compared anyway.
+        audit_failed: whether the audit found a dirty bitmap wrong.
+        expires: whether ``clean`` would remove it now.
     """
 
     name: str
@@ -41,7 +41,7 @@ class BackupFacts(Struct, frozen=True, gc=False):
 
 
 class BrokenFacts(Struct, frozen=True, gc=False):
-    """What should be a backup and cannot be read; ``date`` is None where its name has none."""
+    """A backup that cannot be read; ``date`` is None if its name contains none."""
 
     name: str
     date: int | None
@@ -52,7 +52,7 @@ class GuestFacts(Struct, frozen=True):
     """The backups of one domain in one group.
 
     Attributes:
-        max_age_s: how old the newest good backup may become.
+        max_age_s: how old the newest intact backup may become.
         is_known: whether libvirt knows the domain; None if libvirt did not answer.
         backups: oldest first.
     """
@@ -67,7 +67,7 @@ class GuestFacts(Struct, frozen=True):
 
 
 class RepositoryFacts(Struct, frozen=True):
-    """The chunks of a target's repository, and what the backups in it hold."""
+    """The chunks of a target's repository, and the data of the backups in it."""
 
     data_bytes: int
     chunk_bytes: int
@@ -78,13 +78,13 @@ class TargetFacts(Struct, frozen=True):
     """A target.
 
     Attributes:
-        groups: that have it.
+        groups: the groups that use it.
         error: why it cannot be read; then nothing else is known.
         used_bytes: of its file system.
-        free_bytes: what an ordinary user can still write there.
+        free_bytes: the bytes that an ordinary user can still write there.
         history: its runs, oldest first.
-        problems: what of its history or its repository cannot be read.
-        unclaimed: domains that have backups there, and that no group means.
+        problems: the parts of its history or repository that cannot be read.
+        unclaimed: domains that have backups there, and that are in no group.
     """
 
     path: str
@@ -99,7 +99,7 @@ class TargetFacts(Struct, frozen=True):
 
 
 class Leftover(Struct, frozen=True):
-    """What a killed backup left: one line, and the command that removes it."""
+    """A leftover of a killed backup: one line, and the command that removes it."""
 
     domain: str
     message: str
@@ -122,11 +122,11 @@ class RunningBackup(Struct, frozen=True):
 
 
 class KeptBackup(Struct, frozen=True):
-    """What retention does with one backup of the guest that stands for its group.
+    """The future of one backup by retention, of the guest that represents its group.
 
     Attributes:
         reasons: why it stays.
-        goes: the day on which ``clean`` removes it, as ``date.toordinal``; None if not soon.
+        goes: the day on which ``clean`` will remove it, as ``date.toordinal``; None if not soon.
     """
 
     name: str
@@ -136,7 +136,7 @@ class KeptBackup(Struct, frozen=True):
 
 
 class Calendar(Struct, frozen=True):
-    """What retention does with the backups of one guest of a group, oldest first."""
+    """The future of the backups of one guest of a group by retention, oldest first."""
 
     group: str
     domain: str
@@ -144,13 +144,13 @@ class Calendar(Struct, frozen=True):
 
 
 class Facts(Struct, frozen=True):
-    """All that is known.
+    """All the facts.
 
     Attributes:
         at: the moment, in seconds since the epoch.
         program: the words that start the program with this configuration.
         groups: of the configuration, each with whether it has ``autostart``.
-        unclaimed: domains that libvirt knows and no group means.
+        unclaimed: domains that libvirt knows and that are in no group.
         hypervisor_error: why libvirt did not answer.
     """
 

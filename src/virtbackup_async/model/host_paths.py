@@ -1,18 +1,18 @@
-"""Every place of a domain's XML that names a path of the host, and what that means to a backup.
+"""Every place of a domain's XML that names a path of the host, and its meaning for a backup.
 
 ::
 
-    DISK     an image, or what QEMU reaches one by         model/domain_xml.py
-    STATE    what the guest remembers outside of disks     model/domain_state.py: copied, restored
-    DATA     what a guest stores elsewhere                 ``unsaved`` names it in each backup
-    NEEDED   a file that the host hands to the guest       ``needed``: ``doctor`` tells of it
+    DISK     an image, or the way by which QEMU reaches it model/domain_xml.py
+    STATE    the domain's state outside its disks          model/domain_state.py: copied, restored
+    DATA     data that a guest stores elsewhere            ``unsaved`` names it in each backup
+    NEEDED   a file that the host provides to the guest    ``needed``: ``doctor`` reports it
     OWN      QEMU makes it, or writes to it                nothing in it is the guest's
     SHARED   several guests use it, or one after another   nothing in it is the guest's
     HOST     a program, a device or a service              nothing to save; every domain may use it
 
-A domain beside the original keeps none that it would write to: model/twin.py. A test walks
-libvirt's schema, and holds every place that may carry a path against ``PLACES``. Pure. Source:
-libvirt's docs/formatdomain.html and its domaincommon.rng.
+A second domain next to the original keeps none of the paths that it would write to: model/twin.py.
+A test walks libvirt's schema, and looks every place that can contain a path up in ``PLACES``. Pure.
+Source: libvirt's docs/formatdomain.html and its domaincommon.rng.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from virtbackup_async.model.domain import SkippedDisk
 
 
 class Meaning(StrEnum):
-    """What a path is to a backup; the module says what is done about it."""
+    """The meaning of a path for a backup; the module's docstring lists the consequences."""
 
     DISK = "disk"
     STATE = "state"
@@ -113,7 +113,7 @@ PLACES = {
     "os/initdir": Meaning.HOST,
     "os/root": Meaning.HOST,
 }
-"""By place, as ``element/element@attribute`` below ``<domain>``; ``*`` stands for anything."""
+"""Meanings by place: ``element/element@attribute`` below ``<domain>``; ``*`` matches anything."""
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _READ_ONLY_OPTIONS = ("-fw_cfg", "-kernel", "-initrd", "-dtb", "-acpitable", "-bios", "-smbios")
@@ -122,13 +122,13 @@ _NEEDED_PATHS = tuple(place for place, meaning in PLACES.items() if meaning is M
 
 
 def meaning_of(place: str) -> Meaning | None:
-    """Return what a path in this place means; None for a place that is not known."""
+    """Return the meaning of a path in this place; None for an unknown place."""
     found = (meaning for known, meaning in PLACES.items() if fnmatchcase(place, known))
     return next(found, None)
 
 
 def unsaved(xml: str) -> tuple[SkippedDisk, ...]:
-    """Return what a guest stores outside of its disks and no backup has, by libvirt's alias.
+    """Return the devices, by libvirt's alias, whose data is not on a disk and in no backup.
 
     Raises:
         DefinitionError: the XML cannot be read.
@@ -139,7 +139,7 @@ def unsaved(xml: str) -> tuple[SkippedDisk, ...]:
 
 
 def needed(xml: str) -> tuple[str, ...]:
-    """Return the files of the host that a domain is given, and that no backup has.
+    """Return the files that the host provides to a domain, and that are in no backup.
 
     Raises:
         DefinitionError: the XML cannot be read.
@@ -156,7 +156,7 @@ def needed(xml: str) -> tuple[str, ...]:
 
 
 def storing_devices(root: etree._Element) -> Iterator[tuple[str, etree._Element, str]]:
-    """Yield what a guest stores something in beside disks: alias, element, why it is not saved."""
+    """Yield the devices other than disks that store data: alias, element, why it is not saved."""
     yield from _memories(root)
     yield from _shares(root)
     yield from _host_devices(root)
@@ -194,7 +194,7 @@ def _command_line(root: etree._Element) -> Iterator[tuple[str, etree._Element, s
 
 
 def written_words(command_line: etree._Element) -> tuple[str, ...]:
-    """Return the arguments of QEMU that name paths which it may write to."""
+    """Return the arguments of QEMU that name paths to which it might write."""
     words = [arg.get("value", "") for arg in command_line.iterfind(f"{QEMU}arg")]
     return tuple(
         word

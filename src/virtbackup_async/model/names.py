@@ -1,17 +1,16 @@
 """Names of the files below a target, made from names that come from outside.
 
-The engine asks here before it makes a file; the readers of this layer check with
-:func:`is_plain_name` what a definition claims. docs/reference/formats.md ("Names") is the
-reference::
+The engine takes the names of all its files from here. The readers of this layer check the names in
+a definition with :func:`is_plain_name`. docs/reference/formats.md ("Names") is the reference::
 
     TARGET/web/20260301-021500_3_web.json
            |   |               | |
            |   local time      | domain, shortened where the longest file would not fit
            domain              libvirt's id, -1 when it was shut off
 
-Invariant: whatever a domain is called, each of its names is one path component of at most 255
-bytes, and two domains never share one. Ordinary names (blanks and Unicode included) stay as they
-are, as virt-backup has them.
+Invariant: for any name of a domain, each name made from it is one path component of at most 255
+bytes, and two domains never share one. Ordinary names, blanks and Unicode included, do not change:
+virt-backup writes them in the same way.
 """
 
 import hashlib
@@ -25,16 +24,16 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import NVRAM
 
 COMPONENT_MAX_BYTES = 255
-# The longest file we make holds the backup's name twice, between them and behind them
+# The longest file name that the program makes contains the backup's name twice, and
 # "_", "_" + dev, "." + format and ".zstd".
 NAME_MAX_BYTES = 106
 _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
 _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
-# As long as a disk's name may be.
+# The longest that a disk's name can be.
 _STATE_MAX_BYTES = _DEV_MAX_BYTES + 1 + _FORMAT_MAX_BYTES
-# Files that end so are read as what this program writes beside the data: definitions and what
-# becomes of them (definition_file, pending_file, scanning), and a repository's maps.
+# Readers take files with these suffixes for the program's own: definitions and the files made from
+# them (definition_file, pending_file, scanning), and a repository's maps.
 _MEANT_SUFFIXES = ("json", "pending", "removed", "map")
 _HASH_BYTES = 6
 _OVERLAY_MARK = ".vbk-"
@@ -82,13 +81,13 @@ def disk_file(name: str, dev: str, image_format: str) -> str:
 def state_file(name: str, kind: str, file: str) -> str:
     """Return the name inside the package of a file of the domain's state.
 
-    Whatever it is called, no reader takes it for a definition: the emulator of a TPM, which names
-    its files itself, must have no say in what a target holds.
+    No reader takes it for a definition, whatever its original name is: a TPM emulator names its own
+    files, and must not be able to add a definition to a target.
 
     Args:
         name: the backup's.
-        kind: ``nvram``, of which there is one file, or another one of model/domain_state.py.
-        file: what it is called where it lies.
+        kind: ``nvram``, which is one file, or another kind of model/domain_state.py.
+        file: the name of the original file.
     """
     if kind == NVRAM:
         return f"{name}_nvram.fd"
@@ -100,62 +99,62 @@ def state_file(name: str, kind: str, file: str) -> str:
 
 
 def overlay_path(image: Path, token: str) -> Path:
-    """Return the path of an overlay: beside ``image``, ``<its name>.vbk-<token>``."""
+    """Return the path of an overlay: ``<name of the image>.vbk-<token>``, next to ``image``."""
     return beside(image, token)
 
 
 def beside(image: Path, token: str) -> Path:
-    """Return a path of ours beside ``image``: its name, shortened if need be, and the token."""
+    """Return a path next to ``image``: the image's name, shortened if necessary, and the token."""
     suffix = f"{_OVERLAY_MARK}{token}"
     stem = _shortened(image.name, COMPONENT_MAX_BYTES - len(suffix.encode()))
     return image.with_name(stem + suffix)
 
 
 def is_marked(path: Path) -> bool:
-    """Tell whether this program may have given a file its name: an overlay, a scratch image, ..."""
+    """Return whether this program might have named a file: an overlay, a scratch image, ..."""
     return _OVERLAY_MARK in path.name
 
 
 def image_beside(path: Path) -> Path:
-    """Return the image that a file with such a name lies beside; any other file itself."""
+    """Return the image that a file was named after; the file itself if it has no such name."""
     return path.with_name(path.name.rpartition(_OVERLAY_MARK)[0]) if is_marked(path) else path
 
 
 def replacement_path(image: Path, token: str) -> Path:
-    """Return where a restore in place writes what is to replace the image."""
+    """Return the path at which a restore in place writes the new image."""
     return beside(image, f"{_REPLACEMENT}{token}")
 
 
 def replaced_path(image: Path, token: str) -> Path:
-    """Return where a restore in place keeps the image until all disks are replaced."""
+    """Return the path of the old image during a restore in place, until all disks are replaced."""
     return beside(image, f"{_REPLACED}{token}")
 
 
 def is_of_restore(path: Path) -> bool:
-    """Tell whether a file's name is one of those that a restore in place gives while it works."""
+    """Return whether a file's name is one that a restore in place gives to a temporary file."""
     return any(f"{_OVERLAY_MARK}{kind}" in path.name for kind in (_REPLACEMENT, _REPLACED))
 
 
 def is_replacement_of(path: Path, image: Path) -> bool:
-    """Tell whether a file's name is one that ``replacement_path`` gives for the image."""
+    """Return whether ``replacement_path`` gives this name to a file for the image."""
     token = path.name[-_TOKEN_DIGITS:]
     return _TOKEN.fullmatch(token) is not None and path == replacement_path(image, token)
 
 
 def is_replaced_of(path: Path, image: Path) -> bool:
-    """Tell whether a file's name is one that ``replaced_path`` gives for the image."""
+    """Return whether ``replaced_path`` gives this name to a file for the image."""
     token = path.name[-_TOKEN_DIGITS:]
     return _TOKEN.fullmatch(token) is not None and path == replaced_path(image, token)
 
 
 def kept_path(image: Path, date: str) -> Path:
-    """Return where the image is kept that a restore in place has replaced; it is the admin's."""
+    """Return the final path of an image that a restore in place replaced; the admin owns it."""
     suffix = f"{_KEPT_MARK}{date}"
     return image.with_name(_shortened(image.name, COMPONENT_MAX_BYTES - len(suffix)) + suffix)
 
 
 def is_kept(name: str) -> bool:
-    """Tell whether a file's name is one that ``kept_path`` gives."""
+    """Return whether ``kept_path`` gives such a name."""
     return _KEPT_MARK in name
 
 
@@ -167,19 +166,19 @@ def scratch_path(directory: Path, image: str, token: str) -> Path:
 
 
 def is_scratch(path: Path) -> bool:
-    """Tell whether a path is one that ``scratch_path`` gives."""
+    """Return whether ``scratch_path`` gives such a path."""
     return path.is_absolute() and _is_marked_and_ends(path.name, _SCRATCH_SUFFIX)
 
 
 def part_path(path: Path, token: str) -> Path:
-    """Return where a restore writes the file ``path`` before all files are complete."""
+    """Return the path at which a restore writes the file ``path`` until all files are complete."""
     suffix = f"{_OVERLAY_MARK}{token}{_PART_SUFFIX}"
     stem = path_component(path.name, COMPONENT_MAX_BYTES - len(suffix))
     return path.with_name(stem + suffix)
 
 
 def is_part(path: Path) -> bool:
-    """Tell whether a file's name is one that ``part_path`` gives."""
+    """Return whether ``part_path`` gives such a name to a file."""
     return _is_marked_and_ends(path.name, _PART_SUFFIX)
 
 
@@ -189,40 +188,40 @@ def temporary_name() -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file's name is one that ``temporary_name`` gives."""
+    """Return whether ``temporary_name`` gives such a name."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_overlay_of(overlay: Path, image: Path) -> bool:
-    """Tell whether ``overlay`` may be one of ``image``, of this program or by libvirt's naming.
+    """Return whether this program or libvirt could have given an overlay of ``image`` this name.
 
-    libvirt, which virt-backup leaves it to, puts the snapshot's name in place of the suffix.
+    libvirt replaces the image's suffix by the snapshot's name. virt-backup leaves it to libvirt.
     """
     named_alike = overlay.name.startswith(f"{image.stem}.") or _OVERLAY_MARK in overlay.name
     return overlay.parent == image.parent and overlay != image and named_alike
 
 
 def is_overlay_of_ours(overlay: Path, image: Path) -> bool:
-    """Tell whether it is a name that ``overlay_path`` gives to an overlay of ``image``."""
+    """Return whether ``overlay_path`` gives this name to an overlay of ``image``."""
     token = overlay.name[-_TOKEN_DIGITS:]
     return _TOKEN.fullmatch(token) is not None and overlay == overlay_path(image, token)
 
 
 def is_overlay_of_virt_backup(overlay: Path, image: Path) -> bool:
-    """Tell whether it is a name that libvirt gives to an overlay where it is not told one.
+    """Return whether libvirt itself gives such a name to an overlay of ``image``.
 
-    It puts the snapshot's name in place of the image's suffix, and the time, in seconds since the
-    epoch, is the name of a snapshot that is given none. virt-backup gives none.
+    It replaces the image's suffix by the snapshot's name. A snapshot without a name is named after
+    the time, in seconds since the epoch. virt-backup names no snapshots.
     """
     time = overlay.name.removeprefix(f"{image.stem}.")
     return overlay.parent == image.parent and _SNAPSHOT_TIME.fullmatch(time) is not None
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether ``name`` is one visible path component that stays where it is put."""
+    """Return whether ``name`` is one visible path component that leads to no other directory."""
     if not name or name.startswith(".") or "/" in name:
         return False
-    # A printable name has no unsafe character: the common case, and thousands of them in a scan.
+    # The common case, thousands of times in a scan: a printable name has no unsafe character.
     if not name.isprintable() and any(map(_is_unsafe, name)):
         return False
     return len(name.encode()) <= COMPONENT_MAX_BYTES
@@ -271,7 +270,7 @@ def _escape(char: str) -> str:
 
 
 def _shortened(name: str, max_bytes: int) -> str:
-    """Cut ``name`` to ``max_bytes``, a hash of the whole in place of what is lost."""
+    """Cut ``name`` to ``max_bytes``; a hash of the complete name replaces the rest."""
     encoded = name.encode("utf-8", "surrogateescape")
     if len(encoded) <= max_bytes:
         return name

@@ -1,16 +1,16 @@
-"""Packagers as the whole program knows them: the files, options and abilities of each type.
+"""Packagers as all of the program knows them: the files, options and abilities of each type.
 
 A packager is one class here, and one folder of ``packagers`` with the same name, whose ``reader``
-and ``writer`` modules ``packagers.registry`` loads. All else asks the class, and never compares
-names of types. File names are virt-backup's, to the letter; docs/reference/formats.md shows them::
+and ``writer`` modules ``packagers.registry`` loads. Other code asks the class, and never compares
+names of types. File names are exactly virt-backup's; docs/reference/formats.md shows them::
 
     directory   <directory>/<file>                       one for each file of the package
     tar         <directory>/<name>.tar[.gz|.bz2|.xz]     one archive, with a member <file> for each
     zstd        <directory>/<name>_<file>.zstd           one for each
     repository  <directory>/<file>.map                   one for each; the data is in the repository
 
-Options end up in the definition, where virt-backup passes them on as keyword arguments. Only the
-two that it knows can ever be there.
+Options end up in the definition, and virt-backup passes them on as keyword arguments. So there can
+only ever be the two that it knows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ class PackagerType:
     """A type of packager. One of these exists for each type; ``type_of`` finds it.
 
     Attributes:
-        name: as configurations and definitions have it.
+        name: as in configurations and definitions.
         options: the names of its options.
         is_known: whether this program can read and write its packages.
         is_incremental: whether a package can take over unchanged data from an earlier one.
@@ -59,7 +59,7 @@ class PackagerType:
             files: the names of the files inside the package.
 
         Returns:
-            One name for each of ``files``, in their order; or that of the only file.
+            One name for each of ``files``, in their order; or the name of the only file.
 
         Raises:
             DefinitionError: the type is unknown, or an option that the name depends on.
@@ -68,9 +68,9 @@ class PackagerType:
         return [f"{prefix}{file}{self.suffix}" for file in files]
 
     def packed_name(self, name: str, file_name: str) -> str | None:
-        """Return which file of the package ``name`` a file in the domain's directory holds.
+        """Return the file of the package ``name`` that a file in the domain's directory holds.
 
-        None if it does not belong to the package, or is an archive of all of them.
+        None if the latter does not belong to the package, or is an archive of all its files.
         """
         if not (file_name.startswith(f"{name}_") and file_name.endswith(self.suffix)):
             return None
@@ -79,13 +79,13 @@ class PackagerType:
     def least_bytes(self, definition: Definition, files: Iterable[str]) -> list[int]:
         """Return the least size of each file that ``file_names`` gives, as far as it is recorded.
 
-        For backups of virt-backup, which records no sizes, this is one byte.
+        It is one byte for backups of virt-backup, which records no sizes.
         """
         stored = {image.file: image.stored_bytes for image in definition.images}
         return [stored.get(file, 1) for file in files]
 
     def may_shrink(self, _opts: Mapping[str, Any]) -> bool:
-        """Tell whether a package can take less than the data in it: compressed, or stored before.
+        """Return whether a package can take less space than its data: compressed, or stored before.
 
         Args:
             _opts: the packager's options.
@@ -106,7 +106,7 @@ class PackagerType:
         return {key: value for key, value in known.items() if not _asks_for_nothing(key, value)}
 
     def problems(self, opts: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with the options, a line each: ``<option>: <problem>``.
+        """Return the problems of the options, a line each: ``<option>: <problem>``.
 
         Unknown options are no problem.
         """
@@ -142,7 +142,7 @@ class _Tar(PackagerType):
     options: ClassVar[tuple[str, ...]] = ("compression", "compression_lvl")
 
     def file_names(self, packager: Packager, name: str, _files: Iterable[str]) -> list[str]:
-        # virt-backup takes a name with ".tar" anywhere in it for one that has its suffix.
+        # If a name contains ".tar" anywhere, virt-backup takes that for its suffix.
         if ".tar" in name:
             return [name]
         compression = packager.opts.get("compression")
@@ -206,15 +206,15 @@ _UNKNOWN: Final = _Unknown()
 
 PACKAGER_TYPES: Final = tuple(_TYPES)
 USUAL_TYPE: Final = _Tar.name
-"""What a configuration means that names none, as in virt-backup."""
+"""The packager of a configuration that names none, as in virt-backup."""
 NULL_TYPE: Final = _Directory.name
-"""What ``packager: null`` means, as in virt-backup."""
+"""The packager that ``packager: null`` selects, as in virt-backup."""
 SHARING_TYPE: Final = _Repository.name
-"""What a new configuration proposes: equal data of all backups is stored once."""
+"""The packager that a new configuration proposes: equal data of all backups is stored once."""
 
 
 def type_of(packager: Packager) -> PackagerType:
-    """Return a packager's type; one whose ``is_known`` is false where the name is unknown."""
+    """Return a packager's type; if its name is unknown, a type whose ``is_known`` is false."""
     return type_named(packager.type)
 
 
@@ -240,7 +240,8 @@ def packed_files(backup: Definition | Pending) -> tuple[str, ...]:
 def package_files(backup: Definition | Pending) -> list[str]:
     """Return the names of the files, in the domain's directory, that the package consists of.
 
-    An unknown packager has none: its package counts as complete, and its reader reports the rest.
+    An unknown packager has none: its package counts as complete, and its reader reports the
+    problem.
 
     Raises:
         DefinitionError: an option that the names depend on is unknown.

@@ -1,13 +1,13 @@
-"""What a domain beside the original must not have of it: every path that both would write to.
+"""Removes from a second domain each path that it and the original would both write to.
 
-Disks and UEFI variables are put on restored files by restored_xml.py; here is the rest of
+restored_xml.py puts disks and UEFI variables on restored files. This module handles the rest of
 ``host_paths.PLACES``::
 
-    DATA, SHARED      the device is left out
-    OWN               the path is left out, and libvirt makes one of its own; else the device is
-    a TPM of the host, or of another program       left out
+    DATA, SHARED      the device is removed
+    OWN               the path is removed, and libvirt makes another one; else the device is removed
+    a TPM of the host, or of another program       removed
 
-Pure. Invariant: nothing is taken without being told.
+Pure. Invariant: everything that is removed is reported.
 """
 
 import re
@@ -19,7 +19,7 @@ from virtbackup_async.model import host_paths
 
 _CHARACTER_DEVICES = ("serial", "parallel", "console", "channel")
 _ON_A_PATH = ("file", "pipe", "dev", "unix")
-# libvirt's own sockets of channels, which it renews itself.
+# libvirt's own sockets for channels, which it renews itself.
 _BY_LIBVIRT = re.compile(r"/channel/(target/)?([^/]+\.|domain-[^/]+/)")
 _UNITS = {"b": 1, "bytes": 1, "k": 2**10, "kib": 2**10, "m": 2**20, "mib": 2**20, "g": 2**30}
 _UNITS |= {"gib": 2**30, "t": 2**40, "tib": 2**40, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -27,10 +27,10 @@ _KIB = 1024
 
 
 def share_nothing(root: etree._Element) -> list[str]:
-    """Take out of a domain's XML what it would write to together with the original.
+    """Remove from a domain's XML every path that it and the original would both write to.
 
     Returns:
-        What was taken, a line each, such as ``fs0: a file system of the host, /srv``.
+        A line for each removal, such as ``fs0: a file system of the host, /srv``.
     """
     return [
         *_without_storing_devices(root),
@@ -53,7 +53,7 @@ def _without_storing_devices(root: etree._Element) -> Iterator[str]:
 
 
 def _shrink(root: etree._Element, memory: etree._Element) -> None:
-    """Take a memory device out of the domain's total, which counts it."""
+    """Subtract a memory device from the domain's total memory, which includes it."""
     total = root.find("memory")
     size = memory.find("target/size")
     if total is not None and size is not None:
@@ -107,12 +107,12 @@ def _with_own_character_devices(root: etree._Element) -> Iterator[str]:
             if path is None:
                 continue
             if device.get("type") != "unix" or tag != "channel":
-                # As `virsh console` takes it.
+                # The type that `virsh console` needs.
                 device.set("type", "pty")
             for source in device.findall("source"):
                 device.remove(source)
             if path not in told and not _BY_LIBVIRT.search(path):
-                told.add(path)  # a console is often the serial device once more
+                told.add(path)  # a console is often the serial device again
                 yield f"{tag}{number}: {path}"
 
 
@@ -128,7 +128,7 @@ def _with_own_sockets(root: etree._Element) -> Iterator[str]:
         elements = (graphics, *graphics.findall("listen"))
         paths = [_taken(element, "socket") for element in elements]
         if any(paths) and graphics.find("listen") is None:
-            # Else it would listen on a port.
+            # Without this, it would listen on a port.
             etree.SubElement(graphics, "listen", type="socket")
         for path in dict.fromkeys(filter(None, paths)):
             yield f"{graphics.get('type', 'graphics')}: {path}"
