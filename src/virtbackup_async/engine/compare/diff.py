@@ -39,7 +39,7 @@ async def run_diff(runtime: Runtime, request: DiffRequest) -> tuple[DiskCompared
 
     Raises:
         NotFoundError: there is no such backup.
-        ConfigError: a name can mean several, or they are backups of different domains.
+        ConfigError: a name can mean several backups, or the two are of different domains.
         CorruptError: a backup is damaged.
         StorageError: it cannot be read.
     """

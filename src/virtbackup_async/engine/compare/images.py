@@ -1,13 +1,13 @@
-"""How much of an image differs from another one, by the hashes of their leaves of 256 KiB.
+"""Measures the difference between two images, by the hashes of their leaves of 256 KiB.
 
 ::
 
     older    | a | b |   | c |         leaf by leaf; one of zeros is left out
     newer    | a | x | y | c | d |     x, y and d differ
 
-The leaves of an image in a repository are in its map, so nothing of the image is read. Of any other
-image all data is read and hashed. If neither is in a repository, the leaves of one are kept: 40
-bytes for each. The two are never read at the same time: there may be one buffer only.
+The leaves of an image in a repository are in its map, so the image itself is not read. All data of
+any other image is read and hashed. If neither is in a repository, the leaves of one are kept in
+memory: 40 bytes each. The two are never read at the same time: there might be only one buffer.
 """
 
 from array import array
@@ -62,7 +62,7 @@ async def open_packages(
 
 
 async def changed_bytes(older: Image, newer: Image) -> int:
-    """Return how many bytes are in leaves that differ; those past the end of one count.
+    """Return how many bytes are in leaves that differ; leaves past the other image's end count.
 
     Raises:
         CorruptError: one of them is damaged.
@@ -98,7 +98,7 @@ async def differing(
 
 
 class _Rest:
-    """The leaves of one side that were not compared yet; ``leaves`` are those at hand."""
+    """The leaves of one side that were not compared yet; ``leaves`` are the ones in memory."""
 
     def __init__(self, coming: AsyncIterator[Leaves]) -> None:
         self._coming = coming
@@ -106,7 +106,7 @@ class _Rest:
         self._is_ended = False
 
     async def fill(self) -> bool:
-        """Get leaves if there are none; return whether there are any."""
+        """Get more leaves if none are in memory; return whether there are any."""
         while not self.leaves and not self._is_ended:
             batch = await anext(self._coming, None)
             self._is_ended = batch is None
@@ -119,7 +119,7 @@ class _Rest:
         return self.leaves[-1][0]
 
     def take(self, end: int) -> Leaves:
-        """Take the leaves up to a number."""
+        """Remove and return the leaves up to a number."""
         place = len(self.leaves)
         while place and self.leaves[place - 1][0] > end:
             place -= 1
@@ -128,7 +128,7 @@ class _Rest:
 
 
 class _Table:
-    """The leaves of an image, as small as they can be kept."""
+    """The leaves of an image, in as little memory as possible."""
 
     def __init__(self) -> None:
         self._numbers = array("Q")
@@ -164,7 +164,7 @@ async def _open(image: Image, stack: AsyncExitStack) -> DiskStream:
 
 async def _of_stream(stream: DiskStream) -> AsyncGenerator[Leaves]:
     while (batch := await stream.take()) is not None:
-        # Given back at once: the other image may need the only buffer.
+        # Given back at once: the other image might need the only buffer.
         try:
             leaves = [
                 (piece.offset // LEAF_BYTES + place, leaf)

@@ -1,7 +1,7 @@
-"""What to restore in place of a backup that turns out to be damaged.
+"""The backup to restore in place of one that turns out to be damaged.
 
-Only definitions are read for it: the newest backup that ``verify`` found good, or else the newest
-that was never verified. A backup that was found damaged is never proposed.
+It is the newest backup that ``verify`` found intact, or else the newest that was never verified. A
+backup that is known to be damaged is never proposed. Only definitions are read.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +26,7 @@ from virtbackup_async.model.backup import BackupState
 
 
 class Use(Struct, frozen=True):
-    """What a backup was wanted for: ``words`` follow its name on the command line."""
+    """The use of a backup; ``words`` follow its name on the command line."""
 
     command: str = "restore"
     words: tuple[str, ...] = ("DIRECTORY",)
@@ -45,7 +45,7 @@ def advise(
         group: the group whose target has them.
         domain: the domain's exact name.
         others: the complete backups, without the damaged one.
-        use: what the backup was wanted for.
+        use: the use that the backup was wanted for.
     """
     by_date = sorted(others, key=lambda found: found.definition.date)
     states = (BackupState.GOOD, BackupState.UNVERIFIED)
@@ -64,7 +64,7 @@ def advise(
 
 @asynccontextmanager
 async def naming_another(runtime: Runtime, found: FoundBackup, use: Use) -> AsyncGenerator[None]:
-    """Let an error say which backup to take instead, if this one is damaged.
+    """Add the backup to use instead to an error, if this one is damaged.
 
     Raises:
         CorruptError: the same as from the block, with the advice added to its hint.
@@ -79,7 +79,7 @@ async def naming_another(runtime: Runtime, found: FoundBackup, use: Use) -> Asyn
 
 
 def _is_of_the_data(error: CorruptError) -> bool:
-    """Tell whether another backup may be better off."""
+    """Return whether another backup might be in a better state."""
     if isinstance(error, NewerVersionError | ForeignRepositoryError):
         return False
     return not (isinstance(error, DefinitionError) and error.hint)

@@ -1,4 +1,4 @@
-"""What an admin calls a backup: one grammar for all commands. Pure.
+"""The names by which an admin means a backup: one grammar for all commands. Pure.
 
 ::
 
@@ -8,10 +8,10 @@
     20261127-030000_3_web        a backup's own name, as ``list --json`` shows it
     production/web@yesterday     in the target of a group, where several targets have such a domain
 
-A domain's name may hold ``@`` and ``/``, and so may a group's, so a text can be read in several
-ways. A reading counts if a target has backups of the domain, and the rest is a date. Two readings
-that mean different backups are refused: no backup is restored that somebody did not mean. A domain
-whose own name reads like a date of another one is written ``web@today@latest``.
+The names of domains and groups can contain ``@`` and ``/``, so a text can have several readings. A
+reading counts if a target has backups of the domain, and the rest is a date. Two readings that mean
+different backups are refused, so that nobody restores a backup by mistake. A domain whose own name
+reads like a date of another one is written ``web@today@latest``.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,9 +33,9 @@ class Reading(Struct, frozen=True):
     """One way to read a text.
 
     Attributes:
-        domain: what would be the domain's name.
-        date: what would be a date or a backup's name; None for the newest backup.
-        group: the group that is named; None if none is.
+        domain: the domain's name in this reading.
+        date: the date, or the backup's name, in this reading; None for the newest backup.
+        group: the named group; None if none is named.
     """
 
     domain: str
@@ -48,10 +48,10 @@ class Place(Struct, frozen=True):
 
     Attributes:
         group: the group's name.
-        target: its directory, where other groups may have their backups as well.
-        domains: those that the target has backups of, readable or not.
+        target: its directory, which other groups can use as well.
+        domains: the domains that have backups in the target, readable or not.
         backups: the domain of each backup, by the backup's name.
-        wants: whether a domain that nobody puts into a group by name is looked for here.
+        wants: whether to look for a domain here if the text names no group.
     """
 
     group: str
@@ -62,18 +62,18 @@ class Place(Struct, frozen=True):
 
 
 class Meaning(Struct, frozen=True):
-    """The backup that a text means: the domain's in the place, of the date or the newest."""
+    """The backup that a text means: the domain's backup in the place, of the date or the newest."""
 
     place: Place
     domain: str
     date: str | None = None
 
     def is_whole(self, text: str) -> bool:
-        """Tell whether a text is the domain's name and no more, with or without its group."""
+        """Return whether a text is only the domain's name, with or without its group."""
         return self.date is None and text in {self.domain, f"{self.place.group}/{self.domain}"}
 
     def __str__(self) -> str:
-        """Return a text that means it and nothing else."""
+        """Return a text that means only this backup."""
         text = f"{self.place.group}/{self.domain}@{self.date or LATEST}"
         if self.date is None or len(meanings(text, [self.place])) == 1:
             return text
@@ -81,10 +81,10 @@ class Meaning(Struct, frozen=True):
 
 
 def readings(text: str, groups: Iterable[str] = ()) -> list[Reading]:
-    """Return all ways to read a text, those with the longest domain first.
+    """Return all readings of a text, those with the longest domain first.
 
     Args:
-        text: what was typed.
+        text: the text that was typed.
         groups: the names of the groups, for a text that begins with one.
     """
     found = list(_split(text, None))
@@ -102,7 +102,7 @@ def _split(text: str, group: str | None) -> Iterator[Reading]:
 
 
 def is_date(text: str, now: datetime | None = None) -> bool:
-    """Tell whether a text can be understood as a date, whatever backups there are."""
+    """Return whether a text can be a date, whether or not there are backups of it."""
     if is_latest(text):
         return True
     with suppress(ConfigError):
@@ -113,14 +113,14 @@ def is_date(text: str, now: datetime | None = None) -> bool:
 def meanings(
     text: str, places: Sequence[Place], now: datetime | None = None, *, is_dated: bool = True
 ) -> list[Meaning]:
-    """Return what a text can mean, each backup once; nothing if no target has such a backup.
+    """Return the meanings of a text, each backup once; none if no target has such a backup.
 
-    A group that wants the domain goes before one that only has old backups of it.
+    A group that wants the domain takes precedence over one that only has old backups of it.
 
     Args:
-        text: what was typed.
+        text: the text that was typed.
         places: where to look.
-        now: what dates are told from; None for the clock's time.
+        now: the moment to which dates are relative; None for the clock's time.
         is_dated: whether the text may name a date, or a backup.
     """
     everywhere = [one for place in places for one in _meanings_in(place, text, now)]
@@ -167,7 +167,7 @@ def only_one(text: str, found: Sequence[Meaning]) -> Meaning:
 def refusal(
     text: str, places: Sequence[Place], groups: Collection[str], now: datetime | None = None
 ) -> ConfigError | NotFoundError:
-    """Return the error for a text without a meaning: what is wrong with it, and what is near."""
+    """Return the error for a text without a meaning: the problem, and similar names."""
     known = {domain for place in places for domain in place.domains}
     read = readings(text, groups)
     for reading in read:

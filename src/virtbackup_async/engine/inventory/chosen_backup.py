@@ -1,7 +1,7 @@
-"""Finding the backup that an admin means: by its name (see ``backup_names``), or domain and date.
+"""Finds the backup that an admin means: by its name (see ``backup_names``), or domain and date.
 
-A damaged backup is never skipped silently: if the one that is meant cannot be read, no older one is
-taken in its place.
+A damaged backup is never skipped silently. If the backup that is meant cannot be read, no older one
+replaces it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ _NEAREST_SHOWN = 3
 
 
 class _Candidate(Struct, frozen=True):
-    """A backup that may be meant; ``found``, or a ``problem`` if it cannot be read."""
+    """A backup that might be meant; ``found``, or a ``problem`` if it cannot be read."""
 
     date: int
     name: str
@@ -59,8 +59,8 @@ class _Candidate(Struct, frozen=True):
 class _Backups(Struct, frozen=True):
     """All backups of a domain, oldest first; ``whole`` are the readable ones.
 
-    ``unread`` says why the domain's own directory cannot be read: there may be others in it.
-    ``instead`` is the advice for one that is broken.
+    ``unread`` is why the domain's own directory cannot be read: it might contain other backups.
+    ``instead`` is the advice for a broken backup.
     """
 
     domain: str
@@ -77,16 +77,16 @@ async def find_backup(
 
     Args:
         config: the configuration.
-        group_name: says which target to look into; None for all.
-        domain: its exact name, whether the group still means it does not matter; or what
-            ``backup_names`` takes.
+        group_name: the group whose target to search; None for all.
+        domain: its exact name, even if it is no longer in the group; or a name that
+            ``backup_names`` understands.
         date: a date as in ``dates``, or the backup's name; None for the newest.
 
     Raises:
         NotFoundError: no such group, no backup of the domain, or none of that date.
         ConfigError: the date cannot be understood, the group has no target, or the name can mean
             several backups.
-        DefinitionError: the one that is meant is there, and damaged.
+        DefinitionError: the backup that is meant exists, and is damaged.
         StorageError: the target, or the domain's directory in it, cannot be read.
     """
     located = await locate(config, group_name, domain, date)
@@ -98,14 +98,14 @@ def _whole_at(backups: _Backups, date: str | None, now: datetime | None = None) 
 
 
 class FindRequest(Struct, frozen=True):
-    """Which backup to read.
+    """The backup to read.
 
     Attributes:
-        group: says which target to look into; None for all.
-        domain: its exact name, or what ``backup_names`` takes.
+        group: the group whose target to search; None for all.
+        domain: its exact name, or a name that ``backup_names`` understands.
         date: as for :func:`find_backup`.
         disks: the devs that are wanted; none for all.
-        trusted: whether a definition is taken that has not its checksum.
+        trusted: whether to accept a definition whose checksum does not match.
     """
 
     group: str | None
@@ -118,13 +118,13 @@ class FindRequest(Struct, frozen=True):
 async def find_backup_to_read(runtime: Runtime, request: FindRequest) -> FoundBackup:
     """Return a backup as :func:`find_backup` does, or the last one before the date.
 
-    Warns of what is not as the admin may think.
+    Warns of anything that the admin might not expect.
 
     Raises:
         NotFoundError: no such group, no backup of the domain, all are later, or the backup lacks
             one of the wanted disks.
         ConfigError: as for :func:`find_backup`.
-        DefinitionError: the one that is meant is there, and damaged.
+        DefinitionError: the backup that is meant exists, and is damaged.
         StorageError: as for :func:`find_backup`.
     """
     emit, now = runtime.emit, runtime.now()
@@ -155,14 +155,14 @@ class NamedBackup(Struct, frozen=True):
 
     Attributes:
         group: the group whose target it is in.
-        target: that target.
-        scan: all that the target holds.
+        target: the group's target.
+        scan: everything in the target.
         domain: the domain's exact name.
         name: the backup's own name.
         path: its definition.
         found: the complete backup; None for a broken one.
         problem: why it is broken.
-        has_date: whether the admin named a date or a backup, not the domain alone.
+        has_date: whether the admin named a date or a backup, and not only the domain.
     """
 
     group: str
@@ -183,9 +183,9 @@ async def find_named(
 
     Args:
         runtime: has the configuration and the clock.
-        group: says which target to look into; None for all.
-        name: as ``backup_names`` has it.
-        date: where the name has none; None for the newest.
+        group: the group whose target to search; None for all.
+        name: a name as in ``backup_names``.
+        date: a date, if the name has none; None for the newest.
 
     Raises:
         NotFoundError, ConfigError, StorageError: as for :func:`find_backup`.
@@ -208,7 +208,7 @@ async def find_named(
 
 
 class PinRequest(Struct, frozen=True):
-    """The backup to pin, named as for :func:`find_backup`; not ``pinned`` takes the pin back."""
+    """The backup to pin, named as for :func:`find_backup`; to unpin if ``pinned`` is false."""
 
     group: str | None
     domain: str
@@ -217,12 +217,12 @@ class PinRequest(Struct, frozen=True):
 
 
 async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
-    """Write the pin into the backup's definition, so that ``clean`` keeps it; or take it out.
+    """Write the pin into the backup's definition, so that ``clean`` keeps it; or remove the pin.
 
     Further errors are those of :func:`find_backup`.
 
     Raises:
-        NotFoundError: there is no such backup, or it was removed this moment.
+        NotFoundError: there is no such backup, or it was removed just now.
         StorageError: the definition cannot be written.
     """
     now = runtime.now()
@@ -313,7 +313,7 @@ def _read_trusted(path: Path) -> FoundBackup:
     """Read a definition whose checksum does not match. Blocks.
 
     Raises:
-        DefinitionError: that is not all that is wrong with it.
+        DefinitionError: it has other problems too.
     """
     try:
         return FoundBackup(definition_file.loads(read_bytes(path), path, trusted=True), path)

@@ -1,4 +1,4 @@
-"""The commands that messages and ``show`` name, as they can be pasted into a shell. Pure."""
+"""The commands in messages and in the output of ``show``, ready for a shell. Pure."""
 
 import shlex
 
@@ -7,7 +7,7 @@ from virtbackup_async.config.schema import Config
 
 
 def exact_name(config: Config, group: str, domain: str, backup: str) -> str:
-    """Return a name that means this backup and no other, whatever the targets hold."""
+    """Return a name that means only this backup, whatever else the targets hold."""
     targets = {each.target for each in config.groups.values() if each.target}
     name = f"{domain}@{backup}"
     return name if len(targets) == 1 else f"{group}/{name}"

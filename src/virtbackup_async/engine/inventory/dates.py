@@ -1,6 +1,6 @@
-"""What an admin means by a date: one rule for all commands.
+"""The meaning of a date that an admin types: one rule for all commands.
 
-A date stands for the whole unit that it names, and means the last backup in it::
+A date stands for the complete unit that it names, and means the last backup in it::
 
     2026-03             the month          2026-03-01 02:15      the minute
     2026-03-01          the day            2026-03-01 02:15:00   the second
@@ -9,16 +9,16 @@ A date stands for the whole unit that it names, and means the last backup in it:
     yesterday 18:29     the minute         3d, 12h, 30m, 4w      3 to 4 days ago, 12 to 13 hours ago
     latest              the newest backup
 
-Without an offset it is local time; a minute or a second that has no backup may be one of UTC. Days
-follow the calendar, so one may have 23 or 25 hours. Ages are elapsed time: ``1d`` is 24 hours. An
-age is rounded down, as the program shows ages: ``3d`` is a backup that is shown as 3 days old.
+Without an offset it is local time. If that minute or second has no backup, it can also be UTC. Days
+follow the calendar, so a day can have 23 or 25 hours. Ages are elapsed time: ``1d`` is 24 hours. An
+age is rounded down, as everywhere in the program: ``3d`` is a backup that is shown as 3 days old.
 """
 
 import re
 import time as timezone
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
-from datetime import date as Day  # noqa: N812 -- `date` is what the admin typed
+from datetime import date as Day  # noqa: N812 -- `date` is the admin's text
 from functools import cache
 from typing import Final, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from virtbackup_async.model.amounts import age_of
 from virtbackup_async.model.backup import Definition
 
 CLOCK_SLACK_S: Final = 60
-"""How far in the future a backup may be dated before somebody is told."""
+"""How far in the future a backup may be dated without a warning."""
 
 LATEST: Final = "latest"
 """The newest backup, where a date is expected."""
@@ -53,7 +53,7 @@ _A_DAY = timedelta(days=1)
 
 
 class Dated(Protocol):
-    """A backup, whole or not."""
+    """A backup, complete or not."""
 
     @property
     def date(self) -> int:
@@ -101,7 +101,7 @@ def pasteable(moment: datetime) -> str:
 
 @cache
 def _changes_the_clock(day: str, _zone: tuple[str, str]) -> bool:
-    """Tell whether the local clock is changed on a day; a list has many backups of each."""
+    """Return whether the local clock changes on a day; cached for lists with many backups a day."""
     midnight = datetime.fromisoformat(day)
     return midnight.astimezone().utcoffset() != (midnight + _A_DAY).astimezone().utcoffset()
 
@@ -153,11 +153,11 @@ def nearest(backups: Sequence[T], date: str, count: int, now: datetime | None = 
 
 
 def start_of(date: str, now: datetime | None = None) -> int:
-    """Return the moment since which ``--newer-than`` and its like count.
+    """Return the moment from which ``--newer-than`` and similar options count.
 
     Returns:
-        Seconds since the epoch: the first moment of the unit that a date names; of an age, the
-        moment so long ago.
+        Seconds since the epoch: for a date, the first moment of its unit; for an age, the moment
+        that long ago.
 
     Raises:
         ConfigError: the date cannot be understood.
@@ -169,7 +169,7 @@ def start_of(date: str, now: datetime | None = None) -> int:
 
 
 def is_latest(date: str) -> bool:
-    """Tell whether a date stands for the newest backup."""
+    """Return whether a date stands for the newest backup."""
     return date.strip().lower() == LATEST
 
 
@@ -183,10 +183,10 @@ def date_of_name(name: str) -> int | None:
 
 
 def spans_of(date: str, now: datetime | None = None) -> list[Span]:
-    """Return what ``date`` may mean, the most likely first; at least one.
+    """Return the spans that ``date`` can mean, the most likely first; at least one.
 
     Args:
-        date: a date as above, but ``latest``.
+        date: a date as above, except ``latest``.
         now: aware; None for the clock's time.
 
     Raises:
@@ -204,7 +204,7 @@ def _now_s(now: datetime | None) -> int:
 
 def _spans_of(date: str, now_s: int) -> Iterator[Span]:
     if _NAME.fullmatch(date):
-        # Of a backup that is not there any more.
+        # The name of a backup that no longer exists.
         date = date[:_STAMP_LENGTH]
     age, unit = age_of(date), age_of(f"1{date[-1:]}")
     if age is not None and unit is not None:
@@ -230,7 +230,7 @@ def _spans_of(date: str, now_s: int) -> Iterator[Span]:
 
 
 def _with_day(date: str, now_s: int) -> str:
-    """Return a date that begins with ``today`` or ``yesterday`` with the day in ISO 8601."""
+    """Replace ``today`` or ``yesterday`` at the start of a date by the day in ISO 8601."""
     named = _NAMED_DAY.fullmatch(date.lower())
     if named is None:
         return date
@@ -247,11 +247,11 @@ def _two_digits(clock: str) -> str:
 def _last_time(clock: str, now_s: int) -> Iterator[Span]:
     """Yield the spans of the last day on which the local clock has shown a time."""
     today = time_of(now_s).date()
-    # A time that is left out in spring was shown on the day before.
+    # A time that the clock skips in spring was last shown on the day before.
     for day in (today, today - _A_DAY, today - 2 * _A_DAY):
         spans = list(_spans_of(f"{day.isoformat()} {_two_digits(clock)}", now_s))
         if spans[0].first < spans[0].end and spans[0].first <= now_s:
-            # The later of two, if it has been shown too; never a moment in UTC.
+            # Of two, the later first, if the clock has shown it already; never a moment in UTC.
             yield from (span for span in spans[-2::-1] if span.first <= now_s)
             return
 
@@ -260,7 +260,7 @@ def _within_a_day(moment: datetime, unit_s: int) -> Iterator[Span]:
     if moment.tzinfo is not None:
         yield _span(moment, unit_s)
         return
-    # An hour comes twice when summer ends; one that is left out in spring has no moments.
+    # An hour comes twice when summer time ends; an hour that is skipped in spring has no moments.
     first, second = (int(moment.replace(fold=fold).timestamp()) for fold in (0, 1))
     if unit_s == _HOUR_S:
         yield Span(first, second + unit_s if second >= first else first)
@@ -280,7 +280,7 @@ def _span(moment: datetime, unit_s: int) -> Span:
 
 
 def _days(first: Day, end: Day) -> Span:
-    """Return the days from ``first`` on and before ``end``; one may have 23 or 25 hours."""
+    """Return the span of the days from ``first`` on and before ``end``."""
     begins = (datetime.combine(day, time.min) for day in (first, end))
     return Span(*(int(moment.timestamp()) for moment in begins))
 
@@ -293,5 +293,5 @@ def _moment(date: str) -> datetime:
 
 
 def _is_named(name: str, date: str) -> bool:
-    """Tell whether ``date`` is a backup's name, or the stamp that it starts with."""
+    """Return whether ``date`` is a backup's name, or the stamp that a name starts with."""
     return date == name or (len(date) == _STAMP_LENGTH and name.startswith(f"{date}_"))

@@ -1,4 +1,4 @@
-"""What removing backups would free: their files, and the chunks that no other backup needs."""
+"""The space that removing backups would free: their files, and the chunks that only they need."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from virtbackup_async.repository import exclusive_usage, find_repository
 def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
     """Return the bytes that removing each backup would free, by its definition's path. Blocks.
 
-    Removing a backup frees its files. Of a repository that is only the map; pruning then frees the
+    Removing a backup frees its files. With a repository these are only maps; pruning then frees the
     chunks that no other backup needs.
 
     Raises:
@@ -39,7 +39,7 @@ def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> di
         for owner, definition in enumerate(in_repository)
         for file in paths[definition]
     }
-    # Those at the end that have no disks own nothing.
+    # Backups without disks at the end own nothing.
     for definition, own in zip(in_repository, _own_bytes(target, owners), strict=False):
         freed[definition] += own
     return freed
@@ -48,7 +48,7 @@ def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> di
 def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
     """Return the bytes that removing some files of backups, maps among them, would free. Blocks.
 
-    A chunk that several of the backups share, and no other, counts.
+    A chunk counts even if several of these backups share it, as long as no other backup needs it.
 
     Raises:
         CorruptError, StorageError: as for :func:`freed_by_each`.
@@ -58,17 +58,17 @@ def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
 
 
 async def would_free(target: Path, files: Sequence[Path], emit: Emit) -> int | None:
-    """Return what removing some files of a target would free; None, with a warning, if unknown."""
+    """Return the bytes that removing some files would free; None, with a warning, if unknown."""
     try:
         return await to_thread.run_sync(freed_together, StorageLocation.of(target), files)
     except CorruptError as error:
-        # The backups can be removed all the same; pruning then says so again.
+        # The backups can be removed anyway; pruning then reports the problem again.
         emit(Warned(f"what that frees in the repository is not known: {error}"))
         return None
 
 
 def package_paths(found: FoundBackup) -> tuple[Path, ...]:
-    """Return the package's files; none where a newer program made it."""
+    """Return the package's files; none if a newer program made it."""
     try:
         return backup_paths(found.definition, found.path.parent)
     except DefinitionError:
@@ -76,7 +76,7 @@ def package_paths(found: FoundBackup) -> tuple[Path, ...]:
 
 
 def _stored_name(path: Path) -> str:
-    """Return the name of a file of a domain in the storage of its target."""
+    """Return the name, in the target's storage, of a file in a domain's directory."""
     return f"{path.parent.name}/{path.name}"
 
 

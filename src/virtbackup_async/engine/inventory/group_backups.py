@@ -24,22 +24,22 @@ from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, St
 
 
 def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words that are groups, and all others: domains of them, or of any group."""
+    """Return the words that name groups, and the others: domains of these groups, or of any."""
     groups = [word for word in words if word in config.groups]
     return groups, [word for word in words if word not in config.groups]
 
 
 class GroupBackups(Struct, frozen=True):
-    """The backups in a group's target of the wanted domains.
+    """The wanted domains' backups in a group's target.
 
     Attributes:
         backups: oldest first.
-        problems: files that should be backups, and are none.
+        problems: files that should be backups, and are not.
         error: why the target cannot be read.
-        target: the group's, where other groups may have their backups as well.
-        scan: all that the target holds; None if it cannot be read.
-        shows: whether a domain is meant, with a backup or not.
-        includes: whether the group's hosts mean a domain.
+        target: the group's target, which other groups can use as well.
+        scan: everything in the target; None if it cannot be read.
+        shows: whether a domain is wanted, with a backup or not.
+        includes: whether the group's ``hosts`` include a domain.
     """
 
     group: str
@@ -83,7 +83,7 @@ def _refuse_unknown(
 ) -> None:
     """Raise NotFoundError if a pattern matches no domain: a typo must not look like no backup.
 
-    Where a target cannot be read, it cannot be told.
+    If a target cannot be read, nothing is known, and nothing is raised.
     """
     if any(one.scan is None for one in chosen):
         return
@@ -105,7 +105,7 @@ def _named_hosts(group: Group) -> Iterator[str]:
 
 
 class _Shown(Struct, frozen=True):
-    """Which domains a group's listing shows."""
+    """The choice of the domains that a group's listing shows."""
 
     group: Group
     groups: Sequence[Group]
@@ -122,7 +122,7 @@ class _Shown(Struct, frozen=True):
 
 
 def domain_pattern(text: str) -> HostPattern:
-    """Return what an argument names: a domain, or a regex of them."""
+    """Return the pattern in an argument: a domain, or a regex for domains."""
     try:
         return parse_pattern(text)
     except PatternError as error:
@@ -145,7 +145,7 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
     return GroupBackups(
         shown.group.name,
         tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
-        # A domain's directory has its name, but for the rare one that had to be escaped.
+        # A domain's directory has its name, except for a rare name that had to be escaped.
         tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
         None,
         shown.shows,
@@ -160,8 +160,8 @@ def broken_backups(
 ) -> tuple[events.BrokenBackup, ...]:
     """Return the backups of a group that cannot be read.
 
-    A directory that cannot be read counts: what it holds was not seen. What only says that a backup
-    was begun, or is being removed, does not.
+    An unreadable directory counts, because its files were not seen. A file which only records that
+    a backup was begun, or is being removed, does not count.
     """
     return tuple(
         _broken(chosen.group, problem, now_s)
@@ -189,16 +189,16 @@ def refuse_what_was_not_seen(
     broken: Iterable[events.BrokenBackup],
     whole: Container[str],
 ) -> None:
-    """Raise the error of a command that could not read all it was asked for.
+    """Raise the error of a command that could not read every backup that it was asked for.
 
     Args:
         errors: of the targets.
-        broken: what was shown as such.
-        whole: the domains of which it has shown a backup.
+        broken: the backups that it has shown as broken.
+        whole: the domains of which it has shown a readable backup.
 
     Raises:
         StorageError: a target cannot be read.
-        CorruptError: of some domain there are broken backups alone.
+        CorruptError: a domain has only broken backups.
     """
     for error in errors:
         if error is not None:

@@ -1,9 +1,9 @@
-"""What is missing from a backup, and which older backup has it.
+"""The disks and state that a backup lacks, and the older backups that have them.
 
-A disk may be left out of a backup: by the configuration, or because it could not be read that
-night. What is restored is then not the domain as it was. Pure; asked by all that show or restore
-backups. Invariant: a disk that holds nothing of the domain's own (a CD, a read-only image, one
-without a medium) is not missed.
+A backup can skip a disk: by the configuration, or because the disk could not be read that night. A
+restore then does not bring back the domain as it was. Pure; used by all commands that show or
+restore backups. Invariant: a disk without data of the domain's own (a CD, a read-only image, a
+drive without a medium) does not count as lacking.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +23,11 @@ LEFT_OUT = "it is not in the backup"
 
 
 class Lack(Struct, frozen=True):
-    """Something of the domain that a backup does not hold.
+    """A disk or a part of the domain's state that a backup does not hold.
 
     Attributes:
         what: a disk's dev, or a kind of state: ``nvram``, ``tpm``.
-        reason: why it was left out.
+        reason: why it was skipped.
         older: the newest earlier backup that has it.
     """
 
@@ -45,19 +45,19 @@ class Lack(Struct, frozen=True):
 
 
 def lacks_of(definition: Definition) -> dict[str, str]:
-    """Return what a backup lacks, disks and state, and why.
+    """Return the disks and state that a backup lacks, and the reasons.
 
-    Also what nobody noted: virt-backup does not say which disks it leaves out.
+    Includes unrecorded ones, because virt-backup does not record the disks that it skips.
     """
     try:
         own = domain_xml.writable_devs(definition.domain_xml)
     except DefinitionError:
-        own = ()  # the XML is lost; what was noted is not
+        own = ()  # the XML is lost, the recorded reasons are not
     return {dev: LEFT_OUT for dev in own if dev not in definition.disks} | definition.lacks
 
 
 def find_lacks(definition: Definition, backups: Iterable[FoundBackup]) -> Iterator[Lack]:
-    """Yield what a backup lacks, with the newest earlier backup that has it."""
+    """Yield the disks and state that a backup lacks, each with the newest earlier backup of it."""
     earlier = [found for found in backups if found.definition.date < definition.date]
     for what, reason in lacks_of(definition).items():
         having = [found for found in earlier if _has(found.definition, what)]
@@ -65,11 +65,11 @@ def find_lacks(definition: Definition, backups: Iterable[FoundBackup]) -> Iterat
 
 
 def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
-    """Refuse to mix old disks with today's unless that was asked for.
+    """Refuse to mix old disks with today's, unless the admin asked for it.
 
     Args:
         definition: the backup that is about to replace images of its domain.
-        disks: the devs that were named; none for all.
+        disks: the devs that the admin named; none for all.
 
     Raises:
         NotFoundError: the backup lacks disks that the configuration wanted.
@@ -89,11 +89,11 @@ def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
 async def missing_since_last(catalog: Catalog, domain: str, backup: str) -> tuple[str, ...]:
     """Return the disks that a new backup lacks and the previous one has.
 
-    What was taken out of the configuration, or out of the domain, is not missed. Nothing is where
-    the target cannot be read: the backup is made all the same.
+    Disks that were removed from the configuration or the domain do not count. Returns none if the
+    target cannot be read, because the new backup is made anyway.
     """
     try:
-        # The backup is made: a signal must not turn it into one that was cancelled.
+        # The backup is complete: a signal must not turn it into a cancelled one.
         with CancelScope(shield=True):
             complete = (await catalog.scan_domain(domain)).complete
     except StorageError:

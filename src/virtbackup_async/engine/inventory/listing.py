@@ -37,13 +37,13 @@ class GroupListing(Struct, frozen=True):
     """The backups of a group.
 
     Attributes:
-        backups_by_domain: sorted by domain, each domain's backups oldest first; domains without
-            any are there only where known domains were asked for.
-        broken: what should be a backup of the group's domains, and cannot be read.
+        backups_by_domain: sorted by domain, each domain's backups oldest first; includes domains
+            without backups only if known domains were requested.
+        broken: the backups of the group's domains that cannot be read.
         problems: lines about other files and directories that cannot be read.
         error: why the target cannot be read; then there is nothing else.
         target: the group's.
-        scan: all that it holds.
+        scan: everything in the target.
     """
 
     group: str
@@ -55,10 +55,10 @@ class GroupListing(Struct, frozen=True):
     scan: Scan | None = None
 
     def events(self, choose: Choose = list) -> Iterator[events.Event]:
-        """Yield the events; an unreadable target has nothing to say about any domain.
+        """Yield the events; none about a domain if the target is unreadable.
 
         Args:
-            choose: returns the backups of a domain that are shown.
+            choose: returns the backups to show of a domain's.
         """
         for problem in self.problems:
             yield events.Warned(problem)
@@ -84,20 +84,19 @@ async def list_backups(
     Args:
         config: the configuration.
         group_names: the groups to list; none for all that have a target.
-        domain_names: domains, or patterns as in ``hosts``, to show alone; none for all that the
-            group's hosts mean. A domain that no group means any more can still be named.
-        known_domains: all domains of the hypervisor, to show those without a backup too.
-        now: the moment that ages count from; None for the present.
+        domain_names: the only domains to show, or patterns of them as in ``hosts``; none for all
+            domains of the group's ``hosts``. A domain that is no longer in a group can be named.
+        known_domains: all domains of the hypervisor, to show also those without a backup.
+        now: the moment from which ages count; None for the present.
 
     Raises:
-        NotFoundError: a named group does not exist,
-            or nobody knows one of ``domain_names``.
-        ConfigError: a named group has no target, or no group has, or one of ``domain_names`` is
-            no pattern.
+        NotFoundError: a named group does not exist, or one of ``domain_names`` is unknown.
+        ConfigError: a named group has no target, no group has one, or one of ``domain_names`` is
+            not a valid pattern.
     """
     known = tuple(known_domains or ())
     chosen = await choose_backups(config, group_names, domain_names, known_domains=known)
-    # A domain that was asked for is shown also where there is nothing to show of it.
+    # A requested domain is shown even if it has no backup.
     asked = tuple(p.value for p in map(domain_pattern, domain_names) if p.kind is PatternKind.NAME)
     now_s = (now or datetime.now(UTC)).timestamp()
     return [
@@ -106,15 +105,15 @@ async def list_backups(
 
 
 class ListRequest(Struct, frozen=True):
-    """What to list.
+    """The backups to list.
 
     Attributes:
         groups: groups, and single domains; no group for all that have a target.
-        domains: domains, or patterns as in ``hosts``, to show alone; none for all that the
-            groups' hosts mean.
-        with_known: show also the domains that libvirt knows and that have no backup.
+        domains: the only domains to show, or patterns of them as in ``hosts``; none for all domains
+            of the groups' ``hosts``.
+        with_known: also show the domains that libvirt knows and that have no backup.
         since: show only backups of that date or age and later, see ``dates``.
-        latest: show only the newest backup of each domain that is not known to be damaged.
+        latest: show, of each domain, only the newest backup that is not known to be damaged.
     """
 
     groups: Sequence[str] = ()
@@ -125,12 +124,12 @@ class ListRequest(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """What backups there are.
+    """The listed backups.
 
     Attributes:
-        backups: those that can be read, sorted by group, domain and date.
-        without_backup: domains that have none, where they were asked for.
-        broken: what should be a backup and cannot be read.
+        backups: the readable ones, sorted by group, domain and date.
+        without_backup: domains that have none, if these were requested.
+        broken: the backups that cannot be read.
     """
 
     backups: tuple[events.ListedBackup, ...]
@@ -142,10 +141,10 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
     """List the backups of groups, as their targets hold them now.
 
     Raises:
-        NotFoundError: a named group does not exist, or nobody knows a named domain.
-        ConfigError: a named group has no target, or no group has, or a pattern is none.
+        NotFoundError: a named group does not exist, or a named domain is unknown.
+        ConfigError: a named group has no target, no group has one, or a pattern is invalid.
         StorageError: a target cannot be read; the backups in the others were emitted.
-        CorruptError: of some domain there are broken backups alone; everything was emitted.
+        CorruptError: a domain has only broken backups; everything was emitted.
         HypervisorError: libvirt's domains cannot be listed.
     """
     runtime, recording = runtime.recording(
@@ -160,7 +159,7 @@ async def run_list(runtime: Runtime, request: ListRequest) -> Listing:
 
 
 async def _list(runtime: Runtime, request: ListRequest) -> None:
-    """Emit all backups, then raise the error for what could not be read."""
+    """Emit all backups, then raise the error for those that could not be read."""
     config, emit, now = runtime.config, runtime.emit, runtime.now()
     group_names, named = split_words(config, request.groups)
     domain_names = (*request.domains, *map(pattern_of, named))
@@ -172,7 +171,7 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
             emit(event)
     for event in await _space_of(listings):
         emit(event)
-    # Who asks for some domains is not told of others.
+    # A request for some domains gets no lines about others.
     scans = {} if domain_names else {one.target: one.scan for one in listings if one.scan}
     for target, scan in scans.items():
         left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
@@ -186,7 +185,7 @@ async def _list(runtime: Runtime, request: ListRequest) -> None:
 
 
 def _chooser(request: ListRequest, since_s: int | None) -> Choose:
-    """Return what chooses the backups of a domain, oldest first, that are shown."""
+    """Return a function that chooses the backups to show from a domain's, oldest first."""
 
     def choose(backups: Sequence[events.ListedBackup]) -> Sequence[events.ListedBackup]:
         if request.latest:
@@ -198,7 +197,7 @@ def _chooser(request: ListRequest, since_s: int | None) -> Choose:
 
 
 async def _space_of(listings: Sequence[GroupListing]) -> list[events.TargetSpace]:
-    """Return the space of each target that can be read; none where it is not known."""
+    """Return the space of each readable target whose space is known."""
     groups: dict[Path, list[str]] = {}
     for one in listings:
         if one.error is None:

@@ -1,4 +1,4 @@
-"""Which target and which domain an admin means by the name of a backup."""
+"""The target and the domain that an admin means by the name of a backup."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ _DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json", re.DOTALL)
 
 
 class Located(Struct, frozen=True):
-    """Where the backup is that a name means.
+    """The place of the backup that a name means.
 
     Attributes:
         group: the name of the group whose target it is.
         target: the target's directory.
-        scan: all that the target holds.
+        scan: everything in the target.
         domain: the domain's exact name.
         date: a date as in ``dates``, or the backup's name; None for the newest.
     """
@@ -50,26 +50,26 @@ async def locate(
     date: str | None = None,
     now: datetime | None = None,
 ) -> Located:
-    """Return where the backup is that a name means; it may have no backup of that date.
+    """Return the place of the backup that a name means; the place might lack that date.
 
     Args:
         config: the configuration.
-        group: says which target to look into; None for all.
-        name: a domain's exact name, or what ``backup_names`` takes.
-        date: a date, where the name has none; None for the newest.
-        now: what dates are told from, aware; None for the clock's time.
+        group: the group whose target to search; None for all.
+        name: a domain's exact name, or a name that ``backup_names`` understands.
+        date: a date, if the name has none; None for the newest.
+        now: the moment to which dates are relative, aware; None for the clock's time.
 
     Raises:
         NotFoundError: no such group, or no backup of such a domain.
-        ConfigError: the group has no target, no group has, the date cannot be understood, or the
-            name can mean several backups.
-        StorageError: a target cannot be read that may have the backup.
+        ConfigError: the group has no target, no group has one, the date cannot be understood, or
+            the name can mean several backups.
+        StorageError: a target that might have the backup cannot be read.
     """
     groups = groups_with_target(config, () if group is None else [group])
     places, scans, unreadable = await _look_into(groups)
     date = None if date is not None and is_latest(date) else date
     if group is not None and (unreadable or name in places[0].domains):
-        # An exact name goes before all other readings: it has meant the domain ever since.
+        # An exact name takes precedence over all other readings: it has always meant the domain.
         for error in unreadable.values():
             raise error
         return Located(group, places[0].target, scans[group], name, date)
@@ -88,7 +88,7 @@ async def locate(
 async def _look_into(
     groups: Sequence[Group],
 ) -> tuple[list[Place], dict[str, Scan], dict[str, StorageError]]:
-    """Scan the groups' targets, each once; return also the errors of those that cannot be read."""
+    """Scan each of the groups' targets once; return also the errors of unreadable ones."""
     by_target: dict[Path, Scan | StorageError] = {}
     places: list[Place] = []
     scans: dict[str, Scan] = {}
@@ -114,16 +114,16 @@ async def _scan(target: Path) -> Scan | StorageError:
 
 
 def place_of(group: Group, scan: Scan) -> Place:
-    """Return a group's target as the names of backups are looked up in it."""
+    """Return a group's target for the lookup of backup names in it."""
     backups = {one.definition.name: one.definition.domain_name for one in scan.complete}
-    # A domain's directory has its name, but for the rare one that had to be escaped.
+    # A domain's directory has its name, except for a rare name that had to be escaped.
     broken = {one.path.stem: one.domain_directory for one in scan.problems if is_definition(one)}
     domains = {*backups.values(), *(one.domain_directory for one in scan.problems)}
     return Place(group.name, target_of(group), domains, broken | backups, group.includes)
 
 
 def is_definition(problem: Problem) -> bool:
-    """Tell whether an unreadable file is named like a definition, so it should be a backup."""
+    """Return whether an unreadable file has a definition's name, so that it should be a backup."""
     return _DEFINITION_NAME.fullmatch(problem.path.name) is not None
 
 
@@ -133,7 +133,7 @@ def _refuse_unreadable(
     groups: Sequence[Group],
     unreadable: Mapping[str, StorageError],
 ) -> None:
-    """Raise the error of a target that may have the backup that is meant, or a newer one."""
+    """Raise the error of an unreadable target that might have the meant backup, or a newer one."""
     for group in groups:
         error = unreadable.get(group.name)
         if error is None:
@@ -146,5 +146,5 @@ def _refuse_unreadable(
 
 
 def _names_its_group(name: str, found: Sequence[Meaning]) -> bool:
-    """Tell whether a name begins with its group, or is a backup's own: there is no other."""
+    """Return whether a name begins with its group or is a backup's own, so that it is unique."""
     return any(one.date == name or name.startswith(f"{one.place.group}/") for one in found)

@@ -1,4 +1,4 @@
-"""The runs of a configuration's targets, as their histories know them."""
+"""The runs in the histories of a configuration's targets."""
 
 from virtbackup_async.catalog.history import read_history
 from virtbackup_async.engine.plan import groups_with_target, target_of
@@ -11,7 +11,7 @@ from virtbackup_async.model.run_record import RunRecord
 
 
 async def read_past_runs(runtime: Runtime) -> tuple[list[RunRecord], list[StorageError]]:
-    """Return the records of all targets, and why a history cannot be read.
+    """Return the records of all targets, and the errors of unreadable histories.
 
     A run has a record in each of its targets.
 

@@ -1,4 +1,4 @@
-"""The ``show`` command: all that is known of one backup, and how to restore it."""
+"""The ``show`` command: everything that is known of one backup, and how to restore it."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ _DIRECTORY = "DIRECTORY"
 
 
 class ShowRequest(Struct, frozen=True):
-    """Which backup to show: ``name`` as ``backup_names`` has it; ``date`` where it has none."""
+    """The backup to show: ``name`` as in ``backup_names``; ``date`` if the name has none."""
 
     name: str
     group: str | None = None
@@ -35,13 +35,13 @@ class ShowRequest(Struct, frozen=True):
 
 
 async def run_show(runtime: Runtime, request: ShowRequest) -> events.ShownBackup:
-    """Say all that is known of a backup.
+    """Report everything that is known of a backup.
 
     Raises:
         NotFoundError: there is no such backup.
         ConfigError: the name can mean several, or the date cannot be understood.
         StorageError: the target cannot be read.
-        CorruptError: the backup is broken; what is known of it was emitted.
+        CorruptError: the backup is broken; the facts that are known were emitted.
     """
     named = await find_named(runtime, request.group, request.name, request.date)
     shown = _broken(runtime, named)
@@ -157,7 +157,7 @@ def _image(what: str, image: ImageRecord) -> events.ShownImage:
 
 
 def _lacks(named: NamedBackup, definition: Definition) -> Iterator[events.ShownLack]:
-    """Yield all that is not in it: what holds data, and what nobody misses."""
+    """Yield everything that is not in the backup, even if it holds no data of the domain's own."""
     of_domain = [f for f in named.scan.complete if f.definition.domain_name == named.domain]
     missed = list(find_lacks(definition, of_domain))
     for lack in missed:

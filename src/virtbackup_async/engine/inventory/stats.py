@@ -70,8 +70,8 @@ async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
     Raises:
         NotFoundError: a named group does not exist.
         ConfigError: a named group has no target.
-        CorruptError: a repository is damaged, or of some domain there are broken backups alone.
-        StorageError: a target or a repository cannot be read; the others are told all the same.
+        CorruptError: a repository is damaged, or a domain has only broken backups.
+        StorageError: a target or a repository cannot be read; the others are reported anyway.
     """
     runtime, recording = runtime.recording(
         events.GroupStats,

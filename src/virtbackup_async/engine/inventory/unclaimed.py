@@ -1,8 +1,8 @@
-"""Backups of domains that no group means any more: nobody cleans, verifies or counts them.
+"""Backups of domains that are no longer in a group: no command cleans, verifies or counts them.
 
-A domain was renamed or deleted, or its line in the configuration was. One line of ``list``,
-``stats``, ``clean`` and ``doctor`` keeps them from being forgotten. Pure, but for paths that are
-resolved: that blocks.
+The domain, or its line in the configuration, was renamed or deleted. One line of ``list``,
+``stats``, ``clean`` and ``doctor`` keeps them from being forgotten. Pure, except that it resolves
+paths, which blocks.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from virtbackup_async.events import UnclaimedBackups
 
 
 def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBackups | None:
-    """Return what a target holds of domains that no group with this target means; None if nothing.
+    """Return a target's backups of domains in no group with this target; None if there are none.
 
     Args:
-        config: all groups have a say, those too that are not looked at now.
-        target: of a group, as it is written.
-        scan: all that it holds.
+        config: all its groups count, even those that the command does not process.
+        target: a group's target, as in the configuration.
+        scan: everything in the target.
     """
     place = target.resolve()
     groups = [

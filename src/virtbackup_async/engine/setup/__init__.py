@@ -1,1 +1,1 @@
-"""Sets this host up: looks around, proposes a configuration, writes it; and the systemd units."""
+"""Sets this host up: surveys it, proposes and writes a configuration, installs systemd units."""

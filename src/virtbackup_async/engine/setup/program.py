@@ -1,4 +1,4 @@
-"""Which program runs, and whether it will be there tonight. Blocks."""
+"""The running program, and whether it will still exist tonight. Blocks."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ _TEMPORARY = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 -- nothing i
 
 
 class Program(Struct, frozen=True):
-    """The program that runs.
+    """The running program.
 
     Attributes:
-        argv: what starts it again.
-        path: the file that decides what is started: the entry point, or the interpreter.
+        argv: the words that start it again.
+        path: the file that determines the program: the entry point, or the interpreter.
     """
 
     argv: tuple[str, ...]
@@ -29,7 +29,7 @@ class Program(Struct, frozen=True):
 def running_program(argv0: str, interpreter: str) -> Program:
     """Return the program by ``sys.argv[0]`` and ``sys.executable``.
 
-    A link stays one: what it leads to changes with the next version, the link does not.
+    Links are not resolved: the next version changes a link's destination, but not the link.
     """
     if Path(argv0).name == "__main__.py":
         return Program((interpreter, "-m", _MODULE), Path(interpreter))
@@ -39,7 +39,7 @@ def running_program(argv0: str, interpreter: str) -> Program:
 
 
 def why_not_lasting(program: Program) -> str | None:
-    """Return why a program may be gone tonight; None if it will stay."""
+    """Return why a program might be missing tonight; None if it will stay."""
     if not os.access(program.path, os.X_OK):
         return f"{program.path} cannot be executed"
     temporary = {Path(place) for place in (*_TEMPORARY, tempfile.gettempdir())}
@@ -52,8 +52,8 @@ def why_not_lasting(program: Program) -> str | None:
 
 
 def why_not_trusted(program: Program) -> str | None:
-    """Return why root must not run a program: others could exchange it; None if they cannot."""
-    # The package beside the entry point, which loads it, may be in another place.
+    """Return why root must not run a program: others could replace it; None if they cannot."""
+    # The package that the entry point loads might be in another directory.
     for path in (program.path, Path(__file__)):
         found = distrust(path, path.stat())
         if found is not None:

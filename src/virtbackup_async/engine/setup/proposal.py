@@ -1,4 +1,4 @@
-"""From what there is on a host to a configuration for it. Pure."""
+"""Proposes a configuration for a host, from the facts about it. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ _OF_THE_SYSTEM = {Path("/"): "var/backups", Path("/var"): "backups"}
 
 
 class Choices(Struct, frozen=True):
-    """What an admin may want otherwise than proposed.
+    """The admin's choices that replace parts of the proposal.
 
     Attributes:
-        target: where the backups go; None: where it is proposed.
-        domains: the names of those to back up; None for all, later ones too.
-        quiesce: None: where an agent answers, or may.
+        target: where the backups go; None for the proposed directory.
+        domains: the names of the domains to back up; None for all, including later ones.
+        quiesce: None to quiesce where an agent answers, or might.
         keep: how many daily, weekly and monthly backups.
     """
 
@@ -37,8 +37,8 @@ class Choices(Struct, frozen=True):
 def rank(site: Site) -> list[FileSystemFound]:
     """Return the file systems that backups could go to, the best one first.
 
-    A disk that has no image of a guest comes first, then any but the root file system, then one
-    that has room for what the images hold, then the one with the most room.
+    A disk without a guest's image comes before one with an image; next, any other file system
+    before the root file system; then one with enough space for the images' data; then most space.
     """
 
     def badness(found: FileSystemFound) -> tuple[bool, bool, bool, int]:
@@ -52,14 +52,14 @@ def rank(site: Site) -> list[FileSystemFound]:
 def directory_on(point: Path) -> Path:
     """Return the directory for backups on the file system that is mounted there.
 
-    It is below the mount point: so it is missing while nothing is mounted there, and no backup
-    fills the file system below.
+    It is below the mount point. So it is missing while nothing is mounted there, and no backup
+    fills the file system underneath.
     """
     return point / _OF_THE_SYSTEM.get(point, "") / NAME
 
 
 def is_safe(found: FileSystemFound) -> bool:
-    """Tell whether a file system can be taken without asking anybody."""
+    """Return whether a file system can be used without asking the admin."""
     return not found.same_disk_as and found.path != "/"
 
 
@@ -67,10 +67,10 @@ def propose(site: Site, choices: Choices, target: Path, place: str = "") -> NewC
     """Return the configuration for a host.
 
     Args:
-        site: what there is.
-        choices: what the admin wants.
+        site: the facts about the host.
+        choices: the admin's choices.
         target: where the backups go.
-        place: what is known of the target, for a comment.
+        place: the facts about the target, for a comment.
 
     Raises:
         NotFoundError: a domain that is to be backed up does not exist.
@@ -123,7 +123,7 @@ def _may_freeze(domain: DomainFound) -> bool:
 
 
 def names(domains: Sequence[str], most: int = 5) -> str:
-    """Return some names, and how many more there are."""
+    """Return some of the names, and how many more there are."""
     more = len(domains) - most
     shown = ", ".join(domains[:most])
     return f"{shown} and {more} more" if more > 0 else shown

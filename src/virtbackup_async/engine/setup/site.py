@@ -1,4 +1,4 @@
-"""What ``init`` knows of this host. ``survey`` makes it; everything else only reads it."""
+"""The facts about this host for ``init``. ``survey`` collects them; all other code only reads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ class Images(Struct, frozen=True):
     """The images of a domain's disks.
 
     Attributes:
-        paths: where they are, links followed.
+        paths: where they are, with links followed.
         places: what they are stored on.
     """
 
@@ -25,9 +25,9 @@ class Site(Struct, frozen=True):
     """This host: its libvirt, the domains and the file systems.
 
     Attributes:
-        uri: what libvirt was reached by.
-        images: by domain; none of a domain that could not be looked at.
-        mounts: all of them, those too that hold no files.
+        uri: the URI by which libvirt was reached.
+        images: by domain; none for a domain that could not be inspected.
+        mounts: all of them, including those that hold no files.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class Site(Struct, frozen=True):
 
     @property
     def used_bytes(self) -> int:
-        """What all images take, as far as that is known: about what a first backup reads."""
+        """The space that all images take, as far as known: about the bytes of a first backup."""
         return sum(domain.used_bytes or 0 for domain in self.domains)
 
     def on_file_system_of(self, place: Place) -> tuple[str, ...]:

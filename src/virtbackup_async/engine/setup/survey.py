@@ -1,7 +1,7 @@
-"""Looks around on this host: which domains libvirt has, and where backups could be stored.
+"""Surveys this host: finds libvirt's domains, and the places where backups could be stored.
 
-Nothing is changed, and nobody is trusted to answer: an agent may be silent, an image may be gone, a
-network file system may hang for ever. What cannot be found out is unknown, and the rest goes on.
+Changes nothing, and relies on no answer: an agent might be silent, an image might be missing, a
+network file system might hang for ever. Such a fact is unknown, and the survey continues.
 """
 
 import os
@@ -40,7 +40,7 @@ _UNKNOWN = "cannot be looked at"
 
 
 async def survey(hypervisor: HypervisorPort, uri: str) -> Site:
-    """Return what there is on this host.
+    """Return the facts about this host.
 
     Raises:
         HypervisorError: libvirt does not answer.
@@ -82,7 +82,7 @@ async def _domain(
         disks, _ = domain_xml.disks_of(info, pull=True)
         agent = await _agent(domain, info)
     except VirtBackupError as error:
-        # It may have gone meanwhile; one that cannot be read is backed up all the same, or fails.
+        # It might be gone by now; an unreadable domain is backed up anyway, or its backup fails.
         message = error.within(name)
         return DomainFound(name, False, (), None, AgentState.UNKNOWN, message), Images()  # noqa: FBT003 -- running
     images, used_bytes = await _images(disks, mounts)
@@ -103,7 +103,7 @@ async def _agent(domain: DomainPort, info: DomainInfo) -> AgentState:
 
 
 async def _images(disks: Iterable[Disk], mounts: Sequence[Mount]) -> tuple[Images, int | None]:
-    """Return the images below a domain's disks, and what they take; None if that is unknown."""
+    """Return the images of a domain's disks, and the bytes that they take; None if unknown."""
     paths = [path for disk in disks for path in _paths(disk)]
     found: dict[Path, Place] = {}
     used_bytes: int | None = 0
@@ -123,16 +123,16 @@ async def _images(disks: Iterable[Disk], mounts: Sequence[Mount]) -> tuple[Image
 
 
 def _paths(disk: Disk) -> Iterable[Path]:
-    """Return the files and devices of a disk; what is on a network has no path here."""
+    """Return the files and devices of a disk; an image on a network has no path here."""
     below = (image.path for image in (*disk.backing, *disk.told.images))
     return (path for path in (disk.path, *below) if path.is_absolute())
 
 
 def _used_bytes(path: Path) -> int:
-    """Return what an image takes: its blocks, or all of a device. Blocks.
+    """Return the bytes that an image takes: a file's blocks, or all of a device. Blocks.
 
     Raises:
-        OSError: it is gone, or may not be read.
+        OSError: it is missing, or cannot be read.
     """
     status = path.stat()
     if not stat.S_ISBLK(status.st_mode):
@@ -145,7 +145,7 @@ def _used_bytes(path: Path) -> int:
 
 
 async def _file_systems(site: Site) -> tuple[FileSystemFound, ...]:
-    """Look at each file system once, where it is mounted nearest to the root."""
+    """Inspect each file system once, at its mount point nearest to the root."""
     by_device: dict[str, Mount] = {}
     for mount in site.mounts:
         known = by_device.get(mount.device)
@@ -191,21 +191,21 @@ async def _file_system(site: Site, mount: Mount) -> FileSystemFound:
 
 
 def _is_writable(point: Path) -> bool:
-    """Tell whether this user can make the directory that is proposed there. Blocks."""
+    """Return whether this user can create the proposed directory there. Blocks."""
     directory = directory_on(point)
     nearest = next(at for at in (directory, *directory.parents) if os.path.lexists(at))
     return os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _directory_space(path: Path) -> Space:
-    # In containers, single files are mounted too.
+    # In a container, a mount point can be a single file.
     if not path.is_dir():
         raise NotADirectoryError(0, "not a directory", str(path))
     return space_at(path)
 
 
 def _unfit(mount: Mount, space: Space | None) -> str | None:
-    """Return why nobody would store backups there; None if somebody might."""
+    """Return why a file system is not a sensible place for backups; None if it might be."""
     if mount.is_read_only:
         return "read-only"
     of_system = any(mount.point.is_relative_to(place) for place in _OF_THE_SYSTEM)

@@ -1,7 +1,7 @@
-"""Installs the systemd units of this installation, and takes them away again.
+"""Installs the systemd units of this installation, and removes them again.
 
-What was written carries a mark; a file without it belongs to the admin and is not touched. To
-install twice is to install once.
+Each file that it writes contains a mark. A file without the mark belongs to the admin, and is not
+touched. A second installation changes nothing.
 """
 
 import os
@@ -36,9 +36,9 @@ class SystemdRequest(Struct, frozen=True):
 
     Attributes:
         directory: of the units.
-        user: they are for the service manager of this user, not for the system's.
-        force: replace files of the admin's.
-        runs_here: systemd runs, so that units can be enabled.
+        user: whether they are for the service manager of this user, not for the system's.
+        force: whether to replace the admin's files.
+        runs_here: whether systemd runs, so that units can be enabled.
     """
 
     directory: Path
@@ -48,21 +48,21 @@ class SystemdRequest(Struct, frozen=True):
 
 
 def unit_directory(*, user: bool) -> Path:
-    """Return where systemd looks for the units of an admin, or of a user."""
+    """Return the directory in which systemd finds the units of the admin, or of a user."""
     return platformdirs.user_config_path("systemd") / "user" if user else SYSTEM_UNITS
 
 
 def runs_here(*, user: bool) -> bool:
-    """Tell whether systemd runs, so that units can be enabled. Blocks."""
+    """Return whether systemd runs, so that units can be enabled. Blocks."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") if user else None
     return _BOOTED.is_dir() and (not user or (runtime is not None and Path(runtime).is_dir()))
 
 
 async def install_units(units: Sequence[Unit], request: SystemdRequest, emit: Emit) -> None:
-    """Write the units, and have systemd start them from now on.
+    """Write the units, and let systemd start them from now on.
 
     Raises:
-        StorageError: a file of the admin's has the name of a unit, or one cannot be written.
+        StorageError: one of the admin's files has a unit's name, or a unit cannot be written.
     """
     changed = await to_thread.run_sync(_changed, units, request)
     for unit in units:
@@ -101,13 +101,13 @@ async def uninstall_units(units: Sequence[Unit], request: SystemdRequest, emit: 
         await remove_durably(path)
         emit(Finding(Level.OK, CHECK, str(path), "removed"))
     for directory in {path.parent for path in ours} - {request.directory}:
-        with suppress(OSError):  # the admin has files of his own in it
+        with suppress(OSError):  # it contains the admin's own files
             await to_thread.run_sync(directory.rmdir)
     await _control((("daemon-reload",),), request, emit)
 
 
 def _changed(units: Sequence[Unit], request: SystemdRequest) -> list[Unit]:
-    """Return what is to be written; refuse before anything is."""
+    """Return the units to write; refuse before anything is written."""
     changed = []
     for unit in units:
         path = request.directory / unit.name
@@ -146,7 +146,7 @@ async def _write(path: Path, text: str) -> None:
 
 
 async def _verify(units: Sequence[Unit], request: SystemdRequest, emit: Emit) -> None:
-    """Ask systemd what it thinks of the units, where its tool is there."""
+    """Let systemd check the units, if its tool is installed."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         return
@@ -155,13 +155,13 @@ async def _verify(units: Sequence[Unit], request: SystemdRequest, emit: Emit) ->
     argv = (tool, *of_user, "verify", "--man=no", *paths)
     ended = await run_program(argv, keep_bytes=_KEEP_BYTES)
     said = ended.stderr.decode(errors="replace").splitlines()
-    # It also reads what other units the host has, and complains of them.
+    # It also reads the host's other units, and complains about them.
     for line in dict.fromkeys(line for line in said if "virtbackup" in line):
         emit(Finding(Level.WARNING, CHECK, "systemd-analyze verify", line))
 
 
 async def _control(commands: Sequence[Sequence[str]], request: SystemdRequest, emit: Emit) -> None:
-    """Run commands of systemctl; without a running systemd, say what to run."""
+    """Run commands of systemctl; without a running systemd, report the commands to run."""
     of_user = ("--user",) if request.user else ()
     for words in commands:
         line = " ".join(("systemctl", *of_user, *words))

@@ -1,8 +1,8 @@
-"""A directory that somebody wants backups in: what speaks against it, before anything is made.
+"""Checks a directory that the admin wants as a target, before anything is created.
 
-``look_at_target`` looks, ``judge`` is pure. A problem is what makes backups impossible there, or
-would have them refused; a warning is what the admin should know. What ``doctor`` says of a target
-once it is there, it says itself.
+``look_at_target`` inspects it; ``judge`` is pure. A problem makes backups there impossible, or
+would make the program refuse them; a warning is for the admin to consider. ``doctor`` itself gives
+its own warnings about a target, once that exists.
 """
 
 import os
@@ -33,15 +33,15 @@ _OTHER_DISK = "A disk that breaks takes images and backups along: take another o
 
 
 class TargetSeen(Struct, frozen=True):
-    """What was seen of a directory that may not be there yet.
+    """The facts about a directory, which might not exist yet.
 
     Attributes:
         path: as it was typed.
-        real: links followed.
-        existing: the last directory on the way to it that is there, or itself.
-        is_writable: files can be made in ``existing``.
+        real: the path with links followed.
+        existing: the directory itself, or else its nearest parent that exists.
+        is_writable: whether files can be created in ``existing``.
         entries: the names in it; empty if it is missing.
-        trouble: why it cannot be looked at; nothing else is known then.
+        trouble: why it cannot be inspected; then nothing else is known.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class TargetSeen(Struct, frozen=True):
 async def look_at_target(
     site: Site, path: Path, *, timeout_s: float = ANSWER_TIMEOUT_S
 ) -> TargetSeen:
-    """Look at a directory; a file system that does not answer is a trouble of it."""
+    """Inspect a directory; if its file system does not answer, that is its ``trouble``."""
     try:
         return await answer_in_time(partial(_look, site), path, timeout_s=timeout_s)
     except StorageError as error:
@@ -89,7 +89,7 @@ def _look(site: Site, path: Path) -> TargetSeen:
 
 
 def description(seen: TargetSeen) -> str:
-    """Return what is known of a directory's file system, for a comment; empty for nothing."""
+    """Return the facts about a directory's file system, for a comment; empty if unknown."""
     if seen.mount is None or seen.space is None:
         return ""
     free = f"{size(seen.space.free_bytes)} free when this was written"
@@ -97,7 +97,7 @@ def description(seen: TargetSeen) -> str:
 
 
 def judge(site: Site, seen: TargetSeen) -> tuple[Finding, ...]:
-    """Return what speaks against a directory: problems first, nothing if all is well."""
+    """Return the findings against a directory, problems first; none if all is well."""
     if not seen.path.is_absolute() or seen.trouble is not None:
         trouble = seen.trouble or "is not a path from the root on: neither ~ nor $HOME is expanded"
         return (_problem(seen, trouble, "Name another directory."),)
@@ -134,7 +134,7 @@ def _warnings(site: Site, seen: TargetSeen) -> Iterator[Finding]:
 
 
 def beyond_doctor(site: Site, seen: TargetSeen) -> Iterator[Finding]:
-    """Give the warnings that ``doctor`` does not give of a target."""
+    """Yield the warnings that ``doctor`` does not give about a target."""
     of_disk = site.on_disk_of(seen.place)
     if of_disk and not site.on_file_system_of(seen.place):
         yield _warning(seen, f"is on the disk of the images of {names(of_disk)}", _OTHER_DISK)

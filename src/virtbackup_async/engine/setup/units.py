@@ -1,7 +1,7 @@
-"""The systemd units for this installation, made of the templates in contrib/systemd.
+"""The systemd units for this installation, made from the templates in contrib/systemd.
 
-The templates call ``virtbackup``, which systemd would look for in a few places only. A unit names
-the program by its path, and the configuration if a run would not find it by itself.
+The templates call ``virtbackup``, but systemd would search for it in a few directories only. So a
+unit names the program by its path, and the configuration if a run would not find it by itself.
 """
 
 import re
@@ -24,7 +24,7 @@ _REFUSED = ('"', "'", "\\")
 
 
 class Unit(Struct, frozen=True):
-    """A unit, or what is added to units; ``name`` is its path below the directory of units."""
+    """A unit, or a drop-in for units; ``name`` is its path below the directory of units."""
 
     name: str
     text: str
@@ -34,11 +34,11 @@ def units_for(program: Sequence[str], *, user: bool) -> tuple[Unit, ...]:
     """Return all units.
 
     Args:
-        program: the command, with options that stand before the name of a command.
-        user: for the service manager of a user, not for the system's.
+        program: the program, with the options that come before the name of a command.
+        user: whether they are for the service manager of a user, not for the system's.
 
     Raises:
-        ValueError: the command cannot be written into a unit.
+        ValueError: the command line cannot be written into a unit.
     """
     if any(sign in program[0] for sign in _REFUSED):
         message = f"systemd starts no program with a quote or a backslash in its path: {program[0]}"
@@ -56,7 +56,7 @@ def units_for(program: Sequence[str], *, user: bool) -> tuple[Unit, ...]:
 
 
 def quoted(word: str) -> str:
-    """Return a word of a command line as systemd.service(5) and systemd.syntax(7) have it.
+    """Return a word of a command line, quoted by systemd.service(5) and systemd.syntax(7).
 
     Raises:
         ValueError: it has a line break or another control character.
@@ -71,7 +71,7 @@ def quoted(word: str) -> str:
 
 
 def _argument(word: str) -> str:
-    """Return a word behind the program: there, variables are replaced too."""
+    """Return a word after the program, quoted: in these, systemd also replaces variables."""
     return quoted(word).replace("$", "$$")
 
 

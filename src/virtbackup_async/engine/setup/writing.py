@@ -1,7 +1,7 @@
 """Writes a new configuration, and makes its target: all of it, or nothing.
 
-The target is made first, since a configuration that names a missing one would fail tonight. If the
-configuration cannot be written then, the directories that were made are removed again.
+The target is created first, because a configuration that names a missing one would fail tonight. If
+the configuration then cannot be written, the new directories are removed again.
 """
 
 import os
@@ -33,24 +33,24 @@ async def write_new_config(
 ) -> Path | None:
     """Write a configuration file, and make its target if that is missing.
 
-    A cancellation comes before or after all of it.
+    A cancellation takes effect before or after all of it.
 
     Args:
-        path: the file; missing directories above it are made.
+        path: the file; missing parent directories are created.
         data: its content.
         target: the directory for backups.
-        replace: put it in the place of a file that is there, which stays as ``FILE.bak``.
+        replace: whether to replace an existing file, which is kept as ``FILE.bak``.
 
     Returns:
-        where the old file is now; None if there was none.
+        the path of the old file; None if there was none.
 
     Raises:
-        StorageError: something cannot be written, or is there already. Nothing is left then.
+        StorageError: something cannot be written, or exists already. Then nothing is left.
     """
     scope = CancelScope(shield=True)
     with scope:
         old = await _write(path, data, target, replace=replace)
-    return old  # noqa: RET504 -- a scope that may be left early would return nothing
+    return old  # noqa: RET504 -- a scope that can be left early would return nothing
 
 
 async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Path | None:
@@ -62,7 +62,7 @@ async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Pat
         if not is_there:
             await _write_exclusively(path, data)
             return None
-        # The file itself, not a link to it, which stays.
+        # The file itself; a link to it stays.
         file = Path(await anyio.Path(path).resolve())
         old = file.with_name(f"{file.name}.bak")
         await keep_as(file, old)
@@ -85,7 +85,7 @@ def _make_directories(directory: Path, target: Path) -> None:
 
 
 async def _write_exclusively(path: Path, data: bytes) -> None:
-    """Write a new file at once: nobody sees a part of it, and none is replaced."""
+    """Write a new file atomically: nobody sees a part of it, and no existing file is replaced."""
     temporary = path.with_name(temporary_name())
     try:
         await write_exclusively(temporary, data)
@@ -101,7 +101,7 @@ async def _write_exclusively(path: Path, data: bytes) -> None:
 def _made_for_nothing(path: Path, target: Path, *, replace: bool) -> Iterator[None]:
     """Remove the directories that the block made, if it fails.
 
-    They stay if there is a configuration now: another process was faster, and may need them.
+    They stay if there is a configuration now: another process was faster, and might need them.
     """
     wanted = (target, *target.parents, *path.parents)
     missing = [at for at in wanted if not os.path.lexists(at)]

@@ -1,1 +1,1 @@
-"""Collects what is known of all guests and targets, for the overview; changes nothing."""
+"""Collects the facts about all guests and targets, for the overview; changes nothing."""

@@ -1,4 +1,4 @@
-"""What a definition says, as the overview's facts. Pure."""
+"""The overview's facts about backups, from their definitions. Pure."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ def backup_facts(found: FoundBackup, *, expires: bool, is_newest: bool) -> Backu
 
     Args:
         found: the backup.
-        expires: ``clean`` would remove it.
-        is_newest: look also for disks that nobody noted as left out, which takes its XML apart.
+        expires: whether ``clean`` would remove it.
+        is_newest: whether to find also unrecorded skipped disks, which parses its XML.
     """
     definition = found.definition
     images = definition.images
@@ -57,5 +57,5 @@ def _read_of(record: DiskRecord) -> int:
 
 
 def broken_facts(broken: Iterable[BrokenBackup]) -> tuple[BrokenFacts, ...]:
-    """Return the facts of what cannot be read; its moment is in its name, if at all."""
+    """Return the facts of unreadable backups; the date comes from the name, if it has one."""
     return tuple(BrokenFacts(one.backup, date_of_name(one.backup), one.error) for one in broken)

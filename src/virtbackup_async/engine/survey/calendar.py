@@ -1,10 +1,10 @@
-"""When retention will remove the backups of a guest, found by playing the next month.
+"""The days on which retention will remove a guest's backups, found by simulating the next month.
 
 ::
 
-    today         the rules decide, what expires is dropped
-    ... a backup later, as often as the last ones came, again ...
-    in 31 days    what is still there stays
+    today         the rules decide, expired backups are dropped
+    ... again after each next backup, at the interval of the last ones ...
+    in 31 days    the remaining backups stay
 
 Pure.
 """
@@ -33,11 +33,11 @@ def play(
     now: datetime,
     zone: tzinfo | None = None,
 ) -> tuple[KeptBackup, ...]:
-    """Return each backup with why it stays now, and the day on which it goes.
+    """Return each backup with the reasons why it stays now, and the day on which it expires.
 
     Args:
         backups: of one domain, oldest first.
-        policies: of every group that the domain is in.
+        policies: the rules of every group that the domain is in.
         now: an aware time.
         zone: the time zone of the periods; None for the local one.
     """

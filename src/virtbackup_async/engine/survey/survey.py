@@ -1,6 +1,6 @@
-"""The survey: all targets are read once, libvirt is asked for its domains, nothing is changed.
+"""The survey: reads all targets once, and asks libvirt for its domains; changes nothing.
 
-Called by ``report``. Whatever cannot be read is a fact as well: the survey raises nothing for it.
+Called by ``report``. That something cannot be read is a fact too: the survey raises nothing for it.
 """
 
 import socket
@@ -48,14 +48,14 @@ from virtbackup_async.version import __version__
 
 
 class _Known(Struct, frozen=True):
-    """What libvirt knows: its domains, or why it did not answer."""
+    """libvirt's domains, or why it did not answer."""
 
     domains: frozenset[str] | None
     error: str | None = None
 
 
 async def survey(runtime: Runtime) -> Facts:
-    """Collect all that is known of the groups' guests and targets.
+    """Collect the facts about the groups' guests and targets.
 
     Raises:
         ConfigError: the environment names no absolute path for the state directory.
@@ -219,7 +219,7 @@ def _repository(one: GroupBackups) -> RepositoryFacts | None:
 async def _unfinished(
     runtime: Runtime, chosen: Sequence[GroupBackups]
 ) -> tuple[list[RunningBackup], list[Leftover]]:
-    """Return the backups that are being made, and what killed ones left."""
+    """Return the backups that are being made, and the leftovers of killed ones."""
     running: list[RunningBackup] = []
     left: list[Leftover] = []
     for one in _one_a_target(chosen):
@@ -256,7 +256,7 @@ def _with_command(leftovers: Iterable[Leftover], program: tuple[str, ...]) -> It
 def _calendars(
     runtime: Runtime, chosen: Iterable[GroupBackups], targets: Mapping[str, CleanTarget]
 ) -> Iterator[Calendar]:
-    """Yield what retention does with the guest of each group that has most backups."""
+    """Yield the calendar of the guest with most backups, for each group."""
     for one in chosen:
         target = targets.get(one.group)
         by_domain: dict[str, list[FoundBackup]] = {}

@@ -1,4 +1,4 @@
-"""The timers of systemd that start this program."""
+"""The systemd timers that start this program."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _MICROSECONDS: Final = 1_000_000
 
 
 async def read_timers() -> tuple[Timer, ...]:
-    """Return the timers that will elapse, the next first; none where systemd does not answer."""
+    """Return the timers that will elapse, the next first; none if systemd does not answer."""
     try:
         with move_on_after(_TIMEOUT_S):
             ended = await run_program(_ASK)
@@ -25,7 +25,7 @@ async def read_timers() -> tuple[Timer, ...]:
 
 
 def parse_timers(output: bytes) -> tuple[Timer, ...]:
-    """Return the timers that systemctl prints; what is no timer is left out."""
+    """Return the timers in the output of systemctl; other entries are ignored."""
     try:
         rows = msgspec.json.decode(output, type=list[dict[str, object]])
     except msgspec.MsgspecError:
