@@ -91,7 +91,7 @@ class _Attempt(Struct, frozen=True):
 async def back_up_domain(
     runtime: Runtime, planned: PlannedBackup, *, wait_s: float = 0
 ) -> BackupDone:
-    """Back one domain up; wait for one that somebody else works on, ``wait_s`` seconds at most.
+    """Back one domain up; if another process works on it, wait for ``wait_s`` seconds at most.
 
     Raises:
         VirtBackupError: there is no backup; the domain is on its own images and nothing is left.
@@ -181,7 +181,7 @@ def _leaves_something(error: BaseException) -> bool:
 
 
 async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
-    """Fill the package and make the backup complete; return its definition, and where that is."""
+    """Fill the package and make the backup complete; return its definition and its path."""
     runtime, pending = attempt.runtime, attempt.started.pending
     inspection, catalog = attempt.inspection, attempt.inspection.catalog
     group, method = attempt.planned.group.name, method_of(inspection)
@@ -228,7 +228,7 @@ def _readings(tracking: Tracking) -> tuple[DiskReading, ...]:
 
 
 async def _check_same_directory(attempt: _Attempt, path: Path) -> None:
-    """Remove a definition that might have come into another directory than its package."""
+    """Remove a definition that might have been written into another directory than its package."""
     try:
         await to_thread.run_sync(attempt.held.check)
     except errors.StorageError as error:

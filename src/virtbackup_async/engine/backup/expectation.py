@@ -1,8 +1,8 @@
-"""How much a run will probably read, reported before it is known: for the progress of the whole.
+"""Estimates how much a run will read, for the progress of the complete run.
 
-The newest definition of each domain says how much its last backup read. For a domain without one,
-the host is asked for the sizes of its images. Both happen while the run has begun already, and
-errors are left to the backups themselves: an estimate delays nothing, and fails nothing.
+The newest definition of each domain records how much its last backup read. If a domain has none,
+the host reports the sizes of its images. Both happen after the run has begun, and the backups
+themselves report errors. So an estimate delays no backup, and lets none fail.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from virtbackup_async.model.names import domain_directory
 
 
 async def tell_expected(runtime: Runtime, backups: Sequence[PlannedBackup]) -> None:
-    """Emit ``BackupsExpected`` for these backups; again for those that have no earlier one."""
+    """Emit ``BackupsExpected`` for these backups; again for each that has no earlier backup."""
     if not backups:
         return
-    # Left behind if the target does not answer: the backups find that out for themselves.
+    # Abandoned if the target does not answer: the backups find that out themselves.
     known = await to_thread.run_sync(lambda: tuple(map(_by_last, backups)), abandon_on_cancel=True)
     runtime.emit(BackupsExpected(known))
     for planned, expected in zip(backups, known, strict=True):
@@ -52,7 +52,7 @@ def _expected(
 
 
 def _read_bytes(record: DiskRecord) -> int:
-    """Return how much the same disk will be read, if it is read in the same way."""
+    """Return how much of the same disk will be read, if it is read in the same way."""
     if record.reading is not None and record.reading.base is not None:
         return record.reading.read_bytes
     return sum(image.data_bytes for image in (record.image, *record.backing))
@@ -69,7 +69,7 @@ async def _by_images(runtime: Runtime, planned: PlannedBackup) -> tuple[Expected
 
 
 async def _allocated(runtime: Runtime, disk: Disk) -> int:
-    """Return how many bytes the images of a disk take; 0 if nobody can say."""
+    """Return how many bytes the images of a disk take; 0 if unknown."""
     images = (BackingImage(disk.path, disk.format), *disk.backing)
     try:
         infos = [await runtime.host.images.info(image) for image in images]

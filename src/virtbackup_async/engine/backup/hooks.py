@@ -76,7 +76,7 @@ class OpenHooks:
             raise HookError(refusal.message, hint=refusal.hint)
 
     def lets_pass(self, planned: PlannedBackup) -> bool:
-        """Tell whether ``check`` would let a backup pass."""
+        """Return whether ``check`` would let a backup pass."""
         return not any(self._refusals(planned))
 
     def _refusals(self, planned: PlannedBackup) -> Iterator[HookError]:
@@ -116,7 +116,7 @@ class OpenHooks:
     async def _begin(self, scope: _HookScope) -> HookError | None:
         if await self._call("before", scope) is None:
             return None
-        # Each backup fails with this; the hook's own words come once, in the event.
+        # Each backup fails with this; the event has the hook's own output, once.
         return HookError(
             f"hook before{scope.place} failed", hint="Fix what it reports; no guest was touched."
         )

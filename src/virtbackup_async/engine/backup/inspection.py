@@ -78,7 +78,7 @@ async def select_of(
 
 
 def is_tracked(planned: PlannedBackup, selection: Selection) -> bool:
-    """Tell whether disks can be read incrementally: QEMU serves them, for a repository."""
+    """Return whether disks can be read incrementally: if QEMU serves them, for a repository."""
     return selection.pull and type_of(planned.group.packager).is_incremental
 
 

@@ -1,8 +1,8 @@
 """Starting a backup: the host note and the pending file name everything that it will create.
 
 They are on disk before anything is touched, and an undo relies on them. The note is written first
-and removed last, so that no pending file of this host is ever without one: of a pending file
-without a note, an undo believes only the facts that libvirt and the images confirm.
+and removed last, so that no pending file of this host is ever without one. If a pending file has no
+note, an undo relies only on those of its facts that libvirt and the images confirm.
 """
 
 import secrets
@@ -101,12 +101,12 @@ async def write_pending(
                 raise
         else:
             return StartedBackup(pending, path, note)
-        # A name holds seconds; two backups of a domain in one second need two of them.
+        # A name contains the second; two backups of a domain need two different seconds.
         await anyio.sleep(NAME_RETRY_S)
 
 
 async def remove_pending(runtime: Runtime, inspection: Inspection, started: StartedBackup) -> None:
-    """Remove the pending file and then the note: nothing is left that has to be undone."""
+    """Remove the pending file and then the note, when nothing is left to undo."""
     await inspection.catalog.remove_pending(started.path)
     await runtime.host.notes.remove(started.note.path)
 

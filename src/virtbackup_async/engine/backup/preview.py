@@ -1,9 +1,9 @@
-"""What a backup would read, and whether it fits: ``backup --dry-run``.
+"""Predicts the bytes that a backup would read, and whether they fit: ``backup --dry-run``.
 
-Nothing is touched: no guest is frozen, no bitmap made, no file written, no lock taken. libvirt and
-the images are asked what the backup itself would ask, by the same functions. Two things can be
-different in the backup: what the guest writes until then, and a bitmap that QEMU still has although
-libvirt forgot its checkpoint, which only a change of libvirt's records would tell.
+Nothing is touched: it freezes no guest, makes no bitmap, writes no file and takes no lock. It asks
+libvirt and the images the same questions as the backup, by the same functions. The backup can
+differ for two reasons. The guest can write more until then. And QEMU can still have a bitmap whose
+checkpoint libvirt forgot, which only a change of libvirt's records would show.
 """
 
 import stat
@@ -45,11 +45,11 @@ _FULL_PERCENT = 100
 
 
 class BackupPreview(Struct, frozen=True):
-    """What a backup would do.
+    """The prediction of a backup.
 
     Attributes:
         disks: how each disk would be read, and how much of it.
-        targets: whether it all fits.
+        targets: whether all the data fits into each.
         failed: domains that could not be backed up.
     """
 
@@ -59,7 +59,7 @@ class BackupPreview(Struct, frozen=True):
 
 
 async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview:
-    """Say what :func:`run_backup` would do with the same request.
+    """Predict what :func:`run_backup` would do with the same request.
 
     Emits a ``DiskPlanned`` for each disk, a ``TargetPlanned`` for each target, and a
     ``BackupFailed`` for each domain that could not be backed up.
@@ -90,7 +90,7 @@ async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview
 
 
 class _Target(Struct):
-    """What would come into a target; ``is_known`` while each amount is."""
+    """The data that would go into a target; ``is_known`` as long as every amount is known."""
 
     backups: int = 0
     read_bytes: int = 0
@@ -99,7 +99,7 @@ class _Target(Struct):
 
 
 async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) -> None:
-    """Emit what one domain's backup would read, or why there would be none."""
+    """Emit the prediction for one domain's backup, or why there would be none."""
     try:
         await to_thread.run_sync(_check_target, target_of(planned.group))
         disks = await _disks_of(runtime, planned)
@@ -160,7 +160,7 @@ async def _disks_of(runtime: Runtime, planned: PlannedBackup) -> Sequence[DiskPl
 
 
 class _Changes:
-    """What libvirt says of checkpoints without a change of its records."""
+    """The facts about checkpoints that libvirt has without a change of its records."""
 
     def __init__(self, domain: DomainPort) -> None:
         self._domain = domain
@@ -177,7 +177,7 @@ class _Changes:
         return frozenset(found) & frozenset(devs)
 
     def reason(self, reason: str | None) -> str | None:
-        """Return the reason for a full read, which is not sure if libvirt forgot a checkpoint."""
+        """Return the reason for a full read, with a doubt if libvirt forgot the checkpoint."""
         for name in self.forgotten:
             if reason == lost_bitmap(name):
                 return f"{reason}, or libvirt alone did: then only the changes are read"
@@ -185,14 +185,14 @@ class _Changes:
 
 
 class _Size(Struct, frozen=True):
-    """How long a disk is, and how much of it holds data; None where that is not known."""
+    """The size of a disk, and how much of it holds data; None if unknown."""
 
     virtual_bytes: int | None
     data_bytes: int | None
 
 
 class _Planner(Struct, frozen=True):
-    """Says of each disk of a domain how it would be read."""
+    """Predicts how each disk of a domain would be read."""
 
     planned: PlannedBackup
     inspection: Inspection
@@ -228,7 +228,7 @@ class _Planner(Struct, frozen=True):
         return "its data is encrypted: it is copied as the files that it is"
 
     def _changed_bytes(self, disk: Disk, base: Base, size: _Size) -> int | None:
-        """Return what changed since the base, and what is audited; None if only QEMU could tell."""
+        """Return the bytes changed since the base, and audited; None if only QEMU knows them."""
         changed = self.changes.bytes_of.get((base.checkpoint, disk.dev))
         if changed is None:
             return None
@@ -238,7 +238,7 @@ class _Planner(Struct, frozen=True):
 
 
 async def _size_of(images: ImageHost, disk: Disk, chain: Sequence[BackingImage]) -> _Size:
-    """Measure the images of a disk; those that QEMU alone can open have no known size."""
+    """Measure the images of a disk; if only QEMU can open them, their size is unknown."""
     try:
         if len(chain) == 1 and disk.kind == "file":
             chain = await images.chain(chain[0], disk.told)
@@ -247,6 +247,6 @@ async def _size_of(images: ImageHost, disk: Disk, chain: Sequence[BackingImage])
         return _Size(None, None)
     virtual_bytes = infos[0].virtual_size
     if disk.kind != "file":
-        return _Size(virtual_bytes, virtual_bytes)  # of a block device nobody counts the holes
+        return _Size(virtual_bytes, virtual_bytes)  # the holes of a block device are unknown
     data_bytes = sum(info.actual_size for info in infos)
     return _Size(virtual_bytes, data_bytes)

@@ -1,8 +1,8 @@
-"""The selection of a backup: disks with their backing chains, and the state outside of them.
+"""The selection of a backup: disks with their backing chains, and the state outside the disks.
 
 It is made before anything is touched. A disk that cannot be backed up is skipped with a reason, and
-the other disks are backed up. If its kind is the reason, that is normal; if something is wrong with
-it, it is a *broken* disk: the backup lacks a disk that it should have, and says so.
+the other disks are backed up. If its kind is the reason, that is normal. If it has a problem, it is
+a *broken* disk: the backup lacks a disk that it should have, and reports that.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ IN_PLAIN_TEXT = (
 
 
 class BrokenDisk(Struct, frozen=True):
-    """A disk that should be backed up and cannot be, because of the error."""
+    """A disk that should be backed up, but cannot be because of the error."""
 
     dev: str
     error: errors.VirtBackupError
@@ -79,11 +79,11 @@ async def select_disks(
     Args:
         info: the domain, with its XML.
         wanted: disk targets; empty for all that can be backed up.
-        host: says where targets are: no image lies there.
-        pull: whether QEMU will serve them, as raw images with nothing below them.
+        host: has the paths of the targets; a disk must have no image in them.
+        pull: whether QEMU will serve them, as raw images without backing files.
 
     Raises:
-        VirtBackupError: no disk can be backed up; that of the first one that was to be.
+        VirtBackupError: no disk can be backed up; it is the first wanted disk's error.
         RollbackError: the domain still runs on the overlay of a backup that was killed.
     """
     reader = Reader.of(pull=pull, is_active=info.is_active)
@@ -116,7 +116,7 @@ async def select_disks(
 
 
 class _Choice(Struct):
-    """The disks of a ``Selection``, while they are chosen one after the other."""
+    """The disks of a ``Selection``, which are chosen one after the other."""
 
     reader: Reader
     skipped: list[SkippedDisk]
@@ -205,7 +205,7 @@ def _why_not(chain: Sequence[BackingImage], reader: Reader) -> str | None:
 
 
 def _is_kept_encrypted(disk: Disk, chain: Sequence[BackingImage], reader: Reader) -> bool:
-    """Tell whether a disk's data cannot be decrypted: qemu-nbd has no key."""
+    """Return whether a disk's data cannot be decrypted, because qemu-nbd has no key."""
     is_encrypted = disk.encrypted or any(image.encrypted for image in chain)
     return reader is Reader.QEMU_NBD and is_encrypted
 

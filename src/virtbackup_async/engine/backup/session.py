@@ -1,7 +1,7 @@
-"""One ``backup`` command: many domains side by side, each on its own.
+"""One ``backup`` command: many domains concurrently, each independent of the others.
 
-A domain's failure is an outcome, an event; it never stops another domain. The backups of one
-domain, wanted by several groups, run one after the other.
+A domain's failure is a result, reported as an event; it never stops another domain. If several
+groups want backups of one domain, these run one after the other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,12 +36,12 @@ ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allo
 
 
 class BackupRequest(Struct, frozen=True):
-    """What to back up.
+    """The domains to back up, and how.
 
     Attributes:
         groups: the groups whose domains are backed up, and single domains of groups; none for all
             groups with ``autostart``.
-        wait_s: how long to wait for a domain that somebody else works on.
+        wait_s: how long to wait for a domain that another process works on.
         allow_empty: whether a run that finds nothing to back up is a success.
         note: one line that goes into the definitions.
         pinned: whether `clean` must never remove the new backups.
@@ -55,7 +55,7 @@ class BackupRequest(Struct, frozen=True):
 
 
 class BackupRun(Struct, frozen=True):
-    """What a run came to: each planned backup is done or failed."""
+    """The result of a run: each planned backup is done or failed."""
 
     done: tuple[events.BackupDone, ...]
     failed: tuple[events.BackupFailed, ...]
@@ -73,12 +73,12 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
     other, and raises nothing.
 
     Raises:
-        BackupsFailedError: nothing was to be backed up, and that is not allowed. A line that was
-            lost in an edit of the configuration must not look like a good night for ever.
+        BackupsFailedError: there was nothing to back up, and that is not allowed. A line that was
+            lost in an edit of the configuration must not look like success for ever.
         NotFoundError: a name is neither a group of the configuration nor a domain of one.
         HypervisorError: the domains cannot be listed.
         ConfigError: the environment names no absolute path for the state directory, a named domain
-            is in groups with several targets, or the note is none.
+            is in groups with several targets, or the note is invalid.
     """
     runtime, recording = runtime.recording(events.BackupDone, events.BackupFailed)
     await _back_up(runtime, request)
@@ -87,7 +87,7 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
 
 async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
     """Return the work of a run, and emit its warnings; errors are those of :func:`run_backup`."""
-    _ = runtime.host  # every backup needs it: where it cannot be known, nothing begins
+    _ = runtime.host  # every backup needs it: if it cannot be known, nothing begins
     domain_names = await runtime.hypervisor.domain_names()
     plan = plan_backups(runtime.config, request.groups, domain_names)
     for message in plan.warnings:
@@ -123,7 +123,7 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     emit(events.RunStarted("backup", tuple(by_domain)))
     types = {planned.group.packager.type for planned in plan.backups}
     async with open_background() as loading, open_hooks(config, plan, emit) as hooks:
-        # Meanwhile libvirt is asked for much, and waited for.
+        # In the meantime, the backups mostly wait for libvirt's replies.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         begun = tuple(filter(hooks.lets_pass, plan.backups))
         loading.start_soon(tell_expected, runtime, begun, name="expected sizes")
@@ -137,13 +137,13 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
             error = errors.BackupsFailedError(
                 f"nothing was backed up: {plan.emptiness}", hint=ALLOW_EMPTY_HINT
             )
-            # So that ``on_failure`` is called: of no domain, for none was found.
+            # So that ``on_failure`` is called, without a domain because none was found.
             hooks.note((), events.BackupFailed("", "", error.message, error.exit_code))
             raise error
 
 
 async def _tell_space(runtime: Runtime, backups: Iterable[PlannedBackup]) -> None:
-    """Report the space of each target; say nothing of one that does not answer."""
+    """Report the space of each target; skip a target that does not answer."""
     for target in dict.fromkeys(target_of(planned.group) for planned in backups):
         with suppress(OSError, errors.StorageError):
             space = await answer_in_time(space_at, target)
@@ -151,7 +151,7 @@ async def _tell_space(runtime: Runtime, backups: Iterable[PlannedBackup]) -> Non
 
 
 class _Session(Struct, frozen=True):
-    """What the backups of one run share."""
+    """The resources that the backups of one run share."""
 
     runtime: Runtime
     slots: anyio.CapacityLimiter

@@ -78,7 +78,7 @@ async def find_state(images: ImageHost, info: DomainInfo) -> DomainState:
 
 
 def missing(domain: str, kind: str, reason: str) -> Warned:
-    """Return the warning that a part of a domain's state will not be in its backup."""
+    """Return the warning that the backup will lack a part of the domain's state."""
     return Warned(f"{LABELS[kind]} will not be in the backup: {reason}", domain)
 
 
@@ -116,7 +116,7 @@ async def copy_state(runtime: Runtime, job: StateJob, package: PackageWriter) ->
 
     Raises:
         StorageError: the target is full or failed.
-        ImageError: what was copied aside cannot be read back.
+        ImageError: a file that was copied aside cannot be read back.
     """
     records = []
     gone = dict(job.state.missing)
@@ -154,7 +154,7 @@ async def _still_copy(
         copy = TargetPath.of(directory, 1).temporary()
         try:
             before = await images.signature(file.path)
-            # libvirt makes no links in swtpm's directory; the other paths are an admin's.
+            # libvirt makes no links in swtpm's directory; an admin chose the other paths.
             follow = file.kind != TPM
             async with images.open_image(file.path, buffers, follow=follow) as stream:
                 await write_sparse(stream, copy, _untold)

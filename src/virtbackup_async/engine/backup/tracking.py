@@ -1,4 +1,4 @@
-"""How each disk is to be read, in full or incrementally; found out before anything is touched.
+"""Decides how each disk is to be read, in full or incrementally, before anything is touched.
 
 ::
 
@@ -123,7 +123,7 @@ async def find_readings(  # noqa: PLR0913, PLR0917 -- the facts about a domain, 
 
 
 def lost_bitmap(checkpoint: str) -> str:
-    """Return the reason for a full read where nothing has the changes any more."""
+    """Return the reason for a full read if the changes are recorded nowhere any more."""
     return f"libvirt or QEMU lost the dirty bitmap of checkpoint {checkpoint}"
 
 
@@ -272,7 +272,7 @@ def _why_another(disk: Disk, seen: _Seen, former: CheckpointedBackup) -> str | N
 
 
 def _are_same(recorded: tuple[str, ...] | None, now: tuple[str, ...] | None) -> bool:
-    """Tell whether the backing files can be the same; also if nothing is known of them."""
+    """Return whether the backing files can be the same; true if nothing is known about them."""
     if recorded is None or now is None:
         return True
     return len(recorded) == len(now) and all(map(is_same_backing, recorded, now))
