@@ -124,9 +124,14 @@ async def test_what_they_left_when_they_were_killed_is_undone(
 
 def stop_with_pending_file(process, target):
     """Stop the process for good as soon as it has written down what it is at."""
-    while not any(map(tells_of_disks, target.rglob("*.pending"))):
+    while True:
         assert process.poll() is None, "it ended before"
-    process.send_signal(signal.SIGSTOP)
+        if any(map(tells_of_disks, target.rglob("*.pending"))):
+            process.send_signal(signal.SIGSTOP)
+            # It may have begun to write the file anew in the meantime.
+            if any(map(tells_of_disks, target.rglob("*.pending"))):
+                return
+            process.send_signal(signal.SIGCONT)
 
 
 def tells_of_disks(pending):
