@@ -17,7 +17,7 @@ NAMES = [
 ]  # fmt: skip
 
 METHODS = {
-    "backup": ["groups", "wait_s", "allow_empty", "note", "pin"],
+    "backup": ["groups", "wait_s", "allow_empty", "note", "pin", "estimate"],
     "check": ["words", "max_age"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
     "diff": ["older", "newer", "group"],

@@ -104,7 +104,7 @@ class VirtBackup(Restores, Inventory, Upkeep):
     - A warning about a missing feature of a file system comes once in the life of a process.
     """
 
-    async def backup(
+    async def backup(  # noqa: PLR0913 -- one for each option
         self,
         groups: Sequence[str] = (),
         *,
@@ -112,6 +112,7 @@ class VirtBackup(Restores, Inventory, Upkeep):
         allow_empty: bool = False,
         note: str | None = None,
         pin: bool = False,
+        estimate: bool = True,
     ) -> "BackupRun":
         """Back up the domains of groups. A domain that fails is in the result, and stops no other.
 
@@ -123,6 +124,7 @@ class VirtBackup(Restores, Inventory, Upkeep):
             allow_empty: return an empty run if there is nothing to back up.
             note: one line of text to remember, which goes into the definitions.
             pin: keep the new backups from being cleaned.
+            estimate: emit how much each backup is expected to read; a progress display needs it.
 
         Raises:
             BackupsFailedError: there is nothing to back up.
@@ -132,7 +134,7 @@ class VirtBackup(Restores, Inventory, Upkeep):
         """
         from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 
-        request = BackupRequest(groups, wait_s, allow_empty, note, pin)
+        request = BackupRequest(groups, wait_s, allow_empty, note, pin, estimate)
         return await run_backup(await self._ready(), request)
 
     async def preview(

@@ -48,7 +48,14 @@ def command(  # noqa: PLR0913 -- one for each option
         )
     run_with_config(
         settings,
-        lambda vb: vb.backup(groups, wait_s=wait_s, allow_empty=allow_empty, note=note, pin=pin),
+        lambda vb: vb.backup(
+            groups,
+            wait_s=wait_s,
+            allow_empty=allow_empty,
+            note=note,
+            pin=pin,
+            estimate=settings.progress and not settings.quiet,
+        ),
         None if settings.quiet else reports.run,
         reports_as="backup",
     )

@@ -45,6 +45,7 @@ class BackupRequest(Struct, frozen=True):
         allow_empty: whether a run that finds nothing to back up is a success.
         note: one line that goes into the definitions.
         pinned: whether `clean` must never remove the new backups.
+        estimate: whether to find out, while the backups begin, how much each of them will read.
     """
 
     groups: Sequence[str] = ()
@@ -52,6 +53,7 @@ class BackupRequest(Struct, frozen=True):
     allow_empty: bool = False
     note: str | None = None
     pinned: bool = False
+    estimate: bool = True
 
 
 class BackupRun(Struct, frozen=True):
@@ -126,7 +128,8 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         # In the meantime, the backups mostly wait for libvirt's replies.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         begun = tuple(filter(hooks.lets_pass, plan.backups))
-        loading.start_soon(tell_expected, runtime, begun, name="expected sizes")
+        if request.estimate:
+            loading.start_soon(tell_expected, runtime, begun, name="expected sizes")
         for missing in plan.missing:
             failed = missing_event(missing)
             hooks.note([missing.group], failed)

@@ -40,6 +40,8 @@ async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan)
             cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
         elif cleaning.request.broken:
             await _clean_unreadable(cleaning, group, problem)
+    for place in await to_thread.run_sync(_temporary_files_in, target.catalog.target):
+        await _remove_if_old(cleaning, place)
     for path in scan.strays:
         if target.group_of(path.parent.name) is not None:
             await _clean_stray(cleaning, path)
@@ -63,7 +65,9 @@ async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) ->
     """Remove a pending file that is empty; report any other, and leave it."""
     path, domain = problem.path, problem.domain_directory
     backup = path.name.removesuffix(pending_file.SUFFIX)
-    age_s, size_bytes = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())
+    age_s, size_bytes = await to_thread.run_sync(
+        _age_and_size, TargetPath.in_domain(path), cleaning.now.timestamp()
+    )
     if size_bytes == 0 and age_s < CLAIM_MAX_AGE_S:
         return  # its owner is about to write it
     cleaning.emit(PendingFound(group, domain, backup, str(path)))
@@ -83,14 +87,24 @@ async def _clean_stray(cleaning: Cleaning, path: Path) -> None:
     if not is_temporary(path.name):
         cleaning.emit(Warned(f"left alone, belongs to no backup: {path}", path.parent.name))
         return
-    age_s, _ = await to_thread.run_sync(_age_and_size, path, cleaning.now.timestamp())
+    await _remove_if_old(cleaning, TargetPath.in_domain(path))
+
+
+async def _remove_if_old(cleaning: Cleaning, place: TargetPath) -> None:
+    """Remove a temporary file that nobody can still be writing."""
+    age_s, _ = await to_thread.run_sync(_age_and_size, place, cleaning.now.timestamp())
     if age_s > TEMPORARY_MAX_AGE_S and not cleaning.request.dry_run:
-        await to_thread.run_sync(TargetPath.in_domain(path).remove)
+        await to_thread.run_sync(place.remove)
 
 
-def _age_and_size(path: Path, now_s: float) -> tuple[float, int]:
+def _temporary_files_in(target: Path) -> list[TargetPath]:
+    """Return those that a run left which was writing a file of the target itself."""
+    return [TargetPath.of(path, 1) for path in target.iterdir() if is_temporary(path.name)]
+
+
+def _age_and_size(place: TargetPath, now_s: float) -> tuple[float, int]:
     try:
-        status = TargetPath.in_domain(path).status()
+        status = place.status()
     except OSError:
         return 0, 0  # gone, so it counts as new
     if not stat.S_ISREG(status.st_mode):

@@ -305,6 +305,21 @@ async def test_strays_are_told_and_dead_temporaries_go(place):
     assert "20200101-000000_3_web_vda.qcow2" in warning.message
 
 
+async def test_parts_of_a_file_of_the_target_itself_go_after_an_hour(place):
+    place.put()
+    old, new, foreign = (
+        place.target / name
+        for name in (".virtbackup-00.tmp", ".virtbackup-01.tmp", ".virtbackup-history")
+    )
+    for path in (old, new, foreign):
+        path.touch()
+        os.utime(path, (DATE, DATE) if path != new else None)
+    await place.clean(dry_run=True)
+    assert old.exists()
+    await place.clean()
+    assert (old.exists(), new.exists(), foreign.exists()) == (False, True, True)
+
+
 async def test_an_unreadable_target_does_not_hide_the_others(place, tmp_path):
     place.groups = {"gone": {"hosts": ["web"], "target": str(tmp_path / "gone")}, **place.groups}
     place.put()
