@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import os
 import signal
 import subprocess
 
@@ -128,6 +129,7 @@ def stop_with_pending_file(process, target):
         assert process.poll() is None, "it ended before"
         if any(map(tells_of_disks, target.rglob("*.pending"))):
             process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
             # It may have begun to write the file anew in the meantime.
             if any(map(tells_of_disks, target.rglob("*.pending"))):
                 return
