@@ -12,7 +12,7 @@ import click
 
 from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
-from virtbackup_async.cli.options import CONFIG_HELP, Settings
+from virtbackup_async.cli.options import Settings, config_option
 from virtbackup_async.cli.standard_streams import open_closed
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.version import __version__
@@ -98,14 +98,7 @@ class Virtbackup(LazyGroup):
     epilog=EXIT_STATUSES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option(
-    "-c",
-    "--config",
-    "config_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help=CONFIG_HELP,
-)
+@config_option
 @click.option("-d", "--debug", is_flag=True, help="Log everything; show tracebacks.")
 @click.option("-q", "quiet", is_flag=True, help="Print only warnings and failures.")
 @click.option("-v", "verbose", is_flag=True, help="Print more details.")

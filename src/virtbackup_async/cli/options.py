@@ -60,15 +60,17 @@ CONFIG_HELP = (
     "places."
 )
 
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help=CONFIG_HELP,
+)
+
 _SHARED = (
-    click.option(
-        "-c",
-        "--config",
-        "config_path",
-        metavar="PATH",
-        type=click.Path(path_type=Path),
-        help=CONFIG_HELP,
-    ),
+    config_option,
     click.option("--json", is_flag=True, help="Write JSON lines to stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Print only warnings and failures."),
     click.option("-v", "--verbose", is_flag=True, help="Print more details."),

@@ -102,6 +102,11 @@ class Space(Struct, frozen=True):
     total_bytes: int
     free_bytes: int
 
+    @property
+    def used_bytes(self) -> int:
+        """What is used of it, or kept for root."""
+        return self.total_bytes - self.free_bytes
+
 
 class Place(Struct, frozen=True):
     """What a file is stored on.

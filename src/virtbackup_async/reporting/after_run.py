@@ -91,7 +91,7 @@ class AfterRun:
 
     async def _record_in(self, target: Path, groups: list[str], summary: Summary) -> None:
         space = await answer_in_time(space_at, target)
-        room = (space.total_bytes - space.free_bytes, space.free_bytes)
+        room = (space.used_bytes, space.free_bytes)
         record = self._history.record(summary, self._now_s(), groups, room)
         has_backups = self._history.has_backups_of(groups)
         await append_run(target, record, create=has_backups)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.text import printable
 
 Row = Mapping[str, str]
@@ -41,6 +42,11 @@ class Column(Struct, frozen=True):
     short: Callable[[str], str] | None = None
     may_go: bool = False
     style: Callable[[str], str] | None = None
+
+
+def size_or_blank(length_bytes: int | None) -> str:
+    """Return the cell of a size; empty where it is not known."""
+    return "" if length_bytes is None else size(length_bytes)
 
 
 def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async import events
-from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.columns import Column, Row, print_columns, size_or_blank
 from virtbackup_async.cli.render.console import LOOK
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.diff import DiffReport
@@ -44,13 +44,9 @@ def _row(disk: events.DiskCompared) -> Row:
     is_qcow2 = disk.format == "qcow2" and disk.changed_bytes
     return {
         "disk": disk.disk,
-        "changed": _size(disk.changed_bytes),
-        "used": _size(disk.newer_data_bytes),
-        "before": _size(disk.older_data_bytes),
-        "of": _size(disk.newer_size_bytes),
+        "changed": size_or_blank(disk.changed_bytes),
+        "used": size_or_blank(disk.newer_data_bytes),
+        "before": size_or_blank(disk.older_data_bytes),
+        "of": size_or_blank(disk.newer_size_bytes),
         "": disk.reason or ("of the qcow2 image, its tables included" if is_qcow2 else ""),
     }
-
-
-def _size(length_bytes: int | None) -> str:
-    return "" if length_bytes is None else size(length_bytes)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
-from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.columns import Column, Row, print_columns, size_or_blank
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
 from virtbackup_async.cli.render.run import quiesced
 from virtbackup_async.engine.inventory.dates import pasteable
@@ -112,8 +112,8 @@ def _row(backup: ListedBackup) -> Row:
         "date": local_date(backup),
         "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
-        "size": _size(backup.size_bytes),
-        "stored": _size(backup.stored_bytes),
+        "size": size_or_blank(backup.size_bytes),
+        "stored": size_or_blank(backup.stored_bytes),
         "quiesced": "" if backup.quiesced is None else quiesced(backup.quiesced),
         "verified": verified_day(backup),
         "": "pinned" if backup.pinned else "",
@@ -138,10 +138,6 @@ def verified_day(backup: ListedBackup) -> str:
 def local_date(backup: ListedBackup) -> str:
     """Return the date of a backup as it can be typed."""
     return pasteable(datetime.fromisoformat(backup.date))
-
-
-def _size(length_bytes: int | None) -> str:
-    return "" if length_bytes is None else size(length_bytes)
 
 
 def _line(text: str, style: str = "") -> Text:

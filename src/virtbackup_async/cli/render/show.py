@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async import events
-from virtbackup_async.cli.render.columns import Column, Row, print_columns
+from virtbackup_async.cli.render.columns import Column, Row, print_columns, size_or_blank
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
 from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.model.amounts import age, size
@@ -119,10 +119,10 @@ def _quiesced(shown: events.ShownBackup) -> str:
 def _row(disk: events.ShownDisk) -> Row:
     return {
         "disk": disk.disk,
-        "used": _size(disk.data_bytes),
-        "of": _size(disk.size_bytes),
-        "read": _size(disk.read_bytes),
-        "stored": _size(disk.stored_bytes),
+        "used": size_or_blank(disk.data_bytes),
+        "of": size_or_blank(disk.size_bytes),
+        "read": size_or_blank(disk.read_bytes),
+        "stored": size_or_blank(disk.stored_bytes),
         "how read": _how(disk),
     }
 
@@ -151,7 +151,3 @@ def _files(shown: events.ShownBackup) -> Iterator[str]:
 
 def _moment(date: str) -> str:
     return pasteable(datetime.fromisoformat(date))
-
-
-def _size(length_bytes: int | None) -> str:
-    return "" if length_bytes is None else size(length_bytes)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from virtbackup_async.cli.render.columns import Column, print_columns
+from virtbackup_async.cli.render.columns import Column, print_columns, size_or_blank
 from virtbackup_async.cli.render.findings import print_findings
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound, Level, Summary
-from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.setup import SetupReport
 from virtbackup_async.reporting.text import count, printable
 
@@ -48,7 +47,7 @@ def _domain_row(found: DomainFound) -> dict[str, str]:
         "domain": found.domain,
         "state": "running" if found.running else "shut off",
         "disks": ", ".join(found.disks) or "none",
-        "used": "" if found.used_bytes is None else size(found.used_bytes),
+        "used": size_or_blank(found.used_bytes),
         "guest agent": _AGENTS[found.agent],
         "problem": found.error or "",
     }
@@ -59,8 +58,8 @@ def _file_system_row(found: FileSystemFound) -> dict[str, str]:
         "mounted at": found.path,
         "type": found.type,
         "device": found.source,
-        "free": "" if found.free_bytes is None else size(found.free_bytes),
-        "size": "" if found.total_bytes is None else size(found.total_bytes),
+        "free": size_or_blank(found.free_bytes),
+        "size": size_or_blank(found.total_bytes),
         "remark": _remark(found),
     }
 

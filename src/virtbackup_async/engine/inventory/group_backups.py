@@ -67,7 +67,7 @@ async def choose_backups(
     for group in groups:
         target = target_of(group)
         if target not in scans:
-            scans[target] = await _scan(target)
+            scans[target] = await scan_or_error(target)
         shown = _Shown(group, groups, patterns)
         chosen.append(_group_backups(shown, target, scans[target]))
     _refuse_unknown(patterns, groups, chosen, {*known_domains}, config.groups)
@@ -129,8 +129,8 @@ def domain_pattern(text: str) -> HostPattern:
         raise ConfigError(f"domain: {error}") from error
 
 
-async def _scan(target: Path) -> Scan | StorageError:
-    """Scan a target; an unreadable one does not hide the others."""
+async def scan_or_error(target: Path) -> Scan | StorageError:
+    """Return the scan of a target, or why it failed; an unreadable one does not hide the others."""
     try:
         return await Catalog(target).scan()
     except StorageError as error:

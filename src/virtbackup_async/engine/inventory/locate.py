@@ -8,7 +8,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import Problem, Scan
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.inventory.backup_names import (
     Meaning,
@@ -19,6 +18,7 @@ from virtbackup_async.engine.inventory.backup_names import (
     refusal,
 )
 from virtbackup_async.engine.inventory.dates import is_latest
+from virtbackup_async.engine.inventory.group_backups import scan_or_error
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import ConfigError, StorageError
 
@@ -96,7 +96,7 @@ async def _look_into(
     for group in groups:
         target = target_of(group)
         if target not in by_target:
-            by_target[target] = await _scan(target)
+            by_target[target] = await scan_or_error(target)
         found = by_target[target]
         if isinstance(found, StorageError):
             errors[group.name] = found
@@ -104,13 +104,6 @@ async def _look_into(
             scans[group.name] = found
             places.append(place_of(group, found))
     return places, scans, errors
-
-
-async def _scan(target: Path) -> Scan | StorageError:
-    try:
-        return await Catalog(target).scan()
-    except StorageError as error:
-        return error
 
 
 def place_of(group: Group, scan: Scan) -> Place:

@@ -30,6 +30,7 @@ from virtbackup_async.engine.restore.to_directory import (
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, DefinitionError, StorageError, about_disk
 from virtbackup_async.events import DiskExported, RestoreStarted
+from virtbackup_async.files.mounts import space_at
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
@@ -227,7 +228,7 @@ async def _directory_in(parent: Path, disk: RestoredDisk) -> AsyncGenerator[Path
         StorageError: there is not so much room.
     """
     try:
-        free_bytes = (await to_thread.run_sync(shutil.disk_usage, parent)).free
+        free_bytes = (await to_thread.run_sync(space_at, parent)).free_bytes
     except OSError as error:
         raise storage_error("use", parent, error) from error
     if free_bytes < disk.data_bytes:

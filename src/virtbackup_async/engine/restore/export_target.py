@@ -6,7 +6,6 @@ back what was written: it is said then that this is not the whole.
 """
 
 import os
-import shutil
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from virtbackup_async.engine.restore.files import check_space
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files import durable
+from virtbackup_async.files.mounts import space_at
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.images.sinks.sequential import (
     SequentialFile,
@@ -84,7 +84,7 @@ def _check_place(output: Path, data_bytes: int) -> None:
     if os.path.lexists(output):
         raise StorageError(f"{output} exists already", hint="Give another name, or move it away.")
     try:
-        free_bytes = shutil.disk_usage(output.parent).free
+        free_bytes = space_at(output.parent).free_bytes
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StorageError(
             f"{output.parent} is not a directory", hint="Create it, or name another one."

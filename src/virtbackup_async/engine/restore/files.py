@@ -33,6 +33,7 @@ from virtbackup_async.files.durable import (
     sync_directory,
     write_exclusively,
 )
+from virtbackup_async.files.mounts import space_at
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.images.sinks.sequential import create_sequential_file, write_qcow2
 from virtbackup_async.images.sinks.sparse import write_sparse
@@ -162,7 +163,7 @@ def _check_target(target: Path, plan: RestorePlan) -> int:
     """Return how many files there are in ``target``, without those of other restores."""
     try:
         there = {entry.name for entry in target.iterdir()}
-        status = os.statvfs(target)
+        free_bytes = space_at(target).free_bytes
     except OSError as error:
         raise storage_error("use", target, error) from error
     for name in plan.names:
@@ -171,7 +172,7 @@ def _check_target(target: Path, plan: RestorePlan) -> int:
                 f"file exists already: {target / name}",
                 hint="Nothing is ever overwritten: restore into another directory.",
             )
-    check_space(target, status.f_bavail * status.f_frsize, plan.data_bytes)
+    check_space(target, free_bytes, plan.data_bytes)
     return sum(not is_part(Path(name)) for name in there)
 
 
