@@ -14,7 +14,7 @@ from virtbackup_async.cli.failure import say, settle_stdout
 from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup
 from virtbackup_async.cli.options import Settings, config_option
 from virtbackup_async.cli.standard_streams import open_closed
-from virtbackup_async.errors import ConfigError
+from virtbackup_async.errors import ConfigError, code_of
 from virtbackup_async.version import __version__
 
 _COMMANDS = {
@@ -188,6 +188,13 @@ def _print_summary(message: str) -> None:
     from virtbackup_async.events import Summary  # noqa: PLC0415 -- see above
     from virtbackup_async.reporting.json_lines import json_line  # noqa: PLC0415 -- see above
 
-    code = ConfigError.exit_code
-    summary = Summary(ok=False, done=(), failed=(), exit_code=code, error=message)
+    kind = ConfigError
+    summary = Summary(
+        ok=False,
+        done=(),
+        failed=(),
+        exit_code=kind.exit_code,
+        error=message,
+        error_code=code_of(kind),
+    )
     sys.stdout.write(json_line(summary, datetime.now(UTC).astimezone()) + "\n")

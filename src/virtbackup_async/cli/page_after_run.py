@@ -13,14 +13,13 @@ from virtbackup_async.api.virtbackup import open_virtbackup
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import Emit, Summary, Warned
-
-_SIGNALLED = 128
+from virtbackup_async.reporting.outcome import SIGNALLED
 
 
 async def write_page_after_run(config: Config, summary: Summary, emit: Emit) -> None:
     """Write the page, and mail it if that is due; not after a signal, which wants an end."""
     file = config.report.html
-    if file is None or summary.exit_code >= _SIGNALLED:
+    if file is None or summary.exit_code >= SIGNALLED:
         return
     try:
         await _write(config, file, emit)

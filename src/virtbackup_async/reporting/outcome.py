@@ -9,6 +9,7 @@ renderer. The gravest result decides the exit code::
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from time import monotonic
 
 from virtbackup_async import events
@@ -22,6 +23,8 @@ from virtbackup_async.errors import (
 )
 
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
+SIGNALLED = 128
+"""What a signal's number is added to in the exit code of the command that it ended."""
 UNEXPECTED_HINT = "Run again with -d to see where."
 
 
@@ -170,7 +173,7 @@ class RunOutcome:
             exit_code=code,
             error=message,
             run_id=self._run_id,
-            error_code=_error_code(code, errors),
+            error_code=_error_code(code, errors) if message is not None else None,
             advice=own.hint if own is not None else None,
             duration_s=round(self._clock_s() - self._began_s, 3),
             not_started=tuple(name for name in self._planned if name not in self._begun),
@@ -190,7 +193,7 @@ class RunOutcome:
             names = ", ".join(f"{event.domain} ({event.backup})" for event in self._stays)
             return RollbackError.exit_code, f"could not be cleaned: {names}"
         if signum is not None:
-            return 128 + signum, f"stopped by {signal.Signals(signum).name}"
+            return SIGNALLED + signum, f"stopped by {signal.Signals(signum).name}"
         if errors:
             return _exit_code(errors[0]), _in_words(errors)
         return self._failures()
@@ -232,15 +235,13 @@ class RunOutcome:
         return "; ".join([*words, *([_in_words(errors)] if errors else [])])
 
 
-def _error_code(exit_code: int, errors: Sequence[BaseException]) -> str | None:
-    if exit_code == 0:
-        return None
-    if errors:
-        return code_of(type(errors[0]))
-    kinds = (BackupsFailedError, CorruptError, RollbackError)
-    of_exit_code = {kind.exit_code: kind for kind in kinds}
-    kind = of_exit_code.get(exit_code)
-    return code_of(kind) if kind is not None else "interrupted"
+def _error_code(exit_code: int, errors: Sequence[BaseException]) -> str:
+    """Return the kind of error that the exit code stands for."""
+    if exit_code > SIGNALLED:
+        return "interrupted"
+    kinds = (type(error) for error in errors if _exit_code(error) == exit_code)
+    roots = (kind for kind in VirtBackupError.__subclasses__() if kind.exit_code == exit_code)
+    return code_of(next(chain(kinds, roots), Exception))
 
 
 def _exit_code(error: BaseException) -> int:

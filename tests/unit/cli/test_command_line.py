@@ -134,6 +134,7 @@ def test_a_usage_error_is_a_summary_when_json_was_asked_for():
     ended = virtbackup("nope", "--json")
     last = json.loads(ended.stdout)
     assert (last["event"], last["ok"], last["exit_code"]) == ("summary", False, 2)
+    assert last["error_code"] == "config"
     assert "nope" in last["error"]
     assert "--json" not in virtbackup("--", "nope").stdout
 

@@ -13,6 +13,7 @@ from virtbackup_async.errors import (
 from virtbackup_async.events import (
     BackupFailed,
     DiskExported,
+    HealthChecked,
     RestoreDone,
     RestoreStarted,
     RunStarted,
@@ -161,3 +162,22 @@ def test_the_summary_says_the_kind_of_error_and_what_to_do(errors, signum, expec
     summary = RunOutcome(lambda _event: None).summary(errors, signum)
     assert summary.error_code == expected
     assert summary.advice == ("Free some." if expected == "storage_full" else None)
+
+
+@pytest.mark.parametrize(
+    ("events", "errors", "expected"),
+    [
+        ([UNREAD], [], (21, "image")),
+        ([BAD, UNREAD], [], (13, "corrupt")),
+        ([LEFT], [ValueError("bug")], (14, "rollback")),
+        ([], [ConnectionFailedError("no"), UNDO], (14, "rollback")),
+        ([HealthChecked("critical", 2, "CRITICAL", 1, None)], [], (2, None)),
+        ([HealthChecked("warning", 1, "WARNING", 1, None)], [], (1, None)),
+    ],
+)
+def test_the_kind_of_error_is_that_of_the_exit_code(events, errors, expected):
+    run_outcome = RunOutcome(lambda _event: None)
+    for event in events:
+        run_outcome.emit(event)
+    summary = run_outcome.summary(errors, None)
+    assert (summary.exit_code, summary.error_code) == expected
