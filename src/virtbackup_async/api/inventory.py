@@ -125,10 +125,14 @@ class Inventory(Methods):
         Raises:
             ConfigError: the environment names no absolute path for the state directory.
         """
+        return await self._overview(for_page=True)
+
+    async def _overview(self, *, for_page: bool) -> "Overview":
         from virtbackup_async.engine.survey.survey import survey
         from virtbackup_async.reporting.overview.build import build_overview
 
-        return await to_thread.run_sync(build_overview, await survey(await self._ready()))
+        facts = await survey(await self._ready(), for_page=for_page)
+        return await to_thread.run_sync(build_overview, facts)
 
     async def report(self, html: AnyPath, *, mode: int | None = None) -> ReportWritten:
         """Write a page that shows whether every guest can be restored, as one HTML file.
@@ -178,7 +182,7 @@ class Inventory(Methods):
         if max_age is not None and not limit:
             raise ConfigError(f"max-age {max_age!r} is no length of time", hint="Write 26h or 2d.")
         try:
-            overview = await self.overview()
+            overview = await self._overview(for_page=False)
         except VirtBackupError as error:
             checked = health.unknown(str(error))
         else:
@@ -200,7 +204,7 @@ class Inventory(Methods):
         from virtbackup_async.reporting.past_runs import last_of_each, listed_run
         from virtbackup_async.reporting.status import status_of
 
-        overview = await self.overview()
+        overview = await self._overview(for_page=False)
         for run in last_of_each(overview.runs):
             self._open.emit(listed_run(run))
         shown = status_of(overview, await read_timers())

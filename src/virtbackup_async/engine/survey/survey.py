@@ -1,6 +1,8 @@
 """The survey: reads all targets once, and asks libvirt for its domains; changes nothing.
 
-Called by ``report``. That something cannot be read is a fact too: the survey raises nothing for it.
+``report`` calls it, and so do ``status`` and ``check``, without what only a page shows: a
+monitoring runs ``check`` every few minutes. That something cannot be read is a fact too: the survey
+raises nothing for it.
 """
 
 import socket
@@ -54,8 +56,13 @@ class _Known(Struct, frozen=True):
     error: str | None = None
 
 
-async def survey(runtime: Runtime) -> Facts:
+async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
     """Collect the facts about the groups' guests and targets.
+
+    Args:
+        runtime: the configuration and the connection to libvirt.
+        for_page: also find out what ``clean`` would do now and later, and what the repositories
+            hold; that plans the retention, and reads the index and the maps.
 
     Raises:
         ConfigError: the environment names no absolute path for the state directory.
@@ -64,11 +71,14 @@ async def survey(runtime: Runtime) -> Facts:
     known = await _known_domains(runtime)
     names = [group.name for group in config.groups.values() if group.target]
     chosen = await choose_backups(config, names, ()) if names else []
-    expired, targets = await to_thread.run_sync(_expired, runtime, chosen)
+    expired: frozenset[Path] = frozenset()
+    calendars: tuple[Calendar, ...] = ()
+    if for_page:
+        expired, calendars = await to_thread.run_sync(_retention, runtime, chosen)
     guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, expired)])
-    running, leftovers = await _unfinished(runtime, chosen)
     named = () if config.path in search_paths() else ("-c", str(config.path))
     program = ("virtbackup", *named)
+    running, leftovers = await _unfinished(runtime, chosen, (*program, "clean", "-b"))
     return Facts(
         at=runtime.now().timestamp(),
         host=socket.gethostname(),
@@ -77,12 +87,14 @@ async def survey(runtime: Runtime) -> Facts:
         program=program,
         groups=tuple((group.name, group.autostart) for group in config.groups.values()),
         guests=tuple(guests),
-        targets=tuple([await _target(config, one, chosen) for one in _one_a_target(chosen)]),
+        targets=tuple(
+            [await _target(config, one, chosen, measured=for_page) for one in _one_a_target(chosen)]
+        ),
         unclaimed=tuple(sorted(_unclaimed(config, known))),
         hypervisor_error=known.error,
         running=tuple(running),
-        leftovers=tuple(_with_command(leftovers, program)),
-        calendars=await to_thread.run_sync(lambda: (*_calendars(runtime, chosen, targets),)),
+        leftovers=tuple(leftovers),
+        calendars=calendars,
     )
 
 
@@ -100,16 +112,16 @@ def _unclaimed(config: Config, known: _Known) -> Iterator[str]:
             yield domain
 
 
-def _expired(
+def _retention(
     runtime: Runtime, chosen: Sequence[GroupBackups]
-) -> tuple[frozenset[Path], Mapping[str, CleanTarget]]:
-    """Return the definitions that ``clean`` would remove, and by group the target it cleans."""
+) -> tuple[frozenset[Path], tuple[Calendar, ...]]:
+    """Return the definitions that ``clean`` would remove now, and what it will remove when."""
     scans = {one.target: one.scan for one in chosen if one.scan is not None}
     readable = [one.group for one in chosen if one.scan is not None]
     try:
         targets = clean_targets(runtime.config, readable) if readable else []
     except StorageError:
-        return frozenset(), {}
+        return frozenset(), ()
     expired = {
         decision.found.path
         for target in targets
@@ -117,7 +129,7 @@ def _expired(
         if not decision.keep
     }
     by_group = {group.name: target for target in targets for group in target.groups}
-    return frozenset(expired), by_group
+    return frozenset(expired), tuple(_calendars(runtime, chosen, by_group))
 
 
 def _guests(
@@ -128,9 +140,7 @@ def _guests(
 ) -> Iterator[GuestFacts]:
     for one in chosen:
         group = config.groups[one.group]
-        by_domain: dict[str, list[FoundBackup]] = {}
-        for found in one.backups:
-            by_domain.setdefault(found.definition.domain_name, []).append(found)
+        by_domain = _by_domain(one)
         broken: dict[str, list[int]] = {}
         all_broken = broken_backups(one)
         for place, lost in enumerate(all_broken):
@@ -151,6 +161,13 @@ def _guests(
                 ),
                 broken=broken_facts(all_broken[place] for place in broken.get(domain, ())),
             )
+
+
+def _by_domain(one: GroupBackups) -> dict[str, list[FoundBackup]]:
+    by_domain: dict[str, list[FoundBackup]] = {}
+    for found in one.backups:
+        by_domain.setdefault(found.definition.domain_name, []).append(found)
+    return by_domain
 
 
 def _newest_good(backups: Sequence[FoundBackup]) -> FoundBackup | None:
@@ -174,7 +191,9 @@ def _one_a_target(chosen: Iterable[GroupBackups]) -> list[GroupBackups]:
     return list(by_target.values())
 
 
-async def _target(config: Config, one: GroupBackups, chosen: Iterable[GroupBackups]) -> TargetFacts:
+async def _target(
+    config: Config, one: GroupBackups, chosen: Iterable[GroupBackups], *, measured: bool
+) -> TargetFacts:
     groups = tuple(other.group for other in chosen if other.target == one.target)
     if one.scan is None:
         return TargetFacts(str(one.target), groups, error=str(one.error))
@@ -182,7 +201,7 @@ async def _target(config: Config, one: GroupBackups, chosen: Iterable[GroupBacku
     history = repository = used = free = None
     try:
         space = await answer_in_time(space_at, one.target)
-        used, free = space.total_bytes - space.free_bytes, space.free_bytes
+        used, free = space.used_bytes, space.free_bytes
     except (OSError, StorageError) as error:
         problems.append(f"the free space is not known: {error}")
     try:
@@ -192,7 +211,7 @@ async def _target(config: Config, one: GroupBackups, chosen: Iterable[GroupBacku
     except StorageError as error:
         problems.append(f"the history cannot be read: {error}")
     try:
-        repository = await to_thread.run_sync(_repository, one)
+        repository = await to_thread.run_sync(_repository, one) if measured else None
     except (CorruptError, StorageError) as error:
         problems.append(f"the repository cannot be measured: {error}")
     left = await to_thread.run_sync(unclaimed_backups, config, one.target, one.scan)
@@ -217,9 +236,9 @@ def _repository(one: GroupBackups) -> RepositoryFacts | None:
 
 
 async def _unfinished(
-    runtime: Runtime, chosen: Sequence[GroupBackups]
+    runtime: Runtime, chosen: Sequence[GroupBackups], command: tuple[str, ...]
 ) -> tuple[list[RunningBackup], list[Leftover]]:
-    """Return the backups that are being made, and the leftovers of killed ones."""
+    """Return the backups that are being made, and the leftovers that a command removes."""
     running: list[RunningBackup] = []
     left: list[Leftover] = []
     for one in _one_a_target(chosen):
@@ -230,10 +249,10 @@ async def _unfinished(
                 running.append(_running(pending, holder, runtime.now().timestamp()))
             else:
                 message = f"backup {pending.name} was killed"
-                left.append(Leftover(pending.domain_name, message))
+                left.append(Leftover(pending.domain_name, message, command))
     _, findings = await check_notes(runtime.host)
     left += [
-        Leftover(finding.subject, finding.message)
+        Leftover(finding.subject, finding.message, command)
         for finding in findings
         if finding.level is Level.PROBLEM
     ]
@@ -248,20 +267,13 @@ def _running(pending: Pending, holder: LockHolder, now: float) -> RunningBackup:
     return RunningBackup(pending.domain_name, pending.name, since, doing, holder.pid)
 
 
-def _with_command(leftovers: Iterable[Leftover], program: tuple[str, ...]) -> Iterator[Leftover]:
-    for left in leftovers:
-        yield Leftover(left.domain, left.message, (*program, "clean", "-b"))
-
-
 def _calendars(
     runtime: Runtime, chosen: Iterable[GroupBackups], targets: Mapping[str, CleanTarget]
 ) -> Iterator[Calendar]:
     """Yield the calendar of the guest with most backups, for each group."""
     for one in chosen:
         target = targets.get(one.group)
-        by_domain: dict[str, list[FoundBackup]] = {}
-        for found in one.backups:
-            by_domain.setdefault(found.definition.domain_name, []).append(found)
+        by_domain = _by_domain(one)
         if target is None or not by_domain:
             continue
         domain = max(by_domain, key=lambda name: len(by_domain[name]))

@@ -16,7 +16,9 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConnectionFailedError
 from virtbackup_async.host import domain_locks
+from virtbackup_async.reporting.health import health_of
 from virtbackup_async.reporting.overview.build import build_overview
+from virtbackup_async.reporting.status import status_of
 from virtbackup_async.version import __version__
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
@@ -36,9 +38,9 @@ class Libvirt:
         return self.names
 
 
-async def surveyed(config, *names, **libvirt):
+async def surveyed(config, *names, for_page=True, **libvirt):
     runtime = Runtime(config, lambda _: None, Libvirt(*names, **libvirt), now=lambda: NOW)
-    return await survey(runtime)
+    return await survey(runtime, for_page=for_page)
 
 
 def guests(facts):
@@ -222,6 +224,28 @@ async def test_a_backup_of_another_program_runs_since_its_own_date(
         fcntl.flock(held, fcntl.LOCK_EX)
         (running,) = (await surveyed(config, "web")).running
     assert (running.date, running.doing, running.pid) == (since, "backup", os.getpid())
+
+
+async def test_status_and_check_say_the_same_without_what_only_a_page_shows(tmp_path, monkeypatch):
+    """A monitoring runs ``check`` every few minutes: the repository may have terabytes."""
+    site = SharedSite(tmp_path)
+    await site.store_chunks([1, 2, 3])
+    await site.store_chunks([1, 2, 4], day=1)
+    path = tmp_path / "config.yml"
+    path.write_text(f"groups: {{a: {{hosts: [web, db], target: {site.target}, daily: 1}}}}")
+    config = load_config(path)
+    whole = build_overview(await surveyed(config, "web"), UTC)
+    for name in ("_repository", "_retention"):
+        monkeypatch.setattr(f"virtbackup_async.engine.survey.survey.{name}", refuse)
+    quick = build_overview(await surveyed(config, "web", for_page=False), UTC)
+    assert status_of(quick) == status_of(whole)
+    assert health_of(quick) == health_of(whole)
+    assert whole.calendars
+    assert whole.totals.stored_bytes
+
+
+def refuse(*_):
+    raise AssertionError("it is read for a page alone")
 
 
 async def test_a_repository_is_measured_and_a_damaged_one_hides_nothing(tmp_path):
