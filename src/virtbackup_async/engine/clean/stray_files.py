@@ -20,6 +20,7 @@ from virtbackup_async.engine.clean.plan import CleanTarget
 from virtbackup_async.engine.clean.request import Cleaning
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import PendingFound, PendingLeft, PendingUndone, Warned
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_temporary
 
@@ -99,7 +100,12 @@ async def _remove_if_old(cleaning: Cleaning, place: TargetPath) -> None:
 
 def _temporary_files_in(target: Path) -> list[TargetPath]:
     """Return those that a run left which was writing a file of the target itself."""
-    return [TargetPath.of(path, 1) for path in target.iterdir() if is_temporary(path.name)]
+    place = TargetPath(target)
+    try:
+        names = place.names(lambda entry: is_temporary(entry.name))
+    except OSError as error:
+        raise storage_error("read", target, error) from error
+    return [place / name for name in names]
 
 
 def _age_and_size(place: TargetPath, now_s: float) -> tuple[float, int]:

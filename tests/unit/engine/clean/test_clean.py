@@ -1,5 +1,6 @@
 """engine/clean/clean.py on real directories: what goes, what stays, and what a crash leaves."""
 
+import errno
 import fcntl
 import json
 import os
@@ -30,6 +31,7 @@ from virtbackup_async.events import (
     RemovalPlanned,
     Warned,
 )
+from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.host.local import LocalHost
 
 DAY = 86400
@@ -318,6 +320,17 @@ async def test_parts_of_a_file_of_the_target_itself_go_after_an_hour(place):
     assert old.exists()
     await place.clean()
     assert (old.exists(), new.exists(), foreign.exists()) == (False, True, True)
+
+
+async def test_a_target_that_cannot_be_read_any_more_is_an_error_of_the_target(place, monkeypatch):
+    place.put()
+
+    def broken(self, is_wanted):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(TargetPath, "names", broken)
+    with pytest.raises(StorageError, match=r"cannot read .*: Input/output error"):
+        await place.clean()
 
 
 async def test_an_unreadable_target_does_not_hide_the_others(place, tmp_path):
