@@ -9,11 +9,21 @@ from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.data.maps import MapWriter
 from virtbackup_async.repository.format.chunks import ALL_PAGES, CHUNK_BYTES, chunk_id
 from virtbackup_async.repository.format.map_format import MapEntry, MapHead, entries_of
+from virtbackup_async.repository.index.id_batches import Ids, ids_of
 from virtbackup_async.repository.index.segments import Location, open_index
 from virtbackup_async.repository.storage.layout import Repository
 from virtbackup_async.repository.storage.repository_file import make_in
 
 IDS = {number: chunk_id(content([number])) for number in range(1, 10)}
+
+
+def ids(*numbers: int) -> Ids:
+    """The ids of chunks."""
+    return ids_of(b"".join(IDS[n] for n in numbers))
+
+
+def on_step() -> None:
+    """Go on."""
 
 
 def make_memory_repository() -> Repository:

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from fakes.json_server import json_server
 from fakes.recorded_run import summary
 from virtbackup_async.catalog.history import read_history
 from virtbackup_async.cli.page_after_run import write_page_after_run
@@ -154,24 +153,8 @@ async def test_a_page_that_cannot_be_written_is_a_warning(configured, tmp_path):
 
 @pytest.fixture
 def server():
-    """A server that keeps what is posted to it; ``/no`` refuses."""
-    posted = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path.startswith("/no") else 200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield f"json://127.0.0.1:{listening.server_port}", posted
-        listening.shutdown()
-        thread.join()
+    with json_server() as found:
+        yield found
 
 
 async def test_the_page_is_mailed_once_a_week(configured, page, server):

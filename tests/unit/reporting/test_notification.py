@@ -1,13 +1,11 @@
 """Notifications, by the real Apprise to a real server on this machine."""
 
-import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from fakes.json_server import json_server
 from fakes.recorded_run import summary
 from virtbackup_async.config.schema import Config, NotifySettings
 from virtbackup_async.events import Summary
@@ -20,24 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
 
 @pytest.fixture
 def server():
-    """A server that keeps what is posted to it; ``/no`` refuses."""
-    posted = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path.startswith("/no") else 200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield f"json://127.0.0.1:{listening.server_port}", posted
-        listening.shutdown()
-        thread.join()
+    with json_server() as found:
+        yield found
 
 
 async def concluded(tmp_path, urls, on, code):

@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from fakes.memory_repository import IDS, make_memory_repository, store_chunks
+from fakes.memory_repository import IDS, ids, make_memory_repository, on_step, store_chunks
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.repository.check import check as checks
 from virtbackup_async.repository.check.check import Check, PackDamage, is_readable
@@ -33,14 +33,6 @@ UNKNOWN = bytes(32)
 @pytest.fixture
 def repository():
     return make_memory_repository()
-
-
-def ids(*numbers):
-    return ids_of(b"".join(IDS[n] for n in numbers))
-
-
-def on_step():
-    """Go on."""
 
 
 def store_again(repository, *numbers):

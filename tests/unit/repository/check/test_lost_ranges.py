@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from fakes.memory_repository import IDS, make_memory_repository, store_chunks, write_map
+from fakes.memory_repository import IDS, make_memory_repository, on_step, store_chunks, write_map
 from virtbackup_async.errors import CorruptError, ForeignRepositoryError
 from virtbackup_async.images.extents import PAGE_BYTES
 from virtbackup_async.model.extent import Extent
@@ -29,10 +29,6 @@ def repository():
     made = make_memory_repository()
     store_chunks(made, 1, 2, 3)
     return made
-
-
-def on_step():
-    """Go on."""
 
 
 def facts(repository, name=MAP, recorded_bytes=None, on_step=on_step):

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from fakes.memory_repository import IDS, make_memory_repository, places_in, store_chunks
+from fakes.memory_repository import IDS, make_memory_repository, on_step, places_in, store_chunks
 from virtbackup_async.repository.check import repair
 from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.check.repair import drop_bad_entries, reindex_packs
@@ -36,10 +36,6 @@ def repository():
 def lose_index(repository):
     for name in [*list_segments(repository.storage)]:
         repository.storage.remove(name)
-
-
-def on_step():
-    """Go on."""
 
 
 @pytest.mark.parametrize(("at_once", "segments"), [(65536, 1), (3, 2), (1, 3)])

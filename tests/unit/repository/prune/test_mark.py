@@ -4,10 +4,17 @@ from contextlib import closing
 
 import pytest
 
-from fakes.memory_repository import IDS, make_memory_repository, places_in, store_chunks, write_map
+from fakes.memory_repository import (
+    IDS,
+    ids,
+    make_memory_repository,
+    on_step,
+    places_in,
+    store_chunks,
+    write_map,
+)
 from virtbackup_async.errors import CorruptError, ForeignRepositoryError
 from virtbackup_async.repository.check.repair import note_known_damage
-from virtbackup_async.repository.index.id_batches import ids_of
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import mark
 from virtbackup_async.repository.prune.mark import Marks, Need, mark_all
@@ -17,14 +24,6 @@ from virtbackup_async.repository.storage.layout import MapFile, list_segments
 @pytest.fixture
 def repository():
     return make_memory_repository()
-
-
-def ids(*numbers):
-    return ids_of(b"".join(IDS[n] for n in numbers))
-
-
-def on_step():
-    """Go on."""
 
 
 def store_twice(repository, first, second):
