@@ -6,7 +6,6 @@ differ for two reasons. The guest can write more until then. And QEMU can still 
 checkpoint libvirt forgot, which only a change of libvirt's records would show.
 """
 
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,8 +32,9 @@ from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import BackupsFailedError, ImageError, RollbackError, StorageError
+from virtbackup_async.errors import BackupsFailedError, ImageError, RollbackError
 from virtbackup_async.events import BackupFailed, DiskPlanned, RunStarted, TargetPlanned, Warned
+from virtbackup_async.files.directories import check_target
 from virtbackup_async.files.mounts import space_at
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.domain import BackingImage, Disk
@@ -101,7 +101,7 @@ class _Target(Struct):
 async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) -> None:
     """Emit the prediction for one domain's backup, or why there would be none."""
     try:
-        await to_thread.run_sync(_check_target, target_of(planned.group))
+        await to_thread.run_sync(check_target, target_of(planned.group))
         disks = await _disks_of(runtime, planned)
     except RollbackError as error:
         message = f"{error.within(planned.domain)}: the backup undoes that before it reads"
@@ -118,18 +118,6 @@ async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) ->
         target.is_known &= disk.read_bytes is not None
         target.read_bytes += disk.read_bytes or 0
         runtime.emit(disk)
-
-
-def _check_target(target: Path) -> None:
-    try:
-        is_directory = stat.S_ISDIR(target.stat().st_mode)
-    except OSError:
-        is_directory = False
-    if not is_directory:
-        raise StorageError(
-            f"target {target} is not a directory",
-            hint="Create it, or mount the file system that holds it.",
-        )
 
 
 async def _of_target(path: Path, target: _Target) -> TargetPlanned:
