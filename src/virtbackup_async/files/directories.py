@@ -10,6 +10,7 @@ root's umask is 077; and with umask 0 nobody else may write to them.
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,23 +22,27 @@ MODE = 0o700
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def make_private(path: Path) -> None:
+def make_private(path: Path) -> list[Path]:
     """Make the directory, durably and with those above it, if it is missing; check it.
 
+    Returns:
+        the directories that this call made, outermost first.
+
     Raises:
-        StorageError: it cannot be made, or is not private.
+        StorageError: it cannot be made, or is not private. Then none is left that this call made.
     """
-    missing = [path]
-    while not os.path.lexists(missing[-1].parent):
-        missing.append(missing[-1].parent)
     try:
-        for directory in reversed(missing):
-            directory.mkdir(mode=MODE, exist_ok=True)
+        made = make_directories(path, MODE)
     except OSError as error:
         raise storage_error("create", path, error) from error
-    for directory in missing:
-        TargetPath(directory.parent).sync_names()
-    check_private(path)
+    try:
+        for directory in {path, *made}:
+            TargetPath(directory.parent).sync_names()
+        check_private(path)
+    except StorageError:
+        remove_empty(made)
+        raise
+    return made
 
 
 def check_private(path: Path) -> bool:
@@ -81,18 +86,34 @@ def check_target(target: Path) -> None:
         )
 
 
-def make_directories(path: Path, mode: int) -> bool:
-    """Make a directory and those above it that are missing; return whether it was missing.
+def make_directories(path: Path, mode: int) -> list[Path]:
+    """Make a directory and those above it that are missing.
+
+    Returns:
+        the directories that this call made, outermost first. Those that another process makes at
+        the same moment are not among them.
 
     Raises:
-        OSError: one cannot be made, or something else has its name.
+        OSError: one cannot be made, or something else has its name. Then none is left.
     """
     if path.is_dir():
-        return False
-    with suppress(FileExistsError):
-        make_directories(path.parent, mode)
-    make_directory(path, mode)
-    return True
+        return []
+    made = make_directories(path.parent, mode)
+    try:
+        make_directory(path, mode)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.is_dir():
+            return made
+        remove_empty(made)
+        raise
+    return [*made, path]
+
+
+def remove_empty(directories: Sequence[Path]) -> None:
+    """Remove directories, given outermost first; those that are in use by now stay."""
+    for directory in reversed(directories):
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def make_directory(path: Path, mode: int) -> None:

@@ -56,8 +56,8 @@ async def test_state_is_reachable_by_qemu(tmp_path, umask):
 def test_a_directory_that_is_there_stays_as_it_is(tmp_path):
     place = tmp_path / "there"
     place.mkdir(mode=0o700)
-    assert not make_directories(place, 0o711)
-    assert make_directories(place / "below", 0o711)
+    assert make_directories(place, 0o711) == []
+    assert make_directories(place / "below", 0o711) == [place / "below"]
     assert [path.stat().st_mode & 0o777 for path in (place, place / "below")] == [0o700, 0o711]
 
 

@@ -2,11 +2,18 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.directories import check_private, make_private
+from virtbackup_async.files.directories import (
+    check_private,
+    make_directories,
+    make_private,
+    remove_empty,
+)
+from virtbackup_async.files.target_path import TargetPath
 
 
 def mode(path):
@@ -60,3 +67,44 @@ def test_so_is_another_users(tmp_path, monkeypatch, use):
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     with pytest.raises(StorageError, match=f"belongs to user {path.stat().st_uid}"):
         use(path)
+
+
+def test_what_was_made_is_returned_and_only_that(tmp_path):
+    (tmp_path / "a").mkdir()
+    new = [tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
+    assert make_directories(new[-1], 0o700) == new
+    assert make_directories(new[-1], 0o700) == []
+
+
+def test_of_many_at_once_each_directory_is_made_by_one(tmp_path):
+    deep = tmp_path.joinpath(*"abcdefgh")
+    with ThreadPoolExecutor(8) as threads:
+        made = [
+            at
+            for call in threads.map(lambda _: make_directories(deep, 0o700), range(8))
+            for at in call
+        ]
+    assert sorted(made) == sorted([deep, *list(deep.parents)[:7]])
+
+
+def test_nothing_is_left_if_the_last_cannot_be_made(tmp_path):
+    with pytest.raises(OSError, match="too long"):
+        make_directories(tmp_path / "a" / "b" / ("x" * 300), 0o700)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_use_by_now_is_not_removed(tmp_path):
+    made = make_directories(tmp_path / "a" / "b" / "c", 0o700)
+    (tmp_path / "a" / "mine").touch()
+    remove_empty(made)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "mine"]
+
+
+def test_a_private_directory_that_cannot_be_synced_is_not_left(tmp_path, monkeypatch):
+    def fails(self):
+        raise StorageError("the storage failed")
+
+    monkeypatch.setattr(TargetPath, "sync_names", fails)
+    with pytest.raises(StorageError, match="storage failed"):
+        make_private(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,7 @@ from anyio import fail_after, to_thread
 
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan
 from virtbackup_async.errors import RollbackError, StorageError
-from virtbackup_async.files.directories import make_directories
+from virtbackup_async.files.directories import make_directories, remove_empty
 from virtbackup_async.files.durable import (
     remove_durably,
     rename_exclusively,
@@ -55,7 +55,7 @@ async def open_restored_files(
         StorageError: it cannot be written, a file exists already, or there is too little space.
         RollbackError: the block failed, and some file could not be removed.
     """
-    made_target = await to_thread.run_sync(_make_target, target, mode)
+    made = await to_thread.run_sync(_make_target, target, mode)
     files = RestoredFiles(target)
     try:
         async with _shared_directory(target):
@@ -64,8 +64,7 @@ async def open_restored_files(
     except BaseException:
         with fail_after(REMOVE_TIMEOUT_S, shield=True):
             await files.remove()
-            if made_target:
-                await to_thread.run_sync(_remove_empty, target)
+            await to_thread.run_sync(remove_empty, made)
         raise
 
 
@@ -132,7 +131,7 @@ class RestoredFiles:
         return part_path(self._target / name, self._token)
 
 
-def _make_target(target: Path, mode: int) -> bool:
+def _make_target(target: Path, mode: int) -> list[Path]:
     try:
         return make_directories(target, mode)
     except OSError as error:
@@ -188,10 +187,3 @@ def check_space(directory: Path, available_bytes: int, needed_bytes: int) -> Non
             f"the backup needs {size(needed_bytes)}",
             hint="Free some space, or restore into another file system.",
         )
-
-
-def _remove_empty(directory: Path) -> None:
-    try:
-        directory.rmdir()
-    except OSError:
-        return  # another program put something there

@@ -5,15 +5,15 @@ the configuration then cannot be written, the new directories are removed again.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 from anyio import CancelScope, to_thread
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.directories import make_directories, make_private
+from virtbackup_async.files.directories import make_directories, make_private, remove_empty
 from virtbackup_async.files.durable import (
     keep_as,
     remove_durably,
@@ -54,11 +54,10 @@ async def write_new_config(
 
 
 async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Path | None:
-    with _made_for_nothing(path, target, replace=replace):
-        is_there = await to_thread.run_sync(os.path.lexists, path)
-        if is_there and not replace:
-            raise StorageError(f"{path} exists already")
-        await to_thread.run_sync(_make_directories, path.parent, target)
+    is_there = await to_thread.run_sync(os.path.lexists, path)
+    if is_there and not replace:
+        raise StorageError(f"{path} exists already")
+    async with _directories(path, target, replace=replace):
         if not is_there:
             await _write_exclusively(path, data)
             return None
@@ -75,15 +74,6 @@ async def _write(path: Path, data: bytes, target: Path, *, replace: bool) -> Pat
         return old
 
 
-def _make_directories(directory: Path, target: Path) -> None:
-    try:
-        make_directories(directory, _DIRECTORY_MODE)
-    except OSError as error:
-        raise storage_error("create", directory, error) from error
-    if not os.path.lexists(target):
-        make_private(target)
-
-
 async def _write_exclusively(path: Path, data: bytes) -> None:
     """Write a new file atomically: nobody sees a part of it, and no existing file is replaced."""
     temporary = path.with_name(temporary_name())
@@ -97,19 +87,30 @@ async def _write_exclusively(path: Path, data: bytes) -> None:
         raise
 
 
-@contextmanager
-def _made_for_nothing(path: Path, target: Path, *, replace: bool) -> Iterator[None]:
-    """Remove the directories that the block made, if it fails.
+@asynccontextmanager
+async def _directories(path: Path, target: Path, *, replace: bool) -> AsyncIterator[None]:
+    """Make the missing directories of a configuration and its target; remove them on failure.
 
     They stay if there is a configuration now: another process was faster, and might need them.
     """
-    wanted = (target, *target.parents, *path.parents)
-    missing = [at for at in wanted if not os.path.lexists(at)]
+    made = await to_thread.run_sync(_make_directories, path.parent, target)
     try:
         yield
     except BaseException:
-        if replace or not os.path.lexists(path):
-            for directory in missing:
-                with suppress(OSError):
-                    directory.rmdir()
+        if replace or not await to_thread.run_sync(os.path.lexists, path):
+            await to_thread.run_sync(remove_empty, made)
+        raise
+
+
+def _make_directories(directory: Path, target: Path) -> list[Path]:
+    try:
+        made = make_directories(directory, _DIRECTORY_MODE)
+    except OSError as error:
+        raise storage_error("create", directory, error) from error
+    if os.path.lexists(target):
+        return made
+    try:
+        return made + make_private(target)
+    except StorageError:
+        remove_empty(made)
         raise

@@ -119,6 +119,25 @@ async def test_of_two_at_once_one_writes_and_its_target_stays(tmp_path):
     assert everything(tmp_path) == ["etc", "etc/config.yml", "mnt", "mnt/target"]
 
 
+async def test_who_is_too_late_leaves_the_directories_of_the_other(tmp_path, monkeypatch):
+    path, target = tmp_path / "etc" / "config.yml", tmp_path / "mnt" / "target"
+    real = writing.make_private
+
+    def overtaken(directory):
+        directory.mkdir(parents=True)  # the other is faster, and has put nothing into it yet
+        return real(directory)
+
+    async def full(path, new):
+        raise StorageError("target is full")
+
+    path.parent.mkdir()
+    monkeypatch.setattr(writing, "make_private", overtaken)
+    monkeypatch.setattr(writing, "rename_exclusively", full)
+    with pytest.raises(StorageError, match="full"):
+        await write_new_config(path, b"late", target)
+    assert everything(tmp_path) == ["etc", "mnt", "mnt/target"]
+
+
 async def test_a_configuration_that_may_be_on_disk_keeps_its_target(tmp_path, monkeypatch):
     async def failed(path):
         raise StorageError("the storage failed")
