@@ -79,6 +79,25 @@ def test_a_night_leaves_a_page_and_a_line_of_history(config, tmp_path):
     assert "1 good" in page.read_text()
 
 
+def test_the_target_is_enough_once_the_host_is_gone(config, tmp_path, monkeypatch):
+    assert virtbackup("-c", config, "backup").returncode == 3
+    config.unlink()
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu+unix:///system?socket=/nonexistent")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))
+    alone = ("--target", tmp_path / "target")
+
+    shown = virtbackup("status", *alone)
+    assert shown.returncode == 0, shown.stderr
+    assert f"The only guest in {alone[1]}, nightly, can be restored" in shown.stdout
+    assert "last      backup" in shown.stdout
+    young = virtbackup("check", *alone, "--max-age", "26h")
+    assert (young.returncode, young.stdout[:15]) == (0, "VIRTBACKUP OK -")
+    assert virtbackup("check", *alone).returncode == 3
+    written = virtbackup("report", *alone, "--html", tmp_path / "page.html")
+    assert written.returncode == 0, written.stderr
+    assert "nightly, can be restored" in (tmp_path / "page.html").read_text()
+
+
 def test_the_doctor_ends_with_3_for_a_problem(config):
     done = virtbackup("-c", config, "doctor", "--json")
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -120,7 +120,7 @@ class Inventory(Methods):
         """Tell whether every guest can be restored, to when, and what to do.
 
         All targets are read and libvirt is asked for its domains; one that does not answer is a
-        part of the result, and raises nothing.
+        part of the result, and raises nothing. A target without a configuration is read alone.
 
         Raises:
             ConfigError: the environment names no absolute path for the state directory.
@@ -170,7 +170,7 @@ class Inventory(Methods):
         Args:
             words: groups or domains; none for all.
             max_age: how old the newest good backup may be: ``26h``, ``2d``; None for each group's
-                own ``max_age``.
+                own ``max_age``; a target without a configuration has none.
 
         Raises:
             ConfigError: ``max_age`` is no length of time.
@@ -181,15 +181,21 @@ class Inventory(Methods):
         limit = None if max_age is None else age_of(max_age)
         if max_age is not None and not limit:
             raise ConfigError(f"max-age {max_age!r} is no length of time", hint="Write 26h or 2d.")
+        if limit is None and self.config.of_target:
+            checked = health.unknown("without a configuration, max-age is needed, such as 26h")
+        else:
+            checked = await self._checked(tuple(words), limit.total_seconds() if limit else None)
+        self._open.emit(checked)
+        return checked
+
+    async def _checked(self, words: tuple[str, ...], limit_s: float | None) -> HealthChecked:
+        from virtbackup_async.reporting import health
+
         try:
             overview = await self._overview(for_page=False)
         except VirtBackupError as error:
-            checked = health.unknown(str(error))
-        else:
-            limit_s = limit.total_seconds() if limit else None
-            checked = health.health_of(overview, tuple(words), limit_s)
-        self._open.emit(checked)
-        return checked
+            return health.unknown(str(error))
+        return health.health_of(overview, words, limit_s)
 
     async def status(self) -> StatusShown:
         """Say how things are: can every guest be restored, what runs, and what comes next?
@@ -207,7 +213,8 @@ class Inventory(Methods):
         overview = await self._overview(for_page=False)
         for run in last_of_each(overview.runs):
             self._open.emit(listed_run(run))
-        shown = status_of(overview, await read_timers())
+        # Of a target alone, this host's timers say nothing.
+        shown = status_of(overview, () if overview.of_target else await read_timers())
         self._open.emit(shown)
         for target in shown.targets:
             if target.error is not None:

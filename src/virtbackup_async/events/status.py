@@ -65,7 +65,7 @@ class StatusGuest(Struct, frozen=True):
     standing: str
     state: str | None
     age_s: float | None
-    max_age_s: float
+    max_age_s: float | None
     days: str
 
 
@@ -105,7 +105,9 @@ class StatusShown(Struct, frozen=True):
     """How things are: whether every guest can be restored, what runs, and what comes next.
 
     ``standing`` is ``good``, ``look``, ``bad``, ``lost`` or ``unknown``. ``guests`` are all, the
-    worst first; ``late`` are those without a good backup that is young enough.
+    worst first; ``late`` are those without a good backup that is young enough. ``more`` qualifies
+    the sentence, and says what is not known. ``undo`` is the command line for the leftovers, if
+    there is one.
     """
 
     kind: ClassVar[str] = "status"
@@ -117,3 +119,5 @@ class StatusShown(Struct, frozen=True):
     targets: tuple[StatusTarget, ...]
     timers: tuple[Timer, ...]
     leftovers: tuple[str, ...]
+    more: tuple[str, ...] = ()
+    undo: str | None = None

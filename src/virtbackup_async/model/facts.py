@@ -52,7 +52,7 @@ class GuestFacts(Struct, frozen=True):
     """The backups of one domain in one group.
 
     Attributes:
-        max_age_s: how old the newest intact backup may become.
+        max_age_s: how old the newest intact backup may become; None if that is not known.
         is_known: whether libvirt knows the domain; None if libvirt did not answer.
         backups: oldest first.
     """
@@ -60,7 +60,7 @@ class GuestFacts(Struct, frozen=True):
     group: str
     domain: str
     target: str
-    max_age_s: float
+    max_age_s: float | None
     is_known: bool | None = None
     backups: tuple[BackupFacts, ...] = ()
     broken: tuple[BrokenFacts, ...] = ()
@@ -148,7 +148,10 @@ class Facts(Struct, frozen=True):
 
     Attributes:
         at: the moment, in seconds since the epoch.
+        of_target: whether a target alone was read, without a configuration and libvirt; then
+            ``config`` is its path, and nothing is known of guests without a backup.
         program: the words that start the program with this configuration.
+        where: the words that follow each command: the target, if it was read alone.
         groups: of the configuration, each with whether it has ``autostart``.
         unclaimed: domains that libvirt knows and that are in no group.
         hypervisor_error: why libvirt did not answer.
@@ -158,7 +161,9 @@ class Facts(Struct, frozen=True):
     host: str
     version: str
     config: str
+    of_target: bool = False
     program: tuple[str, ...] = ("virtbackup",)
+    where: tuple[str, ...] = ()
     groups: tuple[tuple[str, bool], ...] = ()
     guests: tuple[GuestFacts, ...] = ()
     targets: tuple[TargetFacts, ...] = ()

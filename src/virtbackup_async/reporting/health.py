@@ -33,7 +33,8 @@ def health_of(
     Args:
         overview: all that is known.
         words: groups or domains to look at alone; none for all.
-        max_age_s: how old the newest good backup may be; None for what each group says.
+        max_age_s: how old the newest good backup may be; None for what each group says, which is
+            no limit where that is not known.
     """
     guests = [
         guest
@@ -47,8 +48,10 @@ def health_of(
     if not guests:
         status = UNKNOWN
     limits = {guest.max_age_s for guest in guests} if max_age_s is None else {max_age_s}
-    line = f"VIRTBACKUP {status.upper()} - {_sentence(guests, found, status)}"
-    data = _performance(guests, found, max(ages, default=None), min(limits, default=inf))
+    limit_s = min(filter(None, limits), default=inf)
+    sentence = _sentence(guests, found, status) if guests else _no_guest(overview)
+    line = f"VIRTBACKUP {status.upper()} - {sentence}"
+    data = _performance(guests, found, max(ages, default=None), limit_s)
     return HealthChecked(
         status=status,
         exit_code=EXIT_CODES[status],
@@ -72,21 +75,24 @@ def _of_guest(guest: GuestLine, max_age_s: float | None) -> GuestHealth | None:
     return GuestHealth(guest.name, guest.group, guest.domain, status, reason, guest.age_s)
 
 
-def _judged(guest: GuestLine, limit_s: float) -> tuple[str, str]:
+def _judged(guest: GuestLine, limit_s: float | None) -> tuple[str, str]:
     if guest.standing is Standing.UNKNOWN:
         return UNKNOWN, "its target cannot be read"
     if guest.age_s is None:
         return CRITICAL, next(iter(guest.reasons), "it has no good backup")
-    if guest.age_s > limit_s:
+    if limit_s is not None and guest.age_s > limit_s:
         return CRITICAL, f"{age(guest.age_s)} old"
     if guest.standing is Standing.LOOK:
         return WARNING, next(iter(guest.reasons), "look at it")
     return OK, ""
 
 
+def _no_guest(overview: Overview) -> str:
+    errors = (target.error for target in overview.capacity if target.error is not None)
+    return next(errors, "no guest has been found")
+
+
 def _sentence(guests: Sequence[GuestLine], found: Sequence[GuestHealth], status: str) -> str:
-    if not guests:
-        return "no guest has been found"
     if status == OK:
         return f"{count(len(guests), 'guest')} can be restored"
     worst = [one for one in found if one.status == status]

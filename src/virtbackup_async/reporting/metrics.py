@@ -85,7 +85,8 @@ def samples_of_overview(overview: Overview) -> Iterator[tuple[Sample, float]]:
         labels = _labels(group=guest.group, domain=guest.domain)
         is_restorable = guest.standing in (Standing.LOOK, Standing.GOOD)
         yield ("virtbackup_guest_restorable", labels), is_restorable
-        yield ("virtbackup_guest_max_age_seconds", labels), guest.max_age_s
+        if guest.max_age_s is not None:
+            yield ("virtbackup_guest_max_age_seconds", labels), guest.max_age_s
         if guest.newest is not None:
             yield ("virtbackup_guest_newest_good_timestamp_seconds", labels), guest.newest.date
     for target in overview.capacity:

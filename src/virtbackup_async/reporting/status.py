@@ -11,6 +11,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.reporting.health import CRITICAL, health_of
 from virtbackup_async.reporting.overview.parts import Capacity, GuestLine, Overview, Standing
+from virtbackup_async.reporting.text import command_line
 
 _GOOD = (Standing.GOOD, Standing.RETIRED)
 
@@ -22,6 +23,7 @@ def status_of(overview: Overview, timers: Sequence[Timer] = ()) -> StatusShown:
     return StatusShown(
         standing=(Standing.GOOD if standing in _GOOD else standing).name.lower(),
         sentence=overview.verdict.sentence,
+        more=overview.verdict.more,
         guests=tuple(map(_guest, overview.guests)),
         late=tuple(late),
         running=tuple(
@@ -38,6 +40,7 @@ def status_of(overview: Overview, timers: Sequence[Timer] = ()) -> StatusShown:
         targets=tuple(map(_target, overview.capacity)),
         timers=tuple(timers),
         leftovers=tuple(f"{one.domain}: {one.message}" for one in overview.leftovers),
+        undo=next((command_line(one.command) or None for one in overview.leftovers), None),
     )
 
 

@@ -5,7 +5,9 @@ Names of domains, disks and files come from outside. All text for a terminal goe
 """
 
 import logging
+import shlex
 import unicodedata
+from collections.abc import Iterable
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -22,6 +24,12 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def command_line(argv: Iterable[str]) -> str:
+    """Return a line for the shell; empty if a name in it cannot be typed."""
+    argv = [*argv]
+    return shlex.join(argv) if all(word == printable(word) for word in argv) else ""
 
 
 def clock(seconds: float) -> str:

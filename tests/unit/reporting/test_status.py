@@ -57,6 +57,14 @@ def test_the_status_has_each_guest_and_those_that_are_late():
     assert len({len(one.days) for one in shown.guests}) == 1
 
 
+def test_what_qualifies_the_sentence_and_what_undoes_the_leftovers():
+    command = ("virtbackup", "-c", "/etc/a b.yml", "clean", "-b")
+    shown = status(guest("web"), leftovers=[Leftover("old", "x", command)], unclaimed=("lab",))
+    lines = printed(shown)
+    assert lines[1] == "1 guest is in no group, and not backed up."
+    assert "left      old: x: virtbackup -c '/etc/a b.yml' clean -b" in lines
+
+
 def test_the_rows_are_in_order_of_urgency():
     history = [run(domains=(domain_run(),), nights_ago=1), run(command="clean")]
     overview = build_overview(facts(guest("web"), targets=[target(history=history)]), UTC)

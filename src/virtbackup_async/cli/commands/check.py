@@ -6,7 +6,7 @@ import click
 
 from virtbackup_async.cli.arguments import words_argument
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, shared_options
+from virtbackup_async.cli.options import Settings, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import run
 from virtbackup_async.cli.with_config import configured
@@ -28,8 +28,9 @@ def _age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str
     metavar="AGE",
     callback=_age,
     help="How old the newest good backup of a guest may be (26h, 2d); without it, max_age of its "
-    "group.",
+    "group. Needed with --target.",
 )
+@target_option
 @shared_options
 def command(settings: Settings, groups: tuple[str, ...], *, max_age: str | None) -> None:
     """Print one line for a monitoring, with performance data, and exit as its plugins do.

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from virtbackup_async.cli.lazy_commands import subcommand
-from virtbackup_async.cli.options import Settings, shared_options
+from virtbackup_async.cli.options import Settings, shared_options, target_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.with_config import run_with_config
 
@@ -18,6 +18,7 @@ from virtbackup_async.cli.with_config import run_with_config
     required=True,
     help="Write the page to this file, which is replaced as a whole.",
 )
+@target_option
 @shared_options
 def command(settings: Settings, *, html: Path) -> None:
     """Write a page that shows whether every guest can be restored.

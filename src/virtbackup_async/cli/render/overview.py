@@ -47,6 +47,7 @@ def print_status(report: StatusReport, console: Console, _summary: events.Summar
     if status is None:
         return
     lines = [Text(printable(status.sentence), _STYLES.get(status.standing, BAD))]
+    lines += [Text(printable(line), FACT) for line in status.more[:_EACH]]
     lines += [
         Text.assemble((f"{label:<{_LABEL}}", FACT), (printable(text), style))
         for label, text, style in _facts(report, status)
@@ -65,7 +66,7 @@ def _facts(report: StatusReport, status: events.StatusShown) -> Iterator[tuple[s
         more = f" and {len(status.late) - _NAMES} more" if len(status.late) > _NAMES else ""
         yield "late", f"{names}{more}", BAD
     for left in status.leftovers[:_EACH]:
-        yield "left", f"{left}: virtbackup clean -b", BAD
+        yield "left", f"{left}: {status.undo}" if status.undo else left, BAD
     for run in report.runs[:_EACH]:
         row = run_row(run)
         style = "" if run.exit_code == 0 else BAD

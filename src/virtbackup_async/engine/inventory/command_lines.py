@@ -15,9 +15,13 @@ def exact_name(config: Config, group: str, domain: str, backup: str) -> str:
 
 def command_line(config: Config, command: str, *words: str) -> str:
     """Return a command line of this program that reads the same configuration or target."""
-    where: tuple[str, ...] = ()
+    program, where = words_around(config)
+    return shlex.join((*program, command, *where, *words))
+
+
+def words_around(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words before each command, and those after it, that make it read the same."""
     if config.of_target:
-        where = ("--target", str(config.path))
-    elif config.path not in search_paths():
-        return shlex.join(("virtbackup", "-c", str(config.path), command, *words))
-    return shlex.join(("virtbackup", command, *where, *words))
+        return ("virtbackup",), ("--target", str(config.path))
+    named = () if config.path in search_paths() else ("-c", str(config.path))
+    return ("virtbackup", *named), ()

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.history import read_history
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.config.loading import search_paths
 from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.doctor.leftovers import check_notes
+from virtbackup_async.engine.inventory.command_lines import words_around
 from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
     broken_backups,
@@ -50,7 +50,7 @@ from virtbackup_async.version import __version__
 
 
 class _Known(Struct, frozen=True):
-    """libvirt's domains, or why it did not answer."""
+    """libvirt's domains, or why it did not answer; neither if it was not asked."""
 
     domains: frozenset[str] | None
     error: str | None = None
@@ -73,18 +73,19 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
     chosen = await choose_backups(config, names, ()) if names else []
     expired: frozenset[Path] = frozenset()
     calendars: tuple[Calendar, ...] = ()
-    if for_page:
+    if for_page and not config.of_target:
         expired, calendars = await to_thread.run_sync(_retention, runtime, chosen)
     guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, expired)])
-    named = () if config.path in search_paths() else ("-c", str(config.path))
-    program = ("virtbackup", *named)
+    program, where = words_around(config)
     running, leftovers = await _unfinished(runtime, chosen, (*program, "clean", "-b"))
     return Facts(
         at=runtime.now().timestamp(),
         host=socket.gethostname(),
         version=__version__,
         config=str(config.path),
+        of_target=config.of_target,
         program=program,
+        where=where,
         groups=tuple((group.name, group.autostart) for group in config.groups.values()),
         guests=tuple(guests),
         targets=tuple(
@@ -99,6 +100,8 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
 
 
 async def _known_domains(runtime: Runtime) -> _Known:
+    if runtime.config.of_target:
+        return _Known(None)
     try:
         return _Known(frozenset(await runtime.hypervisor.domain_names()))
     except HypervisorError as error:
@@ -153,7 +156,7 @@ def _guests(
                 group=group.name,
                 domain=domain,
                 target=str(one.target),
-                max_age_s=group.max_age.total_seconds(),
+                max_age_s=None if config.of_target else group.max_age.total_seconds(),
                 is_known=None if known.domains is None else domain in known.domains,
                 backups=tuple(
                     backup_facts(found, expires=found.path in expired, is_newest=found is last)
@@ -238,7 +241,10 @@ def _repository(one: GroupBackups) -> RepositoryFacts | None:
 async def _unfinished(
     runtime: Runtime, chosen: Sequence[GroupBackups], command: tuple[str, ...]
 ) -> tuple[list[RunningBackup], list[Leftover]]:
-    """Return the backups that are being made, and the leftovers that a command removes."""
+    """Return the backups that are being made, and the leftovers with the command that removes them.
+
+    Of a target alone, this host's notes say nothing.
+    """
     running: list[RunningBackup] = []
     left: list[Leftover] = []
     for one in _one_a_target(chosen):
@@ -247,9 +253,14 @@ async def _unfinished(
             holder = await runtime.host.images.domain_holder(pending.domain_uuid or "")
             if holder is not None:
                 running.append(_running(pending, holder, runtime.now().timestamp()))
+            elif runtime.config.of_target:
+                # Another host may be making it: only there is its lock.
+                left.append(Leftover(pending.domain_name, f"backup {pending.name} is unfinished"))
             else:
                 message = f"backup {pending.name} was killed"
                 left.append(Leftover(pending.domain_name, message, command))
+    if runtime.config.of_target:
+        return running, left
     _, findings = await check_notes(runtime.host)
     left += [
         Leftover(finding.subject, finding.message, command)

@@ -27,11 +27,12 @@ def actions_of(
     """Return what to do, the most urgent first."""
     found = [
         *_of_targets(facts),
-        *_of_leftovers(facts),
-        *_of_guests(facts, lines),
+        # Without a configuration there is nothing to back up with, and nothing to clean.
+        *(() if facts.of_target else _of_leftovers(facts)),
+        *(() if facts.of_target else _of_guests(facts, lines)),
         *_of_protection(facts),
         *_of_capacity(facts, capacity),
-        *_of_confidence(facts, confidence),
+        *_of_confidence(facts, lines, confidence),
     ]
     return tuple(sorted(found, key=lambda action: action.standing))
 
@@ -44,7 +45,7 @@ def _of_targets(facts: Facts) -> Iterator[Action]:
     if not facts.groups:
         yield Action(Standing.LOST, f"Add a group to {facts.config}.")
     if facts.hypervisor_error is not None:
-        yield Action(Standing.BAD, "See why libvirt does not answer.", (*facts.program, "doctor"))
+        yield Action(Standing.BAD, "See why libvirt does not answer.", _command(facts, "doctor"))
 
 
 def _of_leftovers(facts: Facts) -> Iterator[Action]:
@@ -62,7 +63,7 @@ def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
         if bad:
             text = f"Back up {listed([line.domain for line in bad])}."
             worst = min(line.standing for line in bad)
-            yield Action(worst, text, (*facts.program, "backup", *_named(facts, group, bad)))
+            yield Action(worst, text, _command(facts, "backup", *_named(facts, bad)))
         grown = [line for line in mine if line.growth is not None]
         if grown:
             names = listed([line.domain for line in grown])
@@ -70,17 +71,21 @@ def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
             yield Action(Standing.LOOK, text)
 
 
-def _named(facts: Facts, group: str, lines: Sequence[GuestLine]) -> Iterator[str]:
-    """Yield the words that mean these guests to ``backup``, or their group if they are many."""
-    groups = {name for name, _ in facts.groups}
-    words = [group]
-    if len(lines) <= _NAMED_MOST:
-        words = [
-            line.domain if line.name == line.domain not in groups else f"{group}/{line.domain}"
-            for line in lines
-        ]
+def _named(facts: Facts, *of_groups: Sequence[GuestLine]) -> Iterator[str]:
+    """Yield the words that mean these guests; of a group with many of them, the group."""
+    words = [word for lines in of_groups for word in _named_of_group(facts, lines)]
     yield from ("--",) if any(word.startswith("-") for word in words) else ()
     yield from words
+
+
+def _named_of_group(facts: Facts, lines: Sequence[GuestLine]) -> list[str]:
+    groups = {name for name, _ in facts.groups}
+    if len(lines) > _NAMED_MOST:
+        return [lines[0].group]
+    return [
+        line.domain if line.name == line.domain not in groups else f"{line.group}/{line.domain}"
+        for line in lines
+    ]
 
 
 def _of_protection(facts: Facts) -> Iterator[Action]:
@@ -94,12 +99,13 @@ def _of_capacity(facts: Facts, capacity: Iterable[Capacity]) -> Iterator[Action]
         full = one.forecast.full if one.forecast else None
         if full is not None and full - facts.at < _SOON_S:
             text = f"Make room in {one.path}: it is full in about {_days(full - facts.at)}."
-            yield Action(Standing.BAD, text, (*facts.program, "clean", "--dry-run"))
+            command = () if facts.of_target else _command(facts, "clean", "--dry-run")
+            yield Action(Standing.BAD, text, command)
         elif one.expired:
             text = f"Remove the {one.expired} expired backups in {one.path}."
             if one.expired == 1:
                 text = f"Remove the expired backup in {one.path}."
-            yield Action(Standing.GOOD, text, (*facts.program, "clean"))
+            yield Action(Standing.GOOD, text, _command(facts, "clean"))
 
 
 def _days(seconds: float) -> str:
@@ -107,12 +113,21 @@ def _days(seconds: float) -> str:
     return "1 day" if days == 1 else f"{days} days"
 
 
-def _of_confidence(facts: Facts, confidence: Confidence) -> Iterator[Action]:
+def _of_confidence(
+    facts: Facts, lines: Sequence[GuestLine], confidence: Confidence
+) -> Iterator[Action]:
     if confidence.damaged:
-        guests = listed([*dict.fromkeys(guest for guest, _, _ in confidence.damaged)])
-        text = f"Look into the damaged backups of {guests}."
-        yield Action(Standing.LOOK, text, (*facts.program, "list", "--broken"))
+        guests = dict.fromkeys(guest for guest, _, _ in confidence.damaged)
+        text = f"Look into the damaged backups of {listed([*guests])}."
+        damaged = [line for line in lines if line.name in guests]
+        groups = dict.fromkeys(line.group for line in damaged)
+        of_groups = ([line for line in damaged if line.group == group] for group in groups)
+        yield Action(Standing.LOOK, text, _command(facts, "list", *_named(facts, *of_groups)))
     oldest = confidence.oldest_unverified
     if oldest is not None and facts.at - oldest[1].date > _UNREAD_S:
-        command = (*facts.program, "verify", "--not-verified-since", "30d")
+        command = _command(facts, "verify", "--not-verified-since", "30d")
         yield Action(Standing.GOOD, "Read back backups that were never verified.", command)
+
+
+def _command(facts: Facts, command: str, *words: str) -> tuple[str, ...]:
+    return (*facts.program, command, *facts.where, *words)

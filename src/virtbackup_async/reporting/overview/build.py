@@ -63,6 +63,7 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
         problems=tuple(
             f"{target.path}: {problem}" for target in facts.targets for problem in target.problems
         ),
+        of_target=facts.of_target,
     )
 
 
@@ -70,12 +71,13 @@ def _urgency(line: GuestLine) -> tuple[int, float, str]:
     """Sort by standing; sort the bad ones by how far their age exceeds the allowed one."""
     rank = 0.0
     if line.standing in (Standing.LOST, Standing.BAD):
-        rank = -inf if line.age_s is None else -round(line.age_s / line.max_age_s, 1)
+        rank = -inf if line.age_s is None else -round(line.age_s / (line.max_age_s or 1), 1)
     return line.standing, rank, line.name
 
 
 def _unprotected(facts: Facts, lines: list[GuestLine]) -> Unprotected:
     return Unprotected(
+        is_known=not facts.of_target,
         domains=facts.unclaimed,
         disks=tuple(
             SkippedDisk(line.name, disk, reason)
@@ -83,7 +85,9 @@ def _unprotected(facts: Facts, lines: list[GuestLine]) -> Unprotected:
             if line.newest is not None and line.standing is not Standing.RETIRED
             for disk, reason in line.newest.lacks
         ),
-        groups=tuple(name for name, autostart in facts.groups if not autostart),
+        groups=tuple(
+            name for name, autostart in facts.groups if not autostart and not facts.of_target
+        ),
         unclaimed=tuple(
             dict.fromkeys(domain for target in facts.targets for domain in target.unclaimed)
         ),

@@ -124,7 +124,7 @@ def _judged(
         failed = tuple(_failed(newest, attempts))
         return (Standing.LOOK, failed) if failed else (Standing.RETIRED, ())
     age_s = at - newest.date
-    if age_s > guest.max_age_s:
+    if guest.max_age_s is not None and age_s > guest.max_age_s:
         old = f"its newest good backup is {age(age_s)} old, {age(guest.max_age_s)} are allowed"
         return Standing.BAD, (old, *look)
     return (Standing.LOOK if look else Standing.GOOD), look

@@ -109,7 +109,7 @@ class GuestLine(Struct, frozen=True):
     target: str
     standing: Standing
     state: BackupState | None
-    max_age_s: float
+    max_age_s: float | None
     reasons: tuple[str, ...] = ()
     newest: BackupFacts | None = None
     age_s: float | None = None
@@ -162,6 +162,7 @@ class Unprotected(Struct, frozen=True):
     """The domains and disks that are not backed up.
 
     Attributes:
+        is_known: whether there is a configuration to compare with; else only ``disks`` is known.
         domains: those that no group matches.
         disks: those that are skipped.
         groups: those without ``autostart``: backed up only when they are named.
@@ -169,6 +170,7 @@ class Unprotected(Struct, frozen=True):
         hypervisor_error: why ``domains`` is not known.
     """
 
+    is_known: bool = True
     domains: tuple[str, ...] = ()
     disks: tuple[SkippedDisk, ...] = ()
     groups: tuple[str, ...] = ()
@@ -287,6 +289,7 @@ class Overview(Struct, frozen=True):
         days: those of the heat map, oldest first; each guest has one ``Day`` for each of them.
         runs: of all commands, from the histories of all targets, oldest first.
         problems: those of the overview itself: histories that cannot be read.
+        of_target: whether it is of a target alone, without a configuration and libvirt.
     """
 
     at: float
@@ -307,3 +310,4 @@ class Overview(Struct, frozen=True):
     running: tuple[RunningBackup, ...] = ()
     runs: tuple[RunRecord, ...] = ()
     problems: tuple[str, ...] = ()
+    of_target: bool = False

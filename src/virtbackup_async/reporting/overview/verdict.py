@@ -7,6 +7,7 @@ without groups, comes before all else.
 from collections.abc import Iterable, Iterator, Sequence
 
 from virtbackup_async.config.schema import USUAL_MAX_AGE
+from virtbackup_async.model.amounts import age
 from virtbackup_async.model.backup import BackupState
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.parts import (
@@ -28,9 +29,9 @@ def verdict_of(facts: Facts, lines: Sequence[GuestLine]) -> Verdict:
         paths = listed([target.path for target in broken])
         unknown = sum(line.standing is Standing.UNKNOWN for line in counted)
         noun = "target" if len(broken) == 1 else "targets"
+        whose = _guests(unknown) if unknown else "their guests" if broken[1:] else "its guests"
         sentence = (
-            f"The {noun} {paths} cannot be read: whether {_guests(unknown)} can be restored is "
-            "not known."
+            f"The {noun} {paths} cannot be read: whether {whose} can be restored is not known."
         )
         rest = [line for line in counted if line.standing is not Standing.UNKNOWN]
         others = (_of_guests(rest).sentence,) if rest else ()
@@ -39,6 +40,9 @@ def verdict_of(facts: Facts, lines: Sequence[GuestLine]) -> Verdict:
         return Verdict(Standing.BAD, "Nothing is backed up: the configuration has no groups.", more)
     if not facts.targets:
         return Verdict(Standing.BAD, "Nothing is backed up: no group has a target.", more)
+    if facts.of_target:
+        verdict = _of_target(facts, counted)
+        return Verdict(verdict.standing, verdict.sentence, (*verdict.more, *more))
     if not counted:
         return Verdict(Standing.BAD, "Nothing is backed up: no group matches a guest.", more)
     verdict = _of_guests(counted)
@@ -60,15 +64,40 @@ def _of_guests(lines: Sequence[GuestLine]) -> Verdict:
     return Verdict(standing, f"All {len(lines)} guests can be restored to {when}.")
 
 
+def _of_target(facts: Facts, lines: Sequence[GuestLine]) -> Verdict:
+    """Return what a target alone says: what its guests can be restored to, and not what is late."""
+    if not lines:
+        return Verdict(Standing.BAD, f"There is no backup in {facts.config}.")
+    standing = min(line.standing for line in lines)
+    without = [line for line in lines if line.newest is None]
+    if without:
+        subject = f"{len(without)} of {_guests(len(lines))}" if len(lines) > 1 else "The only guest"
+        sentence = f"{subject} in {facts.config} cannot be restored: {_names(without)}."
+        return Verdict(standing, sentence)
+    oldest = age(max(line.age_s or 0.0 for line in lines))
+    if len(lines) == 1:
+        sentence = f"The only guest in {facts.config}, {lines[0].name}, can be restored"
+        return Verdict(standing, f"{sentence}; its newest good backup is {oldest} old.")
+    sentence = f"All {len(lines)} guests in {facts.config} can be restored"
+    return Verdict(
+        standing, f"{sentence}; the oldest of their newest good backups is {oldest} old."
+    )
+
+
 def _when(lines: Sequence[GuestLine]) -> str:
     """Return the promised moment: a different one if a group allows more than a day."""
-    if all(line.max_age_s <= _USUAL_S for line in lines):
+    if all(line.max_age_s is not None and line.max_age_s <= _USUAL_S for line in lines):
         return "last night"
     return "the age that their groups allow" if len(lines) > 1 else "the age that its group allows"
 
 
 def _more(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[str]:
-    if facts.hypervisor_error is not None:
+    if facts.of_target:
+        yield (
+            "Without a configuration and libvirt it is not known how old backups may be, which "
+            "guests have none, and what runs next."
+        )
+    elif facts.hypervisor_error is not None:
         yield (
             "libvirt did not answer: guests that no group means are not known "
             f"({facts.hypervisor_error})."

@@ -17,9 +17,8 @@ from virtbackup_async.reporting.overview.parts import (
     Standing,
 )
 from virtbackup_async.reporting.overview.verdict import listed
-from virtbackup_async.reporting.page.page import command_line
 from virtbackup_async.reporting.page.words import KINDS, Words, counted
-from virtbackup_async.reporting.text import printable
+from virtbackup_async.reporting.text import command_line, printable
 
 _INTERVALS_S: Final = {"daily": 86_400, "weekly": 7 * 86_400}
 # A mail is also due if a run begins a little earlier in the day than the last mailing run.

@@ -5,8 +5,6 @@ could move a cursor or reverse text becomes ``\x1b``, as on a terminal, and HTML
 become entities. A template that names an undefined variable fails.
 """
 
-import shlex
-from collections.abc import Iterable
 from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +13,7 @@ from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.overview.days import DAYS
 from virtbackup_async.reporting.overview.parts import Overview, Standing
 from virtbackup_async.reporting.page import drawings, words
-from virtbackup_async.reporting.text import clock, printable
+from virtbackup_async.reporting.text import clock, command_line, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -108,9 +106,3 @@ def _environment() -> "Environment":
 def _printable(value: object) -> object:
     # Markup is a template's own output; its parts have already been escaped here.
     return printable(value) if type(value) is str else value
-
-
-def command_line(argv: Iterable[str]) -> str:
-    """Return a line for the shell; empty if a name in it cannot be typed."""
-    argv = [*argv]
-    return shlex.join(argv) if all(word == printable(word) for word in argv) else ""

@@ -5,6 +5,7 @@ from datetime import UTC
 
 import pytest
 
+from command_lines import parse
 from fakes.overview_facts import (
     DAY,
     GIB,
@@ -218,12 +219,15 @@ def test_each_thing_to_do_has_the_command_that_does_it():
         (Standing.BAD, "Back up db.", ("/etc/a b.yml", "backup", "db")),
         (Standing.LOOK, f"Put lab into a group of {CONFIG}, or leave it out.", ()),
         (Standing.LOOK, "Look into the damaged backups of web.",
-         ("/etc/a b.yml", "list", "--broken")),
+         ("/etc/a b.yml", "list", "web")),
         (Standing.GOOD, f"Remove the expired backup in {TARGET}.",
          ("-c", "/etc/a b.yml", "clean")),
         (Standing.GOOD, "Read back backups that were never verified.",
          ("verify", "--not-verified-since", "30d")),
     ]  # fmt: skip
+    for one in found.actions:
+        if one.command:
+            parse([*one.command[1:]])
 
 
 def test_what_to_do_begins_with_the_target_that_is_away():

@@ -77,6 +77,60 @@ def test_a_target_that_cannot_be_read_comes_first():
     assert not any("All" in line for line in found.more)
 
 
+def of_target(*guests, **different):
+    known = [
+        type(one)(
+            **{name: getattr(one, name) for name in one.__struct_fields__}
+            | {"max_age_s": None, "is_known": None}
+        )
+        for one in guests
+    ]
+    return verdict(*known, of_target=True, config="/t", **different)
+
+
+@pytest.mark.parametrize(
+    ("guests", "standing", "sentence"),
+    [
+        ([], Standing.BAD, "There is no backup in /t."),
+        (
+            [guest("web", [backup(90)])],
+            Standing.GOOD,
+            "The only guest in /t, web, can be restored; its newest good backup is 90 days old.",
+        ),
+        (
+            [guest("web", [backup(90)]), guest("db")],
+            Standing.GOOD,
+            (
+                "All 2 guests in /t can be restored; the oldest of their newest good backups is 90 "
+                "days old."
+            ),
+        ),
+        (
+            [guest("web", [backup(0, verified=False)]), guest("db")],
+            Standing.LOST,
+            "1 of 2 guests in /t cannot be restored: web.",
+        ),
+        (
+            [guest("web", [], broken=[("x", None, "not readable")])],
+            Standing.LOST,
+            "The only guest in /t cannot be restored: web.",
+        ),
+    ],
+)
+def test_a_target_alone_promises_no_age(guests, standing, sentence):
+    found = of_target(*guests)
+    assert (found.standing, found.sentence) == (standing, sentence)
+    assert found.more[0].startswith("Without a configuration and libvirt it is not known")
+    assert not any("libvirt did not answer" in line for line in found.more)
+
+
+def test_a_target_alone_that_cannot_be_read():
+    found = of_target(targets=[target("/t", error="no such directory")])
+    assert found.sentence == (
+        "The target /t cannot be read: whether its guests can be restored is not known."
+    )
+
+
 def test_beside_an_unreadable_target_the_others_are_judged():
     away = target("/mnt/away", error="gone", groups=("archive",))
     found = verdict(

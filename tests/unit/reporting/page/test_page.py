@@ -29,8 +29,9 @@ from html_document import Document
 from virtbackup_async.model.facts import Leftover, RunningBackup
 from virtbackup_async.model.run_record import Outcome
 from virtbackup_async.reporting.overview.build import build_overview
-from virtbackup_async.reporting.page.page import command_line, render_page
+from virtbackup_async.reporting.page.page import render_page
 from virtbackup_async.reporting.page.words import CROSS, GLYPHS
+from virtbackup_async.reporting.text import command_line
 
 HOSTILE = '\x1b[31m<script>alert("1")</script>\u202e&amp;\x00\udcff日本語 \'"'
 
