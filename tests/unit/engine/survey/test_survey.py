@@ -15,6 +15,7 @@ from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConnectionFailedError
+from virtbackup_async.files.mounts import Space
 from virtbackup_async.host import domain_locks
 from virtbackup_async.reporting.health import health_of
 from virtbackup_async.reporting.overview.build import build_overview
@@ -234,6 +235,8 @@ async def test_status_and_check_say_the_same_without_what_only_a_page_shows(tmp_
     path = tmp_path / "config.yml"
     path.write_text(f"groups: {{a: {{hosts: [web, db], target: {site.target}, daily: 1}}}}")
     config = load_config(path)
+    # Other programs write to this machine's disk between the two.
+    monkeypatch.setattr("virtbackup_async.engine.survey.survey.space_at", lambda _: Space(9, 4))
     whole = build_overview(await surveyed(config, "web"), UTC)
     for name in ("_repository", "_retention"):
         monkeypatch.setattr(f"virtbackup_async.engine.survey.survey.{name}", refuse)
