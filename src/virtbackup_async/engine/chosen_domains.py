@@ -123,4 +123,6 @@ def _refusal(config: Config, word: str, domain_names: Sequence[str]) -> NotFound
         )
     known = {name for name in domain_names if any(_meanings(config, name, domain_names))}
     meant = did_you_mean(word, [*config.groups, *sorted(known)])
-    return NotFoundError(f"no group {word!r} in {config.path}, and no domain of a group{meant}")
+    return NotFoundError(
+        f"neither a group nor a domain of a group is called {word!r} in {config.path}{meant}"
+    )

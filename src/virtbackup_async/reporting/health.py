@@ -98,12 +98,14 @@ def _sentence(guests: Sequence[GuestLine], found: Sequence[GuestHealth], status:
     worst = [one for one in found if one.status == status]
     names = ", ".join(f"{one.guest} ({one.reason})" for one in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    is_one = len(worst) == 1
     what = {
-        CRITICAL: "have no good backup that is young enough",
-        UNKNOWN: "are not known",
+        CRITICAL: f"{'has' if is_one else 'have'} no good backup that is young enough",
+        UNKNOWN: f"{'is' if is_one else 'are'} not known",
         WARNING: "can be restored, with a flaw",
     }[status]
-    return f"{len(worst)} of {count(len(guests), 'guest')} {what}: {names}{more}"
+    who = "the only guest" if len(guests) == 1 else f"{len(worst)} of {len(guests)} guests"
+    return f"{who} {what}: {names}{more}"
 
 
 def _performance(

@@ -35,15 +35,33 @@ def _end_in_words(event: events.Event) -> str | None:
             return f"{event.domain}: backup done: {_amount(event)}"
         case events.BackupFailed():
             return f"{event.domain}: {_failed(event)}"
-        case events.HookFailed():
-            return event.error
         case events.RestoreStarted():
             return f"{event.domain}: restoring {event.backup} to {event.target}"
         case events.RestoreDone():
             amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
             return f"{event.domain}: restored: {amount}"
         case _:
-            return _verify_in_words(event)
+            return _moment_in_words(event) or _verify_in_words(event)
+
+
+def _moment_in_words(event: events.Event) -> str | None:
+    match event:
+        case events.HookStarted():
+            return f"{hook_name(event)}: started"
+        case events.HookEnded():
+            return f"{hook_name(event)}: ended after {duration(event.duration_s)}"
+        case events.HookFailed():
+            return event.error
+        case events.DisksHeld(frozen_ms=int()):
+            # Of a guest that was not frozen, a warning has the reason.
+            return f"{event.domain}: guest thawed after {event.frozen_ms} ms"
+        case _:
+            return None
+
+
+def hook_name(event: events.HookStarted | events.HookEnded) -> str:
+    """Return ``hook before of group main``; a hook of the run has no group."""
+    return f"hook {event.hook}{f' of group {event.group}' if event.group else ''}"
 
 
 def _verify_in_words(event: events.Event) -> str | None:

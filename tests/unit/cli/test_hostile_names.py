@@ -4,25 +4,23 @@ Every text of every event is hostile, and all events go through every view and e
 """
 
 import io
-import types
-import typing
+import re
 import unicodedata
 from datetime import UTC, datetime
-from enum import Enum
 
-import msgspec
 import pytest
 from rich.console import Console
 
+from fakes.events_of_all_kinds import events_named
 from virtbackup_async.cli.render import reports
+from virtbackup_async.cli.render.board import Board
+from virtbackup_async.cli.render.drawing import UNICODE, Drawing
+from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.cli.render.plain import Plain, Quiet
-from virtbackup_async.events import Event, Summary
 from virtbackup_async.reporting.interface import LogLine, Moment
 
 HOSTILE = "\x1b[2J<b>\u202eevil\r\n\x07\u200b漢[red]"
-DATE = "2026-03-01T02:15:00+00:00"
 NOW = Moment(datetime(2026, 3, 1, 2, 15, tzinfo=UTC), 0.0)
-FIXED = {"state": "good", "command": "backup", "day": "2026-03-01"}
 REPORTS = {
     "run": reports.run,
     "preview": reports.preview,
@@ -36,30 +34,7 @@ REPORTS = {
 }
 
 
-def filled(kind, name=""):  # noqa: PLR0911 -- one for each kind of type
-    """Return a value of a type with a hostile text in the place of every text."""
-    if kind is str:
-        return DATE if "date" in name or "time" in name else FIXED.get(name, HOSTILE)
-    if kind in {int, float, bool}:
-        return kind(1)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return next(iter(kind))
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        hints = typing.get_type_hints(kind)
-        return kind(**{key: filled(hints[key], key) for key in kind.__struct_fields__})
-    args = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-    origin = typing.get_origin(kind)
-    if origin in {types.UnionType, typing.Union}:
-        return filled(args[0], name)
-    if origin is tuple:
-        return tuple(filled(arg, name) for arg in args if arg is not ...)
-    if origin in {dict, None} or not args:
-        return {filled(args[0]): filled(args[1], name)} if args else None
-    return (filled(args[0], name),)
-
-
-EVENTS = [filled(kind) for kind in typing.get_args(Event) if kind is not Summary]
-EVENTS.append(filled(Summary))
+EVENTS = events_named(HOSTILE)
 
 
 def obeyed(text):
@@ -96,3 +71,41 @@ def test_lines_send_a_terminal_nothing_that_it_obeys(quiet):
     assert obeyed(shown) == set()
     # A line break of a name must not pass for a line of its own.
     assert all(line.startswith("02:15:00 ") for line in shown.splitlines())
+
+
+# What the live view itself sends: colours, the cursor, the erasing of the region.
+OWN = re.compile(r"\x1b\[(?:\?25[hl]|\?7[hl]|[JK]|\d+A|\d+(?:;\d+)*m|0?m)|\r(?!\n\S)")
+NAMES = {
+    "escapes": HOSTILE,
+    "long": "a-very-long-name-" * 12,
+    "wide": "仮想機械" * 50,
+    "combining": "e\u0301\u0308" * 60,
+    "joined": "\U0001f469\u200d\U0001f4bb\ufe0f" * 40,
+    "right to left": "\u05e9\u05e8\u05ea\u202e\u05d2\u05d9" * 20,
+    "alone": "\udce9" * 30,
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_live_view_keeps_its_rows_and_sends_nothing_of_a_name_that_a_terminal_obeys(
+    name, width, order
+):
+    written = io.StringIO()
+    screen = Console(
+        file=written, force_terminal=True, width=width, height=24, color_system="standard"
+    )
+    board = Board()
+    view = LiveView(Console(file=io.StringIO()), screen, None)
+    for number, event in enumerate(events_named(NAMES[name])[::order]):
+        now = Moment(NOW.wall, float(number))
+        view.show(event, now)
+        view.tick(now)
+        board.apply(event, now.monotonic_s)
+        drawn = Drawing(width, 24, UNICODE).lines(board, now.monotonic_s)
+        assert len(drawn) < 24
+        assert all(line.cell_len < width for line in drawn)
+        assert all(line.plain.isprintable() for line in drawn)
+    assert obeyed(OWN.sub("", written.getvalue())) == set()

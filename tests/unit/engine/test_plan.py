@@ -58,7 +58,7 @@ def test_nothing_to_start_is_warned_of(plan):
 
 
 def test_unknown_group_is_told_with_the_nearest(plan):
-    with pytest.raises(NotFoundError, match=r"no group 'prd' .*, did you mean 'prod'\?"):
+    with pytest.raises(NotFoundError, match=r"is called 'prd' in .*, did you mean 'prod'\?"):
         plan({"prod": {}, "test": {}}, "prd")
 
 
@@ -229,9 +229,9 @@ def test_a_named_domain_that_libvirt_does_not_know_is_missing(plan):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("prod-3", "and no domain of a group, did you mean 'prod-2'?"),
+        ("prod-3", ", did you mean 'prod-2'?"),
         ("nightli", "did you mean 'nightly'?"),
-        ("copy/test-1", "no group 'copy/test-1' in"),
+        ("copy/test-1", "neither a group nor a domain of a group is called 'copy/test-1' in"),
         ("prod-1@yesterday", "names a backup, not a domain. Name the domain: prod-1."),
         ("stray", "domain stray is in no group of"),
     ],

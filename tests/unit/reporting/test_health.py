@@ -43,8 +43,13 @@ def test_a_guest_without_a_young_good_backup_is_critical(backups, reason):
     (found,) = checked.found
     assert found.domain == "db"
     assert reason in found.reason
-    assert "1 of 2 guests" in checked.message
+    assert "1 of 2 guests has no good backup" in checked.message
     assert "bad=1;" in checked.message
+
+
+def test_several_guests_have_and_an_only_one_has():
+    assert "- 2 of 3 guests have no" in health(guest("a"), guest("b", []), guest("c", [])).message
+    assert "- the only guest has no good backup" in health(guest("a", [])).message
 
 
 def test_the_given_age_counts_and_not_that_of_the_group():

@@ -89,6 +89,11 @@ def past(**different):
             {"exit_code": 3, "failed": ("db",), "done": ("web",), "error": "1 of 2 failed"},
             "exit 3: db failed; 1 of 2 failed; 1 domain, 1.0 KiB read",
         ),
+        (
+            {"exit_code": 12, "error": "no such group", "done": (), "read_bytes": 0},
+            "exit 12: no such group",
+        ),
+        ({"exit_code": 130, "done": (), "read_bytes": 0}, "exit 130"),
     ],
 )
 def test_the_result_is_in_words(monkeypatch, different, result):

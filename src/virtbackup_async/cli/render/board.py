@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from virtbackup_async import events
 from virtbackup_async.cli.render.work import Key, Speed, Work
-from virtbackup_async.reporting.sentences import reason
+from virtbackup_async.reporting.sentences import hook_name, reason
 
 _ALMOST = 0.99
 _STARTED = (
@@ -162,8 +162,7 @@ class Board(Struct):
                 for expected in event.backups:
                     self._expect(expected)
             case events.HookStarted():
-                of_group = f" of group {event.group}" if event.group else ""
-                self.hook = f"hook {event.hook}{of_group}"
+                self.hook = hook_name(event)
             case events.HookEnded():
                 self.hook = None
             case _:

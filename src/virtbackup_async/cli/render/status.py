@@ -51,18 +51,19 @@ def run_row(run: events.ListedRun) -> Row:
         "command": run.command,
         "took": duration(run.duration_s),
         "host": run.host,
-        "result": f"{_result(run)}{', '.join(_amounts(run))}",
+        "result": _result(run),
     }
 
 
 def _result(run: events.ListedRun) -> str:
+    amounts = ", ".join(_amounts(run))
     if run.exit_code == 0:
-        return f"{_OK}: " if any(_amounts(run)) else _OK
+        return f"{_OK}: {amounts}" if amounts else _OK
     names = ", ".join(run.failed[:_NAMES_SHOWN])
     more = f" and {len(run.failed) - _NAMES_SHOWN} more" if len(run.failed) > _NAMES_SHOWN else ""
-    failed = f"{names}{more} failed; " if names else ""
-    error = f"{run.error}; " if run.error else ""
-    return f"exit {run.exit_code}: {failed}{error}"
+    failed = f"{names}{more} failed" if names else ""
+    words = "; ".join(filter(None, (failed, run.error, amounts)))
+    return f"exit {run.exit_code}: {words}" if words else f"exit {run.exit_code}"
 
 
 def _amounts(run: events.ListedRun) -> Iterator[str]:

@@ -93,9 +93,14 @@ def _refuse_unknown(
         known |= {problem.domain_directory for problem in scan.problems}
     for pattern in patterns:
         if not pattern.excludes and not any(map(pattern.matches, known)):
+            domain, at, _ = pattern.value.rpartition("@")
+            if at and domain in known:
+                raise NotFoundError(
+                    f"{pattern.value} names a backup, not a domain",
+                    hint=f"`virtbackup show {pattern.value}` shows it, "
+                    f"`virtbackup list {domain}` all backups of the domain.",
+                )
             meant = did_you_mean(pattern.value, [*known, *group_names])
-
-            meant = did_you_mean(pattern.value, known | {group.name for group in groups})
             raise NotFoundError(f"no backup of {pattern.text}, and no group names it{meant}")
 
 

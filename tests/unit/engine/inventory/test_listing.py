@@ -308,3 +308,14 @@ async def test_since_takes_an_age_or_a_date(configure, put, since, berlin):
         put("web", DATE + day * DAY)
     _, dates = await listed_by(configure(a={"hosts": ["web"]}), since=since)
     assert dates == [DATE + DAY, DATE + 2 * DAY]
+
+
+async def test_a_backup_in_the_place_of_a_domain_teaches_the_right_command(configure, put):
+    put("web")
+    config = configure(main={"hosts": ["web"]})
+    with pytest.raises(NotFoundError) as caught:
+        await listed(config, domains=["web@yesterday"])
+    assert str(caught.value) == (
+        "web@yesterday names a backup, not a domain. `virtbackup show web@yesterday` shows it, "
+        "`virtbackup list web` all backups of the domain."
+    )
