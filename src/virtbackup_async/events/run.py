@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class RunInfo(Struct, frozen=True):
@@ -95,7 +95,10 @@ class Level(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """The result of one check of ``doctor`` or ``config``, and what to do about it."""
+    """The result of one check of ``doctor`` or ``config``, and what to do about it.
+
+    ``code`` says what was found and never changes: docs/reference/doctor.md lists the codes.
+    """
 
     kind: ClassVar[str] = "finding"
 
@@ -104,6 +107,7 @@ class Finding(Struct, frozen=True):
     subject: str
     message: str
     advice: str | None = None
+    code: str | None = None
 
 
 class Summary(Struct, frozen=True):

@@ -38,7 +38,9 @@ def command(settings: Settings, *, strict: bool) -> None:
 async def _check(path: Path | None, emit: Emit, *, strict: bool) -> None:
     path = path or find_config()
     findings = list(_findings(path))
-    for finding in findings or [Finding(Level.OK, "configuration", str(path), "nothing is wrong")]:
+    for finding in findings or [
+        Finding(Level.OK, "configuration", str(path), "nothing is wrong", code="config_good")
+    ]:
         emit(finding)
     grave = {Level.PROBLEM, Level.WARNING} if strict else {Level.PROBLEM}
     found = sum(finding.level in grave for finding in findings)
@@ -52,7 +54,12 @@ def _findings(path: Path) -> Iterator[Finding]:
     except ConfigError as error:
         # It cannot be read at all; the path in the error may have a line and a column.
         yield Finding(
-            Level.PROBLEM, "configuration", str(error.path or path), error.reason, error.hint
+            Level.PROBLEM,
+            "configuration",
+            str(error.path or path),
+            error.reason,
+            error.hint,
+            code="config_unreadable",
         )
         return
     for name in config.groups_without_autostart:
@@ -63,7 +70,11 @@ def _findings(path: Path) -> Iterator[Finding]:
     yield from _of_level(Level.WARNING, others)
 
 
+_CODES = {Level.PROBLEM: "key_wrong", Level.WARNING: "key_outdated"}
+
+
 def _of_level(level: Level, remarks: Iterable[Remark]) -> Iterator[Finding]:
     for remark in sorted(remarks, key=lambda remark: remark.line):
+        code = "key_misspelled" if remark.is_typo else _CODES[level]
         advice = f"Write instead:\n{remark.instead}" if remark.instead else None
-        yield Finding(level, "configuration", remark.place, remark.message, advice)
+        yield Finding(level, "configuration", remark.place, remark.message, advice, code=code)

@@ -74,6 +74,14 @@ async def _put_in_place(path: Path, data: bytes) -> None:
 def _tell(path: Path, migration: Migration, emit: Emit) -> None:
     for change in migration.changes:
         message = f"{change.name} replaced by {' and '.join(change.instead)}"
-        emit(Finding(Level.INFO, "configuration", str(path), message))
+        emit(Finding(Level.INFO, "configuration", str(path), message, code="key_replaced"))
     if not migration.changes:
-        emit(Finding(Level.OK, "configuration", str(path), "has today's keys: nothing was changed"))
+        emit(
+            Finding(
+                Level.OK,
+                "configuration",
+                str(path),
+                "has today's keys: nothing was changed",
+                code="keys_of_today",
+            )
+        )

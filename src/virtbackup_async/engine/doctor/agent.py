@@ -31,7 +31,15 @@ async def check_agent(
     if not quiesce:
         return []
     if not info.is_active:
-        return [Finding(Level.INFO, CHECK, domain.name, "shut off, so there is nothing to freeze")]
+        return [
+            Finding(
+                Level.INFO,
+                CHECK,
+                domain.name,
+                "shut off, so there is nothing to freeze",
+                code="shut_off",
+            )
+        ]
     try:
         await domain.prepare_quiesce()
     except HypervisorError as error:
@@ -40,21 +48,23 @@ async def check_agent(
             return [_frozen(domain)]
         return [_silent(domain, error)]
     if freeze_locks is None:
-        return [Finding(Level.OK, CHECK, domain.name, "the guest agent answers")]
+        return [
+            Finding(Level.OK, CHECK, domain.name, "the guest agent answers", code="agent_answers")
+        ]
     return [await _freeze(domain, freeze_locks)]
 
 
 def _frozen(domain: DomainPort) -> Finding:
     message = "the guest's file systems are frozen: its programs stand still as soon as they write"
     advice = f"Thaw it: virsh domfsthaw {domain.name}"
-    return Finding(Level.PROBLEM, CHECK, domain.name, message, advice)
+    return Finding(Level.PROBLEM, CHECK, domain.name, message, advice, code="guest_frozen")
 
 
 def _silent(domain: DomainPort, error: HypervisorError) -> Finding:
     reason = error.within(domain.name)
     message = f"backups will not be quiesced: {reason}"
     advice = "Install qemu-guest-agent in the guest, or write `quiesce: false`."
-    return Finding(Level.WARNING, CHECK, domain.name, message, advice)
+    return Finding(Level.WARNING, CHECK, domain.name, message, advice, code="agent_silent")
 
 
 async def _freeze(domain: DomainPort, locks: DomainLocks) -> Finding:
@@ -62,14 +72,16 @@ async def _freeze(domain: DomainPort, locks: DomainLocks) -> Finding:
         async with hold_domain(locks, domain.name, domain.uuid, "doctor --freeze"):
             frozen_ms = await _frozen_ms(domain)
     except LockHeldError as error:
-        return Finding(Level.INFO, CHECK, domain.name, f"not frozen: {error.message}")
+        return Finding(
+            Level.INFO, CHECK, domain.name, f"not frozen: {error.message}", code="not_frozen"
+        )
     except HypervisorError as error:
         return _silent(domain, error)
     message = f"froze and thawed in {frozen_ms} ms"
     if frozen_ms < SLOW_FREEZE_MS:
-        return Finding(Level.OK, CHECK, domain.name, message)
+        return Finding(Level.OK, CHECK, domain.name, message, code="freeze_time")
     advice = "Its programs stand still for as long at each backup: look at what the guest writes."
-    return Finding(Level.WARNING, CHECK, domain.name, message, advice)
+    return Finding(Level.WARNING, CHECK, domain.name, message, advice, code="freeze_slow")
 
 
 async def _frozen_ms(domain: DomainPort) -> int:

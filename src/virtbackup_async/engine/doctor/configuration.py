@@ -14,12 +14,16 @@ def check_autostart(config: Config) -> Iterator[Finding]:
     """Report groups that a run without a name skips, although nobody configured that."""
     if not config.groups:
         advice = "Write `groups`: as it is, nothing is backed up."
-        yield Finding(Level.PROBLEM, AUTOSTART, str(config.path), "has no groups", advice)
+        yield Finding(
+            Level.PROBLEM, AUTOSTART, str(config.path), "has no groups", advice, code="no_groups"
+        )
         return
     for name in config.groups_without_autostart:
         advice = "Write autostart: true or false; virt-backup 0.5.6 would back it up."
         message = "has no autostart key: `virtbackup backup` without its name passes over it"
-        yield Finding(Level.WARNING, AUTOSTART, f"group {name}", message, advice)
+        yield Finding(
+            Level.WARNING, AUTOSTART, f"group {name}", message, advice, code="no_autostart"
+        )
 
 
 def check_trust(config: Config) -> Iterator[Finding]:
@@ -27,7 +31,9 @@ def check_trust(config: Config) -> Iterator[Finding]:
     if config.distrust is not None:
         message = f"hooks are refused, and the backups behind them: {config.distrust.message}"
         advice = config.distrust.hint
-        yield Finding(Level.PROBLEM, "hooks", str(config.path), message, advice)
+        yield Finding(
+            Level.PROBLEM, "hooks", str(config.path), message, advice, code="hooks_refused"
+        )
 
 
 def check_target(group: Group) -> Iterator[Finding]:
@@ -35,7 +41,9 @@ def check_target(group: Group) -> Iterator[Finding]:
     if group.target:
         return
     advice = "Write target: and a directory in the group, or in default."
-    yield Finding(Level.PROBLEM, "target", f"group {group.name}", "has no target", advice)
+    yield Finding(
+        Level.PROBLEM, "target", f"group {group.name}", "has no target", advice, code="no_target"
+    )
 
 
 def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:
@@ -47,20 +55,24 @@ def check_group(group: Group, domain_names: Sequence[str]) -> Iterator[Finding]:
     meant = [domain for domain in domain_names if group.includes(domain)]
     if not meant:
         advice = "Check `hosts` of the group, and `uri`."
-        yield Finding(Level.WARNING, "pattern", subject, "matches no domain", advice)
+        yield Finding(
+            Level.WARNING, "pattern", subject, "matches no domain", advice, code="group_empty"
+        )
     else:
-        yield Finding(Level.OK, "pattern", subject, f"matches {', '.join(meant)}")
+        yield Finding(
+            Level.OK, "pattern", subject, f"matches {', '.join(meant)}", code="group_matches"
+        )
 
 
 def _unmatched(subject: str, pattern: HostPattern, domain_names: Sequence[str]) -> Finding:
     if pattern.excludes:
         message = f"{pattern.text} keeps nothing out: no domain matches it"
-        return Finding(Level.INFO, "pattern", subject, message)
+        return Finding(Level.INFO, "pattern", subject, message, code="exclusion_unmatched")
     if pattern.kind is PatternKind.NAME:
         meant = did_you_mean(pattern.value, domain_names)
         message = f"libvirt knows no domain {pattern.value}{meant}"
         advice = "Correct the name in `hosts`, or take it out: each run fails because of it."
-        return Finding(Level.PROBLEM, "pattern", subject, message, advice)
+        return Finding(Level.PROBLEM, "pattern", subject, message, advice, code="domain_unknown")
     message = f"{pattern.text} matches no domain"
     advice = "A regex is matched from the start of the name on."
-    return Finding(Level.WARNING, "pattern", subject, message, advice)
+    return Finding(Level.WARNING, "pattern", subject, message, advice, code="pattern_unmatched")

@@ -46,7 +46,9 @@ async def check_disks(
         selection = await select_disks(info, planned.disks, host, pull=pull)
     except VirtBackupError as error:
         message = error.within(info.name)
-        return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
+        return [
+            Finding(Level.PROBLEM, CHECK, info.name, message, error.hint, code="disks_unusable")
+        ]
     findings = [
         *_broken(info, selection),
         *_left_out(info, selection),
@@ -56,7 +58,14 @@ async def check_disks(
     ]
     if warning is not None:
         findings.append(
-            Finding(Level.WARNING, CHECK, info.name, warning, "Set `method: snapshot`.")
+            Finding(
+                Level.WARNING,
+                CHECK,
+                info.name,
+                warning,
+                "Set `method: snapshot`.",
+                code="method_changed",
+            )
         )
     if pull and type_of(planned.group.packager).is_incremental:
         has_checkpoint = await _has_checkpoint(hypervisor, info)
@@ -102,12 +111,14 @@ async def _untrackable(
         reason = why_untrackable(info, image, head, with_snapshots=tracks_all)
         if reason is not None:
             message = f"{dev} is read in full by each backup: {reason}"
-            yield Finding(Level.INFO, CHECK, info.name, message)
+            yield Finding(Level.INFO, CHECK, info.name, message, code="disk_read_in_full")
         if head is not None and head.snapshots and (tracks_all or has_checkpoint):
             message = f"{dev} holds internal snapshots, which a dirty bitmap keeps from reverting"
             page = "docs/explanation/incremental.md"
             advice = f"Before `virsh snapshot-revert`, remove the checkpoint: see {page}."
-            yield Finding(Level.WARNING, CHECK, info.name, message, advice)
+            yield Finding(
+                Level.WARNING, CHECK, info.name, message, advice, code="internal_snapshots"
+            )
 
 
 async def _check_pull(
@@ -122,11 +133,28 @@ async def _check_pull(
             rooms.append(judge_room(info.name, dev, directory, free_bytes, what="scratch image"))
     except HypervisorError as error:
         message = error.within(info.name)
-        return [Finding(Level.PROBLEM, CHECK, info.name, message, error.hint)]
+        return [
+            Finding(Level.PROBLEM, CHECK, info.name, message, error.hint, code="scratch_refused")
+        ]
     except StorageError as error:
-        return [Finding(Level.PROBLEM, CHECK, info.name, error.message, "Correct `scratch`.")]
+        return [
+            Finding(
+                Level.PROBLEM,
+                CHECK,
+                info.name,
+                error.message,
+                "Correct `scratch`.",
+                code="scratch_unusable",
+            )
+        ]
     served = [
-        Finding(Level.OK, CHECK, info.name, f"{disk.dev}: served by QEMU, {disk.path}")
+        Finding(
+            Level.OK,
+            CHECK,
+            info.name,
+            f"{disk.dev}: served by QEMU, {disk.path}",
+            code="disk_served",
+        )
         for disk in selection.disks
     ]
     return [*served, *rooms]
@@ -135,7 +163,14 @@ async def _check_pull(
 def _broken(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
     for disk in selection.broken:
         reason = disk.error.within(info.name)
-        yield Finding(Level.PROBLEM, CHECK, info.name, f"{disk.dev}: {reason}", disk.error.hint)
+        yield Finding(
+            Level.PROBLEM,
+            CHECK,
+            info.name,
+            f"{disk.dev}: {reason}",
+            disk.error.hint,
+            code="disk_broken",
+        )
 
 
 def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
@@ -145,29 +180,31 @@ def _left_out(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
             continue
         message = f"{disk.dev} is not backed up: {disk.reason}"
         if disk.reason in USUAL_SKIPS:
-            yield Finding(Level.INFO, CHECK, info.name, message)
+            yield Finding(Level.INFO, CHECK, info.name, message, code="disk_skipped")
         else:
             advice = "Back up what is on it by other means."
-            yield Finding(Level.WARNING, CHECK, info.name, message, advice)
+            yield Finding(Level.WARNING, CHECK, info.name, message, advice, code="disk_left_out")
 
 
 def _in_plain_text(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
     for dev in selection.in_plain_text:
-        yield Finding(Level.WARNING, CHECK, info.name, f"{dev} {IN_PLAIN_TEXT}")
+        yield Finding(
+            Level.WARNING, CHECK, info.name, f"{dev} {IN_PLAIN_TEXT}", code="disk_in_plain_text"
+        )
 
 
 def _missing_state(info: DomainInfo, selection: Selection) -> Iterator[Finding]:
     for kind, reason in selection.state.missing.items():
         message = missing(info.name, kind, reason).message
         advice = "Without it the restored guest may not start: save it by other means."
-        yield Finding(Level.WARNING, "state", info.name, message, advice)
+        yield Finding(Level.WARNING, "state", info.name, message, advice, code="state_missing")
 
 
 def _needed(info: DomainInfo) -> Iterator[Finding]:
     paths = host_paths.needed(info.xml)
     if paths:
         message = f"it needs files of the host that no backup holds: {', '.join(paths)}"
-        yield Finding(Level.INFO, "state", info.name, message)
+        yield Finding(Level.INFO, "state", info.name, message, code="host_files_needed")
 
 
 async def _check_chain(
@@ -181,10 +218,10 @@ async def _check_chain(
     except VirtBackupError as error:
         message = f"{dev}: {error.message}"
         advice = error.hint or "See that every image of its backing chain is there."
-        return Finding(Level.PROBLEM, CHECK, info.name, message, advice)
+        return Finding(Level.PROBLEM, CHECK, info.name, message, advice, code="chain_broken")
     images_below = f", {len(below)} below it" if below else ""
     message = f"{dev}: {own.format} of {size(size_bytes)}{images_below}, {own.path}"
-    return Finding(Level.OK, CHECK, info.name, message)
+    return Finding(Level.OK, CHECK, info.name, message, code="disk")
 
 
 async def _check_room(images: ImageHost, domain: str, disk: Disk) -> Finding:
@@ -193,7 +230,14 @@ async def _check_room(images: ImageHost, domain: str, disk: Disk) -> Finding:
         return judge_room(domain, disk.dev, directory, await images.free_bytes(directory))
     except StorageError as error:
         message = f"{disk.dev}: {error.message}"
-        return Finding(Level.PROBLEM, "overlay", domain, message, "Repair the file system.")
+        return Finding(
+            Level.PROBLEM,
+            "overlay",
+            domain,
+            message,
+            "Repair the file system.",
+            code="overlay_room_unknown",
+        )
 
 
 def judge_room(
@@ -205,9 +249,9 @@ def judge_room(
     """
     message = f"{dev}: {size(free_bytes)} free for its {what} in {directory}"
     if free_bytes >= OVERLAY_USUAL_BYTES:
-        return Finding(Level.OK, "overlay", domain, message)
+        return Finding(Level.OK, "overlay", domain, message, code="overlay_room")
     level = Level.WARNING if free_bytes >= OVERLAY_LEAST_BYTES else Level.PROBLEM
     advice = (
         "Free some space there: a guest whose writes have no room is paused, or its backup fails."
     )
-    return Finding(level, "overlay", domain, message, advice)
+    return Finding(level, "overlay", domain, message, advice, code="overlay_room_little")

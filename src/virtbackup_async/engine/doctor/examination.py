@@ -142,7 +142,18 @@ async def _examine_domains(work: _Examination, hypervisor: HypervisorPort) -> No
         work.at_work = await leftovers.images_at_work(hypervisor, names, work.host.images)
     except HypervisorError as error:
         advice = error.hint or "The domains could not be examined: start libvirt, and run again."
-        work.tell([Finding(Level.PROBLEM, "libvirt", host.SUBJECT, error.message, advice)])
+        work.tell(
+            [
+                Finding(
+                    Level.PROBLEM,
+                    "libvirt",
+                    host.SUBJECT,
+                    error.message,
+                    advice,
+                    code="libvirt_unreachable",
+                )
+            ]
+        )
     work.tell(await _beside_images(work))
 
 
@@ -171,11 +182,19 @@ async def _examine_domain(
     try:
         domain = await hypervisor.domain(name)
         if await work.host.images.is_domain_locked(domain.uuid):
-            return [Finding(Level.INFO, "domain", name, "is being worked on now, not examined")]
+            return [
+                Finding(
+                    Level.INFO,
+                    "domain",
+                    name,
+                    "is being worked on now, not examined",
+                    code="domain_at_work",
+                )
+            ]
         return await _look_at(work, hypervisor, domain, backups)
     except VirtBackupError as error:
         message = error.within(name)
-        return [Finding(Level.PROBLEM, "domain", name, message, error.hint)]
+        return [Finding(Level.PROBLEM, "domain", name, message, error.hint, code="domain_failed")]
 
 
 async def _look_at(
@@ -203,11 +222,13 @@ def _check_state(info: DomainInfo) -> list[Finding]:
     """Warn of a state in which backups can do less: saved, suspended."""
     if info.is_saved:
         advice = "Start it before its backup; restore --in-place refuses it as it is."
-        return [Finding(Level.WARNING, "domain", info.name, SAVED, advice)]
+        return [Finding(Level.WARNING, "domain", info.name, SAVED, advice, code="domain_saved")]
     if info.is_suspended:
         message = "the guest is suspended: only `method: pull` can back it up, not quiesced"
         advice = f"Wake it up: virsh dompmwakeup {info.name}"
-        return [Finding(Level.WARNING, "domain", info.name, message, advice)]
+        return [
+            Finding(Level.WARNING, "domain", info.name, message, advice, code="domain_suspended")
+        ]
     return []
 
 
@@ -222,7 +243,11 @@ async def _beside_images(work: _Examination) -> list[Finding]:
         if domains:
             message = f"is on the file system of the images of {', '.join(domains)}"
             advice = "Put it on another disk: one that breaks takes images and backups along."
-            findings.append(Finding(Level.WARNING, "target", str(path), message, advice))
+            findings.append(
+                Finding(
+                    Level.WARNING, "target", str(path), message, advice, code="target_beside_images"
+                )
+            )
     return findings
 
 

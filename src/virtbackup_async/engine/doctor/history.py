@@ -45,7 +45,7 @@ def check_history(
         else:
             message = f"has no backup in group {group.name} yet"
             advice = f"Run `virtbackup backup {group.name}`."
-            yield Finding(Level.WARNING, CHECK, domain, message, advice)
+            yield Finding(Level.WARNING, CHECK, domain, message, advice, code="no_backup_yet")
 
 
 def judge_damage(
@@ -60,7 +60,7 @@ def judge_damage(
     elif len(good) < len(past):
         message = f"verify found {len(past) - len(good)} of its older backups damaged"
         advice = "`virtbackup clean` does not count them, with --drop-damaged it removes them."
-        yield Finding(Level.WARNING, CHECK, domain, message, advice)
+        yield Finding(Level.WARNING, CHECK, domain, message, advice, code="older_damaged")
 
 
 def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Iterator[Finding]:
@@ -72,9 +72,9 @@ def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Ite
     message = f"the last backup is {age(age_s)} old"
     if age_s > STALE_AFTER_S:
         advice = "See that the timer is on: systemctl list-timers 'virtbackup*'."
-        yield Finding(Level.WARNING, CHECK, domain, message, advice)
+        yield Finding(Level.WARNING, CHECK, domain, message, advice, code="backup_too_old")
     else:
-        yield Finding(Level.OK, CHECK, domain, message)
+        yield Finding(Level.OK, CHECK, domain, message, code="backup_age")
 
 
 def _counted(
@@ -95,7 +95,7 @@ def _in_the_future(domain: str, future: Sequence[FoundBackup], now: datetime) ->
         "Set the clock. `virtbackup clean` does not count such a backup, and until then it stays "
         "the newest: restore with --date."
     )
-    return Finding(Level.WARNING, CHECK, domain, message, advice)
+    return Finding(Level.WARNING, CHECK, domain, message, advice, code="dated_in_future")
 
 
 def _newest_is_damaged(
@@ -109,12 +109,14 @@ def _newest_is_damaged(
     )
     if not good:
         advice = f"None of its backups is good: run `virtbackup backup {group}` now."
-        return Finding(Level.PROBLEM, CHECK, domain, f"{message}; NONE IS GOOD", advice)
+        return Finding(
+            Level.PROBLEM, CHECK, domain, f"{message}; NONE IS GOOD", advice, code="none_good"
+        )
     last = good[-1].definition
     message = f"{message}; the newest good one is {age(now.timestamp() - last.date)} old"
     words = ["virtbackup", "restore", "--date", last.name, "--", group, domain, "DIRECTORY"]
     advice = shlex.join(words)
-    return Finding(Level.PROBLEM, CHECK, domain, message, advice)
+    return Finding(Level.PROBLEM, CHECK, domain, message, advice, code="newest_damaged")
 
 
 def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
@@ -127,6 +129,7 @@ def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
                 problem.domain_directory,
                 problem.message,
                 _advice_on(problem),
+                code="broken_backup",
             )
 
 
@@ -146,4 +149,4 @@ def check_unclaimed(config: Config, group: Group, scan: Scan) -> list[Finding]:
         return []
     message = f"no group means {', '.join(left.domains)}: {left.backups} backups left alone"
     advice = "Remove them by hand, or name the domains in `hosts` of a group."
-    return [Finding(Level.INFO, CHECK, left.target, message, advice)]
+    return [Finding(Level.INFO, CHECK, left.target, message, advice, code="unclaimed_backups")]

@@ -57,6 +57,7 @@ def check_versions(versions: HostVersions) -> Iterator[Finding]:
             SUBJECT,
             f"the hypervisor is {versions.driver}, only QEMU is supported",
             "Check `uri` in the configuration.",
+            code="not_qemu",
         )
         return
     for program, version in (("libvirt", versions.libvirt), ("QEMU", versions.hypervisor)):
@@ -66,7 +67,7 @@ def check_versions(versions: HostVersions) -> Iterator[Finding]:
             message = f"libvirt {_dotted(versions.libvirt)} {defect.what}"
             fix = f"libvirt {_dotted(defect.fixed)} has the fix."
             advice = f"The backup goes on or is undone. {fix}"
-            yield Finding(Level.INFO, "versions", SUBJECT, message, advice)
+            yield Finding(Level.INFO, "versions", SUBJECT, message, advice, code="libvirt_defect")
 
 
 def _dotted(version: Version) -> str:
@@ -81,8 +82,15 @@ def _judge(program: str, version: Version) -> Finding:
             message = f"{text} is older than {wanted}: {need.lost}"
             if need.level is Level.WARNING:
                 message = f"{text} is older than {wanted} and lacks {need.lost}"
-            return Finding(need.level, "versions", SUBJECT, message, f"Update {program}.")
-    return Finding(Level.OK, "versions", SUBJECT, text)
+            return Finding(
+                need.level,
+                "versions",
+                SUBJECT,
+                message,
+                f"Update {program}.",
+                code="version_too_old",
+            )
+    return Finding(Level.OK, "versions", SUBJECT, text, code="version")
 
 
 async def check_clock() -> list[Finding]:
@@ -100,7 +108,9 @@ async def check_clock() -> list[Finding]:
 def judge_clock(answer: str) -> Iterator[Finding]:
     """Turn the answer of ``timedatectl`` into a finding, if it is one."""
     if answer == "yes":
-        yield Finding(Level.OK, "clock", SUBJECT, "the clock is synchronized")
+        yield Finding(
+            Level.OK, "clock", SUBJECT, "the clock is synchronized", code="clock_synchronized"
+        )
     elif answer == "no":
         yield Finding(
             Level.WARNING,
@@ -108,4 +118,5 @@ def judge_clock(answer: str) -> Iterator[Finding]:
             SUBJECT,
             "the clock is not synchronized: backups are dated, and kept, by it",
             "Turn on systemd-timesyncd or chrony.",
+            code="clock_not_synchronized",
         )

@@ -57,10 +57,10 @@ async def judge_pending(found: FoundPending, locks: DomainLocks) -> Finding:
     is_running = await locks.is_domain_locked(pending.domain_uuid or "")
     if is_running:
         message = f"backup {pending.name} is running"
-        return Finding(Level.INFO, CHECK, pending.domain_name, message)
+        return Finding(Level.INFO, CHECK, pending.domain_name, message, code="backup_running")
     message = f"backup {pending.name} was killed: {found.path}"
     advice = "Run `virtbackup clean -b` to undo it."
-    return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice)
+    return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice, code="backup_killed")
 
 
 async def check_notes(host: Host) -> tuple[Notes, list[Finding]]:
@@ -72,11 +72,20 @@ async def check_notes(host: Host) -> tuple[Notes, list[Finding]]:
     try:
         notes = await host.read_notes()
     except StorageError as error:
-        finding = Finding(Level.PROBLEM, CHECK, subject, error.message, error.hint)
+        finding = Finding(
+            Level.PROBLEM, CHECK, subject, error.message, error.hint, code="notes_unreadable"
+        )
         return Notes(()), [finding]
     advice = "See what became of the domain, then remove the note."
     findings = [
-        Finding(Level.PROBLEM, CHECK, subject, f"a note cannot be read: {problem}", advice)
+        Finding(
+            Level.PROBLEM,
+            CHECK,
+            subject,
+            f"a note cannot be read: {problem}",
+            advice,
+            code="note_unreadable",
+        )
         for problem in notes.problems
     ]
     forgotten = await to_thread.run_sync(_without_pending_file, notes)
@@ -94,10 +103,12 @@ async def _judge_note(note: Note, locks: DomainLocks) -> Finding:
     message = f"backup {pending.name} into {note.pending_path.parent} was begun on this host"
     is_running = await locks.is_domain_locked(pending.domain_uuid or "")
     if is_running:
-        return Finding(Level.INFO, CHECK, pending.domain_name, f"{message}, and runs")
+        return Finding(
+            Level.INFO, CHECK, pending.domain_name, f"{message}, and runs", code="backup_running"
+        )
     message += " and killed, and its pending file is gone"
     advice = "Run `virtbackup clean -b` to undo it."
-    return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice)
+    return Finding(Level.PROBLEM, CHECK, pending.domain_name, message, advice, code="backup_killed")
 
 
 async def check_domain(domain: DomainPort) -> list[Finding]:
@@ -107,11 +118,13 @@ async def check_domain(domain: DomainPort) -> list[Finding]:
     if jobs:
         message = f"a block job works on {', '.join(jobs)}, which a backup would leave out"
         advice = "Wait for it, or end it with virsh blockjob --abort."
-        findings.append(Finding(Level.PROBLEM, CHECK, domain.name, message, advice))
+        findings.append(
+            Finding(Level.PROBLEM, CHECK, domain.name, message, advice, code="block_job")
+        )
     for noun, names in await _metadata(domain):
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         message = f"has {noun} of another program, which are not backed up: {shown}"
-        findings.append(Finding(Level.INFO, CHECK, domain.name, message))
+        findings.append(Finding(Level.INFO, CHECK, domain.name, message, code="foreign_metadata"))
     return findings
 
 
@@ -152,28 +165,33 @@ class _Kind(Struct, frozen=True):
     """The finding for one kind of file."""
 
     level: Level
+    code: str
     message: str
     advice: str | None = None
 
 
-_KEPT = _Kind(Level.INFO, "kept by a restore in place, as it was before")
+_KEPT = _Kind(Level.INFO, "image_kept", "kept by a restore in place, as it was before")
 _LEFT = _Kind(
     Level.WARNING,
+    "image_left",
     "left by a restore in place",
     "Run the restore again; then remove it, if nobody needs it.",
 )
 _PART = _Kind(
     Level.PROBLEM,
+    "restore_part",
     "a part that a restore was writing when it died, or is writing now",
     "Run that restore again, or, if none runs, remove it.",
 )
 _SCRATCH = _Kind(
     Level.PROBLEM,
+    "scratch_left",
     "a scratch image that no pending file and no note of this host names",
     "Nothing in it is missing in the image: if no backup runs, remove it.",
 )
 _OVERLAY = _Kind(
     Level.PROBLEM,
+    "overlay_left",
     "an overlay that no pending file of these targets and no note of this host names",
     "It may hold what a guest wrote: look with virsh domblklist who uses it.",
 )
@@ -207,7 +225,9 @@ async def check_image_leftovers(
                 kind = _kind_of(path)
                 is_known = path in known or image_beside(path) in at_work
                 if kind is not None and (kind in (_KEPT, _LEFT) or not is_known):
-                    finding = Finding(kind.level, CHECK, str(path), kind.message, kind.advice)
+                    finding = Finding(
+                        kind.level, CHECK, str(path), kind.message, kind.advice, code=kind.code
+                    )
                     findings.append(finding)
     return findings
 

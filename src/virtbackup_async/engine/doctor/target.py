@@ -36,10 +36,17 @@ def _check(target: Path) -> Iterator[Finding]:
     except OSError as error:
         message = f"cannot be used: {error.strerror}"
         advice = "Create it, or mount the file system that holds it."
-        yield Finding(Level.PROBLEM, CHECK, subject, message, advice)
+        yield Finding(Level.PROBLEM, CHECK, subject, message, advice, code="target_missing")
         return
     if not stat.S_ISDIR(status.st_mode):
-        yield Finding(Level.PROBLEM, CHECK, subject, "is not a directory", "Correct `target`.")
+        yield Finding(
+            Level.PROBLEM,
+            CHECK,
+            subject,
+            "is not a directory",
+            "Correct `target`.",
+            code="target_no_directory",
+        )
         return
     writable = _writable(target)
     yield writable
@@ -58,8 +65,10 @@ def _writable(target: Path) -> Finding:
     except OSError as error:
         message = f"cannot be written to: {error.strerror}"
         advice = "Mount it read-write, free some space, or run as the user that owns it."
-        return Finding(Level.PROBLEM, CHECK, str(target), message, advice)
-    return Finding(Level.OK, CHECK, str(target), "can be written to")
+        return Finding(
+            Level.PROBLEM, CHECK, str(target), message, advice, code="target_not_writable"
+        )
+    return Finding(Level.OK, CHECK, str(target), "can be written to", code="target_writable")
 
 
 def _lacks(target: Path) -> Iterator[Finding]:
@@ -67,11 +76,13 @@ def _lacks(target: Path) -> Iterator[Finding]:
     try:
         found = lacks_of(target)
     except StorageError as error:
-        yield Finding(Level.PROBLEM, CHECK, str(target), error.message, error.hint)
+        yield Finding(
+            Level.PROBLEM, CHECK, str(target), error.message, error.hint, code="target_trial_failed"
+        )
         return
     for lack in found:
         message = f"its file system {lack}"
-        yield Finding(Level.WARNING, CHECK, str(target), message, _LACK_ADVICE)
+        yield Finding(Level.WARNING, CHECK, str(target), message, _LACK_ADVICE, code="target_lacks")
 
 
 def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Finding]:
@@ -79,10 +90,24 @@ def check_owner(subject: str, status: os.stat_result, uid: int) -> Iterator[Find
     mode = stat.S_IMODE(status.st_mode)
     if mode & OTHERS_WRITE:
         message = f"other users may write to it: mode {mode:04o}"
-        yield Finding(Level.WARNING, CHECK, subject, message, f"Run chmod go-w {subject}.")
+        yield Finding(
+            Level.WARNING,
+            CHECK,
+            subject,
+            message,
+            f"Run chmod go-w {subject}.",
+            code="target_others_write",
+        )
     if status.st_uid not in (0, uid):
         message = f"belongs to user {status.st_uid}, who may replace whatever is in it"
-        yield Finding(Level.WARNING, CHECK, subject, message, f"Run chown root {subject}.")
+        yield Finding(
+            Level.WARNING,
+            CHECK,
+            subject,
+            message,
+            f"Run chown root {subject}.",
+            code="target_owner",
+        )
 
 
 def _where(target: Path) -> Finding:
@@ -91,15 +116,21 @@ def _where(target: Path) -> Finding:
         mount = mount_of(target.resolve(), read_mounts())
         free_bytes = space_at(target).free_bytes
     except OSError as error:
-        return Finding(Level.INFO, CHECK, subject, f"file system unknown: {error.strerror}")
+        return Finding(
+            Level.INFO,
+            CHECK,
+            subject,
+            f"file system unknown: {error.strerror}",
+            code="file_system_unknown",
+        )
     if mount is None:
-        return Finding(Level.INFO, CHECK, subject, f"{size(free_bytes)} free")
+        return Finding(Level.INFO, CHECK, subject, f"{size(free_bytes)} free", code="file_system")
     place = f"{mount.type} on {mount.source}, mounted at {mount.point}, {size(free_bytes)} free"
     if mount.point == ROOT:
         advice = "Mount a disk of its own there; a full root disk stops the host."
         message = f"lies on the root file system: {place}"
-        return Finding(Level.WARNING, CHECK, subject, message, advice)
-    return Finding(Level.OK, CHECK, subject, place)
+        return Finding(Level.WARNING, CHECK, subject, message, advice, code="file_system_root")
+    return Finding(Level.OK, CHECK, subject, place, code="file_system")
 
 
 async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[Finding]:
@@ -112,7 +143,16 @@ async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[
         free_bytes = (await to_thread.run_sync(space_at, target)).free_bytes
     except OSError as error:
         message = f"free space unknown: {error.strerror}"
-        return [Finding(Level.PROBLEM, "room", str(target), message, "Repair the file system.")]
+        return [
+            Finding(
+                Level.PROBLEM,
+                "room",
+                str(target),
+                message,
+                "Repair the file system.",
+                code="room_unknown",
+            )
+        ]
     return [judge_room(str(target), needed_bytes, free_bytes)]
 
 
@@ -122,11 +162,23 @@ def judge_room(subject: str, needed_bytes: int, free_bytes: int) -> Finding:
     advice = "Free some space, or lower the retention and run `virtbackup clean`."
     if free_bytes < needed_bytes:
         return Finding(
-            Level.PROBLEM, "room", subject, f"the next run will not fit: {amounts}", advice
+            Level.PROBLEM,
+            "room",
+            subject,
+            f"the next run will not fit: {amounts}",
+            advice,
+            code="room_none",
         )
     if free_bytes < 2 * needed_bytes:
-        return Finding(Level.WARNING, "room", subject, f"room for one more run: {amounts}", advice)
-    return Finding(Level.OK, "room", subject, amounts)
+        return Finding(
+            Level.WARNING,
+            "room",
+            subject,
+            f"room for one more run: {amounts}",
+            advice,
+            code="room_little",
+        )
+    return Finding(Level.OK, "room", subject, amounts, code="room")
 
 
 def last_backups(groups: Sequence[Group], scan: Scan) -> dict[str, FoundBackup]:

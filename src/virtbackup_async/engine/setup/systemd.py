@@ -70,7 +70,7 @@ async def install_units(units: Sequence[Unit], request: SystemdRequest, emit: Em
         if unit in changed:
             await _write(path, unit.text)
         message = "written" if unit in changed else "is as it should be"
-        emit(Finding(Level.OK, CHECK, str(path), message))
+        emit(Finding(Level.OK, CHECK, str(path), message, code="unit_written"))
     await _verify(units, request, emit)
     commands = (
         ("daemon-reload",),
@@ -81,7 +81,11 @@ async def install_units(units: Sequence[Unit], request: SystemdRequest, emit: Em
     if request.user:
         message = "timers of a user run while the user is logged in"
         advice = "For every night: loginctl enable-linger"
-        emit(Finding(Level.INFO, CHECK, str(request.directory), message, advice))
+        emit(
+            Finding(
+                Level.INFO, CHECK, str(request.directory), message, advice, code="timers_of_user"
+            )
+        )
 
 
 async def uninstall_units(units: Sequence[Unit], request: SystemdRequest, emit: Emit) -> None:
@@ -93,13 +97,13 @@ async def uninstall_units(units: Sequence[Unit], request: SystemdRequest, emit: 
     ours = await to_thread.run_sync(_ours, units, request.directory)
     if not ours:
         message = "has no unit that `virtbackup systemd install` wrote"
-        emit(Finding(Level.OK, CHECK, str(request.directory), message))
+        emit(Finding(Level.OK, CHECK, str(request.directory), message, code="no_units"))
         return
     names = [path.name for path in ours if path.name in {*TIMERS, AT_BOOT}]
     await _control((("disable", "--now", *names),) if names else (), request, emit)
     for path in ours:
         await remove_durably(path)
-        emit(Finding(Level.OK, CHECK, str(path), "removed"))
+        emit(Finding(Level.OK, CHECK, str(path), "removed", code="unit_removed"))
     for directory in {path.parent for path in ours} - {request.directory}:
         with suppress(OSError):  # it contains the admin's own files
             await to_thread.run_sync(directory.rmdir)
@@ -157,7 +161,7 @@ async def _verify(units: Sequence[Unit], request: SystemdRequest, emit: Emit) ->
     said = ended.stderr.decode(errors="replace").splitlines()
     # It also reads the host's other units, and complains about them.
     for line in dict.fromkeys(line for line in said if "virtbackup" in line):
-        emit(Finding(Level.WARNING, CHECK, "systemd-analyze verify", line))
+        emit(Finding(Level.WARNING, CHECK, "systemd-analyze verify", line, code="unit_doubtful"))
 
 
 async def _control(commands: Sequence[Sequence[str]], request: SystemdRequest, emit: Emit) -> None:
@@ -167,7 +171,16 @@ async def _control(commands: Sequence[Sequence[str]], request: SystemdRequest, e
         line = " ".join(("systemctl", *of_user, *words))
         if not request.runs_here:
             advice = "Run it where it does."
-            emit(Finding(Level.INFO, CHECK, line, "not run: systemd does not run here", advice))
+            emit(
+                Finding(
+                    Level.INFO,
+                    CHECK,
+                    line,
+                    "not run: systemd does not run here",
+                    advice,
+                    code="systemctl_not_run",
+                )
+            )
             continue
         try:
             ended = await run_program(("systemctl", *of_user, *words), keep_bytes=_KEEP_BYTES)
@@ -175,6 +188,10 @@ async def _control(commands: Sequence[Sequence[str]], request: SystemdRequest, e
         except OSError as error:
             trouble = f"cannot be started: {error.strerror}"
         if trouble is None:
-            emit(Finding(Level.OK, CHECK, line, "done"))
+            emit(Finding(Level.OK, CHECK, line, "done", code="systemctl_done"))
         else:
-            emit(Finding(Level.PROBLEM, CHECK, line, trouble, "Run it by hand."))
+            emit(
+                Finding(
+                    Level.PROBLEM, CHECK, line, trouble, "Run it by hand.", code="systemctl_failed"
+                )
+            )

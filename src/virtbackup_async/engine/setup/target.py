@@ -100,18 +100,25 @@ def judge(site: Site, seen: TargetSeen) -> tuple[Finding, ...]:
     """Return the findings against a directory, problems first; none if all is well."""
     if not seen.path.is_absolute() or seen.trouble is not None:
         trouble = seen.trouble or "is not a path from the root on: neither ~ nor $HOME is expanded"
-        return (_problem(seen, trouble, "Name another directory."),)
+        return (_problem(seen, "target_unfit", trouble, "Name another directory."),)
     return (*_problems(site, seen), *_warnings(site, seen))
 
 
 def _problems(site: Site, seen: TargetSeen) -> Iterator[Finding]:
     if not seen.is_directory:
-        yield _problem(seen, f"{seen.existing} is not a directory", "Name another one.")
+        yield _problem(
+            seen, "target_no_directory", f"{seen.existing} is not a directory", "Name another one."
+        )
     elif seen.mount is not None and seen.mount.is_read_only:
-        yield _problem(seen, f"{seen.mount.point} is mounted read-only", "Mount it read-write.")
+        yield _problem(
+            seen,
+            "target_read_only",
+            f"{seen.mount.point} is mounted read-only",
+            "Mount it read-write.",
+        )
     elif not seen.is_writable:
         advice = "Run as a user that may write there, or name another directory."
-        yield _problem(seen, f"{seen.existing} cannot be written to", advice)
+        yield _problem(seen, "target_not_writable", f"{seen.existing} cannot be written to", advice)
     inside = [
         name
         for name, images in site.images.items()
@@ -119,17 +126,19 @@ def _problems(site: Site, seen: TargetSeen) -> Iterator[Finding]:
     ]
     if inside:
         message = f"holds images of {names(inside)}: no image in a target is backed up"
-        yield _problem(seen, message, "Name a directory that holds no image.")
+        yield _problem(
+            seen, "target_holds_images", message, "Name a directory that holds no image."
+        )
 
 
 def _warnings(site: Site, seen: TargetSeen) -> Iterator[Finding]:
     of_file_system = site.on_file_system_of(seen.place)
     if of_file_system:
         message = f"is on the file system of the images of {names(of_file_system)}"
-        yield _warning(seen, message, _OTHER_DISK)
+        yield _warning(seen, "target_beside_images", message, _OTHER_DISK)
     if seen.mount is not None and seen.mount.point == Path("/"):
         advice = "Mount a disk of its own there: a full root file system stops the host."
-        yield _warning(seen, "is on the root file system", advice)
+        yield _warning(seen, "file_system_root", "is on the root file system", advice)
     yield from beyond_doctor(site, seen)
 
 
@@ -137,24 +146,25 @@ def beyond_doctor(site: Site, seen: TargetSeen) -> Iterator[Finding]:
     """Yield the warnings that ``doctor`` does not give about a target."""
     of_disk = site.on_disk_of(seen.place)
     if of_disk and not site.on_file_system_of(seen.place):
-        yield _warning(seen, f"is on the disk of the images of {names(of_disk)}", _OTHER_DISK)
+        message = f"is on the disk of the images of {names(of_disk)}"
+        yield _warning(seen, "target_on_disk_of_images", message, _OTHER_DISK)
     if seen.mount is not None and seen.mount.is_in_memory:
         kind = seen.mount.type
         message = f"is on {kind}, in memory: the backups are gone after the next start"
-        yield _warning(seen, message, "Name a directory on a disk.")
+        yield _warning(seen, "file_system_in_memory", message, "Name a directory on a disk.")
     if seen.space is not None and seen.space.free_bytes < site.used_bytes:
         free, used = size(seen.space.free_bytes), size(site.used_bytes)
         message = f"has {free} free, and the images hold {used}"
         advice = "Compression makes backups smaller, but the first one may not fit."
-        yield _warning(seen, message, advice)
+        yield _warning(seen, "room_little", message, advice)
     if seen.entries:
         advice = "Its files stay. Backups among them are listed, and cleaned by the same rules."
-        yield _warning(seen, f"is not empty: {names(seen.entries, 3)}", advice)
+        yield _warning(seen, "target_not_empty", f"is not empty: {names(seen.entries, 3)}", advice)
 
 
-def _problem(seen: TargetSeen, message: str, advice: str) -> Finding:
-    return Finding(Level.PROBLEM, CHECK, str(seen.path), message, advice)
+def _problem(seen: TargetSeen, code: str, message: str, advice: str) -> Finding:
+    return Finding(Level.PROBLEM, CHECK, str(seen.path), message, advice, code=code)
 
 
-def _warning(seen: TargetSeen, message: str, advice: str) -> Finding:
-    return Finding(Level.WARNING, CHECK, str(seen.path), message, advice)
+def _warning(seen: TargetSeen, code: str, message: str, advice: str) -> Finding:
+    return Finding(Level.WARNING, CHECK, str(seen.path), message, advice, code=code)
