@@ -37,6 +37,21 @@ def test_quiet_shows_only_what_is_wrong_and_names_are_harmless():
     assert "\\x1b[2J" in lines[2]
 
 
+def test_what_is_equal_of_several_is_one_row_and_what_is_ok_is_counted():
+    report = reports.findings(folded=True)
+    for number in range(10):
+        missing = ("has no backup yet", "Run it.")
+        report.add(Finding(Level.WARNING, "backups", f"web{number}", *missing))
+    lines = printed(report)
+    names = ", ".join(f"web{number}" for number in range(8))
+    assert [line for line in lines if "no backup yet" in line] == [
+        f"warning  {names} and 2 more  has no backup yet"
+    ]
+    assert sum("Run it." in line for line in lines) == 1
+    assert not [line for line in lines if line.startswith("ok")]
+    assert lines[-1] == "1 problem, 11 warnings, 14 checks; 1 is ok: -v lists it"
+
+
 def test_only_problems_change_the_exit_code():
     run_outcome = RunOutcome([].append)
     for finding in FOUND:

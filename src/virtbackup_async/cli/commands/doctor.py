@@ -25,5 +25,6 @@ def command(settings: Settings, groups: tuple[str, ...], *, freeze: bool) -> Non
     Examines libvirt, the domains of GROUP, their disks and the target; without a GROUP, of all
     groups. Nothing is changed, and no guest is frozen unless you say so.
     """
-    report = partial(reports.findings, all_shown=not settings.quiet, counted="check")
+    is_brief = not (settings.verbose or settings.debug)
+    report = partial(reports.findings, all_shown=not settings.quiet, folded=is_brief)
     run_with_config(settings, lambda vb: vb.doctor(groups, freeze=freeze), report)

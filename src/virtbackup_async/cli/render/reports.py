@@ -179,13 +179,20 @@ def stats() -> Report:
     return Report(collected.add, partial(print_stats, collected))
 
 
-def findings(*, all_shown: bool = True, counted: str = "check") -> Report:
-    """Make the report of findings: all, or problems and warnings; ``counted`` is their noun."""
+def findings(*, all_shown: bool = True, folded: bool = False, counted: str = "check") -> Report:
+    """Make the report of findings.
+
+    Args:
+        all_shown: else only problems and warnings.
+        folded: of all, what is ok is only counted, and what is equal has one row.
+        counted: their noun.
+    """
     from virtbackup_async.cli.render.findings import print_findings
-    from virtbackup_async.reporting.reports.findings import FindingsReport
+    from virtbackup_async.reporting.reports.findings import FindingsReport, Shown
 
     collected = FindingsReport()
-    show = partial(print_findings, collected, all_shown=all_shown, counted=counted)
+    shown = (Shown.FOLDED if folded else Shown.ALL) if all_shown else Shown.WRONG
+    show = partial(print_findings, collected, shown=shown, counted=counted)
     return Report(collected.add, show)
 
 

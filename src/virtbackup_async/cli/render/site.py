@@ -8,6 +8,7 @@ from rich.console import Console
 from virtbackup_async.cli.render.columns import Column, print_columns, size_or_blank
 from virtbackup_async.cli.render.findings import print_findings
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound, Level, Summary
+from virtbackup_async.reporting.reports.findings import Shown
 from virtbackup_async.reporting.reports.setup import SetupReport
 from virtbackup_async.reporting.text import count, printable
 
@@ -82,7 +83,8 @@ def print_written(
     if written.dry_run:
         console.print(written.config, end="", soft_wrap=True)
         return
-    print_findings(report.findings, console, summary, all_shown=all_shown, counted="check")
+    shown = Shown.ALL if all_shown else Shown.WRONG
+    print_findings(report.findings, console, summary, shown=shown, counted="check")
     console.print(f"written: {printable(written.path)}", soft_wrap=True)
     if written.old is not None:
         console.print(f"the old one: {printable(written.old)}", soft_wrap=True)

@@ -1,8 +1,26 @@
 """The report of ``doctor`` and ``config check``: what they found."""
 
+from enum import Enum
+
 from msgspec import Struct, field
 
 from virtbackup_async.events import Event, Finding, Level
+
+
+class Shown(Enum):
+    """Which findings a report shows, each level after the graver one.
+
+    All but ``ALL`` have one row for what is equal of several subjects. ``FOLDED`` also counts what
+    is ok.
+    """
+
+    ALL = (Level.PROBLEM, Level.WARNING, Level.INFO, Level.OK)
+    FOLDED = (Level.PROBLEM, Level.WARNING, Level.INFO)
+    WRONG = (Level.PROBLEM, Level.WARNING)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self.value
 
 
 class FindingsReport(Struct):
