@@ -20,7 +20,8 @@ class Shown(Enum):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        return self.value
+        levels: tuple[Level, ...] = self.value
+        return levels
 
 
 class FindingsReport(Struct):
