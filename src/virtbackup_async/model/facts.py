@@ -82,6 +82,7 @@ class TargetFacts(Struct, frozen=True):
         error: why it cannot be read; then nothing else is known.
         used_bytes: of its file system.
         free_bytes: the bytes that an ordinary user can still write there.
+        expired_bytes: what removing the expired backups would free; None if that is not known.
         history: its runs, oldest first.
         problems: the parts of its history or repository that cannot be read.
         unclaimed: domains that have backups there, and that are in no group.
@@ -93,6 +94,7 @@ class TargetFacts(Struct, frozen=True):
     used_bytes: int | None = None
     free_bytes: int | None = None
     repository: RepositoryFacts | None = None
+    expired_bytes: int | None = None
     history: tuple[RunRecord, ...] = ()
     problems: tuple[str, ...] = ()
     unclaimed: tuple[str, ...] = ()

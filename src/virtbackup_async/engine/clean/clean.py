@@ -29,7 +29,7 @@ from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
 from virtbackup_async.engine.clean.verdicts import verdict_on, verdict_on_broken
-from virtbackup_async.engine.inventory.freed import package_paths, would_free
+from virtbackup_async.engine.inventory.freed import files_of, would_free
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup, dead_backup
@@ -188,8 +188,7 @@ async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) 
         await _carry_out(cleaning, target, decision)
     going = [decision.found for decision in decisions if not decision.keep]
     if cleaning.request.dry_run and going:
-        files = [file for found in going for file in (*package_paths(found), found.path)]
-        freed_bytes = await would_free(target.catalog.target, files, cleaning.emit)
+        freed_bytes = await would_free(target.catalog.target, files_of(going), cleaning.emit)
         names = tuple(found.definition.name for found in going)
         cleaning.emit(events.RemovalPlanned(str(target.catalog.target), names, freed_bytes))
 

@@ -57,6 +57,11 @@ def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
     return sum(map(occupied_by, files)) + sum(_own_bytes(target, owners))
 
 
+def files_of(backups: Iterable[FoundBackup]) -> list[Path]:
+    """Return all files that removing some backups removes."""
+    return [file for found in backups for file in (*package_paths(found), found.path)]
+
+
 async def would_free(target: Path, files: Sequence[Path], emit: Emit) -> int | None:
     """Return the bytes that removing some files would free; None, with a warning, if unknown."""
     try:

@@ -7,6 +7,7 @@ raises nothing for it.
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from anyio import to_thread
@@ -19,6 +20,7 @@ from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
 from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.inventory.command_lines import words_around
+from virtbackup_async.engine.inventory.freed import files_of, freed_together
 from virtbackup_async.engine.inventory.group_backups import (
     GroupBackups,
     broken_backups,
@@ -49,6 +51,19 @@ from virtbackup_async.repository import CHUNK_BYTES
 from virtbackup_async.version import __version__
 
 
+class _Retained(Struct, frozen=True):
+    """What ``clean`` would remove now, and what it will remove when.
+
+    Attributes:
+        expired: the definitions of the backups that no rule keeps.
+        going: the same backups, by their target.
+    """
+
+    expired: frozenset[Path] = frozenset()
+    going: Mapping[Path, Sequence[FoundBackup]] = {}
+    calendars: tuple[Calendar, ...] = ()
+
+
 class _Known(Struct, frozen=True):
     """libvirt's domains, or why it did not answer; neither if it was not asked."""
 
@@ -71,11 +86,10 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
     known = await _known_domains(runtime)
     names = [group.name for group in config.groups.values() if group.target]
     chosen = await choose_backups(config, names, ()) if names else []
-    expired: frozenset[Path] = frozenset()
-    calendars: tuple[Calendar, ...] = ()
+    retained = _Retained()
     if for_page and not config.of_target:
-        expired, calendars = await to_thread.run_sync(_retention, runtime, chosen)
-    guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, expired)])
+        retained = await to_thread.run_sync(_retention, runtime, chosen)
+    guests = await to_thread.run_sync(lambda: [*_guests(config, chosen, known, retained.expired)])
     program, where = words_around(config)
     running, leftovers = await _unfinished(runtime, chosen, (*program, "clean", "-b"))
     return Facts(
@@ -89,13 +103,16 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
         groups=tuple((group.name, group.autostart) for group in config.groups.values()),
         guests=tuple(guests),
         targets=tuple(
-            [await _target(config, one, chosen, measured=for_page) for one in _one_a_target(chosen)]
+            [
+                await _target(config, one, chosen, retained if for_page else None)
+                for one in _one_a_target(chosen)
+            ]
         ),
         unclaimed=tuple(sorted(_unclaimed(config, known))),
         hypervisor_error=known.error,
         running=tuple(running),
         leftovers=tuple(leftovers),
-        calendars=calendars,
+        calendars=retained.calendars,
     )
 
 
@@ -115,24 +132,21 @@ def _unclaimed(config: Config, known: _Known) -> Iterator[str]:
             yield domain
 
 
-def _retention(
-    runtime: Runtime, chosen: Sequence[GroupBackups]
-) -> tuple[frozenset[Path], tuple[Calendar, ...]]:
-    """Return the definitions that ``clean`` would remove now, and what it will remove when."""
+def _retention(runtime: Runtime, chosen: Sequence[GroupBackups]) -> _Retained:
     scans = {one.target: one.scan for one in chosen if one.scan is not None}
     readable = [one.group for one in chosen if one.scan is not None]
     try:
         targets = clean_targets(runtime.config, readable) if readable else []
     except StorageError:
-        return frozenset(), ()
-    expired = {
-        decision.found.path
-        for target in targets
-        for decision in plan_clean(target, scans[target_of(target.groups[0])], runtime.now())
-        if not decision.keep
-    }
+        return _Retained()
+    going: dict[Path, list[FoundBackup]] = {}
+    for target in targets:
+        place = target_of(target.groups[0])
+        decisions = plan_clean(target, scans[place], runtime.now())
+        going[place] = [decision.found for decision in decisions if not decision.keep]
+    expired = frozenset(found.path for found in chain.from_iterable(going.values()))
     by_group = {group.name: target for target in targets for group in target.groups}
-    return frozenset(expired), tuple(_calendars(runtime, chosen, by_group))
+    return _Retained(expired, going, tuple(_calendars(runtime, chosen, by_group)))
 
 
 def _guests(
@@ -195,13 +209,17 @@ def _one_a_target(chosen: Iterable[GroupBackups]) -> list[GroupBackups]:
 
 
 async def _target(
-    config: Config, one: GroupBackups, chosen: Iterable[GroupBackups], *, measured: bool
+    config: Config,
+    one: GroupBackups,
+    chosen: Iterable[GroupBackups],
+    retained: _Retained | None,
 ) -> TargetFacts:
+    """Return the facts of a target; ``retained`` is None if it is not to be measured."""
     groups = tuple(other.group for other in chosen if other.target == one.target)
     if one.scan is None:
         return TargetFacts(str(one.target), groups, error=str(one.error))
     problems: list[str] = []
-    history = repository = used = free = None
+    history = repository = used = free = expired = None
     try:
         space = await answer_in_time(space_at, one.target)
         used, free = space.used_bytes, space.free_bytes
@@ -214,9 +232,14 @@ async def _target(
     except StorageError as error:
         problems.append(f"the history cannot be read: {error}")
     try:
-        repository = await to_thread.run_sync(_repository, one) if measured else None
+        repository = await to_thread.run_sync(_repository, one) if retained else None
     except (CorruptError, StorageError) as error:
         problems.append(f"the repository cannot be measured: {error}")
+    try:
+        going = retained.going.get(one.target) if retained else None
+        expired = await to_thread.run_sync(_freed, one.target, going) if going else None
+    except (CorruptError, StorageError) as error:
+        problems.append(f"it is not known what clean would free: {error}")
     left = await to_thread.run_sync(unclaimed_backups, config, one.target, one.scan)
     return TargetFacts(
         str(one.target),
@@ -224,6 +247,7 @@ async def _target(
         used_bytes=used,
         free_bytes=free,
         repository=repository,
+        expired_bytes=expired,
         history=history.runs if history else (),
         problems=tuple(problems),
         unclaimed=left.domains if left else (),
@@ -236,6 +260,10 @@ def _repository(one: GroupBackups) -> RepositoryFacts | None:
         return None
     mapped = totals.mapped_chunks * CHUNK_BYTES
     return RepositoryFacts(mapped, totals.chunks * CHUNK_BYTES, totals.pack_bytes)
+
+
+def _freed(target: Path, going: Sequence[FoundBackup]) -> int:
+    return freed_together(StorageLocation.of(target), files_of(going))
 
 
 async def _unfinished(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.capacity import DAY_S
 from virtbackup_async.reporting.overview.parts import (
@@ -102,9 +103,9 @@ def _of_capacity(facts: Facts, capacity: Iterable[Capacity]) -> Iterator[Action]
             command = () if facts.of_target else _command(facts, "clean", "--dry-run")
             yield Action(Standing.BAD, text, command)
         elif one.expired:
-            text = f"Remove the {one.expired} expired backups in {one.path}."
-            if one.expired == 1:
-                text = f"Remove the expired backup in {one.path}."
+            what = "expired backup" if one.expired == 1 else f"{one.expired} expired backups"
+            frees = "" if one.expired_bytes is None else f": that frees {size(one.expired_bytes)}"
+            text = f"Remove the {what} in {one.path}{frees}."
             yield Action(Standing.GOOD, text, _command(facts, "clean"))
 
 

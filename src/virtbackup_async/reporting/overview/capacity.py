@@ -33,7 +33,14 @@ def _capacity(target: TargetFacts, at: float, expired: int) -> Capacity:
     points = _points(target, at)
     days = (points[-1][0] - points[0][0]) / DAY_S if points else 0
     return Capacity(
-        target.path, target.groups, target.error, points, forecast(points), days, expired
+        target.path,
+        target.groups,
+        target.error,
+        points,
+        forecast(points),
+        days,
+        expired,
+        target.expired_bytes,
     )
 
 

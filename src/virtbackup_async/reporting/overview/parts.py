@@ -226,6 +226,7 @@ class Capacity(Struct, frozen=True):
         forecast: None if too little is known yet.
         days_known: how many days the points span.
         expired: how many backups ``clean`` would remove now.
+        expired_bytes: what that would free; None if it is not known.
     """
 
     path: str
@@ -235,6 +236,7 @@ class Capacity(Struct, frozen=True):
     forecast: Forecast | None = None
     days_known: float = 0
     expired: int = 0
+    expired_bytes: int | None = None
 
 
 class Totals(Struct, frozen=True):

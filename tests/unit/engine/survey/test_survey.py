@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,10 +11,13 @@ from fakes.overview_facts import domain_run, run
 from fakes.shared_site import SharedSite
 from virtbackup_async.catalog.history import FILE, append_run
 from virtbackup_async.config.loading import load_config
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConnectionFailedError
+from virtbackup_async.events import RemovalPlanned
 from virtbackup_async.files.mounts import Space
 from virtbackup_async.host import domain_locks
 from virtbackup_async.reporting.health import health_of
@@ -245,6 +248,28 @@ async def test_status_and_check_say_the_same_without_what_only_a_page_shows(tmp_
     assert health_of(quick) == health_of(whole)
     assert whole.calendars
     assert whole.totals.stored_bytes
+
+
+async def test_what_clean_would_free_is_what_its_dry_run_says(tmp_path):
+    site = SharedSite(tmp_path)
+    for day, chunks in enumerate(([1, 2, 3], [1, 2, 4], [1, 2, 5])):
+        await site.store_chunks(chunks, day=day)
+    path = tmp_path / "config.yml"
+    rules = "hourly: 0, daily: 1, weekly: 0, monthly: 0, yearly: 0"
+    path.write_text(f"groups: {{a: {{hosts: [web], target: {site.target}, {rules}}}}}")
+    config = load_config(path)
+    told = []
+    runtime = Runtime(config, told.append, Libvirt("web"), now=lambda: NOW + timedelta(days=9))
+    (target,) = (await survey(runtime)).targets
+    await run_clean(runtime, CleanRequest((), dry_run=True))
+    (planned,) = (event for event in told if isinstance(event, RemovalPlanned))
+    assert len(planned.backups) == 2
+    assert target.expired_bytes == planned.freed_bytes > 0
+    for file in (site.target / ".virtbackup-repository").rglob("*.index"):
+        file.write_bytes(b"damaged")
+    (target,) = (await survey(runtime)).targets
+    assert target.expired_bytes is None
+    assert any("what clean would free" in problem for problem in target.problems)
 
 
 def refuse(*_):

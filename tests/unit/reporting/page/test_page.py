@@ -240,6 +240,16 @@ def test_a_long_night_is_drawn_in_part():
     assert "vm000" not in night
 
 
+def test_what_clean_would_free_is_said_where_it_is_known():
+    expired = guest(backups=[backup(9, expires=True), backup(0)])
+    known = page(expired, targets=[target(expired_bytes=3 * GIB)])
+    assert "1 backup would go with the next clean, which frees 3.0 GiB." in section(known, "Space")
+    assert "Remove the expired backup in /mnt/backups: that frees 3.0 GiB." in known.text
+    unknown = page(expired)
+    assert "1 backup would go with the next clean." in section(unknown, "Space")
+    assert "Remove the expired backup in /mnt/backups." in unknown.text
+
+
 def test_growth_of_one_guest_and_of_none():
     calm = page(guest())
     assert "No guest adds more than usual." in calm.text
