@@ -14,6 +14,7 @@ class BackupFacts(Struct, frozen=True, gc=False):
 
     Attributes:
         verified: the last result of ``verify``; None if it never read the backup.
+        disks: what it may hold a copy of, by target name; those that were skipped included.
         lacks: the skipped disks and state that hold data, and the reasons.
         full_reason: why a disk was read in full, if one was and the reason is worth showing.
         audited_bytes: the bytes of unchanged data that were read and compared anyway.
@@ -27,6 +28,7 @@ class BackupFacts(Struct, frozen=True, gc=False):
     verified_date: int | None = None
     quiesced: bool | None = None
     not_quiesced: str | None = None
+    disks: tuple[str, ...] = ()
     lacks: tuple[tuple[str, str], ...] = ()
     pinned: bool = False
     expires: bool = False

@@ -44,6 +44,7 @@ def nightly(domain, index, *, verified_until=2, missing=(), **newest):
                 read_bytes=stored * 2,
                 date=NIGHT - night * DAY + index * 37,
                 audited_bytes=9 * MIB if night % 3 else 0,
+                disks=("vda", "vdb") if domain == "app-1" and night < 2 else ("vda",),
                 **(newest if night == 0 else {}),
             )
         )
@@ -113,6 +114,7 @@ def _history():
                 night,
                 domains,
                 end=NIGHT - night * DAY + 900.0,
+                version="1.3.0" if night < 3 else "1.2.0",
                 used_bytes=used,
                 free_bytes=1000 * GIB - used,
             )
@@ -148,6 +150,8 @@ def _bar(index, night, domain=None, outcome=Outcome.DONE, made_as=None, **differ
         start=start,
         end=start + length,
         phases=phases,
+        method="snapshot",
+        frozen_ms=2400 if (name, night) == ("cache-1", 0) else 300,
         backup=name_of(made, name),
         **different,
     )

@@ -31,6 +31,7 @@ def backup_facts(found: FoundBackup, *, expires: bool, is_newest: bool) -> Backu
         verified_date=verified.date if verified else None,
         quiesced=definition.quiesced,
         not_quiesced=definition.not_quiesced,
+        disks=tuple(sorted(definition.disks.keys() | definition.skipped.keys())),
         lacks=tuple(lacks.items()),
         pinned=definition.pinned,
         expires=expires,

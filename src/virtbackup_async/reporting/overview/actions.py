@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from virtbackup_async.model.amounts import size
+from virtbackup_async.model.amounts import age, size
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.capacity import DAY_S
 from virtbackup_async.reporting.overview.parts import (
@@ -31,6 +31,7 @@ def actions_of(
         # Without a configuration there is nothing to back up with, and nothing to clean.
         *(() if facts.of_target else _of_leftovers(facts)),
         *(() if facts.of_target else _of_guests(facts, lines)),
+        *_of_running(facts),
         *_of_protection(facts),
         *_of_capacity(facts, capacity),
         *_of_confidence(facts, lines, confidence),
@@ -54,6 +55,15 @@ def _of_leftovers(facts: Facts) -> Iterator[Action]:
         domains = listed([*dict.fromkeys(left.domain for left in facts.leftovers)])
         command = facts.leftovers[0].command
         yield Action(Standing.BAD, f"Undo what killed backups left of {domains}.", command)
+
+
+def _of_running(facts: Facts) -> Iterator[Action]:
+    for one in facts.running:
+        since_s = facts.at - one.date
+        if since_s > DAY_S:
+            process = "" if one.pid is None else f", process {one.pid}"
+            text = f"See why {one.domain} has been locked for {age(since_s)}: {one.doing}{process}."
+            yield Action(Standing.LOOK, text)
 
 
 def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:

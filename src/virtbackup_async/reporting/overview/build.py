@@ -6,6 +6,7 @@ from math import inf
 from virtbackup_async.model.facts import Facts
 from virtbackup_async.reporting.overview.actions import actions_of
 from virtbackup_async.reporting.overview.capacity import capacities
+from virtbackup_async.reporting.overview.changes import changes_of
 from virtbackup_async.reporting.overview.confidence import confidence_of, totals_of
 from virtbackup_async.reporting.overview.days import LocalDays, sum_up
 from virtbackup_async.reporting.overview.guests import Context, guest_line, names_of
@@ -37,7 +38,8 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
     days = LocalDays(facts.at, zone)
     speed = read_speed(runs)
     unreadable = frozenset(t.path for t in facts.targets if t.error is not None)
-    context = Context(facts.at, days, names, attempts_of(runs), unreadable, speed)
+    attempts = attempts_of(runs)
+    context = Context(facts.at, days, names, attempts, unreadable, speed)
     lines = [guest_line(guest, context) for guest in facts.guests]
     lines.sort(key=_urgency)
     capacity = capacities(facts)
@@ -53,6 +55,7 @@ def build_overview(facts: Facts, zone: tzinfo | None = None) -> Overview:
         days=sum_up(lines, days),
         unprotected=_unprotected(facts, lines),
         night=last_night(runs, names, facts.at),
+        changes=changes_of(facts, runs, attempts, names),
         capacity=capacity,
         totals=totals_of(facts, lines),
         confidence=confidence,

@@ -15,6 +15,7 @@ from virtbackup_async.reporting.overview.days import (
     days_of,
     imperfections,
 )
+from virtbackup_async.reporting.overview.felt import felt_of
 from virtbackup_async.reporting.overview.growth import added_by_day, growth_of
 from virtbackup_async.reporting.overview.parts import (
     UNKNOWN_DAY,
@@ -91,6 +92,7 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
         days=days_of(guest, attempts, context.days),
         added=added,
         growth=growth_of(added, context.days),
+        felt=felt_of(guest.backups, attempts, context.days, context.at + CLOCK_SLACK_S),
         restore_s=newest.data_bytes / context.speed if newest and context.speed else None,
     )
 

@@ -87,6 +87,37 @@ class Growth(Struct, frozen=True):
     usual_bytes: float
 
 
+class Felt(Struct, frozen=True):
+    """What a guest felt of its last backup, and of those of the last 35 days.
+
+    Attributes:
+        date: of the last one.
+        frozen_ms: how long it was frozen for it; None if it was not.
+        usual_ms: the median of the others; None if they are too few.
+        longest_ms: the longest of all.
+        longest_date: when that was.
+        overlay_s: how long the guest was on overlays; None if it was not, or that is not known.
+        usual_s: the median of the others; None if they are too few.
+        is_raised: whether one of both is much longer than usual.
+    """
+
+    date: float
+    frozen_ms: int | None
+    usual_ms: float | None
+    longest_ms: int | None
+    longest_date: float | None
+    overlay_s: float | None
+    usual_s: float | None
+    is_raised: bool
+
+
+class Change(Struct, frozen=True):
+    """Something that is not as it was before, in words."""
+
+    at: float
+    text: str
+
+
 class GuestLine(Struct, frozen=True):
     """One domain in one group.
 
@@ -100,6 +131,7 @@ class GuestLine(Struct, frozen=True):
         backups: how many exist, broken ones included.
         stored_bytes: how much space they take.
         added: bytes added on each day of the heat map.
+        felt: what it felt of its backups; None if that is not known.
         restore_s: how long reading ``newest`` takes, at the speed of the last ``verify``.
     """
 
@@ -119,6 +151,7 @@ class GuestLine(Struct, frozen=True):
     days: tuple[Day, ...] = ()
     added: tuple[int, ...] = ()
     growth: Growth | None = None
+    felt: Felt | None = None
     restore_s: float | None = None
 
 
@@ -304,6 +337,7 @@ class Overview(Struct, frozen=True):
     days: tuple[DaySum, ...] = ()
     unprotected: Unprotected = Unprotected()
     night: Night | None = None
+    changes: tuple[Change, ...] = ()
     capacity: tuple[Capacity, ...] = ()
     totals: Totals = Totals()
     confidence: Confidence = Confidence()

@@ -232,6 +232,15 @@ def draw_totals(totals: Totals) -> tuple[Step, ...]:
     return tuple(Step(name, length, round(100 * length / most, 2)) for name, length in steps)
 
 
+def rank_felt(guests: Sequence[GuestLine]) -> list[GuestLine]:
+    """Return the guests of which is known what they felt: first the raised, then the longest."""
+    known = [(guest.felt, guest) for guest in guests if guest.felt is not None]
+    known.sort(
+        key=lambda one: (not one[0].is_raised, -(one[0].frozen_ms or 0), -(one[0].overlay_s or 0))
+    )
+    return [guest for _, guest in known]
+
+
 class Grower(Struct, frozen=True):
     """A guest that added much in the last week."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from virtbackup_async.model.amounts import duration, size
+from virtbackup_async.reporting.overview.changes import CHANGED_DAYS
 from virtbackup_async.reporting.overview.days import DAYS
 from virtbackup_async.reporting.overview.parts import Overview, Standing
 from virtbackup_async.reporting.page import drawings, words
@@ -24,6 +25,7 @@ FOLD_FROM: Final = 9
 FOLD_DAYS_FROM: Final = 31
 """The same for their days, which take a line each."""
 ACTIONS_SHOWN: Final = 5
+FELT_SHOWN: Final = 8
 
 
 def render_page(
@@ -56,12 +58,14 @@ def render_page(
         id_of=id,
         iso=says.iso,
         moment=says.moment,
+        ms=words.milliseconds,
         size=size,
         sparkline=drawings.sparkline,
         time=says.time,
         trend=says.trend,
         weekday=says.weekday,
     )
+    feeling = drawings.rank_felt(overview.guests)
     night = drawings.draw_night(overview.night) if overview.night else None
     return environment.get_template("page.html.j2").render(
         o=overview,
@@ -81,6 +85,9 @@ def render_page(
         charts=[(one, drawings.draw_capacity(one)) for one in overview.capacity],
         steps=drawings.draw_totals(overview.totals),
         growers=drawings.draw_growth(overview.guests),
+        feeling=feeling[:FELT_SHOWN],
+        felt_hidden=max(0, len(feeling) - FELT_SHOWN),
+        changed_days=CHANGED_DAYS,
         percent=words.percent,
         roughly=words.roughly,
         clock=clock,

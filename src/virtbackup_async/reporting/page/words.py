@@ -168,6 +168,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def milliseconds(length_ms: float | None) -> str:
+    """``300 ms``, or ``12 s`` from ten seconds on; a dash if there is none."""
+    if length_ms is None:
+        return DASH
+    return f"{length_ms:.0f} ms" if length_ms < 10_000 else duration(length_ms / 1000)  # noqa: PLR2004
+
+
 def roughly(seconds: float) -> str:
     """``under a minute``, ``50 min`` or ``1.7 h``, for an expected duration."""
     minutes = seconds / 60

@@ -41,6 +41,7 @@ PHASES = st.tuples(TEXTS | st.sampled_from(["freezing", "copying"]), st.floats(0
 BACKUPS = st.builds(
     BackupFacts,
     name=TEXTS, date=DATES, verified=st.none() | st.booleans(), verified_date=st.none() | DATES,
+    disks=st.lists(st.sampled_from(["vda", "\x1b", "<"]), max_size=2).map(tuple),
     not_quiesced=MAYBE, lacks=st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple),
     pinned=st.booleans(), expires=st.booleans(), size_bytes=BYTES, data_bytes=BYTES,
     stored_bytes=BYTES, read_bytes=BYTES, frozen_ms=st.none() | BYTES, full_reason=MAYBE,
@@ -60,7 +61,9 @@ DOMAIN_RUNS = st.builds(
     DomainRun,
     group=st.sampled_from(GROUPS), domain=st.sampled_from(NAMES),
     outcome=st.sampled_from(["done", "failed", "verified", "damaged", "new"]),
-    start=MOMENTS, end=MOMENTS, backup=MAYBE, phases=st.lists(PHASES, max_size=4).map(tuple),
+    start=MOMENTS, end=MOMENTS, backup=MAYBE,
+    method=st.sampled_from(["snapshot", "pull", None]),
+    phases=st.lists(PHASES, max_size=4).map(tuple),
     frozen_ms=st.none() | BYTES, read_bytes=BYTES, data_bytes=BYTES, stored_bytes=BYTES,
     error=MAYBE,
 )  # fmt: skip

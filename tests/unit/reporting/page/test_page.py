@@ -67,10 +67,12 @@ def test_the_verdict_comes_first_and_what_to_do_next(site):
         "Guests, the worst first",
         "Not protected",
         "Last night",
+        "What the guests felt",
         "Space",
         "Where it grows",
         "What is proven",
         "What stays, and what goes when",
+        "Changes in 7 days",
     ]
 
 
@@ -88,7 +90,7 @@ def test_every_anchor_resolves_and_no_name_is_twice(site):
     assert {link[1:] for link in site.links} <= set(site.ids)
     labels = {v["aria-labelledby"] for _, v in site.tags if "aria-labelledby" in v}
     assert labels <= set(site.ids)
-    assert len(site.links) == 8 + 24
+    assert len(site.links) == 10 + 24
 
 
 def test_no_cell_says_something_by_its_colour_alone(site):
@@ -196,6 +198,12 @@ def test_the_page_says_what_each_part_is_about(site):
     assert re.search(
         r"\d+ good, \d+ unverified, 1 damaged, 1 broken", section(site, "What is proven")
     )
+    felt = section(site, "What the guests felt")
+    assert re.search(r"cache-1 ?much longer than usual 30 Nov 02:03 2400 ms 300 ms 2400 ms", felt)
+    assert "15 guests that felt less are not listed." in felt
+    changes = section(site, "Changes in 7 days")
+    assert "28 Nov 02:00 host1: virtbackup 1.3.0, 1.2.0 before" in changes
+    assert "29 Nov 02:00 app-1: vdb is new" in changes
     stays = section(site, "What stays, and what goes when")
     assert "production, as seen on web-1: 15 backups, the next goes" in stays
 
@@ -255,6 +263,13 @@ def test_growth_of_one_guest_and_of_none():
     assert "No guest adds more than usual." in calm.text
     idle = page(guest(backups=[backup(20)]))
     assert "Nothing was added in the last 7 days." in idle.text
+
+
+def test_a_lock_that_is_older_than_a_day_is_looked_at():
+    document = page(guest(), running=(RunningBackup("db", "y", NOW - 2 * DAY, "clean", 4711),))
+    assert "See why db has been locked for 2 days: clean, process 4711." in document.text
+    young = page(guest(), running=(RunningBackup("db", "y", NOW - 60, "clean", 4711),))
+    assert "has been locked" not in young.text
 
 
 def test_what_is_left_and_what_runs_is_said():
