@@ -34,7 +34,7 @@ async def ask(question: str, default: str | None = None) -> str:
     return await _answer(lambda: click.prompt(shown, default, show_default=False, err=True))
 
 
-async def ask_for(question: str, default: str, parse: Callable[[str], T]) -> T:
+async def ask_for(question: str, default: str | None, parse: Callable[[str], T]) -> T:
     """Ask until ``parse`` takes the answer; the text of its ValueError says what is wrong."""
     while True:
         answer = await ask(question, default)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.cli.arguments import one_backup, split_at_commas
 from virtbackup_async.cli.completion import directories, disk_names
+from virtbackup_async.cli.failure import say
 from virtbackup_async.cli.lazy_commands import subcommand
 from virtbackup_async.cli.options import (
     OneBackup,
@@ -33,13 +35,6 @@ from virtbackup_async.reporting.text import printable
 
 _BACKUP_WORDS = 2
 _ONE_OF_THEM = "Give either a TARGET_DIR or --in-place"
-
-
-def _split_at_commas(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Return each disk once: the names of disks have no commas."""
-    return tuple(dict.fromkeys(name for value in values for name in value.split(",") if name))
 
 
 @subcommand("restore")
@@ -99,11 +94,14 @@ def command(settings: Settings, **options: Any) -> None:  # noqa: ANN401 -- see 
     """Restore the disks of one backup.
 
     The disk images of DOMAIN's backup are written into TARGET_DIR, or in place of the
-    domain's own, and compared with the digests that were recorded.
+    domain's own, and compared with the digests that were recorded. On a terminal, without
+    arguments, it asks for the guest, the backup and the directory.
     """
+    may_ask = not (options["yes"] or settings.json) and sys.stdin.isatty() and sys.stderr.isatty()
+    if may_ask and not options["words"] and options["date"] is None:
+        options |= _picked(settings, in_place=options["in_place"])
     wanted = wanted_of(**options)
     _refuse(wanted)
-    may_ask = not (wanted.yes or settings.json) and sys.stdin.isatty() and sys.stderr.isatty()
     if wanted.in_place and may_ask:
         wanted = _asked(wanted, settings)
     report = None if settings.quiet else reports.run
@@ -158,6 +156,19 @@ class _Wanted(Struct, frozen=True):
         else:
             target = self.target_dir
             await vb.restore(found, target, disks=self.disks, image_format=self.image_format)
+
+
+def _picked(settings: Settings, *, in_place: bool) -> dict[str, Any]:
+    """Ask what to restore; return the options that say it."""
+    # Only a question needs it.
+    from virtbackup_async.cli.restore_dialog import ask_restore  # noqa: PLC0415 -- see above
+
+    try:
+        picked = anyio.run(partial(ask_restore, settings.load_config, in_place=in_place))
+    except VirtBackupError as error:
+        say(str(error))
+        sys.exit(error.exit_code)
+    return {"words": picked.words, "in_place": picked.target_dir is None}
 
 
 def wanted_of(words: Sequence[str], date: str | None, **options: Any) -> _Wanted:  # noqa: ANN401
