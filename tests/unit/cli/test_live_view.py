@@ -14,7 +14,8 @@ from fakes.recorded_run import whole_run as run_of_two
 from screen import Terminal
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.board import Board
-from virtbackup_async.cli.render.drawing import ASCII, UNICODE, Drawing
+from virtbackup_async.cli.render.drawing import Drawing
+from virtbackup_async.cli.render.glyphs import ASCII, UNICODE
 from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.events import (
     BackupsExpected,

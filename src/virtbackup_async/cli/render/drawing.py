@@ -18,11 +18,11 @@ from itertools import islice
 
 from msgspec import Struct, field
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async.cli.render.board import Board, Failure
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
+from virtbackup_async.cli.render.glyphs import Glyphs
 from virtbackup_async.cli.render.work import DiskRow, Work
 from virtbackup_async.events import Phase
 from virtbackup_async.model.amounts import size
@@ -39,28 +39,6 @@ _NAMES = 64
 _GAP = "  "
 Part = tuple[str, str]
 """A text and its style."""
-
-
-class Glyphs(Struct, frozen=True):
-    """The glyphs to draw with; a word next to each says the same."""
-
-    at_work: str
-    undoing: str
-    done: str
-    failed: str
-    warning: str
-    full: str
-    empty: str
-    ellipsis: str
-
-
-UNICODE = Glyphs("▸", "↩", "✓", "✗", "!", "━", "╌", "…")
-ASCII = Glyphs(">", "<", "+", "x", "!", "#", "-", "~")
-
-
-def glyphs_for(console: Console) -> Glyphs:
-    """Return the glyphs that the console's encoding has; ASCII for a pipe."""
-    return UNICODE if console.is_terminal and not console.options.ascii_only else ASCII
 
 
 class Drawing(Struct, frozen=True):

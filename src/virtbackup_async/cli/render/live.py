@@ -13,7 +13,8 @@ from rich.text import Text
 from virtbackup_async import events
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
-from virtbackup_async.cli.render.drawing import Drawing, glyphs_for
+from virtbackup_async.cli.render.drawing import Drawing
+from virtbackup_async.cli.render.glyphs import glyphs_for
 from virtbackup_async.cli.render.region import Region
 from virtbackup_async.cli.render.reports import Report, report_event
 from virtbackup_async.reporting.interface import LogLine, Moment

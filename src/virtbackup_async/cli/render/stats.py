@@ -28,7 +28,7 @@ from rich.text import Text
 from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, LOOK
-from virtbackup_async.cli.render.drawing import glyphs_for
+from virtbackup_async.cli.render.glyphs import glyphs_for
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.stats import StatsReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
