@@ -1,5 +1,7 @@
 """Events as sentences, for renderers that write lines; ``text.printable`` makes them safe."""
 
+from collections.abc import Sequence
+
 from virtbackup_async import events
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.text import count
@@ -200,11 +202,16 @@ def _amount(done: events.BackupDone) -> str:
     return moved + frozen
 
 
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def unclaimed_in_words(event: events.UnclaimedBackups) -> str:
     """Return the backups of domains in no group, in one line."""
-    names = ", ".join(event.domains[:NAMES_SHOWN])
-    more = len(event.domains) - NAMES_SHOWN
-    whose = f"{names} and {more} more" if more > 0 else names
+    whose = some_of(event.domains)
     return f"{event.target}: no group means {whose}: {count(event.backups, 'backup')} left alone"
 
 

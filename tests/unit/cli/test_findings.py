@@ -14,27 +14,38 @@ FOUND = (
 )
 
 
-def printed(report):
-    for finding in FOUND:
+def printed(report, found=FOUND, width=None):
+    for finding in found:
         report.add(finding)
     out = StringIO()
-    report.print(text_console(out), summary())
+    report.print(text_console(out, width=width), summary())
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def test_the_gravest_come_first_with_what_to_do():
+def test_the_gravest_come_last_with_what_to_do():
     lines = printed(reports.findings())
     assert [line.split()[0] for line in lines] == [
-        "problem", "->", "warning", "->", "info", "ok", "1",
+        "ok", "info", "warning", "->", "problem", "->", "1",
     ]  # fmt: skip
-    assert lines[1].endswith("-> Bring it back.")
+    assert lines[-2].endswith("-> Bring it back.")
     assert lines[-1] == "1 problem, 1 warning, 4 checks"
 
 
 def test_quiet_shows_only_what_is_wrong_and_names_are_harmless():
     lines = printed(reports.findings(all_shown=False))
     assert len(lines) == 4
-    assert "\\x1b[2J" in lines[2]
+    assert "\\x1b[2J" in lines[0]
+
+
+def test_a_command_in_an_advice_stays_in_one_row():
+    advice = "Make one tonight: run `virtbackup backup main` now."
+    found = [Finding(Level.PROBLEM, "h", "web", "x", advice)]
+    lines = printed(reports.findings(), found, 40)
+    assert lines[1:4] == [
+        "         -> Make one tonight: run",
+        "         `virtbackup backup main` now.",
+        "1 problem, 0 warnings, 1 check",
+    ]
 
 
 def test_what_is_equal_of_several_is_one_row_and_what_is_ok_is_counted():
@@ -45,7 +56,7 @@ def test_what_is_equal_of_several_is_one_row_and_what_is_ok_is_counted():
     lines = printed(report)
     names = ", ".join(f"web{number}" for number in range(8))
     assert [line for line in lines if "no backup yet" in line] == [
-        f"warning  {names} and 2 more  has no backup yet"
+        f"warning  {names} and 2 more: has no backup yet"
     ]
     assert sum("Run it." in line for line in lines) == 1
     assert not [line for line in lines if line.startswith("ok")]

@@ -14,7 +14,8 @@ from rich.console import Console
 from fakes.events_of_all_kinds import events_named
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.board import Board
-from virtbackup_async.cli.render.drawing import UNICODE, Drawing
+from virtbackup_async.cli.render.drawing import Drawing
+from virtbackup_async.cli.render.glyphs import UNICODE
 from virtbackup_async.cli.render.live import LiveView
 from virtbackup_async.cli.render.plain import Plain, Quiet
 from virtbackup_async.reporting.interface import LogLine, Moment

@@ -26,16 +26,16 @@ def shown(*events):
 
 def test_each_disk_says_how_and_how_much():
     heads, changes, full = shown(CHANGES, FULL)
-    assert heads.split() == ["group", "domain", "disk", "method", "reads", "of", "how"]
-    assert changes.split() == (f"main web vda pull 3.0 MiB 20.0 MiB changes since {BASE}".split())
+    assert heads.split() == ["group", "domain", "dev", "method", "disk", "read", "how"]
+    assert changes.split() == (f"main web vda pull 20.0 MiB 3.0 MiB changes since {BASE}".split())
     assert full.split() == [
         "main",
         "web",
         "vdb",
         "pull",
-        "4.0",
-        "MiB",
         "10.0",
+        "MiB",
+        "4.0",
         "MiB",
         "in",
         "full:",

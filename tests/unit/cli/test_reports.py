@@ -20,6 +20,7 @@ from virtbackup_async.events import (
     BackupRemoved,
     BrokenBackup,
     DiskDamaged,
+    DiskSkipped,
     FileFormat,
     ListedDomain,
     RemovalFailed,
@@ -67,6 +68,22 @@ def test_result_gives_up_the_long_name_in_a_narrow_terminal():
     lines = report_of(reports.run(), started(), done(quiesced=None), width=60)
     assert lines[0] == "domain  disks  used     stored   duration  quiesced"
     assert lines[1] == "web     1      4.0 GiB  1.0 GiB  52 s      shut off"
+
+
+def test_two_groups_may_have_a_domain_of_one_name():
+    other = replace(done(), group="daily")
+    begun = replace(started("web", "vda", "vdb"), group="daily")
+    twin = replace(failed("db"), group="daily")
+    skipped = DiskSkipped("web", "vdc", "it is a host device", "daily")
+    lines = report_of(reports.run(), started(), done(), begun, other, twin, skipped)
+    name = "20260701-030000_1_web"
+    assert lines[:5] == [
+        "group  domain  backup                 disks  used     stored   duration  quiesced",
+        f"main   web     {name}  1      4.0 GiB  1.0 GiB  52 s      yes",
+        f"daily  web     {name}  2      4.0 GiB  1.0 GiB  52 s      yes",
+        "skipped: daily/web vdc: it is a host device",
+        "failed: daily/db: the snapshot was refused",
+    ]
 
 
 def test_result_says_in_a_word_why_a_guest_was_not_frozen():
@@ -218,13 +235,13 @@ def test_what_is_lost_is_a_table_however_much_it_is():
     lines = report_of(reports.verify(), lost, pack, checked, failed)
     assert lines[:4] == [
         "web: w: FAILED: much is lost",
-        "domain  backup  disk  lost     from        to",
-        "web     w       vda   6.2 MiB  0           262143",
-        "                               1048576     1310719",
+        "domain  backup  dev  lost     from        to",
+        "web     w       vda  6.2 MiB  0           262143",
+        "                              1048576     1310719",
     ]
     assert lines[17:] == [
-        "                               15728640    15990783",
-        "                               and 9 more",
+        "                              15728640    15990783",
+        "                              and 9 more",
         "/t: repository: pack is missing: /t/x.pack (25 chunks)",
         "/t: repository: 4000 chunks checked, 25 DAMAGED: 1.0 GiB in 4.0 s",
         "1 backup verified: 1 FAILED",
@@ -287,7 +304,7 @@ def test_list_fits_into_narrow_terminals(monkeypatch):
     same = "12:00:00  vda, vdb  tar       10.0 GiB  1.0 GiB  yes       2026-07-03"
     assert lines == [f"database  2026-07-02 {same}  pinned", f"database  2026-07-01 {same}"]
     assert [lines[0].index(word) for word in ("2026", "vda", "tar", "10.0", "1.0 ", "yes")] == [
-        head.index(word) for word in ("date", "disks", "packager", "size", "stored", "quiesced")
+        head.index(word) for word in ("date", "disks", "packager", "disk ", "stored", "quiesced")
     ]
     assert report_of(reports.listing(), *events, width=90)[2].startswith(
         "database  2026-07-02 12:00  vda"
@@ -295,7 +312,7 @@ def test_list_fits_into_narrow_terminals(monkeypatch):
     lines = report_of(reports.listing(), *events, listed("web", 1), width=80)[1:]
     assert lines == [
         "domain",
-        "  date              disks     packager  size      quiesced  verified",
+        "  date              disks     packager  disk      quiesced  verified",
         "database",
         "  2026-07-02 12:00  vda, vdb  tar       10.0 GiB  yes       2026-07-03  pinned",
         "  2026-07-01 12:00  vda, vdb  tar       10.0 GiB  yes       2026-07-03",
@@ -317,7 +334,7 @@ def test_list_prints_dates_that_mean_one_backup(monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     first = listed("database", 1)
     other = replace(first, date=first.date.replace(":00+", ":45+"))
-    assert "2026-07-01 12:00:45" in report_of(reports.listing(), first, other, width=60)[4]
+    assert "2026-07-01 12:00:45" in "".join(report_of(reports.listing(), first, other, width=60))
     twin = replace(other, domain="web")
     assert "12:00:45" not in "".join(report_of(reports.listing(), first, twin, width=60))
 
@@ -331,8 +348,8 @@ def test_list_prints_the_offset_in_an_hour_that_comes_twice(monkeypatch):
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert "2026-10-25 02:30:00+01:00" in lines[4]
-    assert "2026-10-25 02:30:00+02:00" in lines[5]
+    dates = [line.split("  ")[1] for line in lines if "2026" in line]
+    assert dates == ["2026-10-25 02:30:00+01:00", "2026-10-25 02:30:00+02:00"]
 
 
 def test_what_a_backup_lacks_is_in_its_line():
@@ -346,6 +363,58 @@ def test_what_a_backup_lacks_is_in_its_line():
     ]
 
 
+def broken(domain, name="b", date="2026-07-02T12:00:00+00:00", error="data missing: vdb"):
+    path = f"/t/{domain}/{name}.json"
+    return BrokenBackup("main", domain, name, path, error, date=date, date_unix=None, age_s=None)
+
+
+def test_a_broken_backup_is_a_row_among_the_others(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    events = (
+        listed("web", 1), listed("web", 3), broken("web"), broken("web", "copy of b", None),
+        broken("new", error="it is not JSON\x1b[2J"),
+    )  # fmt: skip
+    head, _, *rows = report_of(reports.listing(), *events, width=120)
+    assert head == "main: 2 domains, 2 backups, 3 BROKEN"
+    assert [" ".join(row.split()) for row in rows] == [
+        r"new 2026-07-02 12:00:00 broken: it is not JSON\x1b[2J",
+        "web 2026-07-03 12:00:00 vda, vdb tar 10.0 GiB 1.0 GiB yes never",
+        "web 2026-07-02 12:00:00 broken: data missing: vdb",
+        "web 2026-07-01 12:00:00 vda, vdb tar 10.0 GiB 1.0 GiB yes never",
+        "web copy of b broken: data missing: vdb",
+    ]
+
+
+def test_with_its_path_a_broken_backup_is_counted_apart(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    lines = report_of(reports.listing(detailed=True), listed("web", 1), broken("web"))
+    assert lines[1:3] == [
+        "  web: 1 backup, 1 BROKEN",
+        "    2026-07-02 12:00:00  /t/web/b.json  broken: data missing: vdb",
+    ]
+
+
+def test_a_date_beside_a_broken_backup_of_the_same_minute_keeps_its_seconds(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    lines = report_of(
+        reports.listing(), listed("web", 2), broken("web", date="2026-07-02T12:00:45+00:00"),
+        width=60,
+    )  # fmt: skip
+    assert "2026-07-02 12:00:45" in "".join(lines)
+
+
+def test_the_reason_of_a_broken_backup_is_folded(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    why = " ".join(f"word{number}" for number in range(40))
+    for width in (40, 80, 120):
+        lines = report_of(
+            reports.listing(), listed("web", 1), broken("web", error=why), width=width
+        )
+        assert max(map(len, lines)) <= width
+        said = " ".join(" ".join(lines).split())
+        assert f"broken: {why}" in said
+
+
 def test_what_could_not_be_seen_stands_below_the_table():
     broken = BrokenBackup("main", "web", "b", "/t/web/b.json", "data missing: vdb\x1b[2J")
     events = (
@@ -355,16 +424,17 @@ def test_what_could_not_be_seen_stands_below_the_table():
         UnclaimedBackups("/t", tuple(f"gone{number}" for number in range(10)), 12),
     )
     lines = report_of(reports.listing(), *events, width=120)
-    assert lines[0] == "main: 1 domain, 1 backup, 1 BROKEN"
-    assert lines[3:] == [
-        r"web  b  BROKEN: data missing: vdb\x1b[2J",
+    assert lines[0] == "main: 2 domains, 1 backup, 1 BROKEN"
+    assert [*lines[3].split(maxsplit=2)] == ["web", "b", r"broken: data missing: vdb\x1b[2J"]
+    assert lines[4:] == [
         "far: TARGET NOT READABLE: target /mnt/far is not a directory",
         (
             "/t: no group means gone0, gone1, gone2, gone3, gone4, gone5, gone6, gone7 and 2 more: "
             "12 backups left alone"
         ),
     ]
-    assert (
-        report_of(reports.listing(short=True), *events)[0] == "main: 1 domain, 1 backup, 1 BROKEN"
-    )
-    assert report_of(reports.stats(), *events)[-3:] == lines[3:]
+    assert report_of(reports.listing(short=True), *events)[0] == lines[0]
+    assert report_of(reports.stats(), *events)[-3:] == [
+        r"web  b  BROKEN: data missing: vdb\x1b[2J",
+        *lines[4:],
+    ]

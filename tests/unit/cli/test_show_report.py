@@ -1,5 +1,7 @@
 """What ``show`` prints."""
 
+import shlex
+import subprocess
 from io import StringIO
 
 import pytest
@@ -25,11 +27,11 @@ SHOWN = ShownBackup(
 )  # fmt: skip
 
 
-def printed(shown, monkeypatch):
+def printed(shown, monkeypatch, width=None):
     monkeypatch.setenv("TZ", "UTC")
     report, out = reports.show(), StringIO()
     report.add(shown)
-    report.print(text_console(out), summary())
+    report.print(text_console(out, width=width), summary())
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -50,8 +52,8 @@ def test_all_is_printed_and_the_commands_last(monkeypatch):
         "  file      /t/web/NAME.json",
         "  frees     1.0 GiB, if it alone is removed",
         "",
-        "disk  used     of       read     stored     how read",
-        "vda   2.0 GiB  4.0 GiB  1.0 GiB  512.0 MiB  changes since the-base, 1.0 KiB compared",
+        "dev  disk     used     read     stored     how read",
+        "vda  4.0 GiB  2.0 GiB  1.0 GiB  512.0 MiB  changes since the-base, 1.0 KiB compared",
         "",
         "vda  /srv/web.qcow2",
         "     as n_vda.raw, raw, was qcow2",
@@ -78,6 +80,25 @@ def test_all_is_printed_and_the_commands_last(monkeypatch):
 )
 def test_what_matters_is_said(monkeypatch, changed, line):
     assert any(line in one for one in printed(replace(SHOWN, **changed), monkeypatch))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_a_command_to_paste_is_whole_for_a_shell(monkeypatch, width):
+    words = [
+        "virtbackup", "-c", "/srv/my backup/it's.yml", "restore", "--as", "web-restored",
+        "main/web@20260701-030000_3_web", "/var/lib/libvirt/images/$HOME", "", "a\\b",
+    ]  # fmt: skip
+    shown = replace(SHOWN, domain="w", backup="b", commands=(shlex.join(words),))
+    lines = printed(shown, monkeypatch, width=width)
+    start = next(number for number, line in enumerate(lines) if line.startswith("virtbackup "))
+    pasted = "\n".join(lines[start:])
+    result = subprocess.run(
+        ["sh", "-c", f"virtbackup() {{ printf '%s\\0' virtbackup \"$@\"; }}\n{pasted}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.split("\0")[:-1] == words
+    longest = max(len(shlex.quote(word)) for word in words) + len("   \\")
+    assert max(map(len, lines[start:])) <= max(width, longest)
 
 
 def test_names_reach_the_terminal_escaped(monkeypatch):

@@ -9,23 +9,27 @@
     1 backup would be removed, 4.1 GiB freed
 """
 
-from collections.abc import Sequence
-
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from virtbackup_async import events
+from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.clean import CleanReport, PinReport
 from virtbackup_async.reporting.sentences import clean_in_words, unclaimed_in_words
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
 _STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}
-_PLANNED = ("domain", "backup", "verdict", "stored", "why")
-_REMOVED = ("domain", "backup", "freed")
+_PLANNED = (
+    Column("domain"),
+    Column("backup"),
+    Column("verdict", style=lambda verdict: _STYLES.get(verdict, "")),
+    Column("stored"),
+    Column("why", wraps=True),
+)
+_REMOVED = tuple(map(Column, ("domain", "backup", "freed")))
 
 
 def print_clean(
@@ -35,34 +39,38 @@ def print_clean(
     if report.dry_run:
         _print_plan(report, console)
     elif report.removed and not only_rest:
-        rows = [(done.domain, done.backup, size(done.freed_bytes)) for done in report.removed]
-        console.print(_table(_REMOVED, rows))
+        print_columns(console, _REMOVED, list(map(_removed_row, report.removed)))
     for event in (*(() if only_rest else report.others), *report.swept):
         style = BAD if isinstance(event, events.PendingLeft | events.RemovalFailed) else ""
-        console.print(Text(printable(clean_in_words(event) or ""), style), soft_wrap=True)
+        print_line(console, clean_in_words(event) or "", style)
     for left in report.unclaimed:
-        console.print(Text(printable(unclaimed_in_words(left)), LOOK), soft_wrap=True)
+        print_line(console, unclaimed_in_words(left), LOOK)
     if summary.ok or report.removed or report.others:
-        console.print(Text(_totals(report)), soft_wrap=True)
+        print_line(console, _totals(report))
 
 
 def _print_plan(report: CleanReport, console: Console) -> None:
-    rows = [
-        (found.domain, found.backup, _UNDONE, "", "was started and not finished")
-        for found in report.found
-    ]
-    rows += [
-        (
-            verdict.domain,
-            verdict.backup,
-            _verdict(verdict),
-            size(_stored_bytes(verdict)),
-            ", ".join(verdict.reasons),
-        )
-        for verdict in report.verdicts
-    ]
-    if rows:
-        console.print(_table(_PLANNED, rows))
+    rows = [*map(_found_row, report.found), *map(_verdict_row, report.verdicts)]
+    print_columns(console, _PLANNED, rows)
+
+
+def _removed_row(done: events.BackupRemoved) -> Row:
+    return {"domain": done.domain, "backup": done.backup, "freed": size(done.freed_bytes)}
+
+
+def _found_row(found: events.PendingFound) -> Row:
+    why = "was started and not finished"
+    return {"domain": found.domain, "backup": found.backup, "verdict": _UNDONE, "why": why}
+
+
+def _verdict_row(verdict: events.CleanVerdict) -> Row:
+    return {
+        "domain": verdict.domain,
+        "backup": verdict.backup,
+        "verdict": _STAYS if verdict.keep else _GOES,
+        "stored": size(_stored_bytes(verdict)),
+        "why": ", ".join(verdict.reasons),
+    }
 
 
 def _totals(report: CleanReport) -> str:
@@ -78,22 +86,9 @@ def _totals(report: CleanReport) -> str:
 def print_pins(report: PinReport, console: Console, _summary: events.Summary) -> None:
     """Print a line for each backup that is pinned, or is pinned no more."""
     for event in report.changed:
-        console.print(Text(printable(clean_in_words(event) or "")), soft_wrap=True)
+        print_line(console, clean_in_words(event) or "")
 
 
 def _stored_bytes(verdict: events.CleanVerdict) -> int:
     """Return what a backup added to its target; virt-backup records none: what its files take."""
     return verdict.occupied_bytes if verdict.stored_bytes is None else verdict.stored_bytes
-
-
-def _verdict(verdict: events.CleanVerdict) -> str:
-    return _STAYS if verdict.keep else _GOES
-
-
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell), _STYLES.get(cell, "")) for cell in row))
-    return table

@@ -1,5 +1,6 @@
 """How a rich console is made here, plain text without markup or highlights, and its colours."""
 
+import os
 from typing import Final, TextIO
 
 from rich.console import Console
@@ -11,13 +12,30 @@ GOOD: Final = "green"
 FACT: Final = "dim"
 
 # A pipe has no width: wide enough that no table is cut, narrow enough for rich's arithmetic.
-_PIPE_WIDTH = 1000
+_PIPE_WIDTH: Final = 1000
+_NO_LIMIT: Final = 1 << 30
+_LEAST_WIDTH: Final = 10
 
 
 def text_console(file: TextIO, *, width: int | None = None) -> Console:
     """Return a console on ``file``; ``width`` is for tests, otherwise the terminal's own."""
-    if width is None and not file.isatty():
-        width = _PIPE_WIDTH
+    if width is None:
+        width = _own_width(file) if file.isatty() else _PIPE_WIDTH
     return Console(
         file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
     )
+
+
+def room_of(console: Console) -> int:
+    """Return how many columns a line may have; without a limit in a pipe, which cuts nothing."""
+    return _NO_LIMIT if console.width >= _PIPE_WIDTH else max(_LEAST_WIDTH, console.width)
+
+
+def _own_width(file: TextIO) -> int | None:
+    """Return the width of a terminal that rich takes for 80 columns wide; None asks rich."""
+    if os.environ.get("TERM", "").lower() not in {"dumb", "unknown"}:
+        return None
+    try:
+        return os.get_terminal_size(file.fileno()).columns or None
+    except OSError:
+        return None

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.cli.render.listing import local_date, verified_day
 from virtbackup_async.events import Summary, TargetUnreadable
 from virtbackup_async.model.amounts import age, size
@@ -29,7 +29,7 @@ from virtbackup_async.reporting.reports.listing import (
     domain_rows,
 )
 from virtbackup_async.reporting.sentences import not_counted_in_words
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _NONE: Final = "no backup"
 _STYLES: Final = {
@@ -55,21 +55,20 @@ def print_domains(
 ) -> None:
     """Print the groups in the order they came, then what cannot be listed."""
     if not report.groups and summary.ok:
-        console.print(Text("no backups"))
+        print_line(console, "no backups")
     bars = _BARS if console.is_terminal and not console.options.ascii_only else _ASCII_BARS
     targets = {group: space.target for space in report.spaces for group in space.groups}
     for name, group in report.groups.items():
         where = f" -> {targets[name]}" if targets.get(name, name) != name else ""
-        console.print(Text(printable(f"{name}{where}"), "bold"), soft_wrap=True)
+        print_line(console, f"{name}{where}", "bold")
         rows = domain_rows(group, sort)
         print_columns(console, _COLUMNS, [_row(row, bars) for row in rows])
         for broken in group.broken:
-            text = printable(not_counted_in_words(broken))
-            console.print(Text(text, BAD), soft_wrap=True)
-        console.print(Text(_totals(report, name, group, rows)), soft_wrap=True)
+            print_line(console, not_counted_in_words(broken), BAD)
+        print_line(console, _totals(report, name, group, rows))
     for event in report.others:
         style = BAD if isinstance(event, TargetUnreadable) else LOOK
-        console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
+        print_line(console, not_counted_in_words(event), style)
 
 
 def _row(row: DomainRow, bars: str) -> Row:

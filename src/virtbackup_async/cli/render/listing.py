@@ -2,23 +2,25 @@
 
 ::
 
-    main: 2 domains, 3 backups
-    domain  date              disks     packager  size      stored    quiesced  verified
+    main: 2 domains, 3 backups, 1 BROKEN
+    domain  date              disks     packager  disk      stored    quiesced  verified
     web     2026-07-01 03:00  vda, vdb  tar       12.0 GiB  4.1 GiB   yes       2026-07-02
+    web     2026-06-30 03:00  broken: data missing: 20260630-030000_3_web_vda.raw
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, Row, print_columns, size_or_blank
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import INDENT, print_line
 from virtbackup_async.cli.render.run import quiesced
 from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.events import (
+    BrokenBackup,
     ListedBackup,
     Summary,
     TargetUnreadable,
@@ -26,12 +28,13 @@ from virtbackup_async.events import (
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.listing import Domains, ListedGroup, ListingReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _MINUTE = len("2026-07-01 03:00")
 _SECOND = len("2026-07-01 03:00:00")
 _NO_BACKUP = "no backup"
 _FAILED, _NEVER = "FAILED", "never"
+_BROKEN = "broken: "
 _VERDICTS = {_FAILED: BAD, _NEVER: LOOK, "": ""}
 _COLUMNS = (
     Column("domain"),
@@ -42,11 +45,11 @@ _COLUMNS = (
     ),
     Column("disks", style=lambda disks: LOOK if "NOT " in disks else ""),
     Column("packager"),
-    Column("size"),
+    Column("disk"),
     Column("stored", may_go=True),
     Column("quiesced"),
     Column("verified", style=lambda found: _VERDICTS.get(found.partition(" ")[0], GOOD)),
-    Column(""),
+    Column("", style=lambda text: BAD if text.startswith(_BROKEN) else "", wraps=True),
 )
 
 
@@ -63,56 +66,69 @@ def print_listing(
         detailed: print domain by domain, each backup with its definition's path (``-D``).
     """
     if not report.groups and summary.ok:
-        console.print(Text("no backups"))
+        print_line(console, "no backups")
     for name, group in report.groups.items():
-        console.print(_line(f"{name}: {_totals(group)}", "bold"), soft_wrap=True)
+        print_line(console, f"{name}: {_totals(group)}", "bold")
         domains = group.sorted()
         if detailed:
             _print_details(console, domains, short=short)
         elif not short:
             print_columns(console, _columns(domains), list(_rows(domains)))
-        for one in [] if short else group.broken:
-            console.print(_line(not_counted_in_words(one), BAD), soft_wrap=True)
         for space in [] if short or detailed else report.spaces:
             if name in space.groups:
-                console.print(_line(f"{size(space.free_bytes)} free"), soft_wrap=True)
+                print_line(console, f"{size(space.free_bytes)} free")
     for event in report.others:
         style = BAD if isinstance(event, TargetUnreadable) else LOOK
-        console.print(_line(not_counted_in_words(event), style), soft_wrap=True)
+        print_line(console, not_counted_in_words(event), style)
 
 
 def _print_details(console: Console, domains: Domains, *, short: bool) -> None:
     for domain, backups in domains.items():
-        head = f"  {domain}: {count(len(backups), 'backup')}"
-        console.print(_line(head), soft_wrap=True)
+        print_line(console, f"{domain}: {_counts(backups)}", head=INDENT)
         for backup in [] if short else backups:
-            pin = "  pinned" if backup.pinned else ""
-            lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
-            note = f"  note: {backup.note}" if backup.note else ""
-            path = f"    {local_date(backup)}  {backup.definition}{pin}{lacks}{note}"
-            console.print(_line(path), soft_wrap=True)
+            style = BAD if isinstance(backup, BrokenBackup) else ""
+            print_line(console, _detail(backup), style, head=INDENT * 2)
+
+
+def _detail(backup: ListedBackup | BrokenBackup) -> str:
+    if isinstance(backup, BrokenBackup):
+        return f"{_broken_date(backup)}  {backup.definition}  {_BROKEN}{backup.error}"
+    pin = "  pinned" if backup.pinned else ""
+    lacks = f"  lacks {', '.join(backup.lacks)}" if backup.lacks else ""
+    note = f"  note: {backup.note}" if backup.note else ""
+    return f"{local_date(backup)}  {backup.definition}{pin}{lacks}{note}"
+
+
+def _counts(backups: Sequence[ListedBackup | BrokenBackup]) -> str:
+    broken = sum(isinstance(backup, BrokenBackup) for backup in backups)
+    return f"{count(len(backups) - broken, 'backup')}{f', {broken} BROKEN' if broken else ''}"
 
 
 def _totals(group: ListedGroup) -> str:
     broken = f", {len(group.broken)} BROKEN" if group.broken else ""
-    return f"{count(len(group.domains), 'domain')}, {count(group.backups, 'backup')}{broken}"
+    return f"{count(len(group.names), 'domain')}, {count(group.backups, 'backup')}{broken}"
 
 
 def _columns(domains: Domains) -> tuple[Column, ...]:
     """Return the columns; a date loses its seconds only if it still means one backup."""
-    minutes = [(b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups]
+    minutes = [
+        (b.domain, b.date[:_MINUTE]) for backups in domains.values() for b in backups if b.date
+    ]
     if len(set(minutes)) == len(minutes):
         return _COLUMNS
     return tuple(replace(column, short=None) for column in _COLUMNS)
 
 
-def _row(backup: ListedBackup) -> Row:
+def _row(backup: ListedBackup | BrokenBackup) -> Row:
+    if isinstance(backup, BrokenBackup):
+        text = f"{_BROKEN}{backup.error}"
+        return {"domain": backup.domain, "date": _broken_date(backup), "": text}
     return {
         "domain": backup.domain,
         "date": local_date(backup),
         "disks": ", ".join((*backup.disks, *(f"NOT {what}" for what in backup.lacks))),
         "packager": backup.packager,
-        "size": size_or_blank(backup.size_bytes),
+        "disk": size_or_blank(backup.size_bytes),
         "stored": size_or_blank(backup.stored_bytes),
         "quiesced": "" if backup.quiesced is None else quiesced(backup.quiesced),
         "verified": verified_day(backup),
@@ -140,5 +156,6 @@ def local_date(backup: ListedBackup) -> str:
     return pasteable(datetime.fromisoformat(backup.date))
 
 
-def _line(text: str, style: str = "") -> Text:
-    return Text(printable(text), style=style)
+def _broken_date(backup: BrokenBackup) -> str:
+    """Return the date in its name, or all of a name that has none."""
+    return pasteable(datetime.fromisoformat(backup.date)) if backup.date else backup.backup

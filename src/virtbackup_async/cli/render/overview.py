@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async import events
-from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
+from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK, room_of
+from virtbackup_async.cli.render.lines import INDENT, cut, folded
 from virtbackup_async.cli.render.status import run_row
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.status import StatusReport
@@ -31,6 +33,7 @@ from virtbackup_async.reporting.text import count, printable
 ROWS: Final = 24
 _NAMES: Final = 4
 _EACH: Final = 4
+_LEAST_HEAT: Final = 4
 _STYLES: Final = {"good": GOOD, "look": LOOK}
 _DAYS: Final = {
     "v": "green", "m": "dark_green", "p": "yellow", "e": "bright_black", "f": "red",
@@ -46,13 +49,13 @@ def print_status(report: StatusReport, console: Console, _summary: events.Summar
     status = report.status
     if status is None:
         return
-    lines = [Text(printable(status.sentence), _STYLES.get(status.standing, BAD))]
-    lines += [Text(printable(line), FACT) for line in status.more[:_EACH]]
-    lines += [
-        Text.assemble((f"{label:<{_LABEL}}", FACT), (printable(text), style))
-        for label, text, style in _facts(report, status)
-    ]
-    lines = lines[: ROWS - 4]
+    lines = list(folded(console, status.sentence, _STYLES.get(status.standing, BAD)))
+    for more in status.more[:_EACH]:
+        lines += folded(console, more, FACT)
+    for label, text, style in _facts(report, status):
+        head = f"{label:<{_LABEL}}"
+        lines += folded(console, text, style, head=head, head_style=FACT)
+    lines = lines[: ROWS - _LEAST_HEAT]
     lines += _heat(status, console, ROWS - len(lines) - 1)
     for line in lines:
         console.print(line, soft_wrap=True)
@@ -98,15 +101,20 @@ def _target(target: events.StatusTarget) -> str:
 
 def _heat(status: events.StatusShown, console: Console, rows: int) -> Iterator[Text]:
     """Yield a line for each guest, the worst first, as far as there are rows."""
-    names = [printable(guest.guest) for guest in status.guests]
-    width = max(map(len, names), default=0)
+    room, days = room_of(console), max((len(guest.days) for guest in status.guests), default=0)
+    # In a narrow terminal the last days are shown, beside half of the width for the names.
+    most = max(room - days - len(INDENT), room // 2 - len(INDENT))
+    names = [cut(console, printable(guest.guest), most) for guest in status.guests]
+    width = max(map(cell_len, names), default=0)
     shown = len(names) if len(names) <= rows else rows - 1
     is_plain = console.color_system is None or console.no_color or console.options.ascii_only
     for name, guest in zip(names[:shown], status.guests, strict=False):
-        line = Text(f"{name:<{width}}  ")
-        for day in guest.days:
+        line = Text(f"{set_cell_size(name, width)}{INDENT}")
+        for day in guest.days[-(room - width - len(INDENT)) :]:
             block = _EMPTY if day == "n" else _FILLED
             line.append(day if is_plain else block, "" if is_plain else _DAYS.get(day, ""))
         yield line
     if shown < len(names):
-        yield Text(f"and {count(len(names) - shown, 'guest')} more, less urgent", FACT)
+        yield from folded(
+            console, f"and {count(len(names) - shown, 'guest')} more, less urgent", FACT
+        )

@@ -9,12 +9,11 @@
 from typing import Final
 
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.events import Summary
 from virtbackup_async.reporting.reports.page import PageReport
-from virtbackup_async.reporting.text import printable
 
 _STYLES: Final = {"good": GOOD, "look": LOOK}
 
@@ -23,5 +22,5 @@ def print_page(report: PageReport, console: Console, summary: Summary) -> None: 
     """Print the sentence and the file of each page."""
     for page in report.written:
         style = _STYLES.get(page.standing, BAD)
-        console.print(Text(printable(page.verdict), style), soft_wrap=True)
-        console.print(Text(printable(page.file)), soft_wrap=True)
+        print_line(console, page.verdict, style)
+        print_line(console, page.file)

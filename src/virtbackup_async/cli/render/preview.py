@@ -2,26 +2,27 @@
 
 ::
 
-    group  domain  disk  method  reads     of        how
-    main   web     vda   pull    1.2 GiB   20.0 GiB  changes since 20260701-030000_3_web
-    main   web     vdb   pull    4.0 GiB   10.0 GiB  in full: a raw image cannot keep a dirty bitmap
+    group  domain  dev  method  disk      read     how
+    main   web     vda  pull    20.0 GiB  1.2 GiB  changes since 20260701-030000_3_web
+    main   web     vdb  pull    10.0 GiB  4.0 GiB  in full: a raw image cannot keep a dirty bitmap
     /mnt/backups: 1 backup, up to 5.2 GiB to read, 49.8 GiB free: fits
 """
 
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.events import DiskPlanned, Summary, TargetPlanned
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.preview import PreviewReport
 from virtbackup_async.reporting.sentences import reason
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _UNKNOWN = "unknown"
-_COLUMNS = tuple(
-    Column(head) for head in ("group", "domain", "disk", "method", "reads", "of", "how")
+_COLUMNS = (
+    *map(Column, ("group", "domain", "dev", "method", "disk", "read")),
+    Column("how", wraps=True),
 )
 
 
@@ -29,10 +30,9 @@ def print_preview(report: PreviewReport, console: Console, _summary: Summary) ->
     """Print the plan."""
     print_columns(console, _COLUMNS, list(map(_row, report.disks)))
     for failed in report.failed:
-        line = f"{failed.domain}: would fail: {reason(failed)}"
-        console.print(Text(printable(line), BAD), soft_wrap=True)
+        print_line(console, f"{failed.domain}: would fail: {reason(failed)}", BAD)
     for target in report.targets:
-        console.print(_of_target(target), soft_wrap=True)
+        print_line(console, *_of_target(target))
 
 
 def _row(disk: DiskPlanned) -> Row:
@@ -40,10 +40,10 @@ def _row(disk: DiskPlanned) -> Row:
     return {
         "group": disk.group,
         "domain": disk.domain,
-        "disk": disk.disk,
+        "dev": disk.disk,
         "method": disk.method,
-        "reads": _amount(disk.read_bytes),
-        "of": _amount(disk.size_bytes),
+        "disk": _amount(disk.size_bytes),
+        "read": _amount(disk.read_bytes),
         "how": how,
     }
 
@@ -52,7 +52,8 @@ def _amount(length_bytes: int | None) -> str:
     return _UNKNOWN if length_bytes is None else size(length_bytes)
 
 
-def _of_target(target: TargetPlanned) -> Text:
+def _of_target(target: TargetPlanned) -> tuple[str, str]:
+    """Return the line of a target, and its style."""
     free = f"{_amount(target.free_bytes)} free"
     verdict, style = {
         True: ("fits", GOOD),
@@ -63,4 +64,4 @@ def _of_target(target: TargetPlanned) -> Text:
     words = (
         f"{target.target}: {backups}, up to {size(target.read_bytes)} to read, {free}: {verdict}"
     )
-    return Text(printable(words), style)
+    return words, style

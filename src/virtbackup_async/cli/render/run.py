@@ -12,21 +12,24 @@
 import shlex
 from collections.abc import Iterator
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from virtbackup_async import events
+from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, FACT, LOOK
+from virtbackup_async.cli.render.lines import INDENT, print_command, print_line
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.reports.run import RunReport
 from virtbackup_async.reporting.sentences import reason
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _MAX_REASON = 30
-_HEADS = ("domain", "backup", "disks", "used", "stored", "duration", "quiesced")
-_GAP = 2
+_COLUMNS = (
+    Column("group"),
+    Column("domain"),
+    Column("backup", may_go=True),
+    *map(Column, ("disks", "used", "stored", "duration", "quiesced")),
+)
 
 
 def print_run(
@@ -34,20 +37,21 @@ def print_run(
 ) -> None:
     """Print the backups, the restored disks, what failed or was skipped, and the totals."""
     if report.done and not only_rest:
-        console.print(_table(report, console.width))
+        print_columns(console, _COLUMNS, [_row(done, report) for done in report.done])
     for restored in report.restored:
-        console.print(_restored(restored), soft_wrap=True)
+        _print_restored(console, restored)
     for defined in report.defined:
-        console.print(_defined(defined), soft_wrap=True)
+        _print_defined(console, defined)
     for exported in report.exported:
-        console.print(_exported(exported), soft_wrap=True)
+        print_line(console, _exported(exported))
     for skipped in () if only_rest else report.skipped:
-        console.print(_line("skipped", _disk(skipped), skipped.reason, FACT), soft_wrap=True)
+        name = report.name(skipped.group, skipped.domain)
+        print_line(console, f"skipped: {name} {skipped.disk}: {skipped.reason}", FACT)
     _print_lacks(report, console, summary)
     if report.done or report.failed:
-        console.print(_totals(report, summary.warnings), soft_wrap=True)
+        print_line(console, _totals(report, summary.warnings))
         for line in _facts(report, summary):
-            console.print(Text(printable(line), FACT), soft_wrap=True)
+            print_line(console, line, FACT)
 
 
 def _print_lacks(report: RunReport, console: Console, summary: events.Summary) -> None:
@@ -55,9 +59,10 @@ def _print_lacks(report: RunReport, console: Console, summary: events.Summary) -
     for failed in report.failed:
         if not _is_undone(failed):
             word = "interrupted" if failed.cancelled else "failed"
-            console.print(_line(word, failed.domain, reason(failed), BAD), soft_wrap=True)
+            name = report.name(failed.group, failed.domain)
+            print_line(console, f"{word}: {name}: {reason(failed)}", BAD)
     for line in _interrupted(report, summary):
-        console.print(Text(printable(line), LOOK), soft_wrap=True)
+        print_line(console, line, LOOK)
 
 
 def _is_undone(failed: events.BackupFailed) -> bool:
@@ -66,7 +71,9 @@ def _is_undone(failed: events.BackupFailed) -> bool:
 
 def _interrupted(report: RunReport, summary: events.Summary) -> Iterator[str]:
     """Yield what a signal did to the run, in one line."""
-    undone = dict.fromkeys(failed.domain for failed in report.failed if _is_undone(failed))
+    undone = dict.fromkeys(
+        report.name(failed.group, failed.domain) for failed in report.failed if _is_undone(failed)
+    )
     words = []
     if undone:
         words.append(f"interrupted: {', '.join(undone)} (undone, guests on their own disks)")
@@ -76,39 +83,27 @@ def _interrupted(report: RunReport, summary: events.Summary) -> Iterator[str]:
         yield "; ".join(words)
 
 
-def _table(report: RunReport, width: int) -> Table:
-    """Return all columns, or in a narrow terminal those without the long name of the backup."""
-    rows = [_row(done, report.disks.get(done.backup)) for done in report.done]
-    needed = sum(max(map(cell_len, column)) + _GAP for column in zip(_HEADS, *rows, strict=True))
-    shown = [head for head in _HEADS if head != "backup" or needed <= width]
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for head in shown:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        cells = zip(_HEADS, row, strict=True)
-        table.add_row(*(Text(cell) for head, cell in cells if head in shown))
-    return table
+def _row(done: events.BackupDone, report: RunReport) -> Row:
+    disks = report.disks.get((done.group, done.backup))
+    return {
+        "group": done.group if len(report.groups) > 1 else "",
+        "domain": done.domain,
+        "backup": done.backup,
+        "disks": "" if disks is None else str(disks),
+        "used": size(done.data_bytes),
+        "stored": size(done.stored_bytes),
+        "duration": duration(done.duration_s),
+        "quiesced": _quiesced(done),
+    }
 
 
-def _row(done: events.BackupDone, disks: int | None) -> tuple[str, ...]:
-    return (
-        printable(done.domain),
-        printable(done.backup),
-        "" if disks is None else str(disks),
-        size(done.data_bytes),
-        size(done.stored_bytes),
-        duration(done.duration_s),
-        _quiesced(done),
-    )
-
-
-def _totals(report: RunReport, warnings: int) -> Text:
+def _totals(report: RunReport, warnings: int) -> str:
     words = [f"{count(len(report.done), 'backup')} done"]
     words.append(f"{len(report.failed) - report.cancelled} failed")
     words += [f"{report.cancelled} interrupted"] if report.cancelled else []
     words += [count(warnings, "warning")] if warnings else []
     words += [f"{size(report.read_bytes)} read", f"{size(report.stored_bytes)} stored"]
-    return Text(", ".join(words))
+    return ", ".join(words)
 
 
 def _facts(report: RunReport, summary: events.Summary) -> Iterator[str]:
@@ -130,38 +125,29 @@ def quiesced(answer: bool | None) -> str:  # noqa: FBT001 -- a value of the even
 
 def _quiesced(done: events.BackupDone) -> str:
     """Return the same, with a short reason in brackets; a warning had any longer one."""
-    reason, word = printable(done.not_quiesced or ""), quiesced(done.quiesced)
+    reason, word = done.not_quiesced or "", quiesced(done.quiesced)
     return f"{word} ({reason})" if 0 < len(reason) <= _MAX_REASON else word
 
 
-def _disk(skipped: events.DiskSkipped) -> str:
-    return f"{skipped.domain} {skipped.disk}"
-
-
-def _line(word: str, what: str, why: str, style: str) -> Text:
-    return Text(f"{word}: {printable(what)}: {printable(why)}", style)
-
-
-def _exported(done: events.DiskExported) -> Text:
+def _exported(done: events.DiskExported) -> str:
     head = f"{done.backup}: {done.disk} exported to {done.output}"
-    return Text(f"{printable(f'{head}: {done.format}')}, {_checked(done)}")
+    return f"{head}: {done.format}, {_checked(done)}"
 
 
 def _checked(done: events.RestoreDone | events.DiskExported) -> str:
     return "verified" if done.verified else "not verified: the backup carries no digest"
 
 
-def _restored(done: events.RestoreDone) -> Text:
+def _print_restored(console: Console, done: events.RestoreDone) -> None:
     head = f"{done.backup} restored to {done.target}"
     amount = f"{size(done.data_bytes)} in {duration(done.duration_s)}"
+    print_line(console, f"{head}: {amount}, {_checked(done)}")
     formats = {found.file: found for found in done.formats}
-    lines = [printable(f"  {name}{_format(formats.get(name))}") for name in done.files]
+    for name in done.files:
+        print_line(console, f"{name}{_format(formats.get(name))}", head=INDENT)
     for path in done.kept:
-        remove = shlex.join(["rm", path])
-        lines.append(
-            f"  kept as it was: {printable(path)}. Without need of it: {printable(remove)}"
-        )
-    return Text("\n".join([f"{printable(head)}: {amount}, {_checked(done)}", *lines]))
+        head = f"{INDENT}kept as it was: {path}. Without need of it: "
+        print_command(console, shlex.join(["rm", path]), head=head)
 
 
 def _format(found: events.FileFormat | None) -> str:
@@ -173,10 +159,8 @@ def _format(found: events.FileFormat | None) -> str:
     return f"{what} (was {found.was}: what the guest saw)"
 
 
-def _defined(defined: events.DomainDefined) -> Text:
+def _print_defined(console: Console, defined: events.DomainDefined) -> None:
     state = "started" if defined.started else "shut off"
-    head = f"{defined.domain} defined, {state}: {defined.uuid}"
-    rebased = "".join(
-        f"\n  {printable(name)} names the restored image below it now" for name in defined.rebased
-    )
-    return Text(f"{printable(head)}{rebased}")
+    print_line(console, f"{defined.domain} defined, {state}: {defined.uuid}")
+    for name in defined.rebased:
+        print_line(console, f"{name} names the restored image below it now", head=INDENT)

@@ -8,8 +8,8 @@
       quiesced  yes, frozen for 41 ms at most
       frees     310.0 MiB
 
-    disk  used      of        read      stored    how
-    vda   20.1 GiB  40.0 GiB  1.2 GiB   310.0 MiB changes since 20260630-030000_3_web
+    dev  disk      used      read     stored     how read
+    vda  40.0 GiB  20.1 GiB  1.2 GiB  310.0 MiB  changes since 20260630-030000_3_web
 
     vda  /var/lib/libvirt/images/web.qcow2
          blake3-256k:5e5f7a...
@@ -21,24 +21,23 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns, size_or_blank
 from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_command, print_line
 from virtbackup_async.engine.inventory.dates import pasteable
 from virtbackup_async.model.amounts import age, size
 from virtbackup_async.reporting.reports.show import ShowReport
-from virtbackup_async.reporting.text import printable
 
 STATE_STYLES = {"good": GOOD, "unverified": LOOK, "damaged": BAD, "broken": BAD}
 _DISK_COLUMNS = (
+    Column("dev"),
     Column("disk"),
     Column("used"),
-    Column("of"),
     Column("read"),
     Column("stored"),
-    Column("how read", style=lambda how: LOOK if how.startswith("in full: ") else ""),
+    Column("how read", style=lambda how: LOOK if how.startswith("in full: ") else "", wraps=True),
 )
 
 
@@ -47,21 +46,20 @@ def print_show(report: ShowReport, console: Console, _summary: events.Summary) -
     shown = report.shown
     if shown is None:
         return
-    console.print(Text(printable(f"{shown.domain}@{shown.backup}"), "bold"), soft_wrap=True)
+    print_line(console, f"{shown.domain}@{shown.backup}", "bold")
     facts = [(name, text, style) for name, text, style in _facts(shown) if text]
     width = max(len(name) for name, _, _ in facts)
     for name, text, style in facts:
-        line = Text.assemble((f"  {name:<{width}}  ", FACT), (printable(text), style))
-        console.print(line, soft_wrap=True)
+        print_line(console, text, style, head=f"  {name:<{width}}  ", head_style=FACT)
     if shown.disks:
         console.print()
         print_columns(console, _DISK_COLUMNS, [_row(disk) for disk in shown.disks])
         console.print()
-        for file in _files(shown):
-            console.print(Text(printable(file), FACT), soft_wrap=True)
+        for head, file in _files(shown):
+            print_line(console, file, FACT, head=head, head_style=FACT)
     console.print()
     for command in shown.commands:
-        console.print(Text(printable(command)), soft_wrap=True)
+        print_command(console, command)
 
 
 def _facts(shown: events.ShownBackup) -> Iterator[tuple[str, str, str]]:
@@ -118,9 +116,9 @@ def _quiesced(shown: events.ShownBackup) -> str:
 
 def _row(disk: events.ShownDisk) -> Row:
     return {
-        "disk": disk.disk,
+        "dev": disk.disk,
+        "disk": size_or_blank(disk.size_bytes),
         "used": size_or_blank(disk.data_bytes),
-        "of": size_or_blank(disk.size_bytes),
         "read": size_or_blank(disk.read_bytes),
         "stored": size_or_blank(disk.stored_bytes),
         "how read": _how(disk),
@@ -135,18 +133,25 @@ def _how(disk: events.ShownDisk) -> str:
     return f"in full: {disk.reason}" if disk.reason else "in full"
 
 
-def _files(shown: events.ShownBackup) -> Iterator[str]:
+def _files(shown: events.ShownBackup) -> Iterator[tuple[str, str]]:
+    """Yield what is at the start of each line, and the line."""
+    indent = " " * len("vda  ")
     for disk in shown.disks:
         was = f", was {disk.original_format}" if disk.original_format else ""
-        yield f"{disk.disk}  {disk.source or disk.file}"
+        yield f"{disk.disk}  ", disk.source or disk.file
         if disk.format:
-            yield f"     as {disk.file}, {disk.format}{was}"
-            yield f"     {disk.digest}"
+            yield indent, f"as {disk.file}, {disk.format}{was}"
+            yield from _digest(indent, disk.digest)
         for below in disk.backing:
-            yield f"     on {below.source}, {below.format}, {size(below.data_bytes)}"
-            yield f"     {below.digest}"
+            yield indent, f"on {below.source}, {below.format}, {size(below.data_bytes)}"
+            yield from _digest(indent, below.digest)
     for state in shown.state_files:
-        yield f"{state.what}  {state.source}, {size(state.data_bytes)}"
+        yield f"{state.what}  ", f"{state.source}, {size(state.data_bytes)}"
+
+
+def _digest(indent: str, digest: str | None) -> Iterator[tuple[str, str]]:
+    if digest is not None:
+        yield indent, digest
 
 
 def _moment(date: str) -> str:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from virtbackup_async.cli.render.columns import Column, print_columns, size_or_blank
 from virtbackup_async.cli.render.findings import print_findings
+from virtbackup_async.cli.render.lines import print_command, print_line
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound, Level, Summary
 from virtbackup_async.reporting.reports.findings import Shown
 from virtbackup_async.reporting.reports.setup import SetupReport
@@ -18,14 +19,17 @@ _AGENTS = {
     AgentState.NONE: "no channel",
     AgentState.UNKNOWN: "",
 }
-_DOMAINS = [Column(head) for head in ("domain", "state", "disks", "used", "guest agent", "problem")]
+_DOMAINS = [
+    *map(Column, ("domain", "state", "disks", "used", "guest agent")),
+    Column("problem", wraps=True),
+]
 _FILE_SYSTEMS = [
     Column("mounted at"),
     Column("type"),
     Column("device", may_go=True),
     Column("free"),
-    Column("size", may_go=True),
-    Column("remark"),
+    Column("total", may_go=True),
+    Column("remark", wraps=True),
 ]
 
 
@@ -36,7 +40,7 @@ def print_site(
     file_systems: Sequence[FileSystemFound],
 ) -> None:
     """Print the domains and the file systems, each in a table."""
-    console.print(f"{printable(uri)}: {count(len(domains), 'domain')}")
+    print_line(console, f"{uri}: {count(len(domains), 'domain')}")
     print_columns(console, _DOMAINS, [_domain_row(found) for found in domains])
     console.print()
     print_columns(console, _FILE_SYSTEMS, [_file_system_row(found) for found in file_systems])
@@ -60,7 +64,7 @@ def _file_system_row(found: FileSystemFound) -> dict[str, str]:
         "type": found.type,
         "device": found.source,
         "free": size_or_blank(found.free_bytes),
-        "size": size_or_blank(found.total_bytes),
+        "total": size_or_blank(found.total_bytes),
         "remark": _remark(found),
     }
 
@@ -85,14 +89,14 @@ def print_written(
         return
     shown = Shown.ALL if all_shown else Shown.WRONG
     print_findings(report.findings, console, summary, shown=shown, counted="check")
-    console.print(f"written: {printable(written.path)}", soft_wrap=True)
+    print_line(console, f"written: {written.path}")
     if written.old is not None:
-        console.print(f"the old one: {printable(written.old)}", soft_wrap=True)
+        print_line(console, f"the old one: {written.old}")
     problems, warnings = (
         len(report.findings.of(level)) for level in (Level.PROBLEM, Level.WARNING)
     )
-    console.print(f"doctor: {count(problems, 'problem')}, {count(warnings, 'warning')}")
+    print_line(console, f"doctor: {count(problems, 'problem')}, {count(warnings, 'warning')}")
     if not problems:
         options = "" if written.found else f"-c {shlex.quote(printable(written.path))} "
-        console.print(f"next: virtbackup {options}backup", soft_wrap=True)
-        console.print(f"for every night: virtbackup {options}systemd install", soft_wrap=True)
+        print_command(console, f"virtbackup {options}backup", head="next: ")
+        print_command(console, f"virtbackup {options}systemd install", head="for every night: ")

@@ -29,10 +29,11 @@ from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, LOOK
 from virtbackup_async.cli.render.glyphs import glyphs_for
+from virtbackup_async.cli.render.lines import INDENT, print_line
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.stats import StatsReport
 from virtbackup_async.reporting.sentences import not_counted_in_words
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _BACKUP_COLUMNS = (
     Column("group", may_go=True),
@@ -54,22 +55,22 @@ _GAP: Final = "  "
 def print_stats(report: StatsReport, console: Console, summary: events.Summary) -> None:
     """Print the figures: domains, days, backups, repositories."""
     if not report.amounts and summary.ok:
-        console.print(Text("no backups"))
+        print_line(console, "no backups")
     print_columns(console, _COLUMNS, [_row(amounts) for amounts in report.amounts])
     for group, days in report.days.items():
         console.print()
-        console.print(Text(printable(f"{group}: added by day"), style="bold"), soft_wrap=True)
+        print_line(console, f"{group}: added by day", "bold")
         print_days(console, days)
     if report.backups:
         console.print()
         print_columns(console, _BACKUP_COLUMNS, [_backup_row(one) for one in report.backups])
     for repository in report.repositories:
         console.print()
-        console.print(Text(printable(_line(repository))), soft_wrap=True)
-        console.print(Text(_chunks_line(repository)), soft_wrap=True)
+        print_line(console, _line(repository))
+        print_line(console, _chunks_line(repository), head=INDENT)
     for event in report.not_counted:
         style = LOOK if isinstance(event, events.UnclaimedBackups) else BAD
-        console.print(Text(printable(not_counted_in_words(event)), style), soft_wrap=True)
+        print_line(console, not_counted_in_words(event), style)
 
 
 def print_days(console: Console, amounts: Mapping[str, int]) -> None:
@@ -145,7 +146,7 @@ def _chunks_line(repository: events.RepositoryStats) -> str:
     equal = _ratio(repository.mapped_bytes, repository.chunk_bytes)
     compressed = _ratio(repository.chunk_bytes, repository.chunk_stored_bytes)
     return (
-        f"  chunks: {size(repository.mapped_bytes)}, different ones {size(repository.chunk_bytes)} "
+        f"chunks: {size(repository.mapped_bytes)}, different ones {size(repository.chunk_bytes)} "
         f"({equal} to 1), compressed to {size(repository.chunk_stored_bytes)} ({compressed} to 1)"
     )
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Console
-from rich.text import Text
 
 from virtbackup_async import events
 from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.model.amounts import duration, size
 from virtbackup_async.reporting.reports.status import HealthReport, LogReport
 from virtbackup_async.reporting.text import count
@@ -27,20 +27,20 @@ RUN_COLUMNS = (
     Column("command"),
     Column("took"),
     Column("host", may_go=True),
-    Column("result", style=lambda result: GOOD if result.startswith(_OK) else BAD),
+    Column("result", style=lambda result: GOOD if result.startswith(_OK) else BAD, wraps=True),
 )
 
 
 def print_health(report: HealthReport, console: Console, _summary: events.Summary) -> None:
     """Print the line, and nothing else: a monitoring reads it."""
     if report.health is not None:
-        console.print(Text(report.health.message), soft_wrap=True)
+        print_line(console, report.health.message)
 
 
 def print_log(report: LogReport, console: Console, summary: events.Summary) -> None:
     """Print the runs, or that there is none."""
     if not report.runs and summary.ok:
-        console.print(Text("no run is known yet"))
+        print_line(console, "no run is known yet")
     print_columns(console, RUN_COLUMNS, [run_row(run) for run in report.runs])
 
 

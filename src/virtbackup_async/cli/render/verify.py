@@ -5,8 +5,8 @@
     web: 20260701-030000_3_web: good
     db: 20260701-030000_4_db: FAILED: bytes 524288 to 786431 of 2026..._vda.raw are lost
 
-    domain  backup                disk  lost       from    to
-    db      20260701-030000_4_db  vda   256.0 KiB  524288  786431
+    domain  backup                dev  lost       from    to
+    db      20260701-030000_4_db  vda  256.0 KiB  524288  786431
 
     /mnt/backups: repository: pack is damaged: ...: chunk 71f0... is damaged (1 chunk)
     /mnt/backups: repository: 81920 chunks checked, 1 DAMAGED: 9.8 GiB in 21 s
@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from virtbackup_async.cli.render.columns import Column, Row, print_columns
 from virtbackup_async.cli.render.console import BAD, GOOD, LOOK
+from virtbackup_async.cli.render.lines import print_line
 from virtbackup_async.events import (
     DiskDamaged,
     RepositoryDamaged,
@@ -29,10 +29,11 @@ from virtbackup_async.events import (
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.verify import VerifyReport
 from virtbackup_async.reporting.sentences import found_good, in_words
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 _RANGES_A_DISK: Final = 16
-_HEADS = ("domain", "backup", "disk", "lost", "from", "to")
+_HEADS = ("domain", "backup", "dev", "lost", "from", "to")
+_COLUMNS = tuple(map(Column, _HEADS))
 
 
 def print_verify(
@@ -42,18 +43,18 @@ def print_verify(
     good_ones = [] if only_rest else report.done
     for good in sorted(good_ones, key=lambda event: (event.domain, event.backup)):
         style = LOOK if good.lacks else GOOD
-        _print(console, f"{good.domain}: {good.backup}: {found_good(good)}", style)
+        print_line(console, f"{good.domain}: {good.backup}: {found_good(good)}", style)
     for bad in report.failed:
-        _print(console, f"{bad.domain}: {bad.backup}: FAILED: {bad.error}", BAD)
+        print_line(console, f"{bad.domain}: {bad.backup}: FAILED: {bad.error}", BAD)
     if report.disks:
-        console.print(_lost_table(report.disks))
+        print_columns(console, _COLUMNS, [row for disk in report.disks for row in _rows(disk)])
     for event in report.repositories:
         if only_rest and isinstance(event, RepositoryDamaged):
             continue
         style = BAD if isinstance(event, RepositoryDamaged) else ""
-        _print(console, in_words(event) or "", style)
+        print_line(console, in_words(event) or "", style)
     if report.done or report.failed or summary.ok:
-        _print(console, _totals(report), BAD if report.failed else "")
+        print_line(console, _totals(report), BAD if report.failed else "")
 
 
 def _totals(report: VerifyReport) -> str:
@@ -67,26 +68,16 @@ def _totals(report: VerifyReport) -> str:
     return f"{total} verified: {', '.join(words) or 'none was chosen'}"
 
 
-def _lost_table(disks: list[DiskDamaged]) -> Table:
-    """Return a table of the lost bytes of each image."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in _HEADS:
-        table.add_column(head, overflow="fold")
-    for disk in disks:
-        for row in _rows(disk):
-            table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
-
-
-def _rows(disk: DiskDamaged) -> Iterator[tuple[str, ...]]:
+def _rows(disk: DiskDamaged) -> Iterator[Row]:
+    """Yield the lost bytes of an image; its names stand in the first row alone."""
     name = (disk.domain, disk.backup, disk.disk, size(disk.lost_bytes))
     for start, length in disk.ranges[:_RANGES_A_DISK]:
-        yield *name, str(start), str(start + length - 1)
+        yield _row(*name, str(start), str(start + length - 1))
         name = ("", "", "", "")
     more = len(disk.ranges[_RANGES_A_DISK:]) + disk.more_ranges
     if more:
-        yield "", "", "", "", f"and {more} more", ""
+        yield _row("", "", "", "", f"and {more} more", "")
 
 
-def _print(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(printable(text), style), soft_wrap=True)
+def _row(*cells: str) -> Row:
+    return dict(zip(_HEADS, cells, strict=True))

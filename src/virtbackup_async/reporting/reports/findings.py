@@ -8,15 +8,15 @@ from virtbackup_async.events import Event, Finding, Level
 
 
 class Shown(Enum):
-    """Which findings a report shows, each level after the graver one.
+    """Which findings a report shows, each level before the graver one.
 
     All but ``ALL`` have one row for what is equal of several subjects. ``FOLDED`` also counts what
     is ok.
     """
 
-    ALL = (Level.PROBLEM, Level.WARNING, Level.INFO, Level.OK)
-    FOLDED = (Level.PROBLEM, Level.WARNING, Level.INFO)
-    WRONG = (Level.PROBLEM, Level.WARNING)
+    ALL = (Level.OK, Level.INFO, Level.WARNING, Level.PROBLEM)
+    FOLDED = (Level.INFO, Level.WARNING, Level.PROBLEM)
+    WRONG = (Level.WARNING, Level.PROBLEM)
 
     @property
     def levels(self) -> tuple[Level, ...]:

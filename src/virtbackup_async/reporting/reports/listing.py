@@ -10,14 +10,15 @@ from msgspec import Struct, field
 
 from virtbackup_async import events
 
-Domains = dict[str, list[events.ListedBackup]]
-"""The backups of each domain; an empty list for a domain without any."""
+Backups = list[events.ListedBackup]
+Domains = dict[str, list[events.ListedBackup | events.BrokenBackup]]
+"""All backups of each domain; an empty list for a domain without any."""
 
 
 class ListedGroup(Struct):
     """A group, its domains in the order of the events."""
 
-    domains: Domains = field(default_factory=dict)
+    domains: dict[str, Backups] = field(default_factory=dict)
     broken: list[events.BrokenBackup] = field(default_factory=list)
 
     @property
@@ -25,9 +26,22 @@ class ListedGroup(Struct):
         """How many complete backups the group has."""
         return sum(map(len, self.domains.values()))
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the domains, sorted; also of those with broken backups alone."""
+        return sorted({*self.domains, *(one.domain for one in self.broken)})
+
     def sorted(self) -> Domains:
-        """Return the domains by name, the backups of each newest first."""
-        return {name: _newest_first(backups) for name, backups in sorted(self.domains.items())}
+        """Return the domains by name, the backups of each newest first, broken ones among them."""
+        broken: dict[str, list[events.BrokenBackup]] = {}
+        for one in self.broken:
+            broken.setdefault(one.domain, []).append(one)
+        return {
+            name: sorted(
+                [*self.domains.get(name, []), *broken.get(name, [])], key=_date, reverse=True
+            )
+            for name in self.names
+        }
 
 
 class DomainRow(Struct):
@@ -74,12 +88,11 @@ _TREND: Final = 10
 def domain_rows(group: ListedGroup, sort: str = "name") -> list[DomainRow]:
     """Return a row for each domain of a group, also of those with broken backups alone."""
     broken = Counter(one.domain for one in group.broken)
-    names = sorted({*group.domains, *broken})
-    rows = [_domain_row(name, group.domains.get(name, []), broken[name]) for name in names]
+    rows = [_domain_row(name, group.domains.get(name, []), broken[name]) for name in group.names]
     return sorted(rows, key=SORTS[sort])
 
 
-def _domain_row(domain: str, backups: list[events.ListedBackup], broken: int) -> DomainRow:
+def _domain_row(domain: str, backups: Backups, broken: int) -> DomainRow:
     by_date = sorted(backups, key=_date)
     good = [backup for backup in by_date if backup.state != "damaged"]
     return DomainRow(
@@ -93,7 +106,10 @@ def _domain_row(domain: str, backups: list[events.ListedBackup], broken: int) ->
     )
 
 
-def _date(backup: events.ListedBackup) -> float:
+def _date(backup: events.ListedBackup | events.BrokenBackup) -> float:
+    """Return when a backup was made; one whose name has no date counts as the oldest."""
+    if backup.date is None:
+        return -inf
     return backup.date_unix or datetime.fromisoformat(backup.date).timestamp()
 
 
@@ -128,7 +144,3 @@ class ListingReport(Struct):
 
     def _group(self, name: str) -> ListedGroup:
         return self.groups.setdefault(name, ListedGroup())
-
-
-def _newest_first(backups: list[events.ListedBackup]) -> list[events.ListedBackup]:
-    return sorted(backups, key=_date, reverse=True)

@@ -9,7 +9,7 @@ class RunReport(Struct):
     """What a run made, and what failed, each in the order of the events.
 
     Attributes:
-        disks: by the backup's name, how many disks it has.
+        disks: by the group and the backup's name, how many disks it has.
         spaces: the free space of the targets, at the end.
         lost_bytes: what was read for backups that failed.
     """
@@ -20,7 +20,7 @@ class RunReport(Struct):
     restored: list[events.RestoreDone] = field(default_factory=list)
     defined: list[events.DomainDefined] = field(default_factory=list)
     exported: list[events.DiskExported] = field(default_factory=list)
-    disks: dict[str, int] = field(default_factory=dict)
+    disks: dict[tuple[str, str], int] = field(default_factory=dict)
     spaces: list[events.TargetSpace] = field(default_factory=list)
     lost_bytes: int = 0
     _progress: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class RunReport(Struct):
         """Collect an event of the result; ignore any other."""
         match event:
             case events.BackupStarted():
-                self.disks[event.backup] = len(event.disks)
+                self.disks[event.group, event.backup] = len(event.disks)
             case events.DiskProgress():
                 self._progress.setdefault(event.domain, {})[event.disk] = event.done_bytes
             case events.BackupDone():
@@ -55,6 +55,15 @@ class RunReport(Struct):
                 self.exported.append(event)
             case _:
                 pass
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of which a backup was made, or tried."""
+        return {done.group for done in self.done} | {failed.group for failed in self.failed}
+
+    def name(self, group: str | None, domain: str) -> str:
+        """Return what to call a domain: two groups may have one of the same name."""
+        return f"{group}/{domain}" if group and len(self.groups) > 1 else domain
 
     @property
     def data_bytes(self) -> int:
