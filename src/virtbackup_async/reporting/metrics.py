@@ -139,7 +139,8 @@ def _number(value: float) -> str:
 def loads(text: str) -> Samples:
     """Return the samples of a file that :func:`dumps` wrote; ignore other lines."""
     samples: Samples = {}
-    for line in text.splitlines():
+    # A label may hold any other character that ends a line elsewhere.
+    for line in text.split("\n"):
         found = _LINE.fullmatch(line)
         if found is None or found[1] not in HELP:
             continue
@@ -152,6 +153,12 @@ def loads(text: str) -> Samples:
 
 def _labels(**labels: str) -> str:
     escaped = {
-        key: "".join(_ESCAPES.get(char, char) for char in value) for key, value in labels.items()
+        key: "".join(_ESCAPES.get(char, char) for char in _utf_8(value))
+        for key, value in labels.items()
     }
     return "{" + ",".join(f'{key}="{value}"' for key, value in escaped.items()) + "}"
+
+
+def _utf_8(text: str) -> str:
+    """Return the text; the bytes of a path that are no UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace").decode()

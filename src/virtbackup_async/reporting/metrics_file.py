@@ -30,7 +30,7 @@ async def update_metrics(
         StorageError: it cannot be written.
     """
     try:
-        text = await anyio.Path(path).read_text(encoding="utf-8", errors="replace")
+        text = (await anyio.Path(path).read_bytes()).decode(errors="replace")
     except FileNotFoundError:
         await to_thread.run_sync(_create, path)
         text = ""

@@ -32,6 +32,10 @@ REPORTS = {
     "diff": reports.diff,
     "stats": reports.stats,
     "findings": reports.findings,
+    "health": reports.health,
+    "log": reports.log,
+    "status": reports.status,
+    "page": reports.page,
 }
 
 

@@ -4,6 +4,7 @@ from datetime import UTC
 from io import StringIO
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from fakes.overview_facts import DAY, NOW, backup, domain_run, facts, guest, run, target
@@ -121,6 +122,13 @@ def test_colours_are_blocks_and_without_them_there_are_letters():
 def test_names_reach_the_terminal_escaped():
     shown = status(guest(HOSTILE, []), running=[RunningBackup(HOSTILE, HOSTILE, NOW, HOSTILE)])
     assert all(line.isprintable() for line in printed(shown))
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "漢字" * 100, "漢字", "e\u0302", "web"])
+def test_the_days_of_all_guests_are_below_each_other(name):
+    lines = printed(status(guest(name), guest("db")))[-2:]
+    assert len({cell_len(line) for line in lines}) == 1
+    assert [line[-34:] for line in lines] == ["v" * 34] * 2
 
 
 def test_a_target_that_cannot_be_read_is_said():

@@ -110,7 +110,7 @@ def _heat(status: events.StatusShown, console: Console, rows: int) -> Iterator[T
     is_plain = console.color_system is None or console.no_color or console.options.ascii_only
     for name, guest in zip(names[:shown], status.guests, strict=False):
         line = Text(f"{set_cell_size(name, width)}{INDENT}")
-        for day in guest.days[-(room - width - len(INDENT)) :]:
+        for day in printable(guest.days)[-(room - width - len(INDENT)) :]:
             block = _EMPTY if day == "n" else _FILLED
             line.append(day if is_plain else block, "" if is_plain else _DAYS.get(day, ""))
         yield line
