@@ -16,6 +16,7 @@ from virtbackup_async.config.loading import examine_text
 from virtbackup_async.config.patterns import pattern_of
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.packager import SHARING_TYPE
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.version import __version__
 
 ALL_DOMAINS = "r:.*"
@@ -73,7 +74,8 @@ def write_config(new: NewConfig, path: Path) -> str:
     if problems.warnings:
         raise ConfigError("\n".join(map(str, problems.warnings)))
     (group,) = config.groups.values()
-    if (config.uri, group.target) != (new.uri, new.target) or not group.autostart:
+    chosen = (new.uri, StorageLocation.of(new.target), True)
+    if (config.uri, group.target, group.autostart) != chosen:
         raise ConfigError("would be read as something else than was chosen", path=path)
     return text
 

@@ -13,6 +13,8 @@ import yaml
 
 from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.config.sections import GROUP_KEYS, RETENTION_KEYS, TOP_KEYS
+from virtbackup_async.config.target_value import TARGET_KEYS, URL_KEY
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.version import __version__
 
 TOP_SHOWN: Final = (
@@ -85,6 +87,12 @@ def _of_group(group: Group, key: str) -> object:
             return _value(getattr(group, key))
 
 
+def _target(target: StorageLocation) -> str | Mapping[str, Any]:
+    options = {key: getattr(target, key) for key in TARGET_KEYS if key != URL_KEY}
+    given = {key: value for key, value in options.items() if value}
+    return {URL_KEY: str(target), **given} if given else str(target)
+
+
 def _host(entry: HostEntry) -> str | Mapping[str, Any]:
     if not entry.disks and entry.quiesce is None:
         return entry.pattern.text
@@ -105,6 +113,8 @@ def _value(value: object) -> object:
             seconds = int(value.total_seconds())
             hours, rest = divmod(seconds, _HOUR_S)
             return f"{seconds // 60}m" if rest else f"{hours}h"
+        case StorageLocation():
+            return _target(value)
         case _:
             return str(value)
 

@@ -14,6 +14,7 @@ from virtbackup_async.config.trust import Distrust
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.packager import USUAL_TYPE
 from virtbackup_async.model.pull import Method
+from virtbackup_async.model.storage_location import StorageLocation
 
 USUAL_MAX_AGE: Final = timedelta(hours=26)
 """Of a backup each night: a day, and two hours for a night that takes longer."""
@@ -81,7 +82,7 @@ class Group:
     """
 
     name: str
-    target: Path | None
+    target: StorageLocation | None
     packager: Packager = field(default_factory=lambda: Packager(USUAL_TYPE))
     autostart: bool = False
     autostart_given: bool = False

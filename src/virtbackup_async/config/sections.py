@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from virtbackup_async.config import values
+from virtbackup_async.config import target_value, values
 from virtbackup_async.config.patterns import PatternError, parse_pattern
 from virtbackup_async.config.problems import Problems
 from virtbackup_async.config.schema import (
@@ -23,11 +23,18 @@ from virtbackup_async.config.schema import (
     ReportSettings,
     Retention,
 )
-from virtbackup_async.config.values import Check, WrongValueError
+from virtbackup_async.config.values import Check, SecretValueError, WrongValueError
 from virtbackup_async.config.yaml_file import KeyPath
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.packager import NULL_TYPE, USUAL_TYPE, type_named, type_of
+from virtbackup_async.model.packager import (
+    NULL_TYPE,
+    SHARING_TYPE,
+    USUAL_TYPE,
+    type_named,
+    type_of,
+)
 from virtbackup_async.model.pull import Method
+from virtbackup_async.model.storage_location import StorageLocation
 
 Section = dict[str, Any]
 _NOBODY = NotifySettings()
@@ -55,7 +62,7 @@ TOP_KEYS: Mapping[str, Check] = {
     "groups": values.mapping,
 }
 GROUP_KEYS: Mapping[str, Check] = {
-    "target": values.directory,
+    "target": target_value.target,
     "packager": values.packager_type,
     "packager_opts": values.mapping,
     "autostart": values.flag,
@@ -118,6 +125,8 @@ def read_section(
         else:
             try:
                 read[key] = keys[key](value)
+            except SecretValueError as error:
+                problems.error(where, str(error))
             except WrongValueError as error:
                 problems.wrong(where, value, str(error))
             else:
@@ -127,7 +136,8 @@ def read_section(
 
 def _tell_variables(key_path: KeyPath, value: object, problems: Problems) -> None:
     """Warn that a path is taken literally: a directory may be called ``$HOST``, but seldom is."""
-    if isinstance(value, Path) and (found := _VARIABLE.search(str(value))):
+    is_path = isinstance(value, Path | StorageLocation)
+    if is_path and (found := _VARIABLE.search(str(value))):
         problems.warn(key_path, f"{found[0]} is a part of the path: variables are not expanded")
 
 
@@ -177,14 +187,10 @@ def read_operations(top: Section, problems: Problems) -> Section:
 def merge_group(name: str, default: Section, section: Section, problems: Problems) -> Group:
     """Return the group that its section makes on top of the defaults, key by key."""
     merged = {**default, **section}
-    target = merged.get("target")
-    if target and not target.is_absolute():
-        where: KeyPath = ("groups", name) if "target" in section else ("default",)
-        problems.warn((*where, "target"), "is relative to where the command is started")
     packager = _packager(name, default, section, problems)
     return Group(
         name=name,
-        target=target and target.absolute(),
+        target=_target(name, merged, section, packager, problems),
         packager=packager,
         autostart=merged.get("autostart", False),
         autostart_given="autostart" in merged,
@@ -200,6 +206,24 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         hooks=merged.get("hooks", Hooks()),
         rate_limit=merged.get("rate_limit"),
     )
+
+
+def _target(
+    name: str, merged: Section, section: Section, packager: Packager, problems: Problems
+) -> StorageLocation | None:
+    target: StorageLocation | None = merged.get("target")
+    if target is None:
+        return None
+    where: KeyPath = ("groups", name) if "target" in section else ("default",)
+    if target.is_local:
+        if not target.directory.is_absolute():
+            problems.warn((*where, "target"), "is relative to where the command is started")
+        return StorageLocation.of(target.directory.absolute())
+    kind = type_of(packager)
+    if kind.is_known and not kind.uses_repository:
+        message = f"{packager.type} packages need a directory: write `packager: {SHARING_TYPE}`"
+        problems.error(("groups", name, "target"), f"{message} for {target}")
+    return target
 
 
 def _usual_method(packager: Packager) -> Method:

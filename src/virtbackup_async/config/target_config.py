@@ -10,6 +10,7 @@ from typing import Final
 
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry, Retention
+from virtbackup_async.model.storage_location import StorageLocation
 
 ALL_DOMAINS: Final = "r:(?s:.*)"
 
@@ -19,7 +20,7 @@ def config_of_target(target: Path) -> Config:
     place = target.absolute()
     group = Group(
         name=str(place),
-        target=place,
+        target=StorageLocation.of(place),
         autostart_given=True,
         retention=Retention(None, None, None, None, None, None),
         hosts=(HostEntry(parse_pattern(ALL_DOMAINS)),),

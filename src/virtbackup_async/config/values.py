@@ -58,6 +58,10 @@ class WrongValueError(ValueError):
     """A value is wrong for its key; the message says what was expected."""
 
 
+class SecretValueError(WrongValueError):
+    """The same, if no message may repeat the value; the message is complete."""
+
+
 @_takes(_TEXT)
 def text(value: object) -> str:
     """Return a text that is not empty."""

@@ -109,7 +109,8 @@ def this_host(config: Config, locks: Path | None = None) -> Host:
     Raises:
         ConfigError: the environment names no absolute path for the state directory.
     """
-    targets = dict.fromkeys(group.target for group in config.groups.values() if group.target)
+    named = dict.fromkeys(group.target for group in config.groups.values() if group.target)
+    targets = (target.directory for target in named if target.is_local)
     state = state_directory(config)
     return Host(HostNotes(state), tuple(targets), LocalHost(locks or lock_directory(state)))
 

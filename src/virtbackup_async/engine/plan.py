@@ -144,13 +144,14 @@ def target_of(group: Group) -> Path:
 
     Raises:
         ConfigError: it has none.
+        StorageError: it is no local directory.
     """
     if group.target is None:
         raise ConfigError(
             f"group {group.name} has no target",
             hint="Write target: and a directory in the group, or in default.",
         )
-    return group.target
+    return group.target.directory
 
 
 def _autostarted(config: Config, warnings: list[str]) -> list[Group]:

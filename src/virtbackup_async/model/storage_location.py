@@ -1,7 +1,8 @@
 """Where the files of a target are stored, before any of them is opened.
 
 All of the program passes this value on; ``open_storage`` of the repository is the one place that
-turns it into a ``Storage``.
+turns it into a ``Storage``. Whether a target is a directory of this machine is asked here, and
+nowhere else.
 """
 
 import re
@@ -13,19 +14,29 @@ from msgspec import Struct
 from virtbackup_async.errors import StorageError
 
 LOCAL: Final = "file"
+URL_KINDS: Final = ("s3",)
+"""The kinds that a configuration can name by a URL."""
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
 class StorageLocation(Struct, frozen=True):
-    """Where the files of a target are.
+    """Where the files of a target are. It never holds credentials.
 
     Attributes:
         kind: which kind of storage holds them: ``LOCAL``, or the scheme of a URL.
         path: where they are in a storage of that kind; of ``LOCAL``, the path of a directory.
+        endpoint: the URL of the server; None for the provider's own.
+        region: of the bucket; None for the server's default.
+        profile: the section of the AWS files that has the credentials; None for the environment.
+        create_bucket: whether to make the bucket if it is missing.
     """
 
     kind: str
     path: str
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    create_bucket: bool = False
 
     @classmethod
     def of(cls, target: Path | str) -> "StorageLocation":
@@ -37,6 +48,11 @@ class StorageLocation(Struct, frozen=True):
         return self.path if self.kind == LOCAL else f"{self.kind}://{self.path}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine."""
+        return self.kind == LOCAL
+
+    @property
     def directory(self) -> Path:
         """The local directory.
 
@@ -44,5 +60,8 @@ class StorageLocation(Struct, frozen=True):
             StorageError: the location is not a local directory.
         """
         if self.kind != LOCAL:
-            raise StorageError(f"not a local directory: {str(self)!r}")
+            raise StorageError(
+                f"not a local directory: {str(self)!r}",
+                hint="Name a target that is a directory of this machine.",
+            )
         return Path(self.path)

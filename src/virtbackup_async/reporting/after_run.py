@@ -79,7 +79,7 @@ class AfterRun:
         by_target: dict[Path, list[str]] = {}
         for group in self._config.groups.values():
             if group.target is not None:
-                by_target.setdefault(group.target, []).append(group.name)
+                by_target.setdefault(group.target.directory, []).append(group.name)
         for target, groups in by_target.items():
             if self._history.concerns(groups):
                 try:

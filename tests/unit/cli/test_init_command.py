@@ -182,7 +182,7 @@ def test_return_takes_what_is_proposed(site, dialog):
     assert f"written: {site.path}" in terminal.said
     group = site.group()
     assert all(group.includes(name) for name in ODD)
-    assert (group.target, group.quiesce) == (site.target, False)
+    assert (group.target.directory, group.quiesce) == (site.target, False)
 
 
 def test_each_answer_counts_and_a_wrong_one_is_asked_again(site, dialog, tmp_path):
@@ -280,4 +280,4 @@ def test_a_terminal_without_the_letters_is_asked_all_the_same(site):
     assert "Traceback" not in terminal.said
     group = site.group()
     assert group.includes("客")
-    assert os.fsencode(group.target) == f"{site.target}客".encode()
+    assert os.fsencode(group.target.directory) == f"{site.target}客".encode()

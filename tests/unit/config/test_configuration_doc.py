@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from virtbackup_async.config import sections
+from virtbackup_async.config import sections, target_value
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.schema import Config, Retention
 from virtbackup_async.model.packager import PACKAGER_TYPES
@@ -27,6 +27,7 @@ def rows(title):
     [
         ("Keys at the top", sections.TOP_KEYS),
         ("Keys of a group", sections.GROUP_KEYS),
+        ("Targets", target_value.TARGET_KEYS),
         ("Hosts", sections.HOST_KEYS),
         ("Hooks around a run", sections.HOOK_KEYS),
         ("Notifications", sections.NOTIFY_KEYS),

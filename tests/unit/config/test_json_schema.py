@@ -26,6 +26,10 @@ VALUES = [
     True, False, 0, 1, -1, 9, MAX_COUNT, MAX_COUNT + 1, 1.5, "", " ", "x", "5", "*", "none", "NONE",
     "tar", "zst", "info", "failure", "idle", "pull", "/a", "/", "a/b", "a\0b", "/a\0", "two words",
     "30d", [], ["a"], ["a", ""], ["", "a"], ["a", "b\0"], [""], [1], [None], ["a", 1], {}, {"a": 1},
+    "s3://backups", "s3://backups/", "s3://b", "S3://backups", "s3://a@backups", "ftp://backups",
+    "s3://backups/..", "s3://backups/a/b", {"url": "s3://backups"}, {"url": "/a"}, {"url": 5},
+    {"url": "s3://backups", "region": None, "endpoint": "http://h:1", "create_bucket": True},
+    {"url": "s3://backups", "endpoint": "h"}, {"url": "s3://backups", "key": "x"}, {"region": "a"},
 ]  # fmt: skip
 SCHEMA = Draft202012Validator(config_schema())
 

@@ -12,6 +12,7 @@ from virtbackup_async.config.schema import Retention
 from virtbackup_async.config.yaml_file import WAYS_IN
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 ROOT = Path(__file__).parents[3]
 OLD = ROOT / "tests/compat/data/config"
@@ -60,7 +61,7 @@ def test_shipped_example_loads():
     assert config.threads == 2
     production, archive = config.groups.values()
     assert production.packager == Packager("zstd", {"compression_lvl": 3})
-    assert production.target == Path("/var/backups/virtbackup")
+    assert production.target == StorageLocation.of("/var/backups/virtbackup")
     assert production.retention == Retention(1, 7, 4, 6, 2)
     assert archive.retention == Retention(1, 7, 4, 6, None)
     assert [archive.includes(name) for name in ("web", "prod-1", "prod-test1")] == [
@@ -91,7 +92,7 @@ def test_configuration_of_0_1_loads_and_says_what_to_write():
         "plain_tar": Packager("tar", {"compression_lvl": 4}),
         "copies": Packager("directory"),
     }
-    assert config.groups["archive"].target == Path("/mnt/kvm/archive")
+    assert config.groups["archive"].target == StorageLocation.of("/mnt/kvm/archive")
     assert config.passphrase == "old secret"  # noqa: S105 -- what the sample holds
     told = [line.removeprefix(f"{OLD / '0.1.yml'}:") for line in config.warnings]
     assert told[:3] == [
@@ -331,8 +332,8 @@ groups:
   a: {<<: *common, hosts: [web]}
   b: {<<: *common, target: /b}
 """)
-    assert config.groups["a"].target == Path("/t")
-    assert config.groups["b"].target == Path("/b")
+    assert config.groups["a"].target == StorageLocation.of("/t")
+    assert config.groups["b"].target == StorageLocation.of("/b")
 
 
 @pytest.mark.parametrize(

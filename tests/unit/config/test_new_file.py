@@ -34,7 +34,7 @@ def test_the_file_says_what_was_chosen():
     config = read(new)
     (group,) = config.groups.values()
     assert (config.uri, config.threads) == ("qemu:///system", 2)
-    assert (group.name, group.target) == ("guests", Path("/mnt/backup/virtbackup"))
+    assert (group.name, group.target.directory) == ("guests", Path("/mnt/backup/virtbackup"))
     assert (group.packager.type, group.quiesce) == ("repository", True)
     assert (group.autostart, group.autostart_given) == (True, True)
     assert group.retention == Retention(0, 7, 4, 6, 0, 3)
@@ -80,7 +80,7 @@ def test_any_name_can_be_taken_out(name):
 def test_odd_targets_groups_and_libvirts_are_read_as_written(name):
     config = read(NewConfig(name, Path("/") / name, place=f"on {name}", group=name))
     assert (config.uri, list(config.groups)) == (name, [name])
-    assert config.groups[name].target == Path("/") / name
+    assert config.groups[name].target.directory == Path("/") / name
 
 
 def test_a_target_with_a_variable_is_refused():
@@ -92,7 +92,7 @@ def test_a_target_with_a_variable_is_refused():
 def test_a_target_whose_name_is_no_text_is_read_as_it_is():
     target = Path("/srv/\udcff")
     (group,) = read(NewConfig("x", target, place=str(target))).groups.values()
-    assert group.target == target
+    assert group.target.directory == target
 
 
 def test_a_list_of_names_takes_those_alone():

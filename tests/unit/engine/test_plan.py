@@ -1,13 +1,12 @@
 """The plan: which domains, which disks, frozen or not, and what is said of the rest."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.engine.plan import PlannedMissing, find_group, plan_backups
 from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.model.storage_location import StorageLocation
 
 DOMAINS = ("web", "db", "prod-1", "prod-2", "test-1")
 
@@ -149,7 +148,7 @@ def test_same_work_of_two_groups_is_planned_once(plan):
     assert merged.also_in == ("b",)
     assert merged.disks == ("vda", "vdb")
     assert merged.quiesce
-    assert merged.group.target == Path("/t")
+    assert merged.group.target == StorageLocation.of("/t")
 
 
 def test_all_disks_win_over_some_among_groups(plan):

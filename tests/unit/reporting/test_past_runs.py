@@ -14,6 +14,7 @@ from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import ListedRun, Warned
 from virtbackup_async.model.run_record import Outcome
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.past_runs import listed_run
 
 
@@ -22,7 +23,7 @@ def config(tmp_path):
     targets = [tmp_path / name for name in ("one", "two")]
     for target in targets:
         target.mkdir()
-    groups = {target.name: Group(target.name, target) for target in targets}
+    groups = {target.name: Group(target.name, StorageLocation.of(target)) for target in targets}
     return Config(path=tmp_path / "config.yml", groups=groups)
 
 
@@ -38,7 +39,7 @@ async def test_the_runs_of_all_targets_are_listed_once_and_the_newest_first(conf
     for nights in (3, 2, 1):
         record = run(nights_ago=nights)
         for group in config.groups.values():
-            await append_run(group.target, record, create=True)
+            await append_run(group.target.directory, record, create=True)
     told = []
     async with open_virtbackup(config, on_event=told.append) as vb:
         listed = await vb.log(limit=2)
@@ -49,7 +50,7 @@ async def test_the_runs_of_all_targets_are_listed_once_and_the_newest_first(conf
 
 
 async def test_a_history_that_cannot_be_read_does_not_hide_the_others(config):
-    one, two = (group.target for group in config.groups.values())
+    one, two = (group.target.directory for group in config.groups.values())
     await append_run(one, run(), create=True)
     two.rmdir()
     told = []
@@ -60,7 +61,7 @@ async def test_a_history_that_cannot_be_read_does_not_hide_the_others(config):
 
 
 async def test_damaged_lines_are_counted(config):
-    (target, _) = (group.target for group in config.groups.values())
+    (target, _) = (group.target.directory for group in config.groups.values())
     await append_run(target, run(), create=True)
     with (target / ".virtbackup-history").open("ab") as file:
         file.write(b"{\n")

@@ -21,6 +21,7 @@ from virtbackup_async.events import (
     VerifyStarted,
 )
 from virtbackup_async.model.run_record import DomainRun, Outcome
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
 
 GIB = 1 << 30
@@ -34,7 +35,9 @@ class Watched:
         self.targets = {name: tmp_path / name for name in ("main", "other")}
         for target in self.targets.values():
             target.mkdir()
-        groups = {name: Group(name, target) for name, target in self.targets.items()}
+        groups = {
+            name: Group(name, StorageLocation.of(target)) for name, target in self.targets.items()
+        }
         self.now_s = BEGIN
         self.after_run = AfterRun(
             Config(path=tmp_path / "config.yml", groups=groups), command, now_s=lambda: self.now_s
@@ -192,7 +195,10 @@ async def test_a_clock_that_is_set_back_makes_no_run_end_before_it_began(backup)
 async def test_a_target_that_is_named_twice_has_the_domains_of_both_groups(tmp_path, backup):
     target, link = backup.targets["main"], tmp_path / "link"
     link.symlink_to(target)
-    groups = {"main": Group("main", target), "second": Group("second", link)}
+    groups = {
+        "main": Group("main", StorageLocation.of(target)),
+        "second": Group("second", StorageLocation.of(link)),
+    }
     after_run = AfterRun(Config(path=tmp_path, groups=groups), "backup")
     emit = after_run.tap(lambda _: None)
     emit(done())

@@ -112,7 +112,11 @@ def _request(*, user: bool, force: bool) -> SystemdRequest:
 
 def _hidden(config: Config) -> list[Path]:
     """Return the paths that the units would not see: they have a /tmp of their own."""
-    targets = (group.target for group in config.groups.values() if group.target)
+    targets = (
+        group.target.directory
+        for group in config.groups.values()
+        if group.target and group.target.is_local
+    )
     paths = (config.path.absolute(), *targets)
     return [path for path in dict.fromkeys(paths) if any(map(path.is_relative_to, _PRIVATE))]
 

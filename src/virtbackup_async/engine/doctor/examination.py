@@ -32,6 +32,7 @@ from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupErr
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import DomainInfo
+from virtbackup_async.model.storage_location import StorageLocation
 
 PARALLEL_DOMAINS = 8
 
@@ -52,7 +53,7 @@ class _Examination(Struct):
     emit: Emit
     host: Host
     freeze: bool
-    scans: dict[Path, Scan] = field(default_factory=dict)
+    scans: dict[StorageLocation, Scan] = field(default_factory=dict)
     domain_names: tuple[str, ...] | None = None
     images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     at_work: frozenset[Path] = frozenset()
@@ -63,8 +64,8 @@ class _Examination(Struct):
         for finding in dict.fromkeys(findings):
             self.emit(finding)
 
-    def groups_of(self, path: Path) -> list[Group]:
-        return [group for group in self.groups if group.target == path]
+    def groups_of(self, place: StorageLocation) -> list[Group]:
+        return [group for group in self.groups if group.target == place]
 
 
 class DoctorRequest(Struct, frozen=True):
@@ -110,17 +111,18 @@ async def _examine(runtime: Runtime, request: DoctorRequest) -> None:
     await _examine_domains(work, runtime.hypervisor)
     now = runtime.now()
     for group in work.groups:
-        if group.target in work.scans:
-            scan = work.scans[group.target]
+        scan = work.scans.get(group.target) if group.target else None
+        if scan is not None:
             work.tell(history.check_history(group, scan, work.domain_names, now))
 
 
 async def _examine_targets(work: _Examination) -> None:
-    for path in dict.fromkeys(group.target for group in work.groups if group.target):
-        groups = work.groups_of(path)
+    for place in dict.fromkeys(group.target for group in work.groups if group.target):
+        groups = work.groups_of(place)
+        path = place.directory
         work.tell(await target.check_target(path))
         try:
-            scan = work.scans[path] = await Catalog(path).scan()
+            scan = work.scans[place] = await Catalog(path).scan()
         except StorageError:
             continue  # ``check_target`` has reported it
         work.tell(await target.check_room(path, groups, scan))
@@ -238,14 +240,19 @@ async def _beside_images(work: _Examination) -> list[Finding]:
     findings = await leftovers.check_image_leftovers(
         work.host.images, everything, work.scans.values(), work.notes, work.at_work
     )
-    for path in work.scans:
-        domains = await _on_the_same_disk(work, path)
+    for place in work.scans:
+        domains = await _on_the_same_disk(work, place.directory)
         if domains:
             message = f"is on the file system of the images of {', '.join(domains)}"
             advice = "Put it on another disk: one that breaks takes images and backups along."
             findings.append(
                 Finding(
-                    Level.WARNING, "target", str(path), message, advice, code="target_beside_images"
+                    Level.WARNING,
+                    "target",
+                    str(place),
+                    message,
+                    advice,
+                    code="target_beside_images",
                 )
             )
     return findings

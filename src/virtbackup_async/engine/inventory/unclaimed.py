@@ -24,7 +24,7 @@ def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBack
     groups = [
         group
         for group in config.groups.values()
-        if group.target is not None and group.target.resolve() == place
+        if group.target is not None and group.target.directory.resolve() == place
     ]
     left = [
         found.definition.domain_name

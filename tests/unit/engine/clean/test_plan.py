@@ -7,10 +7,11 @@ import pytest
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import clean_targets
 from virtbackup_async.errors import StorageError
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 def config(**targets):
-    groups = {name: Group(name, target) for name, target in targets.items()}
+    groups = {name: Group(name, StorageLocation.of(target)) for name, target in targets.items()}
     return Config(Path("/c.yml"), groups=groups)
 
 

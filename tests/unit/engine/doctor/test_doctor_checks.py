@@ -20,6 +20,7 @@ from virtbackup_async.model.backup import (
     Verification,
 )
 from virtbackup_async.model.domain import HostVersions
+from virtbackup_async.model.storage_location import StorageLocation
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -95,8 +96,8 @@ async def test_a_target_that_does_not_tell_its_room_is_a_problem(monkeypatch):
         "n", 1, "web", "", {}, "1.0.0", 1, Packager("tar"), records={"vda": DiskRecord(image)}
     )
     scan = Scan((FoundBackup(definition, Path("/t/n.json")),), (), ())
-    group = Group("main", Path("/t"), hosts=(HostEntry(parse_pattern("web")),))
-    (found,) = await target.check_room(Path("/t"), [group], scan)
+    group = Group("main", StorageLocation.of("/t"), hosts=(HostEntry(parse_pattern("web")),))
+    (found,) = await target.check_room(StorageLocation.of("/t"), [group], scan)
     assert (found.level, found.check, found.subject) == (Level.PROBLEM, "room", "/t")
     assert "Input/output error" in found.message
 
@@ -175,7 +176,7 @@ def test_backups_dated_in_the_future_do_not_hide_how_old_the_newest_is():
 
 def test_groups_that_no_run_starts_by_itself_are_told():
     groups = {
-        name: Group(name, Path("/t"), autostart_given=given)
+        name: Group(name, StorageLocation.of("/t"), autostart_given=given)
         for name, given in (("a", True), ("b", False))
     }
     (found,) = configuration.check_autostart(Config(Path("/c.yml"), groups=groups))
@@ -186,7 +187,7 @@ def test_groups_that_no_run_starts_by_itself_are_told():
 
 def test_what_is_damaged_is_told_of_a_domain_that_libvirt_does_not_know_any_more():
     """Its backups are all that is left of it; how old they are is no news."""
-    group = Group("main", Path("/t"), hosts=(HostEntry(parse_pattern("web")),))
+    group = Group("main", StorageLocation.of("/t"), hosts=(HostEntry(parse_pattern("web")),))
     backups = (dated(20), dated(10, ok=False))
     scan = Scan(backups, (), ())
     (found,) = history.check_history(group, scan, ("db",), NOW)

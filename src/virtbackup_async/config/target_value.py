@@ -1,0 +1,120 @@
+"""The value of ``target``: a directory, a URL, or a mapping of a URL and what goes with it.
+
+Credentials never stand in a configuration, because it is copied into the target and shown in
+messages: a value that seems to have some is refused, and not repeated.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from virtbackup_async.config.values import Check, SecretValueError, WrongValueError, directory, flag
+from virtbackup_async.model.storage_location import URL_KINDS, StorageLocation
+
+_URL_BEGIN: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://"
+_KIND: Final = "|".join(URL_KINDS)
+_BUCKET: Final = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+# No empty step, none of dots, and nothing that a URL takes for something else than a name.
+_STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f?#@\\]+"
+_URL: Final = rf"^({_KIND})://({_BUCKET}(?:/{_STEP})*)/?$"
+_CREDENTIALS: Final = (
+    "credentials are not written here: give them in the environment, or name a profile of the AWS "
+    "files with `profile`"
+)
+_SECRET: Final = re.compile("secret|token|passw|credential|access", re.IGNORECASE)
+_EXAMPLE: Final = "s3://BUCKET, or s3://BUCKET/PREFIX"
+
+
+def _matching(pattern: str, expected: str) -> Check:
+    """Return the check for text of a pattern; the text is not repeated if it has an ``@``."""
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and "@" in value:
+            raise SecretValueError(_CREDENTIALS)
+        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+            raise WrongValueError(expected)
+        return value
+
+    return Check(check, {"type": "string", "pattern": pattern})
+
+
+_url: Final = _matching(_URL, _EXAMPLE)
+_word: Final = _matching(r"^[A-Za-z0-9._+-]+$", "a name")
+_endpoint: Final = _matching(
+    r"^https?://[A-Za-z0-9.\[\]:_-]+/?$", "the URL of a server, such as https://s3.example.org"
+)
+
+URL_KEY: Final = "url"
+TARGET_KEYS: Final[Mapping[str, Check]] = {
+    URL_KEY: _url,
+    "endpoint": _endpoint,
+    "region": _word,
+    "profile": _word,
+    "create_bucket": flag,
+}
+"""The keys of a mapping; all but the URL are fields of a StorageLocation."""
+
+
+def _or_null(check: Check) -> Mapping[str, Any]:
+    return {"anyOf": [check.schema, {"type": "null"}]}
+
+
+_SCHEMA: Final = {
+    "anyOf": [
+        {**directory.schema, "not": {"pattern": _URL_BEGIN}},
+        _url.schema,
+        {
+            "type": "object",
+            "required": [URL_KEY],
+            "additionalProperties": False,
+            "properties": {
+                URL_KEY: _url.schema,
+                **{key: _or_null(check) for key, check in TARGET_KEYS.items() if key != URL_KEY},
+            },
+        },
+    ]
+}
+
+
+def target_location(value: object) -> StorageLocation:
+    """Return the location that the value of ``target`` names.
+
+    Raises:
+        WrongValueError: it names none; a SecretValueError if the value must not be repeated.
+    """
+    if isinstance(value, dict):
+        return _of_mapping(value)
+    if isinstance(value, str) and re.match(_URL_BEGIN, value):
+        return _of_url(_url(value))
+    path: Path = directory(value)
+    return StorageLocation.of(path)
+
+
+target: Final = Check(target_location, _SCHEMA)
+
+
+def _of_mapping(value: Mapping[Any, Any]) -> StorageLocation:
+    for key in value:
+        if key not in TARGET_KEYS:
+            if _SECRET.search(str(key)):
+                raise SecretValueError(_CREDENTIALS)
+            known = ", ".join(TARGET_KEYS)
+            raise SecretValueError(f"unknown key {key!r:.40}, expected only {known}")
+    if not isinstance(value.get(URL_KEY), str):
+        raise SecretValueError(f"url is missing, expected {_EXAMPLE}")
+    read: dict[str, Any] = {}
+    for key, given in value.items():
+        try:
+            if given is not None:
+                read[key] = TARGET_KEYS[key](given)
+        except SecretValueError:
+            raise
+        except WrongValueError as error:
+            raise SecretValueError(f"{key}: found {given!r:.60}, expected {error}") from error
+    return _of_url(read.pop(URL_KEY), read)
+
+
+def _of_url(url: str, options: Mapping[str, Any] | None = None) -> StorageLocation:
+    kind, _, path = url.partition("://")
+    return StorageLocation(kind, path.rstrip("/"), **options or {})
