@@ -11,11 +11,14 @@ freeze can begin there. SIGSTOP cannot be caught: against that, each freeze has 
 
 import os
 import signal
+from collections.abc import Sequence
+from time import monotonic
 
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from virtbackup_async.events import Warned
+from virtbackup_async.model.amounts import duration
 from virtbackup_async.reporting.event_thread import EventThread
 from virtbackup_async.reporting.outcome import RunOutcome
 from virtbackup_async.reporting.sentences import NAMES_SHOWN
@@ -44,13 +47,22 @@ class Stopper(Struct):
 
         await FROZEN.wait_for_none()
         self.is_waiting = False
-        if at_work := tuple(self.run_outcome.in_flight):
-            names = ", ".join(at_work[:NAMES_SHOWN])
-            more = len(at_work) - NAMES_SHOWN
-            whose = f"{names} and {more} more" if more > 0 else names
-            message = f"stopped: overlays or scratch images grow until it continues: {whose}"
-            self.run_outcome.emit(Warned(message))
+        at_work = tuple(self.run_outcome.in_flight)
+        if at_work:
+            message = "stopped: overlays or scratch images grow until it continues"
+            self.run_outcome.emit(Warned(f"{message}: {_some(at_work)}"))
         self.event_thread.pause(_LET_GO_S)
+        stopped_s = monotonic()
         # Not SIGTSTP: the kernel ignores it in a process group without a shell above it.
         os.kill(os.getpid(), signal.SIGSTOP)
         self.event_thread.resume()
+        if at_work:
+            message = f"continued after {duration(monotonic() - stopped_s)}"
+            self.run_outcome.emit(Warned(f"{message}: {_some(at_work)}"))
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many others there are."""
+    words = ", ".join(names[:NAMES_SHOWN])
+    more = len(names) - NAMES_SHOWN
+    return f"{words} and {more} more" if more > 0 else words

@@ -164,7 +164,7 @@ def _autostarted(config: Config, warnings: list[str]) -> list[Group]:
         )
     groups = [group for group in config.groups.values() if group.autostart]
     if config.groups and not groups:
-        warnings.append("no group has autostart: true, and none was named: nothing to back up")
+        warnings.append("no group has autostart: true, and none was named")
     return groups
 
 

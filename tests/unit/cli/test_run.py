@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -234,3 +235,17 @@ def read_terminal(main, until):
             assert until is None, f"ended after {seen!r}"
             return seen
     return seen
+
+
+def test_ctrl_z_and_fg_say_what_they_did():
+    with running("undoes") as process:
+        read_until(process, "backup_started")
+        process.send_signal(signal.SIGTSTP)
+        stopped = read_until(process, "warning")
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        process.send_signal(signal.SIGCONT)
+        continued = read_until(process, "warning")
+        process.terminate()
+        process.communicate(timeout=WAIT_S)
+    assert stopped["message"] == "stopped: overlays or scratch images grow until it continues: web"
+    assert re.fullmatch(r"continued after \d+\.\d s: web", continued["message"])
