@@ -25,6 +25,7 @@ class CleanVerdict(Struct, frozen=True):
     damaged: bool = False
     broken: bool = False
     stored_bytes: int | None = None
+    uuid: str | None = None
 
 
 class RemovalPlanned(Struct, frozen=True):
@@ -47,6 +48,7 @@ class BackupRemoved(Struct, frozen=True):
     domain: str
     backup: str
     freed_bytes: int
+    uuid: str | None = None
 
 
 class BackupsForgotten(Struct, frozen=True):
@@ -72,6 +74,7 @@ class RemovalFailed(Struct, frozen=True):
     in_use: bool = False
     error_code: str | None = None
     advice: str | None = None
+    uuid: str | None = None
 
 
 class RepositorySwept(Struct, frozen=True):

@@ -31,6 +31,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     state: str = "unverified"
     date_unix: int = 0
     age_s: float = 0.0
+    uuid: str | None = None
 
 
 class ListedDomain(Struct, frozen=True):
@@ -86,6 +87,7 @@ class PinChanged(Struct, frozen=True):
     backup: str
     definition: str
     pinned: bool
+    uuid: str | None = None
 
 
 class DomainStats(Struct, frozen=True):
@@ -140,6 +142,7 @@ class BackupStats(Struct, frozen=True):
     data_bytes: int
     stored_bytes: int
     freed_bytes: int
+    uuid: str | None = None
 
 
 class ReportWritten(Struct, frozen=True):

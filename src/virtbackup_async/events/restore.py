@@ -13,6 +13,7 @@ class RestoreStarted(Struct, frozen=True):
     backup: str
     target: str
     disks: tuple[str, ...]
+    uuid: str | None = None
 
 
 class FileFormat(Struct, frozen=True):
@@ -46,6 +47,7 @@ class RestoreDone(Struct, frozen=True):
     duration_s: float
     kept: tuple[str, ...] = ()
     formats: tuple[FileFormat, ...] = ()
+    uuid: str | None = None
 
 
 class DiskExported(Struct, frozen=True):
@@ -59,6 +61,7 @@ class DiskExported(Struct, frozen=True):
     format: str
     verified: bool
     data_bytes: int
+    uuid: str | None = None
 
 
 class DomainDefined(Struct, frozen=True):

@@ -13,6 +13,7 @@ class VerifyStarted(Struct, frozen=True):
     domain: str
     backup: str
     disks: tuple[str, ...]
+    uuid: str | None = None
 
 
 class VerifyDone(Struct, frozen=True):
@@ -33,6 +34,7 @@ class VerifyDone(Struct, frozen=True):
     duration_s: float
     quick: bool = False
     lacks: tuple[str, ...] = ()
+    uuid: str | None = None
 
 
 class VerifyFailed(Struct, frozen=True):
@@ -46,6 +48,7 @@ class VerifyFailed(Struct, frozen=True):
     exit_code: int
     error_code: str | None = None
     advice: str | None = None
+    uuid: str | None = None
 
 
 class DiskDamaged(Struct, frozen=True):
@@ -63,6 +66,7 @@ class DiskDamaged(Struct, frozen=True):
     lost_bytes: int
     ranges: tuple[tuple[int, int], ...]
     more_ranges: int = 0
+    uuid: str | None = None
 
 
 class RepositoryProgress(Struct, frozen=True):

@@ -217,4 +217,5 @@ async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: Retentio
     if decision.keep or cleaning.request.dry_run:
         return
     removal = remove_backup(target.catalog, found, cleaning.lock_wait(domain))
-    await report_removal(cleaning.emit, group, domain, name, removal)
+    uuid = definition.domain_uuid
+    await report_removal(cleaning.emit, group, domain, name, removal, uuid=uuid)

@@ -204,7 +204,8 @@ async def _remove(runtime: Runtime, request: ForgetRequest, one: _Wanted) -> Non
         lambda message: runtime.emit(events.Warned(f"waiting: {message}", named.domain)),
     )
     removal = _removed(one, lock_wait)
-    await report_removal(runtime.emit, named.group, named.domain, named.name, removal)
+    uuid = one.found.definition.domain_uuid if one.found else None
+    await report_removal(runtime.emit, named.group, named.domain, named.name, removal, uuid=uuid)
 
 
 async def _removed(one: _Wanted, lock_wait: LockWait) -> int | None:

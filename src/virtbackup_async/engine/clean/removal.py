@@ -47,8 +47,14 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
     return freed_bytes
 
 
-async def report_removal(
-    emit: Emit, group: str, domain: str, name: str, removal: Awaitable[int | None]
+async def report_removal(  # noqa: PLR0913 -- a domain has a name and a UUID
+    emit: Emit,
+    group: str,
+    domain: str,
+    name: str,
+    removal: Awaitable[int | None],
+    *,
+    uuid: str | None = None,
 ) -> None:
     """Wait for the removal of a backup, and report how it ended; an error does not escape.
 
@@ -58,13 +64,14 @@ async def report_removal(
         domain: its domain.
         name: its own name.
         removal: gives the bytes that are free again; None if nothing was removed.
+        uuid: the domain's; None if it is not known.
     """
     try:
         freed_bytes = await removal
     except VirtBackupError as error:
         in_use = isinstance(error, LockHeldError)
         message = error.message if in_use else str(error)
-        emit(RemovalFailed(group, domain, name, message, in_use, error.code, error.hint))
+        emit(RemovalFailed(group, domain, name, message, in_use, error.code, error.hint, uuid))
     else:
         if freed_bytes is not None:
-            emit(BackupRemoved(group, domain, name, freed_bytes))
+            emit(BackupRemoved(group, domain, name, freed_bytes, uuid))

@@ -26,6 +26,7 @@ async def verdict_on(
         damaged=definition.is_damaged,
         occupied_bytes=await occupied_bytes([*package_paths(found), found.path]),
         stored_bytes=sum(image.stored_bytes for image in images) if images else None,
+        uuid=definition.domain_uuid,
     )
 
 

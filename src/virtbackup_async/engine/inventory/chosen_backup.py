@@ -230,7 +230,12 @@ async def set_pinned(runtime: Runtime, request: PinRequest) -> PinChanged:
     found = _whole_at(_backups_of(runtime.config, located), located.date, now)
     await amend_definition(found.path, {"pinned": request.pinned})
     changed = PinChanged(
-        located.group, located.domain, found.definition.name, str(found.path), request.pinned
+        located.group,
+        located.domain,
+        found.definition.name,
+        str(found.path),
+        request.pinned,
+        found.definition.domain_uuid,
     )
     runtime.emit(changed)
     return changed

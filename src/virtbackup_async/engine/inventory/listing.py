@@ -257,4 +257,5 @@ def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup
         state=str(definition.backup_state),
         date_unix=definition.date,
         age_s=now_s - definition.date,
+        uuid=definition.domain_uuid,
     )

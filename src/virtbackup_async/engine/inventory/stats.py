@@ -165,6 +165,7 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> events.Backu
         data_bytes=sums.data_bytes,
         stored_bytes=sums.stored_bytes,
         freed_bytes=freed_bytes,
+        uuid=definition.domain_uuid,
     )
 
 

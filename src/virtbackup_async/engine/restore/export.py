@@ -95,6 +95,7 @@ async def export_disk(runtime: Runtime, request: ExportRequest) -> DiskExported:
         format=export.format,
         verified=plan.is_verifiable,
         data_bytes=data_bytes,
+        uuid=request.definition.domain_uuid,
     )
     runtime.emit(exported)
     return exported
@@ -128,7 +129,8 @@ class _Export(Struct, frozen=True):
             if not await _is_streamable(package, image, image_format, wrap=wrap):
                 return None
             output = str(request.output)
-            self.runtime.emit(RestoreStarted(self.domain, definition.name, output, (request.dev,)))
+            devs, uuid = (request.dev,), definition.domain_uuid
+            self.runtime.emit(RestoreStarted(self.domain, definition.name, output, devs, uuid))
             return (
                 await read_disk(self.disk, package, take, self.domain, self.runtime.emit)
             ).data_bytes

@@ -116,7 +116,9 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> events.
         definition = request.definition
         await _check_backing(work, runtime.buffers)
         runtime.emit(
-            events.RestoreStarted(domain.name, definition.name, work.target, work.plan.devs)
+            events.RestoreStarted(
+                domain.name, definition.name, work.target, work.plan.devs, definition.domain_uuid
+            )
         )
         async with _undo_on_failure(work):
             async with open_package(definition, request.directory, runtime.buffers) as package:
@@ -138,6 +140,7 @@ async def restore_in_place(runtime: Runtime, request: InPlaceRequest) -> events.
         duration_s=current_time() - began_s,
         kept=kept,
         formats=tuple(_formats(work)),
+        uuid=definition.domain_uuid,
     )
     runtime.emit(done)
     return done

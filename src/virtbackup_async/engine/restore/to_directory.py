@@ -75,7 +75,8 @@ async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDon
     async with open_restored_files(
         target, plan, _REACHABLE if request.for_domain else _PRIVATE
     ) as files:
-        emit(RestoreStarted(domain, definition.name, str(target), plan.devs))
+        uuid = definition.domain_uuid
+        emit(RestoreStarted(domain, definition.name, str(target), plan.devs, uuid))
         if files.others and not request.for_domain:
             # Whoever defines the domain may well do so in libvirt's directory of images.
             emit(Warned(_mixed(target, files.others), domain))
@@ -100,6 +101,7 @@ async def restore_files(runtime: Runtime, request: RestoreRequest) -> RestoreDon
         data_bytes=data_bytes,
         duration_s=current_time() - began_s,
         formats=tuple(_file_formats(plan)),
+        uuid=definition.domain_uuid,
     )
 
 

@@ -122,7 +122,9 @@ class _Verifying:
         except VirtBackupError as error:
             await self._results.bad(chosen, error)
             return None
-        self._emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, backup.plan.devs))
+        self._emit(
+            VerifyStarted(chosen.group, chosen.domain, chosen.name, backup.plan.devs, chosen.uuid)
+        )
         for disk, image in _images(backup.plan):
             try:
                 facts = await to_thread.run_sync(self._need, backup, image)
@@ -181,6 +183,7 @@ class _Verifying:
                     lost_bytes=losses.lost_bytes,
                     ranges=tuple((extent.start, extent.length) for extent in losses.ranges),
                     more_ranges=losses.more_ranges,
+                    uuid=backup.chosen.uuid,
                 )
             )
 

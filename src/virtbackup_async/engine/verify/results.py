@@ -33,6 +33,10 @@ class SelectedBackup(Struct, frozen=True):
     def name(self) -> str:
         return self.found.definition.name
 
+    @property
+    def uuid(self) -> str | None:
+        return self.found.definition.domain_uuid
+
 
 class Results(Struct, frozen=True):
     """Reports the results of one run, and records them in the definitions.
@@ -64,6 +68,7 @@ class Results(Struct, frozen=True):
                 duration_s=round(duration_s, 3),
                 quick=self.quick,
                 lacks=tuple(chosen.found.definition.lacks),
+                uuid=chosen.uuid,
             )
         )
 
@@ -90,6 +95,7 @@ class Results(Struct, frozen=True):
                 error.exit_code,
                 error.code,
                 error.hint,
+                chosen.uuid,
             )
         )
 

@@ -190,7 +190,9 @@ class _Reader(Struct, frozen=True):
         """
         began_s = current_time()
         plan = plan_restore(chosen.found.definition)
-        self.results.emit(VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs))
+        self.results.emit(
+            VerifyStarted(chosen.group, chosen.domain, chosen.name, plan.devs, chosen.uuid)
+        )
         if self.results.quick:
             data_bytes = await _check_sizes(chosen.found)
         else:
