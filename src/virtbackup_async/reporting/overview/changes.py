@@ -46,10 +46,10 @@ def changes_of(
 
 
 def _dates(guest: GuestFacts, attempts: Iterable[DomainRun]) -> list[float]:
-    """Return the moments of the backups of a guest, removed ones included."""
+    """Return the moments of the first and last backups of a guest, removed ones included."""
     done = (run.end for run in attempts if run.outcome == Outcome.DONE)
     broken = (one.date for one in guest.broken if one.date is not None)
-    return [*(backup.date for backup in guest.backups), *broken, *done]
+    return [*(backup.date for backup in (*guest.backups[:1], *guest.backups[-1:])), *broken, *done]
 
 
 def _of_disks(guest: GuestFacts, name: str, since: float) -> Iterator[Change]:

@@ -11,9 +11,10 @@ from msgspec import Struct
 from virtbackup_async.model.facts import BackupFacts
 from virtbackup_async.model.pull import Method
 from virtbackup_async.model.run_record import DomainRun, Outcome
-from virtbackup_async.reporting.overview.days import LocalDays, recent
+from virtbackup_async.reporting.overview.days import DAYS, recent
 from virtbackup_async.reporting.overview.parts import Felt
 
+_DAY_S = 86_400
 _FACTOR = 3
 _LEAST_BACKUPS = 5
 _LEAST_MS = 500
@@ -31,17 +32,16 @@ class _Felt(Struct, frozen=True):
 
 
 def felt_of(
-    backups: Sequence[BackupFacts], attempts: Iterable[DomainRun], days: LocalDays, at: float
+    backups: Sequence[BackupFacts], attempts: Iterable[DomainRun], at: float
 ) -> Felt | None:
     """Return what a guest felt of its backups in the last days; None if that is not known.
 
     Args:
         backups: of the guest, oldest first.
         attempts: its runs in the history.
-        days: those that count.
         at: now; what is dated later is left out.
     """
-    found = [one for one in _each(backups, attempts, days) if one.date <= at]
+    found = [one for one in _each(backups, attempts, at - DAYS * _DAY_S) if one.date <= at]
     found.sort(key=lambda one: one.date)
     frozen = [(one.frozen_ms, one.date) for one in found if one.frozen_ms is not None]
     if not frozen and all(one.overlay_s is None for one in found):
@@ -64,15 +64,15 @@ def felt_of(
 
 
 def _each(
-    backups: Sequence[BackupFacts], attempts: Iterable[DomainRun], days: LocalDays
+    backups: Sequence[BackupFacts], attempts: Iterable[DomainRun], since: float
 ) -> Iterator[_Felt]:
     seen = set()
     for run in attempts:
-        if run.outcome == Outcome.DONE and days.index(run.end) is not None:
+        if run.outcome == Outcome.DONE and run.end >= since:
             seen.add(run.backup)
             yield _Felt(run.end, run.frozen_ms, _overlay_s(run))
-    for backup in recent(backups, days.start_s):
-        if backup.name not in seen and days.index(backup.date) is not None:
+    for backup in recent(backups, since):
+        if backup.name not in seen:
             yield _Felt(backup.date, backup.frozen_ms, None)
 
 

@@ -92,7 +92,7 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
         days=days_of(guest, attempts, context.days),
         added=added,
         growth=growth_of(added, context.days),
-        felt=felt_of(guest.backups, attempts, context.days, context.at + CLOCK_SLACK_S),
+        felt=felt_of(guest.backups, attempts, context.at + CLOCK_SLACK_S),
         restore_s=newest.data_bytes / context.speed if newest and context.speed else None,
     )
 
