@@ -5,13 +5,13 @@ Every text of every event is hostile, and all events go through every view and e
 
 import io
 import re
-import unicodedata
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from fakes.events_of_all_kinds import events_named
+from rendered_reports import REPORTS, obeyed
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.board import Board
 from virtbackup_async.cli.render.drawing import Drawing
@@ -22,30 +22,7 @@ from virtbackup_async.reporting.interface import LogLine, Moment
 
 HOSTILE = "\x1b[2J<b>\u202eevil\r\n\x07\u200b漢[red]"
 NOW = Moment(datetime(2026, 3, 1, 2, 15, tzinfo=UTC), 0.0)
-REPORTS = {
-    "run": reports.run,
-    "preview": reports.preview,
-    "clean": lambda: reports.clean(dry_run=False),
-    "pins": reports.pins,
-    "verify": reports.verify,
-    "show": reports.show,
-    "diff": reports.diff,
-    "stats": reports.stats,
-    "findings": reports.findings,
-    "health": reports.health,
-    "log": reports.log,
-    "status": reports.status,
-    "page": reports.page,
-}
-
-
 EVENTS = events_named(HOSTILE)
-
-
-def obeyed(text):
-    """Return the characters that a terminal would obey."""
-    unsafe = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-    return {c for c in text if unicodedata.category(c) in unsafe and c != "\n"}
 
 
 def test_the_events_are_hostile():
@@ -56,7 +33,8 @@ def test_the_events_are_hostile():
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_sends_a_terminal_nothing_that_it_obeys(name):
     out = io.StringIO()
-    report, console = REPORTS[name](), Console(file=out, width=120)
+    console = Console(file=out, width=120, force_terminal=True, color_system=None)
+    report = REPORTS[name]()
     for event in EVENTS:
         reports.report_event(report, console, event)
     assert out.getvalue()

@@ -22,10 +22,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from virtbackup_async.cli.render.console import room_of
+from virtbackup_async.cli.render.console import escaped, room_of
 from virtbackup_async.cli.render.lines import cut, wrapped
 from virtbackup_async.model.amounts import size
-from virtbackup_async.reporting.text import printable
 
 Row = Mapping[str, str]
 Cells = list[str]
@@ -72,7 +71,7 @@ def size_or_blank(length_bytes: int | None) -> str:
 
 def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Write the heads in bold, and the rows; nothing without rows."""
-    table = _narrowed(columns, rows, room_of(console))
+    table = _narrowed(console, columns, rows)
     if not table:
         return
     layout = _Layout(console, _paint_for(console), room_of(console))
@@ -82,10 +81,12 @@ def print_columns(console: Console, columns: Sequence[Column], rows: Sequence[Ro
     console.file.write("".join(f"{line}\n" for row in lines for line in row))
 
 
-def _narrowed(columns: Sequence[Column], rows: Sequence[Row], room: int) -> list[_Shown]:
+def _narrowed(console: Console, columns: Sequence[Column], rows: Sequence[Row]) -> list[_Shown]:
     """Return the columns that have a text, shortened or left out if they are too wide."""
+    room = room_of(console)
     table = [
-        _shown(column, [printable(row.get(column.head, "")) for row in rows]) for column in columns
+        _shown(column, [escaped(console, row.get(column.head, "")) for row in rows])
+        for column in columns
     ]
     table = [shown for shown in table if any(shown.cells[1:])]
     if _width(table) > room:

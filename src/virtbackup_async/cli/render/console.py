@@ -5,6 +5,8 @@ from typing import Final, TextIO
 
 from rich.console import Console
 
+from virtbackup_async.reporting.text import printable
+
 # Whatever a colour says, the words beside it say as well.
 BAD: Final = "bold red"
 LOOK: Final = "yellow"
@@ -15,20 +17,37 @@ FACT: Final = "dim"
 _PIPE_WIDTH: Final = 1000
 _NO_LIMIT: Final = 1 << 30
 _LEAST_WIDTH: Final = 10
+_HEIGHT: Final = 24
 
 
 def text_console(file: TextIO, *, width: int | None = None) -> Console:
     """Return a console on ``file``; ``width`` is for tests, otherwise the terminal's own."""
     if width is None:
         width = _own_width(file) if file.isatty() else _PIPE_WIDTH
+    # Of a dumb terminal, rich believes a width only if it is given a height too.
+    height = None if width is None else _HEIGHT
     return Console(
-        file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
+        file=file,
+        width=width,
+        height=height,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
     )
 
 
 def room_of(console: Console) -> int:
     """Return how many columns a line may have; without a limit in a pipe, which cuts nothing."""
     return _NO_LIMIT if console.width >= _PIPE_WIDTH else max(_LEAST_WIDTH, console.width)
+
+
+def escaped(console: Console, text: str) -> str:
+    """Return a text with all escaped that the terminal would obey or cannot show."""
+    text = printable(text)
+    if console.options.ascii_only and not text.isascii():
+        return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    return text
 
 
 def _own_width(file: TextIO) -> int | None:

@@ -16,9 +16,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from virtbackup_async.cli.render.console import room_of
+from virtbackup_async.cli.render.console import escaped, room_of
 from virtbackup_async.cli.render.glyphs import glyphs_for
-from virtbackup_async.reporting.text import printable
 
 INDENT: Final = "  "
 _CONTINUED: Final = " \\"
@@ -35,7 +34,7 @@ def print_line(
 
     Args:
         console: stdout.
-        text: it is escaped here.
+        text: it is escaped here, as is the head.
         style: of the text.
         head: stands before the text, whose further rows are indented by the width of the head.
         head_style: of the head.
@@ -48,19 +47,20 @@ def folded(
     console: Console, text: str, style: str = "", *, head: str = "", head_style: str = ""
 ) -> Iterator[Text]:
     """Yield the rows of a line; the arguments are those of ``print_line``."""
-    head, room = printable(head), room_of(console)
+    head, text, room = escaped(console, head), escaped(console, text), room_of(console)
     indent = " " * cell_len(head)
     if indent and room - len(indent) < min(_LEAST_TEXT, cell_len(text)):
         yield from wrapped(console, Text(head.rstrip(), head_style), room)
         head = indent = INDENT
-    for row in wrapped(console, Text(printable(text), style), room - len(indent)):
+    for row in wrapped(console, Text(text, style), room - len(indent)):
         yield Text.assemble((head, head_style), row)
         head = indent
 
 
 def print_command(console: Console, command: str, *, head: str = "") -> None:
     """Print a command to paste; if it is too wide, below the head, which is no part of it."""
-    line, room = printable(f"{head}{command}"), room_of(console)
+    head, command, room = escaped(console, head), escaped(console, command), room_of(console)
+    line = f"{head}{command}"
     if cell_len(line) <= room:
         console.print(Text(line), soft_wrap=True)
         return
@@ -75,7 +75,6 @@ def command_rows(command: str, width: int) -> list[str]:
 
     Each has room for its backslash; only a row with one word may be wider than ``width``.
     """
-    command = printable(command)
     if cell_len(command) <= width:
         return [command]
     try:

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.text import Text
 
 from virtbackup_async import events
-from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK, room_of
+from virtbackup_async.cli.render.console import BAD, FACT, GOOD, LOOK, escaped, room_of
 from virtbackup_async.cli.render.lines import INDENT, cut, folded
 from virtbackup_async.cli.render.status import run_row
 from virtbackup_async.model.amounts import size
 from virtbackup_async.reporting.reports.status import StatusReport
-from virtbackup_async.reporting.text import count, printable
+from virtbackup_async.reporting.text import count
 
 ROWS: Final = 24
 _NAMES: Final = 4
@@ -41,6 +41,7 @@ _DAYS: Final = {
 }  # fmt: skip
 _FILLED: Final = "█"
 _EMPTY: Final = "·"
+_UNKNOWN: Final = "?"
 _LABEL: Final = len("runs now  ")
 
 
@@ -104,15 +105,16 @@ def _heat(status: events.StatusShown, console: Console, rows: int) -> Iterator[T
     room, days = room_of(console), max((len(guest.days) for guest in status.guests), default=0)
     # In a narrow terminal the last days are shown, beside half of the width for the names.
     most = max(room - days - len(INDENT), room // 2 - len(INDENT))
-    names = [cut(console, printable(guest.guest), most) for guest in status.guests]
+    names = [cut(console, escaped(console, guest.guest), most) for guest in status.guests]
     width = max(map(cell_len, names), default=0)
     shown = len(names) if len(names) <= rows else rows - 1
     is_plain = console.color_system is None or console.no_color or console.options.ascii_only
     for name, guest in zip(names[:shown], status.guests, strict=False):
         line = Text(f"{set_cell_size(name, width)}{INDENT}")
-        for day in printable(guest.days)[-(room - width - len(INDENT)) :]:
+        for day in guest.days[-(room - width - len(INDENT)) :]:
             block = _EMPTY if day == "n" else _FILLED
-            line.append(day if is_plain else block, "" if is_plain else _DAYS.get(day, ""))
+            letter = day if day in _DAYS else _UNKNOWN
+            line.append(letter if is_plain else block, "" if is_plain else _DAYS.get(day, ""))
         yield line
     if shown < len(names):
         yield from folded(

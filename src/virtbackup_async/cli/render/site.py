@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from virtbackup_async.cli.render.columns import Column, print_columns, size_or_blank
+from virtbackup_async.cli.render.console import escaped
 from virtbackup_async.cli.render.findings import print_findings
 from virtbackup_async.cli.render.lines import print_command, print_line
 from virtbackup_async.events import AgentState, DomainFound, FileSystemFound, Level, Summary
@@ -85,7 +87,7 @@ def print_written(
     if written is None:
         return
     if written.dry_run:
-        console.print(written.config, end="", soft_wrap=True)
+        _print_config(console, written.config)
         return
     shown = Shown.ALL if all_shown else Shown.WRONG
     print_findings(report.findings, console, summary, shown=shown, counted="check")
@@ -100,3 +102,10 @@ def print_written(
         options = "" if written.found else f"-c {shlex.quote(printable(written.path))} "
         print_command(console, f"virtbackup {options}backup", head="next: ")
         print_command(console, f"virtbackup {options}systemd install", head="for every night: ")
+
+
+def _print_config(console: Console, config: str) -> None:
+    """Print the file as it is, to be kept; on a terminal without what that would obey."""
+    for line in config.splitlines():
+        text = escaped(console, line) if console.is_terminal else line
+        console.print(Text(text), soft_wrap=True)
