@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+from object_server import ObjectServer, set_credentials, shared_object_server
+
 STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 
 
@@ -30,3 +32,19 @@ def state_directory(tmp_path, monkeypatch):
     """A state directory of the test's own: what one test leaves is no other's business."""
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state-of-the-host"))
     return tmp_path / "state-of-the-host"
+
+
+@pytest.fixture(scope="session")
+def object_server_of_the_run(tmp_path_factory):
+    """SeaweedFS, shared by all processes of the run; the first that needs it starts it."""
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with shared_object_server(run / "object-server") as server:
+        yield server
+
+
+@pytest.fixture
+def object_server(object_server_of_the_run, monkeypatch) -> ObjectServer:
+    """SeaweedFS, with the credentials for it in the environment."""
+    set_credentials(monkeypatch)
+    return object_server_of_the_run

@@ -9,6 +9,7 @@ import pytest
 from fakes.failing_storage import FailingStorage
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
+from object_stores import memory_object_storage, new_storage
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
@@ -35,18 +36,31 @@ from virtbackup_async.repository.storage.local import LocalStorage
 from virtbackup_async.repository.storage.repository_file import STORAGES
 
 FILES, DIRECTORIES, ANY = {Kind.FILE}, {Kind.DIRECTORY}, frozenset(Kind)
-KINDS: dict[str, Callable[[Path], Storage]] = {
+WITH_DIRECTORIES: dict[str, Callable[[Path], Storage]] = {
     "local": lambda path: LocalStorage(path, "d"),
     "memory": lambda _path: MemoryStorage(),
     "wrapped": lambda _path: FailingStorage(MemoryStorage()),
 }
+OF_OBJECTS = ("objects", "seaweed")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*WITH_DIRECTORIES, *OF_OBJECTS])
 def storage(request, tmp_path):
-    made = KINDS[request.param](tmp_path)
+    made = make_storage(request, request.param, tmp_path)
     made.make_directory("d")
     return made
+
+
+def make_storage(request, kind, tmp_path):
+    if kind == "objects":
+        return memory_object_storage()
+    if kind == "seaweed":
+        return new_storage(request.getfixturevalue("object_server"))
+    return WITH_DIRECTORIES[kind](tmp_path)
+
+
+with_directories = pytest.mark.parametrize("storage", WITH_DIRECTORIES, indirect=True)
+of_objects = pytest.mark.parametrize("storage", OF_OBJECTS, indirect=True)
 
 
 @pytest.fixture
@@ -99,6 +113,7 @@ def test_what_is_not_there_is_not_written_over(storage):
     assert not storage.exists("d/none")
 
 
+@with_directories
 @pytest.mark.parametrize("verb", ["replace", "put_new"])
 def test_nothing_is_written_without_a_directory(storage, verb):
     with pytest.raises(StorageError):
@@ -120,12 +135,14 @@ def test_names_are_listed_by_their_kind(storage):
     assert storage.names("", DIRECTORIES) == ["d"]
 
 
+@with_directories
 def test_a_directory_that_is_not_there_is_no_empty_one(storage):
     with pytest.raises(FileNotFoundError) as error:
         storage.names("none", ANY)
     assert error.value.filename
 
 
+@with_directories
 def test_a_directory_is_made_once(storage):
     storage.put_new("d/a", b"x")
     storage.make_directory("d")
@@ -137,6 +154,7 @@ def test_a_directory_is_made_once(storage):
         storage.make_directory("none/below")
 
 
+@with_directories
 def test_only_the_names_of_a_directory_are_synced(storage):
     storage.sync_names("d")
     with pytest.raises(StorageError):
@@ -161,6 +179,32 @@ def test_a_status_tells_a_file_from_its_successor(storage):
     assert not storage.status("d").is_file
     with pytest.raises(FileNotFoundError):
         storage.status("d/none")
+
+
+@of_objects
+def test_a_directory_is_what_names_begin_with(storage):
+    assert storage.names("d", ANY) == []
+    assert not storage.exists("d")
+    storage.sync_names("d")
+    storage.put_new("d/below/a", b"x")
+    assert storage.names("d", ANY) == ["below"]
+    assert storage.exists("d")
+    assert not storage.status("d").is_file
+    storage.remove("d/below/a")
+    assert not storage.exists("d")
+    assert storage.names("d/below", ANY) == []
+    with pytest.raises(FileNotFoundError):
+        storage.status("d")
+
+
+@pytest.mark.parametrize("name", ["a b", "äöü", "a+b%20c", "~#?&=", "[*]|^`'\"", "x" * 200])
+def test_names_are_taken_as_they_are(storage, name):
+    storage.make_directory(f"d/{name}")
+    storage.put_new(f"d/{name}/{name}", b"x")
+    assert storage.names("d", ANY) == [name]
+    assert storage.names(f"d/{name}", ANY) == [name]
+    assert storage.sizes([f"d/{name}/{name}"]) == {f"d/{name}/{name}": 1}
+    assert storage.read(f"d/{name}/{name}", 10) == b"x"
 
 
 # Reading.
@@ -220,11 +264,35 @@ def test_a_file_that_grew_can_be_taken_back(storage, is_finished):
     assert not storage.exists("d/a")
 
 
+@with_directories
 def test_a_name_grows_once(storage):
     storage.put_new("d/a", b"first")
     with pytest.raises(StorageError):
         storage.create("d/a")
     assert storage.read("d/a", 100) == b"first"
+
+
+@of_objects
+def test_a_name_is_refused_when_the_file_is_finished(storage):
+    storage.put_new("d/a", b"first")
+    file = storage.create("d/a")
+    file.append(b"second")
+    file.finish_soon()
+    with pytest.raises(StorageError, match="exists"):
+        file.finish()
+    file.discard()
+    assert storage.read("d/a", 100) == b"first"
+
+
+def test_files_are_finished_while_others_grow(storage):
+    files = [storage.create(f"d/{number}") for number in range(8)]
+    for number, file in enumerate(files):
+        file.append(bytes([number]) * 1000)
+        file.finish_soon()
+    for file in files:
+        file.finish()
+    for number in range(8):
+        assert storage.read(f"d/{number}", 2000) == bytes([number]) * 1000
 
 
 # Hidden files.
@@ -278,6 +346,7 @@ def test_nobody_sees_a_hidden_file_that_was_taken_back(storage, is_finished):
     assert storage.names("d", ANY) == []
 
 
+@with_directories
 def test_nothing_is_hidden_without_a_directory(storage):
     with pytest.raises(StorageError):
         storage.create_hidden("none/a")
@@ -305,7 +374,7 @@ def test_a_lease_is_held_by_one(storage):
     with pytest.raises(FileExistsError):
         storage.take_lease("d/lease", b"other", ("d",))
     assert storage.names("d", ANY) == ["lease"]
-    assert storage.read("d/lease", 100) == b"who"
+    assert storage.read("d/lease", 3) == b"who"
     lease.remove()
     assert storage.names("d", ANY) == []
     storage.take_lease("d/lease", b"other", ("d",)).remove()
@@ -314,16 +383,28 @@ def test_a_lease_is_held_by_one(storage):
 def test_others_see_who_holds_a_lease(storage):
     lease = storage.take_lease("d/lease", b"who", ("d",))
     look = looks_at(storage, "d/lease")
-    assert (look.content, look.is_locked) == (b"who", True)
+    assert look.content == b"who"
+    assert look.is_locked is not False
     assert lease.is_held()
     lease.remove()
     with pytest.raises(FileNotFoundError):
         looks_at(storage, "d/lease")
 
 
+@with_directories
 def test_a_lease_that_nobody_holds_is_not_locked(storage):
     storage.put_new("d/lease", b"who")
     assert looks_at(storage, "d/lease").is_locked is False
+    assert storage.exists("d/lease")
+    looks_at(storage, "d/lease", is_dead=True)
+    assert not storage.exists("d/lease")
+
+
+@of_objects
+def test_without_locks_a_lease_tells_its_age_alone(storage):
+    storage.put_new("d/lease", b"who")
+    look = looks_at(storage, "d/lease")
+    assert (look.content, look.is_locked, look.expiry_s) == (b"who", None, 24 * 3600)
     assert storage.exists("d/lease")
     looks_at(storage, "d/lease", is_dead=True)
     assert not storage.exists("d/lease")
@@ -350,6 +431,7 @@ def test_a_lease_is_as_old_as_the_storage_says(storage):
     lease.remove()
 
 
+@with_directories
 def test_there_is_no_time_where_there_is_no_directory(storage):
     with pytest.raises(FileNotFoundError):
         storage.clock("none")
@@ -371,6 +453,7 @@ def test_temporary_files_are_never_those_that_count(storage):
     assert storage.names("d", FILES) == ["a", "b"]
 
 
+@with_directories
 def test_a_reserve_is_released_once_and_made_again(storage):
     assert not storage.release_reserve()
     storage.keep_reserve()
@@ -378,6 +461,13 @@ def test_a_reserve_is_released_once_and_made_again(storage):
     assert storage.release_reserve()
     assert not storage.release_reserve()
     assert storage.free_bytes() > 0
+
+
+@of_objects
+def test_a_store_has_room_and_no_reserve(storage):
+    storage.keep_reserve()
+    assert not storage.release_reserve()
+    assert storage.free_bytes() > 1 << 60
 
 
 # Everything above.

@@ -7,7 +7,7 @@ from virtbackup_async.repository.storage.interface import Storage
 
 CHANGING = frozenset(
     {"make_directory", "sync_names", "replace", "put_new", "overwrite", "create", "create_hidden",
-     "remove", "take_lease", "append", "finish", "publish", "publish_exclusively"}
+     "remove", "take_lease", "append", "finish_soon", "finish", "publish", "publish_exclusively"}
 )  # fmt: skip
 
 

@@ -208,6 +208,9 @@ class _GrowingFile:
             self._storage.take_room(len(data))
             self._content.data += data
 
+    def finish_soon(self) -> None:
+        """Memory is as durable as it gets."""
+
     def finish(self) -> None:
         """Memory is as durable as it gets."""
 

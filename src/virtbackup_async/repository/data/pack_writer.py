@@ -45,6 +45,7 @@ class PackWriter:
         self._numbers = numbers
         self._failure: StorageError | None = None
         self._open: _OpenPack | None = None
+        self._full: list[_OpenPack] = []
         self._unpublished: list[GrowingFile] = []
         self._sealed: list[bytes] = []
 
@@ -58,8 +59,8 @@ class PackWriter:
             pack = self._open or self._begin()
             location = Location(pack.name, pack.length_bytes, len(blob))
             pack.append(blob)
-        if pack.length_bytes >= pack_format.PACK_BYTES:
-            self.seal()
+            if pack.length_bytes >= pack_format.PACK_BYTES:
+                self._end(pack)
         return location
 
     def seal(self) -> None:
@@ -69,10 +70,12 @@ class PackWriter:
             StorageError: the target is full or failed, now or before.
         """
         with self._not_after_failure():
-            pack, self._open = self._open, None
-            if pack is not None:
+            if self._open is not None:
+                self._end(self._open)
+            for pack in self._full:
                 pack.file.finish()
                 self._sealed.append(pack.name)
+            self._full.clear()
 
     def check(self) -> None:
         """Check that all durable packs still exist. Blocks.
@@ -95,6 +98,7 @@ class PackWriter:
     def discard(self) -> None:
         """Remove the packs that no other process can know of. Blocks; can be called again."""
         self._open = None
+        self._full.clear()
         while self._unpublished:
             self._unpublished[-1].discard()
             self._unpublished.pop()
@@ -108,6 +112,12 @@ class PackWriter:
         except StorageError as error:
             self._failure = error
             raise
+
+    def _end(self, pack: _OpenPack) -> None:
+        """Begin to make a complete pack durable; the next one is filled meanwhile."""
+        self._open = None
+        self._full.append(pack)
+        pack.file.finish_soon()
 
     def _begin(self) -> _OpenPack:
         name = pack_name(self._token, next(self._numbers))

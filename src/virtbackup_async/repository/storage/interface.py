@@ -1,9 +1,10 @@
 """The storage of a target's files, as a repository needs it.
 
-``local.py`` implements it for a directory. A storage holds all files of a target, under names such
-as ``.virtbackup-repository/index/1f...-7.index`` or ``web/20260301-021500_3_web_vda.raw.map``:
-steps joined by ``/``, none of which is empty, ``.`` or ``..``. tests/contract/test_storages.py is
-the suite for every storage.
+``local.py`` implements it for a directory, ``objects/`` for an object store. A storage holds
+all files of a target, under names such as ``.virtbackup-repository/index/1f...-7.index`` or
+``web/20260301-021500_3_web_vda.raw.map``: steps joined by ``/``, none of which is empty, ``.`` or
+``..``. tests/contract/test_storages.py is the suite for every storage. Where storages differ in
+more than speed, the methods say so.
 
 Errors are the same everywhere. Methods that change files raise ``StorageError``, or
 ``StorageFullError`` if there is no space. Methods that open and read files raise
@@ -17,9 +18,11 @@ All methods block; any thread may call them.
 
 from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
+
+LEASE_EXPIRY_S: Final = 3600.0
 
 
 class Kind(Enum):
@@ -79,8 +82,18 @@ class GrowingFile(Protocol):
     def append(self, data: bytes) -> None:
         """Append some bytes; after an error, none of the appended bytes count as stored."""
 
+    def finish_soon(self) -> None:
+        """Begin to finish a file that is complete; ``finish`` waits for it, and reports errors.
+
+        Blocks as long as the storage has no room for more files on their way.
+        """
+
     def finish(self) -> None:
-        """Make the file and its name durable, and close it."""
+        """Make the file and its name durable, and close it.
+
+        Raises:
+            StorageError: it is not durable, or another file took its name meanwhile.
+        """
 
     def discard(self) -> None:
         """Close and remove it, finished or not; can be called again after an error."""
@@ -137,11 +150,13 @@ class LeaseLook(Struct, frozen=True):
         modified_s: when its holder refreshed it.
         is_locked: True if a process certainly holds it, False if no process does on a host that
             shares its locks with this one, None where locks prove nothing.
+        expiry_s: a lease that was not refreshed for so long belongs to a dead holder.
     """
 
     content: bytes
     modified_s: float
     is_locked: bool | None
+    expiry_s: float = LEASE_EXPIRY_S
 
 
 class Storage(Protocol):

@@ -22,7 +22,13 @@ from virtbackup_async.concurrency import open_background
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageFullError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.repository.format import sealed_json
-from virtbackup_async.repository.storage.interface import Kind, LeaseFile, LeaseLook, Storage
+from virtbackup_async.repository.storage.interface import (
+    LEASE_EXPIRY_S,
+    Kind,
+    LeaseFile,
+    LeaseLook,
+    Storage,
+)
 from virtbackup_async.repository.storage.layout import (
     DIRECTORY,
     INDEX,
@@ -33,7 +39,7 @@ from virtbackup_async.repository.storage.layout import (
 from virtbackup_async.repository.storage.this_host import host_id, process_id
 
 REFRESH_S: Final = 60
-EXPIRY_S: Final = 3600
+EXPIRY_S: Final = LEASE_EXPIRY_S
 PRUNER: Final = "sweep"
 _LEASE: Final = re.compile(f"[0-9a-f]{{24}}|{PRUNER}")
 
@@ -58,7 +64,7 @@ class Lease:
         """
         if not self._file.is_held():
             raise LockHeldError(
-                f"the lease {self._file.where} was broken: this process stood still for an hour",
+                f"the lease {self._file.where} was broken: this process stood still for too long",
                 hint="Run it again.",
             )
 
@@ -198,7 +204,7 @@ def _looks_alive(look: LeaseLook, note: Mapping[str, object] | None, now_s: floa
     if look.is_locked:
         # The lock is in a kernel that shares its locks with this one: this is certain.
         return True
-    is_fresh = now_s - look.modified_s < EXPIRY_S
+    is_fresh = now_s - look.modified_s < look.expiry_s
     if look.is_locked is None:
         return is_fresh
     return is_fresh and (note or {}).get("host") != host_id()

@@ -69,7 +69,12 @@ class LocalGrowingFile:
             with syncing(self._place.path):
                 self._behind.push()
 
+    def finish_soon(self) -> None:
+        self.finish()
+
     def finish(self) -> None:
+        if self._fd is None:
+            return
         try:
             with syncing(self._place.path):
                 self._behind.finish()

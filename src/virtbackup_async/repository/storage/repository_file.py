@@ -6,6 +6,7 @@ The file ``repository`` is made last and never changes: a repository that has it
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from importlib import import_module
 from typing import Final
 
 from virtbackup_async.errors import REPAIR_HINT, CorruptError, NewerVersionError, StorageError
@@ -27,13 +28,31 @@ from virtbackup_async.repository.storage.local import LocalStorage
 
 VERSION: Final = 1
 _ID_BYTES: Final = 16
+_OBJECTS: Final = "virtbackup_async.repository.storage.objects.connecting"
 
 
 def _open_local(location: StorageLocation) -> Storage:
     return LocalStorage(location.directory, DIRECTORY)
 
 
-STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {LOCAL: _open_local}
+def _open_objects(location: StorageLocation) -> Storage:
+    try:
+        module = import_module(_OBJECTS)
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise StorageError(
+            f"cannot open {location}: object stores need the package obstore",
+            hint="Run `pip install 'virtbackup-async[s3]'`.",
+        ) from error
+    opened: Storage = module.open_object_storage(location)
+    return opened
+
+
+STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {
+    LOCAL: _open_local,
+    **dict.fromkeys(("s3", "gs", "az"), _open_objects),
+}
 """Opens a storage of each kind: nothing else knows which kinds there are."""
 
 

@@ -1,0 +1,113 @@
+"""Opens the storage of a target in an object store, by its URL: S3, GCS or Azure.
+
+``s3://BUCKET/PREFIX`` is tested with SeaweedFS. ``gs://`` and ``az://`` go through the same library
+and the same calls, with credentials from the environment alone, and are not tested.
+"""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+import obstore
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository.storage.objects.credentials import s3_options
+from virtbackup_async.repository.storage.objects.requests import Answer, Client, Connection
+from virtbackup_async.repository.storage.objects.storage import ObjectStorage
+
+S3: Final = "s3"
+_CONNECT_S: Final = 10.0
+_NO_TRIES: Final = {"max_retries": 0}
+_DEFAULT_REGION: Final = "us-east-1"
+_STORES: Final[dict[str, Any]] = {"gs": GCSStore, "az": AzureStore}
+_CONFLICT: Final = 409
+
+
+def open_object_storage(location: StorageLocation) -> ObjectStorage:
+    """Return the storage at a location. Blocks for no request: the first call shows more.
+
+    Raises:
+        StorageError: the URL names no bucket, or there are no credentials.
+    """
+    bucket, _, prefix = location.path.strip("/").partition("/")
+    if not bucket:
+        raise StorageError(
+            f"target {location} names no bucket",
+            hint="A target is s3://BUCKET or s3://BUCKET/PATH.",
+        )
+    if location.kind == S3:
+        return ObjectStorage(location, _s3(location, bucket, prefix))
+    make = partial(_STORES[location.kind], bucket, prefix=prefix or None, retry_config=_NO_TRIES)
+    return ObjectStorage(
+        location, Connection(lambda most, step: make(client_options=_options(most, step, "https")))
+    )
+
+
+def _s3(location: StorageLocation, bucket: str, prefix: str) -> Connection:
+    has_endpoint = location.endpoint is not None
+    config = s3_options(str(location), location.profile, has_endpoint=has_endpoint)
+    if location.endpoint is not None:
+        config["endpoint"] = location.endpoint
+    if location.region is not None:
+        config["region"] = location.region
+    endpoint = config.get("endpoint", "https:")
+
+    def client(most_s: float, step_s: float) -> Client:
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            config=config,  # type: ignore[arg-type]
+            client_options=_options(most_s, step_s, endpoint),
+            retry_config=_NO_TRIES,  # type: ignore[arg-type]
+        )
+
+    make: Callable[[], None] | None = None
+    if location.create_bucket:
+        make = partial(_make_bucket, location, bucket, config, endpoint)
+    return Connection(client, make)
+
+
+def _options(most_s: float, step_s: float, endpoint: str) -> Answer:
+    return {
+        "timeout": timedelta(seconds=most_s),
+        "read_timeout": timedelta(seconds=step_s),
+        "connect_timeout": timedelta(seconds=min(_CONNECT_S, step_s)),
+        "allow_http": endpoint.startswith("http://"),
+    }
+
+
+def _make_bucket(
+    location: StorageLocation, bucket: str, config: dict[str, str], endpoint: str
+) -> None:
+    """Make a bucket: the library has no call for it, but signs one.
+
+    Raises:
+        StorageError: it was not made.
+    """
+    options = _options(_CONNECT_S, _CONNECT_S, endpoint)
+    store = S3Store(bucket, config=config, client_options=options)  # type: ignore[arg-type]
+    url = obstore.sign(store, "PUT", "", timedelta(minutes=5))
+    region = location.region or config.get("region", _DEFAULT_REGION)
+    body = f"<LocationConstraint>{escape(region)}</LocationConstraint>"
+    body = f"<CreateBucketConfiguration>{body}</CreateBucketConfiguration>"
+    data = b"" if region == _DEFAULT_REGION else body.encode()
+    request = urllib.request.Request(url, data, method="PUT")  # noqa: S310 -- the endpoint's
+    try:
+        with urllib.request.urlopen(request, timeout=_CONNECT_S):  # noqa: S310
+            return
+    except urllib.error.HTTPError as error:
+        if error.code == _CONFLICT:  # another host has just made it
+            return
+        reason = f"the store answers {error.code}"
+    except OSError as error:
+        reason = f"cannot reach the store: {error}"
+    raise StorageError(
+        f"cannot make bucket {bucket!r} for {location}: {reason}",
+        hint="Make the bucket with the tools of the store's provider.",
+    )

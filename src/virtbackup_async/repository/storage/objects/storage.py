@@ -1,0 +1,204 @@
+"""A target in an object store. An object is a file; its key is the name of the file.
+
+What the verbs of ``Storage`` mean here:
+
+*Directories* do not exist: a name has what begins with it. To make one does nothing, a missing one
+is empty, and one whose last file is removed is gone, though some servers list its name for a while.
+*Durable* is every file that was answered for:
+there is nothing to sync. *Growing files* have no name before they are finished, and their name is
+refused only then. *Overwriting* the beginning of a file writes all of it again. *Temporary files*
+are on this host, and unnamed; the store has only those of the clock and of the probe, which no list
+shows. *Free space* is not known, so a reserve would free none. *Locks* do not exist: a lease is as
+old as the store says, and dead after a day. *The clock* is that of the store: the time that it
+gives to a file that is written for the purpose.
+
+A range of a pack that has been removed meanwhile raises FileNotFoundError when it is read.
+"""
+
+import errno
+import posixpath
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Final
+
+from virtbackup_async.errors import StorageError
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
+from virtbackup_async.repository.storage.objects.calls import ObjectCalls
+from virtbackup_async.repository.storage.objects.failures import Outcome
+from virtbackup_async.repository.storage.objects.files import (
+    FIRST_BYTES,
+    GrowingObject,
+    HiddenObject,
+    ObjectFile,
+    Uploads,
+)
+from virtbackup_async.repository.storage.objects.lease import ObjectLease, remove_lease_if
+from virtbackup_async.repository.storage.objects.requests import (
+    CallFailedError,
+    Connection,
+    Patience,
+)
+from virtbackup_async.repository.storage.objects.traffic import Traffic
+
+_FREE_BYTES: Final = 1 << 62
+_CLOCK: Final = ".clock"
+_OWN: Final = re.compile(r"\.clock|\.probe-[0-9a-f]{16}")
+_LISTED_ALONE: Final = 3
+_MAX_OVERWRITTEN_BYTES: Final = 1 << 30
+
+
+class ObjectStorage:
+    """The files of a target in an object store.
+
+    Attributes:
+        location: of the target.
+        calls: the calls of the store.
+    """
+
+    def __init__(
+        self, location: StorageLocation, connection: Connection, patience: Patience | None = None
+    ) -> None:
+        self.location = location
+        self.calls = ObjectCalls(connection, self.where, patience or Patience())
+        self._uploads = Uploads()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectStorage) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests so far."""
+        return self.calls.traffic
+
+    def where(self, name: str = "") -> str:
+        return f"{self.location}/{name}" if name else str(self.location)
+
+    def names(self, directory: str, kinds: Container[Kind]) -> list[str]:
+        files, directories = self.calls.list_directory(directory)
+        found = [name for name in files if Kind.FILE in kinds and not _OWN.fullmatch(name)]
+        found += [name for name in directories if Kind.DIRECTORY in kinds]
+        return sorted(found)
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        wanted = set(names)
+        directories = {_parent(name) for name in wanted}
+        if len(directories) > _LISTED_ALONE:
+            directories = {posixpath.commonpath(directories)} if "" not in directories else {""}
+        found: dict[str, int] = {}
+        for directory in directories:
+            found |= self._sizes_below(directory, wanted - found.keys())
+        return found
+
+    def status(self, name: str) -> Status:
+        meta = self.calls.head(name)
+        if meta is not None:
+            return Status(meta.size_bytes, (meta.e_tag, meta.modified_s), is_file=True)
+        if self._has_below(name):
+            return Status(0, name, is_file=False)
+        raise self._missing(name)
+
+    def exists(self, name: str) -> bool:
+        return self.calls.head(name) is not None or self._has_below(name)
+
+    def open(self, name: str) -> ObjectFile:
+        try:
+            found = self.calls.get_range(name, 0, FIRST_BYTES, None)
+        except CallFailedError as failed:
+            if failed.failure.outcome is not Outcome.EMPTY_RANGE:
+                raise failed.failure.error from failed
+            found = self.calls.get(name, 0)
+        if found is None:
+            raise self._missing(name)
+        return ObjectFile(self.calls, name, self.where(name), found)
+
+    def read(self, name: str, max_bytes: int) -> bytes | None:
+        found = self.calls.get(name, max_bytes)
+        return None if found is None else found.data
+
+    def make_directory(self, name: str) -> None:
+        """Do nothing: it is there as soon as it has a file."""
+
+    def sync_names(self, directory: str) -> None:
+        """Do nothing: an answered write is durable."""
+
+    def replace(self, name: str, data: bytes) -> None:
+        self.calls.put(name, [data])
+
+    def put_new(self, name: str, data: bytes) -> None:
+        self.calls.put_new(name, [data])
+
+    def overwrite(self, name: str, data: bytes) -> None:
+        found = self.calls.get(name, _MAX_OVERWRITTEN_BYTES)
+        if found is None:
+            raise StorageError(f"cannot write {self.where(name)}: it is missing")
+        if self.calls.put_if(name, data + found.data[len(data) :], found.meta.e_tag) is None:
+            raise StorageError(f"cannot write {self.where(name)}: it was changed meanwhile")
+
+    def create(self, name: str) -> GrowingObject:
+        return GrowingObject(self.calls, self._uploads, name, self.where(name))
+
+    def create_hidden(self, name: str) -> HiddenObject:
+        return HiddenObject(self.calls, name, self.where(name))
+
+    def remove(self, name: str) -> None:
+        self.calls.delete(name)
+
+    def take_lease(self, name: str, content: bytes, directories: Sequence[str]) -> ObjectLease:
+        del directories  # nothing can be exchanged
+        return ObjectLease(self.calls, name, self.where(name), content)
+
+    def remove_lease_if(self, name: str, is_dead: Callable[[LeaseLook], bool]) -> None:
+        remove_lease_if(self.calls, name, self.where(name), is_dead)
+
+    def clock(self, directory: str) -> float:
+        return self.calls.put(f"{directory}/{_CLOCK}", [b""]).modified_s
+
+    def remove_temporary_files(self, directories: Iterable[str], before_s: float) -> None:
+        for directory in directories:
+            for name, meta in self.calls.list_directory(directory)[0].items():
+                if _OWN.fullmatch(name) and name != _CLOCK and meta.modified_s < before_s:
+                    self.calls.delete(f"{directory}/{name}")
+
+    def free_bytes(self) -> int:
+        """Return more than any backup needs: a store does not say how much is left."""
+        return _FREE_BYTES
+
+    def keep_reserve(self) -> None:
+        """Do nothing: where there is a quota, removing files frees space without any."""
+
+    def release_reserve(self) -> bool:
+        """Return False: nothing is reserved."""
+        return False
+
+    @property
+    def _identity(self) -> tuple[str, str, str | None]:
+        return (self.location.kind, self.location.path, self.location.endpoint)
+
+    def _sizes_below(self, directory: str, wanted: set[str]) -> dict[str, int]:
+        """Return the lengths of some files below a directory, by as few pages as there are."""
+        below = {name for name in wanted if not directory or name.startswith(f"{directory}/")}
+        found: dict[str, int] = {}
+        if not below:
+            return found
+        # No name lies between this one and the first one that is wanted.
+        after = min(below)[:-1]
+        for name, meta in self.calls.list_below(directory, after):
+            if name in below:
+                found[name] = meta.size_bytes
+                if len(found) == len(below):
+                    break
+        return found
+
+    def _has_below(self, name: str) -> bool:
+        return any(True for _ in self.calls.list_below(name))
+
+    def _missing(self, name: str) -> FileNotFoundError:
+        return FileNotFoundError(errno.ENOENT, "No such file or directory", self.where(name))
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
