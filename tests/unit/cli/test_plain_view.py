@@ -2,13 +2,14 @@ from io import StringIO
 from itertools import groupby
 from operator import itemgetter
 
+import pytest
 from rich.console import Console
 
 from fakes.recorded_run import HOSTILE, at, failed, progress, started, summary, whole_run
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.cli.render.plain import Plain, Quiet
-from virtbackup_async.events import RunStarted
+from virtbackup_async.events import PinChanged, RunStarted
 from virtbackup_async.reporting.interface import LogLine
 
 
@@ -96,3 +97,26 @@ def test_quiet_says_only_what_went_wrong():
         "03:00:06 db: backup failed: the snapshot was refused",
         "03:00:09 error: lost a thing",
     ]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_dry_run_says_only_that_a_backup_would_fail(quiet):
+    out, err = StringIO(), StringIO()
+    console, report = text_console(out), reports.preview()
+    view = (
+        Quiet(console, err, report)
+        if quiet
+        else Plain(console, err, report, progress=False, phases=False)
+    )
+    for event in (failed("db"), summary(3)):
+        view.show(event, at(0))
+    assert err.getvalue() == ""
+    assert out.getvalue() == "db: would fail: the snapshot was refused\n"
+
+
+def test_a_pin_is_said_once():
+    out, err = StringIO(), StringIO()
+    view = Plain(text_console(out), err, reports.pins(), progress=False, phases=False)
+    for event in (PinChanged("main", "web", "b", "/t/web/b.json", pinned=True), summary()):
+        view.show(event, at(0))
+    assert (out.getvalue(), err.getvalue()) == ("web: b: pinned\n", "")

@@ -78,6 +78,8 @@ class Plain:
     def _line(self, event: events.Event) -> str | None:
         if isinstance(event, events.PhaseChanged) and not self._phases:
             return None
+        if self._report is not None and isinstance(event, self._report.says_alone):
+            return None
         return in_words(event)
 
 
@@ -112,7 +114,8 @@ class Quiet:
             events.Warned | events.BackupFailed | events.HookFailed | events.VerifyFailed
             | events.RepositoryDamaged | events.PendingLeft | events.RemovalFailed
         )  # fmt: skip
-        if isinstance(event, wrong) and (line := in_words(event)):
+        alone = self._report.says_alone if self._report is not None else ()
+        if isinstance(event, wrong) and not isinstance(event, alone) and (line := in_words(event)):
             self._lines.write(line, at)
         report_event(self._report, self._out, event)
 

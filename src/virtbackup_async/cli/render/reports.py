@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from virtbackup_async.events import Event, Summary
+from virtbackup_async.events import BackupFailed, Event, PinChanged, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +25,13 @@ class Report(Struct, frozen=True):
         print: prints the report; called once, with the end of the run.
         print_rest: prints only what a live view has not printed on the same terminal; None if that
             is all.
+        says_alone: the kinds of events that only the report says, not also a line of their own.
     """
 
     add: Callable[[Event], None]
     print: Callable[["Console", Summary], None]
     print_rest: Callable[["Console", Summary], None] | None = None
+    says_alone: tuple[type, ...] = ()
 
 
 MakeReport = Callable[[], Report]
@@ -63,7 +65,9 @@ def preview() -> Report:
     from virtbackup_async.reporting.reports.preview import PreviewReport
 
     collected = PreviewReport()
-    return Report(collected.add, partial(print_preview, collected))
+    # Nothing has failed: it would.
+    show = partial(print_preview, collected)
+    return Report(collected.add, show, says_alone=(BackupFailed,))
 
 
 def clean(*, dry_run: bool) -> Report:
@@ -82,7 +86,7 @@ def pins() -> Report:
     from virtbackup_async.reporting.reports.clean import PinReport
 
     collected = PinReport()
-    return Report(collected.add, partial(print_pins, collected))
+    return Report(collected.add, partial(print_pins, collected), says_alone=(PinChanged,))
 
 
 def verify() -> Report:
