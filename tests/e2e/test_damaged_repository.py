@@ -23,7 +23,7 @@ async def test_verify_repair_backup_verify(tmp_path):
     assert run("verify", "--quick").returncode == 0, "its length is right"
     found = run("verify")
     assert found.returncode == 13
-    assert f"{old.name}  vda   256.0 KiB  524288  786431" in found.stdout
+    assert f"{old.name}  vda  256.0 KiB  524288  786431" in found.stdout
     assert "virtbackup: 1 of 1 backups could not be verified" in found.stderr
     said = events(run("verify", "--json").stdout)
     (damaged,) = [event for event in said if event["event"] == "disk_damaged"]
