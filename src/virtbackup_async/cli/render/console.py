@@ -45,9 +45,9 @@ def room_of(console: Console) -> int:
 def escaped(console: Console, text: str) -> str:
     """Return a text with all escaped that the terminal would obey or cannot show."""
     text = printable(text)
-    if console.options.ascii_only and not text.isascii():
-        return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-    return text
+    if text.isascii() or console.encoding.startswith("utf"):
+        return text  # of many thousands in a list
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def _own_width(file: TextIO) -> int | None:
