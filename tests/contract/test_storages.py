@@ -1,6 +1,7 @@
 """What every storage promises to the repository (``repository/storage/interface.py``)."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
 from object_stores import memory_object_storage, new_storage
 from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sinks.sparse import write_sparse
 from virtbackup_async.images.sources.file import open_image_stream
@@ -119,6 +121,71 @@ def test_nothing_is_written_without_a_directory(storage, verb):
     with pytest.raises(StorageError):
         getattr(storage, verb)("none/a", b"x")
     assert not storage.exists("none/a")
+
+
+# Directories.
+
+
+def test_an_open_directory_has_names_and_small_files(storage):
+    storage.make_directory("d/below")
+    storage.put_new("d/below/c", b"three")
+    storage.put_new("d/b", b"two")
+    storage.put_new("d/a", b"one")
+    with closing(storage.open_directory("d")) as directory:
+        assert directory.names() == {"a", "b", "below"}
+        assert directory.read("a", 3) == b"one"
+        with pytest.raises(FileNotFoundError):
+            directory.read("none", 3)
+        with pytest.raises(UnfitFileError):
+            directory.read("a", 2)
+        with pytest.raises(OSError, match="below"):
+            directory.read("below", 3)
+
+
+def test_the_files_of_a_directory_are_read_in_the_order_asked_for(storage):
+    storage.put_new("d/b", b"two")
+    storage.put_new("d/a", b"one")
+    with closing(storage.open_directory("d")) as directory:
+        asked = ["b", "none", "a", "b"]
+        found = list(directory.read_each(iter(asked), 3))
+        assert [name for name, _ in found] == asked
+        assert [found[0][1], *(content for _, content in found[2:])] == [b"two", b"one", b"two"]
+        assert isinstance(found[1][1], FileNotFoundError)
+        ((_, too_long),) = directory.read_each(["a"], 1)
+        assert isinstance(too_long, UnfitFileError)
+        assert list(directory.read_each([], 3)) == []
+
+
+def test_a_directory_is_held_by_one_alone_or_by_nobody(storage):
+    """A storage without locks holds nothing: then both get it."""
+    first = storage.hold("d")
+    assert first is not None
+    second = storage.hold("d")
+    first.close()
+    if second is not None:
+        second.close()
+    again = storage.hold("d")
+    assert again is not None
+    again.close()
+
+
+def test_a_renamed_file_has_its_new_name_alone(storage):
+    storage.put_new("d/a", b"one")
+    storage.put_new("d/b", b"two")
+    storage.rename("d/a", "b")
+    assert storage.names("d", ANY) == ["b"]
+    assert storage.read("d/b", 100) == b"one"
+    with pytest.raises(StorageError):
+        storage.rename("d/a", "c")
+    assert storage.names("d", ANY) == ["b"]
+
+
+def test_a_file_is_replaced_with_or_without_its_owner(storage):
+    storage.put_new("d/a", b"one")
+    storage.replace("d/a", b"two", keep_owner=True)
+    assert storage.read("d/a", 100) == b"two"
+    storage.replace("d/b", b"new", keep_owner=True)
+    assert storage.read("d/b", 100) == b"new"
 
 
 # Names.

@@ -53,6 +53,15 @@ class StorageLocation(Struct, frozen=True):
         return self.kind == LOCAL
 
     @property
+    def plain_directory(self) -> Path | None:
+        """The local directory that has the target's files as they are, under their own names.
+
+        None if they are elsewhere. Only such a target has pending files in it, and packages that
+        are files of their own.
+        """
+        return Path(self.path) if self.is_local else None
+
+    @property
     def directory(self) -> Path:
         """The local directory.
 

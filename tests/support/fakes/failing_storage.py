@@ -6,8 +6,9 @@ from typing import Any
 from virtbackup_async.repository.storage.interface import Storage
 
 CHANGING = frozenset(
-    {"make_directory", "sync_names", "replace", "put_new", "overwrite", "create", "create_hidden",
-     "remove", "take_lease", "append", "finish_soon", "finish", "publish", "publish_exclusively"}
+    {"make_directory", "sync_names", "replace", "rename", "put_new", "overwrite", "create",
+     "create_hidden", "remove", "take_lease", "append", "finish_soon", "finish", "publish",
+     "publish_exclusively"}
 )  # fmt: skip
 
 
@@ -43,9 +44,9 @@ class FailingStorage:
         return found
 
     def _watched(self, verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*args: object) -> Any:
+        def watched(*args: object, **options: object) -> Any:
             self._before(verb)
-            done = call(*args)
+            done = call(*args, **options)
             self._after(verb)
             is_file = verb in {"create", "create_hidden"}
             return FailingStorage(done, self._before, self._after) if is_file else done

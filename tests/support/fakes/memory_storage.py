@@ -2,13 +2,15 @@
 
 import errno
 import os
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from threading import RLock
 from typing import NoReturn
 
 from virtbackup_async.errors import CorruptError, StorageError, StorageFullError
+from virtbackup_async.files.reached_path import UnfitFileError
+from virtbackup_async.model.amounts import size
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 
 RESERVE_BYTES = 4096
@@ -40,6 +42,7 @@ class MemoryStorage:
         self.files: dict[str, _Content] = {}
         self.directories = {""}
         self.turn = RLock()
+        self.held: set[str] = set()
         self._reserve_bytes = 0
 
     def where(self, name: str = "") -> str:
@@ -72,6 +75,19 @@ class MemoryStorage:
         with self.turn:
             return _OpenFile(self.where(name), bytes(self.find(name).data))
 
+    def open_directory(self, name: str) -> "_OpenDirectory":
+        if name not in self.directories:
+            self.lack(name)
+        return _OpenDirectory(self, name)
+
+    def hold(self, directory: str) -> "_Held | None":
+        self.sync_names(directory)
+        with self.turn:
+            if directory in self.held:
+                return None
+            self.held.add(directory)
+            return _Held(self, directory)
+
     def read(self, name: str, max_bytes: int) -> bytes | None:
         with self.turn:
             found = self.files.get(name)
@@ -87,8 +103,14 @@ class MemoryStorage:
         if directory not in self.directories:
             raise StorageError(f"cannot sync {self.where(directory)}")
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         self.write(name, data)
+
+    def rename(self, name: str, new: str) -> None:
+        with self.turn:
+            if name not in self.files:
+                raise StorageError(f"cannot rename {self.where(name)}")
+            self.files[f"{_parent(name)}/{new}"] = self.files.pop(name)
 
     def put_new(self, name: str, data: bytes) -> None:
         with self.turn:
@@ -195,6 +217,46 @@ class _OpenFile:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _OpenDirectory:
+    def __init__(self, storage: MemoryStorage, name: str) -> None:
+        self._storage = storage
+        self._name = name
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._storage.names(self._name, frozenset(Kind)))
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        full = f"{self._name}/{name}"
+        if full in self._storage.directories:
+            raise UnfitFileError(errno.EINVAL, "not a regular file", self._storage.where(full))
+        data = bytes(self._storage.find(full).data)
+        if len(data) > max_bytes:
+            where = self._storage.where(full)
+            raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", where)
+        return data
+
+    def read_each(
+        self, names: Iterable[str], max_bytes: int
+    ) -> Iterator[tuple[str, bytes | OSError]]:
+        for name in names:
+            try:
+                yield name, self.read(name, max_bytes)
+            except OSError as error:
+                yield name, error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Held:
+    def __init__(self, storage: MemoryStorage, name: str) -> None:
+        self._storage = storage
+        self._name = name
+
+    def close(self) -> None:
+        self._storage.held.discard(self._name)
 
 
 class _GrowingFile:

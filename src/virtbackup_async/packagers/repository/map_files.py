@@ -24,7 +24,7 @@ def list_maps(storage: Storage) -> list[MapFile]:
     """
     try:
         # Maps below a link would be ignored and their chunks removed, so a link is refused.
-        directories = storage.names("", {Kind.DIRECTORY, Kind.LINK})
+        directories = storage.names("", {Kind.DIRECTORY, Kind.LINK, Kind.LOST_LINK})
     except FileNotFoundError as error:
         raise StorageError(f"cannot read {storage.where()}: {error.strerror}") from error
     return [

@@ -1,4 +1,4 @@
-"""The storage of a target's files, as a repository needs it.
+"""The storage of a target's files, as the catalog and a repository need it.
 
 ``local.py`` implements it for a directory, ``objects/`` for an object store. A storage holds
 all files of a target, under names such as ``.virtbackup-repository/index/1f...-7.index`` or
@@ -16,7 +16,7 @@ when a power cut cannot undo its result. Time is the storage's own: hosts that s
 All methods block; any thread may call them.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
@@ -31,7 +31,9 @@ class Kind(Enum):
     FILE = "file"
     DIRECTORY = "directory"
     LINK = "link"
-    """A link to a directory or to nowhere; the storage refuses to open anything through it."""
+    """A link to a directory; the storage refuses to open anything through it."""
+    LOST_LINK = "lost link"
+    """A link to nowhere."""
     OTHER = "other"
 
 
@@ -72,6 +74,46 @@ class StoredFile(Protocol):
 
     def read_once(self, length_bytes: int, offset: int) -> bytes:
         """Do the same as ``read``, but leave no bytes in a cache that did not have them before."""
+
+    def close(self) -> None: ...
+
+
+class OpenDirectory(Protocol):
+    """A directory that is open for its names and its small files; ``close`` it."""
+
+    def names(self) -> frozenset[str]:
+        """Return the last steps of all names in it, of whatever kind.
+
+        Raises:
+            OSError: they cannot be listed.
+        """
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the content of a small file.
+
+        Args:
+            name: its last step.
+            max_bytes: the greatest length that it may have.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            UnfitFileError: it is not a regular file, or longer.
+            OSError: it cannot be read.
+        """
+
+    def read_each(
+        self, names: Iterable[str], max_bytes: int
+    ) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield each name with what ``read`` returns or raises for it, in this order.
+
+        A storage that takes long to answer reads several of them at once.
+        """
+
+    def close(self) -> None: ...
+
+
+class HeldDirectory(Protocol):
+    """A directory that is held for changes; ``close`` it to release it."""
 
     def close(self) -> None: ...
 
@@ -195,6 +237,25 @@ class Storage(Protocol):
 
     def open(self, name: str) -> StoredFile: ...
 
+    def open_directory(self, name: str) -> OpenDirectory:
+        """Open a directory.
+
+        Raises:
+            FileNotFoundError: it is missing, and the storage needs directories.
+            OSError: it cannot be opened.
+        """
+
+    def hold(self, directory: str) -> HeldDirectory | None:
+        """Hold a directory, so that nobody else changes files of it by the same rule.
+
+        Returns:
+            None if another process holds it. Where a storage has no locks, nobody holds anything:
+            the result is as for a free directory.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """Return the content of a small file, up to a length; None if it is missing.
 
@@ -208,8 +269,28 @@ class Storage(Protocol):
     def sync_names(self, directory: str) -> None:
         """Make the names in a directory durable."""
 
-    def replace(self, name: str, data: bytes) -> None:
-        """Write a complete file, durably: readers see the old content or the new."""
+    def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
+        """Write a complete file, durably: readers see the old content or the new.
+
+        Args:
+            name: of the file.
+            data: its content.
+            keep_owner: where files have owners, leave the file its own, and its mode.
+        """
+
+    def rename(self, name: str, new: str) -> None:
+        """Rename a file in its directory, durably, and replace a file of that name.
+
+        The new name is complete before the old one goes. Where a storage cannot do that in one
+        step, a process that dies leaves both.
+
+        Args:
+            name: of the file.
+            new: the last step of its new name.
+
+        Raises:
+            StorageError: it is missing, or cannot be renamed.
+        """
 
     def put_new(self, name: str, data: bytes) -> None:
         """Write a complete new file, durably.

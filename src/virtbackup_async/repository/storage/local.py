@@ -34,8 +34,10 @@ from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_temporary
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.local_files import (
+    LocalDirectory,
     LocalFile,
     LocalGrowingFile,
+    LocalHeld,
     LocalHiddenFile,
     LocalLease,
     sync,
@@ -113,6 +115,21 @@ class LocalStorage(Struct, frozen=True):
         place = self._at(name)
         return LocalFile(str(place), place.open_file())
 
+    def open_directory(self, name: str) -> LocalDirectory:
+        place = self._at(name)
+        return LocalDirectory(place, place.open_directory())
+
+    def hold(self, directory: str) -> LocalHeld | None:
+        place = self._at(directory)
+        try:
+            fd = place.open_directory()
+        except OSError as error:
+            raise storage_error("open", place.path, error) from error
+        if lacks.lock(fd, fcntl.LOCK_EX, self.target):
+            return LocalHeld(fd)
+        close(fd)
+        return None
+
     def read(self, name: str, max_bytes: int) -> bytes | None:
         return self._at(name).read(max_bytes)
 
@@ -123,8 +140,12 @@ class LocalStorage(Struct, frozen=True):
     def sync_names(self, directory: str) -> None:
         self._at(directory).sync_names()
 
-    def replace(self, name: str, data: bytes) -> None:
-        self._at(name).replace(data)
+    def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
+        place = self._at(name)
+        place.replace(data, place if keep_owner else None)
+
+    def rename(self, name: str, new: str) -> None:
+        self._at(name).rename_durably(new)
 
     def put_new(self, name: str, data: bytes) -> None:
         place = self._at(name)
@@ -263,7 +284,9 @@ def _kind_of(entry: os.DirEntry[str]) -> Kind:
         return Kind.FILE
     if entry.is_dir(follow_symlinks=False):
         return Kind.DIRECTORY
-    return Kind.LINK if entry.is_symlink() and not entry.is_file() else Kind.OTHER
+    if not entry.is_symlink() or entry.is_file():
+        return Kind.OTHER
+    return Kind.LINK if entry.is_dir() else Kind.LOST_LINK
 
 
 def _directory_of(name: str) -> str:

@@ -1,7 +1,7 @@
 """Open files of a target in a directory: read, written, and held as leases."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.held import Held
 from virtbackup_async.files.page_cache import is_cached
+from virtbackup_async.files.reached_path import read_file_in
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.write_behind import WriteBehind
@@ -46,6 +47,43 @@ class LocalFile:
         if not was_cached:
             os.posix_fadvise(self._fd, first, length, os.POSIX_FADV_DONTNEED)
         return data
+
+    def close(self) -> None:
+        close(self._fd)
+
+
+class LocalDirectory:
+    """An ``OpenDirectory``: a descriptor."""
+
+    def __init__(self, place: TargetPath, fd: int) -> None:
+        self._path = place.path
+        self._fd = fd
+
+    def names(self) -> frozenset[str]:
+        with os.scandir(self._fd) as entries:
+            return frozenset(entry.name for entry in entries)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        return read_file_in(self._fd, self._path / name, max_bytes)
+
+    def read_each(
+        self, names: Iterable[str], max_bytes: int
+    ) -> Iterator[tuple[str, bytes | OSError]]:
+        for name in names:
+            try:
+                yield name, self.read(name, max_bytes)
+            except OSError as error:
+                yield name, error
+
+    def close(self) -> None:
+        close(self._fd)
+
+
+class LocalHeld:
+    """A ``HeldDirectory``: a descriptor that is locked (``flock``)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def close(self) -> None:
         close(self._fd)

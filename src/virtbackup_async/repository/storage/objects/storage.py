@@ -6,7 +6,8 @@ What the verbs of ``Storage`` mean here:
 is empty, and one whose last file is removed is gone, though some servers list its name for a while.
 *Durable* is every file that was answered for:
 there is nothing to sync. *Growing files* have no name before they are finished, and their name is
-refused only then. *Overwriting* the beginning of a file writes all of it again. *Temporary files*
+refused only then. *Overwriting* the beginning of a file writes all of it again, and *renaming* one
+writes it under the new name before it removes the old one. *Temporary files*
 are on this host, and unnamed; the store has only those of the clock and of the probe, which no list
 shows. *Free space* is not known, so a reserve would free none. *Locks* do not exist: a lease is as
 old as the store says, and dead after a day. *The clock* is that of the store: the time that it
@@ -25,6 +26,7 @@ from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
+from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
 from virtbackup_async.repository.storage.objects.failures import Outcome
 from virtbackup_async.repository.storage.objects.files import (
     FIRST_BYTES,
@@ -115,6 +117,15 @@ class ObjectStorage:
             raise self._missing(name)
         return ObjectFile(self.calls, name, self.where(name), found)
 
+    def open_directory(self, name: str) -> ObjectDirectory:
+        names = frozenset(self.names(name, frozenset(Kind)))
+        return ObjectDirectory(self.calls, name, self.where(name), names)
+
+    def hold(self, directory: str) -> NothingHeld:
+        """Hold nothing: there are no locks."""
+        del directory
+        return NothingHeld()
+
     def read(self, name: str, max_bytes: int) -> bytes | None:
         found = self.calls.get(name, max_bytes)
         return None if found is None else found.data
@@ -125,8 +136,17 @@ class ObjectStorage:
     def sync_names(self, directory: str) -> None:
         """Do nothing: an answered write is durable."""
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
+        del keep_owner  # there are none
         self.calls.put(name, [data])
+
+    def rename(self, name: str, new: str) -> None:
+        found = self.calls.get(name, _MAX_OVERWRITTEN_BYTES)
+        if found is None:
+            raise StorageError(f"cannot rename {self.where(name)}: it is missing")
+        parent = _parent(name)
+        self.calls.put(f"{parent}/{new}" if parent else new, [found.data])
+        self.calls.delete(name)
 
     def put_new(self, name: str, data: bytes) -> None:
         self.calls.put_new(name, [data])
