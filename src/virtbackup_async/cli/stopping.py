@@ -11,7 +11,6 @@ freeze can begin there. SIGSTOP cannot be caught: against that, each freeze has 
 
 import os
 import signal
-from collections.abc import Sequence
 from time import monotonic
 
 from anyio.abc import TaskGroup
@@ -21,7 +20,7 @@ from virtbackup_async.events import Warned
 from virtbackup_async.model.amounts import duration
 from virtbackup_async.reporting.event_thread import EventThread
 from virtbackup_async.reporting.outcome import RunOutcome
-from virtbackup_async.reporting.sentences import NAMES_SHOWN
+from virtbackup_async.reporting.sentences import some_of
 
 # A reader that never reads must not keep the process from stopping.
 _LET_GO_S = 1.0
@@ -50,7 +49,7 @@ class Stopper(Struct):
         at_work = tuple(self.run_outcome.in_flight)
         if at_work:
             message = "stopped: overlays or scratch images grow until it continues"
-            self.run_outcome.emit(Warned(f"{message}: {_some(at_work)}"))
+            self.run_outcome.emit(Warned(f"{message}: {some_of(at_work)}"))
         self.event_thread.pause(_LET_GO_S)
         stopped_s = monotonic()
         # Not SIGTSTP: the kernel ignores it in a process group without a shell above it.
@@ -58,11 +57,4 @@ class Stopper(Struct):
         self.event_thread.resume()
         if at_work:
             message = f"continued after {duration(monotonic() - stopped_s)}"
-            self.run_outcome.emit(Warned(f"{message}: {_some(at_work)}"))
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first names, and how many others there are."""
-    words = ", ".join(names[:NAMES_SHOWN])
-    more = len(names) - NAMES_SHOWN
-    return f"{words} and {more} more" if more > 0 else words
+            self.run_outcome.emit(Warned(f"{message}: {some_of(at_work)}"))
