@@ -39,7 +39,8 @@ def checksum_of(raw: dict[str, Any]) -> str:
     Raises:
         OverflowError: it has a number that this program never writes.
     """
-    rest = {key: value for key, value in raw.items() if key != KEY}
+    rest = raw.copy()
+    rest.pop(KEY, None)
     return PREFIX + blake3(_ENCODER.encode(rest)).hexdigest()
 
 

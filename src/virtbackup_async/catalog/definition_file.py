@@ -8,7 +8,7 @@ restore the other's backups. This program's own keys are there as well. docs/ref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from virtbackup_async.model.tracking import Reading
 from virtbackup_async.version import __version__
 
 SUFFIX = ".json"
+
+T = TypeVar("T")
 
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -265,10 +267,17 @@ def _disk_wire(record: DiskRecord) -> DiskWire:
 
 
 def _disk_record(disk: DiskWire) -> DiskRecord:
-    reading = msgspec.convert(disk.reading, Reading | None, from_attributes=True)
-    original = msgspec.convert(disk.original, Original | None, from_attributes=True)
-    backing = tuple(map(_image_record, disk.backing))
-    return DiskRecord(_image_record(disk), backing, reading, original)
+    return DiskRecord(
+        image=_image_record(disk),
+        backing=tuple(map(_image_record, disk.backing)) if disk.backing else (),
+        reading=_converted(disk.reading, Reading),
+        original=_converted(disk.original, Original),
+    )
+
+
+def _converted(wire: msgspec.Struct | None, kind: type[T]) -> T | None:
+    # Most have none: a call of msgspec for each would take a twentieth of a scan.
+    return None if wire is None else msgspec.convert(wire, kind, from_attributes=True)
 
 
 def _state_wire(record: StateRecord) -> StateWire:

@@ -7,7 +7,7 @@ reported and not followed.
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,31 +179,28 @@ def _scan_domain(directory: Path, findings: _Findings) -> None:
         for name in sorted(_descriptions(present)):
             path = directory / name
             with findings.problems_of(path, directory.name):
-                backup = _read(path, dir_fd, present, findings)
-                named.update(package_files(backup) if backup else ())
+                named.update(_read(path, dir_fd, present, findings))
     finally:
         close(dir_fd)
     findings.strays += [directory / name for name in _strays(present, named)]
 
 
-def _read(
-    path: Path, dir_fd: int, present: frozenset[str], findings: _Findings
-) -> Definition | Pending | None:
-    """Classify one file of a domain's directory; None if it describes no backup."""
-    if path.name.endswith(pending_file.SUFFIX):
+def _read(path: Path, dir_fd: int, present: frozenset[str], findings: _Findings) -> Sequence[str]:
+    """Classify one file of a domain's directory; return the files of the package it describes."""
+    name = path.name
+    if name.endswith(pending_file.SUFFIX):
         pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
         findings.pending.append(FoundPending(pending, path))
-        return pending
-    if path.name.endswith(REMOVED_SUFFIX):
+        return package_files(pending)
+    if name.endswith(REMOVED_SUFFIX):
         removed = definition_file.loads(read_bytes(path, dir_fd=dir_fd), definition_path(path))
         findings.removed.append(FoundBackup(removed, path))
-        return removed
-    if path.name.endswith(definition_file.SUFFIX):
-        definition = definition_file.loads(read_bytes(path, dir_fd=dir_fd), path)
-        if _is_finished(definition, path, present):
-            findings.complete.append(FoundBackup(definition, path))
-        return definition
-    return None
+        return package_files(removed)
+    definition = definition_file.loads(read_bytes(path, dir_fd=dir_fd), path)
+    files = package_files(definition)
+    if _is_finished(definition, files, path, present):
+        findings.complete.append(FoundBackup(definition, path))
+    return files
 
 
 def definition_path(path: Path) -> Path:
@@ -238,16 +235,18 @@ def _descriptions(present: Collection[str]) -> Iterator[str]:
     return (name for name in present if name.endswith(suffixes))
 
 
-def _is_finished(definition: Definition, path: Path, present: frozenset[str]) -> bool:
+def _is_finished(
+    definition: Definition, files: Sequence[str], path: Path, present: frozenset[str]
+) -> bool:
     """Tell whether the backup is complete: virt-backup writes its definition before the data.
 
     Raises:
-        DefinitionError: it claims to be finished, and files of its package are missing.
+        DefinitionError: it claims to be finished, and some of its package's ``files`` are missing.
     """
     has_pending = f"{path.name}.pending" in present
     if has_pending and not definition_file.is_ours(definition.version):
         return False
-    missing = [file for file in package_files(definition) if file not in present]
-    if missing:
+    if not present.issuperset(files):
+        missing = [file for file in files if file not in present]
         raise DefinitionError(f"data missing: {', '.join(missing)}", path=path)
     return True

@@ -6,7 +6,7 @@ The half of ``target_path.py`` that changes nothing.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -145,6 +145,17 @@ class ReachedPath(Struct, frozen=True):
         with self.parent.entered() as directory:
             return os.stat(self.name, dir_fd=directory, follow_symlinks=False)
 
+    def statuses(self, names: Sequence[str]) -> list[os.stat_result | None]:
+        """Return the status of files in this directory, which is opened once.
+
+        Of a link it is its own; None for a file that is missing.
+
+        Raises:
+            OSError: the directory is missing, or it or a directory above it is a link.
+        """
+        with self.entered() as directory:
+            return [_status_in(directory, name) for name in names]
+
     def exists(self) -> bool:
         """Return whether the name exists; raises as ``status``."""
         with suppress(FileNotFoundError):
@@ -185,6 +196,13 @@ class ReachedPath(Struct, frozen=True):
             raise _explained(error, step, above, path) from error
 
 
+def _status_in(directory: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+
+
 def open_file_in(directory: int, path: Path, flags: int = os.O_RDONLY) -> int:
     """Return a descriptor of the file ``path.name`` in an open directory; raises as ``open_file``.
 
@@ -193,14 +211,19 @@ def open_file_in(directory: int, path: Path, flags: int = os.O_RDONLY) -> int:
         path: the whole path, for messages.
         flags: of ``os.open``.
     """
+    return _opened(directory, path, flags)[0]
+
+
+def _opened(directory: int, path: Path, flags: int = os.O_RDONLY) -> tuple[int, os.stat_result]:
     try:
         fd = os.open(path.name, flags | _FILE, dir_fd=directory)
     except OSError as error:
         raise _explained(error, path.name, directory, path) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         close(fd)
         raise _not_regular(path)
-    return fd
+    return fd, status
 
 
 def read_file_in(directory: int, path: Path, max_bytes: int) -> bytes:
@@ -210,9 +233,9 @@ def read_file_in(directory: int, path: Path, max_bytes: int) -> bytes:
         UnfitFileError: it is not a regular file, or longer than ``max_bytes``.
         OSError: it is missing, a symlink, or cannot be read.
     """
-    fd = open_file_in(directory, path)
+    fd, status = _opened(directory, path)
     try:
-        size_bytes = os.fstat(fd).st_size
+        size_bytes = status.st_size
         if size_bytes > max_bytes:
             raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", str(path))
         # Of a regular file, one read returns all of so few bytes.

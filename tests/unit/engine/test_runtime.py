@@ -83,3 +83,10 @@ def test_building_a_runtime_loads_nothing_that_takes_long():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["survey.survey", "inventory.stats", "clean.clean"])
+def test_a_command_loads_numpy_only_for_a_repository(module):
+    code = f"import sys; import virtbackup_async.engine.{module}; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

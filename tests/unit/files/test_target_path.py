@@ -67,6 +67,7 @@ CALLS = {
     "file_names": lambda file: file.parent.file_names(),
     "directory_names": lambda file: file.parent.directory_names(),
     "status": lambda file: file.status(),
+    "statuses": lambda file: file.parent.statuses([file.name]),
     "exists": lambda file: file.exists(),
     "open_file": lambda file: file.open_file(),
     "open_file to write": lambda file: file.open_file(os.O_RDWR),

@@ -6,7 +6,8 @@ or removed does not stop the others. Safe to repeat, to interrupt anywhere, and 
 backups and restores.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from anyio import CapacityLimiter, create_task_group, to_thread
 from msgspec import Struct
@@ -28,7 +29,7 @@ from virtbackup_async.engine.clean.removal import remove_backup, report_removal
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import RetentionDecision
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
-from virtbackup_async.engine.clean.verdicts import verdict_on, verdict_on_broken
+from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
 from virtbackup_async.engine.inventory.freed import files_of, would_free
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
@@ -125,12 +126,20 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         if is_removal_note(problem.path):
             await _end_broken_removal(cleaning, target, problem, scan)
     if cleaning.request.complete:
-        # Scan again: an undone backup may have turned out to be complete.
-        again = await target.catalog.scan()
-        report_new_problems(cleaning, target, scan, again)
+        again = await _scan_after(cleaning, target, scan)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
         await prune(target.catalog.location, cleaning.emit)
+
+
+async def _scan_after(cleaning: Cleaning, target: CleanTarget, before: Scan) -> Scan:
+    """Return what the target holds now: an undone backup may have turned out to be complete."""
+    is_untouched = not (before.pending or before.removed or before.problems)
+    if cleaning.request.dry_run or is_untouched:
+        return before
+    again = await target.catalog.scan()
+    report_new_problems(cleaning, target, before, again)
+    return again
 
 
 async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
@@ -155,7 +164,7 @@ async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None
 async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBackup) -> None:
     if target.group_of(found.definition.domain_name) is not None:
         decision = RetentionDecision(found, keep=False, reasons=(REMOVAL_BEGUN,))
-        await _carry_out(cleaning, target, decision)
+        await _carry_out(cleaning, target, [decision])
 
 
 async def _end_broken_removal(
@@ -180,17 +189,21 @@ async def _end_broken_removal(
 
 
 async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None:
-    drop_damaged = cleaning.request.drop_damaged
-    decisions = list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
+    decisions = await to_thread.run_sync(_decisions, cleaning, target, scan)
     for warning in _damage_warnings(decisions):
         cleaning.emit(warning)
-    for decision in decisions:
-        await _carry_out(cleaning, target, decision)
+    for _, of_domain in groupby(decisions, lambda one: one.found.definition.domain_name):
+        await _carry_out(cleaning, target, [*of_domain])
     going = [decision.found for decision in decisions if not decision.keep]
     if cleaning.request.dry_run and going:
         freed_bytes = await would_free(target.catalog.target, files_of(going), cleaning.emit)
         names = tuple(found.definition.name for found in going)
         cleaning.emit(events.RemovalPlanned(str(target.catalog.target), names, freed_bytes))
+
+
+def _decisions(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> list[RetentionDecision]:
+    drop_damaged = cleaning.request.drop_damaged
+    return list(plan_clean(target, scan, cleaning.now, drop_damaged=drop_damaged))
 
 
 def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[events.Warned]:
@@ -207,15 +220,16 @@ def _damage_warnings(decisions: Iterable[RetentionDecision]) -> Iterator[events.
             yield events.Warned(f"{message}; {left}", domain)
 
 
-async def _carry_out(cleaning: Cleaning, target: CleanTarget, decision: RetentionDecision) -> None:
-    """Report a decision, and remove the backup if it is not kept and this is no dry run."""
-    found, definition = decision.found, decision.found.definition
-    group = target.group_of(definition.domain_name) or ""
-    domain, name = definition.domain_name, definition.name
-    verdict = await verdict_on(group, found, keep=decision.keep, reasons=decision.reasons)
-    cleaning.emit(verdict)
-    if decision.keep or cleaning.request.dry_run:
-        return
-    removal = remove_backup(target.catalog, found, cleaning.lock_wait(domain))
-    uuid = definition.domain_uuid
-    await report_removal(cleaning.emit, group, domain, name, removal, uuid=uuid)
+async def _carry_out(
+    cleaning: Cleaning, target: CleanTarget, decisions: Sequence[RetentionDecision]
+) -> None:
+    """Report decisions on one domain's backups, and remove those that go, if this is no dry run."""
+    domain = decisions[0].found.definition.domain_name
+    group = target.group_of(domain) or ""
+    for decision, verdict in zip(decisions, await verdicts_on(group, decisions), strict=True):
+        cleaning.emit(verdict)
+        if not decision.keep and not cleaning.request.dry_run:
+            lock_wait = cleaning.lock_wait(domain)
+            removal = remove_backup(target.catalog, decision.found, lock_wait)
+            name, uuid = verdict.backup, verdict.uuid
+            await report_removal(cleaning.emit, group, domain, name, removal, uuid=uuid)

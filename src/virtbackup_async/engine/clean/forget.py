@@ -17,7 +17,8 @@ from virtbackup_async.engine.clean.broken import BrokenPackage, find_broken, rem
 from virtbackup_async.engine.clean.plan import why_unclear
 from virtbackup_async.engine.clean.prune import prune
 from virtbackup_async.engine.clean.removal import remove_backup, report_removal
-from virtbackup_async.engine.clean.verdicts import verdict_on, verdict_on_broken
+from virtbackup_async.engine.clean.retention import RetentionDecision
+from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
 from virtbackup_async.engine.inventory.chosen_backup import NamedBackup, find_named
 from virtbackup_async.engine.inventory.freed import package_paths, would_free
 from virtbackup_async.engine.locks import LockWait
@@ -182,7 +183,8 @@ async def _verdict(one: _Wanted) -> events.CleanVerdict:
     if one.broken is not None:
         return await verdict_on_broken(group, domain, one.broken, keep=keep, reasons=reasons)
     assert one.found is not None  # noqa: S101 -- it is one of both
-    return await verdict_on(group, one.found, keep=keep, reasons=reasons)
+    [verdict] = await verdicts_on(group, [RetentionDecision(one.found, keep, tuple(reasons))])
+    return verdict
 
 
 def _by_target(wanted: Sequence[_Wanted]) -> Iterator[tuple[Path, list[_Wanted]]]:

@@ -97,9 +97,8 @@ def plan_clean(
     unclear = _Unclear(target.catalog, scan)
     by_domain: dict[str, list[FoundBackup]] = {}
     for found in scan.complete:
-        if target.group_of(found.definition.domain_name) is not None:
-            by_domain.setdefault(found.definition.domain_name, []).append(found)
-    for domain in sorted(by_domain):
+        by_domain.setdefault(found.definition.domain_name, []).append(found)
+    for domain in sorted(name for name in by_domain if target.group_of(name) is not None):
         clear = []
         for found in by_domain[domain]:
             reason = unclear.reason(found)

@@ -1,14 +1,18 @@
 """Pruning a target's repository after backups were removed from it."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from anyio import from_thread, to_thread
 
+from virtbackup_async import repository
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.events import Emit, RepositorySwept, Warned
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository import Pruned, find_repository, prune_repository
+
+if TYPE_CHECKING:  # numpy takes long to load, and most targets need none
+    from virtbackup_async.repository import Pruned
 
 
 async def prune(target: StorageLocation, emit: Emit) -> None:
@@ -36,9 +40,9 @@ async def prune(target: StorageLocation, emit: Emit) -> None:
         )
 
 
-def _pruned(target: StorageLocation) -> Pruned | None:
-    repository = find_repository(target)
-    if repository is None:
+def _pruned(target: StorageLocation) -> "Pruned | None":
+    found = repository.find_repository(target)
+    if found is None:
         return None
-    maps = partial(list_maps, repository.storage)
-    return prune_repository(repository, maps, from_thread.check_cancelled)
+    maps = partial(list_maps, found.storage)
+    return repository.prune_repository(found, maps, from_thread.check_cancelled)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from anyio import from_thread, to_thread
 
+from virtbackup_async import repository
 from virtbackup_async.catalog.scanning import FoundBackup
-from virtbackup_async.engine.inventory.occupied import occupied_by
+from virtbackup_async.engine.inventory.occupied import occupied_by_each
 from virtbackup_async.errors import CorruptError, DefinitionError
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.model.packager import backup_paths, type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository import exclusive_usage, find_repository
 
 
 def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
@@ -27,8 +27,9 @@ def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> di
         StorageError: it cannot be read.
     """
     paths = {found.path: package_paths(found) for found in backups}
+    taken = occupied_by_each(file for own in paths.items() for file in (own[0], *own[1]))
     freed = {
-        definition: sum(map(occupied_by, (definition, *files)))
+        definition: sum(taken[file] for file in (definition, *files))
         for definition, files in paths.items()
     }
     in_repository = [
@@ -54,7 +55,7 @@ def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
         CorruptError, StorageError: as for :func:`freed_by_each`.
     """
     owners = {_stored_name(file): 0 for file in files}
-    return sum(map(occupied_by, files)) + sum(_own_bytes(target, owners))
+    return sum(occupied_by_each(files).values()) + sum(_own_bytes(target, owners))
 
 
 def files_of(backups: Iterable[FoundBackup]) -> list[Path]:
@@ -86,8 +87,9 @@ def _stored_name(path: Path) -> str:
 
 
 def _own_bytes(target: StorageLocation, owners: Mapping[str, int]) -> tuple[int, ...]:
-    repository = find_repository(target) if owners else None
-    if repository is None:
+    found = repository.find_repository(target) if owners else None
+    if found is None:
         return ()
-    maps = partial(list_maps, repository.storage)
-    return exclusive_usage(repository, maps, owners, from_thread.check_cancelled).own_bytes
+    maps = partial(list_maps, found.storage)
+    usage = repository.exclusive_usage(found, maps, owners, from_thread.check_cancelled)
+    return usage.own_bytes

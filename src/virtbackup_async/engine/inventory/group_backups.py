@@ -147,9 +147,12 @@ def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> Gr
         return GroupBackups(
             shown.group.name, (), (), scan, shown.shows, shown.group.includes, target, None
         )
+    # Asked once for each domain, which has many backups.
+    domains = {found.definition.domain_name for found in scan.complete}
+    wanted = frozenset(filter(shown.shows, domains))
     return GroupBackups(
         shown.group.name,
-        tuple(found for found in scan.complete if shown.shows(found.definition.domain_name)),
+        tuple(found for found in scan.complete if found.definition.domain_name in wanted),
         # A domain's directory has its name, except for a rare name that had to be escaped.
         tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
         None,

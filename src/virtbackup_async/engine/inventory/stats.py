@@ -4,12 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import from_thread, to_thread
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from virtbackup_async import events
+from virtbackup_async import events, repository
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.engine.inventory.dates import local_time
 from virtbackup_async.engine.inventory.freed import freed_by_each
@@ -24,12 +25,10 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.repository import (
-    CHUNK_BYTES,
-    Totals,
-    find_repository,
-    total_usage,
-)
+from virtbackup_async.repository import CHUNK_BYTES
+
+if TYPE_CHECKING:  # numpy takes long to load, and most targets need none
+    from virtbackup_async.repository import Totals
 
 
 class _Sums(Struct, frozen=True):
@@ -169,7 +168,7 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> events.Backu
     )
 
 
-def _of_repository(target: Path, scan: Scan, measured: Totals) -> events.RepositoryStats:
+def _of_repository(target: Path, scan: Scan, measured: "Totals") -> events.RepositoryStats:
     sums = _sums(f for f in scan.complete if type_of(f.definition.packager).uses_repository)
     return events.RepositoryStats(
         target=str(target),
@@ -183,18 +182,18 @@ def _of_repository(target: Path, scan: Scan, measured: Totals) -> events.Reposit
     )
 
 
-def measure_repository(target: StorageLocation) -> Totals | None:
+def measure_repository(target: StorageLocation) -> "Totals | None":
     """Return the data and space of a target's repository; None if it has none. Blocks.
 
     Raises:
         CorruptError: it is damaged.
         StorageError: it cannot be read.
     """
-    repository = find_repository(target)
-    if repository is None:
+    found = repository.find_repository(target)
+    if found is None:
         return None
-    maps = partial(list_maps, repository.storage)
-    return total_usage(repository, maps, from_thread.check_cancelled)
+    maps = partial(list_maps, found.storage)
+    return repository.total_usage(found, maps, from_thread.check_cancelled)
 
 
 def _day(found: FoundBackup) -> str:

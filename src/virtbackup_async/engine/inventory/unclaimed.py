@@ -5,6 +5,7 @@ The domain, or its line in the configuration, was renamed or deleted. One line o
 paths, which blocks.
 """
 
+from collections import Counter
 from pathlib import Path
 
 from virtbackup_async.catalog.scanning import Scan
@@ -26,11 +27,9 @@ def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBack
         for group in config.groups.values()
         if group.target is not None and group.target.directory.resolve() == place
     ]
-    left = [
-        found.definition.domain_name
-        for found in scan.complete
-        if not any(group.includes(found.definition.domain_name) for group in groups)
-    ]
+    backups = Counter(found.definition.domain_name for found in scan.complete)
+    left = [name for name in backups if not any(group.includes(name) for group in groups)]
     if not left:
         return None
-    return UnclaimedBackups(str(target), tuple(sorted(set(left))), len(left))
+    number = sum(backups[name] for name in left)
+    return UnclaimedBackups(str(target), tuple(sorted(left)), number)
