@@ -111,6 +111,12 @@ def test_names_reach_the_terminal_escaped():
     assert all(character.isprintable() or character == "\n" for character in text)
 
 
+def test_a_narrow_terminal_gives_up_no_more_columns_than_it_must():
+    heads = [printed(backup("web", 1), width=width)[1].split() for width in (200, 80, 64, 48)]
+    assert [head[-3:] for head in heads[:2]] == [["verified", "stored", "trend"]] * 2
+    assert [head[-1] for head in heads[2:]] == ["verified", "state"]
+
+
 def test_a_narrow_terminal_keeps_name_age_and_state():
     lines = printed(backup("web", 1), width=60)
     assert "2026-07-01 12:00" in lines[2]

@@ -55,11 +55,11 @@ def test_all_is_printed_and_the_commands_last(monkeypatch):
         "dev  disk     used     read     stored     how read",
         "vda  4.0 GiB  2.0 GiB  1.0 GiB  512.0 MiB  changes since the-base, 1.0 KiB compared",
         "",
-        "vda  /srv/web.qcow2",
-        "     as n_vda.raw, raw, was qcow2",
-        "     blake3-256k:5e5f",
-        "     on /srv/base.raw, raw, 1.0 GiB",
-        "     blake3-256k:77",
+        "vda /srv/web.qcow2",
+        "    as n_vda.raw, raw, was qcow2",
+        "    blake3-256k:5e5f",
+        "    on /srv/base.raw, raw, 1.0 GiB",
+        "    blake3-256k:77",
         "",
         "virtbackup restore web@NAME DIRECTORY",
     ]
@@ -80,6 +80,12 @@ def test_all_is_printed_and_the_commands_last(monkeypatch):
 )
 def test_what_matters_is_said(monkeypatch, changed, line):
     assert any(line in one for one in printed(replace(SHOWN, **changed), monkeypatch))
+
+
+def test_a_digest_fits_into_80_columns(monkeypatch):
+    digest = f"blake3-256k:{'0123456789abcdef' * 4}"
+    lines = printed(replace(SHOWN, disks=(replace(DISK, digest=digest),)), monkeypatch, width=80)
+    assert f"    {digest}" in lines
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

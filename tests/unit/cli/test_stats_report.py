@@ -70,8 +70,8 @@ def test_backups_are_a_table_of_their_own():
         "main   20260702-030000_3_web  repository  10.0 GiB  4.0 GiB  1.0 GiB  1.0 GiB",
     ]
     assert shown(backup(1, 5), width=60)[2:] == [
-        "backup                 used     stored   frees",
-        "20260701-030000_3_web  4.0 GiB  1.0 GiB  5 B",
+        "group  backup                 used     stored   frees",
+        "main   20260701-030000_3_web  4.0 GiB  1.0 GiB  5 B",
     ]
 
 

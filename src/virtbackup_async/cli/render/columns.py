@@ -2,8 +2,8 @@
 
 Rich's own tables measure and fold each cell again and again, which takes a second for a few hundred
 rows; a list has ten thousand. If the table is too wide, it gives up, in this order: the long form
-of cells, optional columns, and the first column, which becomes a line of its own. Columns for which
-there is still no room continue below the others::
+of cells, optional columns from the last on, and the first column, which becomes a line of its own.
+Columns for which there is still no room continue below the others::
 
     database
       2026-07-01 03:00  vda, vdb
@@ -91,8 +91,9 @@ def _narrowed(console: Console, columns: Sequence[Column], rows: Sequence[Row]) 
     table = [shown for shown in table if any(shown.cells[1:])]
     if _width(table) > room:
         table = [_shortened(shown) for shown in table]
-    if _width(table) > room:
-        table = [shown for shown in table if not shown.column.may_go]
+    optional = [each for each in table if each.column.may_go]
+    while optional and _width(table) > room:
+        table.remove(optional.pop())
     return table
 
 

@@ -11,8 +11,8 @@
     dev  disk      used      read     stored     how read
     vda  40.0 GiB  20.1 GiB  1.2 GiB  310.0 MiB  changes since 20260630-030000_3_web
 
-    vda  /var/lib/libvirt/images/web.qcow2
-         blake3-256k:5e5f7a...
+    vda /var/lib/libvirt/images/web.qcow2
+        blake3-256k:5e5f7a...
 
     virtbackup restore web@20260701-030000_3_web DIRECTORY
 """
@@ -135,10 +135,11 @@ def _how(disk: events.ShownDisk) -> str:
 
 def _files(shown: events.ShownBackup) -> Iterator[tuple[str, str]]:
     """Yield what is at the start of each line, and the line."""
-    indent = " " * len("vda  ")
+    # With it, a digest is as wide as a terminal of 80 columns.
+    indent = " " * len("vda ")
     for disk in shown.disks:
         was = f", was {disk.original_format}" if disk.original_format else ""
-        yield f"{disk.disk}  ", disk.source or disk.file
+        yield f"{disk.disk} ", disk.source or disk.file
         if disk.format:
             yield indent, f"as {disk.file}, {disk.format}{was}"
             yield from _digest(indent, disk.digest)
@@ -146,7 +147,7 @@ def _files(shown: events.ShownBackup) -> Iterator[tuple[str, str]]:
             yield indent, f"on {below.source}, {below.format}, {size(below.data_bytes)}"
             yield from _digest(indent, below.digest)
     for state in shown.state_files:
-        yield f"{state.what}  ", f"{state.source}, {size(state.data_bytes)}"
+        yield f"{state.what} ", f"{state.source}, {size(state.data_bytes)}"
 
 
 def _digest(indent: str, digest: str | None) -> Iterator[tuple[str, str]]:
