@@ -11,6 +11,14 @@ from object_server import ObjectServer, set_credentials, shared_object_server
 STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--lossy-seed",
+        default="0",
+        help="which answers of the object store are lost or lies: each seed is another run",
+    )
+
+
 def pytest_configure(config):
     # What a test's backups are noted in is never this host's own directory, whoever starts them.
     state = tempfile.TemporaryDirectory(prefix="virtbackup-state-")

@@ -10,7 +10,8 @@ import pytest
 from fakes.failing_storage import FailingStorage
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
-from object_stores import memory_object_storage, new_storage
+from faults.lossy_proxy import at_random, lossy_proxy
+from object_stores import IMPATIENT, memory_object_storage, new_storage
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.images.buffers import BufferPool
@@ -43,7 +44,7 @@ WITH_DIRECTORIES: dict[str, Callable[[Path], Storage]] = {
     "memory": lambda _path: MemoryStorage(),
     "wrapped": lambda _path: FailingStorage(MemoryStorage()),
 }
-OF_OBJECTS = ("objects", "seaweed")
+OF_OBJECTS = ("objects", "seaweed", "lossy")
 
 
 @pytest.fixture(params=[*WITH_DIRECTORIES, *OF_OBJECTS])
@@ -58,7 +59,18 @@ def make_storage(request, kind, tmp_path):
         return memory_object_storage()
     if kind == "seaweed":
         return new_storage(request.getfixturevalue("object_server"))
+    if kind == "lossy":
+        return new_storage(request.getfixturevalue("lossy_server"), IMPATIENT)
     return WITH_DIRECTORIES[kind](tmp_path)
+
+
+@pytest.fixture
+def lossy_server(request, object_server):
+    """The same server, whose answers are lost, repeated, delayed, cut off or lies."""
+    with lossy_proxy(object_server.endpoint) as proxy:
+        seed = request.config.getoption("--lossy-seed")
+        proxy.plan = at_random(f"{seed} {request.node.name}", share=0.2)
+        yield object_server._replace(endpoint=proxy.endpoint)
 
 
 with_directories = pytest.mark.parametrize("storage", WITH_DIRECTORIES, indirect=True)

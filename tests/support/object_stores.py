@@ -10,7 +10,7 @@ from virtbackup_async.repository.storage.objects.connecting import open_object_s
 from virtbackup_async.repository.storage.objects.requests import Connection, Patience
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 
-IMPATIENT = Patience(answer_s=5, first_s=3, gone_s=3, pause_s=0.01, longest_pause_s=0.05)
+IMPATIENT = Patience(answer_s=5, first_s=20, gone_s=20, pause_s=0.01, longest_pause_s=0.05)
 
 
 def new_location(endpoint: str, bucket: str = BUCKET) -> StorageLocation:
@@ -18,9 +18,9 @@ def new_location(endpoint: str, bucket: str = BUCKET) -> StorageLocation:
     return StorageLocation("s3", f"{bucket}/{secrets.token_hex(8)}", endpoint=endpoint)
 
 
-def new_storage(server: ObjectServer) -> ObjectStorage:
+def new_storage(server: ObjectServer, patience: Patience | None = None) -> ObjectStorage:
     """An empty storage in a server; the credentials must be set."""
-    return open_object_storage(new_location(server.endpoint))
+    return open_object_storage(new_location(server.endpoint), patience)
 
 
 def memory_object_storage() -> ObjectStorage:

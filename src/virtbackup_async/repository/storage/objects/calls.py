@@ -20,9 +20,19 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import obstore
-from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.repository.storage.objects.answers import (
+    COMPARED_BYTES,
+    Found,
+    Meta,
+    first_bytes,
+    has_content,
+    is_marker,
+    last_step,
+    meta_of,
+    plain_tag,
+)
 from virtbackup_async.repository.storage.objects.failures import Failure, Outcome
 from virtbackup_async.repository.storage.objects.requests import (
     PASSING,
@@ -38,30 +48,7 @@ from virtbackup_async.repository.storage.objects.requests import (
 
 T = TypeVar("T")
 _PAGE: Final = 1000
-_COMPARED_BYTES: Final = 1 << 20
-_PIECE_BYTES: Final = 1 << 20
 _EXISTS: Final = (errno.EEXIST, "File exists")
-
-
-class Meta(Struct, frozen=True):
-    """The facts about an object.
-
-    Attributes:
-        size_bytes: its length.
-        e_tag: differs for each content; None if the store has none.
-        modified_s: when it was written, by the store's clock.
-    """
-
-    size_bytes: int
-    e_tag: str | None
-    modified_s: float
-
-
-class Found(Struct, frozen=True):
-    """An object, or the beginning of it, or a range."""
-
-    data: bytes
-    meta: Meta
 
 
 class ObjectCalls:
@@ -88,7 +75,7 @@ class ObjectCalls:
         """
         return self._unless_missing(
             lambda: self._requests.run(
-                Request("head", name, "read"), lambda c: _meta(obstore.head(c, name))
+                Request("head", name, "read"), lambda c: meta_of(obstore.head(c, name))
             )
         )
 
@@ -101,8 +88,8 @@ class ObjectCalls:
 
         def call(client: Client) -> Found:
             result = obstore.get(client, name)
-            meta = _meta(result.meta)
-            data = _first_bytes(result, min(max_bytes, meta.size_bytes))
+            meta = meta_of(result.meta)
+            data = first_bytes(result, min(max_bytes, meta.size_bytes))
             self.traffic.note("get", name, requests=0, received=len(data))
             return Found(data, meta)
 
@@ -127,7 +114,7 @@ class ObjectCalls:
 
         def call(client: Client) -> Found:
             result = obstore.get(client, name, options=options)  # type: ignore[arg-type]
-            meta = _meta(result.meta)
+            meta = meta_of(result.meta)
             data = bytes(result.bytes())
             if len(data) != min(length, meta.size_bytes - offset):
                 raise LyingError
@@ -185,29 +172,33 @@ class ObjectCalls:
 
         Args:
             name: of the object.
-            data: at most ``_COMPARED_BYTES`` that no other object of the name ever has.
+            data: that no other object of the name ever has.
             e_tag: of the object to overwrite.
 
         Raises:
             StorageError: it cannot be written.
         """
-        if not self.can_create or e_tag is None:
-            return self.put(name, [data])
-        mode = {"e_tag": e_tag}
-        try:
-            return self._requests.run(
-                Request("put", name, "write"), lambda c: self._put(c, name, [data], mode)
-            )
-        except CallFailedError as failed:
-            outcome = failed.failure.outcome
-            if outcome in {Outcome.CHANGED, Outcome.MISSING, Outcome.TAKEN}:
-                # The answer to the try before may be lost.
-                found = self.get(name, _COMPARED_BYTES)
-                return found.meta if found is not None and found.data == data else None
-            if outcome is Outcome.UNKNOWN_WAY:
+        until = self._requests.deadline()
+        for pause_s in self._requests.pauses():
+            if not self.can_create or e_tag is None:
+                break
+            try:
+                return self._put_once_if(name, data, e_tag)
+            except CallFailedError as failed:
+                failure = failed.failure
+            if failure.outcome is Outcome.UNKNOWN_WAY:
                 self.can_create = False
-                return self.put(name, [data])
-            raise failed.failure.error from failed
+                continue
+            # The answer to a try may be lost, or another call was under way.
+            found = self.get(name, COMPARED_BYTES)
+            if found is not None and has_content(found, [data]):
+                return found.meta
+            if found is None or found.meta.e_tag != e_tag:
+                return None
+            if time.monotonic() + pause_s > until:
+                raise failure.error
+            time.sleep(pause_s)
+        return self.put(name, [data])
 
     def delete(self, name: str) -> None:
         """Remove an object; a missing one counts as removed.
@@ -217,8 +208,11 @@ class ObjectCalls:
         """
 
         def call(client: Client) -> None:
+            obstore.delete(client, name)
+            self.traffic.note("head", name)
             with suppress(FileNotFoundError):
-                obstore.delete(client, name)
+                obstore.head(client, name)
+                raise LyingError
 
         with suppress(CallFailedError):
             self._requests.run(Request("delete", name, "remove"), call)
@@ -234,8 +228,8 @@ class ObjectCalls:
             found = obstore.list_with_delimiter(client, name or None)
             pages = (len(found["objects"]) + len(found["common_prefixes"])) // _PAGE
             self.traffic.note("list", name, requests=pages)
-            objects = [entry for entry in found["objects"] if not _is_marker(entry)]
-            files = {last_step(str(entry["path"])): _meta(entry) for entry in objects}
+            objects = [entry for entry in found["objects"] if not is_marker(entry)]
+            files = {last_step(str(entry["path"])): meta_of(entry) for entry in objects}
             return files, [last_step(prefix) for prefix in found["common_prefixes"]]
 
         return self._answered("list", name, call)
@@ -266,9 +260,9 @@ class ObjectCalls:
         while (page := self._answered("list", name, next_page)) is not None:
             for entry in page:
                 path = str(entry["path"])
-                if path not in seen and not _is_marker(entry):
+                if path not in seen and not is_marker(entry):
                     seen.add(path)
-                    yield path, _meta(entry)
+                    yield path, meta_of(entry)
 
     def _create(self, name: str, parts: Sequence[bytes]) -> Meta:
         """Try once to create an object."""
@@ -298,36 +292,43 @@ class ObjectCalls:
             StorageError: the failure of the call, if nothing can be found out.
         """
         try:
-            found = self.get(name, _COMPARED_BYTES)
+            found = self.get(name, COMPARED_BYTES)
         except StorageError as error:
             raise failure.error from error
         if found is None:
             return None
-        own = b"".join(_head_of(parts, _COMPARED_BYTES))
-        if found.data == own and found.meta.size_bytes == sum(map(len, parts)):
+        if has_content(found, parts):
             return found.meta
         raise FileExistsError(*_EXISTS, self._where(name))
 
     def _overwrite(self, name: str, size_bytes: int, call: Callable[[Client], Meta]) -> Meta:
         try:
-            # Another write of it at the same time is no reason to give up.
-            passing = PASSING | {Outcome.TAKEN}
-            request = Request("put", name, "write", size_bytes, passing=passing)
-            return self._requests.run(request, call)
+            return self._requests.run(Request("put", name, "write", size_bytes), call)
         except CallFailedError as failed:
             raise failed.failure.error from failed
+
+    def _put_once_if(self, name: str, data: bytes, e_tag: str) -> Meta:
+        request = Request("put", name, "write", len(data), passing=PASSING)
+        mode = {"e_tag": e_tag}
+        return self._requests.run(request, lambda c: self._put(c, name, [data], mode))
 
     def _put(self, client: Client, name: str, parts: Sequence[bytes], mode: Answer) -> Meta:
         length = sum(map(len, parts))
         self.traffic.note("put", name, requests=0, sent=length)
-        obstore.put(client, name, parts, mode=mode, use_multipart=False)
-        return self._confirmed(client, name, length)
+        answer = obstore.put(client, name, parts, mode=mode, use_multipart=False)
+        meta = self._confirmed(client, name, length)
+        if plain_tag(meta.e_tag) != plain_tag(answer["e_tag"]):
+            # Either another object has the name, or the store's tags are not comparable.
+            found = self.get(name, COMPARED_BYTES)
+            if found is None or not has_content(found, parts):
+                raise LyingError
+        return meta
 
     def _confirmed(self, client: Client, name: str, length: int) -> Meta:
         """Check that an object that was written is there."""
         self.traffic.note("head", name)
         try:
-            meta = _meta(obstore.head(client, name))
+            meta = meta_of(obstore.head(client, name))
         except FileNotFoundError as error:
             raise LyingError from error
         if meta.size_bytes != length:
@@ -354,37 +355,3 @@ class ObjectCalls:
 
 def _taken(where: str) -> Failure:
     return Failure(Outcome.TAKEN, StorageError(f"cannot write {where}: it exists"))
-
-
-def last_step(name: str) -> str:
-    """Return the last step of a name."""
-    return name.rpartition("/")[2]
-
-
-def _is_marker(entry: Answer) -> bool:
-    """Return whether an entry is a directory's: SeaweedFS lists one that has become empty."""
-    return entry["e_tag"] == '""' and not entry["size"]
-
-
-def _meta(entry: Answer) -> Meta:
-    return Meta(int(entry["size"]), entry["e_tag"], entry["last_modified"].timestamp())
-
-
-def _first_bytes(result: Answer, length: int) -> bytes:
-    """Return so many bytes of an answer."""
-    data = bytearray()
-    for piece in result.stream(min_chunk_size=_PIECE_BYTES):
-        data += piece
-        if len(data) >= length:
-            break
-    if len(data) < length:
-        raise LyingError
-    return bytes(data[:length])
-
-
-def _head_of(parts: Sequence[bytes], length: int) -> Iterator[bytes]:
-    for part in parts:
-        if length <= 0:
-            return
-        yield part[:length]
-        length -= len(part)

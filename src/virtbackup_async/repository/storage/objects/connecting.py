@@ -18,7 +18,12 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.objects.credentials import s3_options
-from virtbackup_async.repository.storage.objects.requests import Answer, Client, Connection
+from virtbackup_async.repository.storage.objects.requests import (
+    Answer,
+    Client,
+    Connection,
+    Patience,
+)
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 
 S3: Final = "s3"
@@ -29,29 +34,39 @@ _STORES: Final[dict[str, Any]] = {"gs": GCSStore, "az": AzureStore}
 _CONFLICT: Final = 409
 
 
-def open_object_storage(location: StorageLocation) -> ObjectStorage:
+def open_object_storage(
+    location: StorageLocation, patience: Patience | None = None
+) -> ObjectStorage:
     """Return the storage at a location. Blocks for no request: the first call shows more.
+
+    Args:
+        location: of the target.
+        patience: how long calls wait and are tried again.
 
     Raises:
         StorageError: the URL names no bucket, or there are no credentials.
     """
-    bucket, _, prefix = location.path.strip("/").partition("/")
+    bucket, _, prefix = location.path.rstrip("/").partition("/")
     if not bucket:
         raise StorageError(
             f"target {location} names no bucket",
             hint="A target is s3://BUCKET or s3://BUCKET/PATH.",
         )
     if location.kind == S3:
-        return ObjectStorage(location, _s3(location, bucket, prefix))
+        return ObjectStorage(location, _s3(location, bucket, prefix), patience)
     make = partial(_STORES[location.kind], bucket, prefix=prefix or None, retry_config=_NO_TRIES)
     return ObjectStorage(
-        location, Connection(lambda most, step: make(client_options=_options(most, step, "https")))
+        location,
+        Connection(lambda most, step: make(client_options=_options(most, step, "https:"))),
+        patience,
     )
 
 
 def _s3(location: StorageLocation, bucket: str, prefix: str) -> Connection:
     has_endpoint = location.endpoint is not None
     config = s3_options(str(location), location.profile, has_endpoint=has_endpoint)
+    # One request removes one object, and no answer has errors inside of a success.
+    config["disable_bulk_delete"] = "true"
     if location.endpoint is not None:
         config["endpoint"] = location.endpoint
     if location.region is not None:

@@ -45,7 +45,7 @@ _OK: Final = range(200, 300)
 
 _KEYS: Final = (
     "the store refuses the credentials",
-    "Check the keys in the environment or in the AWS profile, and that they belong to this store.",
+    "Check these credentials: the keys in the environment, or in the AWS profile.",
 )
 _RIGHTS: Final = (
     "the store denies access",
@@ -160,6 +160,8 @@ def _answered(status: int, code: str | None, start: str) -> Failure:
 
 
 def _without_answer(text: str, start: str) -> Failure:
+    if "Received redirect" in text:
+        return Failure(Outcome.FINAL, _in_words(start, _REGION, None))
     for sign, reason, hint in _NO_ANSWER:
         if sign in text:
             outcome = Outcome.FINAL if sign in _TLS else Outcome.PASSING

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.repository.storage.objects.calls import Found, Meta, ObjectCalls
+from virtbackup_async.repository.storage.objects.answers import Found, Meta
+from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.requests import CallFailedError
 
 T = TypeVar("T")

@@ -22,7 +22,8 @@ from typing import Final
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.repository.storage.interface import LeaseLook
-from virtbackup_async.repository.storage.objects.calls import Meta, ObjectCalls
+from virtbackup_async.repository.storage.objects.answers import Meta
+from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 
 EXPIRY_S: Final = 24 * 3600.0
 REFRESH_S: Final = 600.0

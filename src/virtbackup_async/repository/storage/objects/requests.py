@@ -51,6 +51,8 @@ class CallFailedError(Exception):
 
 
 PASSING: Final = frozenset({Outcome.PASSING})
+# Another call at the same time is no reason to give up what sets no condition.
+_PASSING_OR_BUSY: Final = PASSING | {Outcome.TAKEN}
 _OF_THE_CALLER: Final = frozenset(Outcome) - {Outcome.PASSING, Outcome.FINAL, Outcome.NO_BUCKET}
 
 
@@ -81,7 +83,7 @@ class Request(Struct, frozen=True):
     doing: str
     size_bytes: int = 0
     is_only_try: bool = False
-    passing: frozenset[Outcome] = PASSING
+    passing: frozenset[Outcome] = _PASSING_OR_BUSY
 
 
 class Connection(Struct, frozen=True):

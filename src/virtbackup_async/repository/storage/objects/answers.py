@@ -1,0 +1,78 @@
+"""What a store answers: facts about objects, and their contents."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from virtbackup_async.repository.storage.objects.requests import Answer, LyingError
+
+COMPARED_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 20
+
+
+class Meta(Struct, frozen=True):
+    """The facts about an object.
+
+    Attributes:
+        size_bytes: its length.
+        e_tag: differs for each content; None if the store has none.
+        modified_s: when it was written, by the store's clock.
+    """
+
+    size_bytes: int
+    e_tag: str | None
+    modified_s: float
+
+
+class Found(Struct, frozen=True):
+    """An object, or the beginning of it, or a range."""
+
+    data: bytes
+    meta: Meta
+
+
+def last_step(name: str) -> str:
+    """Return the last step of a name."""
+    return name.rpartition("/")[2]
+
+
+def is_marker(entry: Answer) -> bool:
+    """Return whether an entry is a directory's: SeaweedFS lists one that has become empty."""
+    return entry["e_tag"] == '""' and not entry["size"]
+
+
+def meta_of(entry: Answer) -> Meta:
+    """Return the facts that an entry of a list, or an answer, has about an object."""
+    return Meta(int(entry["size"]), entry["e_tag"], entry["last_modified"].timestamp())
+
+
+def first_bytes(result: Answer, length: int) -> bytes:
+    """Return so many bytes of an answer."""
+    data = bytearray()
+    for piece in result.stream(min_chunk_size=_PIECE_BYTES):
+        data += piece
+        if len(data) >= length:
+            break
+    if len(data) < length:
+        raise LyingError
+    return bytes(data[:length])
+
+
+def has_content(found: Found, parts: Sequence[bytes]) -> bool:
+    """Return whether an object has a content, as far as its first bytes and its length show."""
+    own = b"".join(_head_of(parts, COMPARED_BYTES))
+    return found.data == own and found.meta.size_bytes == sum(map(len, parts))
+
+
+def plain_tag(e_tag: str | None) -> str:
+    """Return a tag without the signs around it, which differ between answers."""
+    return (e_tag or "").removeprefix("W/").strip('"')
+
+
+def _head_of(parts: Sequence[bytes], length: int) -> Iterator[bytes]:
+    for part in parts:
+        if length <= 0:
+            return
+        yield part[:length]
+        length -= len(part)
