@@ -106,7 +106,7 @@ class Check:
         usable = np.array([self._look(number) for number in range(len(self._packs))])
         for segment, numbers, packs, records in self._needed_records(on_step):
             is_bad = records["offset"].astype(np.int64) + records["length"] > usable[packs]
-            is_bad |= records["length"] > pack_format.MAX_BLOB_BYTES
+            is_bad |= records["length"] > self._repository.sealing.shape.max_blob_bytes
             self.bad[segment][numbers[is_bad]] = True
             for pack in packs[is_bad].tolist():
                 where = self._repository.where_is(self._packs[pack])
@@ -144,7 +144,7 @@ class Check:
                     if data is _NOTHING:
                         location = Location(pack, run.start + offset, length)
                         blob = _read_alone(self._repository, location)
-                    self._repository.sealing.open(blob, id_)
+                    self._repository.sealing.check(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 with self._turn:
                     segment, number = run.places[place]["segment"], run.places[place]["number"]
@@ -275,8 +275,8 @@ def is_readable(repository: Repository, id_: bytes, location: Location) -> bool:
     """
     try:
         with reading("pack", repository.where_is(location.pack)):
-            pack_format.check_blob_length(location.length)
-            repository.sealing.open(_read_alone(repository, location), id_)
+            pack_format.check_blob_length(location.length, repository.sealing.shape)
+            repository.sealing.check(_read_alone(repository, location), id_)
     except (FileNotFoundError, CorruptError):
         return False
     return True
@@ -317,7 +317,8 @@ def _look_at_pack(repository: Repository, pack: bytes, least_bytes: int) -> _Pac
             if not pack_format.is_whole_head(head):
                 error = f"pack is damaged: {where}: its head is damaged"
                 return _PackLook(length_bytes, error, has_damaged_head=True)
-            pack_format.check_head(head, repository.id, pack)
+            version = repository.sealing.shape.version
+            pack_format.check_head(head, repository.id, pack, version)
     except FileNotFoundError:
         return _PackLook(0, f"pack is missing: {where}")
     except CorruptError as error:

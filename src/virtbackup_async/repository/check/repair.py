@@ -96,7 +96,7 @@ def reindex_packs(repository: Repository, on_step: OnStep) -> tuple[int, int]:
     living = living_writers(repository.storage)
     index, damaged = open_readable_index(repository)
     with closing(index):
-        unknown = unknown_packs(index, sizes)
+        unknown = unknown_packs(index, sizes, repository.sealing.shape)
         packs = sorted(pack for pack in unknown if token_of(pack) not in living)
         count = _index_packs(repository, index, packs, on_step)
     removed = 0
@@ -119,7 +119,8 @@ def repair_heads(repository: Repository, checking: Check) -> int:
         StorageError: a pack is not writable.
     """
     for pack in checking.damaged_heads:
-        head = pack_format.encode_head(repository.id, pack)
+        version = repository.sealing.shape.version
+        head = pack_format.encode_head(repository.id, pack, version)
         repository.storage.overwrite(pack_file(pack), head)
     return len(checking.damaged_heads)
 

@@ -10,11 +10,12 @@ Called by ``repair``. Invariant: each chunk that is found was read, and has its 
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.refusals import is_of_the_host, reading
 from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format.cipher import BlobPlace
 from virtbackup_async.repository.index.segments import Location
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
@@ -35,28 +36,26 @@ def chunks_of_pack(repository: Repository, pack: bytes) -> Iterator[tuple[bytes,
         offset = pack_format.HEAD_BYTES
         while offset < file.size_bytes:
             try:
-                head = _head_at(file, offset)
+                place = _head_at(repository, file, offset)
             except CorruptError:
-                offset = _next_head(file, offset + 1)
+                offset = _next_head(repository, file, offset + 1)
                 continue
-            length = pack_format.BLOB_HEAD_BYTES + head.stored_bytes
-            if _is_good(repository, file, head, offset):
-                yield head.id, Location(pack, offset, length)
-                offset += length
+            if _is_good(repository, file, place, offset):
+                yield place.id, Location(pack, offset, place.length_bytes)
+                offset += place.length_bytes
             else:
-                offset = _next_head(file, offset + 1)
+                offset = _next_head(repository, file, offset + 1)
 
 
-def _head_at(file: StoredFile, offset: int) -> pack_format.BlobHead:
-    return pack_format.decode_blob_head(file.read(pack_format.BLOB_HEAD_BYTES, offset))
+def _head_at(repository: Repository, file: StoredFile, offset: int) -> BlobPlace:
+    sealing = repository.sealing
+    return sealing.look(file.read(sealing.shape.blob_head_bytes, offset))
 
 
-def _is_good(
-    repository: Repository, file: StoredFile, head: pack_format.BlobHead, offset: int
-) -> bool:
+def _is_good(repository: Repository, file: StoredFile, place: BlobPlace, offset: int) -> bool:
     try:
-        blob = file.read(pack_format.BLOB_HEAD_BYTES + head.stored_bytes, offset)
-        repository.sealing.open(blob, head.id)
+        blob = file.read(place.length_bytes, offset)
+        repository.sealing.check(blob, place.id)
     except OSError as error:
         if is_of_the_host(error):
             raise  # `reading` reports it: the chunk is not lost
@@ -66,17 +65,18 @@ def _is_good(
     return True
 
 
-def _next_head(file: StoredFile, offset: int) -> int:
+def _next_head(repository: Repository, file: StoredFile, offset: int) -> int:
     """Return where the next good header of a blob begins; the end of the file if there is none."""
+    sealing = repository.sealing
+    head_bytes = sealing.shape.blob_head_bytes
     while offset < file.size_bytes:
         window = file.read_up_to(_WINDOW_BYTES, offset)
-        found = window.find(pack_format.BLOB_MAGIC)
-        while found >= 0:
-            try:
-                _head_at(file, offset + found)
-            except CorruptError:
-                found = window.find(pack_format.BLOB_MAGIC, found + 1)
-            else:
+        for found in sealing.candidates(window, offset):
+            with suppress(CorruptError):
+                head = window[found : found + head_bytes]
+                if len(head) < head_bytes:
+                    head = file.read(head_bytes, offset + found)
+                sealing.look(head)
                 return offset + found
         # A header can begin in the window's last bytes and end after it.
         offset += max(1, len(window) - len(pack_format.BLOB_MAGIC) + 1)

@@ -62,7 +62,7 @@ class ChunkReader:
             where = self._repository.where_is(location.pack)
             raise CorruptError(f"pack is missing: {where}") from error
         with reading("pack", self._repository.where_is(location.pack)):
-            self._repository.sealing.open(blob, id_)
+            self._repository.sealing.check(blob, id_)
         return blob
 
     def packs_of(self, id_: bytes) -> frozenset[bytes]:
@@ -106,7 +106,7 @@ class ChunkReader:
 
     def _read_at(self, location: Location) -> bytes:
         with reading("pack", self._repository.where_is(location.pack)):
-            pack_format.check_blob_length(location.length)
+            pack_format.check_blob_length(location.length, self._repository.sealing.shape)
             return self._open_pack(location.pack).read(location.length, location.offset)
 
     def _open_pack(self, pack: bytes) -> StoredFile:
@@ -117,7 +117,8 @@ class ChunkReader:
         try:
             head = file.read(pack_format.HEAD_BYTES, 0)
             if pack_format.is_whole_head(head):
-                pack_format.check_head(head, self._repository.id, pack)
+                version = self._repository.sealing.shape.version
+                pack_format.check_head(head, self._repository.id, pack, version)
         except BaseException:
             file.close()
             raise

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format import pack_format, pack_tail
 from virtbackup_async.repository.index.segments import Location
 from virtbackup_async.repository.storage.interface import GrowingFile
 from virtbackup_async.repository.storage.layout import (
@@ -22,14 +22,24 @@ from virtbackup_async.repository.storage.layout import (
 class _OpenPack:
     """The pack that is being filled."""
 
-    def __init__(self, name: bytes, file: GrowingFile) -> None:
+    def __init__(self, name: bytes, file: GrowingFile, *, has_tail: bool) -> None:
         self.name = name
         self.file = file
         self.length_bytes = 0
+        self._has_tail = has_tail
+        self._checksum = 0
 
     def append(self, data: bytes) -> None:
         self.file.append(data)
         self.length_bytes += len(data)
+        if self._has_tail:
+            self._checksum = pack_tail.checksum(data, self._checksum)
+
+    def end(self) -> None:
+        """Append the tail, if the pack has one, and begin to make the pack durable."""
+        if self._has_tail:
+            self.file.append(pack_tail.encode(self.length_bytes, self._checksum))
+        self.file.finish_soon()
 
 
 class PackWriter:
@@ -117,12 +127,13 @@ class PackWriter:
         """Begin to make a complete pack durable; the next one is filled meanwhile."""
         self._open = None
         self._full.append(pack)
-        pack.file.finish_soon()
+        pack.end()
 
     def _begin(self) -> _OpenPack:
         name = pack_name(self._token, next(self._numbers))
         file = self._repository.storage.create(pack_file(name))
         self._unpublished.append(file)
-        self._open = _OpenPack(name, file)
-        self._open.append(pack_format.encode_head(self._repository.id, name))
+        shape = self._repository.sealing.shape
+        self._open = _OpenPack(name, file, has_tail=shape.tail_bytes > 0)
+        self._open.append(pack_format.encode_head(self._repository.id, name, shape.version))
         return self._open

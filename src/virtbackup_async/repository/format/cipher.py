@@ -11,21 +11,33 @@ Code that looks up the chunks of a map calls ``id_of`` or ``ids_of``; code that 
 blob calls ``seal`` or ``open``. Nothing else in the repository knows how ids and blobs are made.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.format.pack_format import Data
+from virtbackup_async.repository.format.pack_format import Data, PackShape
 
 if TYPE_CHECKING:  # numpy takes long to load, and to find a repository needs none
     from virtbackup_async.repository.format.map_format import Leaves
+
+
+class BlobPlace(NamedTuple):
+    """What the head of a blob says: the id of its chunk, and the length of all of it."""
+
+    id: bytes
+    length_bytes: int
 
 
 class Sealing(Protocol):
     """How a repository makes ids and blobs. Any thread may call it."""
 
     def __hash__(self) -> int: ...
+
+    @property
+    def shape(self) -> PackShape:
+        """How the packs are divided."""
 
     def id_of(self, leaf: bytes) -> bytes:
         """Return the id of a chunk: 32 bytes, as good as random, the same for the same leaf."""
@@ -52,9 +64,35 @@ class Sealing(Protocol):
             CorruptError: the blob is damaged, or holds another chunk.
         """
 
+    def check(self, blob: Data, id_: bytes) -> None:
+        """Check that a blob holds a chunk, as well as the keys that are there allow.
+
+        Raises:
+            CorruptError: as ``open`` does.
+        """
+
+    def look(self, head: Data) -> BlobPlace:
+        """Return what the first bytes of a blob say.
+
+        Raises:
+            CorruptError: they are damaged, or not the head of a blob.
+        """
+
+    def candidates(self, window: bytes, offset: int) -> Iterable[int]:
+        """Return the places in a part of a pack at which a blob could begin, ascending.
+
+        Args:
+            window: the part.
+            offset: its place in the pack.
+        """
+
 
 class PlainSealing(Struct, frozen=True):
     """No key: the id of a chunk is its leaf, and anybody can read a blob."""
+
+    @property
+    def shape(self) -> PackShape:
+        return pack_format.PLAIN_SHAPE
 
     def id_of(self, leaf: bytes) -> bytes:
         return leaf
@@ -67,3 +105,16 @@ class PlainSealing(Struct, frozen=True):
 
     def open(self, blob: Data, id_: bytes) -> Data:
         return pack_format.decode_blob(blob, id_)
+
+    def check(self, blob: Data, id_: bytes) -> None:
+        pack_format.decode_blob(blob, id_)
+
+    def look(self, head: Data) -> BlobPlace:
+        found = pack_format.decode_blob_head(head)
+        return BlobPlace(found.id, pack_format.BLOB_HEAD_BYTES + found.stored_bytes)
+
+    def candidates(self, window: bytes, offset: int) -> Iterable[int]:  # noqa: ARG002 -- of sealed ones
+        found = window.find(pack_format.BLOB_MAGIC)
+        while found >= 0:
+            yield found
+            found = window.find(pack_format.BLOB_MAGIC, found + 1)

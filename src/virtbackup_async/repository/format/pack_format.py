@@ -24,6 +24,7 @@ from virtbackup_async.repository.format.chunks import CHUNK_BYTES, ID_BYTES, chu
 
 MAGIC: Final = b"vbk-pack"
 VERSION: Final = 1
+SEALED_VERSION: Final = 2
 PACK_BYTES: Final = 64 * 1024 * 1024
 BLOB_MAGIC: Final = b"blob"
 _HEAD: Final = struct.Struct("<8sHHI16s16s12x")
@@ -34,6 +35,25 @@ BLOB_HEAD_BYTES: Final = _BLOB.size + _CHECKSUM.size
 
 Data = bytes | memoryview
 MAX_BLOB_BYTES: Final = BLOB_HEAD_BYTES + CHUNK_BYTES
+
+
+class PackShape(Struct, frozen=True):
+    """How the packs of a repository are divided.
+
+    Attributes:
+        version: in their heads.
+        blob_head_bytes: the length of the head of a blob.
+        max_blob_bytes: no blob is longer.
+        tail_bytes: the length of what follows the last blob.
+    """
+
+    version: int
+    blob_head_bytes: int
+    max_blob_bytes: int
+    tail_bytes: int
+
+
+PLAIN_SHAPE: Final = PackShape(VERSION, BLOB_HEAD_BYTES, MAX_BLOB_BYTES, 0)
 
 
 class Method(IntEnum):
@@ -55,9 +75,9 @@ class BlobHead(Struct, frozen=True):
     stored_bytes: int
 
 
-def encode_head(repository_id: bytes, pack: bytes) -> bytes:
+def encode_head(repository_id: bytes, pack: bytes, version: int = VERSION) -> bytes:
     """Return the first bytes of a pack."""
-    return _sealed(_HEAD.pack(MAGIC, VERSION, 0, 0, repository_id, pack))
+    return _sealed(_HEAD.pack(MAGIC, version, 0, 0, repository_id, pack))
 
 
 def is_whole_head(data: bytes) -> bool:
@@ -65,33 +85,34 @@ def is_whole_head(data: bytes) -> bool:
     return len(data) >= HEAD_BYTES and data.startswith(MAGIC) and _is_whole(data[:HEAD_BYTES])
 
 
-def check_head(data: bytes, repository_id: bytes, pack: bytes) -> None:
-    """Check the head of a pack against the name and the repository of the pack.
+def check_head(data: bytes, repository_id: bytes, pack: bytes, expected: int = VERSION) -> None:
+    """Check the head of a pack against the name, the repository and the version of the pack.
 
     Raises:
-        NewerVersionError: a newer program wrote it.
+        NewerVersionError: it has another version: a newer program wrote it.
         CorruptError: it is damaged, or belongs to another pack.
     """
     if not is_whole_head(data):
         raise CorruptError("its head is damaged")
     _, version, flags, _, found_repository, found_pack = _HEAD.unpack_from(data)
-    if (version, flags) != (VERSION, 0):
+    if (version, flags) != (expected, 0):
         raise NewerVersionError(f"its version {version} is not known")
     if (found_repository, found_pack) != (repository_id, pack):
         raise CorruptError("it is another pack than its name says")
 
 
-def repository_of(data: bytes, pack: bytes) -> bytes:
-    """Return the id of the repository that a pack was written for, from its first bytes.
+def repository_of(data: bytes, pack: bytes) -> tuple[int, bytes]:
+    """Return the version and the id of the repository of a pack, from the pack's first bytes.
 
     Raises:
+        NewerVersionError: a newer program wrote them.
         CorruptError: they are damaged, or belong to another pack.
     """
     if not is_whole_head(data):
         raise CorruptError("its head is damaged")
-    _, _, _, _, repository, _ = _HEAD.unpack_from(data)
-    check_head(data, repository, pack)
-    return bytes(repository)
+    _, version, _, _, repository, _ = _HEAD.unpack_from(data)
+    check_head(data, repository, pack, min(version, SEALED_VERSION))
+    return version, bytes(repository)
 
 
 def encode_blob_head(head: BlobHead) -> bytes:
@@ -124,13 +145,13 @@ def decode_blob_head(data: Data) -> BlobHead:
     return BlobHead(id_, Method(method), length_bytes, stored_bytes)
 
 
-def check_blob_length(length_bytes: int) -> None:
+def check_blob_length(length_bytes: int, shape: PackShape) -> None:
     """Check the length of a blob before memory is allocated for it.
 
     Raises:
         CorruptError: no blob is that long.
     """
-    if length_bytes > MAX_BLOB_BYTES:
+    if length_bytes > shape.max_blob_bytes:
         raise CorruptError("the index names a chunk that is too long")
 
 
@@ -152,13 +173,20 @@ def decode_chunk(head: BlobHead, payload: Data) -> Data:
     Raises:
         CorruptError: its bytes do not have its id.
     """
-    data = _decompressed(head, payload) if head.method is Method.ZSTD else payload
+    data = decompressed(head, payload)
     if chunk_id(data) != head.id or len(data) != head.length_bytes:
         raise CorruptError(f"chunk {short(head.id)} is damaged")
     return data
 
 
-def _decompressed(head: BlobHead, payload: Data) -> bytes:
+def decompressed(head: BlobHead, payload: Data) -> Data:
+    """Return a chunk from the payload of its blob, without a comparison with its id.
+
+    Raises:
+        CorruptError: the payload is damaged.
+    """
+    if head.method is Method.AS_IT_IS:
+        return payload
     try:
         # The library allocates as much as the frame says, which may be anything.
         if zstandard.frame_content_size(payload) == head.length_bytes:

@@ -71,12 +71,15 @@ def in_words(found: Mapping[bytes, str]) -> str:
     return f"{shown}; and {more} more packs" if more > 0 else shown
 
 
-def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+def unknown_packs(
+    index: Index, sizes: Mapping[bytes, int], shape: pack_format.PackShape
+) -> frozenset[bytes]:
     """Return the packs that might have chunks which the index does not know. Blocks.
 
     Args:
         index: open.
         sizes: the lengths of packs in bytes, by their names; other packs are ignored.
+        shape: of the packs.
     """
     known: dict[bytes, int] = {}
     for segment in index.segments:
@@ -92,7 +95,7 @@ def unknown_packs(index: Index, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
     return frozenset(
         pack
         for pack, size_bytes in sizes.items()
-        if known.get(pack, _UNCLEAR) != size_bytes - pack_format.HEAD_BYTES
+        if known.get(pack, _UNCLEAR) != size_bytes - pack_format.HEAD_BYTES - shape.tail_bytes
     )
 
 

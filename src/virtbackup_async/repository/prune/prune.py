@@ -226,7 +226,7 @@ class _Prune:
         """Return the packs that might have a chunk whose other packs are missing now."""
         if not read_known_damage(self._storage).maps:
             return frozenset()
-        return unknown_packs(index, sizes)
+        return unknown_packs(index, sizes, self._repository.sealing.shape)
 
     def _last_good(self, marks: Marks, going: frozenset[bytes]) -> frozenset[bytes]:
         """Return the packs that might have the last good copy of a needed chunk.
