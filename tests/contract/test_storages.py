@@ -1,5 +1,6 @@
 """What every storage promises to the repository (``repository/storage/interface.py``)."""
 
+import random
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.failing_storage import FailingStorage
+from fakes.known_keys import REPOSITORY_ID, keys
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
 from faults.lossy_proxy import at_random, lossy_proxy
@@ -34,15 +36,21 @@ from virtbackup_async.repository import (
     repair_repository_file,
     total_usage,
 )
+from virtbackup_async.repository.keys.names import NameSeal
 from virtbackup_async.repository.storage.interface import Kind, Storage
 from virtbackup_async.repository.storage.local import LocalStorage
 from virtbackup_async.repository.storage.repository_file import STORAGES
+from virtbackup_async.repository.storage.sealed import SealedStorage
 
 FILES, DIRECTORIES, ANY = {Kind.FILE}, {Kind.DIRECTORY}, frozenset(Kind)
 WITH_DIRECTORIES: dict[str, Callable[[Path], Storage]] = {
     "local": lambda path: LocalStorage(path, "d"),
     "memory": lambda _path: MemoryStorage(),
     "wrapped": lambda _path: FailingStorage(MemoryStorage()),
+    "sealed local": lambda path: SealedStorage(
+        LocalStorage(path, NameSeal(keys(), REPOSITORY_ID).seal("", "d")), keys(), REPOSITORY_ID
+    ),
+    "sealed memory": lambda _path: SealedStorage(MemoryStorage(), keys(), REPOSITORY_ID),
 }
 OF_OBJECTS = ("objects", "seaweed", "lossy")
 
@@ -276,7 +284,7 @@ def test_a_directory_is_what_names_begin_with(storage):
         storage.status("d")
 
 
-@pytest.mark.parametrize("name", ["a b", "äöü", "a+b%20c", "~#?&=", "[*]|^`'\"", "x" * 200])
+@pytest.mark.parametrize("name", ["a b", "äöü", "a+b%20c", "~#?&=", "[*]|^`'\"", "x" * 120])
 def test_names_are_taken_as_they_are(storage, name):
     storage.make_directory(f"d/{name}")
     storage.put_new(f"d/{name}/{name}", b"x")
@@ -284,6 +292,17 @@ def test_names_are_taken_as_they_are(storage, name):
     assert storage.names(f"d/{name}", ANY) == [name]
     assert storage.sizes([f"d/{name}/{name}"]) == {f"d/{name}/{name}": 1}
     assert storage.read(f"d/{name}/{name}", 10) == b"x"
+
+
+def test_the_longest_names_are_taken_or_refused(storage):
+    name = "x" * 200
+    try:
+        storage.make_directory(f"d/{name}")
+    except StorageError:
+        assert isinstance(storage, SealedStorage), "only there names grow"
+        return
+    storage.put_new(f"d/{name}/{name}", b"x")
+    assert storage.names(f"d/{name}", ANY) == storage.names("d", ANY) == [name]
 
 
 # Reading.
@@ -319,6 +338,44 @@ def test_a_missing_file_says_which(storage):
     with pytest.raises(FileNotFoundError) as error:
         storage.open("d/none")
     assert error.value.filename == storage.where("d/none")
+
+
+@pytest.mark.parametrize("length", [65535, 65536, 65537, 131072, 200_001, 1_000_000])
+def test_long_files_are_read_anywhere(storage, length):
+    data = random.Random(length).randbytes(length)
+    grown, hidden = storage.create("d/packs/a"), storage.create_hidden("d/b")
+    for at in range(0, length, 30_011):
+        grown.append(data[at : at + 30_011])
+        hidden.append(bytearray(data[at : at + 30_011]))
+    for file in (grown, hidden):
+        file.finish()
+    hidden.publish(nothing)
+    storage.put_new("d/c", data)
+    for name in ("d/packs/a", "d/b", "d/c"):
+        assert storage.status(name).size_bytes == storage.sizes([name])[name] == length
+        assert storage.read(name, length + 1) == data
+        assert storage.read(name, length) == data
+        assert storage.read(name, length - 1) == data[:-1]
+        file = storage.open(name)
+        assert file.size_bytes == length
+        chosen = random.Random(length)
+        for _ in range(50):
+            start, end = sorted(chosen.choices(range(length + 1), k=2))
+            read = chosen.choice([file.read, file.read_once, file.read_up_to])
+            assert read(end - start, start) == data[start:end]
+        assert file.read_up_to(10, length - 3) == data[-3:]
+        with pytest.raises(CorruptError):
+            file.read(2, length - 1)
+        file.close()
+
+
+def test_an_empty_file_is_a_file(storage):
+    storage.put_new("d/a", b"")
+    storage.create("d/b").finish()
+    for name in ("d/a", "d/b"):
+        assert storage.read(name, 10) == b""
+        assert storage.sizes([name]) == {name: 0}
+        assert storage.open(name).size_bytes == 0
 
 
 # Files that grow.

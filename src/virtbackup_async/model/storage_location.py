@@ -29,6 +29,7 @@ class StorageLocation(Struct, frozen=True):
         region: of the bucket; None for the server's default.
         profile: the section of the AWS files that has the credentials; None for the environment.
         create_bucket: whether to make the bucket if it is missing.
+        key_file: of an encrypted target, the file on this host that opens it; else None.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class StorageLocation(Struct, frozen=True):
     region: str | None = None
     profile: str | None = None
     create_bucket: bool = False
+    key_file: Path | None = None
 
     @classmethod
     def of(cls, target: Path | str) -> "StorageLocation":

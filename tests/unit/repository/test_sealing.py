@@ -1,4 +1,8 @@
-"""format/cipher.py: other ids and other blobs need one class, and nothing else."""
+"""format/cipher.py: other ids and other blobs need one class, and nothing else.
+
+One class here is a toy, the others are what encrypted repositories have: with all keys, and in a
+prune or a repair that cannot open a chunk.
+"""
 
 from contextlib import closing
 
@@ -6,6 +10,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from fakes.known_keys import keys, other_keys
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
 from virtbackup_async.errors import CorruptError
@@ -27,11 +32,19 @@ from virtbackup_async.repository import (
     open_map,
     prune_repository,
     reindex_packs,
+    repair_heads,
 )
 from virtbackup_async.repository.data.base_map import BaseMap
-from virtbackup_async.repository.format import pack_format
+from virtbackup_async.repository.format import pack_format, pack_tail
 from virtbackup_async.repository.format.chunks import ALL_PAGES, ID_BYTES, chunk_id
-from virtbackup_async.repository.format.pack_format import BLOB_HEAD_BYTES, BlobHead, Method
+from virtbackup_async.repository.format.cipher import PlainSealing
+from virtbackup_async.repository.format.pack_format import (
+    BLOB_HEAD_BYTES,
+    PLAIN_SHAPE,
+    BlobHead,
+    Method,
+)
+from virtbackup_async.repository.keys.keyed_sealing import KeyedSealing
 from virtbackup_async.repository.storage.interface import Kind
 from virtbackup_async.repository.storage.layout import INDEX, PACKS
 from virtbackup_async.repository.storage.repository_file import make_in
@@ -45,6 +58,10 @@ class ToySealing:
 
     def __init__(self, key):
         self.key = key
+
+    shape = PLAIN_SHAPE
+    look = PlainSealing.look
+    candidates = PlainSealing.candidates
 
     def id_of(self, leaf):
         return blake3(leaf, key=self.key).digest()
@@ -61,10 +78,13 @@ class ToySealing:
     def open(self, blob, id_):
         head = pack_format.decode_blob_head(blob)
         frame = self._hidden(id_, bytes(memoryview(blob)[BLOB_HEAD_BYTES:]))
-        leaf = chunk_id(data := pack_format._decompressed(head, frame))
+        leaf = chunk_id(data := pack_format.decompressed(head, frame))
         if self.id_of(leaf) != id_ or head.id != id_:
             raise CorruptError("it is another chunk, or of another key")
         return data
+
+    def check(self, blob, id_):
+        self.open(blob, id_)
 
     def _hidden(self, id_, data):
         mask = blake3(id_, key=self.key).digest(len(data))
@@ -78,9 +98,18 @@ def storage():
     return made
 
 
+@pytest.fixture(params=["toy", "keyed", "keyed without the wrapping key"])
+def repository(storage, request):
+    sealing = ToySealing(b"k" * 32) if request.param == "toy" else KeyedSealing(keys())
+    return Repository(storage, make_in(storage).id, sealing)
+
+
 @pytest.fixture
-def repository(storage):
-    return Repository(storage, make_in(storage).id, ToySealing(b"k" * 32))
+def keeping(repository, request):
+    """The repository as a prune and a repair have it."""
+    if "without" not in request.node.callspec.params["repository"]:
+        return repository
+    return Repository(repository.storage, repository.id, KeyedSealing(keys(can_read=False)))
 
 
 def back_up(repository, name, numbers):
@@ -137,7 +166,10 @@ def test_what_is_stored_is_hidden_shared_and_read(storage, repository):
 
 def test_another_key_finds_nothing(storage, repository):
     back_up(repository, "web/a.map", [1])
-    other = Repository(storage, repository.id, ToySealing(b"x" * 32))
+    sealing = KeyedSealing(other_keys())
+    if isinstance(repository.sealing, ToySealing):
+        sealing = ToySealing(b"x" * 32)
+    other = Repository(storage, repository.id, sealing)
     with pytest.raises(CorruptError, match="missing"):
         restored(other, "web/a.map")
     # Somebody who knows the id cannot read the chunk for that.
@@ -161,10 +193,11 @@ def test_what_is_unchanged_is_taken_over(repository):
         assert sum(map(len, base.take_rest())) == 3
 
 
-def test_a_check_compares_chunks_and_says_what_is_lost(storage, repository):
+def test_a_check_compares_chunks_and_says_what_is_lost(storage, repository, keeping):
     back_up(repository, "web/a.map", [1, 2, 3])
     (pack,) = files_below(storage, PACKS)
-    storage.files[pack].data[-1] ^= 1
+    storage.files[pack].data[-1 - repository.sealing.shape.tail_bytes] ^= 1
+    repository = keeping
     with closing(CheckSession(repository)) as session:
         check = session.checking
         assert need_map(repository, "web/a.map", check, on_step).missing == 0
@@ -176,23 +209,61 @@ def test_a_check_compares_chunks_and_says_what_is_lost(storage, repository):
     assert lost.lost_bytes == CHUNK_BYTES
 
 
-def test_a_lost_index_is_rebuilt_from_the_packs(storage, repository):
+def test_a_lost_index_is_rebuilt_from_the_packs(storage, repository, keeping):
     back_up(repository, "web/a.map", [1, 2, 3])
     for name in files_below(storage, INDEX):
         storage.remove(name)
-    assert reindex_packs(repository, on_step) == (3, 0)
-    assert note_known_damage(repository, list_maps_of(storage), on_step) == 0
+    assert reindex_packs(keeping, on_step) == (3, 0)
+    assert reindex_packs(keeping, on_step) == (0, 0), "the index has all of the pack"
+    assert note_known_damage(keeping, list_maps_of(storage), on_step) == 0
     assert restored(repository, "web/a.map") == [CHUNKS[n] for n in (1, 2, 3)]
 
 
-def test_chunks_that_no_map_needs_go(storage, repository):
+@pytest.mark.parametrize("place", ["head", "payload", "checksum", "pack head"])
+def test_behind_damage_the_chunks_of_a_pack_are_found_again(storage, repository, keeping, place):
+    back_up(repository, "web/a.map", [1, 2, 3])
+    (pack,) = files_below(storage, PACKS)
+    for name in files_below(storage, INDEX):
+        storage.remove(name)
+    head_bytes = repository.sealing.shape.blob_head_bytes
+    (first,) = {repository.sealing.look(blob_in(storage)[:head_bytes]).length_bytes}
+    at = {"head": 5, "payload": head_bytes + 3, "checksum": first - 1, "pack head": -20}[place]
+    storage.files[pack].data[pack_format.HEAD_BYTES + at] ^= 1
+    assert reindex_packs(keeping, on_step) == (2 + (place == "pack head"), 0)
+    if place == "pack head":
+        with closing(CheckSession(keeping)) as session:
+            session.checking.need_all()
+            session.checking.look_at_packs(on_step)
+            assert repair_heads(keeping, session.checking) == 1
+        with closing(CheckSession(keeping)) as session:
+            session.checking.need_all()
+            session.checking.look_at_packs(on_step)
+            assert not session.checking.damaged_heads
+
+
+def test_the_tail_of_a_sealed_pack_shows_damage_without_a_key(storage, repository):
+    back_up(repository, "web/a.map", [1, 2, 3])
+    (pack,) = files_below(storage, PACKS)
+    data, tail_bytes = storage.files[pack].data, repository.sealing.shape.tail_bytes
+    if not tail_bytes:
+        return
+    tail = bytes(data[-tail_bytes:])
+    assert pack_tail.decode(tail, len(data)) == pack_tail.checksum(bytes(data[:-tail_bytes]))
+    for wrong in (tail[:-1], bytes(tail_bytes), bytes([tail[0] ^ 1]) + tail[1:], tail + b"x"):
+        with pytest.raises(CorruptError):
+            pack_tail.decode(wrong, len(data))
+    with pytest.raises(CorruptError):
+        pack_tail.decode(tail, len(data) - 64)
+
+
+def test_chunks_that_no_map_needs_go(storage, repository, keeping):
     back_up(repository, "web/b.map", [4, 5, 6, 7, 1])
     back_up(repository, "web/a.map", [1, 2])
     storage.remove("web/b.map")
     usage = exclusive_usage(repository, list_maps_of(storage), {"web/a.map": 0}, on_step)
     assert usage.own_bytes[0] > 0
     assert usage.unneeded_bytes > 0
-    pruned = prune_repository(repository, list_maps_of(storage), on_step)
+    pruned = prune_repository(keeping, list_maps_of(storage), on_step)
     assert pruned.freed_bytes > 0
     assert restored(repository, "web/a.map") == [CHUNKS[1], CHUNKS[2]]
     usage = exclusive_usage(repository, list_maps_of(storage), {"web/a.map": 0}, on_step)

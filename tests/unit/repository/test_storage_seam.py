@@ -1,4 +1,4 @@
-"""Only storage/local*.py of the repository touches files, and this_host.py asks who we are."""
+"""Only storage/local*.py and key_file.py touch files, and this_host.py asks who we are."""
 
 import ast
 from pathlib import Path
@@ -10,14 +10,14 @@ from virtbackup_async import repository
 ROOT = Path(repository.__file__).parent
 TOUCHING = {
     "storage/local.py", "storage/local_files.py", "storage/this_host.py",
-    # Of the host, not of the target: unnamed files for what is to be sent, and the AWS files.
-    "storage/objects/files.py", "storage/objects/credentials.py",
+    # Of the host, not of the target: unnamed files for what is to be sent, the AWS files, the key.
+    "storage/objects/files.py", "storage/objects/credentials.py", "storage/key_file.py",
 }  # fmt: skip
 # How errors of a storage are said, without a call of the operating system.
 ERRORS_ONLY = {"virtbackup_async.files.refusals"}
 FORBIDDEN_MODULES = ("os", "fcntl", "shutil", "tempfile", "mmap", "pathlib", "aiofiles",
                      "virtbackup_async.files")  # fmt: skip
-PATHS_ARE_NAMED = {"storage/repository_file.py"}
+PATHS_ARE_NAMED = {"storage/repository_file.py", "storage/encrypted.py"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 

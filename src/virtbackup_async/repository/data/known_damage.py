@@ -100,10 +100,10 @@ def read_known_damage(storage: Storage) -> KnownDamage:
     Raises:
         StorageError: it cannot be read.
     """
-    data = storage.read(KNOWN_DAMAGE, sealed_json.MAX_BYTES)
-    if data is None:
-        return KnownDamage()
     try:
+        data = storage.read(KNOWN_DAMAGE, sealed_json.MAX_BYTES)
+        if data is None:
+            return KnownDamage()
         value = sealed_json.loads(data, storage.where(KNOWN_DAMAGE))
         return msgspec.convert(value, KnownDamage)
     except (CorruptError, msgspec.ValidationError):

@@ -30,6 +30,7 @@ KNOWN_DAMAGE: Final = f"{DIRECTORY}/damaged"
 PACKS: Final = f"{DIRECTORY}/packs"
 INDEX: Final = f"{DIRECTORY}/index"
 LEASES: Final = f"{DIRECTORY}/leases"
+KEYS: Final = f"{DIRECTORY}/keys"
 TOKEN_BYTES: Final = 12
 _PACK_SUFFIX: Final = ".pack"
 _INDEX_SUFFIX: Final = ".index"

@@ -1,22 +1,25 @@
 """The repository file, which makes a directory a repository: finding, making and repairing it.
 
 The file ``repository`` is made last and never changes: a repository that has it is complete.
+What only an encrypted one needs is an extra and slow to import, so it is loaded when it is needed.
 """
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import REPAIR_HINT, CorruptError, NewerVersionError, StorageError
+from virtbackup_async.errors import REPAIR_HINT, ConfigError, CorruptError, StorageError
 from virtbackup_async.model.storage_location import LOCAL, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
-from virtbackup_async.repository.format.chunks import CHUNK_BYTES
-from virtbackup_async.repository.storage.interface import Storage
+from virtbackup_async.repository.storage import description
+from virtbackup_async.repository.storage.interface import Kind, Storage
 from virtbackup_async.repository.storage.layout import (
     DIRECTORY,
     INDEX,
+    KEYS,
     LEASES,
     PACKS,
     REPOSITORY_FILE,
@@ -26,8 +29,6 @@ from virtbackup_async.repository.storage.layout import (
 )
 from virtbackup_async.repository.storage.local import LocalStorage
 
-VERSION: Final = 1
-_ID_BYTES: Final = 16
 _OBJECTS: Final = "virtbackup_async.repository.storage.objects.connecting"
 
 
@@ -57,11 +58,24 @@ STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {
 
 
 def open_storage(location: StorageLocation) -> Storage:
-    """Return the storage at a location.
+    """Return the storage at a location; of an encrypted target, the one that opens its files.
 
     Raises:
-        StorageError: this program has no such kind of storage.
+        StorageError: this program has no such kind of storage, or the target has no repository,
+            although it is to be encrypted.
+        ConfigError: the key file does not fit.
+        CorruptError: the repository is damaged.
     """
+    storage = _open_inner(location)
+    if location.key_file is None:
+        return storage
+    found = find_in(storage, location.key_file)
+    if found is None:
+        raise StorageError(f"no repository in {storage.where()}")
+    return found.storage
+
+
+def _open_inner(location: StorageLocation) -> Storage:
     if location.kind not in STORAGES:
         raise StorageError(f"unknown kind of storage: {location}")
     return STORAGES[location.kind](location)
@@ -69,78 +83,122 @@ def open_storage(location: StorageLocation) -> Storage:
 
 def find_repository(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
-    return find_in(open_storage(location))
+    return find_in(_open_inner(location), location.key_file)
 
 
 def make_repository(location: StorageLocation) -> Repository:
     """Return the repository at a location, made if need be; ``make_in`` its storage. Blocks."""
-    return make_in(open_storage(location))
+    return make_in(_open_inner(location), location.key_file)
 
 
 def repair_repository_file(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, and rewrite its file if that is lost. Blocks.
 
-    The id is in the header of every pack; the rest is the same in every repository.
+    The id is in the header of every pack, or in the key slots; the rest is the same in every
+    repository.
 
     Raises:
         NewerVersionError: a newer program made it.
+        ConfigError: the key file does not fit.
         CorruptError: the packs do not show which id it had.
         StorageError: it cannot be read or written.
     """
-    storage = open_storage(location)
+    storage = _open_inner(location)
     if not storage.exists(DIRECTORY):
         return None
     where = storage.where(REPOSITORY_FILE)
     try:
         sealed_json.loads(storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES) or b"", where)
     except CorruptError:
-        ids = set(_ids_in_packs(storage))
-        if len(ids) != 1:
-            raise CorruptError(
-                f"damaged: {where}, and the packs do not show what its id was",
-                hint="Bring the file back from a copy of the target.",
-            ) from None
-        storage.replace(REPOSITORY_FILE, sealed_json.dumps(_description(ids.pop())))
+        _rewrite(storage, location.key_file)
     _make_directories(storage)
-    return find_in(storage)
+    return find_in(storage, location.key_file)
 
 
-def find_in(storage: Storage) -> Repository | None:
+def _rewrite(storage: Storage, key_file: Path | None) -> None:
+    found = set(_heads_of_packs(storage))
+    is_sealed = _has_key_slots(storage) or any(
+        version == description.SEALED_VERSION for version, _ in found
+    )
+    where = storage.where(REPOSITORY_FILE)
+    if is_sealed:
+        with _extra():
+            from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
+        encrypted.rewrite_description(storage, _needed(key_file, where))
+        return
+    if key_file is not None:
+        raise _not_encrypted(storage)
+    if len(found) != 1:
+        raise CorruptError(
+            f"damaged: {where}, and the packs do not show what its id was",
+            hint="Bring the file back from a copy of the target.",
+        ) from None
+    storage.replace(REPOSITORY_FILE, description.encode_plain(found.pop()[1]))
+
+
+def find_in(storage: Storage, key_file: Path | None = None) -> Repository | None:
     """Return the repository in a storage, if there is one. Blocks.
+
+    Args:
+        storage: of the target.
+        key_file: opens the repository; None if it is not encrypted.
 
     Raises:
         NewerVersionError: a newer program made it.
+        ConfigError: it is encrypted and there is no key, or the key does not fit; or it is not
+            encrypted, although there is a key.
         CorruptError: it is damaged.
         StorageError: it cannot be read.
     """
     data = storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES)
     if data is None:
         return None
-    return Repository(storage, _parse(data, storage.where(REPOSITORY_FILE)))
+    where = storage.where(REPOSITORY_FILE)
+    found = description.decode(data, where)
+    if found.keys is not None:
+        key_file = _needed(key_file, where)
+        with _extra():
+            from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
+        return encrypted.open_encrypted(storage, found, key_file)
+    if key_file is not None:
+        raise _not_encrypted(storage)
+    return Repository(storage, found.id)
 
 
-def make_in(storage: Storage) -> Repository:
+def make_in(storage: Storage, key_file: Path | None = None) -> Repository:
     """Return the repository in a storage; make it if there is none. Blocks.
 
+    Args:
+        storage: of the target.
+        key_file: opens the repository, or is made with it; None if it is not to be encrypted.
+
     Raises:
+        ConfigError: as ``find_in``.
         StorageError: the target is missing, full or not writable.
         CorruptError: the repository is damaged.
     """
+    # With a key that does not fit, nothing is written.
+    found = None if key_file is None else find_in(storage, key_file)
     _make_directories(storage)
-    found = find_in(storage) or _make(storage)
+    found = found or find_in(storage, key_file) or _make(storage, key_file)
     storage.keep_reserve()
     return found
 
 
-def _make(storage: Storage) -> Repository:
+def _make(storage: Storage, key_file: Path | None) -> Repository:
     if next(list_packs(storage), None) is not None:
         # With another id, all existing files would belong to no repository.
         raise CorruptError(f"missing: {storage.where(REPOSITORY_FILE)}", hint=REPAIR_HINT)
     # Of two that make a repository, one is first.
-    with suppress(FileExistsError):
-        id_ = secrets.token_bytes(_ID_BYTES)
-        storage.put_new(REPOSITORY_FILE, sealed_json.dumps(_description(id_)))
-    found = find_in(storage)
+    if key_file is None:
+        with suppress(FileExistsError):
+            id_ = secrets.token_bytes(description.ID_BYTES)
+            storage.put_new(REPOSITORY_FILE, description.encode_plain(id_))
+    else:
+        with _extra():
+            from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
+        encrypted.make_encrypted(storage, key_file)
+    found = find_in(storage, key_file)
     if found is None:
         raise StorageError(f"repository {storage.where(DIRECTORY)} was removed this moment")
     return found
@@ -151,42 +209,46 @@ def _make_directories(storage: Storage) -> None:
         storage.make_directory(directory)
 
 
-def _ids_in_packs(storage: Storage) -> Iterator[bytes]:
+def _heads_of_packs(storage: Storage) -> Iterator[tuple[int, bytes]]:
     with suppress(FileNotFoundError):
         for pack in list_packs(storage):
             with suppress(OSError, CorruptError), closing(storage.open(pack_file(pack))) as file:
                 yield pack_format.repository_of(file.read(pack_format.HEAD_BYTES, 0), pack)
 
 
-def _description(id_: bytes) -> dict[str, object]:
-    return {
-        "format": "virtbackup repository",
-        "version": VERSION,
-        "id": id_.hex(),
-        "chunk_bytes": CHUNK_BYTES,
-        "digest": "blake3",
-        "encryption": None,
-    }
-
-
-def _in_words(unknown: dict[str, object]) -> str:
-    words = [f"its {key} is {value!r:.40}, which is not known" for key, value in unknown.items()]
-    return ", ".join(words).replace("_bytes", " size") or "it is encrypted"
-
-
-def _parse(data: bytes, where: str) -> bytes:
+def _has_key_slots(storage: Storage) -> bool:
     try:
-        value = sealed_json.loads(data, where)
-    except CorruptError as error:
-        raise error.reworded(error.message, REPAIR_HINT) from error
-    expected = {"version": VERSION, "chunk_bytes": CHUNK_BYTES, "digest": "blake3"}
-    unknown = {key: value.get(key) for key in expected if value.get(key) != expected[key]}
-    if unknown or value.get("encryption") is not None:
-        raise NewerVersionError(f"repository cannot be read: {where}: {_in_words(unknown)}")
+        return bool(storage.names(KEYS, {Kind.FILE}))
+    except FileNotFoundError:
+        return False
+
+
+def _needed(key_file: Path | None, where: str) -> Path:
+    if key_file is None:
+        raise ConfigError(
+            f"repository is encrypted: {where}",
+            hint="Name its key file in 'encryption' of the group.",
+        )
+    return key_file
+
+
+def _not_encrypted(storage: Storage) -> ConfigError:
+    return ConfigError(
+        f"repository is not encrypted: {storage.where(DIRECTORY)}",
+        hint="Take 'encryption' out of the group, or name another target. If the repository was "
+        "encrypted, somebody exchanged it.",
+    )
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say which extra is missing, if a module that needs it cannot be loaded in the block."""
     try:
-        id_ = bytes.fromhex(str(value.get("id")))
-    except ValueError:
-        id_ = b""
-    if len(id_) != _ID_BYTES:
-        raise CorruptError(f"damaged: {where}: no id")
-    return id_
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "cryptography":
+            raise
+        raise ConfigError(
+            "encryption needs the Python package cryptography",
+            hint="Run pip install 'virtbackup-async[encryption]'.",
+        ) from error

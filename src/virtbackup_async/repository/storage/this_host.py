@@ -12,6 +12,11 @@ def host_id() -> str:
         return os.uname().nodename
 
 
+def host_name() -> str:
+    """Return the name by which people know this host."""
+    return os.uname().nodename
+
+
 def process_id() -> int:
     """Return the number of this process."""
     return os.getpid()

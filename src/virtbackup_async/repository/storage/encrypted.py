@@ -1,0 +1,109 @@
+"""Opening, making and repairing a repository that is encrypted.
+
+::
+
+    key file --opens--> a key slot --> master secrets --> keys --> sealing, SealedStorage
+
+Order of making: the key file, a key slot, then the repository file, each durable. So a repository
+that exists has a slot that opens. Loaded only if a repository or the configuration asks for it.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from virtbackup_async.errors import CorruptError
+from virtbackup_async.repository.keys.keyed_sealing import KeyedSealing
+from virtbackup_async.repository.keys.keyring import Keys
+from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
+from virtbackup_async.repository.keys.slots import SlotKind, open_with_key_file, with_key_file
+from virtbackup_async.repository.storage import description, key_slots
+from virtbackup_async.repository.storage.description import Description
+from virtbackup_async.repository.storage.interface import Storage
+from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
+from virtbackup_async.repository.storage.layout import REPOSITORY_FILE, Repository
+from virtbackup_async.repository.storage.sealed import SealedStorage
+from virtbackup_async.repository.storage.this_host import host_name
+
+_ID_BYTES: Final = description.ID_BYTES
+
+
+def open_encrypted(storage: Storage, found: Description, key_file: Path) -> Repository:
+    """Return an encrypted repository, opened with a key file. Blocks.
+
+    Raises:
+        ConfigError: the key file is missing or not private, or opens no slot.
+        CorruptError: the repository file was changed by somebody without the keys.
+    """
+    secret = read_key_file(key_file)
+    named, masters = key_slots.open_slot(
+        storage, SlotKind.KEY_FILE, lambda slot: open_with_key_file(slot, secret), found.keys
+    )
+    return repository_with(storage, found, Keys(masters), named.slot.repository)
+
+
+def repository_with(
+    storage: Storage, found: Description, keys: Keys, repository_id: bytes
+) -> Repository:
+    """Return an encrypted repository, with its keys.
+
+    Args:
+        storage: of the target, not sealed.
+        found: what the repository file says.
+        keys: from a key slot.
+        repository_id: the repository that the slot is bound to.
+
+    Raises:
+        CorruptError: the repository file was changed by somebody without the keys.
+    """
+    if found.id != repository_id or not found.is_authentic(keys.description.reveal()):
+        where = storage.where(REPOSITORY_FILE)
+        raise CorruptError(
+            f"not what was written with the keys of this repository: {where}",
+            hint="See who can write to the target, and bring the file back from a copy.",
+        )
+    return Repository(SealedStorage(storage, keys, found.id), found.id, KeyedSealing(keys))
+
+
+def make_encrypted(storage: Storage, key_file: Path) -> None:
+    """Make an encrypted repository, unless another process is first. Blocks.
+
+    Raises:
+        ConfigError: the key file is not private, or damaged.
+        StorageError: the target is missing, full or not writable.
+    """
+    secret = make_key_file(key_file)
+    master = Secret(secrets.token_bytes(SECRET_BYTES))
+    repository_id = secrets.token_bytes(_ID_BYTES)
+    keys = Keys([master])
+    slot = key_slots.new_slot(repository_id, keys.id, SlotKind.KEY_FILE, host_name())
+    name = key_slots.write_slot(storage, with_key_file(slot, [master], secret))
+    data = description.encode_sealed(repository_id, keys.id, keys.description.reveal())
+    try:
+        storage.put_new(REPOSITORY_FILE, data)
+    except FileExistsError:
+        key_slots.remove_slot(storage, name)
+
+
+def rewrite_description(storage: Storage, key_file: Path) -> None:
+    """Write the lost repository file of an encrypted repository again. Blocks.
+
+    The slot that the key file opens has the id of the repository, and is authentic.
+
+    Raises:
+        ConfigError: the key file opens no slot.
+        StorageError: the target is not writable.
+    """
+    secret = read_key_file(key_file)
+    named, masters = key_slots.open_slot(
+        storage, SlotKind.KEY_FILE, lambda slot: open_with_key_file(slot, secret)
+    )
+    keys = Keys(masters)
+    data = description.encode_sealed(named.slot.repository, keys.id, keys.description.reveal())
+    storage.replace(REPOSITORY_FILE, data)
+
+
+def has_slots(storage: Storage) -> bool:
+    """Return whether there is any key slot, damaged or not. Blocks."""
+    found, damaged = key_slots.list_slots(storage)
+    return bool(found or damaged)
