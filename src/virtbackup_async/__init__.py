@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from virtbackup_async.engine.backup.session import BackupRun
     from virtbackup_async.engine.clean.clean import CleanRun
     from virtbackup_async.engine.clean.forget import ForgetRun
+    from virtbackup_async.engine.copy.session import CopyRun
     from virtbackup_async.engine.inventory.listing import Listing
     from virtbackup_async.engine.inventory.stats import Stats
     from virtbackup_async.engine.restore.define import RestoredDomain
@@ -35,6 +36,7 @@ __all__ = [
     "BackupRun",
     "CleanRun",
     "Config",
+    "CopyRun",
     "Definition",
     "ForgetRun",
     "FoundBackup",
@@ -56,6 +58,7 @@ _HOMES = {
     "BackupRun": "engine.backup.session",
     "CleanRun": "engine.clean.clean",
     "Config": "config.schema",
+    "CopyRun": "engine.copy.session",
     "Definition": "model.backup",
     "ForgetRun": "engine.clean.forget",
     "FoundBackup": "catalog.scanning",

@@ -13,7 +13,7 @@ from virtbackup_async.compat import definition as compat_definition
 from virtbackup_async.compat import pending as compat_pending
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.model.backup import Original, Packager
+from virtbackup_async.model.backup import CopiedFrom, Original, Packager
 from virtbackup_async.model.qcow2_options import Qcow2Options
 
 DATA = Path(__file__).parent / "data"
@@ -90,6 +90,13 @@ def test_a_note_is_read():
     definition = definition_file.loads(path.read_bytes(), path)
     assert definition.note == "before the upgrade to Debian 14 — ask Zoë"
     assert definition.pinned
+
+
+def test_where_a_copy_was_made_is_read():
+    path = DATA / "copy-1" / "20261130-064500_7_web.json"
+    definition = definition_file.loads(path.read_bytes(), path)
+    origin = CopiedFrom("/mnt/backups", "6f0c4a0e9f596f3f3a0c9d110c2c7e3c", 1795996800)
+    assert definition.copied_from == origin
 
 
 async def test_target_of_0_5_6_is_found():
@@ -216,6 +223,7 @@ def test_what_the_images_of_pulled_disks_were_is_read():
     assert {
         **json.loads(path.read_bytes()),
         "note": None,
+        "copied_from": None,
         "checksum": written["checksum"],
     } == written
 

@@ -11,8 +11,8 @@ from virtbackup_async import VirtBackup, errors, events
 from virtbackup_async.cli.main import virtbackup
 
 NAMES = [
-    "BackupPreview", "BackupRun", "CleanRun", "Config", "Definition", "ForgetRun", "FoundBackup",
-    "Listing", "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup",
+    "BackupPreview", "BackupRun", "CleanRun", "Config", "CopyRun", "Definition", "ForgetRun",
+    "FoundBackup", "Listing", "RepairRun", "RestoredDomain", "Stats", "VerifyRun", "VirtBackup",
     "VirtBackupError", "__version__", "load_config", "open_virtbackup",
 ]  # fmt: skip
 
@@ -20,6 +20,9 @@ METHODS = {
     "backup": ["groups", "wait_s", "allow_empty", "note", "pin", "estimate"],
     "check": ["words", "max_age"],
     "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
+    "copy": [
+        "target", "backups", "groups", "packager", "latest", "since", "new", "wait_s", "dry_run",
+    ],
     "diff": ["older", "newer", "group"],
     "doctor": ["groups", "freeze"],
     "export": ["found", "disk", "output", "image_format"],
@@ -48,8 +51,9 @@ METHODS = {
 
 RESULTS = {
     "BackupPreview": ["disks", "targets", "failed"],
-    "BackupRun": ["done", "failed"],
+    "BackupRun": ["done", "failed", "copied", "not_copied"],
     "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept"],
+    "CopyRun": ["done", "skipped", "failed", "planned"],
     "ForgetRun": ["verdicts", "removed", "not_removed", "freed_bytes"],
     "FoundBackup": ["definition", "path"],
     "Listing": ["backups", "without_backup", "broken"],

@@ -13,11 +13,13 @@ prints, and how it exits, is in ``cli``. docs/how-to/library.md is the guide.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
+from virtbackup_async.api.copies import Copies
 from virtbackup_async.api.inventory import Inventory
 from virtbackup_async.api.restores import AnyPath, Restores
 from virtbackup_async.api.upkeep import Upkeep
@@ -79,7 +81,7 @@ async def open_virtbackup(
                 on_event(Warned(lack))
 
 
-class VirtBackup(Restores, Inventory, Upkeep):
+class VirtBackup(Restores, Inventory, Copies, Upkeep):
     """Every command as a method; made by :func:`open_virtbackup`.
 
     The methods may run side by side, in tasks of one event loop. They share one connection to
@@ -116,6 +118,8 @@ class VirtBackup(Restores, Inventory, Upkeep):
     ) -> "BackupRun":
         """Back up the domains of groups. A domain that fails is in the result, and stops no other.
 
+        Each new backup is copied into the targets that its group names as ``copies``.
+
         Args:
             groups: groups, and single domains (``web``, or ``production/web`` where several groups
                 have it), which are backed up as their group says; none for all groups with
@@ -134,8 +138,14 @@ class VirtBackup(Restores, Inventory, Upkeep):
         """
         from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 
-        request = BackupRequest(groups, wait_s, allow_empty, note, pin, estimate)
-        return await run_backup(await self._ready(), request)
+        runtime = await self._ready()
+        after_each = None
+        if any(group.copies for group in runtime.config.groups.values()):
+            from virtbackup_async.engine.copy.after_backup import copy_new_backups
+
+            after_each = partial(copy_new_backups, wait_s=wait_s)
+        request = BackupRequest(groups, wait_s, allow_empty, note, pin, estimate, after_each)
+        return await run_backup(runtime, request)
 
     async def preview(
         self, groups: Sequence[str] = (), *, allow_empty: bool = False

@@ -17,6 +17,7 @@ from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import (
+    CopiedFrom,
     Definition,
     DiskRecord,
     ImageRecord,
@@ -110,6 +111,14 @@ class VerifiedWire(msgspec.Struct):
     error: str | None = None
 
 
+class CopiedFromWire(msgspec.Struct):
+    """Where a copied backup was made."""
+
+    target: str
+    repository: str | None = None
+    date: Annotated[int, msgspec.Meta(ge=0, le=raw_json.DATE_MAX)] = 0
+
+
 class DefinitionWire(msgspec.Struct):
     """The complete file: virt-backup's keys, then this program's."""
 
@@ -133,6 +142,7 @@ class DefinitionWire(msgspec.Struct):
     images: dict[str, DiskWire] = {}
     state_files: list[StateWire] = []
     note: str | None = None
+    copied_from: CopiedFromWire | None = None
     checksum: str | None = None
 
 
@@ -171,6 +181,9 @@ def _wire(definition: Definition) -> DefinitionWire:
         images={dev: _disk_wire(record) for dev, record in definition.records.items()},
         state_files=[_state_wire(record) for record in definition.state_files],
         note=definition.note,
+        copied_from=msgspec.convert(
+            definition.copied_from, CopiedFromWire | None, from_attributes=True
+        ),
     )
 
 
@@ -211,6 +224,9 @@ def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
         verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),
         note=wire.note,
+        copied_from=msgspec.convert(wire.copied_from, CopiedFrom, from_attributes=True)
+        if wire.copied_from
+        else None,
     )
 
 

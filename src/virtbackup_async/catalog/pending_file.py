@@ -51,6 +51,7 @@ class PendingWire(msgspec.Struct):
     state_files: tuple[str, ...] = ()
     socket: str | None = None
     checkpoint: str | None = None
+    copied_from: str | None = None
 
 
 def dumps(pending: Pending) -> bytes:
@@ -74,6 +75,7 @@ def to_wire(pending: Pending) -> PendingWire:
         state_files=pending.state_files,
         socket=pending.socket,
         checkpoint=pending.checkpoint,
+        copied_from=pending.copied_from,
     )
 
 
@@ -115,6 +117,7 @@ def from_wire(wire: PendingWire, path: Path) -> Pending:
         state_files=wire.state_files,
         socket=wire.socket,
         checkpoint=wire.checkpoint,
+        copied_from=wire.copied_from,
     )
 
 
@@ -140,3 +143,13 @@ def _check(wire: PendingWire, path: Path) -> None:
         raise DefinitionError("checkpoint is not the name of one of ours", path=path)
     for file in wire.state_files:
         raw_json.check_file(file, wire.name, path, "state_files", ours=ours)
+    if wire.copied_from is not None:
+        _check_copy(wire, path)
+
+
+def _check_copy(wire: PendingWire, path: Path) -> None:
+    """Raise DefinitionError if a copy names anything of a domain: none of these is undone."""
+    touched = (wire.socket, wire.checkpoint, *(disk.snapshot for disk in wire.disks.values()))
+    scratch = (disk.scratch for disk in wire.disks.values())
+    if any(one is not None for one in (*touched, *scratch)):
+        raise DefinitionError("copied_from: a copy touches no domain, and this does", path=path)

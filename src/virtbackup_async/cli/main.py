@@ -25,6 +25,7 @@ _COMMANDS = {
     "backup": Entry(
         "virtbackup_async.cli.commands.backup", "Back up groups, or single domains.", ("bak",)
     ),
+    "copy": Entry("virtbackup_async.cli.commands.copy", "Copy backups into another target."),
     "restore": Entry("virtbackup_async.cli.commands.restore", "Restore the disks of one backup."),
     "export": Entry(
         "virtbackup_async.cli.commands.export", "Write one disk of a backup as a plain image."

@@ -24,7 +24,7 @@ TOP_SHOWN: Final = (
 GROUP_SHOWN: Final = (
     "target", "packager", "packager_opts", "autostart", "quiesce", "rate_limit", "method",
     "scratch", "audit_percent", "full_every", "max_age", "track_with_snapshots", *RETENTION_KEYS,
-    "hosts",
+    "hosts", "copies",
 )  # fmt: skip
 _STRUCTURE: Final = ("default", "groups")
 _HOUR_S: Final = 3600
@@ -109,6 +109,8 @@ def _value(value: object) -> object:
     match value:
         case None | bool() | int() | float():
             return value
+        case tuple():
+            return [*value] or None
         case timedelta():
             seconds = int(value.total_seconds())
             hours, rest = divmod(seconds, _HOUR_S)

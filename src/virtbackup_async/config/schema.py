@@ -71,6 +71,7 @@ class Group:
         target: None where neither the group nor the defaults name one: it cannot be backed up.
         autostart: backed up when no group is named.
         rate_limit: bytes a second that its images are read at, all together; None: no limit.
+        copies: where each new backup is copied to: groups, whose targets are meant, or paths.
         method: how a running domain's disks are made to stand still.
         scratch: where scratch images of pull jobs go; None: beside each disk's image.
         audit_percent: how much of what did not change an incremental backup reads all the same.
@@ -97,6 +98,7 @@ class Group:
     hosts: tuple[HostEntry, ...] = ()
     hooks: Hooks = Hooks()
     rate_limit: int | None = None
+    copies: tuple[str, ...] = ()
 
     def includes(self, domain: str) -> bool:
         """Return whether the group's hosts include ``domain``."""

@@ -77,6 +77,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
     "hooks": values.mapping,
+    "copies": values.texts,
 }
 HOST_KEYS: Mapping[str, Check] = {
     "host": values.text,
@@ -205,6 +206,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         hosts=merged.get("hosts", ()),
         hooks=merged.get("hooks", Hooks()),
         rate_limit=merged.get("rate_limit"),
+        copies=merged.get("copies", ()),
     )
 
 

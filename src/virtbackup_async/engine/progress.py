@@ -26,18 +26,22 @@ class DiskMeter:
 
     def begin(self, stream: DiskStream) -> Progress:
         """Return the callback for one image; it takes the data bytes so far."""
-
-        def on_progress(data_bytes: int) -> None:
-            if current_time() >= self._next_s:
-                self._say(self.done_bytes + data_bytes)
-
         if not self._total_bytes:
             self._total_bytes = data_bytes_of(stream)
-        return on_progress
+        return self.on_progress
+
+    def on_progress(self, data_bytes: int) -> None:
+        """Report, if the time has come, how much data of the current image is done."""
+        if current_time() >= self._next_s:
+            self._say(self.done_bytes + data_bytes)
 
     def end(self, stream: DiskStream) -> None:
         """Add an image that is done."""
-        self.done_bytes += stream.data_bytes
+        self.add(stream.data_bytes)
+
+    def add(self, data_bytes: int) -> None:
+        """Add the data of an image that is done."""
+        self.done_bytes += data_bytes
         self._say(self.done_bytes)
 
     def _say(self, done_bytes: int) -> None:

@@ -33,6 +33,13 @@ from virtbackup_async.events.clean import (
     RemovalPlanned,
     RepositorySwept,
 )
+from virtbackup_async.events.copy import (
+    CopyDone,
+    CopyFailed,
+    CopyPlanned,
+    CopySkipped,
+    CopyStarted,
+)
 from virtbackup_async.events.diff import DiskCompared
 from virtbackup_async.events.inventory import (
     BackupStats,
@@ -111,6 +118,11 @@ __all__ = [
     "BrokenBackup",
     "CleanVerdict",
     "ConfigWritten",
+    "CopyDone",
+    "CopyFailed",
+    "CopyPlanned",
+    "CopySkipped",
+    "CopyStarted",
     "DayStats",
     "DiskCompared",
     "DiskDamaged",
@@ -195,6 +207,11 @@ Event = (
     | BackupFailed
     | DiskPlanned
     | TargetPlanned
+    | CopyPlanned
+    | CopyStarted
+    | CopyDone
+    | CopySkipped
+    | CopyFailed
     | RestoreStarted
     | RestoreDone
     | DiskExported

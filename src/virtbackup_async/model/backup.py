@@ -127,6 +127,20 @@ class BackupState(StrEnum):
     """No complete backup can be read from it."""
 
 
+class CopiedFrom(Struct, frozen=True, gc=False):
+    """Where a copied backup was made: a copy of a copy names the first target as well.
+
+    Attributes:
+        target: the target, as the configuration named it.
+        repository: the id of the repository there, in hexadecimal digits; None without one.
+        date: when this copy was made, in seconds since the epoch.
+    """
+
+    target: str
+    repository: str | None
+    date: int
+
+
 class Definition(Struct, frozen=True, gc=False):
     """A complete backup.
 
@@ -134,7 +148,7 @@ class Definition(Struct, frozen=True, gc=False):
     ``date`` counts seconds since the epoch. ``state`` is ``running`` or ``shutoff``. A ``pinned``
     backup is never removed by ``clean``. ``method`` is ``snapshot``, ``pull``, or ``copy`` of a
     shut-off domain. ``skipped`` has the reasons why a disk (by dev) or state (by kind) is not in
-    the backup. ``note`` is the admin's own text.
+    the backup. ``note`` is the admin's own text. ``copied_from`` is None unless it is a copy.
     """
 
     name: str
@@ -157,6 +171,7 @@ class Definition(Struct, frozen=True, gc=False):
     verified: Verification | None = None
     state_files: tuple[StateRecord, ...] = ()
     note: str | None = None
+    copied_from: CopiedFrom | None = None
 
     @property
     def backup_state(self) -> BackupState:
@@ -215,7 +230,8 @@ class Pending(Struct, frozen=True):
 
     ``quiesce``: the guest was to be frozen, so an undo may have to thaw it. ``state_files``
     are file names inside the package. ``socket`` is that of a pull job, None for other methods;
-    ``checkpoint`` is the checkpoint that the job makes in libvirt, if any.
+    ``checkpoint`` is the checkpoint that the job makes in libvirt, if any. ``copied_from`` is the
+    target that a copy is read from: no domain is touched for it. None for a backup.
     """
 
     name: str
@@ -231,6 +247,7 @@ class Pending(Struct, frozen=True):
     state_files: tuple[str, ...] = ()
     socket: str | None = None
     checkpoint: str | None = None
+    copied_from: str | None = None
 
     @property
     def pull_job(self) -> PullJob | None:

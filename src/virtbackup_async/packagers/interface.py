@@ -114,6 +114,41 @@ class IncrementalWriter(PackageWriter, Protocol):
         ...
 
 
+class Taken(Struct, frozen=True):
+    """The result of taking an image over from another package.
+
+    Attributes:
+        size_bytes: the image's length, holes included.
+        data_bytes: of the image, without holes.
+        read_bytes: how much of that was read: the rest is in the target already.
+        stored_bytes: the number of bytes by which the package grew.
+        digest: of the image.
+    """
+
+    size_bytes: int
+    data_bytes: int
+    read_bytes: int
+    stored_bytes: int
+    digest: str
+
+
+@runtime_checkable
+class TakingWriter(Protocol):
+    """A package that can take an image over without reading what its target already has."""
+
+    async def take_image(
+        self, file: str, source: "PackageReader", source_file: str, on_progress: Progress
+    ) -> Taken | None:
+        """Take the image ``source_file`` of another package over, as ``file``.
+
+        The rest is as for ``add_disk``. None if that is not possible; nothing was added then.
+
+        Raises:
+            CorruptError: the other package is damaged.
+        """
+        ...
+
+
 class PackageReader(Protocol):
     """A package that exists. Several disks may be read at once."""
 

@@ -4,7 +4,7 @@ Pure: it gets events and errors, and knows no event loop. ``cli.run`` puts it be
 renderer. The gravest result decides the exit code::
 
     14 something is left to clean  >  128+N a signal  >  an error's own code  >  13 some backups
-    are damaged  >  3 some failed  >  0
+    are damaged  >  3 some backups or copies failed  >  0
 """
 
 import signal
@@ -63,6 +63,8 @@ class RunOutcome:
         self._begun: set[str] = set()
         self._warnings = 0
         self._backups: list[events.BackupDone] = []
+        self._copied: list[events.CopyDone] = []
+        self._not_copied: list[events.CopyFailed] = []
         self._run_id = run_id
         self._clock_s = clock_s
         self._began_s = clock_s()
@@ -106,6 +108,8 @@ class RunOutcome:
                 | events.BackupFailed()
                 | events.VerifyStarted()
                 | events.VerifyFailed()
+                | events.CopyStarted()
+                | events.CopyFailed()
             ):
                 self._begun.add(event.domain)
             case events.Warned():
@@ -128,6 +132,10 @@ class RunOutcome:
 
     def _count_cleaning(self, event: events.Event) -> None:
         match event:
+            case events.CopyDone():
+                self._copied.append(event)
+            case events.CopyFailed():
+                self._not_copied.append(event)
             case events.BackupRemoved() | events.PendingUndone():
                 self._cleaned[event.domain] = None
             case events.PendingLeft(in_use=False) | events.RemovalFailed(in_use=False):
@@ -163,12 +171,20 @@ class RunOutcome:
         own = next((error for error in errors if isinstance(error, VirtBackupError)), None)
         failed = [event.domain for event in self._failed]
         failed += [event.backup for event in self._damaged]
+        failed += [event.backup or event.domain for event in self._not_copied]
         failed += dict.fromkeys(event.domain for event in self._stays)
         if self._restoring is not None:
             failed.append(self._restoring)
+        # After a backup, copies are not what the run is for.
+        moved = self._backups or self._copied
         return events.Summary(
             ok=code == 0,
-            done=(*self._done, *(event.backup for event in self._verified), *self._cleaned),
+            done=(
+                *self._done,
+                *(event.backup for event in self._verified),
+                *(event.backup for event in self._copied),
+                *self._cleaned,
+            ),
             failed=tuple(failed),
             exit_code=code,
             error=message,
@@ -178,15 +194,16 @@ class RunOutcome:
             duration_s=round(self._clock_s() - self._began_s, 3),
             not_started=tuple(name for name in self._planned if name not in self._begun),
             warnings=self._warnings,
-            data_bytes=sum(done.data_bytes for done in self._backups),
-            read_bytes=sum(done.read_bytes for done in self._backups),
-            stored_bytes=sum(done.stored_bytes for done in self._backups),
+            data_bytes=sum(done.data_bytes for done in moved),
+            read_bytes=sum(done.read_bytes for done in moved),
+            stored_bytes=sum(done.stored_bytes for done in moved),
         )
 
     def _verdict(
         self, errors: Sequence[BaseException], signum: int | None
     ) -> tuple[int, str | None]:
         pending = [event.domain for event in self._failed if event.left_pending]
+        pending += [event.domain for event in self._not_copied if event.left_pending]
         if pending or any(isinstance(error, RollbackError) for error in errors):
             return RollbackError.exit_code, self._left(pending, errors)
         if self._stays:
@@ -219,6 +236,8 @@ class RunOutcome:
         if self._failed:
             total = len(self._failed) + len(self._done)
             yield code, f"{len(self._failed)} of {total} backups failed"
+        if self._not_copied:
+            yield _code_of_copies(self._not_copied), self._copies_in_words()
         if self._lacking:
             whose = (f"{done.domain} ({', '.join(done.missing)})" for done in self._lacking)
             yield code, f"disks missing that the backup before has: {', '.join(whose)}"
@@ -228,11 +247,23 @@ class RunOutcome:
         if self._hooks:
             yield code, "; ".join(hook.error for hook in self._hooks)
 
+    def _copies_in_words(self) -> str:
+        total = len(self._not_copied) + len(self._copied)
+        return f"{len(self._not_copied)} of {total} copies failed"
+
     def _left(self, pending: Sequence[str], errors: Sequence[BaseException]) -> str:
         words = (
             [f"something is left to clean: {', '.join(pending)}. {CLEAN_HINT}"] if pending else []
         )
         return "; ".join([*words, *([_in_words(errors)] if errors else [])])
+
+
+def _code_of_copies(failed: Sequence[events.CopyFailed]) -> int:
+    """Return the exit code of copies that failed: 13 if a backup is damaged."""
+    codes = [event.exit_code for event in failed]
+    return (
+        CorruptError.exit_code if CorruptError.exit_code in codes else BackupsFailedError.exit_code
+    )
 
 
 def _error_code(exit_code: int, errors: Sequence[BaseException]) -> str:

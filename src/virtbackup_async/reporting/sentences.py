@@ -43,7 +43,7 @@ def _end_in_words(event: events.Event) -> str | None:
             amount = f"{size(event.data_bytes)} in {duration(event.duration_s)}"
             return f"{event.domain}: restored: {amount}"
         case _:
-            return _moment_in_words(event) or _verify_in_words(event)
+            return _moment_in_words(event) or _copy_in_words(event)
 
 
 def _moment_in_words(event: events.Event) -> str | None:
@@ -64,6 +64,36 @@ def _moment_in_words(event: events.Event) -> str | None:
 def hook_name(event: events.HookStarted | events.HookEnded) -> str:
     """Return ``hook before of group main``; a hook of the run has no group."""
     return f"hook {event.hook}{f' of group {event.group}' if event.group else ''}"
+
+
+def _copy_in_words(event: events.Event) -> str | None:
+    match event:
+        case events.CopyStarted():
+            return f"{event.domain}: copying {event.backup} to {event.target}"
+        case events.CopyDone():
+            return f"{event.domain}: copied {event.backup} to {event.target}: {copied(event)}"
+        case events.CopySkipped():
+            return f"{event.domain}: {event.backup}: not copied: {event.reason}"
+        case events.CopyFailed():
+            of = f" of {event.backup}" if event.backup else ""
+            return f"{event.domain}: copy{of} to {event.target} {copy_failed(event)}"
+        case _:
+            return _verify_in_words(event)
+
+
+def copied(done: events.CopyDone) -> str:
+    """Return how much a copy moved."""
+    skipped = f" ({size(done.skipped_bytes)} were there)" if done.skipped_bytes else ""
+    moved = f"{size(done.data_bytes)}{skipped} in {duration(done.duration_s)}"
+    return f"{moved}, {size(done.stored_bytes)} stored"
+
+
+def copy_failed(failed: events.CopyFailed) -> str:
+    """Return what became of a copy that failed, with the reason."""
+    if failed.cancelled and not failed.left_pending:
+        return "interrupted and undone"
+    left = " (left pending)" if failed.left_pending else ""
+    return f"failed{left}: {failed.error}"
 
 
 def _verify_in_words(event: events.Event) -> str | None:

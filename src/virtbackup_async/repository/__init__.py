@@ -39,7 +39,13 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters, Packed
     from virtbackup_async.repository.data.maps import ChunkMap, MapWriter, data_extents, open_map
     from virtbackup_async.repository.format.chunks import CHUNK_BYTES, length_of, pages_of
-    from virtbackup_async.repository.format.map_format import MapEntry, MapHead, entries_of
+    from virtbackup_async.repository.format.map_format import (
+        Entries,
+        MapEntry,
+        MapHead,
+        data_length_of,
+        entries_of,
+    )
     from virtbackup_async.repository.format.pack_format import Data
     from virtbackup_async.repository.prune.prune import Pruned, prune_repository
     from virtbackup_async.repository.storage.interface import Kind, Storage
@@ -64,6 +70,7 @@ __all__ = [
     "ChunkWriter",
     "ChunkWriters",
     "Data",
+    "Entries",
     "Kind",
     "LostRanges",
     "MapEntry",
@@ -77,6 +84,7 @@ __all__ = [
     "Storage",
     "Totals",
     "data_extents",
+    "data_length_of",
     "drop_bad_entries",
     "drop_damaged_pending_deletion",
     "entries_of",
@@ -112,7 +120,7 @@ _NAMES: Final = {
     "data.chunk_writer": ("ChunkWriter", "ChunkWriters", "Packed"),
     "data.maps": ("ChunkMap", "MapWriter", "data_extents", "open_map"),
     "format.chunks": ("CHUNK_BYTES", "length_of", "pages_of"),
-    "format.map_format": ("MapEntry", "MapHead", "entries_of"),
+    "format.map_format": ("Entries", "MapEntry", "MapHead", "data_length_of", "entries_of"),
     "format.pack_format": ("Data",),
     "prune.prune": ("Pruned", "prune_repository"),
     "storage.interface": ("Kind", "Storage"),

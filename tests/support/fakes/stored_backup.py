@@ -10,9 +10,18 @@ from virtbackup_async.catalog.checksum import checksum_of
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
-from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.images.stream import DiskStream
+from virtbackup_async.model.backup import (
+    Definition,
+    DiskRecord,
+    ImageRecord,
+    Packager,
+    StateRecord,
+)
+from virtbackup_async.model.names import state_file
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.interface import PackageWriter
 from virtbackup_async.packagers.registry import open_writer
 
 MIB = 1 << 20
@@ -40,8 +49,8 @@ class StoredBackup:
         """The one file of the package."""
         return Location.below(self.directory, self.packager, self.name).path(self.file)
 
-    async def make(self, image: Path) -> "StoredBackup":
-        """Back up ``image``, which is made if it is not there."""
+    async def make(self, image: Path, variables: Path | None = None) -> "StoredBackup":
+        """Back up ``image``, which is made if it is not there, and UEFI variables if there are."""
         if not image.exists():
             with image.open("wb") as file:
                 file.seek(MIB)
@@ -50,19 +59,21 @@ class StoredBackup:
             open_writer(self.packager, self.directory, self.name, CpuShares(2)) as package,
             open_image_stream(image, BufferPool()) as stream,
         ):
-            stored = await package.add_disk(self.file, stream, lambda _: None)
+            record = await _added(package, self.file, image, stream)
+            state = [] if variables is None else [await self._add_state(package, variables)]
             await package.finish()
-            record = ImageRecord(
-                self.file, str(image), "raw", stream.size_bytes, stream.data_bytes, stored,
-                stream.digest,
-            )  # fmt: skip
         self.definition = Definition(
             name=self.name, domain_id=3, domain_name=self.domain, domain_xml="<domain/>",
             disks={"vda": self.file}, version="1.0.0", date=self.date, packager=self.packager,
-            records={"vda": DiskRecord(record)},
+            records={"vda": DiskRecord(record)}, state_files=tuple(state),
         )  # fmt: skip
         assert await Catalog(self.directory.parent).write_definition(self.definition) == self.path
         return self
+
+    async def _add_state(self, package: PackageWriter, variables: Path) -> StateRecord:
+        async with open_image_stream(variables, BufferPool()) as stream:
+            file = state_file(self.name, "nvram", variables.name)
+            return StateRecord("nvram", await _added(package, file, variables, stream), "qemu")
 
     def read(self) -> Definition:
         """The definition as it is on disk now."""
@@ -86,3 +97,10 @@ class StoredBackup:
     def cut(self, share: float = 0.5) -> None:
         """Cut the package off, that far into it."""
         os.truncate(self.package, int(self.package.stat().st_size * share))
+
+
+async def _added(package: PackageWriter, file: str, image: Path, stream: DiskStream) -> ImageRecord:
+    stored = await package.add_disk(file, stream, lambda _: None)
+    return ImageRecord(
+        file, str(image), "raw", stream.size_bytes, stream.data_bytes, stored, stream.digest
+    )

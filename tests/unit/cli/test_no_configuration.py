@@ -10,6 +10,7 @@ from virtbackup_async.cli.main import virtbackup
 
 ARGUMENTS = {
     "backup": (),
+    "copy": ("--to", "/nowhere"),
     "restore": ("web", "/nowhere"),
     "export": ("web", "vda", "/nowhere/vda.raw"),
     "clean": (),

@@ -20,9 +20,9 @@ SILENT = {
     **dict.fromkeys(
         (
             "backup", "backup_details", "backup_stats", "backups_forgotten", "broken_backup",
-            "clean_verdict", "config_written", "day_stats", "disk_compared", "disk_planned",
-            "domain", "domain_found", "domain_stats", "file_system_found", "finding",
-            "group_stats", "health", "past_run", "removal_planned", "report_written",
+            "clean_verdict", "config_written", "copy_planned", "day_stats", "disk_compared",
+            "disk_planned", "domain", "domain_found", "domain_stats", "file_system_found",
+            "finding", "group_stats", "health", "past_run", "removal_planned", "report_written",
             "repository_stats", "status", "target_planned", "target_unreadable",
             "unclaimed_backups",
         ),

@@ -56,6 +56,6 @@ def command(  # noqa: PLR0913 -- one for each option
             pin=pin,
             estimate=settings.progress and not settings.quiet,
         ),
-        None if settings.quiet else reports.run,
+        None if settings.quiet else reports.backup,
         reports_as="backup",
     )

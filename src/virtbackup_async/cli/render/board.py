@@ -14,12 +14,13 @@ from virtbackup_async.reporting.sentences import hook_name, reason
 
 _ALMOST = 0.99
 _STARTED = (
-    events.BackupStarted | events.RestoreStarted | events.VerifyStarted
+    events.BackupStarted | events.RestoreStarted | events.VerifyStarted | events.CopyStarted
 )  # fmt: skip
 _ENDED = (
     events.BackupDone | events.BackupFailed | events.RestoreDone | events.DiskExported
-    | events.VerifyDone | events.VerifyFailed
+    | events.VerifyDone | events.VerifyFailed | events.CopyDone | events.CopyFailed
 )  # fmt: skip
+_FAILED = events.BackupFailed | events.VerifyFailed | events.CopyFailed
 _OF_WORK = (
     events.PhaseChanged | events.DiskProgress | events.DiskDone | events.DisksHeld
 )  # fmt: skip
@@ -227,15 +228,14 @@ class Board(Struct):
 
     def _start(self, event: _STARTED) -> None:
         group = None if isinstance(event, events.RestoreStarted) else event.group
-        backup = event.backup if isinstance(event, events.VerifyStarted) else None
-        work = self._begin((group, event.domain, backup))
+        work = self._begin((group, event.domain, self._named(event)))
         if work is None:
             return
         work.begin(event.disks)
         match event:
             case events.BackupStarted():
                 work.phase, work.readings = events.Phase.PREPARING, event.readings
-            case events.RestoreStarted():
+            case events.RestoreStarted() | events.CopyStarted():
                 work.target = event.target
             case _:
                 pass
@@ -264,19 +264,27 @@ class Board(Struct):
 
     def _end(self, event: _ENDED) -> None:
         group = getattr(event, "group", None)
-        is_check = isinstance(event, events.VerifyDone | events.VerifyFailed)
-        key = (group, event.domain, event.backup if is_check else None)
-        work = self._begin(key)
+        work = self._begin((group, event.domain, self._named(event)))
         if work is None:
             return
-        is_failure = isinstance(event, events.BackupFailed | events.VerifyFailed)
+        is_failure = isinstance(event, _FAILED)
         self._drop(work, is_done=not is_failure)
-        if isinstance(event, events.BackupFailed) and event.cancelled:
+        if isinstance(event, events.BackupFailed | events.CopyFailed) and event.cancelled:
             self.cancelled += 1
-        elif isinstance(event, events.BackupFailed | events.VerifyFailed):
+        elif isinstance(event, _FAILED):
             self.failures.append(Failure(group, event.domain, _why(event)))
         else:
             self.done += 1
+
+    def _named(self, event: _STARTED | _ENDED) -> str | None:
+        """Return which of a domain's works it is, where one has many: the backup, and the target.
+
+        After a backup it is copied, perhaps to several targets.
+        """
+        if isinstance(event, events.CopyStarted | events.CopyDone | events.CopyFailed):
+            return event.backup if self.command == "copy" else f"{event.backup} {event.target}"
+        is_check = isinstance(event, events.VerifyStarted | events.VerifyDone | events.VerifyFailed)
+        return event.backup if is_check else None
 
     def _drop(self, work: Work | None, *, is_done: bool) -> None:
         if work is None:
@@ -292,5 +300,5 @@ def _waits_for_its_turn(event: events.PhaseChanged) -> bool:
     return event.phase is events.Phase.WAITING and event.reason is None
 
 
-def _why(event: events.BackupFailed | events.VerifyFailed) -> str:
+def _why(event: _FAILED) -> str:
     return reason(event) if isinstance(event, events.BackupFailed) else event.error

@@ -155,7 +155,7 @@ class Drawing(Struct, frozen=True):
             names = [_name(work.group, work.name, board) for work in islice(works, _NAMES)]
             words.append(f"{printable(reason)}: {printable(', '.join(dict.fromkeys(names)))}")
         waits = _GAP.join(words)
-        undoes = ", Ctrl-C undoes cleanly" if board.command == "backup" else ""
+        undoes = ", Ctrl-C undoes cleanly" if board.command in {"backup", "copy"} else ""
         label = f"{printable(_label(board))}{_GAP}".lstrip()
         rights = (
             f"{label}{elapsed} elapsed{undoes}",

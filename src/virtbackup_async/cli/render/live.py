@@ -26,12 +26,14 @@ _GOOD_ENDS = (
     events.RestoreDone,
     events.DiskExported,
     events.VerifyDone,
+    events.CopyDone,
     events.BackupRemoved,
     events.PendingUndone,
 )
 _BAD_ENDS = (
     events.BackupFailed,
     events.VerifyFailed,
+    events.CopyFailed,
     events.RepositoryDamaged,
     events.HookFailed,
     events.PendingLeft,
@@ -42,6 +44,7 @@ _BEGINNINGS = (
     events.BackupStarted,
     events.RestoreStarted,
     events.VerifyStarted,
+    events.CopyStarted,
 )
 
 
@@ -117,7 +120,7 @@ class LiveView:
         match event:
             case events.RestoreDone() | events.DiskExported():
                 return self._is_shared
-            case events.BackupFailed() | events.VerifyFailed():
+            case events.BackupFailed() | events.VerifyFailed() | events.CopyFailed():
                 return self._is_shared and self._region.is_started
             case _:
                 return False

@@ -59,6 +59,38 @@ def run() -> Report:
     return Report(collected.add, show, partial(show, only_rest=True))
 
 
+def backup() -> Report:
+    """Make the report of a backup, and of the copies that followed it."""
+    return _both(run(), copies(only_if_any=True))
+
+
+def _both(first: Report, second: Report) -> Report:
+    def add(event: Event) -> None:
+        first.add(event)
+        second.add(event)
+
+    def show(out: "Console", summary: Summary, *, only_rest: bool = False) -> None:
+        for one in (first, second):
+            rest = one.print_rest if only_rest else None
+            (rest or one.print)(out, summary)
+
+    return Report(add, show, partial(show, only_rest=True))
+
+
+def copies(*, only_if_any: bool = False) -> Report:
+    """Make the report of copies; with ``only_if_any``, nothing is printed if there are none."""
+    from virtbackup_async.cli.render.copies import print_copies
+    from virtbackup_async.reporting.reports.copies import CopyReport
+
+    collected = CopyReport()
+
+    def show(out: "Console", summary: Summary, *, only_rest: bool = False) -> None:
+        if not (only_if_any and collected.is_empty):
+            print_copies(collected, out, summary, only_rest=only_rest)
+
+    return Report(collected.add, show, partial(show, only_rest=True))
+
+
 def preview() -> Report:
     """Make the report of what a backup would read."""
     from virtbackup_async.cli.render.preview import print_preview

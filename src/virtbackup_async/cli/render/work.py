@@ -13,7 +13,7 @@ from virtbackup_async import events
 _SAMPLE_S = 0.2
 
 Key = tuple[str | None, str, str | None]
-"""The group, the domain and, for ``verify``, the backup."""
+"""The group, the domain and, for ``verify`` and copies, the backup."""
 
 
 class Speed:
@@ -74,7 +74,7 @@ class Work(Struct):
     """One work.
 
     Attributes:
-        backup: of ``verify`` the backup that is read, else None.
+        backup: of ``verify`` and copies the backup that is read, else None.
         reason: what it waits for, if not for its turn.
         share: how much of it is done, from 0 to 1; it never becomes smaller.
         moved_bytes: all that was read, also by attempts that began anew.

@@ -1,21 +1,29 @@
-"""The definition of a backup whose data is all in the package, and the event that reports it."""
+"""The definition of a backup whose data is all in the package, and the event that reports it.
+
+Writing it completes the backup.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from anyio import CancelScope, to_thread
 from msgspec.structs import replace
 
+from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.state import CopiedState
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks
+from virtbackup_async.errors import StorageError
 from virtbackup_async.events import BackupDone
+from virtbackup_async.files.held import Held
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Original, Pending
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.pull import Method
+from virtbackup_async.packagers.interface import PackageWriter
 
 
 async def build_definition(
@@ -56,6 +64,48 @@ async def build_definition(
         not_quiesced=SAVED if info.is_saved else disks.not_quiesced,
         state_files=state.records,
     )
+
+
+async def complete_backup(
+    package: PackageWriter, held: Held, catalog: Catalog, definition: Definition
+) -> ListedError | None:
+    """Make a package durable and write its definition: from now on, the backup is listed.
+
+    Args:
+        package: has all data of the backup.
+        held: the directory of the package.
+        catalog: of the target.
+        definition: the backup's.
+
+    Returns:
+        An error to raise once the package is closed, and kept.
+
+    Raises:
+        StorageError: there is no such backup; the package is to be discarded.
+        LockHeldError: the same, because a prune took this process for dead.
+    """
+    with CancelScope(shield=True):
+        # A cancellation between the two would discard the data of a complete backup.
+        await package.finish()
+        await to_thread.run_sync(held.check)
+        try:
+            path = await catalog.write_definition(definition)
+            await _check_same_directory(held, catalog, path)
+        except ListedError as error:
+            return error
+    return None
+
+
+async def _check_same_directory(held: Held, catalog: Catalog, path: Path) -> None:
+    """Remove a definition that might have been written into another directory than its package."""
+    try:
+        await to_thread.run_sync(held.check)
+    except StorageError as error:
+        try:
+            await catalog.remove_definition(path)
+        except StorageError:
+            raise error.as_kind(ListedError, hint=error.hint) from error
+        raise
 
 
 def method_of(inspection: Inspection) -> str:

@@ -28,9 +28,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async import errors
-from virtbackup_async.catalog.store import Catalog, ListedError
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.bases import find_candidates
-from virtbackup_async.engine.backup.definition import build_definition, done_event, method_of
+from virtbackup_async.engine.backup.definition import (
+    build_definition,
+    complete_backup,
+    done_event,
+    method_of,
+)
 from virtbackup_async.engine.backup.disk_copy import DiskJob, copy_disk
 from virtbackup_async.engine.backup.inspection import Inspection, inspect_domain
 from virtbackup_async.engine.backup.pending import StartedBackup, remove_pending, write_pending
@@ -203,16 +208,7 @@ async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
         definition = await build_definition(inspection, pending, records, state, disks)
         definition = replace(definition, note=attempt.planned.note, pinned=attempt.planned.pinned)
         path = catalog.definition_path(definition)
-        listed: ListedError | None = None
-        with anyio.CancelScope(shield=True):
-            # A cancellation between the two would discard the data of a complete backup.
-            await package.finish()
-            await to_thread.run_sync(attempt.held.check)
-            try:
-                await catalog.write_definition(definition)
-                await _check_same_directory(attempt, path)
-            except ListedError as error:
-                listed = error  # raised once the package is closed, and kept
+        listed = await complete_backup(package, attempt.held, catalog, definition)
     if listed is not None:
         raise listed
     if pending.pull_job is not None and inspection.tracking.disks:
@@ -225,18 +221,6 @@ def _readings(tracking: Tracking) -> tuple[DiskReading, ...]:
         DiskReading(dev, disk.base.backup if disk.base else None, disk.reason)
         for dev, disk in tracking.disks.items()
     )
-
-
-async def _check_same_directory(attempt: _Attempt, path: Path) -> None:
-    """Remove a definition that might have been written into another directory than its package."""
-    try:
-        await to_thread.run_sync(attempt.held.check)
-    except errors.StorageError as error:
-        try:
-            await attempt.inspection.catalog.remove_definition(path)
-        except errors.StorageError:
-            raise error.as_kind(ListedError, hint=error.hint) from error
-        raise
 
 
 def _warn_of_damage(attempt: _Attempt, package: PackageWriter) -> None:

@@ -4,7 +4,7 @@ A domain's failure is a result, reported as an event; it never stops another dom
 groups want backups of one domain, these run one after the other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 import anyio
@@ -35,6 +35,9 @@ from virtbackup_async.packagers.registry import load_writers
 ALLOW_EMPTY_HINT = "Name a group, write autostart: true, or allow it with --allow-empty."
 
 
+AfterEach = Callable[[Runtime, PlannedBackup, events.BackupDone], Awaitable[None]]
+
+
 class BackupRequest(Struct, frozen=True):
     """The domains to back up, and how.
 
@@ -46,6 +49,8 @@ class BackupRequest(Struct, frozen=True):
         note: one line that goes into the definitions.
         pinned: whether `clean` must never remove the new backups.
         estimate: whether to find out, while the backups begin, how much each of them will read.
+        after_each: called with each new backup, while others are being made; reports its own
+            failures.
     """
 
     groups: Sequence[str] = ()
@@ -54,18 +59,21 @@ class BackupRequest(Struct, frozen=True):
     note: str | None = None
     pinned: bool = False
     estimate: bool = True
+    after_each: AfterEach | None = None
 
 
 class BackupRun(Struct, frozen=True):
-    """The result of a run: each planned backup is done or failed."""
+    """The result of a run: each planned backup is done or failed, and so is each of its copies."""
 
     done: tuple[events.BackupDone, ...]
     failed: tuple[events.BackupFailed, ...]
+    copied: tuple[events.CopyDone, ...] = ()
+    not_copied: tuple[events.CopyFailed, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether no backup failed."""
-        return not self.failed
+        """Whether no backup failed, and no copy of one."""
+        return not self.failed and not self.not_copied
 
 
 async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
@@ -82,9 +90,16 @@ async def run_backup(runtime: Runtime, request: BackupRequest) -> BackupRun:
         ConfigError: the environment names no absolute path for the state directory, a named domain
             is in groups with several targets, or the note is invalid.
     """
-    runtime, recording = runtime.recording(events.BackupDone, events.BackupFailed)
+    runtime, recording = runtime.recording(
+        events.BackupDone, events.BackupFailed, events.CopyDone, events.CopyFailed
+    )
     await _back_up(runtime, request)
-    return BackupRun(recording.of(events.BackupDone), recording.of(events.BackupFailed))
+    return BackupRun(
+        recording.of(events.BackupDone),
+        recording.of(events.BackupFailed),
+        recording.of(events.CopyDone),
+        recording.of(events.CopyFailed),
+    )
 
 
 async def plan_run(runtime: Runtime, request: BackupRequest) -> Plan:
@@ -117,7 +132,9 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     config, emit = runtime.config, runtime.emit
     note = checked_note(request.note)
     plan = await plan_run(runtime, request)
-    session = _Session(runtime, anyio.CapacityLimiter(config.threads), request.wait_s)
+    session = _Session(
+        runtime, anyio.CapacityLimiter(config.threads), request.wait_s, request.after_each
+    )
     by_domain: dict[str, list[PlannedBackup]] = {}
     for planned in plan.backups:
         noted = replace(planned, note=note, pinned=request.pinned)
@@ -159,6 +176,7 @@ class _Session(Struct, frozen=True):
     runtime: Runtime
     slots: anyio.CapacityLimiter
     wait_s: float
+    after_each: AfterEach | None
 
 
 async def _back_up_all(
@@ -170,15 +188,20 @@ async def _back_up_all(
             events.PhaseChanged(first.domain, events.Phase.WAITING)
         )
         async with session.slots:
-            for planned in backups:
-                await _outcome(session, hooks, planned)
+            done = [(planned, await _outcome(session, hooks, planned)) for planned in backups]
+        for planned, backup in done:
+            if backup is not None and session.after_each is not None:
+                runtime = session.runtime.labelled(planned.group.name)
+                await session.after_each(runtime, planned, backup)
 
     async with anyio.create_task_group() as domains:
         for name, backups in by_domain.items():
             domains.start_soon(back_up, backups, name=f"back up {name}")
 
 
-async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) -> None:
+async def _outcome(
+    session: _Session, hooks: OpenHooks, planned: PlannedBackup
+) -> events.BackupDone | None:
     """Back one domain up; report success, failure or cancellation as its last event."""
     runtime = session.runtime.labelled(planned.group.name)
 
@@ -197,7 +220,10 @@ async def _outcome(session: _Session, hooks: OpenHooks, planned: PlannedBackup) 
     except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
         end(failed_event(planned, known_error(planned.domain, error)))
     else:
-        end(replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing)))))
+        done = replace(done, missing=tuple(dict.fromkeys((*done.missing, *missing))))
+        end(done)
+        return done
+    return None
 
 
 def failed_event(

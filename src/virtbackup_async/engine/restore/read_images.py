@@ -91,9 +91,9 @@ async def read_state(state: RestoredState, package: PackageReader, fill: Fill) -
 async def _take(
     image: RestoredImage, stream: DiskStream, fill: Fill, on_progress: Progress
 ) -> None:
-    _check_size(image, stream)
+    _check_size(image, stream.size_bytes)
     await fill(image, stream, on_progress)
-    _check_digest(image, stream)
+    check_image(image, stream.size_bytes, stream.digest)
 
 
 def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
@@ -114,15 +114,21 @@ def rebase_hints(disk: RestoredDisk, domain: str, target: Path) -> list[Warned]:
     return hints
 
 
-def _check_size(image: RestoredImage, stream: DiskStream) -> None:
-    if image.record is not None and image.record.size_bytes != stream.size_bytes:
-        raise CorruptError(
-            f"{image.file} in the package is "
-            f"{length_compared(stream.size_bytes, image.record.size_bytes)}"
-        )
+def check_image(image: RestoredImage, size_bytes: int, digest: str) -> None:
+    """Compare an image that was read to its end with its record.
 
-
-def _check_digest(image: RestoredImage, stream: DiskStream) -> None:
-    if image.expected_digest not in {None, stream.digest}:
-        _log.info("%s: digest %s, recorded %s", image.file, stream.digest, image.expected_digest)
+    Raises:
+        CorruptError: it does not have its recorded size.
+        DigestMismatchError: the bytes do not match the recorded digest.
+    """
+    _check_size(image, size_bytes)
+    if image.expected_digest not in {None, digest}:
+        _log.info("%s: digest %s, recorded %s", image.file, digest, image.expected_digest)
         raise DigestMismatchError(f"{image.file} is damaged: its data is not what was backed up")
+
+
+def _check_size(image: RestoredImage, size_bytes: int) -> None:
+    if image.record is not None and image.record.size_bytes != size_bytes:
+        raise CorruptError(
+            f"{image.file} in the package is {length_compared(size_bytes, image.record.size_bytes)}"
+        )

@@ -32,6 +32,7 @@ from virtbackup_async.engine.plan import target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.survey.backups import backup_facts, broken_facts
 from virtbackup_async.engine.survey.calendar import play
+from virtbackup_async.engine.undo.find_domain import lock_name
 from virtbackup_async.errors import CorruptError, HypervisorError, StorageError
 from virtbackup_async.events import Level
 from virtbackup_async.files.mounts import answer_in_time, space_at
@@ -278,7 +279,7 @@ async def _unfinished(
     for one in _one_a_target(chosen):
         for found in one.scan.pending if one.scan else ():
             pending = found.pending
-            holder = await runtime.host.images.domain_holder(pending.domain_uuid or "")
+            holder = await runtime.host.images.domain_holder(lock_name(pending))
             if holder is not None:
                 running.append(_running(pending, holder, runtime.now().timestamp()))
             elif runtime.config.of_target:

@@ -18,20 +18,29 @@ from typing import NoReturn
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.engine.ports import BeforePivot, DomainPort, HypervisorPort
 from virtbackup_async.errors import DomainNotFoundError, RollbackError
-from virtbackup_async.model.backup import Pending
+from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.domain import Sources
 from virtbackup_async.model.domain_xml import canonical_uuid, uuid
 
 
-def uuid_of(pending: Pending) -> str | None:
-    """Return the UUID of the backed-up domain; None if the pending file has none."""
-    return canonical_uuid(pending.domain_uuid) or uuid(pending.domain_xml)
+def uuid_of(backup: Definition | Pending) -> str | None:
+    """Return the UUID of the backed-up domain; None if the file has none."""
+    return canonical_uuid(backup.domain_uuid) or uuid(backup.domain_xml)
 
 
 def lock_name(pending: Pending) -> str:
     """Return the name of the domain's lock: its UUID, or without one a hash of its name."""
-    name = pending.domain_name.encode("utf-8", "surrogatepass")
-    return uuid_of(pending) or f"name-{blake2s(name, digest_size=16).hexdigest()}"
+    return _domain_key(pending) if pending.copied_from is None else copies_lock_name(pending)
+
+
+def copies_lock_name(backup: Definition | Pending) -> str:
+    """Return the name of the lock on copies of a domain's backups, which do not touch it."""
+    return f"copy-{_domain_key(backup)}"
+
+
+def _domain_key(backup: Definition | Pending) -> str:
+    name = backup.domain_name.encode("utf-8", "surrogatepass")
+    return uuid_of(backup) or f"name-{blake2s(name, digest_size=16).hexdigest()}"
 
 
 async def find_domain(

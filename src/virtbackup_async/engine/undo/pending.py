@@ -201,7 +201,9 @@ async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
 
 
 async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> list[DeadBackup]:
-    found = (await catalog.scan_domain(domain.name)).pending
+    # A copy touches no domain; whoever makes it has another lock, and might be alive.
+    scan = await catalog.scan_domain(domain.name)
+    found = [one for one in scan.pending if one.pending.copied_from is None]
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
     # Also those whose pending file is gone, or can no longer be read.

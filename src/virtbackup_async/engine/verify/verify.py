@@ -16,13 +16,13 @@ from anyio import CapacityLimiter, create_task_group, current_time, to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.engine.inventory.chosen_by_words import choose_by_words
 from virtbackup_async.engine.inventory.group_backups import GroupBackups, broken_backups
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.restore.read_images import open_package, read_disk, read_state
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest
 from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
-from virtbackup_async.engine.verify.words import choose_by_words
 from virtbackup_async.errors import CorruptError, NotFoundError, VirtBackupError, code_of
 from virtbackup_async.events import (
     BackupsExpected,
@@ -81,7 +81,7 @@ async def run_verify(runtime: Runtime, request: VerifyRequest) -> VerifyRun:
 async def _verify(runtime: Runtime, request: VerifyRequest) -> None:
     config, emit, now = runtime.config, runtime.emit, runtime.now()
     wanted = BackupFilter(request, now)
-    groups = await choose_by_words(runtime, request)
+    groups = await choose_by_words(runtime, request.groups, request.domains)
     chosen = wanted.choose(groups)
     emit(RunStarted("verify", tuple(_grouped(chosen, lambda one: one.domain))))
     emit(BackupsExpected(tuple(_expected(one, quick=request.quick) for one in chosen)))

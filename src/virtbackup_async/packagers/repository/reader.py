@@ -96,6 +96,16 @@ class RepositoryReader:
         finally:
             image.close()
 
+    @asynccontextmanager
+    async def open_chunks(self, file: str) -> AsyncIterator[tuple[ChunkMap, ChunkReader]]:
+        """Open the map of an image, and the reader of its chunks; errors as of ``open_disk``."""
+        name = self._location.stored_name(file)
+        chunk_map, chunks = await to_thread.run_sync(self._open_chunk_map, name)
+        try:
+            yield chunk_map, chunks
+        finally:
+            chunk_map.close()
+
     async def files(self) -> tuple[str, ...]:
         return await to_thread.run_sync(self._files)
 
@@ -112,11 +122,19 @@ class RepositoryReader:
         return files_among(names, location)
 
     def _open_image(self, name: str) -> "_MappedImage":
+        chunk_map, chunks = self._open_chunk_map(name)
+        try:
+            return _MappedImage(chunk_map, chunks, self._threads)
+        except BaseException:
+            chunk_map.close()
+            raise
+
+    def _open_chunk_map(self, name: str) -> tuple[ChunkMap, ChunkReader]:
         storage = open_storage(self._location.target)
         with reading_package(storage.where(name)):
             chunk_map = open_map(storage, name)
         try:
-            return _MappedImage(chunk_map, self._open_chunks(chunk_map.where), self._threads)
+            return chunk_map, self._open_chunks(chunk_map.where)
         except BaseException:
             chunk_map.close()
             raise

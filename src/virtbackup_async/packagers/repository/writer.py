@@ -15,9 +15,17 @@ from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.interface import BaseImage, Progress, Stored
+from virtbackup_async.packagers.interface import (
+    BaseImage,
+    PackageReader,
+    Progress,
+    Stored,
+    Taken,
+)
 from virtbackup_async.packagers.package_files import reading_package
+from virtbackup_async.packagers.repository.reader import RepositoryReader
 from virtbackup_async.packagers.repository.store_stream import MappedImage, store_stream
+from virtbackup_async.packagers.repository.transfer import Transfer
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     BaseMap,
@@ -96,6 +104,27 @@ class RepositoryWriter:
         image, stored_bytes = await self._store_stream(file, stream, base.map, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
         return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
+
+    async def take_image(
+        self, file: str, source: PackageReader, source_file: str, on_progress: Progress
+    ) -> Taken | None:
+        if not isinstance(source, RepositoryReader):
+            return None
+        async with source.open_chunks(source_file) as (chunk_map, reader):
+            image = await to_thread.run_sync(
+                self._new_map, self._location.stored_name(file), chunk_map.head.size_bytes
+            )
+            transfer = Transfer(reader, self._chunks, image, self._cpu)
+            async with self._cpu.taking_part():
+                await transfer.run(chunk_map, on_progress)
+        await to_thread.run_sync(image.finish)
+        return Taken(
+            chunk_map.head.size_bytes,
+            image.data_bytes,
+            transfer.read_bytes,
+            transfer.stored_bytes + image.length_bytes,
+            image.digest.finish(),
+        )
 
     async def finish(self) -> None:
         await to_thread.run_sync(self._chunks.publish)

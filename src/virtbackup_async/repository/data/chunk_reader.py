@@ -22,9 +22,14 @@ MAX_OPEN_PACKS: Final = 16
 
 
 class ChunkReader:
-    """An open reader; several threads may read; ``close`` it."""
+    """An open reader; several threads may read; ``close`` it.
+
+    Attributes:
+        sealing: the repository's.
+    """
 
     def __init__(self, repository: Repository) -> None:
+        self.sealing = repository.sealing
         self._repository = repository
         self._index, self._damaged = open_readable_index(repository)
         self._packs: OrderedDict[bytes, StoredFile] = OrderedDict()
@@ -36,6 +41,18 @@ class ChunkReader:
         Raises:
             CorruptError: it is missing, or damaged wherever it is.
         """
+        return self._read_anywhere(leaf)[1]
+
+    def read_sealed(self, leaf: bytes) -> bytes:
+        """Return the blob of the chunk that a map names, once it was compared with its id. Blocks.
+
+        Raises:
+            CorruptError: it is missing, or damaged wherever it is.
+        """
+        return self._read_anywhere(leaf)[0]
+
+    def _read_anywhere(self, leaf: bytes) -> tuple[bytes, pack_format.Data]:
+        """Return a chunk's blob, and the chunk."""
         id_ = self._repository.sealing.id_of(leaf)
         try:
             return self._read(id_)
@@ -75,7 +92,7 @@ class ChunkReader:
         while self._packs:
             self._packs.popitem()[1].close()
 
-    def _read(self, id_: bytes) -> pack_format.Data:
+    def _read(self, id_: bytes) -> tuple[bytes, pack_format.Data]:
         """Read a chunk from its first good location.
 
         Raises:
@@ -90,7 +107,7 @@ class ChunkReader:
                 with self._turn:
                     blob = self._read_at(location)
                 with reading("pack", self._repository.where_is(location.pack)):
-                    return self._repository.sealing.open(blob, id_)
+                    return blob, self._repository.sealing.open(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 failures.append(error)
         raise next(

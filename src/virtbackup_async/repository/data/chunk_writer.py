@@ -22,6 +22,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.repository.data.chunk_reader import ChunkReader
 from virtbackup_async.repository.data.known_chunks import KnownChunks, Storer, open_known_chunks
 from virtbackup_async.repository.data.pack_writer import PackWriter
 from virtbackup_async.repository.format.map_format import Leaves
@@ -37,6 +38,7 @@ from virtbackup_async.repository.storage.layout import Repository, segment_file
 
 CHUNKS_A_SEGMENT: Final = 65536
 MERGED_AT_ONCE: Final = 8
+BlobsOf = Callable[[Iterable[bytes]], dict[bytes, bytes]]
 _DEFAULT_LEVEL: Final = 3
 
 
@@ -139,12 +141,37 @@ class ChunkWriter:
         Raises:
             CorruptError: the index is damaged; nothing is claimed.
         """
-        claim = self._known.claim(chunks, self)
+        return self._pack(chunks, lambda ids: self._blobs({id_: chunks[id_] for id_ in ids}))
+
+    def pack_from(self, source: ChunkReader, leaves: Mapping[bytes, bytes]) -> Packed:
+        """Claim those of another repository's chunks that are missing; read them. As ``pack``.
+
+        If both repositories seal alike, the blobs are taken as they are, once they have been
+        compared with their ids; otherwise, the chunks are compressed and sealed anew.
+
+        Args:
+            source: the other repository.
+            leaves: of the chunks, by their ids in this repository.
+
+        Raises:
+            CorruptError: an index or a chunk is damaged or missing; nothing is claimed.
+        """
+        return self._pack(leaves, lambda ids: self._taken(source, leaves, ids))
+
+    def _pack(self, ids: Iterable[bytes], blobs_of: BlobsOf) -> Packed:
+        claim = self._known.claim(ids, self)
         try:
-            return Packed(self._blobs({id_: chunks[id_] for id_ in claim.own}), claim.others)
+            return Packed(blobs_of(claim.own), claim.others)
         except BaseException:
             self._known.give_up(claim.own)
             raise
+
+    def _taken(
+        self, source: ChunkReader, leaves: Mapping[bytes, bytes], ids: Iterable[bytes]
+    ) -> dict[bytes, bytes]:
+        if source.sealing == self._sealing:
+            return {id_: source.read_sealed(leaves[id_]) for id_ in ids}
+        return self._blobs({id_: memoryview(source.read(leaves[id_])) for id_ in ids})
 
     def store(self, packed: Packed) -> int:
         """Append packed chunks; return by how many bytes the packs grew. Blocks.
@@ -178,11 +205,17 @@ class ChunkWriter:
             StorageError: the target is full or failed.
             CorruptError: the index is damaged.
         """
+        return self.wait_and_pack(others, lambda ids: self.pack({id_: chunks[id_] for id_ in ids}))
+
+    def wait_and_pack(
+        self, others: Iterable[bytes], pack: Callable[[Iterable[bytes]], Packed]
+    ) -> int:
+        """Do the same with a function that packs the chunks of some ids. Blocks."""
         stored_bytes = 0
         waiting = list(others)
         while waiting:
             self._known.wait_for(waiting)
-            packed = self.pack({id_: chunks[id_] for id_ in waiting})
+            packed = pack(waiting)
             stored_bytes += self.store(packed)
             waiting = packed.others
         return stored_bytes

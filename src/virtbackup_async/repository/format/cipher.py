@@ -31,7 +31,10 @@ class BlobPlace(NamedTuple):
 
 
 class Sealing(Protocol):
-    """How a repository makes ids and blobs. Any thread may call it."""
+    """How a repository makes ids and blobs. Any thread may call it.
+
+    Of two repositories whose sealings are equal, a blob of one is as good in the other.
+    """
 
     def __hash__(self) -> int: ...
 

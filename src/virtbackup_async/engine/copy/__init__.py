@@ -1,0 +1,1 @@
+"""The ``copy`` command: complete backups go into another target, which lacks them."""
