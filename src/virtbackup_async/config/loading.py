@@ -8,6 +8,7 @@ defaults into each group, resolve ``g:`` patterns. All errors are reported toget
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -192,9 +193,23 @@ def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
     if not sections:
         problems.warn((), f"there are no groups, so there is nothing to back up. {WAYS_IN}")
     groups = _groups(sections, default, problems)
+    _check_copies(groups, problems)
     if top.get("threads") == 0:
         top["threads"] = len(os.sched_getaffinity(0))
     return Config(path=path, groups=groups, **top)
+
+
+def _check_copies(groups: Mapping[str, Group], problems: Problems) -> None:
+    """Report each entry of ``copies`` that is neither a group nor a place."""
+    for group in groups.values():
+        for word in group.copies:
+            is_place = "://" in word or Path(word).is_absolute()
+            if word not in groups and not is_place:
+                meant = did_you_mean(word, groups)
+                problems.error(
+                    ("groups", group.name, "copies"),
+                    f"{word!r} is neither a group nor an absolute path{meant}",
+                )
 
 
 def _groups(sections: dict[Any, Any], default: Section, problems: Problems) -> dict[str, Group]:

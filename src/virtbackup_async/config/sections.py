@@ -77,7 +77,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     **dict.fromkeys(RETENTION_KEYS, values.keep),
     "hosts": values.items,
     "hooks": values.mapping,
-    "copies": values.texts,
+    "copies": target_value.copies,
 }
 HOST_KEYS: Mapping[str, Check] = {
     "host": values.text,

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from virtbackup_async.config.values import Check, SecretValueError, WrongValueError, directory, flag
+from virtbackup_async.config.values import (
+    Check,
+    SecretValueError,
+    WrongValueError,
+    directory,
+    flag,
+    texts,
+)
 from virtbackup_async.model.storage_location import URL_KINDS, StorageLocation
 
 _URL_BEGIN: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://"
@@ -92,6 +99,22 @@ def target_location(value: object) -> StorageLocation:
 
 
 target: Final = Check(target_location, _SCHEMA)
+
+
+def copy_targets(value: object) -> tuple[str, ...]:
+    """Return the names of groups, the directories and the URLs that ``copies`` lists, each once.
+
+    Raises:
+        WrongValueError: it is no list of texts, or a URL is none that a target can have.
+    """
+    words: tuple[str, ...] = texts(value)
+    for word in words:
+        if re.match(_URL_BEGIN, word):
+            _url(word)
+    return words
+
+
+copies: Final = Check(copy_targets, texts.schema)
 
 
 def _of_mapping(value: Mapping[Any, Any]) -> StorageLocation:

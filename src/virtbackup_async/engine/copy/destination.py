@@ -14,6 +14,7 @@ from virtbackup_async.errors import ConfigError
 from virtbackup_async.files.directories import check_target
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.packager import PACKAGER_TYPES, SHARING_TYPE
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 class Destination(Struct, frozen=True):
@@ -45,14 +46,17 @@ async def find_destination(config: Config, word: str, packager: str | None = Non
 
     Raises:
         ConfigError: the group has no target, or there is no such packager.
-        StorageError: the target is missing: what should be mounted there may not be.
+        StorageError: the target is missing: what should be mounted there may not be. Or it is no
+            local directory.
     """
     if packager is not None and packager not in PACKAGER_TYPES:
         meant = did_you_mean(packager, PACKAGER_TYPES)
         raise ConfigError(f"unknown packager {packager!r}{meant}")
-    place = await to_thread.run_sync(Path(word).absolute)
+    place = StorageLocation.of(word)
+    if place.is_local:
+        place = StorageLocation.of(await to_thread.run_sync(place.directory.absolute))
     group = config.groups.get(word) or _group_at(config, place)
-    target = target_of(group) if group is not None else place
+    target = target_of(group) if group is not None else place.directory
     await to_thread.run_sync(check_target, target)
     if packager is None and group is not None and not config.of_target:
         return Destination(target, group.packager)
@@ -68,7 +72,7 @@ async def is_same_target(source: Path, destination: Path) -> bool:
     return await to_thread.run_sync(_is_same, source, destination)
 
 
-def _group_at(config: Config, place: Path) -> Group | None:
+def _group_at(config: Config, place: StorageLocation) -> Group | None:
     return next((one for one in config.groups.values() if one.target == place), None)
 
 

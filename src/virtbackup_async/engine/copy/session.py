@@ -23,7 +23,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup
 from virtbackup_async.engine.undo.find_domain import GoneDomain, copies_lock_name
 from virtbackup_async.engine.undo.pending import Undo
-from virtbackup_async.errors import CorruptError, RollbackError, VirtBackupError
+from virtbackup_async.errors import CorruptError, LockHeldError, RollbackError, VirtBackupError
 
 _THERE: Final = "it is there already"
 _REMOVED: Final = "it was removed meanwhile"
@@ -147,7 +147,7 @@ class DomainCopier:
             wait_s: how long to wait for another process that copies the domain's backups.
         """
         work = self.work
-        if not self.missing or work.lock is None:
+        if work.lock is None or not (self.missing or self._is_anything_left()):
             return
         lock_wait = LockWait(wait_s, self._tell_waiting)
         doing = f"copy to {self._target}"
@@ -160,7 +160,13 @@ class DomainCopier:
                 for found in self.missing:
                     await self._copy(found)
         except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
-            self._fail(None, known_error(work.domain, error))
+            if self.missing or not isinstance(error, LockHeldError):
+                self._fail(None, known_error(work.domain, error))
+
+    def _is_anything_left(self) -> bool:
+        """Return whether a copy was killed when only its pending file was left to remove."""
+        pending = (found.pending for found in self.work.there.pending)
+        return any(one.copied_from and copies_lock_name(one) == self.work.lock for one in pending)
 
     def _look(self, found: FoundBackup) -> None:
         try:
