@@ -25,6 +25,7 @@ SPARSE, DENSE = "100 GiB raw, sparse", "its dense twin"
 AT_ONCE, ONE_BY_ONE = "all, threads: 4", "one by one, threads: 1"
 THEIRS_AT_ONCE = f"{by.VIRT_BACKUP}, threads: 4"
 HELP, LIST, REPORT = "virtbackup --help", "virtbackup list", "virtbackup report"
+STATUS, STATS, PLAN = "virtbackup status", "virtbackup stats", "virtbackup clean --dry-run"
 BACKUPS = 10_000
 _SPARSE_BYTES = 100 * GIB
 _EXTENTS = 64
@@ -138,19 +139,22 @@ def startup(bench: Bench) -> None:
 
 
 def listing(bench: Bench) -> None:
-    """`list` of a target of many backups."""
+    """`list` of a target of many backups, and the other commands that read all definitions."""
     place = bench.world.place / "many"
     say(f"making {BACKUPS} backups")
     build(place, BACKUPS, 100)
     config = place.with_suffix(".yml")
     group = {"target": str(place), "hosts": ["r:.*"], "autostart": True}
     config.write_text(yaml.safe_dump({"uri": bench.world.daemon.uri, "groups": {"all": group}}))
-    ours = [by.program(), "-c", str(config), "list"]
+    ours = [by.program(), "-c", str(config)]
     page = place.with_suffix(".html")
     contenders = [
-        Contender(LIST, ours, is_ours=True),
-        Contender(f"{LIST} --json", [*ours, "--json"], is_ours=True),
-        Contender(REPORT, [*ours[:-1], "report", "--html", str(page)], is_ours=True),
+        Contender(LIST, [*ours, "list"], is_ours=True),
+        Contender(f"{LIST} --json", [*ours, "list", "--json"], is_ours=True),
+        Contender(STATUS, [*ours, "status"], is_ours=True),
+        Contender(STATS, [*ours, "stats"], is_ours=True),
+        Contender(PLAN, [*ours, "clean", "--dry-run"], is_ours=True),
+        Contender(REPORT, [*ours, "report", "--html", str(page)], is_ours=True),
         Contender(
             "virt-backup list",
             [str(virt_backup.install()), "-c", str(config), "list"],

@@ -6,6 +6,7 @@ below only sort them by theme.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from virtbackup_async.events.backup import (
     BackupDone,
@@ -107,6 +108,7 @@ from virtbackup_async.events.verify import (
 )
 
 __all__ = [
+    "OF_EACH_BACKUP",
     "AgentState",
     "BackupDone",
     "BackupFailed",
@@ -260,5 +262,9 @@ Event = (
     | PinChanged
     | Summary
 )
+
+OF_EACH_BACKUP: Final = (ListedBackup, BackupStats, CleanVerdict)
+"""What is emitted for each backup of a target, often thousands of times: it is for a report alone,
+has no sentence, and changes nothing in the result of a run."""
 
 Emit = Callable[[Event], None]

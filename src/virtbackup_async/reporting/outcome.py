@@ -71,6 +71,11 @@ class RunOutcome:
 
     def emit(self, event: events.Event) -> None:
         """Count an event and pass it on."""
+        if not isinstance(event, events.OF_EACH_BACKUP):
+            self._count(event)
+        self._emit(event)
+
+    def _count(self, event: events.Event) -> None:
         self._count_work(event)
         match event:
             case events.BackupStarted():
@@ -97,7 +102,6 @@ class RunOutcome:
                 self._problems += 1
             case _:
                 self._count_damage(event)
-        self._emit(event)
 
     def _count_work(self, event: events.Event) -> None:
         match event:

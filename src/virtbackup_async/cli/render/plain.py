@@ -49,10 +49,8 @@ class Plain:
         self._told_bytes = 0
 
     def show(self, event: events.Event, at: Moment) -> None:
-        if self._progress:
-            self._board.apply(event, at.monotonic_s)
-        if line := self._line(event):
-            self._lines.write(line, at)
+        if not isinstance(event, events.OF_EACH_BACKUP):
+            self._tell(event, at)
         report_event(self._report, self._out, event)
 
     def log(self, line: LogLine, at: Moment) -> None:
@@ -74,6 +72,12 @@ class Plain:
 
     def close(self) -> None:
         """Do nothing: the terminal is as it was found."""
+
+    def _tell(self, event: events.Event, at: Moment) -> None:
+        if self._progress:
+            self._board.apply(event, at.monotonic_s)
+        if line := self._line(event):
+            self._lines.write(line, at)
 
     def _line(self, event: events.Event) -> str | None:
         if isinstance(event, events.PhaseChanged) and not self._phases:
