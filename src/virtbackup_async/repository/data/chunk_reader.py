@@ -7,8 +7,9 @@ are ignored, and a pack's header is not needed, because each chunk is compared w
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from virtbackup_async.errors import REPAIR_HINT, CorruptError
 from virtbackup_async.files.refusals import reading
@@ -18,6 +19,7 @@ from virtbackup_async.repository.index.segments import Location, open_readable_i
 from virtbackup_async.repository.storage.interface import StoredFile
 from virtbackup_async.repository.storage.layout import Repository, pack_file
 
+T = TypeVar("T")
 MAX_OPEN_PACKS: Final = 16
 
 
@@ -41,28 +43,33 @@ class ChunkReader:
         Raises:
             CorruptError: it is missing, or damaged wherever it is.
         """
-        return self._read_anywhere(leaf)[1]
+        return self._read_anywhere(leaf, self._repository.sealing.open)
 
     def read_sealed(self, leaf: bytes) -> bytes:
-        """Return the blob of the chunk that a map names, once it was compared with its id. Blocks.
+        """Return the blob of the chunk that a map names, checked as far as the keys allow. Blocks.
 
         Raises:
             CorruptError: it is missing, or damaged wherever it is.
         """
-        return self._read_anywhere(leaf)[0]
 
-    def _read_anywhere(self, leaf: bytes) -> tuple[bytes, pack_format.Data]:
-        """Return a chunk's blob, and the chunk."""
+        def checked(blob: bytes, id_: bytes) -> bytes:
+            self._repository.sealing.check(blob, id_)
+            return blob
+
+        return self._read_anywhere(leaf, checked)
+
+    def _read_anywhere(self, leaf: bytes, take: Callable[[bytes, bytes], T]) -> T:
+        """Return what ``take`` makes of the first good blob of a chunk, and of its id."""
         id_ = self._repository.sealing.id_of(leaf)
         try:
-            return self._read(id_)
+            return self._read(id_, take)
         except FileNotFoundError:
             # Pruned since the index was opened: its needed chunks are elsewhere now.
             with self._turn:
                 self._index.close()
                 self._index, self._damaged = open_readable_index(self._repository)
         try:
-            return self._read(id_)
+            return self._read(id_, take)
         except FileNotFoundError as error:
             raise CorruptError(f"pack is missing: {error.filename}", hint=REPAIR_HINT) from error
 
@@ -92,7 +99,7 @@ class ChunkReader:
         while self._packs:
             self._packs.popitem()[1].close()
 
-    def _read(self, id_: bytes) -> tuple[bytes, pack_format.Data]:
+    def _read(self, id_: bytes, take: Callable[[bytes, bytes], T]) -> T:
         """Read a chunk from its first good location.
 
         Raises:
@@ -107,7 +114,7 @@ class ChunkReader:
                 with self._turn:
                     blob = self._read_at(location)
                 with reading("pack", self._repository.where_is(location.pack)):
-                    return blob, self._repository.sealing.open(blob, id_)
+                    return take(blob, id_)
             except (CorruptError, FileNotFoundError) as error:
                 failures.append(error)
         raise next(
