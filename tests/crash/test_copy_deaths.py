@@ -1,9 +1,11 @@
 """Killed at every file operation of a copy: nothing half is listed, and the next copy completes it.
 
-The source stays as it was, and nothing leaks in the other target.
+So it is where the target is full. The source stays as it was.
 """
 
+import os
 import shutil
+import subprocess
 from functools import partial
 from itertools import count
 
@@ -13,7 +15,7 @@ import pytest
 from fakes.copy_site import CopySite
 from fakes.site import DAY_S, DIRECTORY
 from fakes.small_repository import PACKAGER
-from fakes.stored_backup import DATE
+from fakes.stored_backup import DATE, MIB
 from fakes.sudden_death import killed_before
 from virtbackup_async.events import CopyFailed
 
@@ -57,3 +59,33 @@ async def assert_ended(root, stored, destination):
         assert await site.content(site.copied(one)) == image
     assert not [name for name in site.left_over() if name.endswith(".pending")]
     assert sorted(await site.verify()) == [one.name for one in stored]
+
+
+@pytest.mark.parametrize("destination", ["directory", "tar", "zstd", "repository"])
+@pytest.mark.parametrize("source", [DIRECTORY, PACKAGER], ids=["files", "repository"])
+async def test_a_full_target_gets_what_fits_and_the_rest_when_there_is_room(
+    tmp_path, source, destination
+):
+    site = CopySite(tmp_path)
+    (tmp_path / "image.raw").write_bytes(os.urandom(4 * MIB))
+    small = await site.store(source)
+    (tmp_path / "big.raw").write_bytes(os.urandom(20 * MIB))
+    big = await site.store(source, date=DATE + DAY_S, image="big.raw")
+    mount("-t", "tmpfs", "-o", "size=16m", "none", str(site.other))
+    try:
+        run = await site.copy(packager=destination)
+        assert [one.backup for one in run.done] == [small.name]
+        (failed,) = run.failed
+        assert (failed.backup, failed.exit_code) == (big.name, 22)
+        assert await site.listed() == [small.name]
+        assert not [name for name in site.left_over() if name.startswith(big.name)]
+        mount("-o", "remount,size=64m", str(site.other))
+        again = await site.copy(packager=destination)
+        assert [one.backup for one in again.done] == [big.name]
+        assert await site.content(site.copied(big)) == (tmp_path / "big.raw").read_bytes()
+    finally:
+        subprocess.run(["umount", site.other], check=True)
+
+
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
