@@ -180,7 +180,7 @@ class DocumentReader:
         method, wrapping, generation, length, stored, number = struct.unpack("<BBHIII", head[:16])
         assert (wrapping, generation) == (1, 1)
         id_, wrapped, check = head[16:48], head[48:96], head[96:112]
-        end = 128 + -(-(stored + 16) // 64) * 64
+        end = 128 + -(-stored // 16) * 16 + 16
         payload, nonce = data[128:end], number.to_bytes(12, "little")
         check_key = blake3(wrapped, key=key_for(self.master, "checks of blobs")).digest()
         AESGCM(check_key).decrypt(nonce, check, payload)

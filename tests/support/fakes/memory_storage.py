@@ -265,7 +265,7 @@ class _GrowingFile:
         self._name = name
         self._content = storage.files[name]
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         with self._storage.turn:
             self._storage.take_room(len(data))
             self._content.data += data

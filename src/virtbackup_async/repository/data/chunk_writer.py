@@ -38,7 +38,7 @@ from virtbackup_async.repository.storage.layout import Repository, segment_file
 
 CHUNKS_A_SEGMENT: Final = 65536
 MERGED_AT_ONCE: Final = 8
-BlobsOf = Callable[[Iterable[bytes]], dict[bytes, bytes]]
+BlobsOf = Callable[[Iterable[bytes]], dict[bytes, bytes | bytearray]]
 _DEFAULT_LEVEL: Final = 3
 
 
@@ -96,7 +96,7 @@ class Packed(Struct, frozen=True):
         others: chunks that other writers are storing: `wait_for_others` when the blobs are stored.
     """
 
-    blobs: dict[bytes, bytes]
+    blobs: dict[bytes, bytes | bytearray]
     others: list[bytes]
 
 
@@ -168,7 +168,7 @@ class ChunkWriter:
 
     def _taken(
         self, source: ChunkReader, leaves: Mapping[bytes, bytes], ids: Iterable[bytes]
-    ) -> dict[bytes, bytes]:
+    ) -> dict[bytes, bytes | bytearray]:
         if source.sealing == self._sealing:
             return {id_: source.read_sealed(leaves[id_]) for id_ in ids}
         return self._blobs({id_: memoryview(source.read(leaves[id_])) for id_ in ids})
@@ -283,7 +283,7 @@ class ChunkWriter:
         finally:
             self._writers.leave(self._known, self)
 
-    def _blobs(self, chunks: Mapping[bytes, memoryview]) -> dict[bytes, bytes]:
+    def _blobs(self, chunks: Mapping[bytes, memoryview]) -> dict[bytes, bytes | bytearray]:
         if not chunks:
             return {}
         compressor = zstandard.ZstdCompressor(level=self._level)

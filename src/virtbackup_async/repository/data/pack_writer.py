@@ -29,7 +29,7 @@ class _OpenPack:
         self._has_tail = has_tail
         self._checksum = 0
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         self.file.append(data)
         self.length_bytes += len(data)
         if self._has_tail:
@@ -59,7 +59,7 @@ class PackWriter:
         self._unpublished: list[GrowingFile] = []
         self._sealed: list[bytes] = []
 
-    def append(self, blob: bytes) -> Location:
+    def append(self, blob: bytes | bytearray) -> Location:
         """Append a blob, which is a head and a payload. Blocks.
 
         Raises:

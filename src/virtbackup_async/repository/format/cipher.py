@@ -48,7 +48,7 @@ class Sealing(Protocol):
     def ids_of(self, leaves: "Leaves") -> "Leaves":
         """Return the ids of many chunks, one for each leaf."""
 
-    def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytes:
+    def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytes | bytearray:
         """Return the blob of a chunk.
 
         Args:

@@ -6,13 +6,13 @@
     blob   16 bytes   the head's tag (AES-256-SIV under the meta key, which is also its nonce)
            112        method, lengths, number, id, the pack key (wrapped), check of the payload
            ...        the chunk, compressed or not, and zeros (AES-256-GCM under the pack key)
-           16         the payload's tag; the blob's length is a multiple of 64
+           16         the payload's tag; the blob's length is a multiple of 16
 
 Each blob carries its pack key, wrapped: so a prune, a repair or a copy moves it as it is, without
 the wrapping key, and no damage to one place costs a whole pack. The nonce is the number of the blob
 under its pack key, which is new for each process and each 64 MiB, so that none comes twice. The
 check is a GMAC under a key that follows from the meta key: it shows whether the payload is as it
-was written to those who cannot open it. Blobs begin at multiples of 64 bytes. No byte of them tells
+was written to those who cannot open it. Blobs begin at multiples of 16 bytes. No byte of them tells
 a blob from random bytes, or where it ends.
 """
 
@@ -38,14 +38,14 @@ from virtbackup_async.repository.format.pack_format import BlobHead, Data, Metho
 from virtbackup_async.repository.keys.keyring import Generation, Keys
 from virtbackup_async.repository.keys.secret import SECRET_BYTES
 
-ALIGNMENT: Final = 64
+ALIGNMENT: Final = 16
 _TAG_BYTES: Final = 16
 _HEAD: Final = struct.Struct(f"<BBHIII{ID_BYTES}s48s{_TAG_BYTES}s")
 HEAD_BYTES: Final = _TAG_BYTES + _HEAD.size
 SHAPE: Final = PackShape(
     version=pack_format.SEALED_VERSION,
     blob_head_bytes=HEAD_BYTES,
-    max_blob_bytes=HEAD_BYTES + CHUNK_BYTES + ALIGNMENT,
+    max_blob_bytes=HEAD_BYTES + CHUNK_BYTES + _TAG_BYTES,
     tail_bytes=pack_tail.TAIL_BYTES,
 )
 _WRAPPED_BY_SIV: Final = 1
@@ -98,7 +98,7 @@ class KeyedSealing:
         self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyedSealing) and self._keys.id == other._keys.id
+        return isinstance(other, KeyedSealing) and self._keys.are(other._keys)
 
     def __hash__(self) -> int:
         return hash(self._keys.id)
@@ -123,7 +123,7 @@ class KeyedSealing:
         )
         return np.frombuffer(ids, dtype=f"V{ID_BYTES}")
 
-    def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytes:
+    def seal(self, id_: bytes, data: memoryview, compressed: bytes) -> bytearray:
         method, payload = Method.ZSTD, memoryview(compressed)
         if len(compressed) >= len(data):
             method, payload = Method.AS_IT_IS, data
@@ -131,13 +131,16 @@ class KeyedSealing:
         padding = bytes(_padded(len(payload)) - len(payload))
         blob = BlobHead(id_, method, len(data), len(payload))
         stored = b"".join((payload, padding)) if padding else payload
-        sealed = key.cipher.encrypt(_nonce(number), stored, self._bound(blob))
-        check = key.check.encrypt(_nonce(number), b"", sealed)
+        sealed = bytearray(HEAD_BYTES + len(stored) + _TAG_BYTES)
+        with memoryview(sealed)[HEAD_BYTES:] as place:
+            key.cipher.encrypt_into(_nonce(number), stored, self._bound(blob), place)
+            check = key.check.encrypt(_nonce(number), b"", place)
         head = _HEAD.pack(
             method, _WRAPPED_BY_SIV, len(self._keys.generations), len(data), len(payload), number,
             id_, key.wrapped, check,
         )  # fmt: skip
-        return self._keys.newest.heads.encrypt(head, [b"blob head"]) + sealed
+        sealed[:HEAD_BYTES] = self._keys.newest.heads.encrypt(head, [b"blob head"])
+        return sealed
 
     def open(self, blob: Data, id_: bytes) -> Data:
         head = self._checked_head(blob, id_)
@@ -247,5 +250,4 @@ def _nonce(number: int) -> bytes:
 
 
 def _padded(length_bytes: int) -> int:
-    """Return the length of a payload that makes the length of its blob a multiple of 64."""
-    return -(-(length_bytes + _TAG_BYTES) // ALIGNMENT) * ALIGNMENT - _TAG_BYTES
+    return -(-length_bytes // ALIGNMENT) * ALIGNMENT

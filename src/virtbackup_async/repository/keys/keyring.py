@@ -73,6 +73,11 @@ class Keys:
         """The generation that everything new is sealed with."""
         return self.generations[-1]
 
+    def are(self, other: "Keys") -> bool:
+        """Return whether these are the same keys, of all generations."""
+        own, others = ([each.files for each in keys.generations] for keys in (self, other))
+        return self.id == other.id and own == others
+
     def __repr__(self) -> str:
         return f"<keys {self.id.hex()}: {SHOWN}>"
 

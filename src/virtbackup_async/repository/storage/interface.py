@@ -121,7 +121,7 @@ class HeldDirectory(Protocol):
 class GrowingFile(Protocol):
     """A new file whose name others may see while it grows. Not for two threads at once."""
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         """Append some bytes; after an error, none of the appended bytes count as stored."""
 
     def finish_soon(self) -> None:

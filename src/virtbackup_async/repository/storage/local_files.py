@@ -98,7 +98,7 @@ class LocalGrowingFile:
         self._fd: int | None = place.create()
         self._behind = WriteBehind(self._fd)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         if self._fd is None:
             raise StorageError(f"{self._place} was closed")
         write_all(self._fd, data, self._place.path)

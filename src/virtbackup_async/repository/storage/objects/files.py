@@ -119,10 +119,10 @@ class GrowingObject:
         self._is_open = True
         self._sent: Future[Meta] | None = None
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         if not self._is_open:
             raise StorageError(f"{self._where} was closed")
-        self._parts.append(data)
+        self._parts.append(bytes(data))
 
     def finish_soon(self) -> None:
         if not self._is_open:
