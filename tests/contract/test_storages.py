@@ -13,7 +13,7 @@ from fakes.known_keys import REPOSITORY_ID, keys
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
 from faults.lossy_proxy import at_random, lossy_proxy
-from object_stores import IMPATIENT, memory_object_storage, new_storage
+from object_stores import IMPATIENT, count_as_probed, memory_object_storage, new_storage
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.images.buffers import BufferPool
@@ -39,6 +39,7 @@ from virtbackup_async.repository import (
 from virtbackup_async.repository.keys.names import NameSeal
 from virtbackup_async.repository.storage.interface import Kind, Storage
 from virtbackup_async.repository.storage.local import LocalStorage
+from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 from virtbackup_async.repository.storage.repository_file import STORAGES
 from virtbackup_async.repository.storage.sealed import SealedStorage
 
@@ -59,6 +60,8 @@ OF_OBJECTS = ("objects", "seaweed", "lossy")
 def storage(request, tmp_path):
     made = make_storage(request, request.param, tmp_path)
     made.make_directory("d")
+    if isinstance(made, ObjectStorage):
+        count_as_probed(made)
     return made
 
 

@@ -7,6 +7,7 @@ import obstore.store
 from object_server import BUCKET, ObjectServer
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.objects.connecting import open_object_storage
+from virtbackup_async.repository.storage.objects.probe import Probed
 from virtbackup_async.repository.storage.objects.requests import Connection, Patience
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 
@@ -28,3 +29,8 @@ def memory_object_storage() -> ObjectStorage:
     store = obstore.store.MemoryStore()
     location = StorageLocation("s3", f"memory/{secrets.token_hex(8)}")
     return ObjectStorage(location, Connection(lambda _most_s, _step_s: store), IMPATIENT)
+
+
+def count_as_probed(storage: ObjectStorage) -> None:
+    """Let a storage know that the store keeps its promises, without the requests of a probe."""
+    storage._probed = Probed(True, True, "of a test", "of a test")

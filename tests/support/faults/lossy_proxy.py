@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+import obstore.store
 
 
 class Fault(Enum):
@@ -36,11 +38,13 @@ class Answer(NamedTuple):
 
     status: int
     code: str = ""
+    body: str = ""
 
 
 Plan = Callable[[str, str], "Fault | Answer | None"]
 """Says what happens to a request of a method, for a path."""
 
+CONDITIONS = frozenset({"if-match", "if-none-match"})
 LOSSES = (Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.FAIL, Fault.FAIL_AFTER, Fault.CONFLICT,
           Fault.REPEAT, Fault.LATE, Fault.CUT_OFF, Fault.LIE)  # fmt: skip
 _OWN = {
@@ -69,6 +73,8 @@ class LossyProxy:
         endpoint: its URL.
         plan: says which fault comes next; may be replaced at any time.
         met: the faults so far, by method.
+        ignored: headers of conditions that do not matter.
+        refused: headers for which a request is answered with 501.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -77,6 +83,8 @@ class LossyProxy:
         self.plan: Plan = lambda _method, _path: None
         self.met: defaultdict[str, list[Fault | Answer]] = defaultdict(list)
         self.endpoint = ""
+        self.ignored: frozenset[str] = frozenset()
+        self.refused: frozenset[str] = frozenset()
         self.stop: Callable[[], object] = lambda: None
         self._late: set[asyncio.Task[None]] = set()
 
@@ -113,6 +121,8 @@ class LossyProxy:
         """Return what to send, and whether the connection ends then; None to end it at once."""
         method, path, _ = request.first.split(" ", 2)
         fault = self.plan(method, path)
+        if self.refused & request.headers.keys():
+            fault = Answer(501, "NotImplemented")
         if fault is not None:
             self.met[method].append(fault)
         if isinstance(fault, Fault) and fault in _OWN:
@@ -128,7 +138,19 @@ class LossyProxy:
             return None
         if fault is Fault.REPEAT:
             await self._pass_on(request)
-        return await self._spoilt(await self._pass_on(request), fault, method)
+        answer = await self._pass_on(request)
+        if self.ignored & request.headers.keys() and " 412 " in answer.first:
+            await asyncio.to_thread(self._store_anyway, path, request.body)
+            answer = _Message("HTTP/1.1 200 OK", {"etag": '"new"', "content-length": "0"}, b"")
+        return await self._spoilt(answer, fault, method)
+
+    def _store_anyway(self, path: str, body: bytes) -> None:
+        """Store an object as a server does that ignores conditions; the headers are signed."""
+        bucket, _, name = unquote(path.lstrip("/")).partition("/")
+        host, port = self._upstream
+        config = {"endpoint": f"http://{host}:{port}"}
+        store = obstore.store.S3Store(bucket, config=config, client_options={"allow_http": True})  # type: ignore[arg-type]
+        obstore.put(store, name, body)
 
     async def _spoilt(
         self, answer: _Message, fault: Fault | None, method: str
@@ -195,8 +217,8 @@ async def _read_message(reader: asyncio.StreamReader, *, has_body: bool = True) 
 
 
 def _own(answer: Answer, method: str) -> bytes:
-    has_body = answer.code and method != "HEAD"
-    body = f"<Error><Code>{answer.code}</Code></Error>".encode() if has_body else b""
+    text = f"<Error><Code>{answer.code}</Code></Error>" if answer.code else answer.body
+    body = b"" if method == "HEAD" else text.encode()
     lines = [f"HTTP/1.1 {answer.status} x", f"content-length: {len(body)}", 'etag: "lie"',
              "last-modified: Mon, 30 Nov 2026 00:00:00 GMT", "", ""]  # fmt: skip
     return "\r\n".join(lines).encode() + body

@@ -17,6 +17,15 @@ def host_name() -> str:
     return os.uname().nodename
 
 
+def kernel_id() -> str:
+    """Return which start of a kernel, and which network of it, this process sees. Blocks.
+
+    Two processes with the same one see each other's abstract sockets.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot.replace('-', '')}-{Path('/proc/self/ns/net').stat().st_ino}"
+
+
 def process_id() -> int:
     """Return the number of this process."""
     return os.getpid()

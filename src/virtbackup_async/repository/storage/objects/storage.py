@@ -20,11 +20,16 @@ import errno
 import posixpath
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
+from threading import Lock
 from typing import Final
+
+from blake3 import blake3
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
+from virtbackup_async.repository.storage.layout import lease_file
+from virtbackup_async.repository.storage.leases import PRUNER
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
 from virtbackup_async.repository.storage.objects.failures import Outcome
@@ -36,12 +41,20 @@ from virtbackup_async.repository.storage.objects.files import (
     Uploads,
 )
 from virtbackup_async.repository.storage.objects.lease import ObjectLease, remove_lease_if
+from virtbackup_async.repository.storage.objects.probe import (
+    RECORD,
+    Probed,
+    probe,
+    recorded,
+    weaknesses,
+)
 from virtbackup_async.repository.storage.objects.requests import (
     CallFailedError,
     Connection,
     Patience,
 )
 from virtbackup_async.repository.storage.objects.traffic import Traffic
+from virtbackup_async.repository.storage.this_host import host_id
 
 _FREE_BYTES: Final = 1 << 62
 _CLOCK: Final = ".clock"
@@ -64,6 +77,8 @@ class ObjectStorage:
         self.location = location
         self.calls = ObjectCalls(connection, self.where, patience or Patience())
         self._uploads = Uploads()
+        self._probed: Probed | None = None
+        self._turn = Lock()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectStorage) and self._identity == other._identity
@@ -169,7 +184,19 @@ class ObjectStorage:
 
     def take_lease(self, name: str, content: bytes, directories: Sequence[str]) -> ObjectLease:
         del directories  # nothing can be exchanged
-        return ObjectLease(self.calls, name, self.where(name), content)
+        probed = self._recorded()
+        is_alone = None
+        if not probed.has_conditions and name == lease_file(PRUNER):
+            is_alone = self._alone_on(probed)
+        return ObjectLease(self.calls, name, self.where(name), content, is_alone)
+
+    def probe(self) -> list[str]:
+        """Probe the store, and return a sentence for each promise that it does not keep. Blocks.
+
+        Raises:
+            StorageError: the store cannot be used.
+        """
+        return weaknesses(probe(self.calls), self.where())
 
     def remove_lease_if(self, name: str, is_dead: Callable[[LeaseLook], bool]) -> None:
         remove_lease_if(self.calls, name, self.where(name), is_dead)
@@ -193,6 +220,36 @@ class ObjectStorage:
     def release_reserve(self) -> bool:
         """Return False: nothing is reserved."""
         return False
+
+    def _recorded(self) -> Probed:
+        """Return what the store keeps of its promises, as the repository records it.
+
+        Raises:
+            StorageError: it is not fit for a repository.
+        """
+        with self._turn:
+            if self._probed is None:
+                self._probed = recorded(self.calls, self.where(RECORD))
+        if not self._probed.lists_at_once:
+            raise StorageError(
+                f"cannot use {self.where()}: it does not list what was written a moment before",
+                hint="Use another store, or set this one to strict consistency.",
+            )
+        return self._probed
+
+    def _alone_on(self, probed: Probed) -> str:
+        """Return what only one process of the only host that may prune can hold.
+
+        Raises:
+            StorageError: this is another host.
+        """
+        if probed.sweep_host != host_id():
+            raise StorageError(
+                f"cannot clean {self.where()}: the store has no conditional writes, so only host "
+                f"{probed.sweep_host_name!r} can",
+                hint=f"Clean on that host, or remove {self.where(RECORD)} to let this one do it.",
+            )
+        return blake3(repr(self._identity).encode()).hexdigest(length=12)
 
     @property
     def _identity(self) -> tuple[str, str, str | None]:
