@@ -29,7 +29,7 @@ def touches_files(source, allowed=frozenset()):
                 modules = [name.name for name in names]
             case ast.ImportFrom(module=module, names=names):
                 modules = [f"{module}.{name.name}" for name in names]
-                if module in ERRORS_ONLY:
+                if module in ERRORS_ONLY or all(name.name.endswith("Error") for name in names):
                     continue
             case ast.Call(func=ast.Name(id="open")):
                 modules = ["os"]

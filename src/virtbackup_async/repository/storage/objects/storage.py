@@ -4,14 +4,13 @@ What the verbs of ``Storage`` mean here:
 
 *Directories* do not exist: a name has what begins with it. To make one does nothing, a missing one
 is empty, and one whose last file is removed is gone, though some servers list its name for a while.
-*Durable* is every file that was answered for:
-there is nothing to sync. *Growing files* have no name before they are finished, and their name is
-refused only then. *Overwriting* the beginning of a file writes all of it again, and *renaming* one
-writes it under the new name before it removes the old one. *Temporary files*
-are on this host, and unnamed; the store has only those of the clock and of the probe, which no list
-shows. *Free space* is not known, so a reserve would free none. *Locks* do not exist: a lease is as
-old as the store says, and dead after a day. *The clock* is that of the store: the time that it
-gives to a file that is written for the purpose.
+*Durable* is every file that was answered for: there is nothing to sync. *Growing files* have no
+name before they are finished, and their name is refused only then. *Overwriting* the beginning of a
+file writes all of it again, and *renaming* one writes it under the new name before it removes the
+old one. *Temporary files* are on this host, and unnamed; the store has only those of the clock and
+of the probe, which no list shows. *Free space* is not known, so a reserve would free none. *Locks*
+do not exist: a lease is as old as the store says, and dead after a day. *The clock* is that of the
+store: the time that it gives to a file that is written for the purpose.
 
 A range of a pack that has been removed meanwhile raises FileNotFoundError when it is read.
 """
