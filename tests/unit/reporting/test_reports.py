@@ -48,7 +48,7 @@ def test_a_run_counts_the_cancelled_among_the_failed_and_adds_up_the_bytes():
     run = collected(RunReport(), *events, started("a"), done("a"), failed("b", cancelled=True))
     assert (len(run.done), len(run.failed), run.cancelled) == (2, 2, 1)
     assert (run.data_bytes, run.stored_bytes) == (8 * GIB, 2 * GIB)
-    assert run.disks["20260701-030000_1_web"] == 2
+    assert run.disks["main", "20260701-030000_1_web"] == 2
 
 
 def test_a_planned_clean_counts_what_would_go_and_nothing_else():
