@@ -35,7 +35,7 @@ FORMAT: Final = "virtbackup key slot"
 VERSION: Final = 1
 MAX_SLOT_BYTES: Final = 64 * 1024
 MAX_LABEL: Final = 100
-_SALT_BYTES: Final = 32
+SALT_BYTES: Final = 32
 _SIV_BYTES: Final = 64
 _ID_BYTES: Final = 16
 _LEAST_MEMORY_KIB: Final = 8
@@ -154,7 +154,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
 def _with_details(slot: Slot, value: Mapping[str, Any]) -> Slot:
     if slot.kind is SlotKind.PASSPHRASE:
         details = value["argon2id"]
-        salt = _bytes_in(details, "salt", _SALT_BYTES)
+        salt = _bytes_in(details, "salt", SALT_BYTES)
         return replace(slot, salt=salt, cost=_cost_in(details))
     if slot.kind is SlotKind.RECOVERY:
         return replace(slot, public=_bytes_in(value, "public", recovery.PUBLIC_BYTES))

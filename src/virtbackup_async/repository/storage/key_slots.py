@@ -18,7 +18,7 @@ from msgspec import Struct
 from virtbackup_async.errors import ConfigError, CorruptError
 from virtbackup_async.repository.keys import slots
 from virtbackup_async.repository.keys.secret import Secret
-from virtbackup_async.repository.keys.slots import MAX_SLOT_BYTES, Slot, SlotKind
+from virtbackup_async.repository.keys.slots import MAX_SLOT_BYTES, Cost, Slot, SlotKind
 from virtbackup_async.repository.storage.interface import Kind, Storage
 from virtbackup_async.repository.storage.layout import KEYS
 
@@ -35,10 +35,12 @@ class NamedSlot(Struct, frozen=True):
     slot: Slot
 
 
-def new_slot(repository: bytes, keys: bytes, kind: SlotKind, label: str) -> Slot:
+def new_slot(
+    repository: bytes, keys: bytes, kind: SlotKind, label: str, cost: Cost | None = None
+) -> Slot:
     """Return a slot that holds nothing yet."""
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Slot(repository, keys, kind, label, created)
+    return Slot(repository, keys, kind, label, created, cost=cost or Cost())
 
 
 def write_slot(storage: Storage, slot: Slot) -> str:
@@ -84,7 +86,9 @@ def list_slots(storage: Storage) -> tuple[list[NamedSlot], list[CorruptError]]:
 def open_slot(
     storage: Storage, kind: SlotKind, open_: Opener, keys: bytes | None = None
 ) -> tuple[NamedSlot, Sequence[Secret]]:
-    """Return the first slot that a key opens, and the master secrets in it. Blocks.
+    """Return the slot that a key opens, and the master secrets in it. Blocks.
+
+    Of several, as a rotation that was killed leaves them, the one with the most secrets.
 
     Args:
         storage: of the target.
@@ -97,11 +101,14 @@ def open_slot(
         StorageError: the slots cannot be read.
     """
     found, damaged = list_slots(storage)
+    opened: list[tuple[NamedSlot, Sequence[Secret]]] = []
     for named in found:
         if named.slot.kind is kind and keys in {None, named.slot.keys}:
             masters = open_(named.slot)
             if masters is not None:
-                return named, masters
+                opened.append((named, masters))
+    if opened:
+        return max(opened, key=lambda each: len(each[1]))
     where = storage.where(KEYS)
     message = f"the {_NAMES[kind]} opens no key slot in {where}"
     if damaged:

@@ -66,11 +66,10 @@ class SealedStorage:
         self._names = NameSeal(keys, repository_id)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SealedStorage) and (self._inner, self._id, self._keys.id) == (
-            other._inner,
-            other._id,
-            other._keys.id,
-        )
+        if not isinstance(other, SealedStorage):
+            return False
+        is_there = (self._inner, self._id) == (other._inner, other._id)
+        return is_there and self._keys.are(other._keys)
 
     def __hash__(self) -> int:
         return hash((self._inner, self._id))
