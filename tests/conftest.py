@@ -25,6 +25,7 @@ def pytest_configure(config):
     config.add_cleanup(state.cleanup)
     os.environ[STATE_VARIABLE] = state.name
     os.environ["XDG_STATE_HOME"] = state.name
+    os.environ["VIRTBACKUP_CACHE_DIRECTORY"] = f"{state.name}/cache"
     os.environ.pop("VIRTBACKUP_CONFIG", None)
     # A shell's background job and nohup ignore signals, children inherit it, and the program
     # respects it: tests that send these signals need them as a terminal gives them.

@@ -1,7 +1,7 @@
 """What a store answers: facts about objects, and their contents."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import BinaryIO, Final
 
 from msgspec import Struct
 
@@ -9,6 +9,10 @@ from virtbackup_async.repository.storage.objects.requests import Answer, LyingEr
 
 COMPARED_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 1 << 20
+
+
+class LocalWriteError(Exception):
+    """A file of this host cannot be written: an error that is not the store's."""
 
 
 class Meta(Struct, frozen=True):
@@ -59,10 +63,41 @@ def first_bytes(result: Answer, length: int) -> bytes:
     return bytes(data[:length])
 
 
+def write_into(file: BinaryIO, result: Answer) -> int:
+    """Write an answer into a local file, from its start; return its length in bytes.
+
+    Raises:
+        LocalWriteError: the file cannot be written.
+    """
+    length = 0
+    try:
+        file.seek(0)
+        file.truncate()
+    except OSError as error:
+        raise LocalWriteError from error
+    for piece in result.stream(min_chunk_size=_PIECE_BYTES):
+        length += len(piece)
+        try:
+            file.write(piece)
+        except OSError as error:
+            raise LocalWriteError from error
+    try:
+        file.flush()
+    except OSError as error:
+        raise LocalWriteError from error
+    return length
+
+
 def has_content(found: Found, parts: Sequence[bytes]) -> bool:
     """Return whether an object has a content, as far as its first bytes and its length show."""
     own = b"".join(_head_of(parts, COMPARED_BYTES))
     return found.data == own and found.meta.size_bytes == sum(map(len, parts))
+
+
+def tag_of(meta: Meta) -> str:
+    """Return what tells an object from every other one that has its name."""
+    # Some stores give fractions of a second in lists alone.
+    return f"{plain_tag(meta.e_tag)} {meta.size_bytes} {int(meta.modified_s)}"
 
 
 def plain_tag(e_tag: str | None) -> str:

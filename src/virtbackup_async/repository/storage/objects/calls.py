@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import obstore
 
@@ -32,6 +32,7 @@ from virtbackup_async.repository.storage.objects.answers import (
     last_step,
     meta_of,
     plain_tag,
+    write_into,
 )
 from virtbackup_async.repository.storage.objects.failures import Failure, Outcome
 from virtbackup_async.repository.storage.objects.requests import (
@@ -92,6 +93,25 @@ class ObjectCalls:
             data = first_bytes(result, min(max_bytes, meta.size_bytes))
             self.traffic.note("get", name, requests=0, received=len(data))
             return Found(data, meta)
+
+        return self._unless_missing(lambda: self._requests.run(Request("get", name, "read"), call))
+
+    def download(self, name: str, file: BinaryIO) -> Meta | None:
+        """Write an object into a local file, from its start; None if there is no such object.
+
+        Raises:
+            StorageError: it cannot be read.
+            LocalWriteError: the local file cannot be written.
+        """
+
+        def call(client: Client) -> Meta:
+            result = obstore.get(client, name)
+            meta = meta_of(result.meta)
+            received = write_into(file, result)
+            self.traffic.note("get", name, requests=0, received=received)
+            if received != meta.size_bytes:
+                raise LyingError
+            return meta
 
         return self._unless_missing(lambda: self._requests.run(Request("get", name, "read"), call))
 

@@ -1,12 +1,12 @@
 """A directory of an object store, open for its names and its small files.
 
 Many definitions are read in a row, and each answer takes a while: some requests are under way at
-once.
+once, and what was copied to this host before is not asked for: the list shows whether it changed.
 """
 
 import errno
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final
@@ -14,6 +14,8 @@ from typing import Final
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.model.amounts import size
+from virtbackup_async.repository.storage.objects.answers import Meta, tag_of
+from virtbackup_async.repository.storage.objects.cache import Cache
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 
 READS_AT_ONCE: Final = 16
@@ -22,22 +24,42 @@ READS_AT_ONCE: Final = 16
 class ObjectDirectory:
     """An ``OpenDirectory``: the objects whose names begin with its name."""
 
-    def __init__(self, calls: ObjectCalls, name: str, where: str, names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        calls: ObjectCalls,
+        cache: Cache,
+        name: str,
+        where: str,
+        listed: tuple[Mapping[str, Meta], Sequence[str]],
+    ) -> None:
         self._calls = calls
+        self._cache = cache
         self._name = name
         self._where = where
-        self._names = names
+        self._files, directories = listed
+        self._names = frozenset([*self._files, *directories])
 
     def names(self) -> frozenset[str]:
         return self._names
 
     def read(self, name: str, max_bytes: int) -> bytes:
+        full = f"{self._name}/{name}" if self._name else name
+        listed = self._files.get(name)
+        tag = "" if listed is None else tag_of(listed)
+        copied = self._cache.read(full, tag) if tag else None
+        if copied is not None and len(copied) <= max_bytes:
+            return copied
+        return self._read(name, full, max_bytes, tag)
+
+    def _read(self, name: str, full: str, max_bytes: int, tag: str) -> bytes:
         where = f"{self._where}/{name}"
-        found = self._calls.get(f"{self._name}/{name}" if self._name else name, max_bytes)
+        found = self._calls.get(full, max_bytes)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", where)
         if found.meta.size_bytes > max_bytes:
             raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", where)
+        if tag_of(found.meta) == tag:
+            self._cache.write(full, tag, found.data, found.meta)
         return found.data
 
     def read_each(

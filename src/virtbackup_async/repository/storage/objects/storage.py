@@ -18,7 +18,8 @@ A range of a pack that has been removed meanwhile raises FileNotFoundError when 
 import errno
 import posixpath
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Final
 
@@ -29,6 +30,8 @@ from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.layout import lease_file
 from virtbackup_async.repository.storage.leases import PRUNER
+from virtbackup_async.repository.storage.objects.answers import LocalWriteError, Meta, tag_of
+from virtbackup_async.repository.storage.objects.cache import Cache, CopiedFile
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
 from virtbackup_async.repository.storage.objects.failures import Outcome
@@ -52,14 +55,42 @@ from virtbackup_async.repository.storage.objects.requests import (
     Connection,
     Patience,
 )
-from virtbackup_async.repository.storage.objects.traffic import Traffic
+from virtbackup_async.repository.storage.objects.traffic import Traffic, kind_of
 from virtbackup_async.repository.storage.this_host import host_id
 
 _FREE_BYTES: Final = 1 << 62
 _CLOCK: Final = ".clock"
 _OWN: Final = re.compile(r"\.clock|\.probe-[0-9a-f]{16}")
 _LISTED_ALONE: Final = 3
+_COPIED: Final = frozenset({"index", "guests"})
+LISTED_S: Final = 300.0
 _MAX_OVERWRITTEN_BYTES: Final = 1 << 30
+
+
+class Listed:
+    """Facts from the last lists: each is used once, and soon; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._metas: dict[str, tuple[float, dict[str, Meta]]] = {}
+        self._turn = Lock()
+
+    def note(self, directory: str, files: Mapping[str, Meta]) -> None:
+        """Note the facts of a list."""
+        if kind_of(f"{directory}/-") == "guests":
+            with self._turn:
+                self._metas[directory] = (time.monotonic(), dict(files))
+
+    def take(self, name: str) -> Meta | None:
+        """Return the facts about a file, if a list had them a moment ago; only once."""
+        directory, _, last = name.rpartition("/")
+        with self._turn:
+            at_s, files = self._metas.get(directory, (0.0, {}))
+            meta = files.pop(last, None)
+        return meta if time.monotonic() - at_s < LISTED_S else None
+
+    def forget(self, name: str) -> None:
+        """Forget a file that is written or removed."""
+        self.take(name)
 
 
 class ObjectStorage:
@@ -76,6 +107,8 @@ class ObjectStorage:
         self.location = location
         self.calls = ObjectCalls(connection, self.where, patience or Patience())
         self._uploads = Uploads()
+        self._cache = Cache(repr(self._identity))
+        self._listed = Listed()
         self._probed: Probed | None = None
         self._turn = Lock()
 
@@ -95,6 +128,7 @@ class ObjectStorage:
 
     def names(self, directory: str, kinds: Container[Kind]) -> list[str]:
         files, directories = self.calls.list_directory(directory)
+        self._listed.note(directory, files)
         found = [name for name in files if Kind.FILE in kinds and not _OWN.fullmatch(name)]
         found += [name for name in directories if Kind.DIRECTORY in kinds]
         return sorted(found)
@@ -120,7 +154,37 @@ class ObjectStorage:
     def exists(self, name: str) -> bool:
         return self.calls.head(name) is not None or self._has_below(name)
 
-    def open(self, name: str) -> ObjectFile:
+    def open(self, name: str) -> ObjectFile | CopiedFile:
+        if kind_of(name) not in _COPIED:
+            return self._open_ranges(name)
+        # The name of a segment has no other content ever.
+        tag = "" if kind_of(name) == "index" else self._tag_of(name)
+        copied = self._cache.open(name, tag, self.where(name))
+        return copied or self._copy(name, tag) or self._open_ranges(name)
+
+    def _copy(self, name: str, tag: str) -> CopiedFile | None:
+        """Copy a file to this host; None if there is no space for it."""
+        try:
+            with self._cache.new_file() as file:
+                meta = self.calls.download(name, file)
+                if meta is None:
+                    raise self._missing(name)
+                if not tag or tag == tag_of(meta):
+                    self._cache.keep(name, tag, file, meta)
+                return self._cache.opened(file, self.where(name), meta)
+        except (LocalWriteError, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            return None
+
+    def _tag_of(self, name: str) -> str:
+        """Return the tag of a file, as it was listed a moment ago, or as it is now."""
+        meta = self._listed.take(name) or self.calls.head(name)
+        if meta is None:
+            raise self._missing(name)
+        return tag_of(meta)
+
+    def _open_ranges(self, name: str) -> ObjectFile:
         try:
             found = self.calls.get_range(name, 0, FIRST_BYTES, None)
         except CallFailedError as failed:
@@ -132,8 +196,11 @@ class ObjectStorage:
         return ObjectFile(self.calls, name, self.where(name), found)
 
     def open_directory(self, name: str) -> ObjectDirectory:
-        names = frozenset(self.names(name, frozenset(Kind)))
-        return ObjectDirectory(self.calls, name, self.where(name), names)
+        files, directories = self.calls.list_directory(name)
+        shown = {file: meta for file, meta in files.items() if not _OWN.fullmatch(file)}
+        return ObjectDirectory(
+            self.calls, self._cache, name, self.where(name), (shown, directories)
+        )
 
     def hold(self, directory: str) -> NothingHeld:
         """Hold nothing: there are no locks."""
@@ -152,6 +219,7 @@ class ObjectStorage:
 
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         del keep_owner  # there are none
+        self._listed.forget(name)
         self.calls.put(name, [data])
 
     def rename(self, name: str, new: str) -> None:
@@ -160,9 +228,12 @@ class ObjectStorage:
             raise StorageError(f"cannot rename {self.where(name)}: it is missing")
         parent = _parent(name)
         self.calls.put(f"{parent}/{new}" if parent else new, [found.data])
+        self._listed.forget(name)
+        self._listed.forget(f"{parent}/{new}" if parent else new)
         self.calls.delete(name)
 
     def put_new(self, name: str, data: bytes) -> None:
+        self._listed.forget(name)
         self.calls.put_new(name, [data])
 
     def overwrite(self, name: str, data: bytes) -> None:
@@ -179,6 +250,7 @@ class ObjectStorage:
         return HiddenObject(self.calls, name, self.where(name))
 
     def remove(self, name: str) -> None:
+        self._listed.forget(name)
         self.calls.delete(name)
 
     def take_lease(self, name: str, content: bytes, directories: Sequence[str]) -> ObjectLease:
