@@ -165,6 +165,28 @@ def test_a_store_that_is_not_encrypted_is_refused_where_it_should_be(tmp_path, c
     assert tree(place) == before
 
 
+def test_a_repository_is_opened_once_and_again_when_something_changed(place, tmp_path):
+    first = find_repository(place.location)
+    assert find_repository(place.location) is first
+    assert open_storage(place.location) is first.storage
+    path = place.target / REPOSITORY / "repository"
+    shutil.copy(path, tmp_path / "copy")
+    path.unlink()
+    assert find_repository(place.location) is None
+    shutil.copy(tmp_path / "copy", path)
+    again = find_repository(place.location)
+    assert again is not first
+    assert again == first
+    place.key_file.chmod(0o640)
+    with pytest.raises(ConfigError, match="others may use"):
+        open_storage(place.location)
+    place.key_file.chmod(0o600)
+    assert find_repository(place.location) == first
+    place.key_file.unlink()
+    with pytest.raises(ConfigError, match="missing key file"):
+        find_repository(place.location)
+
+
 def test_nothing_is_opened_where_no_repository_is(tmp_path):
     place = Place(tmp_path)
     assert find_repository(place.location) is None
@@ -273,7 +295,10 @@ async def test_a_file_that_is_cut_off_is_noticed(place, kind):
     "change",
     [{"chunk_bytes": 4096}, {"digest": "blake3"}, {"id": "00" * 16}, {"encryption": None},
      {"version": 1}, {"x": 1}, {"encryption": {"cipher": "none", "keys": "00" * 16}},
-     {"encryption": {"cipher": "aes-256-gcm", "keys": "00" * 16}}],
+     {"encryption": {"cipher": "aes-256-gcm", "keys": "00" * 16}},
+     {"encryption": {"cipher": "aes-256-gcm", "keys": "00" * 16, "generations": 1}},
+     {"encryption": {"cipher": "aes-256-gcm", "keys": "00" * 16, "generations": "1"}},
+     {"encryption": {"cipher": "aes-256-gcm", "generations": 1}}, {"encryption": []}],
 )  # fmt: skip
 async def test_a_repository_file_that_somebody_else_wrote_is_noticed(place, change):
     path = place.target / REPOSITORY / "repository"

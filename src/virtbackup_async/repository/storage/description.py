@@ -27,11 +27,13 @@ class Description(Struct, frozen=True):
     Attributes:
         id: 16 bytes.
         keys: the id of its keys, 16 bytes; None if it is not encrypted.
+        generations: how many master secrets there are at least; 0 if it is not encrypted.
         facts: all that the file says.
     """
 
     id: bytes
     keys: bytes | None
+    generations: int
     facts: dict[str, Any]
 
     def is_authentic(self, key: bytes) -> bool:
@@ -44,15 +46,17 @@ def encode_plain(id_: bytes) -> bytes:
     return sealed_json.dumps(_facts(id_, PLAIN_VERSION, None))
 
 
-def encode_sealed(id_: bytes, keys: bytes, key: bytes) -> bytes:
+def encode_sealed(id_: bytes, keys: bytes, generations: int, key: bytes) -> bytes:
     """Return the file of an encrypted repository.
 
     Args:
         id_: of the repository.
         keys: the id of its keys.
+        generations: how many master secrets there are.
         key: the one that authenticates the description.
     """
-    facts = _facts(id_, SEALED_VERSION, {"cipher": _CIPHER, "keys": keys.hex()})
+    encryption = {"cipher": _CIPHER, "keys": keys.hex(), "generations": generations}
+    facts = _facts(id_, SEALED_VERSION, encryption)
     return sealed_json.dumps({**facts, "mac": _mac(facts, key)})
 
 
@@ -68,15 +72,15 @@ def decode(data: bytes, where: str) -> Description:
     except CorruptError as error:
         raise error.reworded(error.message, REPAIR_HINT) from error
     _check(facts, where)
-    encryption = facts.get("encryption")
-    keys = None if encryption is None else _id_in(encryption, "keys")
-    id_ = _id_in(facts, "id")
-    if len(id_) != ID_BYTES or (keys is not None and len(keys) != ID_BYTES):
-        raise CorruptError(f"damaged: {where}: no id")
-    return Description(id_, keys, facts)
+    id_ = _id_in(facts, "id", where)
+    encryption = facts["encryption"]
+    if encryption is None:
+        return Description(id_, None, 0, facts)
+    keys = _id_in(encryption, "keys", where)
+    return Description(id_, keys, encryption["generations"], facts)
 
 
-def _facts(id_: bytes, version: int, encryption: dict[str, str] | None) -> dict[str, Any]:
+def _facts(id_: bytes, version: int, encryption: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "format": "virtbackup repository",
         "version": version,
@@ -93,11 +97,7 @@ def _check(facts: dict[str, Any], where: str) -> None:
     expected = {"version": version, "chunk_bytes": CHUNK_BYTES, "digest": _DIGESTS[version]}
     unknown = {key: facts.get(key) for key in expected if facts.get(key) != expected[key]}
     encryption = facts.get("encryption")
-    is_known = (
-        encryption is None
-        if version == PLAIN_VERSION
-        else isinstance(encryption, dict) and encryption.get("cipher") == _CIPHER
-    )
+    is_known = encryption is None if version == PLAIN_VERSION else _is_known(encryption)
     if unknown or not is_known:
         raise NewerVersionError(f"repository cannot be read: {where}: {_in_words(unknown)}")
 
@@ -107,11 +107,22 @@ def _in_words(unknown: dict[str, object]) -> str:
     return ", ".join(words).replace("_bytes", " size") or "its encryption is not known"
 
 
-def _id_in(facts: dict[str, Any], key: str) -> bytes:
+def _is_known(encryption: object) -> bool:
+    match encryption:
+        case {"cipher": str(cipher), "generations": int(generations)}:
+            return cipher == _CIPHER and generations > 0
+        case _:
+            return False
+
+
+def _id_in(facts: dict[str, Any], key: str, where: str) -> bytes:
     try:
-        return bytes.fromhex(str(facts.get(key)))
+        id_ = bytes.fromhex(str(facts.get(key)))
     except ValueError:
-        return b""
+        id_ = b""
+    if len(id_) != ID_BYTES:
+        raise CorruptError(f"damaged: {where}: no id")
+    return id_
 
 
 def _mac(facts: dict[str, Any], key: bytes) -> str:

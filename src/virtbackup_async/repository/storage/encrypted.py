@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from virtbackup_async.errors import CorruptError
+from virtbackup_async.errors import ConfigError, CorruptError
 from virtbackup_async.repository.keys.keyed_sealing import KeyedSealing
 from virtbackup_async.repository.keys.keyring import Keys
 from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
@@ -21,7 +21,7 @@ from virtbackup_async.repository.storage import description, key_slots
 from virtbackup_async.repository.storage.description import Description
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
-from virtbackup_async.repository.storage.layout import REPOSITORY_FILE, Repository
+from virtbackup_async.repository.storage.layout import KEYS, REPOSITORY_FILE, Repository
 from virtbackup_async.repository.storage.sealed import SealedStorage
 from virtbackup_async.repository.storage.this_host import host_name
 
@@ -39,6 +39,12 @@ def open_encrypted(storage: Storage, found: Description, key_file: Path) -> Repo
     named, masters = key_slots.open_slot(
         storage, SlotKind.KEY_FILE, lambda slot: open_with_key_file(slot, secret), found.keys
     )
+    if len(masters) < found.generations:
+        raise ConfigError(
+            f"key slot {named.name} in {storage.where(KEYS)} is older than the keys",
+            hint="Somebody brought it back after the keys were rotated: see who, and add the key "
+            "file again with another key.",
+        )
     return repository_with(storage, found, Keys(masters), named.slot.repository)
 
 
@@ -78,11 +84,17 @@ def make_encrypted(storage: Storage, key_file: Path) -> None:
     keys = Keys([master])
     slot = key_slots.new_slot(repository_id, keys.id, SlotKind.KEY_FILE, host_name())
     name = key_slots.write_slot(storage, with_key_file(slot, [master], secret))
-    data = description.encode_sealed(repository_id, keys.id, keys.description.reveal())
+    data = describe(repository_id, keys)
     try:
         storage.put_new(REPOSITORY_FILE, data)
     except FileExistsError:
         key_slots.remove_slot(storage, name)
+
+
+def describe(repository_id: bytes, keys: Keys) -> bytes:
+    """Return the repository file of a repository with these keys."""
+    generations = len(keys.generations)
+    return description.encode_sealed(repository_id, keys.id, generations, keys.description.reveal())
 
 
 def rewrite_description(storage: Storage, key_file: Path) -> None:
@@ -99,11 +111,4 @@ def rewrite_description(storage: Storage, key_file: Path) -> None:
         storage, SlotKind.KEY_FILE, lambda slot: open_with_key_file(slot, secret)
     )
     keys = Keys(masters)
-    data = description.encode_sealed(named.slot.repository, keys.id, keys.description.reveal())
-    storage.replace(REPOSITORY_FILE, data)
-
-
-def has_slots(storage: Storage) -> bool:
-    """Return whether there is any key slot, damaged or not. Blocks."""
-    found, damaged = key_slots.list_slots(storage)
-    return bool(found or damaged)
+    storage.replace(REPOSITORY_FILE, describe(named.slot.repository, keys))

@@ -3,6 +3,7 @@
 ::
 
     rotate   a new master secret       a new slot for each holder, each durable
+             then                      the repository file, with the number of secrets
              then                      the old slots are removed
 
 A crash in between leaves both slots of a holder: the one with more master secrets counts. Changes
@@ -21,9 +22,10 @@ from msgspec import Struct
 
 from virtbackup_async.errors import ConfigError, NotFoundError
 from virtbackup_async.repository.keys import recovery, slots
-from virtbackup_async.repository.keys.keyring import MAX_GENERATIONS
+from virtbackup_async.repository.keys.keyring import MAX_GENERATIONS, Keys
 from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
 from virtbackup_async.repository.keys.slots import Cost, Slot, SlotKind
+from virtbackup_async.repository.storage.encrypted import describe
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
 from virtbackup_async.repository.storage.key_slots import (
@@ -34,6 +36,7 @@ from virtbackup_async.repository.storage.key_slots import (
     remove_slot,
     write_slot,
 )
+from virtbackup_async.repository.storage.layout import REPOSITORY_FILE
 from virtbackup_async.repository.storage.leases import take_prune_lease
 
 LEAST_PASSPHRASE: Final = 8
@@ -188,6 +191,8 @@ class KeyChanges:
             renewed = [_renewed(named, masters, [self._key, *others]) for named in old]
             for slot in renewed:
                 write_slot(self._storage, slot)
+            description = describe(self._own.slot.repository, Keys(masters))
+            self._storage.replace(REPOSITORY_FILE, description)
             for named in old:
                 remove_slot(self._storage, named.name)
             self._own, self._masters = open_slot(

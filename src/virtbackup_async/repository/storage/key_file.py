@@ -48,6 +48,18 @@ def read_key_file(path: Path) -> Secret:
     return _secret_in(text, path)
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what differs from every other file that has the path or had it; None if it is missing.
+
+    Blocks. A change of the file's owner or mode is a change as well.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
 def make_key_file(path: Path) -> Secret:
     """Return the secret in a key file; make the file, durably, if it is missing. Blocks.
 

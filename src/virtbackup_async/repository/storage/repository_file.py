@@ -1,12 +1,14 @@
 """The repository file, which makes a directory a repository: finding, making and repairing it.
 
-The file ``repository`` is made last and never changes: a repository that has it is complete.
+The file ``repository`` is made last: a repository that has it is complete. Only a rotation of its
+keys changes it.
 What only an encrypted one needs is an extra and slow to import, so it is loaded when it is needed.
 """
 
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -66,12 +68,11 @@ def open_storage(location: StorageLocation) -> Storage:
         ConfigError: the key file does not fit.
         CorruptError: the repository is damaged.
     """
-    storage = _open_inner(location)
     if location.key_file is None:
-        return storage
-    found = find_in(storage, location.key_file)
+        return _open_inner(location)
+    found = find_repository(location)
     if found is None:
-        raise StorageError(f"no repository in {storage.where()}")
+        raise StorageError(f"no repository in {location}")
     return found.storage
 
 
@@ -83,7 +84,13 @@ def _open_inner(location: StorageLocation) -> Storage:
 
 def find_repository(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
-    return find_in(_open_inner(location), location.key_file)
+    storage = _open_inner(location)
+    if location.key_file is None:
+        return find_in(storage)
+    with _extra():
+        from virtbackup_async.repository.storage import opened  # noqa: PLC0415 -- see above
+    find = partial(find_in, storage, location.key_file)
+    return opened.find_once(storage, location.key_file, find)
 
 
 def make_repository(location: StorageLocation) -> Repository:

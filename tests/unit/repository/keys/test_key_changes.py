@@ -25,7 +25,7 @@ from virtbackup_async.repository.storage.key_changes import (
 )
 from virtbackup_async.repository.storage.key_file import make_key_file
 from virtbackup_async.repository.storage.key_slots import list_slots, open_slot
-from virtbackup_async.repository.storage.layout import KEYS
+from virtbackup_async.repository.storage.layout import KEYS, REPOSITORY_FILE
 from virtbackup_async.repository.storage.leases import take_prune_lease
 from virtbackup_async.repository.storage.repository_file import find_in, make_in
 from virtbackup_async.repository.storage.this_host import host_name
@@ -120,6 +120,7 @@ def test_after_a_rotation_all_holders_read_old_and_new(storage, key, key_file):
     changes.add(PASSPHRASE, "admin", QUICK)
     _, paper = changes.add_recovery("safe")
     old_slots = {name: bytes(storage.files[f"{KEYS}/{name}"].data) for name in names_in(storage)}
+    old_description = storage.read(REPOSITORY_FILE, 9999)
     old = find_in(storage, key_file)
     old.storage.make_directory("web")
     old.storage.put_new("web/a", b"old")
@@ -131,11 +132,15 @@ def test_after_a_rotation_all_holders_read_old_and_new(storage, key, key_file):
     assert changes.rotate([PASSPHRASE]) == 3
     for holder in (key, PASSPHRASE, Key(SlotKind.RECOVERY, paper)):
         assert changes_of(storage, holder).generations == 3
-    # Whoever kept an old slot and its key reads what is old, and its names.
+    # Whoever brings an old slot back is noticed, unless it is the whole store that is old.
     for name in names_in(storage):
         storage.remove(f"{KEYS}/{name}")
     for name, data in old_slots.items():
         storage.put_new(f"{KEYS}/{name}", data)
+    with pytest.raises(ConfigError, match="older than the keys"):
+        find_in(storage, key_file)
+    # Whoever kept an old slot and its key reads what is old, and its names.
+    storage.replace(REPOSITORY_FILE, old_description)
     thief = find_in(storage, key_file).storage
     assert thief.read("web/a", 9) == b"old"
     with pytest.raises(NewerVersionError, match="not known"):
