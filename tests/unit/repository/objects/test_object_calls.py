@@ -66,27 +66,29 @@ def test_what_is_removed_is_gone(object_server, fault):
         assert proxy.met["DELETE"]
 
 
+PACK = ".virtbackup-repository/packs/aa/x.pack"
 READ_FAULTS = [Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.FAIL, Fault.FAIL_AFTER, Fault.CONFLICT,
                Fault.REPEAT, Fault.CUT_OFF, Fault.STALL]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [PACK, "d/a"], ids=["ranges", "copy"])
 @pytest.mark.parametrize("fault", READ_FAULTS, ids=lambda fault: fault.name)
-def test_what_is_read_is_complete(object_server, fault):
+def test_what_is_read_is_complete(object_server, fault, name):
     content = bytes(range(256)) * 4096
     patience = Patience(answer_s=0.3, first_s=10, gone_s=10, pause_s=0.01)
     with meeting(object_server, [fault, None, fault], "GET", patience) as (storage, proxy):
-        storage.put_new("d/a", content)
-        file = storage.open("d/a")
+        storage.put_new(name, content)
+        file = storage.open(name)
         assert file.read(len(content), 0) == content
-        assert storage.read("d/a", 1 << 30) == content
+        assert storage.read(name, 1 << 30) == content
         assert proxy.met["GET"]
 
 
 def test_a_range_whose_answer_is_shorter_than_it_says_is_read_again(object_server):
     content = bytes(range(256)) * 4096
     with meeting(object_server, [None, Fault.SHORTEN], "GET") as (storage, proxy):
-        storage.put_new("d/a", content)
-        assert storage.open("d/a").read(1 << 19, 1 << 18) == content[1 << 18 : 3 << 18]
+        storage.put_new(PACK, content)
+        assert storage.open(PACK).read(1 << 19, 1 << 18) == content[1 << 18 : 3 << 18]
         assert proxy.met["GET"] == [Fault.SHORTEN]
 
 
