@@ -11,7 +11,8 @@ ROOT = Path(repository.__file__).parent
 TOUCHING = {
     "storage/local.py", "storage/local_files.py", "storage/this_host.py",
     # Of the host, not of the target: unnamed files for what is to be sent, the AWS files, the key.
-    "storage/objects/files.py", "storage/objects/credentials.py", "storage/key_file.py",
+    "storage/objects/files.py", "storage/objects/cache.py", "storage/objects/credentials.py",
+    "storage/key_file.py",
 }  # fmt: skip
 # How errors of a storage are said, without a call of the operating system.
 ERRORS_ONLY = {"virtbackup_async.files.refusals"}
