@@ -28,6 +28,7 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, Packager
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import Progress
 from virtbackup_async.packagers.registry import open_reader, open_writer
@@ -57,7 +58,7 @@ async def store(target: Path, image: Path, number: int) -> None:
         name=name, domain_id=3, domain_name="web", domain_xml="<domain/>", disks={"vda": file},
         version="1.0.0", date=date, packager=PACKAGER, records={"vda": DiskRecord(record)},
     )  # fmt: skip
-    await Catalog(target).write_definition(definition)
+    await Catalog(StorageLocation.of(target)).write_definition(definition)
 
 
 async def verify(target: Path) -> None:
@@ -71,7 +72,7 @@ async def verify_quick(target: Path) -> None:
 
 
 async def _verify(target: Path, *, quick: bool) -> None:
-    scan = await Catalog(target).scan()
+    scan = await Catalog(StorageLocation.of(target)).scan()
     now = datetime.now().astimezone()
     chosen = [Chosen("all", found) for found in scan.complete]
     await verify_repository(target, chosen, Verdicts(now, quick, lambda _event: None))
@@ -79,7 +80,7 @@ async def _verify(target: Path, *, quick: bool) -> None:
 
 async def read_all_back(target: Path) -> None:
     """Read each backup back, as a restore does."""
-    for found in (await Catalog(target).scan()).complete:
+    for found in (await Catalog(StorageLocation.of(target)).scan()).complete:
         definition, directory = found.definition, found.path.parent
         reader = open_reader(PACKAGER, directory, definition.name, BufferPool())
         async with reader as package:
@@ -123,7 +124,7 @@ def main() -> None:
         anyio.run(store, target, image, number)
     data_bytes = sum(
         image.data_bytes
-        for found in anyio.run(Catalog(target).scan).complete
+        for found in anyio.run(Catalog(StorageLocation.of(target)).scan).complete
         for image in found.definition.images
     )
     for _ in range(3):

@@ -41,7 +41,6 @@ final period: what, where. ``hint`` is a sentence: what to do.
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar, Final, Self, TypeVar
 
 E = TypeVar("E", bound="VirtBackupError")
@@ -60,7 +59,7 @@ class VirtBackupError(Exception):
         hint: str | None = None,
         domain: str | None = None,
         disk: str | None = None,
-        path: Path | str | None = None,
+        path: object = None,
     ) -> None:
         """Say what went wrong, and where.
 
@@ -101,7 +100,7 @@ class VirtBackupError(Exception):
         """Return the message for a place that names the domain already."""
         return self._without(domain, None).message
 
-    def sentences_within(self, domain: str | None = None, path: Path | None = None) -> str:
+    def sentences_within(self, domain: str | None = None, path: object = None) -> str:
         """Return message and hint for a place that names the domain or the path already."""
         return str(self._without(domain, path))
 
@@ -115,7 +114,7 @@ class VirtBackupError(Exception):
             path=self.path,
         )
 
-    def _without(self, domain: str | None, path: Path | None) -> "VirtBackupError":
+    def _without(self, domain: str | None, path: object) -> "VirtBackupError":
         return VirtBackupError(
             self.reason,
             hint=self.hint,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.memory_storage import MemoryStorage
 from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.compat import config as compat_config
@@ -15,6 +16,8 @@ from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import CopiedFrom, Original, Packager
 from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository.storage.repository_file import STORAGES
 
 DATA = Path(__file__).parent / "data"
 DEFINITIONS = sorted(DATA.glob("*/definition*.json"))
@@ -100,7 +103,7 @@ def test_where_a_copy_was_made_is_read():
 
 
 async def test_target_of_0_5_6_is_found():
-    scan = await Catalog(DATA / "0.5.6" / "target").scan()
+    scan = await Catalog(StorageLocation.of(DATA / "0.5.6" / "target")).scan()
     assert scan.problems == ()
     assert {found.definition.domain_name: found.definition.packager for found in scan.complete} == {
         "directory": Packager("directory"),
@@ -228,8 +231,28 @@ def test_what_the_images_of_pulled_disks_were_is_read():
     } == written
 
 
+def test_a_note_of_a_target_elsewhere_is_read():
+    (path,) = (DATA / "note-elsewhere-1").glob("*.note")
+    note = host_notes.loads(path.read_bytes(), path)
+    assert note.target == StorageLocation(
+        "s3", "backups/berlin", "https://s3.example.org", "eu-1", "kvm"
+    )
+    assert note.pending.disks["vda"].committed
+
+
+async def test_the_first_runs_in_files_of_their_own_are_read(monkeypatch):
+    storage = MemoryStorage()
+    storage.make_directory(history.RUNS)
+    for path in (DATA / "runs-1").iterdir():
+        storage.put_new(f"{history.RUNS}/{path.name}", path.read_bytes())
+    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
+    found = await history.read_history(StorageLocation("test", ""))
+    in_one_file = await history.read_history(StorageLocation.of(DATA / "history-1"))
+    assert found == in_one_file
+
+
 async def test_the_first_history_is_read():
-    found = await history.read_history(DATA / "history-1")
+    found = await history.read_history(StorageLocation.of(DATA / "history-1"))
     assert found.damaged == 0
     backup, verify, clean = found.runs
     assert (backup.command, backup.exit_code, backup.free_bytes) == ("backup", 3, 644245094400)

@@ -467,8 +467,9 @@ def test_a_free_name_is_taken_exclusively(storage):
         file.append(data)
         file.finish()
     first.publish_exclusively()
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError) as raised:
         second.publish_exclusively()
+    assert isinstance(raised.value.__cause__, FileExistsError)
     second.discard()
     assert storage.read("d/a", 100) == b"first"
     assert storage.names("d", ANY) == ["a"]

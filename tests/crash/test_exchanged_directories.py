@@ -11,6 +11,7 @@ from fakes.exchanges import before_call, put_another_there, put_link_there
 from fakes.full_site import FullSite
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.events import BackupDone, VerifyDone
+from virtbackup_async.model.storage_location import StorageLocation
 
 REPOSITORY = ".virtbackup-repository"
 PLACES = [
@@ -70,7 +71,7 @@ async def is_whole(site: FullSite, backup: str) -> bool:
     """Tell whether a backup that was said to be made is listed, and good."""
     site.failures.clear()
     await site.run("verify")
-    scan = await Catalog(site.target).scan()
+    scan = await Catalog(StorageLocation.of(site.target)).scan()
     is_listed = backup in {found.definition.name for found in scan.complete}
     is_good = any(isinstance(e, VerifyDone) and e.backup == backup for e in site.events)
     return is_listed and is_good

@@ -26,6 +26,7 @@ from virtbackup_async.engine.backup import session
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.events import BackupDone, BackupFailed, RemovalFailed, VerifyFailed
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.format import pack_format
 from virtbackup_async.repository.format.chunks import CHUNK_BYTES
 
@@ -115,9 +116,9 @@ class FilledSite(Site):
 
     async def forget_all_but_the_newest(self) -> None:
         """As a clean that died before it had pruned."""
-        *old, _ = (await Catalog(self.target).scan()).complete
+        *old, _ = (await Catalog(StorageLocation.of(self.target)).scan()).complete
         for found in old:
-            for path in found.path.parent.glob(f"{found.definition.name}*"):
+            for path in found.path.parent.local.glob(f"{found.definition.name}*"):
                 path.unlink()
 
     def take_the_rest(self, filled: str) -> None:
@@ -136,7 +137,7 @@ class FilledSite(Site):
         self.group["keep_last"] = keep_last
         await run_clean(self.runtime(), CleanRequest())
         assert not self.of(RemovalFailed)
-        assert len((await Catalog(self.target).scan()).complete) == 1
+        assert len((await Catalog(StorageLocation.of(self.target)).scan()).complete) == 1
 
     async def assert_good(self) -> None:
         await self.verify()

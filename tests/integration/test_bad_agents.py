@@ -22,6 +22,7 @@ from lab.domains import running
 from recording import Recorder, assert_at_home, back_up, configure, leftovers, restore
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.events import Warned
+from virtbackup_async.model.storage_location import StorageLocation
 
 REFUSED = b'{"error": {"class": "GenericError", "desc": "\\udc80 \\u001b[2J \xff\xfe"}}\n'
 BAD = {
@@ -94,7 +95,7 @@ async def test_a_bad_agent_costs_no_backup(talking, method, kind, tmp_path):
     recorder = await back_up(config, Recorder(tmp_path / "frozen"))
 
     assert recorder.done.quiesced == (kind in FROZEN_ALL_THE_SAME)
-    (found,) = (await Catalog(tmp_path / "target").scan()).complete
+    (found,) = (await Catalog(StorageLocation.of(tmp_path / "target")).scan()).complete
     assert found.definition.quiesced == recorder.done.quiesced
     assert found.definition.not_quiesced == recorder.done.not_quiesced
     assert (found.definition.not_quiesced is None) == recorder.done.quiesced

@@ -10,6 +10,7 @@ import yaml
 from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.model import names
+from virtbackup_async.model.storage_location import StorageLocation
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
 
@@ -93,4 +94,4 @@ def test_each_test_that_a_promise_names_is_there(page):
 
 def test_limits_are_those_of_the_code():
     assert f"at most {names.NAME_MAX_BYTES} bytes" in TEXT
-    assert names.domain_directory(Path("/t"), "../x").name in TEXT
+    assert names.domain_directory(StorageLocation.of("/t"), "../x").name in TEXT

@@ -22,7 +22,6 @@ OWN_FILES = {
     "clean/pending.py": NOTES,
     "clean/plan.py": TARGET,
     "clean/broken.py": TARGET,
-    "clean/removal.py": TARGET,
     "clean/stray_files.py": TARGET,
     "copy/backup.py": TARGET,
     "copy/destination.py": TARGET,

@@ -15,6 +15,7 @@ from virtbackup_async.catalog.config_copy import save_config_copy
 from virtbackup_async.config.loading import load_config
 from virtbackup_async.config.saved_copy import dumps
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "restore.md"
 BLOCK = re.compile(r"<!-- run by \S+: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
@@ -118,7 +119,7 @@ async def test_the_configuration_comes_back_from_the_target(bare_host):
     path = bare_host.root / "old.yml"
     path.write_text(f"groups: {{main: {{hosts: [web], target: {bare_host.target}}}}}")
     data = dumps(load_config(path), "old-host")
-    await save_config_copy(bare_host.target, "old-host", data, create=True)
+    await save_config_copy(StorageLocation.of(bare_host.target), "old-host", data, create=True)
     bare_host.run("config_gone")
     copied = load_config(bare_host.root / "etc/virt-backup/config.yml")
     assert copied.groups["main"].target.directory == bare_host.target

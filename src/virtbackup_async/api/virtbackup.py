@@ -55,7 +55,7 @@ async def open_virtbackup(
     Args:
         config: the configuration, or the path of its file; None to search the usual places.
         target: read a target without a configuration, as ``--target`` does: its backups can be
-            listed, verified and restored, and its path is the name of the only group.
+            listed, verified and restored, and its path or URL is the name of the only group.
         on_event: called with each event in order, mostly in the event loop's thread, sometimes in a
             worker thread. It must neither block nor raise: a guest may be frozen meanwhile.
 
@@ -65,7 +65,8 @@ async def open_virtbackup(
     if target is not None:
         if config is not None:
             raise ConfigError("give either a configuration or a target")
-        config = await to_thread.run_sync(config_of_target, Path(target))
+        named = target if isinstance(target, str) else Path(target)
+        config = await to_thread.run_sync(config_of_target, named)
     if not isinstance(config, Config):
         path = None if config is None else Path(config)
         config = await to_thread.run_sync(load_config, path)

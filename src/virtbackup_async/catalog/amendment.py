@@ -6,10 +6,8 @@ all other keys stay as they are, unknown ones included; two changes at the same 
 a removed definition does not come back.
 """
 
-import fcntl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -19,38 +17,37 @@ from anyio import to_thread
 from virtbackup_async.catalog import checksum
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.errors import DefinitionError, LockHeldError, NotFoundError
-from virtbackup_async.files import lacks
-from virtbackup_async.files.refusals import close, storage_error
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import HeldDirectory, open_storage
 
 LOCK_TIMEOUT_S: Final = 10.0
 _POLL_INTERVAL_S: Final = 0.05
 
 
 @asynccontextmanager
-async def hold_definitions(directory: Path) -> AsyncGenerator[None]:
+async def hold_definitions(directory: TargetFile) -> AsyncGenerator[None]:
     """Hold the lock for changing or removing definitions in a domain's directory.
 
-    It is held for a short time only, never while data is read or written. Where the file system has
-    no locks, no process waits.
+    It is held for a short time only, never while data is read or written. Where the storage has no
+    locks, no process waits.
 
     Raises:
         LockHeldError: another process does not release it.
         StorageError: the directory cannot be opened.
     """
-    descriptor = await to_thread.run_sync(_open, directory)
+    deadline_s = anyio.current_time() + LOCK_TIMEOUT_S
+    while (held := await to_thread.run_sync(_hold, directory)) is None:
+        if anyio.current_time() > deadline_s:
+            raise LockHeldError(f"another process changes the definitions in {directory}")
+        await anyio.sleep(_POLL_INTERVAL_S)
     try:
-        deadline_s = anyio.current_time() + LOCK_TIMEOUT_S
-        while not lacks.lock(descriptor, fcntl.LOCK_EX, directory.parent):
-            if anyio.current_time() > deadline_s:
-                raise LockHeldError(f"another process changes the definitions in {directory}")
-            await anyio.sleep(_POLL_INTERVAL_S)
         yield
     finally:
-        close(descriptor)
+        await to_thread.run_sync(held.close)
 
 
-async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
+async def amend_definition(path: TargetFile, keys: Mapping[str, Any]) -> None:
     """Set top-level keys of the definition at ``path``, durably.
 
     Raises:
@@ -65,18 +62,18 @@ async def amend_definition(path: Path, keys: Mapping[str, Any]) -> None:
         if checksum.is_sealed(raw):
             raw[checksum.KEY] = checksum.checksum_of(raw)
         data = msgspec.json.format(msgspec.json.encode(raw), indent=4) + b"\n"
-        file = TargetPath.in_domain(path)
-        await to_thread.run_sync(file.replace, data, file)
+        await to_thread.run_sync(_replace, path, data)
 
 
-def _open(directory: Path) -> int:
-    try:
-        return TargetPath.of(directory, 1).open_directory()
-    except OSError as error:
-        raise storage_error("open", directory, error) from error
+def _hold(directory: TargetFile) -> HeldDirectory | None:
+    return open_storage(directory.target).hold(directory.stored_name)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _replace(file: TargetFile, data: bytes) -> None:
+    open_storage(file.target).replace(file.stored_name, data, keep_owner=True)
+
+
+def _read(path: TargetFile) -> dict[str, Any]:
     try:
         raw = msgspec.json.decode(read_bytes(path), type=dict[str, Any])
         checksum.check(raw, path)
@@ -85,5 +82,5 @@ def _read(path: Path) -> dict[str, Any]:
     except msgspec.MsgspecError as error:
         raise DefinitionError(f"not a definition any more: {error}", path=path) from error
     except OSError as error:
-        raise storage_error("read", path, error) from error
+        raise storage_error("read", str(path), error) from error
     return raw

@@ -7,7 +7,6 @@ definition that has one, or by its version should have one, is refused unless it
 ones, and those of virt-backup, have none and are read as they are.
 """
 
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from blake3 import blake3
 
 from virtbackup_async.compat.steps import Version, parse_version
 from virtbackup_async.errors import DefinitionError
+from virtbackup_async.model.target_file import AnyFile
 
 KEY: Final = "checksum"
 PREFIX: Final = "blake3:"
@@ -49,7 +49,7 @@ def is_sealed(raw: dict[str, Any]) -> bool:
     return KEY in raw or parse_version(raw.get("version")) >= SINCE
 
 
-def check(raw: dict[str, Any], path: Path) -> None:
+def check(raw: dict[str, Any], path: AnyFile) -> None:
     """Raise ChecksumError if the checksum shows that a definition was changed."""
     if not is_sealed(raw):
         return

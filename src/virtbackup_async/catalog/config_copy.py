@@ -9,13 +9,14 @@ docs/reference/formats.md ("Configuration copy") is the reference.
 """
 
 import re
-from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import open_storage
 
 COPY_MAX_BYTES: Final = 1 << 20
 """What ``-c`` reads of a configuration."""
@@ -28,7 +29,9 @@ def file_name(host: str) -> str:
     return f".virtbackup-config.{_UNSAFE.sub('_', host)[:_NAME_MAX]}.yml"
 
 
-async def save_config_copy(target: Path, host: str, data: bytes, *, create: bool) -> None:
+async def save_config_copy(
+    target: StorageLocation, host: str, data: bytes, *, create: bool
+) -> None:
     """Put the copy into a target, unless the same is there already.
 
     Args:
@@ -40,15 +43,17 @@ async def save_config_copy(target: Path, host: str, data: bytes, *, create: bool
     Raises:
         StorageError: it is too long, or the target cannot be written.
     """
-    await to_thread.run_sync(_save, TargetPath(target) / file_name(host), data, create)
+    file = TargetFile(target, file_name(host))
+    await to_thread.run_sync(_save, file, data, create)
 
 
-def _save(file: TargetPath, data: bytes, create: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
+def _save(file: TargetFile, data: bytes, create: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     if len(data) > COPY_MAX_BYTES:
         raise StorageError(f"the configuration is too long to be copied to {file}")
+    storage = open_storage(file.target)
     try:
-        known = file.read(COPY_MAX_BYTES + 1)
+        known = storage.read(file.stored_name, COPY_MAX_BYTES + 1)
     except StorageError:
         known = b""  # a link, or unreadable: a file takes its place
     if known != data and (create or known is not None):
-        file.replace(data)
+        storage.replace(file.stored_name, data)

@@ -7,7 +7,6 @@ restore the other's backups. This program's own keys are there as well. docs/ref
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -26,6 +25,7 @@ from virtbackup_async.model.backup import (
     StateRecord,
     Verification,
 )
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.version import __version__
 
@@ -187,7 +187,7 @@ def _wire(definition: Definition) -> DefinitionWire:
     )
 
 
-def loads(data: bytes, path: Path, *, trusted: bool = False) -> Definition:
+def loads(data: bytes, path: AnyFile, *, trusted: bool = False) -> Definition:
     """Return the definition in ``data``, of any version; ``path`` is the file's.
 
     ``version`` stays that of the program that wrote it. A ``trusted`` one is read although its
@@ -253,7 +253,7 @@ def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
     return {**compat.upgrade(raw), "version": raw.get("version")}
 
 
-def _check(wire: DefinitionWire, path: Path) -> None:
+def _check(wire: DefinitionWire, path: AnyFile) -> None:
     ours = is_ours(wire.version)
     raw_json.check_date(wire.date, path)
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)

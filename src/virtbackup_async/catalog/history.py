@@ -8,13 +8,21 @@ A run appends its line when it has ended, so the file is never needed to restore
 run fails because of it. Any line, and the whole file, may be damaged or hostile: what is no record
 is left out and counted. Two runs may end at once: each holds ``flock`` on the file while it writes.
 A file that has grown too long is replaced by a shorter one that knows less of old runs.
+
+No other storage can append to a file, so there each run makes one::
+
+    TARGET/.virtbackup-runs/1772334900-0123456789abcdef
+
+Many of them are joined into one before they are removed: a run that is in two is one run.
 docs/reference/formats.md ("History") is the reference.
 """
 
 import fcntl
 import os
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -30,8 +38,15 @@ from virtbackup_async.files import lacks
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.run_record import DomainRun, RunRecord
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository import Kind, Storage, open_storage
 
 FILE: Final = ".virtbackup-history"
+RUNS: Final = ".virtbackup-runs"
+RUN_FILES_MAX: Final = 200
+_RUN_FILE: Final = re.compile(r"\d{10,12}-[0-9a-f]{16}")
+_RUN_FILE_MAX_BYTES: Final = 64 << 20
+_TOKEN_BYTES: Final = 8
 LOCK_TIMEOUT_S: Final = 5.0
 _POLL_INTERVAL_S: Final = 0.05
 TEXT_MAX: Final = 1000
@@ -124,17 +139,20 @@ class History(Struct, frozen=True):
     damaged: int = 0
 
 
-async def read_history(target: Path, limits: Limits = USUAL_LIMITS) -> History:
+async def read_history(target: StorageLocation, limits: Limits = USUAL_LIMITS) -> History:
     """Return the runs of a target; none where there is no history.
 
     Raises:
         StorageError: it is no regular file, or cannot be read.
     """
-    return await to_thread.run_sync(_read, target, limits)
+    directory = target.plain_directory
+    if directory is None:
+        return await to_thread.run_sync(_read_records, target)
+    return await to_thread.run_sync(_read, directory, limits)
 
 
 async def append_run(
-    target: Path,
+    target: StorageLocation,
     record: RunRecord,
     *,
     create: bool,
@@ -154,10 +172,14 @@ async def append_run(
         StorageError: it is no regular file, or cannot be written.
         LockHeldError: another process holds the file for too long.
     """
+    directory = target.plain_directory
+    if directory is None:
+        await to_thread.run_sync(_add_record, target, record, create, limits)
+        return
     deadline_s = anyio.current_time() + timeout_s
-    while not await to_thread.run_sync(_append, target, record, create, limits):
+    while not await to_thread.run_sync(_append, directory, record, create, limits):
         if anyio.current_time() >= deadline_s:
-            raise LockHeldError(f"another process writes {target / FILE}")
+            raise LockHeldError(f"another process writes {directory / FILE}")
         await anyio.sleep(_POLL_INTERVAL_S)
 
 
@@ -351,3 +373,47 @@ def _newest(lines: Iterable[bytes], max_bytes: int) -> list[bytes]:
             break
         kept.append(line)
     return kept[::-1]
+
+
+def _read_records(target: StorageLocation) -> History:
+    return loads(b"".join(data or b"?\n" for data in _records(open_storage(target)).values()))
+
+
+def _records(storage: Storage) -> dict[str, bytes | None]:
+    """Return the content of the files of runs, by name, oldest first; None if it cannot be read."""
+    found: dict[str, bytes | None] = {}
+    try:
+        with closing(storage.open_directory(RUNS)) as opened:
+            names = sorted(filter(_RUN_FILE.fullmatch, opened.names()))
+            for name, content in opened.read_each(names, _RUN_FILE_MAX_BYTES):
+                if isinstance(content, FileNotFoundError):
+                    continue  # another run has joined it with others
+                found[name] = None if isinstance(content, OSError) else content
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage_error("read", storage.where(RUNS), error) from error
+    return found
+
+
+def _add_record(target: StorageLocation, record: RunRecord, create: bool, limits: Limits) -> None:  # noqa: FBT001 -- run_sync passes no keywords
+    storage = open_storage(target)
+    if not create and not storage.exists(RUNS):
+        return
+    storage.make_directory(RUNS)
+    storage.put_new(_new_run_file(record.end), dumps(clipped(record)))
+    if len(storage.names(RUNS, {Kind.FILE})) > RUN_FILES_MAX:
+        _join_records(storage, limits)
+
+
+def _join_records(storage: Storage, limits: Limits) -> None:
+    """Put all runs into one file, then remove the files that they were in."""
+    known = {name: data for name, data in _records(storage).items() if data is not None}
+    runs = loads(b"".join(known.values())).runs
+    storage.put_new(_new_run_file(0), b"".join(shortened(runs, limits.kept_bytes)))
+    for name in known:
+        storage.remove(f"{RUNS}/{name}")
+
+
+def _new_run_file(end_s: float) -> str:
+    return f"{RUNS}/{int(end_s):010}-{secrets.token_hex(_TOKEN_BYTES)}"

@@ -36,17 +36,31 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.names import is_temporary
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 SUFFIX = ".note"
 _DIRECTORY = "undo"
 _TOKEN_BYTES = 4
 
 
-class NoteWire(msgspec.Struct):
+class TargetWire(msgspec.Struct):
+    """The target of a pending file that is not in it."""
+
+    kind: str
+    path: str
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    key_file: str | None = None
+
+
+class NoteWire(msgspec.Struct, omit_defaults=True):
     """The complete file: the path of the pending file, and its content without the domain XML."""
 
     pending_path: str
     pending: PendingWire
+    target: TargetWire | None = None
 
 
 class Note(Struct, frozen=True):
@@ -56,11 +70,18 @@ class Note(Struct, frozen=True):
         pending: the facts; ``domain_xml`` is empty.
         pending_path: its pending file, every link in the path resolved.
         path: of the note.
+        elsewhere: the target, if the pending file is not in it.
     """
 
     pending: Pending
     pending_path: Path
     path: Path
+    elsewhere: StorageLocation | None = None
+
+    @property
+    def target(self) -> StorageLocation:
+        """The target of the backup."""
+        return self.elsewhere or StorageLocation.of(self.pending_path.parent.parent)
 
 
 class Notes(Struct, frozen=True):
@@ -69,14 +90,14 @@ class Notes(Struct, frozen=True):
     notes: tuple[Note, ...]
     problems: tuple[str, ...] = ()
 
-    def of(self, pending: Pending, path: Path) -> Note | None:
+    def of(self, pending: Pending, path: TargetFile) -> Note | None:
         """Return the note of a pending backup that was found at ``path``; None if there is none.
 
         It is the note of exactly that file, whatever the file contains now. Or it is the note of a
         file that is missing now and had the same content, because a target can be mounted
         elsewhere. Blocks.
         """
-        real = TargetPath.in_domain(path).real_path()
+        real = TargetPath.at(path).real_path()
         for note in self.notes:
             if note.pending_path == real:
                 return note
@@ -92,16 +113,24 @@ class HostNotes:
         self._directory = state_directory / _DIRECTORY
         self._noting = Lock()
 
-    async def create(self, pending: Pending, pending_path: Path) -> Note:
+    async def create(
+        self, pending: Pending, pending_path: TargetFile, target: StorageLocation
+    ) -> Note:
         """Make a note durable of a backup that is about to begin.
+
+        Args:
+            pending: the backup.
+            pending_path: its pending file, which need not exist yet.
+            target: the target of the backup.
 
         Raises:
             StorageError: it cannot be written, or the directory is not private.
         """
         await to_thread.run_sync(self._make_directory)
         name = f"{pending.name}.{secrets.token_hex(_TOKEN_BYTES)}{SUFFIX}"
-        real = await to_thread.run_sync(TargetPath.in_domain(pending_path).real_path)
-        note = Note(replace(pending, domain_xml=""), real, self._directory / name)
+        real = await to_thread.run_sync(TargetPath.at(pending_path).real_path)
+        elsewhere = None if pending_path.target == target else target
+        note = Note(replace(pending, domain_xml=""), real, self._directory / name, elsewhere)
         await write_atomically(note.path, dumps(note))
         return note
 
@@ -187,7 +216,9 @@ class HostNotes:
 
 def dumps(note: Note) -> bytes:
     """Return the content of a note."""
-    return raw_json.dump(NoteWire(str(note.pending_path), pending_file.to_wire(note.pending)))
+    target = None if note.elsewhere is None else _wire_of(note.elsewhere)
+    wire = NoteWire(str(note.pending_path), pending_file.to_wire(note.pending), target)
+    return raw_json.dump(wire)
 
 
 def loads(data: bytes, path: Path) -> Note:
@@ -208,12 +239,28 @@ def loads(data: bytes, path: Path) -> Note:
     pending_path = Path(wire.pending_path)
     if not pending_path.is_absolute():
         raise DefinitionError("pending_path is not an absolute path", path=path)
-    return Note(pending_file.from_wire(wire.pending, pending_path), pending_path, path)
+    elsewhere = None if wire.target is None else _location_of(wire.target)
+    pending = pending_file.from_wire(wire.pending, pending_path)
+    return Note(pending, pending_path, path, elsewhere)
+
+
+def _wire_of(target: StorageLocation) -> TargetWire:
+    key_file = None if target.key_file is None else str(target.key_file)
+    return TargetWire(
+        target.kind, target.path, target.endpoint, target.region, target.profile, key_file
+    )
+
+
+def _location_of(wire: TargetWire) -> StorageLocation:
+    key_file = None if wire.key_file is None else Path(wire.key_file)
+    return StorageLocation(
+        wire.kind, wire.path, wire.endpoint, wire.region, wire.profile, key_file=key_file
+    )
 
 
 def _read(path: Path) -> Note | None:
     try:
-        return loads(raw_json.read_bytes(path), path)
+        return loads(raw_json.read_host_file(path), path)
     except FileNotFoundError:
         return None
     except OSError as error:

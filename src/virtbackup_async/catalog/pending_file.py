@@ -17,6 +17,7 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 from virtbackup_async.model.names import is_overlay_of, is_scratch
 from virtbackup_async.model.pull import is_socket_of_ours
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 SUFFIX = ".json.pending"
@@ -79,7 +80,7 @@ def to_wire(pending: Pending) -> PendingWire:
     )
 
 
-def loads(data: bytes, path: Path) -> Pending:
+def loads(data: bytes, path: AnyFile) -> Pending:
     """Return the pending backup in ``data``, of any version; ``path`` is the file's.
 
     ``version`` stays that of the program that wrote it.
@@ -96,7 +97,7 @@ def loads(data: bytes, path: Path) -> Pending:
     return from_wire(raw_json.parse(data, path, upgrade, PendingWire), path)
 
 
-def from_wire(wire: PendingWire, path: Path) -> Pending:
+def from_wire(wire: PendingWire, path: AnyFile) -> Pending:
     """Return the pending backup in the shape of a file; ``path`` is the file's.
 
     Raises:
@@ -121,7 +122,7 @@ def from_wire(wire: PendingWire, path: Path) -> Pending:
     )
 
 
-def _check(wire: PendingWire, path: Path) -> None:
+def _check(wire: PendingWire, path: AnyFile) -> None:
     ours = is_ours(wire.version)
     raw_json.check_date(wire.date, path)
     raw_json.check_name(wire.name, path, SUFFIX, ours=ours)
@@ -147,7 +148,7 @@ def _check(wire: PendingWire, path: Path) -> None:
         _check_copy(wire, path)
 
 
-def _check_copy(wire: PendingWire, path: Path) -> None:
+def _check_copy(wire: PendingWire, path: AnyFile) -> None:
     """Raise DefinitionError if a copy names anything of a domain: none of these is undone."""
     touched = (wire.socket, wire.checkpoint, *(disk.snapshot for disk in wire.disks.values()))
     scratch = (disk.scratch for disk in wire.disks.values())

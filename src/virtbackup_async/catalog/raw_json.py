@@ -6,6 +6,7 @@ nothing but a regular file of at most 16 MiB is read, and no symlink is followed
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,6 +17,8 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.files.reached_path import UnfitFileError, read_file_in
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_plain_name
+from virtbackup_async.model.target_file import AnyFile, TargetFile
+from virtbackup_async.repository import open_storage
 
 FILE_MAX_BYTES: Final = 16 * 1024 * 1024
 _UNREADABLE: Final = "is not readable JSON"
@@ -28,27 +31,37 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 Wire = TypeVar("Wire")
 
 
-def read_bytes(path: Path, *, dir_fd: int | None = None) -> bytes:
-    """Return the content of a regular file.
-
-    Args:
-        path: in a domain's directory; with ``dir_fd`` its last step is opened, inside of that.
-        dir_fd: that directory, opened; None to open it from the target on.
+def read_bytes(file: TargetFile) -> bytes:
+    """Return the content of a small file of a target. Blocks.
 
     Raises:
         DefinitionError: it is not a regular file, or larger than 16 MiB.
         OSError: it is missing, a symlink, or cannot be read.
+        StorageError: the storage cannot be reached.
     """
-    if dir_fd is None:
-        with TargetPath.in_domain(path).parent.entered() as directory:
-            return read_bytes(path, dir_fd=directory)
-    try:
-        return read_file_in(dir_fd, path, FILE_MAX_BYTES)
-    except UnfitFileError as error:
-        raise DefinitionError(str(error.strerror), path=path) from error
+    storage = open_storage(file.target)
+    with closing(storage.open_directory(file.parent.stored_name)) as directory:
+        try:
+            return directory.read(file.name, FILE_MAX_BYTES)
+        except UnfitFileError as error:
+            raise unfit(error, file) from error
 
 
-def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wire]) -> Wire:
+def read_host_file(path: Path) -> bytes:
+    """Return the content of a small file of this host, in a directory of its own; as above."""
+    with TargetPath.in_domain(path).parent.entered() as directory:
+        try:
+            return read_file_in(directory, path.name, path.parent, FILE_MAX_BYTES)
+        except UnfitFileError as error:
+            raise unfit(error, path) from error
+
+
+def unfit(error: UnfitFileError, path: AnyFile) -> DefinitionError:
+    """Return the error for a file that is not the kind of file to read."""
+    return DefinitionError(str(error.strerror), path=path)
+
+
+def parse(data: bytes, path: AnyFile, upgrade: Callable[[Raw], Raw], wire: type[Wire]) -> Wire:
     """Return ``data`` as a ``wire`` struct, after the compat steps; ``path`` is for messages.
 
     Raises:
@@ -70,7 +83,7 @@ def parse(data: bytes, path: Path, upgrade: Callable[[Raw], Raw], wire: type[Wir
         raise DefinitionError("nested too deeply", path=path) from error
 
 
-def as_object(data: bytes, path: Path) -> dict[str, Any]:
+def as_object(data: bytes, path: AnyFile) -> dict[str, Any]:
     """Return the keys of a file, unconverted; ``path`` is for messages.
 
     Raises:
@@ -90,13 +103,13 @@ def dump(wire: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(wire), indent=4) + b"\n"
 
 
-def check_date(date: int, path: Path) -> None:
+def check_date(date: int, path: AnyFile) -> None:
     """Raise DefinitionError unless ``date`` (seconds since the epoch) can be shown."""
     if not 0 <= date <= DATE_MAX:
         raise DefinitionError(f"date {date} is out of range", path=path)
 
 
-def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> None:
+def check_file(file: str, name: str, path: AnyFile, field: str, *, ours: bool) -> None:
     """Raise DefinitionError unless ``file`` is a plain name that belongs to the backup ``name``.
 
     virt-backup reads the domain's id again for each file that it names. So only the date at the
@@ -107,7 +120,7 @@ def check_file(file: str, name: str, path: Path, field: str, *, ours: bool) -> N
         raise DefinitionError(f"{field} {file!r:.300} is not a file of this backup", path=path)
 
 
-def check_name(name: str, path: Path, suffix: str, *, ours: bool) -> None:
+def check_name(name: str, path: AnyFile, suffix: str, *, ours: bool) -> None:
     """Raise DefinitionError unless ``name`` is plain, and in this program's files the file's."""
     if not is_plain_name(name):
         raise DefinitionError(f"name {name!r:.300} is not a file name", path=path)

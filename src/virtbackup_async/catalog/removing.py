@@ -8,42 +8,54 @@ A backup is removed in this order; the right column shows the state after a cras
 
 A note is the definition under another name, ``<name>.json.removed``, which virt-backup passes
 over; the next ``clean`` finds it by reading the directory, and goes on. Called by the engine.
-"""
 
-from pathlib import Path
+An object store cannot rename: a crash in between leaves the definition and its note, and all data.
+The scan then counts the note alone, and the next ``clean`` removes the definition first.
+"""
 
 from anyio import to_thread
 
-from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, removal_note
+from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, definition_path, removal_note
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import open_storage
 
 
-async def begin_removal(path: Path) -> Path:
+async def begin_removal(path: TargetFile) -> TargetFile:
     """Rename a definition to mark its backup as being removed; return the new path.
 
-    One that is a note already stays as it is.
+    One that is a note already stays as it is, and its definition goes if it is still there.
     """
-    if path.name.endswith(REMOVED_SUFFIX):
-        return path
-    note = removal_note(path)
-    await to_thread.run_sync(TargetPath.in_domain(path).rename_durably, note.name)
-    return note
+    return await to_thread.run_sync(_begin, path)
 
 
-async def end_removal(note: Path) -> None:
+def _begin(path: TargetFile) -> TargetFile:
+    storage = open_storage(path.target)
+    if not path.name.endswith(REMOVED_SUFFIX):
+        note = removal_note(path)
+        storage.rename(path.stored_name, note.name)
+        return note
+    if path.target.plain_directory is None:
+        # Only in a directory is renaming one step.
+        storage.remove(definition_path(path).stored_name)
+    return path
+
+
+async def end_removal(note: TargetFile) -> None:
     """Remove the mark, the package being gone."""
-    await to_thread.run_sync(TargetPath.in_domain(note).remove)
+    storage = await to_thread.run_sync(open_storage, note.target)
+    await to_thread.run_sync(storage.remove, note.stored_name)
 
 
-async def remove_claim(path: Path) -> bool:
+async def remove_claim(path: TargetFile) -> bool:
     """Remove an empty pending file; False if it is gone, or was filled this very moment."""
     return await to_thread.run_sync(_remove_claim, path)
 
 
-def _remove_claim(path: Path) -> bool:
+def _remove_claim(path: TargetFile) -> bool:
     # Moved aside first: what its owner may write now is another file, and stays.
-    place = TargetPath.in_domain(path)
+    place = TargetPath.at(path)
     aside = place.parent.temporary()
     try:
         place.rename(aside.name)
@@ -54,5 +66,5 @@ def _remove_claim(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise storage_error("remove", path, error) from error
+        raise storage_error("remove", path.local, error) from error
     return True

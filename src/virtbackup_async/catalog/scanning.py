@@ -5,28 +5,30 @@ has a readable definition and all of its files; one damaged file never hides ano
 reported and not followed.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 
 from msgspec import Struct, field
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
-from virtbackup_async.catalog.raw_json import read_bytes
+from virtbackup_async.catalog.raw_json import FILE_MAX_BYTES, unfit
 from virtbackup_async.errors import DefinitionError, StorageError
-from virtbackup_async.files.refusals import close, storage_error
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.files.reached_path import UnfitFileError
+from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.names import is_temporary
 from virtbackup_async.model.packager import package_files
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import Kind, Storage, find_repository, open_storage
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
 """Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
 
+_MOUNT_HINT = "Mount the file system that holds it, or correct `target`."
 _BACKUP_FILE = re.compile(r"\d{8}-\d{6}_")
 
 
@@ -34,14 +36,18 @@ class FoundBackup(Struct, frozen=True, gc=False):
     """A complete backup; ``path`` is its definition, next to its package."""
 
     definition: Definition
-    path: Path
+    path: TargetFile
 
 
 class FoundPending(Struct, frozen=True):
-    """A backup that was started and not finished; ``path`` is its pending file."""
+    """A backup that was started and not finished; ``path`` is its pending file.
+
+    That of a target elsewhere is on this host: ``Catalog.definition_of`` says which definition it
+    belongs to.
+    """
 
     pending: Pending
-    path: Path
+    path: TargetFile
 
 
 class Problem(Struct, frozen=True):
@@ -54,7 +60,7 @@ class Problem(Struct, frozen=True):
         may_be_trusted: whether only its checksum is wrong.
     """
 
-    path: Path
+    path: TargetFile
     message: str
     domain_directory: str
     reason: str
@@ -73,7 +79,7 @@ class Scan(Struct, frozen=True):
     pending: tuple[FoundPending, ...]
     problems: tuple[Problem, ...]
     removed: tuple[FoundBackup, ...] = ()
-    strays: tuple[Path, ...] = ()
+    strays: tuple[TargetFile, ...] = ()
 
 
 class _Findings(Struct):
@@ -81,10 +87,10 @@ class _Findings(Struct):
     pending: list[FoundPending] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     removed: list[FoundBackup] = field(default_factory=list)
-    strays: list[Path] = field(default_factory=list)
+    strays: list[TargetFile] = field(default_factory=list)
 
     @contextmanager
-    def problems_of(self, path: Path, domain_directory: str) -> Iterator[None]:
+    def problems_of(self, path: TargetFile, domain_directory: str) -> Iterator[None]:
         """Turn an error inside the block into a problem of ``path``."""
         try:
             yield
@@ -105,43 +111,41 @@ class _Findings(Struct):
             self.problems.append(Problem(path, f"{path}: {reason}", domain_directory, reason))
 
 
-def scan_target(target: Path) -> Scan:
-    """Read all definition and pending files below ``target``. Blocks.
+def scan_target(target: StorageLocation) -> Scan:
+    """Read all definition and pending files in a target. Blocks.
 
     Raises:
         StorageError: the target is missing or cannot be read.
     """
-    findings = _Findings()
-    try:
-        directories = _directories(target)
-    except OSError as error:
-        raised = storage_error("read", target, error)
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raised.hint = "Mount the file system that holds it, or correct `target`."
-        raise raised from error
-    return _scan(directories, findings)
+    if target.key_file is not None and find_repository(target) is None:
+        return Scan((), (), ())  # the key is made with the repository, by the first backup
+    storage = open_storage(target)
+    # Links to directories become problems.
+    names = _names(storage, {Kind.DIRECTORY, Kind.LINK})
+    return _scan(storage, [TargetFile(target, name) for name in names if name[0] != "."])
 
 
-def scan_directory(directory: Path) -> Scan:
+def scan_directory(directory: TargetFile) -> Scan:
     """Read the definition and pending files of one domain's directory, if it exists. Blocks."""
-    return _scan([directory], _Findings())
+    target = directory.target
+    if target.key_file is not None and find_repository(target) is None:
+        return Scan((), (), ())
+    return _scan(open_storage(directory.target), [directory])
 
 
-def newest_definition(directory: Path) -> Definition | None:
+def newest_definition(directory: TargetFile) -> Definition | None:
     """Read the newest definition of one domain's directory alone; None if that fails. Blocks.
 
     Its backup need not be complete: this is for estimates.
     """
     try:
-        dir_fd = TargetPath.of(directory, 1).open_directory()
-        try:
-            with os.scandir(dir_fd) as entries:
-                names = [entry.name for entry in entries if _is_definition(entry.name)]
-            name = max(names, default="")
-            path = directory / name
-            return definition_file.loads(read_bytes(path, dir_fd=dir_fd), path) if name else None
-        finally:
-            close(dir_fd)
+        storage = open_storage(directory.target)
+        with closing(storage.open_directory(directory.stored_name)) as opened:
+            name = max(filter(_is_definition, opened.names()), default="")
+            if not name:
+                return None
+            data = opened.read(name, FILE_MAX_BYTES)
+        return definition_file.loads(data, directory / name)
     except (OSError, DefinitionError, StorageError):
         return None
 
@@ -150,10 +154,11 @@ def _is_definition(name: str) -> bool:
     return name.endswith(definition_file.SUFFIX) and _BACKUP_FILE.match(name) is not None
 
 
-def _scan(directories: list[Path], findings: _Findings) -> Scan:
+def _scan(storage: Storage, directories: list[TargetFile]) -> Scan:
+    findings = _Findings()
     for directory in directories:
         with findings.problems_of(directory, directory.name):
-            _scan_domain(directory, findings)
+            _scan_domain(storage, directory, findings)
     return Scan(
         tuple(sorted(findings.complete, key=lambda found: found.definition.date)),
         tuple(sorted(findings.pending, key=lambda found: found.pending.date)),
@@ -163,58 +168,71 @@ def _scan(directories: list[Path], findings: _Findings) -> Scan:
     )
 
 
-def _directories(target: Path) -> list[Path]:
-    """Return the visible directories, and symlinks to directories, which become problems."""
-    with os.scandir(target) as entries:
-        found = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
-    return [target / name for name in sorted(found)]
-
-
-def _scan_domain(directory: Path, findings: _Findings) -> None:
-    dir_fd = TargetPath.of(directory, 1).open_directory()
+def _names(storage: Storage, kinds: AbstractSet[Kind]) -> list[str]:
     try:
-        with os.scandir(dir_fd) as entries:
-            present = frozenset(entry.name for entry in entries)
+        return storage.names("", kinds)
+    except FileNotFoundError as error:
+        raise storage_error("read", storage.where(), error).as_kind(
+            StorageError, hint=_MOUNT_HINT
+        ) from error
+    except StorageError as error:
+        if isinstance(error.__cause__, NotADirectoryError):
+            error.hint = _MOUNT_HINT
+        raise
+
+
+def _scan_domain(storage: Storage, directory: TargetFile, findings: _Findings) -> None:
+    with closing(storage.open_directory(directory.stored_name)) as opened:
+        present = opened.names()
         named: set[str] = set()
-        for name in sorted(_descriptions(present)):
+        for name, content in opened.read_each(sorted(_descriptions(present)), FILE_MAX_BYTES):
             path = directory / name
             with findings.problems_of(path, directory.name):
-                named.update(_read(path, dir_fd, present, findings))
-    finally:
-        close(dir_fd)
+                named.update(_read(path, _sound(content, path), present, findings))
     findings.strays += [directory / name for name in _strays(present, named)]
 
 
-def _read(path: Path, dir_fd: int, present: frozenset[str], findings: _Findings) -> Sequence[str]:
+def _sound(content: bytes | OSError, path: TargetFile) -> bytes:
+    """Return the content of a file that could be read; raise why it could not."""
+    if isinstance(content, UnfitFileError):
+        raise unfit(content, path)
+    if isinstance(content, OSError):
+        raise content
+    return content
+
+
+def _read(
+    path: TargetFile, data: bytes, present: frozenset[str], findings: _Findings
+) -> Sequence[str]:
     """Classify one file of a domain's directory; return the files of the package it describes."""
     name = path.name
     if name.endswith(pending_file.SUFFIX):
-        pending = pending_file.loads(read_bytes(path, dir_fd=dir_fd), path)
+        pending = pending_file.loads(data, path)
         findings.pending.append(FoundPending(pending, path))
         return package_files(pending)
     if name.endswith(REMOVED_SUFFIX):
-        removed = definition_file.loads(read_bytes(path, dir_fd=dir_fd), definition_path(path))
+        removed = definition_file.loads(data, definition_path(path))
         findings.removed.append(FoundBackup(removed, path))
         return package_files(removed)
-    definition = definition_file.loads(read_bytes(path, dir_fd=dir_fd), path)
+    definition = definition_file.loads(data, path)
     files = package_files(definition)
     if _is_finished(definition, files, path, present):
         findings.complete.append(FoundBackup(definition, path))
     return files
 
 
-def definition_path(path: Path) -> Path:
+def definition_path(path: TargetFile) -> TargetFile:
     """Return the path that a definition has, or had, by its pending file or removal note."""
     stem, suffix, _ = path.name.rpartition(definition_file.SUFFIX)
     return path.with_name(stem + suffix)
 
 
-def removal_note(path: Path) -> Path:
+def removal_note(path: TargetFile) -> TargetFile:
     """Return the path of the file that marks a backup as being removed."""
     return path.with_name(definition_path(path).stem + REMOVED_SUFFIX)
 
 
-def is_removal_note(path: Path) -> bool:
+def is_removal_note(path: TargetFile) -> bool:
     """Tell whether a path is one that ``removal_note`` gives."""
     return path.name.endswith(REMOVED_SUFFIX)
 
@@ -236,7 +254,7 @@ def _descriptions(present: Collection[str]) -> Iterator[str]:
 
 
 def _is_finished(
-    definition: Definition, files: Sequence[str], path: Path, present: frozenset[str]
+    definition: Definition, files: Sequence[str], path: TargetFile, present: frozenset[str]
 ) -> bool:
     """Tell whether the backup is complete: virt-backup writes its definition before the data.
 
@@ -246,6 +264,8 @@ def _is_finished(
     has_pending = f"{path.name}.pending" in present
     if has_pending and not definition_file.is_ours(definition.version):
         return False
+    if path.target.plain_directory is None and removal_note(path).name in present:
+        return False  # a removal was begun, see ``removing``
     if not present.issuperset(files):
         missing = [file for file in files if file not in present]
         raise DefinitionError(f"data missing: {', '.join(missing)}", path=path)

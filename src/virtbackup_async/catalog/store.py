@@ -10,15 +10,23 @@ a crash at that point::
 
 ``removing`` removes a backup.
 
-Invariant: nothing outside the target is written; directories are 0700, files 0600.
+A pending file says what an undo on this host must do. So it is in the target only if that is a
+local directory; otherwise it is in a directory of this host::
+
+    STATE/pending/<target>.<16 hexadecimal digits>/web/20260301-021500_3_web.json.pending
+
+Invariant: nothing else outside the target is written; directories are 0700, files 0600.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import blake2s
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from anyio import CancelScope, to_thread
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
@@ -30,14 +38,20 @@ from virtbackup_async.catalog.scanning import (
     scan_target,
 )
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.directories import check_target
+from virtbackup_async.files.directories import check_target, make_private
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import make_repository, open_storage
 
 T = TypeVar("T")
+_PENDING: Final = "pending"
+_TOKEN_BYTES: Final = 8
+_SHOWN_MAX: Final = 60
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class ListedError(StorageError):
@@ -45,13 +59,20 @@ class ListedError(StorageError):
 
 
 class Catalog:
-    """The backups below one target."""
+    """The backups in one target.
 
-    def __init__(self, target: Path) -> None:
+    Attributes:
+        target: where its files are.
+        pending_target: where its pending files are, which is always a local directory: the target
+            itself, or one of this host; None if nobody said which one that is.
+    """
+
+    def __init__(self, target: StorageLocation, state_directory: Path | None = None) -> None:
         self.target = target
-        self.location = StorageLocation.of(target)
+        self.pending_target = _pending_target(target, state_directory)
+        self._state_directory = state_directory
 
-    async def create_pending(self, pending: Pending) -> Path:
+    async def create_pending(self, pending: Pending) -> TargetFile:
         """Write the intent of a new backup and return the file's path.
 
         Raises:
@@ -59,11 +80,12 @@ class Catalog:
             StorageError: the target is missing, not writable or full.
         """
         path = self.pending_path(pending)
-        await to_thread.run_sync(_make_directory, path.parent)
-        await to_thread.run_sync(_create, path, pending_file.dumps(pending))
+        await to_thread.run_sync(self._make_directories, path)
+        definition = self.definition_of(path)
+        await to_thread.run_sync(_create, path, definition, pending_file.dumps(pending))
         return path
 
-    async def write_definition(self, definition: Definition) -> Path:
+    async def write_definition(self, definition: Definition) -> TargetFile:
         """Write the definition, which completes a backup whose data are durable; return its path.
 
         Raises:
@@ -83,19 +105,19 @@ class Catalog:
                 raise
         return path
 
-    async def remove_definition(self, path: Path) -> None:
+    async def remove_definition(self, path: TargetFile) -> None:
         """Remove a definition durably; a missing one is no error."""
         await _remove(path)
 
-    async def remove_pending(self, path: Path) -> None:
+    async def remove_pending(self, path: TargetFile) -> None:
         """Remove a pending file durably; a missing one is no error."""
-        await _remove(path)
+        await to_thread.run_sync(TargetPath.at(path).remove)
 
-    async def read_definition(self, path: Path) -> Definition | None:
+    async def read_definition(self, path: TargetFile) -> Definition | None:
         """Read one definition, or the note of its removal, as it is now; None if it is gone."""
         return await to_thread.run_sync(_read, path, definition_file.loads, definition_path(path))
 
-    async def read_pending(self, path: Path) -> Pending | None:
+    async def read_pending(self, path: TargetFile) -> Pending | None:
         """Read one pending file as it is now; None if it is gone."""
         return await to_thread.run_sync(_read, path, pending_file.loads, path)
 
@@ -105,67 +127,131 @@ class Catalog:
         Raises:
             StorageError: the target is missing or cannot be read.
         """
-        return await to_thread.run_sync(scan_target, self.target)
+        found = await to_thread.run_sync(scan_target, self.target)
+        elsewhere = self._pending_elsewhere()
+        if elsewhere is None or not await to_thread.run_sync(elsewhere.directory.is_dir):
+            return found
+        return _with_pending(found, await to_thread.run_sync(scan_target, elsewhere))
 
     async def scan_domain(self, domain: str) -> Scan:
         """Read the backups of one domain; none if it has no directory yet."""
-        return await to_thread.run_sync(scan_directory, self.domain_directory(domain))
+        found = await to_thread.run_sync(scan_directory, self.domain_directory(domain))
+        elsewhere = self._pending_elsewhere()
+        if elsewhere is None:
+            return found
+        directory = names.domain_directory(elsewhere, domain)
+        return _with_pending(found, await to_thread.run_sync(scan_directory, directory))
 
-    def domain_directory(self, domain: str) -> Path:
+    def domain_directory(self, domain: str) -> TargetFile:
         """Return the directory of a domain's backups."""
         return names.domain_directory(self.target, domain)
 
-    def pending_path(self, backup: Definition | Pending) -> Path:
-        """Return the path of a backup's pending file."""
-        return self.domain_directory(backup.domain_name) / (backup.name + pending_file.SUFFIX)
+    def pending_directory(self, domain: str) -> TargetFile:
+        """Return the local directory of a domain's pending files.
 
-    def definition_path(self, backup: Definition | Pending) -> Path:
+        Raises:
+            StorageError: nobody said where this host keeps them.
+        """
+        if self.pending_target is None:
+            raise StorageError(f"no directory is known for the pending files of {self.target}")
+        return names.domain_directory(self.pending_target, domain)
+
+    def pending_path(self, backup: Definition | Pending) -> TargetFile:
+        """Return the path of a backup's pending file; raises as ``pending_directory``."""
+        return self.pending_directory(backup.domain_name) / (backup.name + pending_file.SUFFIX)
+
+    def definition_path(self, backup: Definition | Pending) -> TargetFile:
         """Return the path of a backup's definition."""
         return self.domain_directory(backup.domain_name) / (backup.name + definition_file.SUFFIX)
 
+    def definition_of(self, pending_path: TargetFile) -> TargetFile:
+        """Return the path of the definition that belongs to a pending file."""
+        return TargetFile(self.target, definition_path(pending_path).stored_name)
 
-def _read(path: Path, loads: Callable[[bytes, Path], T], named: Path) -> T | None:
+    def _pending_elsewhere(self) -> StorageLocation | None:
+        return None if self.pending_target == self.target else self.pending_target
+
+    def _make_directories(self, path: TargetFile) -> None:
+        """Make the domain's directories, for its pending file and for its package."""
+        if self.target.plain_directory is None:
+            if self._state_directory is not None:
+                place = path.target.directory
+                for directory in (self._state_directory, place.parent, place):
+                    make_private(directory)
+            if self.target.key_file is not None:
+                make_repository(self.target)  # without it nothing can be encrypted
+            open_storage(self.target).make_directory(path.parent.stored_name)
+        _make_directory(path.parent)
+
+
+def _pending_target(
+    target: StorageLocation, state_directory: Path | None
+) -> StorageLocation | None:
+    """Return where the pending files of a target are; docs/reference/formats.md has the names."""
+    if target.plain_directory is not None:
+        return target
+    if state_directory is None:
+        return None
+    shown = _UNSAFE.sub("_", str(target))[:_SHOWN_MAX]
+    place = "\0".join((target.kind, target.path, target.endpoint or ""))
+    token = blake2s(place.encode(errors="surrogateescape"), digest_size=_TOKEN_BYTES).hexdigest()
+    return StorageLocation.of(state_directory / _PENDING / f"{shown}.{token}")
+
+
+def _with_pending(scan: Scan, pending: Scan) -> Scan:
+    """Return what a target holds, and what this host knows of its pending backups."""
+    return replace(
+        scan,
+        pending=pending.pending,
+        problems=(*scan.problems, *pending.problems),
+        strays=(*scan.strays, *pending.strays),
+    )
+
+
+def _read(path: TargetFile, loads: Callable[[bytes, TargetFile], T], named: TargetFile) -> T | None:
     try:
         return loads(read_bytes(path), named)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise storage_error("read", path, error) from error
+        raise storage_error("read", str(path), error) from error
 
 
-async def _write(path: Path, data: bytes) -> None:
-    await to_thread.run_sync(TargetPath.in_domain(path).replace, data)
+async def _write(path: TargetFile, data: bytes) -> None:
+    storage = await to_thread.run_sync(open_storage, path.target)
+    await to_thread.run_sync(storage.replace, path.stored_name, data)
 
 
-async def _remove(path: Path) -> None:
-    await to_thread.run_sync(TargetPath.in_domain(path).remove)
+async def _remove(path: TargetFile) -> None:
+    storage = await to_thread.run_sync(open_storage, path.target)
+    await to_thread.run_sync(storage.remove, path.stored_name)
 
 
-def may_be_there(path: Path) -> bool:
-    """Return whether a file of a domain's directory might exist; False only if not. Blocks."""
+def may_be_there(path: TargetFile) -> bool:
+    """Return whether a file of a target might exist; False only if not. Blocks."""
     try:
-        return TargetPath.in_domain(path).exists()
-    except OSError:
+        return open_storage(path.target).exists(path.stored_name)
+    except (OSError, StorageError):
         return True
 
 
-def _make_directory(directory: Path) -> None:
-    check_target(directory.parent)
-    place = TargetPath.of(directory, 1)
+def _make_directory(directory: TargetFile) -> None:
+    check_target(directory.target.directory)
+    place = TargetPath.at(directory)
     place.make_directory()
     # Whoever made it may have been killed before it was durable.
     place.parent.sync_names()
 
 
-def _create(path: Path, data: bytes) -> None:
+def _create(path: TargetFile, definition: TargetFile, data: bytes) -> None:
     """Make a pending file, with its content, durably; only one of several can do it."""
-    place = TargetPath.in_domain(path)
+    place = TargetPath.at(path)
     place.create_whole(data)
     # Checked last: a process that completes a backup of this name removes the pending file later.
-    for taken in (definition_path(path), removal_note(path)):
+    for taken in (definition, removal_note(definition)):
         if may_be_there(taken):
             place.remove()
-            raise FileExistsError(taken)
+            raise FileExistsError(str(taken))
     try:
         place.parent.sync_names()
     except StorageError:

@@ -149,7 +149,11 @@ def _targets(ctx: click.Context) -> dict[str, str | None]:
         groups = settings.load_config().groups
     except VirtBackupError:
         return {}
-    return {name: str(group.target) if group.target else None for name, group in groups.items()}
+    # Nobody waits at a prompt for a server: only directories are looked into.
+    return {
+        name: str(group.target) if group.target and group.target.is_local else None
+        for name, group in groups.items()
+    }
 
 
 def _places(ctx: click.Context, group: str | None) -> list[str]:
@@ -190,11 +194,11 @@ def _dates(ctx: click.Context, group: str | None, domain: str) -> Iterator[str]:
 def _disks(ctx: click.Context, group: str | None, domain: str) -> Iterable[str]:
     import msgspec  # noqa: PLC0415 -- only for disks
 
-    from virtbackup_async.catalog.raw_json import read_bytes  # noqa: PLC0415
+    from virtbackup_async.catalog.raw_json import read_host_file  # noqa: PLC0415
 
     for path in reversed(_definitions(ctx, group, domain)):
         with suppress(OSError, msgspec.MsgspecError, UnicodeError, RecursionError, VirtBackupError):
-            found = msgspec.json.decode(read_bytes(path), type=dict[str, object]).get("disks")
+            found = msgspec.json.decode(read_host_file(path), type=dict[str, object]).get("disks")
             return list(found) if isinstance(found, dict) else []
     return []
 

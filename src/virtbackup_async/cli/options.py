@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -27,7 +27,7 @@ class Settings:
     """
 
     config_path: Path | None = None
-    target: Path | None = None
+    target: Path | str | None = None
     debug: bool = False
     json: bool = False
     quiet: bool = False
@@ -132,21 +132,35 @@ wait_option = click.option(
 )
 
 
-def _take_target(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+def _take_target(ctx: click.Context, _param: click.Parameter, value: Path | str | None) -> None:
     settings = ctx.ensure_object(Settings)
     if value is not None and settings.config_path is not None and not ctx.resilient_parsing:
         raise click.UsageError("-c and --target exclude each other")
     ctx.obj = replace(settings, target=value)
 
 
+class _TargetType(click.Path):
+    """A directory's path, or the URL of a target elsewhere, which stays as it is."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 -- as in click
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 target_option: Decorator = click.option(
     "--target",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=_TargetType(path_type=Path),
     expose_value=False,
     is_eager=True,
     callback=_take_target,
-    help="Read the backups in this directory, without a configuration.",
+    help="Read the backups in this directory, or at this URL, without a configuration.",
 )
 
 

@@ -181,6 +181,11 @@ class Config:
     distrust: Distrust | None = None
 
     @property
+    def where(self) -> str:
+        """The path of the file, or the target that it was made for; for messages."""
+        return next(iter(self.groups)) if self.of_target else str(self.path)
+
+    @property
     def groups_without_autostart(self) -> tuple[str, ...]:
         """The groups that do not say whether a run without names includes them."""
         return tuple(name for name, group in self.groups.items() if not group.autostart_given)

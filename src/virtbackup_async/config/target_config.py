@@ -10,20 +10,37 @@ from typing import Final
 
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry, Retention
+from virtbackup_async.config.target_value import target_location
+from virtbackup_async.config.values import WrongValueError
+from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.storage_location import StorageLocation
 
 ALL_DOMAINS: Final = "r:(?s:.*)"
 
 
-def config_of_target(target: Path) -> Config:
-    """Return the configuration; its one group has the target's path as its name."""
-    place = target.absolute()
+def config_of_target(named: Path | str) -> Config:
+    """Return the configuration; its one group has the target's path or URL as its name.
+
+    Args:
+        named: the target: a path, or text as a configuration has it.
+
+    Raises:
+        ConfigError: it names no target.
+    """
+    try:
+        target = StorageLocation.of(named) if isinstance(named, Path) else target_location(named)
+    except WrongValueError as error:
+        raise ConfigError(f"target: {error.about(named)}") from error
+    if target.is_local:
+        target = StorageLocation.of(target.directory.absolute())
     group = Group(
-        name=str(place),
-        target=StorageLocation.of(place),
+        name=str(target),
+        target=target,
         autostart_given=True,
         retention=Retention(None, None, None, None, None, None),
         hosts=(HostEntry(parse_pattern(ALL_DOMAINS)),),
     )
     threads = len(os.sched_getaffinity(0))
-    return Config(path=place, threads=threads, groups={group.name: group}, of_target=True)
+    return Config(
+        path=Path(str(target)), threads=threads, groups={group.name: group}, of_target=True
+    )

@@ -57,9 +57,17 @@ def _takes(schema: Mapping[str, Any]) -> Callable[[Callable[[object], Any]], Che
 class WrongValueError(ValueError):
     """A value is wrong for its key; the message says what was expected."""
 
+    def about(self, value: object) -> str:
+        """Return one line on the value, and what was expected."""
+        return f"found {value!r:.60}, expected {self}"
+
 
 class SecretValueError(WrongValueError):
     """The same, if no message may repeat the value; the message is complete."""
+
+    def about(self, value: object) -> str:
+        del value
+        return str(self)
 
 
 @_takes(_TEXT)

@@ -113,7 +113,7 @@ def _other_meaning(config: Config, word: str, domain_names: Sequence[str]) -> It
 def _refusal(config: Config, word: str, domain_names: Sequence[str]) -> NotFoundError:
     if word in domain_names:
         return NotFoundError(
-            f"domain {word} is in no group of {config.path}",
+            f"domain {word} is in no group of {config.where}",
             hint="Add it to the hosts of a group: the group says where to, and how.",
         )
     domain, at, _ = word.rpartition("@")
@@ -124,5 +124,5 @@ def _refusal(config: Config, word: str, domain_names: Sequence[str]) -> NotFound
     known = {name for name in domain_names if any(_meanings(config, name, domain_names))}
     meant = did_you_mean(word, [*config.groups, *sorted(known)])
     return NotFoundError(
-        f"neither a group nor a domain of a group is called {word!r} in {config.path}{meant}"
+        f"neither a group nor a domain of a group is called {word!r} in {config.where}{meant}"
     )

@@ -13,12 +13,14 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.catalog.host_notes import HostNotes, Note, Notes
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import ConfigError, ImageError, StorageError
 from virtbackup_async.host.domain_locks import lock_directory
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Pending
+from virtbackup_async.model.storage_location import StorageLocation
 
 STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 SYSTEM_STATE_DIRECTORY = Path("/var/lib/virtbackup")
@@ -38,7 +40,7 @@ class Host(Struct, frozen=True):
     targets: tuple[Path, ...]
     images: ImageHost = LocalHost()
 
-    async def note(self, pending: Pending, pending_path: Path) -> Note:
+    async def note(self, pending: Pending, catalog: Catalog) -> Note:
         """Write a durable note of a backup that is about to begin.
 
         Raises:
@@ -46,7 +48,8 @@ class Host(Struct, frozen=True):
         """
         await to_thread.run_sync(self._check_state_directory)
         try:
-            return await self.notes.create(pending, pending_path)
+            path = catalog.pending_path(pending)
+            return await self.notes.create(pending, path, catalog.target)
         except StorageError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
@@ -56,6 +59,10 @@ class Host(Struct, frozen=True):
                 hint="Without a note it could not be undone: make room there, or set "
                 "`state_directory` to another place.",
             ) from error
+
+    def catalog(self, target: StorageLocation) -> Catalog:
+        """Return the catalog of a target, with the pending files that this host has of it."""
+        return Catalog(target, self.notes.state_directory)
 
     async def read_notes(self) -> Notes:
         """Return all notes.
@@ -113,6 +120,17 @@ def this_host(config: Config, locks: Path | None = None) -> Host:
     targets = (target.directory for target in named if target.is_local)
     state = state_directory(config)
     return Host(HostNotes(state), tuple(targets), LocalHost(locks or lock_directory(state)))
+
+
+def open_catalog(config: Config, target: StorageLocation) -> Catalog:
+    """Return the catalog of a target, with the pending files that this host has of it.
+
+    Raises:
+        ConfigError: these are in the state directory, for which the environment names no absolute
+            path.
+    """
+    is_plain = target.plain_directory is not None
+    return Catalog(target, None if is_plain else state_directory(config))
 
 
 def state_directory(config: Config) -> Path:

@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from anyio import current_time, sleep, to_thread
@@ -21,6 +20,7 @@ from virtbackup_async.files import lacks
 from virtbackup_async.files.refusals import close
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.host.interface import DomainLocks
+from virtbackup_async.model.target_file import TargetFile
 
 T = TypeVar("T")
 
@@ -68,17 +68,18 @@ async def hold_domain(
 
 @asynccontextmanager
 async def hold_package(
-    paths: Sequence[Path], *, exclusive: bool, lock_wait: LockWait = NO_WAIT
+    files: Sequence[TargetFile], *, exclusive: bool, lock_wait: LockWait = NO_WAIT
 ) -> AsyncGenerator[None]:
     """Lock a package: shared, so that nobody removes it, or exclusively, to remove it.
 
     The lock is on the first of its files that exists. A pin, or the result of ``verify``, does not
-    touch these files and never waits.
+    touch these files and never waits. Where a target is no directory of this machine, there are no
+    locks, and nobody waits.
 
     Raises:
         LockHeldError: another process reads the package, or removes it.
     """
-    acquire = partial(to_thread.run_sync, _acquire_package, tuple(paths), exclusive)
+    acquire = partial(to_thread.run_sync, _acquire_package, tuple(files), exclusive)
     descriptor = await _acquired(acquire, lock_wait)
     try:
         yield
@@ -103,18 +104,21 @@ async def _acquired(acquire: Callable[[], Awaitable[T]], lock_wait: LockWait) ->
         await sleep(min(POLL_INTERVAL_S, max(0, deadline - current_time())))
 
 
-def _acquire_package(paths: Sequence[Path], exclusive: bool) -> int | None:  # noqa: FBT001 -- for a thread
+def _acquire_package(files: Sequence[TargetFile], exclusive: bool) -> int | None:  # noqa: FBT001 -- for a thread
     # NFS wants a file that is to be locked exclusively to be open for writing.
     flags = os.O_RDWR if exclusive else os.O_RDONLY
-    for path in paths:
+    for file in files:
+        place = file.target.plain_directory
+        if place is None:
+            return None
         try:
-            descriptor = TargetPath.in_domain(path).open_file(flags)
+            descriptor = TargetPath.at(file).open_file(flags)
         except OSError:
             continue  # missing, or unreadable, which its reader reports
         how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        if not lacks.lock(descriptor, how, path.parent.parent):
+        if not lacks.lock(descriptor, how, place):
             close(descriptor)
             doing = "reads or removes" if exclusive else "removes"
-            raise LockHeldError(f"another process {doing} {path}", hint=LOCK_HINT)
+            raise LockHeldError(f"another process {doing} {file}", hint=LOCK_HINT)
         return descriptor
     return None

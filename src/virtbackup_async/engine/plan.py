@@ -6,7 +6,6 @@ is pure: the domains' names come from the caller.
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +15,7 @@ from virtbackup_async.config.schema import Config, Group, HostEntry
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.chosen_domains import ChosenGroup, choose_groups, names_domain
 from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 class PlannedBackup(Struct, frozen=True):
@@ -117,7 +117,7 @@ def groups_with_target(config: Config, group_names: Iterable[str]) -> list[Group
         what = "no group of it has a target" if config.groups else "it has no groups"
         raise ConfigError(
             f"{what}",
-            path=config.path,
+            path=config.where,
             hint="Write target: and a directory in a group, or in default.",
         )
     return groups
@@ -135,23 +135,22 @@ def find_group(config: Config, name: str) -> Group:
             f"{name} is a domain of group {', '.join(groups)}: name the group." if groups else None
         )
         meant = "" if groups else did_you_mean(name, config.groups)
-        raise NotFoundError(f"no group {name!r} in {config.path}{meant}", hint=hint)
+        raise NotFoundError(f"no group {name!r} in {config.where}{meant}", hint=hint)
     return config.groups[name]
 
 
-def target_of(group: Group) -> Path:
+def target_of(group: Group) -> StorageLocation:
     """Return the group's target.
 
     Raises:
         ConfigError: it has none.
-        StorageError: it is no local directory.
     """
     if group.target is None:
         raise ConfigError(
             f"group {group.name} has no target",
             hint="Write target: and a directory in the group, or in default.",
         )
-    return group.target.directory
+    return group.target
 
 
 def _autostarted(config: Config, warnings: list[str]) -> list[Group]:

@@ -19,6 +19,7 @@ from anyio import CancelScope, to_thread
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.target_file import TargetFile
 
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -69,6 +70,11 @@ class Held:
                 self._held.append((directory, os.open(".", _FLAGS, dir_fd=fd)))
         except OSError as error:
             raise storage_error("use", directory.path, error) from error
+
+
+def to_hold(directory: TargetFile) -> list[TargetPath]:
+    """Return a domain's directory, if it is one of this machine that others could exchange."""
+    return [] if directory.target.plain_directory is None else [TargetPath.at(directory)]
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from anyio import to_thread
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.model.storage_location import StorageLocation
 
 T = TypeVar("T")
 
@@ -203,6 +204,16 @@ def space_at(path: Path) -> Space:
     """
     status = os.statvfs(path)
     return Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+
+
+async def space_of(target: StorageLocation) -> Space | None:
+    """Return the room in a target; None if its storage does not say.
+
+    Raises:
+        StorageError: its file system does not answer.
+        OSError: it cannot be looked at.
+    """
+    return await answer_in_time(space_at, target.directory) if target.is_local else None
 
 
 async def answer_in_time(

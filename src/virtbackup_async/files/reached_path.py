@@ -16,6 +16,7 @@ from msgspec import Struct
 from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import NOT_FOLLOWED, close, storage_error
 from virtbackup_async.model.amounts import size
+from virtbackup_async.model.target_file import TargetFile
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a named pipe would wait for its other end forever.
@@ -60,6 +61,18 @@ class ReachedPath(Struct, frozen=True):
             TARGET/web/20260301-021500_3_web.json
         """
         return cls.of(path, 2)
+
+    @classmethod
+    def at(cls, file: TargetFile) -> Self:
+        """Return a file of a target that is a local directory.
+
+        Raises:
+            StorageError: it is none, or a step is not a plain name.
+        """
+        found = cls(file.target.directory)
+        for step in file.stored_name.split("/") if file.stored_name else ():
+            found /= step
+        return found
 
     def __truediv__(self, name: str) -> Self:
         if name in {"", ".", ".."} or "/" in name or "\0" in name:
@@ -172,7 +185,7 @@ class ReachedPath(Struct, frozen=True):
             OSError: it cannot be opened, or is below a link.
         """
         with self.parent.entered() as directory:
-            return open_file_in(directory, self.path, flags)
+            return open_file_in(directory, self.name, self.parent.path, flags)
 
     def read(self, max_bytes: int) -> bytes | None:
         """Return the content of a small file, up to a length; None if it is missing.
@@ -203,41 +216,44 @@ def _status_in(directory: int, name: str) -> os.stat_result | None:
         return None
 
 
-def open_file_in(directory: int, path: Path, flags: int = os.O_RDONLY) -> int:
-    """Return a descriptor of the file ``path.name`` in an open directory; raises as ``open_file``.
+def open_file_in(directory: int, name: str, where: Path, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of the file ``name`` in an open directory; raises as ``open_file``.
 
     Args:
         directory: its descriptor.
-        path: the whole path, for messages.
+        name: the file's.
+        where: the path of the directory, for messages.
         flags: of ``os.open``.
     """
-    return _opened(directory, path, flags)[0]
+    return _opened(directory, name, where, flags)[0]
 
 
-def _opened(directory: int, path: Path, flags: int = os.O_RDONLY) -> tuple[int, os.stat_result]:
+def _opened(
+    directory: int, name: str, where: Path, flags: int = os.O_RDONLY
+) -> tuple[int, os.stat_result]:
     try:
-        fd = os.open(path.name, flags | _FILE, dir_fd=directory)
+        fd = os.open(name, flags | _FILE, dir_fd=directory)
     except OSError as error:
-        raise _explained(error, path.name, directory, path) from error
+        raise _explained(error, name, directory, where / name) from error
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         close(fd)
-        raise _not_regular(path)
+        raise _not_regular(where / name)
     return fd, status
 
 
-def read_file_in(directory: int, path: Path, max_bytes: int) -> bytes:
-    """Return the content of the file ``path.name`` in an open directory.
+def read_file_in(directory: int, name: str, where: Path, max_bytes: int) -> bytes:
+    """Return the content of the file ``name`` in an open directory, whose path is ``where``.
 
     Raises:
         UnfitFileError: it is not a regular file, or longer than ``max_bytes``.
         OSError: it is missing, a symlink, or cannot be read.
     """
-    fd, status = _opened(directory, path)
+    fd, status = _opened(directory, name, where)
     try:
         size_bytes = status.st_size
         if size_bytes > max_bytes:
-            raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", str(path))
+            raise UnfitFileError(errno.EFBIG, f"larger than {size(max_bytes)}", str(where / name))
         # Of a regular file, one read returns all of so few bytes.
         return os.read(fd, size_bytes)
     finally:

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import NVRAM
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 COMPONENT_MAX_BYTES = 255
 # The longest file name that the program makes contains the backup's name twice, and
@@ -64,9 +66,9 @@ def backup_name(domain: str, domain_id: int, when: datetime) -> str:
     return f"{stamp}_{domain_id}_{path_component(domain, _DOMAIN_MAX_BYTES)}"
 
 
-def domain_directory(target: Path, domain: str) -> Path:
+def domain_directory(target: StorageLocation, domain: str) -> TargetFile:
     """Return the directory that holds a domain's backups, right below ``target``."""
-    return target / path_component(domain, COMPONENT_MAX_BYTES)
+    return TargetFile(target, path_component(domain, COMPONENT_MAX_BYTES))
 
 
 def disk_file(name: str, dev: str, image_format: str) -> str:

@@ -23,6 +23,7 @@ from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Definition, Packager, Pending
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import AnyFile, TargetFile
 
 COMPRESSIONS: Final = (None, "gz", "bz2", "xz")
 _OLD_COMPRESSIONS: Final = (*COMPRESSIONS, "tar")
@@ -252,10 +253,10 @@ def package_files(backup: Definition | Pending) -> list[str]:
     return packager_type.file_names(backup.packager, backup.name, packed_files(backup))
 
 
-def backup_paths(definition: Definition, directory: Path) -> tuple[Path, ...]:
-    """Return the paths of the files that a backup's package consists of; see ``Location``."""
+def backup_files(definition: Definition, directory: AnyFile) -> tuple[TargetFile, ...]:
+    """Return the files that a backup's package consists of; see ``Location``."""
     location = Location.below(directory, definition.packager, definition.name)
-    return location.paths(packed_files(definition))
+    return location.files(packed_files(definition))
 
 
 class Location(Struct, frozen=True):
@@ -276,9 +277,11 @@ class Location(Struct, frozen=True):
     name: str
 
     @classmethod
-    def below(cls, directory: Path, packager: Packager, name: str) -> "Location":
-        """Return the location of a package in a domain's local directory."""
-        return cls(packager, StorageLocation.of(directory.parent), directory.name, name)
+    def below(cls, directory: AnyFile, packager: Packager, name: str) -> "Location":
+        """Return the location of a package in a domain's directory."""
+        if isinstance(directory, Path):
+            directory = TargetFile.of(directory, 1)
+        return cls(packager, directory.target, directory.stored_name, name)
 
     @property
     def directory(self) -> Path:
@@ -296,6 +299,10 @@ class Location(Struct, frozen=True):
         """
         directory = self.directory
         return tuple(directory / name for name in self._file_names(files))
+
+    def files(self, files: Sequence[str]) -> tuple[TargetFile, ...]:
+        """Return the same files wherever the target is; raises as ``paths``."""
+        return tuple(TargetFile(self.target, name) for name in self.stored_names(files))
 
     def path(self, file: str) -> Path:
         """Return the path of the file that holds ``file`` of the package; raises as ``paths``."""

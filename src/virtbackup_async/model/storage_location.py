@@ -58,10 +58,10 @@ class StorageLocation(Struct, frozen=True):
     def plain_directory(self) -> Path | None:
         """The local directory that has the target's files as they are, under their own names.
 
-        None if they are elsewhere. Only such a target has pending files in it, and packages that
-        are files of their own.
+        None if they are elsewhere or encrypted. Only such a target has pending files in it, and
+        packages that are files of their own.
         """
-        return Path(self.path) if self.is_local else None
+        return Path(self.path) if self.is_local and self.key_file is None else None
 
     @property
     def directory(self) -> Path:

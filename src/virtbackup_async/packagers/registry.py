@@ -12,19 +12,19 @@ Invariant: a package whose writing fails or is cancelled is removed before ``ope
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from anyio import fail_after, to_thread
 
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.names import plain_name
 from virtbackup_async.model.packager import Location, type_named, type_of
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import PackageReader, PackageWriter
+from virtbackup_async.repository import open_storage
 
 DISCARD_TIMEOUT_S: Final = 60.0
 
@@ -55,7 +55,7 @@ def load_writers(types: Iterable[str]) -> None:
 
 @asynccontextmanager
 async def open_writer(
-    packager: Packager, directory: Path, name: str, cpu: CpuShares
+    packager: Packager, directory: AnyFile, name: str, cpu: CpuShares
 ) -> AsyncIterator[PackageWriter]:
     """Start the package of the backup ``name`` in ``directory``, which exists.
 
@@ -84,7 +84,7 @@ async def open_writer(
 
 @asynccontextmanager
 async def open_reader(
-    packager: Packager, directory: Path, name: str, buffers: BufferPool
+    packager: Packager, directory: AnyFile, name: str, buffers: BufferPool
 ) -> AsyncIterator[PackageReader]:
     """Open the package of the backup ``name`` for reading.
 
@@ -99,8 +99,9 @@ async def open_reader(
 
 async def remove_package(location: Location, files: Sequence[str]) -> None:
     """Remove a package, complete or not, by the names of its files; missing ones are no error."""
-    for path in location.paths(files):
-        await to_thread.run_sync(TargetPath.in_domain(path).remove)
+    storage = await to_thread.run_sync(open_storage, location.target)
+    for name in location.stored_names(files):
+        await to_thread.run_sync(storage.remove, name)
 
 
 async def _load(kind: str, location: Location) -> Any:  # noqa: ANN401 -- a module; see the callers

@@ -7,7 +7,6 @@ warning: it changes nothing about the backups.
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from virtbackup_async.catalog.config_copy import save_config_copy
 from virtbackup_async.catalog.history import append_run
@@ -15,7 +14,8 @@ from virtbackup_async.config.saved_copy import dumps
 from virtbackup_async.config.schema import Config
 from virtbackup_async.errors import StorageError, VirtBackupError
 from virtbackup_async.events import Emit, Event, Summary, Warned
-from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.mounts import space_of
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting import metrics
 from virtbackup_async.reporting.metrics_file import update_metrics
 from virtbackup_async.reporting.notification import notify
@@ -76,10 +76,10 @@ class AfterRun:
             emit(Warned(warning))
 
     async def _record(self, summary: Summary, emit: Emit) -> None:
-        by_target: dict[Path, list[str]] = {}
+        by_target: dict[StorageLocation, list[str]] = {}
         for group in self._config.groups.values():
             if group.target is not None:
-                by_target.setdefault(group.target.directory, []).append(group.name)
+                by_target.setdefault(group.target, []).append(group.name)
         for target, groups in by_target.items():
             if self._history.concerns(groups):
                 try:
@@ -89,9 +89,11 @@ class AfterRun:
                 except (OSError, VirtBackupError) as error:
                     emit(Warned(f"the run is not in the history of {target}: {error}"))
 
-    async def _record_in(self, target: Path, groups: list[str], summary: Summary) -> None:
-        space = await answer_in_time(space_at, target)
-        room = (space.used_bytes, space.free_bytes)
+    async def _record_in(
+        self, target: StorageLocation, groups: list[str], summary: Summary
+    ) -> None:
+        space = await space_of(target)
+        room = None if space is None else (space.used_bytes, space.free_bytes)
         record = self._history.record(summary, self._now_s(), groups, room)
         has_backups = self._history.has_backups_of(groups)
         await append_run(target, record, create=has_backups)

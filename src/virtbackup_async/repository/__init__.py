@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     )
     from virtbackup_async.repository.format.pack_format import Data
     from virtbackup_async.repository.prune.prune import Pruned, prune_repository
-    from virtbackup_async.repository.storage.interface import Kind, Storage
+    from virtbackup_async.repository.storage.interface import HeldDirectory, Kind, Storage
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
     from virtbackup_async.repository.storage.repository_file import (
@@ -71,6 +71,7 @@ __all__ = [
     "ChunkWriters",
     "Data",
     "Entries",
+    "HeldDirectory",
     "Kind",
     "LostRanges",
     "MapEntry",
@@ -123,7 +124,7 @@ _NAMES: Final = {
     "format.map_format": ("Entries", "MapEntry", "MapHead", "data_length_of", "entries_of"),
     "format.pack_format": ("Data",),
     "prune.prune": ("Pruned", "prune_repository"),
-    "storage.interface": ("Kind", "Storage"),
+    "storage.interface": ("HeldDirectory", "Kind", "Storage"),
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
     "storage.repository_file": (

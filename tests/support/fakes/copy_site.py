@@ -11,6 +11,7 @@ from virtbackup_async.engine.copy.selection import CopyRequest
 from virtbackup_async.engine.copy.session import CopyRun, run_copy
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.registry import open_reader
 
 
@@ -34,7 +35,7 @@ class CopySite(Site):
 
     async def listed(self) -> list[str]:
         """The names of the backups in the other target."""
-        scan = await Catalog(self.other).scan()
+        scan = await Catalog(StorageLocation.of(self.other)).scan()
         assert not scan.problems
         return [found.definition.name for found in scan.complete]
 

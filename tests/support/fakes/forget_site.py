@@ -12,6 +12,7 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.forget import ForgetRequest, ForgetRun, run_forget
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 class ForgetSite(SharedSite):
@@ -34,7 +35,10 @@ class ForgetSite(SharedSite):
         await run_clean(self.runtime(now=lambda: NOW), CleanRequest())
 
     async def listed(self) -> list[str]:
-        return [found.definition.name for found in (await Catalog(self.target).scan()).complete]
+        return [
+            found.definition.name
+            for found in (await Catalog(StorageLocation.of(self.target)).scan()).complete
+        ]
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.target.glob("*/*") if path.is_file())

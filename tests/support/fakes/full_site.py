@@ -34,6 +34,7 @@ from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import VirtBackupError
 from virtbackup_async.events import BackupFailed, Event, RemovalFailed, VerifyFailed
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.format import sealed_json
 
 PACKAGERS = ("directory", "tar", "zstd", "repository")
@@ -163,7 +164,7 @@ class FullSite:
 
     async def listing(self) -> None:
         await list_backups(self.config(), [], [], known_domains=PACKAGERS)
-        self.found = list((await Catalog(self.target).scan()).complete)
+        self.found = list((await Catalog(StorageLocation.of(self.target)).scan()).complete)
 
     async def verify(self, *, quick: bool) -> None:
         await run_verify(self.runtime(), VerifyRequest(quick=quick))

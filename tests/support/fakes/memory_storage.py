@@ -304,7 +304,8 @@ class _HiddenFile:
     def publish_exclusively(self) -> None:
         with self._storage.turn:
             if self._storage.exists(self._name):
-                raise StorageError(f"cannot create {self._storage.where(self._name)}: it exists")
+                message = f"cannot create {self._storage.where(self._name)}: it exists"
+                raise StorageError(message) from FileExistsError()
             self.publish(lambda: None)
 
     def discard(self) -> None:

@@ -20,6 +20,7 @@ from virtbackup_async.model.backup import (
 )
 from virtbackup_async.model.names import state_file
 from virtbackup_async.model.packager import Location
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import PackageWriter
 from virtbackup_async.packagers.registry import open_writer
@@ -67,7 +68,8 @@ class StoredBackup:
             disks={"vda": self.file}, version="1.0.0", date=self.date, packager=self.packager,
             records={"vda": DiskRecord(record)}, state_files=tuple(state),
         )  # fmt: skip
-        assert await Catalog(self.directory.parent).write_definition(self.definition) == self.path
+        catalog = Catalog(StorageLocation.of(self.directory.parent))
+        assert (await catalog.write_definition(self.definition)).local == self.path
         return self
 
     async def _add_state(self, package: PackageWriter, variables: Path) -> StateRecord:

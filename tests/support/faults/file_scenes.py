@@ -27,6 +27,8 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.registry import open_reader
 
 FIRST: Final = datetime(2024, 3, 1, 2, 15, tzinfo=UTC)
@@ -110,7 +112,7 @@ class Stage:
         return data
 
     async def listed(self) -> list[FoundBackup]:
-        return list((await Catalog(self.target).scan()).complete)
+        return list((await Catalog(StorageLocation.of(self.target)).scan()).complete)
 
     async def content_of(self, found: FoundBackup) -> bytes:
         """Read a backup back, through its packager."""
@@ -194,7 +196,7 @@ def _pin(stage: Stage) -> None:
     anyio.run(_amend, path)
 
 
-async def _amend(path: Path) -> None:
+async def _amend(path: TargetFile) -> None:
     from virtbackup_async.catalog.amendment import amend_definition  # noqa: PLC0415 -- one user
 
     await amend_definition(path, {"pinned": True})

@@ -22,6 +22,8 @@ from virtbackup_async.model.backup import (
     StateRecord,
     Verification,
 )
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Reading
 
 NAME = "20260301-021500_3_web"
@@ -77,7 +79,7 @@ def flipped(data, bit):
 
 async def test_each_flipped_bit_is_noticed(path):
     """Also in a definition that was amended, and whatever the bit does to the name of a key."""
-    await amend_definition(path, {"verified": None})
+    await amend_definition(TargetFile.of(path), {"verified": None})
     data = path.read_bytes()
     bits = random.Random(7).choices(range(len(data) * 8), k=FLIPS)
     start = data.index(b'"checksum"')
@@ -124,7 +126,7 @@ async def test_older_definition_has_none(path, version):
     del raw["checksum"]
     path.write_text(json.dumps(raw | {"version": version}))
     assert refusal(path.read_bytes(), path) is None
-    await amend_definition(path, {"pinned": False})
+    await amend_definition(TargetFile.of(path), {"pinned": False})
     assert "checksum" not in json.loads(path.read_text())
     assert not definition_file.loads(path.read_bytes(), path).pinned
 
@@ -138,22 +140,22 @@ def test_checksum_that_must_be_there_and_is_lost_is_damage(path, version, lost):
 
 
 async def test_amendment_renews_it_and_does_not_cover_up_damage(path):
-    await amend_definition(path, {"pinned": False})
+    await amend_definition(TargetFile.of(path), {"pinned": False})
     assert definition_file.loads(path.read_bytes(), path) == replace(DEFINITION, pinned=False)
     damaged = path.read_bytes().replace(b"1048576", b"9048576")
     path.write_bytes(damaged)
     with pytest.raises(DefinitionError, match="checksum"):
-        await amend_definition(path, {"pinned": True})
+        await amend_definition(TargetFile.of(path), {"pinned": True})
     assert path.read_bytes() == damaged
 
 
 async def test_damaged_definition_is_a_problem_and_no_backup(path):
-    catalog = Catalog(path.parent.parent)
+    catalog = Catalog(StorageLocation.of(path.parent.parent))
     assert [found.definition for found in (await catalog.scan()).complete] == [DEFINITION]
     path.write_bytes(path.read_bytes().replace(b"1048576", b"9048576"))
     scan = await catalog.scan()
     assert scan.complete == ()
     assert [(problem.path, problem.domain_directory) for problem in scan.problems] == [
-        (path, "web")
+        (TargetFile.of(path), "web")
     ]
     assert scan.strays == ()

@@ -23,6 +23,7 @@ from virtbackup_async.catalog.history import (
 )
 from virtbackup_async.errors import LockHeldError, StorageError, StorageFullError
 from virtbackup_async.model.run_record import Outcome
+from virtbackup_async.model.storage_location import StorageLocation
 
 RUN = run(0, [domain_run(), domain_run("db", outcome=Outcome.FAILED)], exit_code=3, error="1 of 2")
 
@@ -33,13 +34,15 @@ def file(tmp_path):
 
 
 async def append(target, record=RUN, **different):
-    await append_run(target, record, **{"create": True, "timeout_s": 0, **different})
+    await append_run(
+        StorageLocation.of(target), record, **{"create": True, "timeout_s": 0, **different}
+    )
 
 
 async def test_what_is_appended_is_read(tmp_path, file):
     await append(tmp_path, run(1))
     await append(tmp_path)
-    history = await read_history(tmp_path)
+    history = await read_history(StorageLocation.of(tmp_path))
     assert history.runs == (run(1), RUN)
     assert history.damaged == 0
     assert file.stat().st_mode & 0o777 == 0o600
@@ -49,10 +52,10 @@ async def test_what_is_appended_is_read(tmp_path, file):
 async def test_a_history_is_begun_only_where_that_is_allowed(tmp_path, file):
     await append(tmp_path, create=False)
     assert not file.exists()
-    assert (await read_history(tmp_path)).runs == ()
+    assert (await read_history(StorageLocation.of(tmp_path))).runs == ()
     file.touch()
     await append(tmp_path, create=False)
-    assert (await read_history(tmp_path)).runs == (RUN,)
+    assert (await read_history(StorageLocation.of(tmp_path))).runs == (RUN,)
 
 
 async def test_nothing_is_made_where_the_target_is_missing(tmp_path):
@@ -64,7 +67,7 @@ async def test_nothing_is_made_where_the_target_is_missing(tmp_path):
 async def test_a_part_of_a_line_spoils_no_other(tmp_path, file):
     file.write_bytes(dumps(run(1)) + dumps(run(2))[:50])
     await append(tmp_path)
-    history = await read_history(tmp_path)
+    history = await read_history(StorageLocation.of(tmp_path))
     assert history.runs == (run(1), RUN)
     assert history.damaged == 1
 
@@ -106,7 +109,7 @@ def test_unknown_keys_are_passed_over_and_the_lines_of_a_run_are_joined():
 async def test_names_that_json_cannot_hold_and_long_texts_are_written(tmp_path):
     odd = run(0, [domain_run("\udcff\x1b[31m", error="x" * 9999)])
     await append(tmp_path, odd)
-    (found,) = (await read_history(tmp_path)).runs
+    (found,) = (await read_history(StorageLocation.of(tmp_path))).runs
     assert found.domains[0].domain == "\\udcff\x1b[31m"
     assert found.domains[0].error == "x" * TEXT_MAX
 
@@ -125,7 +128,7 @@ async def test_what_is_no_file_is_neither_read_nor_written(tmp_path, file, place
     with pytest.raises(StorageError):
         await append(tmp_path)
     with pytest.raises(StorageError):
-        await read_history(tmp_path)
+        await read_history(StorageLocation.of(tmp_path))
     assert other.read_bytes() == b"precious"
 
 
@@ -149,7 +152,7 @@ async def test_another_writer_is_waited_for_and_not_for_ever(tmp_path, file):
             tasks.start_soon(lambda: append(tmp_path, timeout_s=50))
             await anyio.lowlevel.checkpoint()
             fcntl.flock(other, fcntl.LOCK_UN)
-    assert (await read_history(tmp_path)).runs == (RUN,)
+    assert (await read_history(StorageLocation.of(tmp_path))).runs == (RUN,)
 
 
 def test_two_writers_lose_nothing_though_the_file_is_replaced_again_and_again(tmp_path):
@@ -168,7 +171,7 @@ def test_two_writers_lose_nothing_though_the_file_is_replaced_again_and_again(tm
         writer.start()
     for writer in writers:
         writer.join()
-    history = anyio.run(read_history, tmp_path)
+    history = anyio.run(read_history, StorageLocation.of(tmp_path))
     assert history.runs == tuple(run(night) for night in range(9, -1, -1))
     assert history.damaged == 0
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
@@ -201,16 +204,16 @@ async def test_a_file_that_cannot_be_replaced_stays(tmp_path, file):
 async def test_of_a_huge_file_the_end_is_read(tmp_path, file):
     limits = Limits(file_bytes=5000, kept_bytes=4000)
     file.write_bytes(b"x" * 100_000 + b"\n" + dumps(run(1)))
-    assert (await read_history(tmp_path, limits)).runs == (run(1),)
+    assert (await read_history(StorageLocation.of(tmp_path), limits)).runs == (run(1),)
     await append(tmp_path, limits=limits)
-    assert (await read_history(tmp_path, limits)).runs == (run(1), RUN)
+    assert (await read_history(StorageLocation.of(tmp_path), limits)).runs == (run(1), RUN)
     assert file.stat().st_size < 5000
 
 
 async def test_a_huge_line_does_not_keep_the_next_run_out(tmp_path, file):
     file.write_bytes(b"x" * 100_000)
     await append(tmp_path, limits=Limits(5000, 4000))
-    assert (await read_history(tmp_path)).runs == (RUN,)
+    assert (await read_history(StorageLocation.of(tmp_path))).runs == (RUN,)
 
 
 def test_old_runs_lose_their_phases_then_their_domains_then_their_lines():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from virtbackup_async.catalog import definition_file, pending_file, raw_json
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.target_file import TargetFile
 
 NAME = "20191001-003401_3_web"
 DEFINITION_PATH = Path(f"/t/web/{NAME}.json")
@@ -147,14 +148,14 @@ def test_symlink_pipe_and_giant_are_not_read(tmp_path, monkeypatch):
     link = tmp_path / "link"
     link.symlink_to(real)
     with pytest.raises(OSError, match="a symlink, not followed"):
-        raw_json.read_bytes(link)
+        raw_json.read_bytes(TargetFile.of(link))
     with pytest.raises(DefinitionError, match="not a regular file"):
-        raw_json.read_bytes(Path("/dev/null"))
+        raw_json.read_bytes(TargetFile.of(Path("/dev/null")))
     monkeypatch.setattr(raw_json, "FILE_MAX_BYTES", 10)
     with pytest.raises(DefinitionError, match="larger than 10 B"):
-        raw_json.read_bytes(real)
+        raw_json.read_bytes(TargetFile.of(real))
     real.write_bytes(b"x" * 10)
-    assert raw_json.read_bytes(real) == b"x" * 10
+    assert raw_json.read_bytes(TargetFile.of(real)) == b"x" * 10
 
 
 @given(st.integers(min_value=0, max_value=len(json.dumps(DEFINITION))))

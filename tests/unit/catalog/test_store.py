@@ -24,6 +24,8 @@ from virtbackup_async.model.backup import (
     PendingDisk,
     StateRecord,
 )
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 NAME = "20260301-021500_3_web"
 IMAGE = ImageRecord(f"{NAME}_vda.qcow2", "/i/vda.qcow2", "qcow2", 1024, 512, 300, "blake3-256k:00")
@@ -62,11 +64,11 @@ PENDING = Pending(
 
 @pytest.fixture
 def catalog(tmp_path):
-    return Catalog(tmp_path)
+    return Catalog(StorageLocation.of(tmp_path))
 
 
 def put_data(catalog, definition=DEFINITION):
-    directory = catalog.domain_directory(definition.domain_name)
+    directory = catalog.domain_directory(definition.domain_name).local
     directory.mkdir(exist_ok=True)
     for file in (IMAGE.file, BASE.file, VARIABLES.file):
         (directory / file.replace(NAME, definition.name)).write_bytes(b"x")
@@ -109,18 +111,18 @@ async def test_files_are_private(catalog):
     pending_path = await catalog.create_pending(PENDING)
     put_data(catalog)
     path = await catalog.write_definition(DEFINITION)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(pending_path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.local.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pending_path.local.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.local.stat().st_mode) == 0o700
 
 
 async def test_second_backup_of_the_same_second_is_refused(catalog):
-    path = await catalog.create_pending(PENDING)
+    path = (await catalog.create_pending(PENDING)).local
     with pytest.raises(FileExistsError):
         await catalog.create_pending(replace(PENDING, date=5))
     scan = await catalog.scan()
     assert [found.pending for found in scan.pending] == [PENDING]
-    assert scan.pending[0].path == path
+    assert scan.pending[0].path.local == path
 
 
 async def test_finished_backup_of_the_same_second_is_not_replaced(catalog):
@@ -136,7 +138,7 @@ async def test_finished_backup_of_the_same_second_is_not_replaced(catalog):
 
 async def test_a_pending_file_is_never_there_without_its_content(catalog, monkeypatch):
     """Whoever is killed at any moment leaves the whole file, or none."""
-    path, seen = catalog.pending_path(PENDING), []
+    path, seen = catalog.pending_path(PENDING).local, []
 
     def watched(name):
         real = getattr(os, name)
@@ -161,7 +163,7 @@ async def test_without_hard_links_a_pending_file_is_made_in_two_steps(catalog, m
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    path = await catalog.create_pending(PENDING)
+    path = (await catalog.create_pending(PENDING)).local
     assert [found.pending for found in (await catalog.scan()).pending] == [PENDING]
     with pytest.raises(FileExistsError):
         await catalog.create_pending(PENDING)
@@ -170,7 +172,7 @@ async def test_without_hard_links_a_pending_file_is_made_in_two_steps(catalog, m
 
 @pytest.mark.parametrize("name", ["link", "fsync"])
 async def test_a_pending_file_that_cannot_be_made_durable_is_none(catalog, monkeypatch, name):
-    path = catalog.pending_path(PENDING)
+    path = catalog.pending_path(PENDING).local
     path.parent.mkdir()
 
     def fail(*_args, **_options):
@@ -183,17 +185,17 @@ async def test_a_pending_file_that_cannot_be_made_durable_is_none(catalog, monke
 
 
 async def test_missing_target_is_not_made(tmp_path):
-    catalog = Catalog(tmp_path / "not mounted")
+    catalog = Catalog(StorageLocation.of(tmp_path / "not mounted"))
     with pytest.raises(StorageError, match="mount the file system"):
         await catalog.create_pending(PENDING)
-    assert not catalog.target.exists()
+    assert not catalog.target.directory.exists()
     with pytest.raises(StorageError):
         await catalog.scan()
 
 
 async def test_domain_directory_that_leaves_the_target_is_refused(catalog, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (catalog.target / "web").symlink_to(elsewhere)
+    (catalog.target.directory / "web").symlink_to(elsewhere)
     put_json(elsewhere, "20191001-003401_3_web")
     with pytest.raises(StorageError, match="symlink"):
         await catalog.create_pending(PENDING)
@@ -205,7 +207,7 @@ async def test_domain_directory_that_leaves_the_target_is_refused(catalog, tmp_p
 
 async def test_unfinished_backup_of_virt_backup_is_not_complete(catalog):
     """It writes the definition before the data, so the two stand side by side after a crash."""
-    web = catalog.target / "web"
+    web = catalog.target.directory / "web"
     put_json(web, "20191001-003401_3_web")
     pending = json.loads((web / "20191001-003401_3_web.json").read_text())
     pending["disks"] = {"vda": {"src": "/i/vda.qcow2", "snapshot": "/i/vda.s", "type": "qcow2"}}
@@ -227,9 +229,9 @@ async def test_ours_is_complete_beside_its_pending_file(catalog):
 
 
 async def test_one_bad_file_hides_no_other(catalog):
-    web = catalog.target / "web"
+    web = catalog.target.directory / "web"
     put_json(web, "20191001-003401_3_web")
-    put_json(catalog.target / "db", "20191001-003402_4_db", domain_name="db")
+    put_json(catalog.target.directory / "db", "20191001-003402_4_db", domain_name="db")
     bad = {
         "a.json": b"",
         "b.json": b"{",
@@ -268,12 +270,12 @@ async def test_one_bad_file_hides_no_other(catalog):
 )
 async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
     definition = replace(DEFINITION, packager=packager, records={}, state_files=())
-    catalog.domain_directory("web").mkdir()
+    catalog.domain_directory("web").local.mkdir()
     path = await catalog.write_definition(definition)
     scan = await catalog.scan()
     assert not scan.complete
     assert scan.problems[0].message == f"{path}: data missing: {file}"
-    path.with_name(file).touch()
+    path.with_name(file).local.touch()
     assert len((await catalog.scan()).complete) == 1
 
 
@@ -281,21 +283,21 @@ async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
 async def test_missing_file_of_ours_is_a_problem(catalog, file):
     put_data(catalog)
     await catalog.write_definition(DEFINITION)
-    (catalog.domain_directory("web") / file).unlink()
+    (catalog.domain_directory("web") / file).local.unlink()
     assert file in (await catalog.scan()).problems[0].message
 
 
 async def test_other_files_and_hidden_directories_are_passed_over(catalog):
-    (catalog.target / "notes.json").write_text("{}")
-    (catalog.target / ".locks").mkdir()
-    (catalog.target / ".locks" / "x.json").write_text("{}")
-    (catalog.target / "lost+found").mkdir()
+    (catalog.target.directory / "notes.json").write_text("{}")
+    (catalog.target.directory / ".locks").mkdir()
+    (catalog.target.directory / ".locks" / "x.json").write_text("{}")
+    (catalog.target.directory / "lost+found").mkdir()
     scan = await catalog.scan()
     assert scan.complete == scan.pending == scan.problems == ()
 
 
 async def test_scan_is_sorted_by_date(catalog):
-    web = catalog.target / "web"
+    web = catalog.target.directory / "web"
     for second in (5, 3, 9):
         put_json(web, f"20191001-00340{second}_3_web", date=1000 - second)
     scan = await catalog.scan()
@@ -312,20 +314,21 @@ async def test_hostile_domain_stays_below_the_target(catalog, domain):
         PENDING, name=name, domain_name=xml_name, disks={"vda": disk}, state_files=state
     )
     path = await catalog.create_pending(pending)
-    assert path.parent.parent == catalog.target
+    assert path.target == catalog.target
+    assert path.local.parent.parent == catalog.target.directory
     assert [found.pending for found in (await catalog.scan()).pending] == [pending]
 
 
 async def test_cancelled_creation_leaves_nothing(catalog):
     """Wherever the cancellation strikes: nothing, or the whole file."""
-    path = catalog.pending_path(PENDING)
+    path = catalog.pending_path(PENDING).local
     for checkpoints in range(8):
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_after, scope, checkpoints)
                 await catalog.create_pending(PENDING)
         assert not path.exists() or (await catalog.scan()).pending
-        await catalog.remove_pending(path)
+        await catalog.remove_pending(TargetFile.of(path))
     assert list(path.parent.iterdir()) == []
 
 
@@ -337,7 +340,7 @@ async def _cancel_after(scope, checkpoints):
 
 async def test_one_domain_is_scanned_alone(catalog):
     await catalog.create_pending(PENDING)
-    put_json(catalog.target / "db", "20191001-003402_4_db", domain_name="db")
+    put_json(catalog.target.directory / "db", "20191001-003402_4_db", domain_name="db")
     scan = await catalog.scan_domain("web")
     assert [found.pending for found in scan.pending] == [PENDING]
     assert not scan.complete

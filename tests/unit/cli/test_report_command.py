@@ -11,6 +11,7 @@ from fakes.recorded_run import summary
 from virtbackup_async.catalog.history import read_history
 from virtbackup_async.cli.page_after_run import write_page_after_run
 from virtbackup_async.config.loading import load_config
+from virtbackup_async.model.storage_location import StorageLocation
 
 # Apprise's own import, on the Python that still has that module.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
@@ -123,7 +124,7 @@ async def test_the_run_itself_is_in_the_history_of_the_page(configured, command,
     configured(f"report: {{html: {page}}}")
     (target / ".virtbackup-history").touch()
     command("verify")
-    (run,) = (await read_history(target)).runs
+    (run,) = (await read_history(StorageLocation.of(target))).runs
     assert (run.command, run.domains[0].outcome) == ("verify", "verified")
 
 

@@ -15,6 +15,7 @@ from html_document import Document
 from virtbackup_async.catalog.history import append_run
 from virtbackup_async.cli.main import virtbackup
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 PENDING = {
     "name": "20260301-021500_3_web", "domain_id": 3, "domain_name": "web",
@@ -68,7 +69,7 @@ def test_a_target_is_listed_and_verified_by_its_path_alone(site, run):
 
 
 async def test_the_runs_of_a_target_are_listed(site, run):
-    await append_run(site.target, recorded_run(), create=True)
+    await append_run(StorageLocation.of(site.target), recorded_run(), create=True)
     (past,) = events(run("log", "--target", "target", "--json"), "past_run")
     assert past["command"] == "backup"
 

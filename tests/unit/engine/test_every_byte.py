@@ -45,7 +45,7 @@ class Laboratory(SharedSite):
         }
         note = PendingDeletion(frozenset({bytes(16)}), frozenset())
         write_pending_deletion(self.repository.storage, note)
-        scan = await Catalog(self.target).scan()
+        scan = await Catalog(StorageLocation.of(self.target)).scan()
         self.chosen = [SelectedBackup("all", found) for found in scan.complete]
         self.buffers = BufferPool()
 

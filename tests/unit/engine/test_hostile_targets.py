@@ -35,6 +35,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.verify.filters import VerifyRequest
 from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.processes import Ended
 from virtbackup_async.qemu import qemu_img
 
@@ -90,7 +91,7 @@ class World(HostileTarget):
         await list_backups(config, ["all"], [], known_domains=None)
         with suppress(VirtBackupError):
             await run_verify(runtime, VerifyRequest())
-        for found in (await Catalog(self.target).scan()).complete:
+        for found in (await Catalog(StorageLocation.of(self.target)).scan()).complete:
             request = RestoreRequest(found.definition, found.path.parent, self.root / "restored")
             with suppress(VirtBackupError):
                 await restore_backup(runtime, request)

@@ -17,6 +17,7 @@ from virtbackup_async.engine.verify.filters import VerifyRequest
 from virtbackup_async.engine.verify.verify import run_verify
 from virtbackup_async.errors import NotFoundError
 from virtbackup_async.events import BackupFailed, VerifyDone, VerifyFailed
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_a_definition_that_cannot_be_synced(config, tmp_path, packager, is
         )
     assert failed
     assert [event for event in events if isinstance(event, BackupFailed)]
-    scan = await Catalog(tmp_path / "target").scan()
+    scan = await Catalog(StorageLocation.of(tmp_path / "target")).scan()
     assert (len(scan.complete), scan.pending) == (0 if is_removable else 1, ())
     found = scan.complete
     with contextlib.nullcontext() if found else pytest.raises(NotFoundError, match="no backup"):

@@ -8,6 +8,7 @@ import pytest
 from virtbackup_async.engine.locks import LockWait, hold_domain, hold_package
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.host.local import LocalHost
+from virtbackup_async.model.target_file import TargetFile
 
 UUID = "00000000-0000-4000-8000-000000000000"
 
@@ -57,18 +58,18 @@ async def test_waiting_can_be_cancelled(tmp_path):
 async def test_many_may_read_a_package_and_none_while_it_is_removed(tmp_path):
     package = tmp_path / "b.tar"
     package.touch()
-    paths = [tmp_path / "missing", package]
-    first, second = (hold_package(paths, exclusive=False) for _ in range(2))
+    files = [TargetFile.of(tmp_path / "missing"), TargetFile.of(package)]
+    first, second = (hold_package(files, exclusive=False) for _ in range(2))
     async with first, second:
         with pytest.raises(LockHeldError, match=r"reads or removes .*b\.tar"):
-            async with hold_package(paths, exclusive=True):
+            async with hold_package(files, exclusive=True):
                 pass
-    async with hold_package(paths, exclusive=True):
+    async with hold_package(files, exclusive=True):
         with pytest.raises(LockHeldError, match="removes"):
-            async with hold_package(paths, exclusive=False):
+            async with hold_package(files, exclusive=False):
                 pass
 
 
 async def test_a_package_without_files_needs_no_lock(tmp_path):
-    async with hold_package([tmp_path / "missing"], exclusive=True):
+    async with hold_package([TargetFile.of(tmp_path / "missing")], exclusive=True):
         pass

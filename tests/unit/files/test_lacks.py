@@ -14,6 +14,7 @@ from virtbackup_async.files import lacks
 from virtbackup_async.files.lacks import Lack
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.files.trial import lacks_of
+from virtbackup_async.model.storage_location import StorageLocation
 
 CALLS = {
     Lack.SYNC: (os, "fsync", errno.EINVAL),
@@ -93,7 +94,11 @@ def test_a_lock_that_is_held_is_no_lack(target):
 @pytest.mark.parametrize("lack", list(Lack))
 async def test_doctor_tries_it_and_leaves_nothing(target, monkeypatch, lack):
     refuse(monkeypatch, lack)
-    found = [finding for finding in await check_target(target) if "file system" in finding.message]
+    found = [
+        finding
+        for finding in await check_target(StorageLocation.of(target))
+        if "file system" in finding.message
+    ]
     assert (Level.WARNING, f"its file system {lack}") in [(f.level, f.message) for f in found]
     assert list(target.iterdir()) == []
 

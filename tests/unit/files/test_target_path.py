@@ -118,6 +118,7 @@ def test_every_call_works_without_one(site, call):
 def test_every_method_has_its_call():
     own = {name for name in {*vars(TargetPath), *vars(ReachedPath)} if not name.startswith("_")}
     values = {
+        "at",
         "real_path",
         "of",
         "in_domain",
@@ -363,7 +364,7 @@ def test_a_new_file_has_the_mode_that_was_asked_for(site, umask):
 
 def read(site, name, max_bytes=6):
     with site.deep.entered() as directory:
-        return read_file_in(directory, (site.deep / name).path, max_bytes)
+        return read_file_in(directory, name, site.deep.path, max_bytes)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtbackup_async.model import names
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 WHEN = datetime(2026, 3, 1, 2, 15, tzinfo=UTC)
+T = StorageLocation.of("/t")
 ANY_TEXT = st.text(
     alphabet=st.one_of(st.characters(), st.sampled_from("%/.2F25\x00~\udc80")), max_size=300
 )
@@ -23,7 +26,7 @@ def test_name_is_virt_backups():
 
 @pytest.mark.parametrize("domain", ["web", "my web 01", "søndag", "東京", "100%", "a%zz", "x.y"])
 def test_ordinary_names_stay(domain):
-    assert names.domain_directory(Path("/t"), domain) == Path("/t") / domain
+    assert names.domain_directory(T, domain) == TargetFile(T, domain)
     assert names.backup_name(domain, 1, WHEN).endswith(f"_1_{domain}")
 
 
@@ -44,13 +47,13 @@ def test_ordinary_names_stay(domain):
     ],
 )
 def test_hostile_names_become_one_component(domain, expected):
-    assert names.domain_directory(Path("/t"), domain) == Path("/t") / expected
+    assert names.domain_directory(T, domain) == TargetFile(T, expected)
 
 
 @given(ANY_TEXT)
 def test_any_domain_stays_below_the_target(domain):
-    directory = names.domain_directory(Path("/t"), domain)
-    assert directory.parent == Path("/t")
+    directory = names.domain_directory(T, domain)
+    assert directory.parent == TargetFile(T)
     assert names.is_plain_name(directory.name)
     assert names.is_plain_name(names.backup_name(domain, 2147483647, WHEN))
 
@@ -96,7 +99,7 @@ def test_disk_files_are_virt_backups():
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_two_domains_never_share_a_name(one, other):
-    same = names.domain_directory(Path("/t"), one) == names.domain_directory(Path("/t"), other)
+    same = names.domain_directory(T, one) == names.domain_directory(T, other)
     assert same == (one == other)
 
 

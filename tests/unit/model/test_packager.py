@@ -9,7 +9,7 @@ from virtbackup_async.model.backup import Definition, DiskRecord, ImageRecord, P
 from virtbackup_async.model.packager import (
     PACKAGER_TYPES,
     Location,
-    backup_paths,
+    backup_files,
     package_files,
     type_named,
     type_of,
@@ -108,7 +108,7 @@ def test_files_are_named_as_virt_backup_names_them(packager, expected):
     assert location.paths(FILES) == tuple(HERE / name for name in expected)
     backup = definition(packager)
     assert package_files(backup) == expected
-    assert backup_paths(backup, HERE) == location.paths(FILES)
+    assert tuple(file.local for file in backup_files(backup, HERE)) == location.paths(FILES)
 
 
 @pytest.mark.parametrize("packager", [*map(Packager, PACKAGER_TYPES)], ids=str)
@@ -156,7 +156,7 @@ def test_an_unknown_packager_is_reported_where_its_files_are_needed():
     assert not type_of(packager).is_incremental
     assert package_files(definition(packager)) == []
     with pytest.raises(DefinitionError, match="unknown packager of n: 'rar'"):
-        backup_paths(definition(packager), HERE)
+        backup_files(definition(packager), HERE)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ async def test_the_runs_of_all_targets_are_listed_once_and_the_newest_first(conf
     for nights in (3, 2, 1):
         record = run(nights_ago=nights)
         for group in config.groups.values():
-            await append_run(group.target.directory, record, create=True)
+            await append_run(group.target, record, create=True)
     told = []
     async with open_virtbackup(config, on_event=told.append) as vb:
         listed = await vb.log(limit=2)
@@ -51,7 +51,7 @@ async def test_the_runs_of_all_targets_are_listed_once_and_the_newest_first(conf
 
 async def test_a_history_that_cannot_be_read_does_not_hide_the_others(config):
     one, two = (group.target.directory for group in config.groups.values())
-    await append_run(one, run(), create=True)
+    await append_run(StorageLocation.of(one), run(), create=True)
     two.rmdir()
     told = []
     async with open_virtbackup(config, on_event=told.append) as vb:
@@ -62,7 +62,7 @@ async def test_a_history_that_cannot_be_read_does_not_hide_the_others(config):
 
 async def test_damaged_lines_are_counted(config):
     (target, _) = (group.target.directory for group in config.groups.values())
-    await append_run(target, run(), create=True)
+    await append_run(StorageLocation.of(target), run(), create=True)
     with (target / ".virtbackup-history").open("ab") as file:
         file.write(b"{\n")
     told = []

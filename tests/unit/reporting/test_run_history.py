@@ -53,7 +53,7 @@ class Watched:
         await self.after_run.conclude(summary(code), self.warnings.append)
 
     async def runs(self, name="main"):
-        return (await read_history(self.targets[name])).runs
+        return (await read_history(StorageLocation.of(self.targets[name]))).runs
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ Writing it completes the backup.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from anyio import CancelScope, to_thread
 from msgspec.structs import replace
@@ -23,6 +22,7 @@ from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition, DiskRecord, Original, Pending
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.pull import Method
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.interface import PackageWriter
 
 
@@ -96,7 +96,7 @@ async def complete_backup(
     return None
 
 
-async def _check_same_directory(held: Held, catalog: Catalog, path: Path) -> None:
+async def _check_same_directory(held: Held, catalog: Catalog, path: TargetFile) -> None:
     """Remove a definition that might have been written into another directory than its package."""
     try:
         await to_thread.run_sync(held.check)
@@ -142,7 +142,7 @@ async def _original(images: ImageHost, image: BackingImage) -> Original:
 
 
 def done_event(
-    planned: PlannedBackup, definition: Definition, path: Path, duration_s: float
+    planned: PlannedBackup, definition: Definition, path: TargetFile, duration_s: float
 ) -> BackupDone:
     """Return the event that reports a complete backup; ``path`` is its definition's."""
     images = definition.images

@@ -20,7 +20,6 @@ innermost out. An undo that fails raises ``RollbackError``, and then the pending
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import anyio
 from anyio import to_thread
@@ -60,10 +59,10 @@ from virtbackup_async.events import (
     PhaseChanged,
     Warned,
 )
-from virtbackup_async.files.held import Held, open_held
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.files.held import Held, open_held, to_hold
 from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import BackingImage, Disk
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Tracking, is_checkpoint_of
 from virtbackup_async.packagers.interface import IncrementalWriter, PackageWriter
 from virtbackup_async.packagers.registry import open_writer
@@ -104,7 +103,7 @@ async def back_up_domain(
     """
     runtime.emit(PhaseChanged(planned.domain, Phase.PREPARING))
     domain = await runtime.hypervisor.domain(planned.domain)
-    catalog = Catalog(target_of(planned.group))
+    catalog = runtime.host.catalog(target_of(planned.group))
     waited: list[str] = []
     lock_wait = LockWait(wait_s, partial(_tell_waiting, runtime.emit, domain.name, waited))
     doing = f"backup of group {planned.group.name}"
@@ -164,9 +163,13 @@ async def _open_attempt(
     left = False
     try:
         async with (
-            open_held([TargetPath.of(started.directory, 1)]) as held,
+            open_held(to_hold(started.directory)) as held,
             checkpoint_of(
-                runtime.host.images, runtime.hypervisor, domain, started.pending, started.path
+                runtime.host.images,
+                runtime.hypervisor,
+                domain,
+                started.pending,
+                catalog.definition_path(started.pending),
             ),
         ):
             yield _Attempt(runtime, planned, inspection, started, held)
@@ -185,7 +188,7 @@ def _leaves_something(error: BaseException) -> bool:
     return isinstance(error, errors.RollbackError)
 
 
-async def _copy(attempt: _Attempt) -> tuple[Definition, Path]:
+async def _copy(attempt: _Attempt) -> tuple[Definition, TargetFile]:
     """Fill the package and make the backup complete; return its definition and its path."""
     runtime, pending = attempt.runtime, attempt.started.pending
     inspection, catalog = attempt.inspection, attempt.inspection.catalog
@@ -292,7 +295,7 @@ def _disk_job(attempt: _Attempt, disk: Disk) -> DiskJob:
 
 def _state_job(attempt: _Attempt) -> StateJob:
     state = attempt.inspection.selection.state
-    return StateJob(attempt.domain, state, attempt.backup, attempt.started.directory)
+    return StateJob(attempt.domain, state, attempt.backup, attempt.started.path.parent)
 
 
 async def drop_unneeded_checkpoints(inspection: Inspection, emit: Emit) -> None:
@@ -314,7 +317,7 @@ async def drop_unneeded_checkpoints(inspection: Inspection, emit: Emit) -> None:
 
 async def _drop_unneeded(inspection: Inspection) -> None:
     domain, catalog = inspection.domain, inspection.catalog
-    repository = await to_thread.run_sync(find_repository, catalog.location)
+    repository = await to_thread.run_sync(find_repository, catalog.target)
     if repository is None:
         return
     tracked = inspection.tracking.disks

@@ -6,7 +6,6 @@ note, an undo relies only on those of its facts that libvirt and the images conf
 """
 
 import secrets
-from pathlib import Path
 
 import anyio
 from anyio import CancelScope
@@ -22,6 +21,7 @@ from virtbackup_async.model import names
 from virtbackup_async.model.backup import Pending, PendingDisk
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.version import __version__
 
 TOKEN_BYTES = 4
@@ -34,17 +34,14 @@ class StartedBackup(Struct, frozen=True):
     Attributes:
         pending: the names of everything that it creates.
         path: the pending file.
+        directory: of the package and the definition.
         note: the host note.
     """
 
     pending: Pending
-    path: Path
+    path: TargetFile
+    directory: TargetFile
     note: Note
-
-    @property
-    def directory(self) -> Path:
-        """The directory of the package and the definition."""
-        return self.path.parent
 
 
 class _Names(Struct, frozen=True):
@@ -91,7 +88,7 @@ async def write_pending(
     made = await _choose_names(runtime.host.images, planned, inspection)
     while True:
         pending = _pending(runtime, planned, made)
-        note = await runtime.host.note(pending, catalog.pending_path(pending))
+        note = await runtime.host.note(pending, catalog)
         try:
             path = await catalog.create_pending(pending)
         except BaseException as error:
@@ -100,7 +97,8 @@ async def write_pending(
             if not isinstance(error, FileExistsError):
                 raise
         else:
-            return StartedBackup(pending, path, note)
+            directory = catalog.domain_directory(pending.domain_name)
+            return StartedBackup(pending, path, directory, note)
         # A name contains the second; two backups of a domain need two different seconds.
         await anyio.sleep(NAME_RETRY_S)
 

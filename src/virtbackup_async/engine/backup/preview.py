@@ -7,12 +7,10 @@ checkpoint libvirt forgot, which only a change of libvirt's records would show.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.definition import method_of
 from virtbackup_async.engine.backup.inspection import (
     Inspection,
@@ -39,7 +37,9 @@ from virtbackup_async.files.mounts import space_at
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.packager import type_of
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.tracking import Base, Tracked, Tracking
+from virtbackup_async.repository import open_storage
 
 _FULL_PERCENT = 100
 
@@ -75,7 +75,7 @@ async def run_preview(runtime: Runtime, request: BackupRequest) -> BackupPreview
     runtime.emit(RunStarted("backup", tuple(dict.fromkeys(one.domain for one in plan.backups))))
     for missing in plan.missing:
         runtime.emit(missing_event(missing))
-    targets: dict[Path, _Target] = {}
+    targets: dict[StorageLocation, _Target] = {}
     for planned in plan.backups:
         target = targets.setdefault(target_of(planned.group), _Target())
         await _preview(runtime, planned, target)
@@ -101,7 +101,7 @@ class _Target(Struct):
 async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) -> None:
     """Emit the prediction for one domain's backup, or why there would be none."""
     try:
-        await to_thread.run_sync(check_target, target_of(planned.group))
+        await to_thread.run_sync(_check_target, target_of(planned.group))
         disks = await _disks_of(runtime, planned)
     except RollbackError as error:
         message = f"{error.within(planned.domain)}: the backup undoes that before it reads"
@@ -120,20 +120,34 @@ async def _preview(runtime: Runtime, planned: PlannedBackup, target: _Target) ->
         runtime.emit(disk)
 
 
-async def _of_target(path: Path, target: _Target) -> TargetPlanned:
+def _check_target(target: StorageLocation) -> None:
+    if target.is_local:
+        check_target(target.directory)
+    else:
+        open_storage(target).names("", ())
+
+
+async def _of_target(place: StorageLocation, target: _Target) -> TargetPlanned:
+    path = str(place)
     try:
-        free_bytes = (await to_thread.run_sync(space_at, path)).free_bytes
+        free_bytes = await to_thread.run_sync(_free_bytes, place)
     except OSError:
-        return TargetPlanned(str(path), target.backups, target.read_bytes, None, None)
+        free_bytes = None
+    if free_bytes is None:
+        return TargetPlanned(path, target.backups, target.read_bytes, None, None)
     fits: bool | None = target.read_bytes <= free_bytes
     if (fits and not target.is_known) or (not fits and target.may_shrink):
         fits = None
-    return TargetPlanned(str(path), target.backups, target.read_bytes, free_bytes, fits)
+    return TargetPlanned(path, target.backups, target.read_bytes, free_bytes, fits)
+
+
+def _free_bytes(place: StorageLocation) -> int | None:
+    return space_at(place.directory).free_bytes if place.is_local else None
 
 
 async def _disks_of(runtime: Runtime, planned: PlannedBackup) -> Sequence[DiskPlanned]:
     domain = await runtime.hypervisor.domain(planned.domain)
-    images, catalog = runtime.host.images, Catalog(target_of(planned.group))
+    images, catalog = runtime.host.images, runtime.host.catalog(target_of(planned.group))
     if await images.is_domain_locked(domain.uuid):
         runtime.emit(Warned("another process works on it now", domain.name))
     info, selection = await select_of(runtime, planned, domain)

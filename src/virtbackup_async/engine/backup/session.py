@@ -28,7 +28,7 @@ from virtbackup_async.engine.plan import (
     target_of,
 )
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.mounts import space_of
 from virtbackup_async.model.note import checked_note
 from virtbackup_async.packagers.registry import load_writers
 
@@ -166,8 +166,9 @@ async def _tell_space(runtime: Runtime, backups: Iterable[PlannedBackup]) -> Non
     """Report the space of each target; skip a target that does not answer."""
     for target in dict.fromkeys(target_of(planned.group) for planned in backups):
         with suppress(OSError, errors.StorageError):
-            space = await answer_in_time(space_at, target)
-            runtime.emit(events.TargetSpace(str(target), space.total_bytes, space.free_bytes))
+            space = await space_of(target)
+            if space is not None:
+                runtime.emit(events.TargetSpace(str(target), space.total_bytes, space.free_bytes))
 
 
 class _Session(Struct, frozen=True):

@@ -31,6 +31,7 @@ from virtbackup_async.model.backup import TPM, StateRecord
 from virtbackup_async.model.domain import BackingImage, DomainInfo
 from virtbackup_async.model.domain_state import LABELS, StatePlace, state_places
 from virtbackup_async.model.names import is_kept
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.interface import PackageWriter
 
 MAX_TRIES = 3
@@ -96,12 +97,12 @@ async def _files(images: ImageHost, place: StatePlace) -> list[StateFile]:
 
 
 class StateJob(Struct, frozen=True):
-    """A domain's state, with its backup and the directory of the package."""
+    """A domain's state, with its backup and a local directory in which files are copied aside."""
 
     domain: str
     state: DomainState
     backup: str
-    directory: Path
+    directory: TargetFile
 
 
 class CopiedState(Struct, frozen=True):
@@ -147,11 +148,11 @@ async def _pack(
 
 @asynccontextmanager
 async def _still_copy(
-    images: ImageHost, file: StateFile, directory: Path, buffers: BufferPool
+    images: ImageHost, file: StateFile, directory: TargetFile, buffers: BufferPool
 ) -> AsyncGenerator[TargetPath]:
     """Copy a file aside, as it was at one moment, for the time of the block."""
     for _ in range(MAX_TRIES):
-        copy = TargetPath.of(directory, 1).temporary()
+        copy = TargetPath.at(directory).temporary()
         try:
             before = await images.signature(file.path)
             # libvirt makes no links in swtpm's directory; an admin chose the other paths.

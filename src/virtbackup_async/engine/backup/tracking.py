@@ -79,7 +79,7 @@ async def track(  # noqa: PLR0913, PLR0917 -- the facts about a domain, one by o
         ImageError: an image of a domain that is shut off cannot be read.
         StorageError: the target cannot be read.
     """
-    repository = await to_thread.run_sync(make_repository, catalog.location)
+    repository = await to_thread.run_sync(make_repository, catalog.target)
     asked = domain.redefine_checkpoint
     tracked = await find_readings(images, catalog, info, selection, rules, asked)
     is_any = info.is_active and any(disk.checkpoint for disk in tracked.values())

@@ -7,8 +7,8 @@ file that any other backup names stays.
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from stat import S_ISDIR
+from errno import ENOENT
+from os import strerror
 
 from anyio import to_thread
 from msgspec import Struct
@@ -18,14 +18,18 @@ from virtbackup_async.catalog.amendment import hold_definitions
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, Scan, definition_path
+from virtbackup_async.catalog.store import may_be_there
+from virtbackup_async.engine.clean.removal import remove_files
 from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.errors import DefinitionError, LockHeldError
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.backup import Definition, Pending
-from virtbackup_async.model.packager import backup_paths, package_files
+from virtbackup_async.model.packager import backup_files, package_files
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import Kind, open_storage
 
+_FILES = frozenset(Kind) - {Kind.DIRECTORY}
 _DESCRIPTIONS = (definition_file.SUFFIX, pending_file.SUFFIX, REMOVED_SUFFIX)
 
 
@@ -39,8 +43,8 @@ class BrokenPackage(Struct, frozen=True):
         pinned: whether the definition says so; an unreadable one does not.
     """
 
-    path: Path
-    files: tuple[Path, ...]
+    path: TargetFile
+    files: tuple[TargetFile, ...]
     content: bytes | None
     pinned: bool = False
 
@@ -50,7 +54,7 @@ class BrokenPackage(Struct, frozen=True):
         return definition_path(self.path).stem
 
 
-async def find_broken(path: Path, scan: Scan) -> BrokenPackage:
+async def find_broken(path: TargetFile, scan: Scan) -> BrokenPackage:
     """Return what belongs to a broken backup.
 
     Args:
@@ -81,28 +85,33 @@ async def remove_broken(broken: BrokenPackage, lock_wait: LockWait) -> int | Non
             await locks.enter_async_context(held)
         freed_bytes = await occupied_bytes([*broken.files, broken.path])
         async with hold_definitions(broken.path.parent):
-            if not await to_thread.run_sync(_is_there, broken.path):
+            if not await to_thread.run_sync(may_be_there, broken.path):
                 return None
             if await to_thread.run_sync(_content, broken.path) != broken.content:
                 raise LockHeldError("another process changes it", path=broken.path)
             note = await begin_removal(broken.path)
-        for file in broken.files:
-            await to_thread.run_sync(TargetPath.in_domain(file).remove)
+        await to_thread.run_sync(remove_files, broken.files)
         await end_removal(note)
     return freed_bytes
 
 
-def _find_broken(path: Path, scan: Scan) -> BrokenPackage:
+def _find_broken(path: TargetFile, scan: Scan) -> BrokenPackage:
+    storage, directory = open_storage(path.target), path.parent.stored_name
     try:
         # A link is removed itself; a directory is nobody's backup.
-        if S_ISDIR(TargetPath.in_domain(path).status().st_mode):
+        if path.name in storage.names(directory, {Kind.DIRECTORY}):
             raise DefinitionError("is a directory", path=path, hint="Inspect it, and move it away.")
-        directory = TargetPath.of(path.parent, 1)
-        names = frozenset(directory.names(lambda entry: not entry.is_dir(follow_symlinks=False)))
+        names = frozenset(storage.names(directory, _FILES))
+        if path.name not in names:
+            raise FileNotFoundError(ENOENT, strerror(ENOENT), str(path))
     except OSError as error:
-        raise storage_error("read", path, error) from error
+        raise storage_error("read", str(path), error) from error
     name = definition_path(path).stem
-    if f"{name}{pending_file.SUFFIX}" in names:
+    pending = {found.path.stored_name for found in scan.pending}
+    if (
+        f"{name}{pending_file.SUFFIX}" in names
+        or f"{directory}/{name}{pending_file.SUFFIX}" in pending
+    ):
         hint = "Run 'virtbackup clean -b' first."
         raise DefinitionError("its pending file is still there", path=path, hint=hint)
     content = _content(path)
@@ -120,18 +129,14 @@ def _find_broken(path: Path, scan: Scan) -> BrokenPackage:
     )
 
 
-def _is_there(path: Path) -> bool:
-    return TargetPath.in_domain(path).exists()
-
-
-def _content(path: Path) -> bytes | None:
+def _content(path: TargetFile) -> bytes | None:
     try:
         return read_bytes(path)
     except (DefinitionError, OSError):
         return None
 
 
-def _understood(content: bytes | None, path: Path) -> Definition | None:
+def _understood(content: bytes | None, path: TargetFile) -> Definition | None:
     """Return the definition, whatever its checksum; None if it cannot be understood at all."""
     if content is None:
         return None
@@ -141,20 +146,21 @@ def _understood(content: bytes | None, path: Path) -> Definition | None:
         return None
 
 
-def _paths(definition: Definition, directory: Path) -> tuple[Path, ...]:
+def _paths(definition: Definition, directory: TargetFile) -> tuple[TargetFile, ...]:
     try:
-        return backup_paths(definition, directory)
+        return backup_files(definition, directory)
     except DefinitionError:
         return ()
 
 
-def _named_by_others(path: Path, scan: Scan) -> frozenset[str]:
+def _named_by_others(path: TargetFile, scan: Scan) -> frozenset[str]:
     """Return the files that the readable descriptions of a directory name, but for ``path``."""
-    backups: list[tuple[Path, Definition | Pending]] = [
+    backups: list[tuple[TargetFile, Definition | Pending]] = [
         (found.path, found.definition) for found in (*scan.complete, *scan.removed)
     ]
     backups += [(found.path, found.pending) for found in scan.pending]
-    beside = (backup for at, backup in backups if at.parent == path.parent and at != path)
+    directory = path.parent.stored_name
+    beside = (backup for at, backup in backups if at.parent.stored_name == directory and at != path)
     return frozenset(file for backup in beside for file in _files(backup))
 
 

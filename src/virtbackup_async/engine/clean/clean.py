@@ -129,7 +129,7 @@ async def _clean_target(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> 
         again = await _scan_after(cleaning, target, scan)
         await _apply_retention(cleaning, target, again)
     if not cleaning.request.dry_run:
-        await prune(target.catalog.location, cleaning.emit)
+        await prune(target.catalog.target, cleaning.emit)
 
 
 async def _scan_after(cleaning: Cleaning, target: CleanTarget, before: Scan) -> Scan:

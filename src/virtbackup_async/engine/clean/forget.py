@@ -5,7 +5,6 @@ removed by the code that ``clean`` uses, so whatever dies in between, the next `
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -25,6 +24,7 @@ from virtbackup_async.engine.locks import LockWait
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ConfigError, DefinitionError
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 NAMED = "named"
 PINNED = "pinned"
@@ -76,11 +76,11 @@ class _Wanted(Struct, frozen=True):
     refused: tuple[str, ...] = ()
 
     @property
-    def path(self) -> Path:
+    def path(self) -> TargetFile:
         return self.named.path
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[TargetFile, ...]:
         """All of its files."""
         if self.broken is not None:
             return (*self.broken.files, self.path)
@@ -126,7 +126,7 @@ async def run_forget(runtime: Runtime, request: ForgetRequest) -> ForgetRun:
 
 async def _choose(runtime: Runtime, request: ForgetRequest) -> list[_Wanted]:
     """Return the backups that are meant, each once."""
-    chosen: dict[Path, NamedBackup] = {}
+    chosen: dict[TargetFile, NamedBackup] = {}
     for name in request.names:
         named = await find_named(runtime, request.group, name)
         if not named.has_date:
@@ -153,7 +153,7 @@ async def _look_at(request: ForgetRequest, named: NamedBackup, now_s: float) -> 
     return _Wanted(named, found, None, tuple(reasons))
 
 
-def _newest_good(scan: Scan, domain: str, now_s: float) -> Path | None:
+def _newest_good(scan: Scan, domain: str, now_s: float) -> TargetFile | None:
     """Return the newest backup of a domain that retention would count."""
     good = [
         found
@@ -187,7 +187,7 @@ async def _verdict(one: _Wanted) -> events.CleanVerdict:
     return verdict
 
 
-def _by_target(wanted: Sequence[_Wanted]) -> Iterator[tuple[Path, list[_Wanted]]]:
+def _by_target(wanted: Sequence[_Wanted]) -> Iterator[tuple[StorageLocation, list[_Wanted]]]:
     for target in dict.fromkeys(one.named.target for one in wanted):
         yield target, [one for one in wanted if one.named.target == target]
 
@@ -196,7 +196,7 @@ async def _remove_all(runtime: Runtime, request: ForgetRequest, wanted: Sequence
     for target, of_target in _by_target(wanted):
         for one in of_target:
             await _remove(runtime, request, one)
-        await prune(StorageLocation.of(target), runtime.emit)
+        await prune(target, runtime.emit)
 
 
 async def _remove(runtime: Runtime, request: ForgetRequest, one: _Wanted) -> None:

@@ -25,6 +25,7 @@ from virtbackup_async.engine.undo.pending import Undo, read_notes
 from virtbackup_async.errors import DefinitionError, LockHeldError, StorageError
 from virtbackup_async.events import Emit, PendingFound, PendingLeft, PendingUndone, Warned
 from virtbackup_async.files.refusals import look_at
+from virtbackup_async.model.target_file import TargetFile
 
 
 async def report_and_undo(
@@ -56,8 +57,8 @@ async def undo_orphans(cleaning: Cleaning) -> None:
         if (group is None and named) or not await _is_orphan(note):
             continue
         # The note names the pending file, and so the target.
-        catalog = Catalog(note.pending_path.parent.parent)
-        dead = DeadBackup(note.pending, note.pending_path, note)
+        catalog = cleaning.runtime.host.catalog(note.target)
+        dead = DeadBackup(note.pending, TargetFile.of(note.pending_path), note)
         await report_and_undo(cleaning, catalog, group or "", dead)
 
 
@@ -74,8 +75,7 @@ async def _is_orphan(note: Note) -> bool:
     try:
         return (
             await to_thread.run_sync(look_at, note.path) is not None
-            and await Catalog(note.pending_path.parent.parent).read_pending(note.pending_path)
-            is None
+            and await Catalog(note.target).read_pending(TargetFile.of(note.pending_path)) is None
         )
     except (DefinitionError, StorageError):
         return True

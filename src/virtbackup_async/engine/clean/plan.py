@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -17,9 +16,12 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
+from virtbackup_async.engine.host_state import open_catalog
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.model.packager import Location, packed_files
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 
 class CleanTarget(Struct, frozen=True):
@@ -52,13 +54,13 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
         StorageError: a target's real path cannot be found.
     """
     groups = groups_with_target(config, group_names)
-    by_target: dict[Path, list[Group]] = {}
+    by_target: dict[StorageLocation, list[Group]] = {}
     for group in groups:
         by_target.setdefault(_place_of(group), []).append(group)
     places = {g.name: _place_of(g) for g in config.groups.values() if g.target}
     return [
         CleanTarget(
-            Catalog(target_of(members[0])),
+            open_catalog(config, target_of(members[0])),
             tuple(members),
             tuple(config.groups[name] for name, place in places.items() if place == target),
         )
@@ -66,13 +68,16 @@ def clean_targets(config: Config, group_names: Sequence[str]) -> list[CleanTarge
     ]
 
 
-def _place_of(group: Group) -> Path:
-    """Return the real path of a group's target, by which groups with the same target are found."""
+def _place_of(group: Group) -> StorageLocation:
+    """Return a group's target, by its real path: so groups with the same target are found."""
     target = target_of(group)
+    place = target.plain_directory
+    if place is None:
+        return target
     try:
-        return target.resolve(strict=True)
+        return StorageLocation.of(place.resolve(strict=True))
     except FileNotFoundError:
-        return target.absolute()
+        return StorageLocation.of(place.absolute())
     except (OSError, RuntimeError) as error:  # in a loop of links, by the version of Python
         raise StorageError(f"cannot read {target}: {error}") from error
 
@@ -120,16 +125,16 @@ class _Unclear:
 
     def __init__(self, catalog: Catalog, scan: Scan) -> None:
         self._catalog = catalog
-        self._pending = {found.path for found in scan.pending}
+        self._pending = {found.path.stored_name for found in scan.pending}
         self._names = {found.path: self._names_of(found) for found in scan.complete}
         self._uses = Counter(chain.from_iterable(self._names.values()))
-        self._directories: dict[str, Path] = {}
+        self._directories: dict[str, TargetFile] = {}
 
     def reason(self, found: FoundBackup) -> str | None:
         """Return why no rule may be applied; None if the rules apply."""
         if found.path.parent != self._directory(found.definition.domain_name):
             return "it lies in another domain's directory"
-        if self._pending and found.path.with_name(f"{found.path.name}.pending") in self._pending:
+        if self._pending and f"{found.path.stored_name}.pending" in self._pending:
             return "its pending file is still there"
         names = self._names[found.path]
         if not names:
@@ -138,7 +143,7 @@ class _Unclear:
             return "another backup has the same files"
         return None
 
-    def _directory(self, domain: str) -> Path:
+    def _directory(self, domain: str) -> TargetFile:
         if domain not in self._directories:
             self._directories[domain] = self._catalog.domain_directory(domain)
         return self._directories[domain]
@@ -146,7 +151,7 @@ class _Unclear:
     def _names_of(self, found: FoundBackup) -> tuple[str, ...]:
         """Return the names of the package's files in the target; none if nobody knows them."""
         definition, directory = found.definition, found.path.parent.name
-        location = Location(definition.packager, self._catalog.location, directory, definition.name)
+        location = Location(definition.packager, self._catalog.target, directory, definition.name)
         try:
             return location.stored_names(packed_files(definition))
         except DefinitionError:

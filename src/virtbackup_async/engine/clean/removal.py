@@ -6,7 +6,7 @@ its package, and then it stays; a pin that was set in the meantime is seen, beca
 definitions become notes under one lock.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from anyio import to_thread
 
@@ -18,8 +18,9 @@ from virtbackup_async.engine.inventory.occupied import occupied_bytes
 from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.errors import LockHeldError, VirtBackupError
 from virtbackup_async.events import BackupRemoved, Emit, RemovalFailed
-from virtbackup_async.files.target_path import TargetPath
-from virtbackup_async.model.packager import backup_paths
+from virtbackup_async.model.packager import backup_files
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import open_storage
 
 
 async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWait) -> int | None:
@@ -33,18 +34,23 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
         DefinitionError: its packager is not known; nothing was done.
         StorageError: the target is not writable; what is left is ended by the next ``clean``.
     """
-    paths = backup_paths(found.definition, found.path.parent)
-    async with hold_package(paths, exclusive=True, lock_wait=lock_wait):
-        freed_bytes = await occupied_bytes([*paths, found.path])
+    files = backup_files(found.definition, found.path.parent)
+    async with hold_package(files, exclusive=True, lock_wait=lock_wait):
+        freed_bytes = await occupied_bytes([*files, found.path])
         async with hold_definitions(found.path.parent):
             definition = await catalog.read_definition(found.path)
             if definition is None or definition.pinned:
                 return None
             note = await begin_removal(found.path)
-        for path in paths:
-            await to_thread.run_sync(TargetPath.in_domain(path).remove)
+        await to_thread.run_sync(remove_files, files)
         await end_removal(note)
     return freed_bytes
+
+
+def remove_files(files: Iterable[TargetFile]) -> None:
+    """Remove files of a target, each durably, in this order; missing ones are no error. Blocks."""
+    for file in files:
+        open_storage(file.target).remove(file.stored_name)
 
 
 async def report_removal(  # noqa: PLR0913 -- a domain has a name and a UUID

@@ -15,13 +15,13 @@ removed if a newer one is good. A backup is good unless it is known to be damage
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
+from virtbackup_async.model.target_file import TargetFile
 
 T = TypeVar("T")
 
@@ -73,8 +73,8 @@ def decide(
     ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
     past = [found for found in ordered if found.definition.date <= now.timestamp()]
     good = [found for found in past if not found.definition.is_damaged]
-    dropped = set(_older_and_damaged(past, good)) if drop_damaged else frozenset[Path]()
-    kept: dict[Path, list[str]] = {found.path: [] for found in ordered}
+    dropped = set(_older_and_damaged(past, good)) if drop_damaged else frozenset[TargetFile]()
+    kept: dict[TargetFile, list[str]] = {found.path: [] for found in ordered}
     for found, reason in _reasons(ordered, good, policies, zone):
         if reason not in kept[found.path] and not (reason == DAMAGED and found.path in dropped):
             kept[found.path].append(reason)
@@ -86,7 +86,9 @@ def decide(
     ]
 
 
-def _older_and_damaged(past: Sequence[FoundBackup], good: Sequence[FoundBackup]) -> Iterator[Path]:
+def _older_and_damaged(
+    past: Sequence[FoundBackup], good: Sequence[FoundBackup]
+) -> Iterator[TargetFile]:
     if good:
         before = past[: past.index(good[-1])]
         yield from (found.path for found in before if found.definition.is_damaged)

@@ -9,7 +9,6 @@
 """
 
 import stat
-from pathlib import Path
 
 from anyio import to_thread
 
@@ -23,6 +22,8 @@ from virtbackup_async.events import PendingFound, PendingLeft, PendingUndone, Wa
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_temporary
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 CLAIM_MAX_AGE_S = 60
 TEMPORARY_MAX_AGE_S = 3600
@@ -56,9 +57,11 @@ def report_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, n
             cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
 
 
-async def _is_noted(cleaning: Cleaning, path: Path) -> bool:
+async def _is_noted(cleaning: Cleaning, path: TargetFile) -> bool:
     """Return whether this host has a note of an unreadable pending file."""
-    real = await to_thread.run_sync(TargetPath.in_domain(path).real_path)
+    if path.target.plain_directory is None:
+        return False
+    real = await to_thread.run_sync(TargetPath.at(path).real_path)
     return any(note.pending_path == real for note in cleaning.notes.notes)
 
 
@@ -67,7 +70,7 @@ async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) ->
     path, domain = problem.path, problem.domain_directory
     backup = path.name.removesuffix(pending_file.SUFFIX)
     age_s, size_bytes = await to_thread.run_sync(
-        _age_and_size, TargetPath.in_domain(path), cleaning.now.timestamp()
+        _age_and_size, TargetPath.at(path), cleaning.now.timestamp()
     )
     if size_bytes == 0 and age_s < CLAIM_MAX_AGE_S:
         return  # its owner is about to write it
@@ -84,11 +87,11 @@ async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) ->
     cleaning.emit(PendingLeft(group, domain, backup, str(path), error))
 
 
-async def _clean_stray(cleaning: Cleaning, path: Path) -> None:
-    if not is_temporary(path.name):
+async def _clean_stray(cleaning: Cleaning, path: TargetFile) -> None:
+    if not is_temporary(path.name) or path.target.plain_directory is None:
         cleaning.emit(Warned(f"left alone, belongs to no backup: {path}", path.parent.name))
         return
-    await _remove_if_old(cleaning, TargetPath.in_domain(path))
+    await _remove_if_old(cleaning, TargetPath.at(path))
 
 
 async def _remove_if_old(cleaning: Cleaning, place: TargetPath) -> None:
@@ -98,13 +101,16 @@ async def _remove_if_old(cleaning: Cleaning, place: TargetPath) -> None:
         await to_thread.run_sync(place.remove)
 
 
-def _temporary_files_in(target: Path) -> list[TargetPath]:
+def _temporary_files_in(target: StorageLocation) -> list[TargetPath]:
     """Return those that a run left which was writing a file of the target itself."""
-    place = TargetPath(target)
+    directory = target.plain_directory
+    if directory is None:
+        return []  # other storages show no file before it is complete
+    place = TargetPath(directory)
     try:
         names = place.names(lambda entry: is_temporary(entry.name))
     except OSError as error:
-        raise storage_error("read", target, error) from error
+        raise storage_error("read", directory, error) from error
     return [place / name for name in names]
 
 

@@ -13,7 +13,6 @@ memory: 40 bytes each. The two are never read at the same time: there might be o
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
-from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
@@ -27,7 +26,6 @@ from virtbackup_async.images.digest import LEAF_BYTES
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.backup import ImageRecord
 from virtbackup_async.model.packager import Location, type_of
-from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.interface import PackageReader
 from virtbackup_async.repository import ChunkMap, find_repository, open_map
 
@@ -193,9 +191,8 @@ def _batches(chunk_map: ChunkMap) -> Iterator[Leaves]:
 
 def _open_map(image: Image) -> ChunkMap:
     definition, directory = image.found.definition, image.found.path.parent
-    target: Path = directory.parent
-    repository = find_repository(StorageLocation.of(target))
+    repository = find_repository(directory.target)
     if repository is None:
-        raise CorruptError(f"{target} has no repository any more")
+        raise CorruptError(f"{directory.target} has no repository any more")
     location = Location.below(directory, definition.packager, definition.name)
     return open_map(repository.storage, location.stored_name(image.record.file))

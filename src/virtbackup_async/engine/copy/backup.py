@@ -15,7 +15,6 @@ were backed up never becomes a part of a copy.
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from anyio import CancelScope, current_time, to_thread
 from msgspec import Struct
@@ -36,8 +35,7 @@ from virtbackup_async.engine.restore.read_images import check_image, open_packag
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import RollbackError, about_disk
 from virtbackup_async.events import CopyDone
-from virtbackup_async.files.held import open_held
-from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.files.held import open_held, to_hold
 from virtbackup_async.model.backup import CopiedFrom, ImageRecord
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
@@ -63,7 +61,7 @@ class CopyJob(Struct, frozen=True):
 
     group: str
     found: FoundBackup
-    source: Path
+    source: StorageLocation
     destination: Destination
 
 
@@ -84,7 +82,7 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
     async with (
         open_package(plan.definition, job.found.path.parent, runtime.buffers) as source,
         _pending_file(job, plan),
-        open_held([TargetPath.of(directory, 1)]) as held,
+        open_held(to_hold(directory)) as held,
         open_writer(
             job.destination.packager, directory, plan.definition.name, runtime.cpu
         ) as package,
@@ -133,7 +131,7 @@ async def _pending_file(job: CopyJob, plan: CopyPlan) -> AsyncGenerator[None]:
 async def _origin(runtime: Runtime, job: CopyJob) -> CopiedFrom:
     repository = None
     if type_of(job.found.definition.packager).uses_repository:
-        repository = await to_thread.run_sync(_repository_id, StorageLocation.of(job.source))
+        repository = await to_thread.run_sync(_repository_id, job.source)
     return CopiedFrom(str(job.source), repository, int(runtime.now().timestamp()))
 
 

@@ -9,11 +9,12 @@ from msgspec import Struct
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.host_state import open_catalog
 from virtbackup_async.engine.plan import target_of
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.files.directories import check_target
 from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.packager import PACKAGER_TYPES, SHARING_TYPE
+from virtbackup_async.model.packager import PACKAGER_TYPES, SHARING_TYPE, type_of
 from virtbackup_async.model.storage_location import StorageLocation
 
 
@@ -21,17 +22,17 @@ class Destination(Struct, frozen=True):
     """Where backups are copied to.
 
     Attributes:
-        target: the target.
+        catalog: the backups that are there.
         packager: what writes their packages there.
     """
 
-    target: Path
+    catalog: Catalog
     packager: Packager
 
     @property
-    def catalog(self) -> Catalog:
-        """The backups that are there."""
-        return Catalog(self.target)
+    def target(self) -> StorageLocation:
+        """The target."""
+        return self.catalog.target
 
 
 async def find_destination(config: Config, word: str, packager: str | None = None) -> Destination:
@@ -41,13 +42,12 @@ async def find_destination(config: Config, word: str, packager: str | None = Non
 
     Args:
         config: the configuration.
-        word: the name of a group, or a path.
+        word: the name of a group, a path or a URL.
         packager: the type of packager to use; None for the target's own.
 
     Raises:
         ConfigError: the group has no target, or there is no such packager.
-        StorageError: the target is missing: what should be mounted there may not be. Or it is no
-            local directory.
+        StorageError: the target is missing: what should be mounted there may not be.
     """
     if packager is not None and packager not in PACKAGER_TYPES:
         meant = did_you_mean(packager, PACKAGER_TYPES)
@@ -56,15 +56,24 @@ async def find_destination(config: Config, word: str, packager: str | None = Non
     if place.is_local:
         place = StorageLocation.of(await to_thread.run_sync(place.directory.absolute))
     group = config.groups.get(word) or _group_at(config, place)
-    target = target_of(group) if group is not None else place.directory
-    await to_thread.run_sync(check_target, target)
+    target = target_of(group) if group is not None else place
+    await to_thread.run_sync(_check, target)
+    catalog = open_catalog(config, target)
     if packager is None and group is not None and not config.of_target:
-        return Destination(target, group.packager)
-    return Destination(target, Packager(packager or SHARING_TYPE))
+        return Destination(catalog, group.packager)
+    chosen = Packager(packager or SHARING_TYPE)
+    if target.plain_directory is None and not type_of(chosen).uses_repository:
+        raise ConfigError(f"{chosen.type} packages need a directory, and {target} is none")
+    return Destination(catalog, chosen)
 
 
-async def is_same_target(source: Path, destination: Path) -> bool:
-    """Return whether two paths are of one target, by whatever names.
+def _check(target: StorageLocation) -> None:
+    if target.is_local:
+        check_target(target.directory)
+
+
+async def is_same_target(source: StorageLocation, destination: StorageLocation) -> bool:
+    """Return whether two places are one target, by whatever names.
 
     Raises:
         ConfigError: one of them lies in the other, whose files its own would be among.
@@ -76,8 +85,11 @@ def _group_at(config: Config, place: StorageLocation) -> Group | None:
     return next((one for one in config.groups.values() if one.target == place), None)
 
 
-def _is_same(source: Path, destination: Path) -> bool:
-    here, there = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+def _is_same(source: StorageLocation, destination: StorageLocation) -> bool:
+    if not (source.is_local and destination.is_local):
+        places = [(one.kind, one.path, one.endpoint) for one in (source, destination)]
+        return places[0] == places[1]
+    here, there = Path(os.path.realpath(source.path)), Path(os.path.realpath(destination.path))
     try:
         if here == there or here.samefile(there):
             return True

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from msgspec import Struct, field
 
@@ -17,6 +16,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
 from virtbackup_async.errors import ConfigError, NotFoundError
 from virtbackup_async.events import BrokenBackup
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 class CopyRequest(Struct, frozen=True):
@@ -61,7 +61,7 @@ class DomainCopies(Struct, frozen=True):
     group: str
     domain: str
     lock: str | None
-    source: Path
+    source: StorageLocation
     backups: tuple[FoundBackup, ...]
     broken: tuple[BrokenBackup, ...]
     there: Scan
@@ -101,7 +101,7 @@ async def select_copies(
 
 
 async def select_new(
-    source: Path, destination: Destination, group: str, domain: str, backup: str
+    source: StorageLocation, destination: Destination, group: str, domain: str, backup: str
 ) -> DomainCopies | None:
     """Return the work after a backup: to copy it, and all that are newer than the newest copy.
 
@@ -132,7 +132,7 @@ async def select_new(
 
 class _Key(Struct, frozen=True):
     group: str
-    source: Path
+    source: StorageLocation
     domain: str
     lock: str | None
 

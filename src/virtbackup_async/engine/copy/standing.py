@@ -1,15 +1,15 @@
 """What the other target has of a backup: nothing, the same backup, or something in its way."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from virtbackup_async.catalog.scanning import FoundBackup, FoundPending, Scan
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
 from virtbackup_async.errors import CorruptError, LockHeldError, StorageError, VirtBackupError
 from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.target_file import TargetFile
 
 
-def find_copy(definition: Definition, scan: Scan, lock: str | None = None) -> Path | None:
+def find_copy(definition: Definition, scan: Scan, lock: str | None = None) -> TargetFile | None:
     """Return the definition of the copy that is there; None for none.
 
     Args:
@@ -40,7 +40,7 @@ def find_copy(definition: Definition, scan: Scan, lock: str | None = None) -> Pa
     return None
 
 
-def _checked(definition: Definition, found: FoundBackup) -> Path:
+def _checked(definition: Definition, found: FoundBackup) -> TargetFile:
     if not is_same_backup(definition, found.definition):
         raise another_backup(found.path)
     if found.definition.is_damaged:
@@ -58,7 +58,7 @@ def _refuse_unless_copy(found: FoundPending, lock: str | None) -> None:
         )
 
 
-def another_backup(path: Path) -> VirtBackupError:
+def another_backup(path: TargetFile) -> VirtBackupError:
     """Return the error about another backup of the same name."""
     return StorageError(
         f"another backup has its name: {path}",
@@ -88,7 +88,7 @@ def _digests(definition: Definition) -> Mapping[str, list[tuple[int, str]]]:
     }
 
 
-def _damaged(path: Path, why: str) -> CorruptError:
+def _damaged(path: TargetFile, why: str) -> CorruptError:
     return CorruptError(
         f"a copy is there already, and it is damaged: {path}: {why}",
         hint="Remove it there with `virtbackup forget`, then copy it again.",

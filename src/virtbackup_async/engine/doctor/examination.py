@@ -12,7 +12,6 @@ from msgspec import Struct, field
 
 from virtbackup_async.catalog.host_notes import Notes
 from virtbackup_async.catalog.scanning import Scan
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.doctor import (
     agent,
@@ -119,13 +118,12 @@ async def _examine(runtime: Runtime, request: DoctorRequest) -> None:
 async def _examine_targets(work: _Examination) -> None:
     for place in dict.fromkeys(group.target for group in work.groups if group.target):
         groups = work.groups_of(place)
-        path = place.directory
-        work.tell(await target.check_target(path))
+        work.tell(await target.check_target(place))
         try:
-            scan = work.scans[place] = await Catalog(path).scan()
+            scan = work.scans[place] = await work.host.catalog(place).scan()
         except StorageError:
             continue  # ``check_target`` has reported it
-        work.tell(await target.check_room(path, groups, scan))
+        work.tell(await target.check_room(place, groups, scan))
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.host.images))
@@ -241,7 +239,7 @@ async def _beside_images(work: _Examination) -> list[Finding]:
         work.host.images, everything, work.scans.values(), work.notes, work.at_work
     )
     for place in work.scans:
-        domains = await _on_the_same_disk(work, place.directory)
+        domains = await _on_the_same_disk(work, place.directory) if place.is_local else []
         if domains:
             message = f"is on the file system of the images of {', '.join(domains)}"
             advice = "Put it on another disk: one that breaks takes images and backups along."

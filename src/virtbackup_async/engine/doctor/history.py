@@ -144,7 +144,7 @@ def _advice_on(problem: Problem) -> str:
 
 def check_unclaimed(config: Config, group: Group, scan: Scan) -> list[Finding]:
     """Report the domains of a group's target that no group includes any more. Blocks."""
-    left = unclaimed_backups(config, group.target.directory, scan) if group.target else None
+    left = unclaimed_backups(config, group.target, scan) if group.target else None
     if left is None:
         return []
     message = f"no group means {', '.join(left.domains)}: {left.backups} backups left alone"

@@ -15,6 +15,8 @@ from virtbackup_async.events import Finding, Level
 from virtbackup_async.files.mounts import mount_of, read_mounts, space_at
 from virtbackup_async.files.trial import lacks_of
 from virtbackup_async.model.amounts import size
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository import open_storage
 
 CHECK = "target"
 ROOT = Path("/")
@@ -24,9 +26,21 @@ _LACK_ADVICE = (
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-async def check_target(target: Path) -> list[Finding]:
-    """Inspect the directory and its file system, and write a temporary file into it."""
-    return await to_thread.run_sync(lambda: list(_check(target)))
+async def check_target(target: StorageLocation) -> list[Finding]:
+    """Inspect a target; write a temporary file into a directory of this machine."""
+    if not target.is_local:
+        return [await to_thread.run_sync(_check_elsewhere, target)]
+    return await to_thread.run_sync(lambda: list(_check(target.directory)))
+
+
+def _check_elsewhere(target: StorageLocation) -> Finding:
+    try:
+        open_storage(target).names("", ())
+    except (OSError, StorageError) as error:
+        message = error.message if isinstance(error, StorageError) else str(error)
+        hint = error.hint if isinstance(error, StorageError) else None
+        return Finding(Level.PROBLEM, CHECK, str(target), message, hint, code="target_unreachable")
+    return Finding(Level.OK, CHECK, str(target), "can be listed", code="target_listed")
 
 
 def _check(target: Path) -> Iterator[Finding]:
@@ -133,14 +147,14 @@ def _where(target: Path) -> Finding:
     return Finding(Level.OK, CHECK, subject, place, code="file_system")
 
 
-async def check_room(target: Path, groups: Sequence[Group], scan: Scan) -> list[Finding]:
+async def check_room(target: StorageLocation, groups: Sequence[Group], scan: Scan) -> list[Finding]:
     """Compare the free space with the size of each domain's last backup."""
     last = last_backups(groups, scan)
     needed_bytes = sum(stored_bytes(found) for found in last.values())
-    if not needed_bytes:
-        return []
+    if not needed_bytes or not target.is_local:
+        return []  # an object store does not say how much is left
     try:
-        free_bytes = (await to_thread.run_sync(space_at, target)).free_bytes
+        free_bytes = (await to_thread.run_sync(space_at, target.directory)).free_bytes
     except OSError as error:
         message = f"free space unknown: {error.strerror}"
         return [

@@ -23,7 +23,6 @@ from virtbackup_async.errors import (
     VirtBackupError,
 )
 from virtbackup_async.model.backup import BackupState
-from virtbackup_async.model.storage_location import StorageLocation
 
 
 class Use(Struct, frozen=True):
@@ -87,9 +86,8 @@ def _is_of_the_data(error: CorruptError) -> bool:
 
 
 async def _advice(runtime: Runtime, found: FoundBackup, use: Use) -> str | None:
-    target, domain = found.path.parent.parent, found.definition.domain_name
-    place = StorageLocation.of(target)
-    groups = [group.name for group in runtime.config.groups.values() if group.target == place]
+    target, domain = found.path.target, found.definition.domain_name
+    groups = [group.name for group in runtime.config.groups.values() if group.target == target]
     if not groups:
         return None
     try:

@@ -17,7 +17,6 @@ reads like a date of another one is written ``web@today@latest``.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -25,6 +24,7 @@ from msgspec import Struct
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.inventory.dates import LATEST, is_latest, spans_of
 from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.model.storage_location import StorageLocation
 
 _SHOWN: Final = 5
 
@@ -55,7 +55,7 @@ class Place(Struct, frozen=True):
     """
 
     group: str
-    target: Path
+    target: StorageLocation
     domains: Collection[str]
     backups: Mapping[str, str]
     wants: Callable[[str], bool]
@@ -128,7 +128,7 @@ def meanings(
         everywhere = [(one, is_wanted) for one, is_wanted in everywhere if one.is_whole(text)]
     wanted = [one for one, is_wanted in everywhere if is_wanted]
     chosen = wanted or [one for one, _ in everywhere]
-    unique: dict[tuple[Path, str, str | None], Meaning] = {}
+    unique: dict[tuple[StorageLocation, str, str | None], Meaning] = {}
     for one in chosen:
         unique.setdefault((one.place.target, one.domain, one.date), one)
     return list(unique.values())

@@ -7,7 +7,6 @@ replaces it.
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from math import inf
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
@@ -37,6 +36,8 @@ from virtbackup_async.engine.inventory.locate import Located, is_definition, loc
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.events import PinChanged, Warned
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 _NEAREST_SHOWN = 3
 
@@ -50,10 +51,11 @@ class _Candidate(Struct, frozen=True):
     problem: Problem | None = None
 
     @property
-    def path(self) -> Path:
+    def path(self) -> TargetFile:
         """Its definition."""
         either = self.found or self.problem
-        return either.path if either else Path()
+        assert either is not None  # noqa: S101 -- it is one of both
+        return either.path
 
 
 class _Backups(Struct, frozen=True):
@@ -166,11 +168,11 @@ class NamedBackup(Struct, frozen=True):
     """
 
     group: str
-    target: Path
+    target: StorageLocation
     scan: Scan
     domain: str
     name: str
-    path: Path
+    path: TargetFile
     found: FoundBackup | None
     problem: Problem | None
     has_date: bool
@@ -314,7 +316,7 @@ def _backups_of(config: Config, located: Located) -> _Backups:
     return _Backups(domain, ordered, whole, instead, unread)
 
 
-def _read_trusted(path: Path) -> FoundBackup:
+def _read_trusted(path: TargetFile) -> FoundBackup:
     """Read a definition whose checksum does not match. Blocks.
 
     Raises:

@@ -22,6 +22,6 @@ def command_line(config: Config, command: str, *words: str) -> str:
 def words_around(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the words before each command, and those after it, that make it read the same."""
     if config.of_target:
-        return ("virtbackup",), ("--target", str(config.path))
+        return ("virtbackup",), ("--target", config.where)
     named = () if config.path in search_paths() else ("-c", str(config.path))
     return ("virtbackup", *named), ()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from anyio import from_thread, to_thread
 
@@ -11,12 +10,13 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.engine.inventory.occupied import occupied_by_each
 from virtbackup_async.errors import CorruptError, DefinitionError
 from virtbackup_async.events import Emit, Warned
-from virtbackup_async.model.packager import backup_paths, type_of
+from virtbackup_async.model.packager import backup_files, type_of
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.repository.map_files import list_maps
 
 
-def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[Path, int]:
+def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> dict[TargetFile, int]:
     """Return the bytes that removing each backup would free, by its definition's path. Blocks.
 
     Removing a backup frees its files. With a repository these are only maps; pruning then frees the
@@ -36,7 +36,7 @@ def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> di
         found.path for found in backups if type_of(found.definition.packager).uses_repository
     ]
     owners = {
-        _stored_name(file): owner
+        file.stored_name: owner
         for owner, definition in enumerate(in_repository)
         for file in paths[definition]
     }
@@ -46,7 +46,7 @@ def freed_by_each(target: StorageLocation, backups: Iterable[FoundBackup]) -> di
     return freed
 
 
-def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
+def freed_together(target: StorageLocation, files: Sequence[TargetFile]) -> int:
     """Return the bytes that removing some files of backups, maps among them, would free. Blocks.
 
     A chunk counts even if several of these backups share it, as long as no other backup needs it.
@@ -54,36 +54,33 @@ def freed_together(target: StorageLocation, files: Sequence[Path]) -> int:
     Raises:
         CorruptError, StorageError: as for :func:`freed_by_each`.
     """
-    owners = {_stored_name(file): 0 for file in files}
+    owners = {file.stored_name: 0 for file in files}
     return sum(occupied_by_each(files).values()) + sum(_own_bytes(target, owners))
 
 
-def files_of(backups: Iterable[FoundBackup]) -> list[Path]:
+def files_of(backups: Iterable[FoundBackup]) -> list[TargetFile]:
     """Return all files that removing some backups removes."""
     return [file for found in backups for file in (*package_paths(found), found.path)]
 
 
-async def would_free(target: Path, files: Sequence[Path], emit: Emit) -> int | None:
+async def would_free(
+    target: StorageLocation, files: Sequence[TargetFile], emit: Emit
+) -> int | None:
     """Return the bytes that removing some files would free; None, with a warning, if unknown."""
     try:
-        return await to_thread.run_sync(freed_together, StorageLocation.of(target), files)
+        return await to_thread.run_sync(freed_together, target, files)
     except CorruptError as error:
         # The backups can be removed anyway; pruning then reports the problem again.
         emit(Warned(f"what that frees in the repository is not known: {error}"))
         return None
 
 
-def package_paths(found: FoundBackup) -> tuple[Path, ...]:
+def package_paths(found: FoundBackup) -> tuple[TargetFile, ...]:
     """Return the package's files; none if a newer program made it."""
     try:
-        return backup_paths(found.definition, found.path.parent)
+        return backup_files(found.definition, found.path.parent)
     except DefinitionError:
         return ()
-
-
-def _stored_name(path: Path) -> str:
-    """Return the name, in the target's storage, of a file in a domain's directory."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def _own_bytes(target: StorageLocation, owners: Mapping[str, int]) -> tuple[int, ...]:

@@ -1,14 +1,12 @@
 """The lookup of all backups of groups, or of some of their domains."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
 from virtbackup_async import events
 from virtbackup_async.catalog import pending_file
 from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, FoundBackup, Problem, Scan
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import (
     HostPattern,
     PatternError,
@@ -18,9 +16,11 @@ from virtbackup_async.config.patterns import (
 )
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
+from virtbackup_async.engine.host_state import open_catalog
 from virtbackup_async.engine.inventory.dates import date_of_name, time_of
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -48,7 +48,7 @@ class GroupBackups(Struct, frozen=True):
     error: StorageError | None
     shows: Callable[[str], bool]
     includes: Callable[[str], bool]
-    target: Path
+    target: StorageLocation
     scan: Scan | None
 
 
@@ -62,12 +62,12 @@ async def choose_backups(
     """Return the backups of groups; arguments and errors are those of ``list_backups``."""
     patterns = tuple(map(domain_pattern, domain_names))
     groups = groups_with_target(config, group_names)
-    scans: dict[Path, Scan | StorageError] = {}
+    scans: dict[StorageLocation, Scan | StorageError] = {}
     chosen = []
     for group in groups:
         target = target_of(group)
         if target not in scans:
-            scans[target] = await scan_or_error(target)
+            scans[target] = await scan_or_error(config, target)
         shown = _Shown(group, groups, patterns)
         chosen.append(_group_backups(shown, target, scans[target]))
     _refuse_unknown(patterns, groups, chosen, {*known_domains}, config.groups)
@@ -134,15 +134,17 @@ def domain_pattern(text: str) -> HostPattern:
         raise ConfigError(f"domain: {error}") from error
 
 
-async def scan_or_error(target: Path) -> Scan | StorageError:
+async def scan_or_error(config: Config, target: StorageLocation) -> Scan | StorageError:
     """Return the scan of a target, or why it failed; an unreadable one does not hide the others."""
     try:
-        return await Catalog(target).scan()
+        return await open_catalog(config, target).scan()
     except StorageError as error:
         return error
 
 
-def _group_backups(shown: _Shown, target: Path, scan: Scan | StorageError) -> GroupBackups:
+def _group_backups(
+    shown: _Shown, target: StorageLocation, scan: Scan | StorageError
+) -> GroupBackups:
     if isinstance(scan, StorageError):
         return GroupBackups(
             shown.group.name, (), (), scan, shown.shows, shown.group.includes, target, None

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
@@ -27,8 +26,9 @@ from virtbackup_async.engine.inventory.group_backups import (
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import StorageError
-from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.mounts import space_of
 from virtbackup_async.model.backup import BackupState
+from virtbackup_async.model.storage_location import StorageLocation
 
 Choose = Callable[[Sequence[events.ListedBackup]], Sequence[events.ListedBackup]]
 
@@ -51,7 +51,7 @@ class GroupListing(Struct, frozen=True):
     broken: tuple[events.BrokenBackup, ...] = ()
     problems: tuple[str, ...] = ()
     error: StorageError | None = None
-    target: Path = Path()
+    target: StorageLocation = StorageLocation.of("")
     scan: Scan | None = None
 
     def events(self, choose: Choose = list) -> Iterator[events.Event]:
@@ -198,16 +198,17 @@ def _chooser(request: ListRequest, since_s: int | None) -> Choose:
 
 async def _space_of(listings: Sequence[GroupListing]) -> list[events.TargetSpace]:
     """Return the space of each readable target whose space is known."""
-    groups: dict[Path, list[str]] = {}
+    groups: dict[StorageLocation, list[str]] = {}
     for one in listings:
         if one.error is None:
             groups.setdefault(one.target, []).append(one.group)
     found = []
     for target, names in groups.items():
         with suppress(OSError, StorageError):
-            space = await answer_in_time(space_at, target)
-            room = (space.total_bytes, space.free_bytes)
-            found.append(events.TargetSpace(str(target), *room, tuple(names)))
+            space = await space_of(target)
+            if space is not None:
+                room = (space.total_bytes, space.free_bytes)
+                found.append(events.TargetSpace(str(target), *room, tuple(names)))
     return found
 
 

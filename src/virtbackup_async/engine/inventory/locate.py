@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -21,6 +20,7 @@ from virtbackup_async.engine.inventory.dates import is_latest
 from virtbackup_async.engine.inventory.group_backups import scan_or_error
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import ConfigError, StorageError
+from virtbackup_async.model.storage_location import StorageLocation
 
 _DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json", re.DOTALL)
 
@@ -30,14 +30,14 @@ class Located(Struct, frozen=True):
 
     Attributes:
         group: the name of the group whose target it is.
-        target: the target's directory.
+        target: the group's target.
         scan: everything in the target.
         domain: the domain's exact name.
         date: a date as in ``dates``, or the backup's name; None for the newest.
     """
 
     group: str
-    target: Path
+    target: StorageLocation
     scan: Scan
     domain: str
     date: str | None
@@ -66,7 +66,7 @@ async def locate(
         StorageError: a target that might have the backup cannot be read.
     """
     groups = groups_with_target(config, () if group is None else [group])
-    places, scans, unreadable = await _look_into(groups)
+    places, scans, unreadable = await _look_into(config, groups)
     date = None if date is not None and is_latest(date) else date
     if group is not None and (unreadable or name in places[0].domains):
         # An exact name takes precedence over all other readings: it has always meant the domain.
@@ -86,17 +86,18 @@ async def locate(
 
 
 async def _look_into(
+    config: Config,
     groups: Sequence[Group],
 ) -> tuple[list[Place], dict[str, Scan], dict[str, StorageError]]:
     """Scan each of the groups' targets once; return also the errors of unreadable ones."""
-    by_target: dict[Path, Scan | StorageError] = {}
+    by_target: dict[StorageLocation, Scan | StorageError] = {}
     places: list[Place] = []
     scans: dict[str, Scan] = {}
     errors: dict[str, StorageError] = {}
     for group in groups:
         target = target_of(group)
         if target not in by_target:
-            by_target[target] = await scan_or_error(target)
+            by_target[target] = await scan_or_error(config, target)
         found = by_target[target]
         if isinstance(found, StorageError):
             errors[group.name] = found

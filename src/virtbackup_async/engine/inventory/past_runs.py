@@ -5,7 +5,7 @@ from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import StorageError
 from virtbackup_async.events import Warned
-from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.mounts import space_of
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.run_record import RunRecord
 
@@ -22,10 +22,10 @@ async def read_past_runs(runtime: Runtime) -> tuple[list[RunRecord], list[Storag
     failures: list[StorageError] = []
     for target in dict.fromkeys(map(target_of, groups_with_target(runtime.config, ()))):
         try:
-            await answer_in_time(space_at, target)
+            await space_of(target)
             history = await read_history(target)
         except OSError as error:
-            failures.append(storage_error("read", target, error))
+            failures.append(storage_error("read", str(target), error))
             continue
         except StorageError as error:
             failures.append(error)

@@ -21,7 +21,6 @@ from virtbackup_async.model.backup import (
     DiskRecord,
     ImageRecord,
 )
-from virtbackup_async.model.storage_location import StorageLocation
 
 _DIRECTORY = "DIRECTORY"
 
@@ -56,9 +55,8 @@ async def run_show(runtime: Runtime, request: ShowRequest) -> events.ShownBackup
 async def _frees(runtime: Runtime, named: NamedBackup) -> int | None:
     found = named.found
     files = (named.path, *(package_paths(found) if found else ()))
-    location = StorageLocation.of(named.target)
     try:
-        return await to_thread.run_sync(freed_together, location, files)
+        return await to_thread.run_sync(freed_together, named.target, files)
     except (CorruptError, StorageError) as error:
         runtime.emit(events.Warned(f"what removing it frees is not known: {error}", named.domain))
         return None

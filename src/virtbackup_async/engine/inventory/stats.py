@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyio import from_thread, to_thread
@@ -24,6 +23,7 @@ from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.repository.map_files import list_maps
 from virtbackup_async.repository import CHUNK_BYTES
 
@@ -91,7 +91,7 @@ async def run_stats(runtime: Runtime, request: StatsRequest) -> Stats:
 
 async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
     config, emit = runtime.config, runtime.emit
-    scans: dict[Path, Scan] = {}
+    scans: dict[StorageLocation, Scan] = {}
     groups = await choose_backups(config, request.groups, ())
     for chosen in groups:
         if chosen.scan is not None:
@@ -101,7 +101,7 @@ async def _measure_all(runtime: Runtime, request: StatsRequest) -> None:
     if request.each_backup:
         await _say_of_each(groups, scans, emit)
     for target, scan in scans.items():
-        measured = await to_thread.run_sync(measure_repository, StorageLocation.of(target))
+        measured = await to_thread.run_sync(measure_repository, target)
         if measured is not None:
             emit(_of_repository(target, scan, measured))
         left = await to_thread.run_sync(unclaimed_backups, config, target, scan)
@@ -142,11 +142,11 @@ def _lacking(backups: Iterable[FoundBackup]) -> Counter[str]:
 
 
 async def _say_of_each(
-    groups: Iterable[GroupBackups], scans: Mapping[Path, Scan], emit: events.Emit
+    groups: Iterable[GroupBackups], scans: Mapping[StorageLocation, Scan], emit: events.Emit
 ) -> None:
-    freed: dict[Path, int] = {}
+    freed: dict[TargetFile, int] = {}
     for target, scan in scans.items():
-        freed |= await to_thread.run_sync(freed_by_each, StorageLocation.of(target), scan.complete)
+        freed |= await to_thread.run_sync(freed_by_each, target, scan.complete)
     for chosen in groups:
         for found in chosen.backups:
             emit(_of_backup(chosen.group, found, freed[found.path]))
@@ -168,7 +168,9 @@ def _of_backup(group: str, found: FoundBackup, freed_bytes: int) -> events.Backu
     )
 
 
-def _of_repository(target: Path, scan: Scan, measured: "Totals") -> events.RepositoryStats:
+def _of_repository(
+    target: StorageLocation, scan: Scan, measured: "Totals"
+) -> events.RepositoryStats:
     sums = _sums(f for f in scan.complete if type_of(f.definition.packager).uses_repository)
     return events.RepositoryStats(
         target=str(target),

@@ -6,14 +6,16 @@ paths, which blocks.
 """
 
 from collections import Counter
-from pathlib import Path
 
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.config.schema import Config
 from virtbackup_async.events import UnclaimedBackups
+from virtbackup_async.model.storage_location import StorageLocation
 
 
-def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBackups | None:
+def unclaimed_backups(
+    config: Config, target: StorageLocation, scan: Scan
+) -> UnclaimedBackups | None:
     """Return a target's backups of domains in no group with this target; None if there are none.
 
     Args:
@@ -21,11 +23,11 @@ def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBack
         target: a group's target, as in the configuration.
         scan: everything in the target.
     """
-    place = target.resolve()
+    place = _real(target)
     groups = [
         group
         for group in config.groups.values()
-        if group.target is not None and group.target.directory.resolve() == place
+        if group.target is not None and _real(group.target) == place
     ]
     backups = Counter(found.definition.domain_name for found in scan.complete)
     left = [name for name in backups if not any(group.includes(name) for group in groups)]
@@ -33,3 +35,9 @@ def unclaimed_backups(config: Config, target: Path, scan: Scan) -> UnclaimedBack
         return None
     number = sum(backups[name] for name in left)
     return UnclaimedBackups(str(target), tuple(sorted(left)), number)
+
+
+def _real(target: StorageLocation) -> StorageLocation:
+    """Return a target by its real path, which two groups may name in different ways."""
+    place = target.plain_directory
+    return target if place is None else StorageLocation.of(place.resolve())

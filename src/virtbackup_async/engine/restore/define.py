@@ -37,6 +37,7 @@ from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.domain_xml import writable_devs
 from virtbackup_async.model.restored_xml import RestoredXml, StateHome, restored_xml
+from virtbackup_async.model.target_file import AnyFile
 
 
 class DefineRequest(Struct, frozen=True):
@@ -54,7 +55,7 @@ class DefineRequest(Struct, frozen=True):
     """
 
     definition: Definition
-    directory: Path
+    directory: AnyFile
     target: Path
     disks: tuple[str, ...] = ()
     new_name: str | None = None

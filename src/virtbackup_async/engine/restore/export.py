@@ -40,6 +40,7 @@ from virtbackup_async.model.amounts import size
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.names import temporary_name
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.qemu.qcow2 import HEAD_BYTES, file_beside
 from virtbackup_async.qemu.qemu_nbd import serve_image
@@ -61,7 +62,7 @@ class ExportRequest(Struct, frozen=True):
     """
 
     definition: Definition
-    directory: Path
+    directory: AnyFile
     dev: str
     output: Path
     format: str | None = None

@@ -43,6 +43,7 @@ from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import Disk
 from virtbackup_async.model.names import is_marked, is_replacement_of
 from virtbackup_async.model.qcow2_options import Qcow2Options
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.interface import PackageReader, Progress
 
 UNDO_TIMEOUT_S: Final = 60.0
@@ -62,7 +63,7 @@ class InPlaceRequest(Struct, frozen=True):
     """
 
     definition: Definition
-    directory: Path
+    directory: AnyFile
     disks: tuple[str, ...] = ()
     discard_old: bool = False
     remove_saved: bool = False

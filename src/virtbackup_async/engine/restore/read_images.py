@@ -19,7 +19,8 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
-from virtbackup_async.model.packager import backup_paths
+from virtbackup_async.model.packager import backup_files
+from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.packagers.registry import open_reader
 
@@ -33,7 +34,7 @@ Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
 
 @asynccontextmanager
 async def open_package(
-    definition: Definition, directory: Path, buffers: BufferPool
+    definition: Definition, directory: AnyFile, buffers: BufferPool
 ) -> AsyncGenerator[PackageReader]:
     """Open the package for reading; ``clean`` does not remove it until it is closed.
 
@@ -41,9 +42,9 @@ async def open_package(
         DefinitionError: the packager is not known.
         LockHeldError: it is being removed.
     """
-    paths = backup_paths(definition, directory)
+    files = backup_files(definition, directory)
     async with (
-        hold_package(paths, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
+        hold_package(files, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
         open_reader(definition.packager, directory, definition.name, buffers) as package,
     ):
         yield package

@@ -24,6 +24,7 @@ from virtbackup_async.engine.restore.read_images import (
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.events import DiskDone, FileFormat, RestoreDone, RestoreStarted, Warned
 from virtbackup_async.model.backup import Definition
+from virtbackup_async.model.target_file import AnyFile
 
 _PRIVATE: Final = 0o700
 # Other users can open its files by name, if they own them, and cannot list them.
@@ -44,7 +45,7 @@ class RestoreRequest(Struct, frozen=True):
     """
 
     definition: Definition
-    directory: Path
+    directory: AnyFile
     target: Path
     disks: tuple[str, ...] = ()
     for_domain: bool = False

@@ -8,7 +8,6 @@ raises nothing for it.
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 
 from anyio import to_thread
 from msgspec import Struct
@@ -35,7 +34,7 @@ from virtbackup_async.engine.survey.calendar import play
 from virtbackup_async.engine.undo.find_domain import lock_name
 from virtbackup_async.errors import CorruptError, HypervisorError, StorageError
 from virtbackup_async.events import Level
-from virtbackup_async.files.mounts import answer_in_time, space_at
+from virtbackup_async.files.mounts import space_of
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.facts import (
     Calendar,
@@ -48,6 +47,7 @@ from virtbackup_async.model.facts import (
 )
 from virtbackup_async.model.lock_holder import LockHolder
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.repository import CHUNK_BYTES
 from virtbackup_async.version import __version__
 
@@ -60,8 +60,8 @@ class _Retained(Struct, frozen=True):
         going: the same backups, by their target.
     """
 
-    expired: frozenset[Path] = frozenset()
-    going: Mapping[Path, Sequence[FoundBackup]] = {}
+    expired: frozenset[TargetFile] = frozenset()
+    going: Mapping[StorageLocation, Sequence[FoundBackup]] = {}
     calendars: tuple[Calendar, ...] = ()
 
 
@@ -97,7 +97,7 @@ async def survey(runtime: Runtime, *, for_page: bool = True) -> Facts:
         at=runtime.now().timestamp(),
         host=socket.gethostname(),
         version=__version__,
-        config=str(config.path),
+        config=config.where,
         of_target=config.of_target,
         program=program,
         where=where,
@@ -140,7 +140,7 @@ def _retention(runtime: Runtime, chosen: Sequence[GroupBackups]) -> _Retained:
         targets = clean_targets(runtime.config, readable) if readable else []
     except StorageError:
         return _Retained()
-    going: dict[Path, list[FoundBackup]] = {}
+    going: dict[StorageLocation, list[FoundBackup]] = {}
     for target in targets:
         place = target_of(target.groups[0])
         decisions = plan_clean(target, scans[place], runtime.now())
@@ -154,7 +154,7 @@ def _guests(
     config: Config,
     chosen: Iterable[GroupBackups],
     known: _Known,
-    expired: frozenset[Path],
+    expired: frozenset[TargetFile],
 ) -> Iterator[GuestFacts]:
     for one in chosen:
         group = config.groups[one.group]
@@ -203,7 +203,7 @@ def _named(group: Group) -> Iterator[str]:
 
 
 def _one_a_target(chosen: Iterable[GroupBackups]) -> list[GroupBackups]:
-    by_target: dict[Path, GroupBackups] = {}
+    by_target: dict[StorageLocation, GroupBackups] = {}
     for one in chosen:
         by_target.setdefault(one.target, one)
     return list(by_target.values())
@@ -222,8 +222,9 @@ async def _target(
     problems: list[str] = []
     history = repository = used = free = expired = None
     try:
-        space = await answer_in_time(space_at, one.target)
-        used, free = space.used_bytes, space.free_bytes
+        space = await space_of(one.target)
+        if space is not None:
+            used, free = space.used_bytes, space.free_bytes
     except (OSError, StorageError) as error:
         problems.append(f"the free space is not known: {error}")
     try:
@@ -256,15 +257,15 @@ async def _target(
 
 
 def _repository(one: GroupBackups) -> RepositoryFacts | None:
-    totals = measure_repository(StorageLocation.of(one.target))
+    totals = measure_repository(one.target)
     if totals is None:
         return None
     mapped = totals.mapped_chunks * CHUNK_BYTES
     return RepositoryFacts(mapped, totals.chunks * CHUNK_BYTES, totals.pack_bytes)
 
 
-def _freed(target: Path, going: Sequence[FoundBackup]) -> int:
-    return freed_together(StorageLocation.of(target), files_of(going))
+def _freed(target: StorageLocation, going: Sequence[FoundBackup]) -> int:
+    return freed_together(target, files_of(going))
 
 
 async def _unfinished(

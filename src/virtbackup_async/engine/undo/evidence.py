@@ -42,6 +42,7 @@ from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import Sources
 from virtbackup_async.model.names import is_overlay_of_ours, is_overlay_of_virt_backup
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.target_file import TargetFile
 
 _VIRT_BACKUP_NAMES = frozenset({b"virt-backup", b"virt_backup"})
 _MAX_WORDS = 6
@@ -57,7 +58,7 @@ class DeadBackup(Struct, frozen=True):
     """
 
     pending: Pending
-    path: Path
+    path: TargetFile
     note: Note | None
 
     @property

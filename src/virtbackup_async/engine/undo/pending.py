@@ -20,7 +20,6 @@ from msgspec import Struct
 from virtbackup_async import errors
 from virtbackup_async.catalog.definition_file import is_ours
 from virtbackup_async.catalog.host_notes import Notes
-from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import Catalog, may_be_there
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort, ImageUser
@@ -39,6 +38,7 @@ from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.refusals import look_at
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.packager import Location, packed_files
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.registry import remove_package
 
 _AGAIN = "run `virtbackup clean -b` again"
@@ -82,7 +82,7 @@ class Undo(Struct, frozen=True):
         failures += await self._end_job(dead)
         if failures:
             raise _not_undone(self.domain.name, pending.name, failures)
-        definition = definition_path(dead.path)
+        definition = self.catalog.definition_of(dead.path)
         if not (is_ours(pending.version) and await to_thread.run_sync(may_be_there, definition)):
             # virt-backup writes its definition first, so that proves nothing while it is pending.
             await self.catalog.remove_definition(definition)
@@ -92,12 +92,15 @@ class Undo(Struct, frozen=True):
             await self.host.notes.remove(dead.note.path)
 
     async def _remove_package(self, dead: DeadBackup) -> None:
-        pending, directory = dead.pending, dead.path.parent
-        # The note outlives the target, which can be gone.
-        seen = await to_thread.run_sync(look_at, directory)
-        if seen is not None and S_ISDIR(seen.st_mode):
-            location = Location.below(directory, pending.packager, pending.name)
-            await remove_package(location, packed_files(pending))
+        pending, directory = dead.pending, self.catalog.definition_of(dead.path).parent
+        place = directory.target.plain_directory
+        if place is not None:
+            # The note outlives the target, which can be gone.
+            seen = await to_thread.run_sync(look_at, place / directory.name)
+            if seen is None or not S_ISDIR(seen.st_mode):
+                return
+        location = Location.below(directory, pending.packager, pending.name)
+        await remove_package(location, packed_files(pending))
 
     async def _revert_all(self, dead: DeadBackup) -> list[errors.VirtBackupError]:
         failures: list[errors.VirtBackupError] = []
@@ -140,8 +143,9 @@ class Undo(Struct, frozen=True):
                 await check_nothing_left(self.host.images, job)
             else:
                 await end_pull(self.host.images, self.hypervisor, self.domain, job)
+                definition = self.catalog.definition_of(dead.path)
                 await drop_checkpoint(
-                    self.host.images, self.hypervisor, self.domain, dead.pending, dead.path
+                    self.host.images, self.hypervisor, self.domain, dead.pending, definition
                 )
         except errors.VirtBackupError as error:
             return [error]
@@ -207,10 +211,10 @@ async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> l
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
     # Also those whose pending file is gone, or can no longer be read.
-    place = TargetPath.of(catalog.domain_directory(domain.name), 1)
+    place = TargetPath.at(catalog.pending_directory(domain.name))
     directory = await to_thread.run_sync(place.real_path)
     dead += [
-        DeadBackup(note.pending, note.pending_path, note)
+        DeadBackup(note.pending, TargetFile.of(note.pending_path), note)
         for note in notes.notes
         if note.path not in noted and note.pending_path.parent == directory
     ]

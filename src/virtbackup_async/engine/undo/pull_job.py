@@ -11,7 +11,6 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from virtbackup_async import errors
-from virtbackup_async.catalog.scanning import definition_path
 from virtbackup_async.catalog.store import may_be_there
 from virtbackup_async.engine.ports import HypervisorPort, ImageUser
 from virtbackup_async.engine.undo.reconnect import reconnect
@@ -19,6 +18,7 @@ from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.backup import Pending
 from virtbackup_async.model.domain import BackingImage
 from virtbackup_async.model.pull import PullJob
+from virtbackup_async.model.target_file import TargetFile
 
 
 async def end_pull(
@@ -57,7 +57,11 @@ async def end_job(domain: ImageUser, job: PullJob) -> None:
 
 @asynccontextmanager
 async def checkpoint_of(
-    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
+    images: ImageHost,
+    hypervisor: HypervisorPort,
+    domain: ImageUser,
+    pending: Pending,
+    definition: TargetFile,
 ) -> AsyncGenerator[None]:
     """Delete the backup's checkpoint if the block fails.
 
@@ -69,7 +73,7 @@ async def checkpoint_of(
     except BaseException:
         with CancelScope(shield=True):
             try:
-                await drop_checkpoint(images, hypervisor, domain, pending, path)
+                await drop_checkpoint(images, hypervisor, domain, pending, definition)
             except errors.VirtBackupError as error:
                 raise errors.RollbackError(
                     f"checkpoint {pending.checkpoint} is still there: {error.message}",
@@ -80,7 +84,11 @@ async def checkpoint_of(
 
 
 async def drop_checkpoint(
-    images: ImageHost, hypervisor: HypervisorPort, domain: ImageUser, pending: Pending, path: Path
+    images: ImageHost,
+    hypervisor: HypervisorPort,
+    domain: ImageUser,
+    pending: Pending,
+    definition: TargetFile,
 ) -> None:
     """Delete the checkpoint of a backup that was begun, unless the backup is complete.
 
@@ -89,13 +97,13 @@ async def drop_checkpoint(
         hypervisor: the connection, which may have to be opened again.
         domain: the backup's domain; it may be gone.
         pending: the backup.
-        path: its pending file.
+        definition: its definition, if it is complete.
 
     Raises:
         HypervisorError: libvirt is gone, or does not delete it.
         ImageError: an image of a domain that is shut off cannot be written.
     """
-    if pending.checkpoint is None or await to_thread.run_sync(may_be_there, definition_path(path)):
+    if pending.checkpoint is None or await to_thread.run_sync(may_be_there, definition):
         return
     try:
         await _drop(images, domain, pending.checkpoint, pending.tracked_images)

@@ -113,7 +113,7 @@ class _Repair:
 
     def __init__(self, target: CleanTarget, results: Results) -> None:
         self._target = target
-        self._location = target.catalog.location
+        self._location = target.catalog.target
         self._results = results
         self._emit = results.emit
 

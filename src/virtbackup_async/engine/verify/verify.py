@@ -6,10 +6,8 @@ Invariants: damage to one backup never stops the others from being verified; not
 is written.
 """
 
-import stat
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from anyio import CapacityLimiter, create_task_group, current_time, to_thread
@@ -36,15 +34,15 @@ from virtbackup_async.events import (
     VerifyStarted,
     Warned,
 )
-from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
-from virtbackup_async.model.packager import backup_paths, packed_files, type_of
+from virtbackup_async.model.packager import backup_files, packed_files, type_of
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.repository import open_storage
 
 K = TypeVar("K", bound=Hashable)
 
@@ -127,13 +125,15 @@ def _uses_repository(chosen: SelectedBackup) -> bool:
     return type_of(chosen.found.definition.packager).uses_repository
 
 
-async def _verify_repository(target: Path, backups: list[SelectedBackup], results: Results) -> None:
+async def _verify_repository(
+    target: StorageLocation, backups: list[SelectedBackup], results: Results
+) -> None:
     # Imported for repositories only: numpy is slow to load.
     from virtbackup_async.engine.verify.repository import (  # noqa: PLC0415 -- see above
         verify_repository,
     )
 
-    await verify_repository(StorageLocation.of(target), backups, results)
+    await verify_repository(target, backups, results)
 
 
 def _grouped(
@@ -145,8 +145,8 @@ def _grouped(
     return sorted_out
 
 
-def _target_of(chosen: SelectedBackup) -> Path:
-    return chosen.found.path.parent.parent
+def _target_of(chosen: SelectedBackup) -> StorageLocation:
+    return chosen.found.path.target
 
 
 def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
@@ -262,20 +262,19 @@ async def _check_sizes(found: FoundBackup) -> int:
     return sum(image.data_bytes for image in found.definition.images)
 
 
-def _compare_sizes(definition: Definition, directory: Path) -> None:
-    paths = backup_paths(definition, directory)
+def _compare_sizes(definition: Definition, directory: TargetFile) -> None:
+    files = backup_files(definition, directory)
     sizes = type_of(definition.packager).least_bytes(definition, packed_files(definition))
-    for path, least_bytes in zip(paths, sizes, strict=True):
+    storage = open_storage(directory.target)
+    for file, least_bytes in zip(files, sizes, strict=True):
         try:
-            status = TargetPath.in_domain(path).status()
+            # It may be complete: a StorageError, an inspection that fails now, is no damage.
+            status = storage.status(file.stored_name)
         except FileNotFoundError as error:
-            raise CorruptError(f"package is missing: {path}") from error
-        except OSError as error:
-            # It may be complete: an inspection that fails now is no damage.
-            raise storage_error("read", path, error) from error
-        if not stat.S_ISREG(status.st_mode):
-            raise CorruptError(f"package is no regular file: {path}")
-        if status.st_size < least_bytes:
+            raise CorruptError(f"package is missing: {file}") from error
+        if not status.is_file:
+            raise CorruptError(f"package is no regular file: {file}")
+        if status.size_bytes < least_bytes:
             raise CorruptError(
-                f"package is cut off: {path} is {length_compared(status.st_size, least_bytes)}"
+                f"package is cut off: {file} is {length_compared(status.size_bytes, least_bytes)}"
             )

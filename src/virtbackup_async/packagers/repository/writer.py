@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from anyio import to_thread
 
-from virtbackup_async.errors import ForeignRepositoryError
+from virtbackup_async.errors import ForeignRepositoryError, StorageError
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.packager import Location
@@ -129,7 +129,13 @@ class RepositoryWriter:
     async def finish(self) -> None:
         await to_thread.run_sync(self._chunks.publish)
         for image in self._maps:
-            await to_thread.run_sync(image.publish)
+            try:
+                await to_thread.run_sync(image.publish)
+            except StorageError as error:
+                # Although there is an error, it may have its name, unless that is another file's.
+                if not isinstance(error.__cause__, FileExistsError):
+                    self._published.append(image.name)
+                raise
             self._published.append(image.name)
         await to_thread.run_sync(self._storage.sync_names, self._location.domain)
         await to_thread.run_sync(self._chunks.check)

@@ -158,7 +158,12 @@ class HiddenFile(Protocol):
         """
 
     def publish_exclusively(self) -> None:
-        """Give the finished file its name if it is free; ``sync_names`` makes the name durable."""
+        """Give the finished file its name if it is free; ``sync_names`` makes the name durable.
+
+        Raises:
+            StorageError: caused by a FileExistsError if the name is taken; after any other cause
+                the file may have it.
+        """
 
     def discard(self) -> None:
         """Close it, and remove it if it has no name; can be called again, and raises nothing."""

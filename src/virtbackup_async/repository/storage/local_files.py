@@ -64,7 +64,7 @@ class LocalDirectory:
             return frozenset(entry.name for entry in entries)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        return read_file_in(self._fd, self._path / name, max_bytes)
+        return read_file_in(self._fd, name, self._path, max_bytes)
 
     def read_each(
         self, names: Iterable[str], max_bytes: int

@@ -19,6 +19,7 @@ from virtbackup_async.model.backup import (
 )
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.tracking import Reading
 
 EARLY = Path(__file__).parents[3] / "compat/data/reading-1"
@@ -105,7 +106,7 @@ def early(tmp_path):
 
 async def candidates(target):
     info = DomainInfo("web", UUID, 1, True, True, "")
-    return (await find_candidates(Catalog(target), info))["vda"]
+    return (await find_candidates(Catalog(StorageLocation.of(target)), info))["vda"]
 
 
 async def test_earlier_versions_went_on_from_what_may_not_have_been_the_state_before(early):
@@ -137,7 +138,7 @@ async def test_a_checkpoint_that_is_not_ours_is_not_gone_on_from(early, name):
         text = re.sub(r'"virtbackup-0a0b0c0d-[^"]*"', f'"{name}"', path.read_text())
         path.write_text(text)
     info = DomainInfo("web", UUID, 1, True, True, "")
-    assert await find_candidates(Catalog(early), info) == {}
+    assert await find_candidates(Catalog(StorageLocation.of(early)), info) == {}
 
 
 async def test_backups_are_parted_by_the_newest_checkpoint(early):

@@ -35,6 +35,7 @@ from virtbackup_async.model.backup import (
 )
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Reading, Tracking, checkpoint_name, is_checkpoint_of
 from virtbackup_async.repository import make_repository
 
@@ -52,7 +53,7 @@ class CheckpointSite(Site):
         self.image = path / "vda.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", self.image, "1M")
         super().__init__(path, FakeDomain({"vda": self.image}))
-        self.catalog = Catalog(self.target)
+        self.catalog = Catalog(StorageLocation.of(self.target))
         self.repository = make_repository(StorageLocation.of(self.target))
         self.checkpoint = checkpoint_name(self.repository.id)
         self.info = DomainInfo("fake", UUID, 1, True, True, "<domain/>")
@@ -262,7 +263,7 @@ async def test_an_old_checkpoint_that_cannot_be_deleted_is_a_warning(site):
 async def test_without_a_repository_nothing_is_deleted(site, tmp_path):
     tracking = await site.track()
     (tmp_path / "empty").mkdir()
-    site.catalog = Catalog(tmp_path / "empty")
+    site.catalog = Catalog(StorageLocation.of(tmp_path / "empty"))
     site.domain.checkpoints = [checkpoint_name(site.repository.id)]
     deleted = deleting(site.domain)
     await site.drop_unneeded(tracking)
@@ -278,7 +279,7 @@ def begun(site):
         NAME, 1, "fake", "<domain/>", {"vda": disk}, "1.0.0", 0, Packager("repository"),
         checkpoint=site.checkpoint,
     )  # fmt: skip
-    return pending, site.target / "fake" / f"{NAME}.json.pending"
+    return pending, TargetFile.of(site.target / "fake" / f"{NAME}.json")
 
 
 async def fail(site, error=ValueError):

@@ -22,6 +22,7 @@ from virtbackup_async.events import (
     HookFailed,
     TargetSpace,
 )
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ async def test_backup_without_a_disk_that_the_one_before_has_says_so(run):
 async def test_one_domain_is_backed_up_with_a_note_and_pinned(run, tmp_path):
     other = {"hosts": ["fake"], "target": str(tmp_path / "other")}
     await run({"a": ALL, "b": other}, "a/fake", note=" before the upgrade ", pinned=True)
-    (found,) = (await Catalog(tmp_path / "target").scan()).complete
+    (found,) = (await Catalog(StorageLocation.of(tmp_path / "target")).scan()).complete
     assert found.definition.note == "before the upgrade"
     assert found.definition.pinned
     config = load_config(tmp_path / "config.yml")

@@ -16,6 +16,7 @@ from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
 from virtbackup_async.packagers.repository.map_files import list_maps
@@ -45,7 +46,7 @@ class StateSite(Site):
 
     async def copy(self):
         state = await find_state(LocalHost(), self.info)
-        job = StateJob("web", state, NAME, self.target)
+        job = StateJob("web", state, NAME, TargetFile.of(self.target, 1))
         packager = Packager("directory")
         async with open_writer(packager, self.target, NAME, CpuShares(2)) as package:
             copied = await copy_state(self.runtime(), job, package)
@@ -108,7 +109,7 @@ async def test_file_that_goes_away_is_left_out_and_said(site):
     state = await find_state(LocalHost(), site.info)
     (site.tpm / "tpm2-00.permall").unlink()
     async with open_writer(Packager("directory"), site.target, NAME, CpuShares(2)) as package:
-        job = StateJob("web", state, NAME, site.target)
+        job = StateJob("web", state, NAME, TargetFile.of(site.target, 1))
         copied = await copy_state(site.runtime(), job, package)
         await package.finish()
     assert [record.kind for record in copied.records] == ["nvram"]
@@ -124,7 +125,7 @@ async def test_what_the_emulator_keeps_is_taken_for_nothing_else(site):
     copied = await site.copy()
     assert [Path(record.image.source).name for record in copied.records[2:]] == kept
     assert set(site.files()) == {record.image.file for record in copied.records}
-    scan = scan_directory(site.target)
+    scan = scan_directory(TargetFile.of(site.target, 1))
     assert (scan.complete, scan.pending, scan.removed, scan.problems) == ((), (), (), ())
     assert list_maps(open_storage(StorageLocation.of(site.target.parent))) == []
 

@@ -33,6 +33,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.host.local import LocalHost
+from virtbackup_async.model.storage_location import StorageLocation
 
 DAY = 86400
 DATE = 1772331300  # 2026-03-01T02:15:00Z, a Sunday
@@ -102,7 +103,10 @@ class Place:
         return [getattr(event, fields[0]) for event in found] if fields else found
 
     async def listed(self):
-        return [found.definition.name for found in (await Catalog(self.target).scan()).complete]
+        return [
+            found.definition.name
+            for found in (await Catalog(StorageLocation.of(self.target)).scan()).complete
+        ]
 
     def files(self):
         return sorted(path.name for path in self.target.rglob("*") if path.is_file())
@@ -458,7 +462,7 @@ async def test_killed_between_any_two_steps_the_next_clean_leaves_nothing(place)
             [sys.executable, "-c", KILLED, place.root, str(step)],
             capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
-        scan = await Catalog(place.target).scan()
+        scan = await Catalog(StorageLocation.of(place.target)).scan()
         # Listed means whole: a scan calls complete only what has all of its files.
         assert not scan.problems, f"step {step}"
         assert not scan.strays, f"step {step}"

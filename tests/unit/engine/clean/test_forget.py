@@ -18,6 +18,7 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.target_file import TargetFile
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def test_one_that_is_named_twice_goes_once(site):
 
 async def test_a_pinned_backup_needs_unpin_and_nothing_goes_without(site):
     first, second, third = await site.store_three()
-    await amend_definition(second.path, {"pinned": True})
+    await amend_definition(TargetFile.of(second.path), {"pinned": True})
     with pytest.raises(ConfigError, match=r"nothing was removed: .*\(pinned\)") as refused:
         await site.forget(first, second)
     assert "--unpin" in refused.value.hint
@@ -91,7 +92,7 @@ async def test_a_pinned_backup_needs_unpin_and_nothing_goes_without(site):
 async def test_the_newest_good_backup_needs_consent(site):
     first, second, third = await site.store_three()
     await amend_definition(
-        third.path,
+        TargetFile.of(third.path),
         {"verified": {"date": DATE, "ok": False, "digests": True, "error": "damaged"}},
     )
     with pytest.raises(ConfigError, match="the newest good backup") as refused:
@@ -192,7 +193,7 @@ async def test_files_that_another_backup_has_stay(site, breakage):
 async def test_a_pin_of_a_broken_backup_counts_while_it_can_be_read(site):
     first, second, _ = await site.store_three()
     for stored, breakage in ((first, lose_data), (second, flip_bit)):
-        await amend_definition(stored.path, {"pinned": True})
+        await amend_definition(TargetFile.of(stored.path), {"pinned": True})
         breakage(stored)
         with pytest.raises(ConfigError, match="pinned"):
             await site.forget(stored)

@@ -13,6 +13,7 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
 from virtbackup_async.engine.clean.retention import DAMAGED, DROPPED, EXPIRED, decide
 from virtbackup_async.model.backup import Definition, Packager, Verification
+from virtbackup_async.model.target_file import TargetFile
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NONE = Retention(0, 0, 0, 0, 0)
@@ -26,7 +27,7 @@ def backup(date, *, pinned=False, damaged=None, name="web"):
         version="1.0.0", date=date, packager=Packager("directory"), pinned=pinned,
         verified=None if damaged is None else Verification(date, ok=not damaged, digests=True),
     )  # fmt: skip
-    return FoundBackup(definition, Path(f"/t/web/{date:011}_{name}.json"))
+    return FoundBackup(definition, TargetFile.of(Path(f"/t/web/{date:011}_{name}.json")))
 
 
 def at(zone, *moment, fold=0):

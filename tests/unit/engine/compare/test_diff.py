@@ -14,6 +14,7 @@ from virtbackup_async.engine.compare.images import differing
 from virtbackup_async.errors import ConfigError, CorruptError, DefinitionError, NotFoundError
 from virtbackup_async.images.digest import LEAF_BYTES
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 PACKAGERS = ["directory", "tar", "zstd", "repository"]
 
@@ -79,7 +80,7 @@ async def test_packages_of_different_packagers_are_read_with_little_memory(site)
 async def change(site, stored, record):
     records = {"vda": record} if record else {}
     definition = replace(stored.read(), records=records)
-    await Catalog(site.target).write_definition(definition)
+    await Catalog(StorageLocation.of(site.target)).write_definition(definition)
 
 
 async def test_what_cannot_be_compared_says_why(site):
@@ -93,7 +94,9 @@ async def test_what_cannot_be_compared_says_why(site):
         await change(site, newer, changed)
         (disk,) = await site.diff(older, newer)
         assert (disk.changed_bytes, disk.method, disk.reason) == (None, None, reason)
-    await Catalog(site.target).write_definition(replace(newer.read(), disks={}, records={}))
+    await Catalog(StorageLocation.of(site.target)).write_definition(
+        replace(newer.read(), disks={}, records={})
+    )
     (disk,) = await site.diff(older, newer)
     assert disk.reason == f"{newer.name} does not have it"
 

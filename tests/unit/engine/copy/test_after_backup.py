@@ -13,6 +13,7 @@ from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.copy.after_backup import copy_new_backups
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import BackupDone, CopyDone, CopyFailed
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.outcome import RunOutcome
 
 
@@ -89,9 +90,10 @@ async def test_a_copy_that_fails_leaves_the_backup_and_the_other_copies(site):
         (str(site.target), 2),
     ]
     assert [one.target for one in run.copied] == [str(site.root / "third")]
-    assert [one.definition.name for one in (await Catalog(site.target).scan()).complete] == [
-        done.backup
-    ]
+    assert [
+        one.definition.name
+        for one in (await Catalog(StorageLocation.of(site.target)).scan()).complete
+    ] == [done.backup]
     events = [type(event) for event in site.events]
     assert events.index(BackupDone) < events.index(CopyFailed) < events.index(CopyDone)
 

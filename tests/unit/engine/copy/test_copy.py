@@ -24,6 +24,7 @@ from virtbackup_async.events import (
 )
 from virtbackup_async.model.backup import CopiedFrom, Packager, Verification
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.repository import find_repository
 from virtbackup_async.version import __version__
@@ -86,7 +87,7 @@ async def test_what_is_known_of_the_backup_stays_known(site):
     reading = Reading(
         "virtbackup-x", "20260201-021500_3_web", None, DATE, 5, checkpoint_of="x", changed=()
     )
-    await Catalog(site.target).write_definition(
+    await Catalog(StorageLocation.of(site.target)).write_definition(
         replace(
             stored.definition,
             records={"vda": replace(record, reading=reading)},
@@ -124,7 +125,7 @@ async def test_a_copy_of_a_copy_names_the_first_target(site):
     config = site.configure(away={"target": str(site.other), "hosts": ["r:.*"]})
     await site.copy(to=third, config=config)
     path = third / "web" / stored.path.name
-    definition = await Catalog(third).read_definition(path)
+    definition = await Catalog(StorageLocation.of(third)).read_definition(TargetFile.of(path))
     assert definition.copied_from.target == str(site.target)
     assert definition.copied_from.repository is None
 
@@ -215,7 +216,7 @@ async def test_a_damaged_copy_is_not_taken_for_good(site):
     await site.copy(packager="directory")
     copied = site.copied(stored)
     bad = Verification(DATE, ok=False, digests=True, error="cut off")
-    await Catalog(site.other).write_definition(replace(copied, verified=bad))
+    await Catalog(StorageLocation.of(site.other)).write_definition(replace(copied, verified=bad))
     run = await site.copy()
     (failed,) = run.failed
     assert failed.exit_code == 13

@@ -16,6 +16,7 @@ from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.events import BackupDone, PendingLeft, PendingUndone, Warned
+from virtbackup_async.model.storage_location import StorageLocation
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def site(tmp_path):
 
 async def killed_copy(site, stored):
     """Leave what a copy leaves that is killed in the middle of its first image."""
-    destination = Destination(site.other, DIRECTORY)
+    destination = Destination(Catalog(StorageLocation.of(site.other)), DIRECTORY)
     pending = copy_pending(plan_copy(stored.definition), destination, str(site.target))
-    path = await Catalog(site.other).create_pending(pending)
+    path = (await Catalog(StorageLocation.of(site.other)).create_pending(pending)).local
     (path.parent / stored.file).write_bytes(b"half")
     return path
 
@@ -71,7 +72,7 @@ async def test_clean_leaves_a_living_one_alone(site):
 async def test_a_copy_that_is_complete_stays(site):
     stored = await site.store()
     await site.copy(packager="directory")
-    destination = Destination(site.other, DIRECTORY)
+    destination = Destination(Catalog(StorageLocation.of(site.other)), DIRECTORY)
     pending = copy_pending(plan_copy(stored.definition), destination, str(site.target))
     path = site.other / "web" / f"{stored.name}.json.pending"
     path.write_bytes(pending_file.dumps(pending))

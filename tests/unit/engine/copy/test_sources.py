@@ -14,6 +14,7 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.events import BackupRemoved, CopyStarted, RemovalFailed
 from virtbackup_async.model.backup import Packager
+from virtbackup_async.model.storage_location import StorageLocation
 
 OLD = Path(__file__).parents[3] / "compat/data/0.5.6"
 
@@ -28,10 +29,13 @@ async def test_what_virt_backup_wrote_is_copied(site, packager):
     shutil.copytree(OLD / "target", site.target, dirs_exist_ok=True)
     run = await site.copy(packager=packager)
     assert run.ok
-    sources = {one.definition.name: one for one in (await Catalog(site.target).scan()).complete}
+    sources = {
+        one.definition.name: one
+        for one in (await Catalog(StorageLocation.of(site.target)).scan()).complete
+    }
     assert {one.backup for one in run.done} == set(sources)
     assert sorted(await site.listed()) == sorted(sources)
-    for found in (await Catalog(site.other).scan()).complete:
+    for found in (await Catalog(StorageLocation.of(site.other)).scan()).complete:
         definition = found.definition
         was = sources[definition.name].definition
         assert await site.content(definition) == (OLD / "vda.raw").read_bytes()

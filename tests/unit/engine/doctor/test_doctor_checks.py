@@ -21,6 +21,7 @@ from virtbackup_async.model.backup import (
 )
 from virtbackup_async.model.domain import HostVersions
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -95,7 +96,7 @@ async def test_a_target_that_does_not_tell_its_room_is_a_problem(monkeypatch):
     definition = Definition(
         "n", 1, "web", "", {}, "1.0.0", 1, Packager("tar"), records={"vda": DiskRecord(image)}
     )
-    scan = Scan((FoundBackup(definition, Path("/t/n.json")),), (), ())
+    scan = Scan((FoundBackup(definition, TargetFile.of(Path("/t/n.json"))),), (), ())
     group = Group("main", StorageLocation.of("/t"), hosts=(HostEntry(parse_pattern("web")),))
     (found,) = await target.check_room(StorageLocation.of("/t"), [group], scan)
     assert (found.level, found.check, found.subject) == (Level.PROBLEM, "room", "/t")
@@ -127,7 +128,7 @@ def test_room_for_the_overlay(free_bytes, level):
 def test_the_age_of_the_last_backup(age, level, said):
     date = int((NOW - age).timestamp())
     definition = Definition("n", 1, "web", "", {}, "1.0.0", date, Packager("tar"))
-    backups = [FoundBackup(definition, Path("/t/n.json"))]
+    backups = [FoundBackup(definition, TargetFile.of(Path("/t/n.json")))]
     (found,) = judged(*backups)
     assert found.level is level
     assert said in found.message
@@ -145,7 +146,7 @@ def dated(days, *, ok=None):
     definition = Definition(
         name, 1, "web", "", {}, "1.0.0", date, Packager("tar"), verified=verified
     )
-    return FoundBackup(definition, Path(f"/t/{name}.json"))
+    return FoundBackup(definition, TargetFile.of(Path(f"/t/{name}.json")))
 
 
 def test_a_damaged_newest_backup_is_a_problem_that_names_the_newest_good_one():

@@ -24,6 +24,7 @@ from virtbackup_async.events import Level
 from virtbackup_async.host.domain_locks import lock_directory
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.target_file import TargetFile
 
 NAME = "20260701-030000_1_fake"
 DEFINITION = {
@@ -284,7 +285,7 @@ async def test_a_backup_that_runs_is_left_alone(killed, tmp_path, domain):
     path = killed()
     locks = LocalHost(tmp_path)
     lock = tmp_path / f"virtbackup-{domain.uuid}.lock"
-    judged = FoundPending(pending_file.loads(path.read_bytes(), path), path)
+    judged = FoundPending(pending_file.loads(path.read_bytes(), path), TargetFile.of(path))
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
     try:
         assert not await locks.is_domain_locked(domain.uuid)

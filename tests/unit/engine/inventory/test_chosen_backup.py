@@ -19,6 +19,7 @@ from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError,
 from virtbackup_async.events import Warned
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import NOT_WANTED, NOTHING_TO_MISS
+from virtbackup_async.model.storage_location import StorageLocation
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
 
@@ -37,7 +38,7 @@ async def test_newest_backup_is_found_without_a_date(configure, put):
     put("db", DATE + 120)
     found = await find_backup(configure(a={"hosts": ["web"]}), "a", "web", None)
     assert found.definition.date == DATE + 60
-    assert found.path.exists()
+    assert found.path.local.exists()
 
 
 @pytest.mark.parametrize(
@@ -372,9 +373,9 @@ async def test_definition_with_a_wrong_checksum_is_read_only_when_trusted(config
         await read(config, events.append, "a", "web", None)
     assert events == []
     found = await read(config, events.append, "a", "web", None, trusted=True)
-    assert found.path == tmp_path / "t" / "web" / f"{name}.json"
+    assert found.path.local == tmp_path / "t" / "web" / f"{name}.json"
     assert "its checksum is another" in events[0].message
-    found.path.write_text("{")
+    found.path.local.write_text("{")
     with pytest.raises(DefinitionError):
         await read(config, events.append, "a", "web", None, trusted=True)
 
@@ -390,7 +391,7 @@ async def test_definition_with_a_wrong_checksum_is_read_only_when_trusted(config
     ],
 )
 async def test_disks_that_the_backup_before_has_are_missed(put, tmp_path, skipped, had, missing):
-    catalog, file = Catalog(tmp_path / "t"), {}
+    catalog, file = Catalog(StorageLocation.of(tmp_path / "t")), {}
     for date, devs in ((DATE, had), (DATE + 60, ["vdb"])):
         if devs is not None:
             name = f"{datetime.fromtimestamp(date):%Y%m%d-%H%M%S}_3_web"  # noqa: DTZ006

@@ -17,6 +17,8 @@ from virtbackup_async.engine.inventory.chosen_backup import find_backup
 from virtbackup_async.engine.inventory.show import ShowRequest, run_show
 from virtbackup_async.errors import CorruptError, NotFoundError
 from virtbackup_async.events import ShownBackup, ShownLack, Warned
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Reading
 
 
@@ -26,7 +28,7 @@ class ShowSite(SharedSite):
 
     async def change(self, stored, **changed):
         definition = replace(stored.read(), **changed)
-        await Catalog(self.target).write_definition(definition)
+        await Catalog(StorageLocation.of(self.target)).write_definition(definition)
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ async def test_the_state_is_what_verify_found(site):
     assert (shown.state, shown.verified_error) == ("good", None)
     assert shown.verified_date is not None
     found = {"date": DATE, "ok": False, "digests": True, "error": "one block"}
-    await amend_definition(stored.path, {"verified": found})
+    await amend_definition(TargetFile.of(stored.path), {"verified": found})
     shown = await site.show()
     assert (shown.state, shown.verified_error) == ("damaged", "one block")
 
@@ -112,7 +114,7 @@ async def test_each_command_names_this_very_backup(site):
             words = shlex.split(line)
             assert words[:3] == ["virtbackup", "-c", str(config.path)]
             assert words[3] in virtbackup.list_commands(None)
-            assert (await find_backup(config, None, words[4], None)).path == stored.path
+            assert (await find_backup(config, None, words[4], None)).path.local == stored.path
 
 
 async def test_without_a_configuration_the_commands_name_the_target(site):

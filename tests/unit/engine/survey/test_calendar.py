@@ -8,6 +8,7 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
 from virtbackup_async.engine.survey.calendar import play
 from virtbackup_async.model.backup import Definition, Packager
+from virtbackup_async.model.target_file import TargetFile
 
 NOW = datetime(2026, 7, 15, 8, tzinfo=UTC)
 NONE = Retention(0, 0, 0, 0, 0)
@@ -19,7 +20,7 @@ def backup(moment, *, pinned=False):
         name=f"{moment:%m-%d %H}", domain_id=1, domain_name="web", domain_xml="", disks={},
         version="1.0.0", date=date, packager=Packager("directory"), pinned=pinned,
     )  # fmt: skip
-    return FoundBackup(definition, Path(f"/t/web/{date}.json"))
+    return FoundBackup(definition, TargetFile.of(Path(f"/t/web/{date}.json")))
 
 
 def nightly(count, **different):

@@ -20,6 +20,7 @@ from virtbackup_async.errors import ConnectionFailedError
 from virtbackup_async.events import RemovalPlanned
 from virtbackup_async.files.mounts import Space
 from virtbackup_async.host import domain_locks
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.health import health_of
 from virtbackup_async.reporting.overview.build import build_overview
 from virtbackup_async.reporting.status import status_of
@@ -164,7 +165,7 @@ async def test_the_history_and_what_of_it_is_damaged(tmp_path, configure, put):
     put("web")
     config = configure(a={"hosts": ["web"]})
     one = run(0, [domain_run(group="a")])
-    await append_run(tmp_path / "t", one, create=True)
+    await append_run(StorageLocation.of(tmp_path / "t"), one, create=True)
     with (tmp_path / "t" / FILE).open("a") as file:
         file.write("rubbish\n")
     (target,) = (await surveyed(config)).targets

@@ -22,6 +22,13 @@ from virtbackup_async.engine.undo.evidence import dead_backup
 from virtbackup_async.events import BackupDone, BackupFailed, Level, PendingFound, Warned
 from virtbackup_async.host.local import LocalHost
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.target_file import TargetFile
+
+
+def located(path):
+    """A pending file and the target that it is in."""
+    file = TargetFile.of(path)
+    return file, file.target
 
 
 class Killed(HostileTarget):
@@ -41,7 +48,7 @@ class Killed(HostileTarget):
         self.noted = Pending(
             NAME, 3, "evil", "<domain/>", {"vda": disk}, "1.0.0", DATE, packager, UUID, quiesce
         )
-        return await self.notes.create(self.noted, self.path)
+        return await self.notes.create(self.noted, *located(self.path))
 
     async def assert_undone(self):
         await self.clean()
@@ -143,7 +150,7 @@ async def test_scratch_images_and_sockets_of_a_note_are_removed(killed):
         NAME, 3, "evil", "<domain/>", {"vda": disk}, "1.0.0", DATE, Packager("directory"), UUID,
         socket=str(socket),
     )  # fmt: skip
-    await killed.notes.create(pending, killed.path)
+    await killed.notes.create(pending, *located(killed.path))
     await killed.assert_undone()
     assert not scratch.exists()
     assert not socket.exists()
@@ -291,8 +298,8 @@ async def test_the_next_backup_undoes_what_the_host_noted_though_the_file_is_gon
     )  # fmt: skip
     path = site.target / "fake" / f"{NAME}.json.pending"
     notes = HostNotes(state_directory)
-    await notes.create(pending, path)
-    await notes.create(replace(pending, domain_uuid=UUID[:-1] + "9"), path)
+    await notes.create(pending, *located(path))
+    await notes.create(replace(pending, domain_uuid=UUID[:-1] + "9"), *located(path))
     assert isinstance(await site.back_up(), BackupDone)
     assert site.domain.live == {"vda": image}
     assert not overlay.exists()
@@ -335,6 +342,8 @@ async def test_found_is_told_before_it_is_undone(killed):
 async def test_the_note_counts_and_not_its_pending_file(killed):
     note = await killed.note()
     changed = replace(note.pending, quiesce=not note.pending.quiesce)
-    dead = await dead_backup(Notes((note,)), FoundPending(changed, note.pending_path))
+    dead = await dead_backup(
+        Notes((note,)), FoundPending(changed, TargetFile.of(note.pending_path))
+    )
     assert dead.note == note
     assert dead.pending == note.pending

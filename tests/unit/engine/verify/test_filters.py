@@ -11,6 +11,7 @@ from virtbackup_async.engine.inventory.group_backups import GroupBackups
 from virtbackup_async.engine.verify.filters import BackupFilter, VerifyRequest, draw_sample
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.model.backup import Definition, Packager, Verification
+from virtbackup_async.model.target_file import TargetFile
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY_S = 86400
@@ -50,7 +51,7 @@ def backup(date_s, verified_s=None, *, ok=True):
         version="1.0.0", date=date_s, packager=Packager("directory"),
         verified=None if verified_s is None else Verification(verified_s, ok=ok, digests=True),
     )  # fmt: skip
-    return FoundBackup(definition, Path(f"/t/web/{date_s}_{verified_s}.json"))
+    return FoundBackup(definition, TargetFile.of(Path(f"/t/web/{date_s}_{verified_s}.json")))
 
 
 def group(name, *backups):

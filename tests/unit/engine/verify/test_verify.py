@@ -24,6 +24,7 @@ from virtbackup_async.events import (
     Warned,
 )
 from virtbackup_async.model.backup import Packager, StateRecord, Verification
+from virtbackup_async.model.storage_location import StorageLocation
 
 PACKAGERS = [
     Packager("directory"),
@@ -83,7 +84,7 @@ async def test_state_of_the_domain_is_read_back_too(site, digest):
     image = stored.definition.records["vda"].image
     variables = replace(image, source="/n/web.fd", digest=digest or image.digest)
     definition = replace(stored.definition, state_files=(StateRecord("nvram", variables),))
-    await Catalog(site.target).write_definition(definition)
+    await Catalog(StorageLocation.of(site.target)).write_definition(definition)
     assert await site.verify() == ([] if digest else [stored.name])
     if digest:
         assert "its data is not what was backed up" in stored.read().verified.error

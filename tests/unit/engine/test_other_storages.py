@@ -1,0 +1,317 @@
+"""Every command on a target that is no directory of this machine: in memory, in objects."""
+
+from dataclasses import replace
+
+import pytest
+from msgspec.structs import replace as replace_run
+
+from fakes.failing_storage import FailingStorage
+from fakes.hostile_target import DATE, NAME, make_overlay
+from fakes.hypervisor import DescribedDomain
+from fakes.memory_storage import MemoryStorage
+from fakes.site import Site
+from object_stores import memory_object_storage
+from virtbackup_async.catalog.history import RUN_FILES_MAX, RUNS, append_run, read_history
+from virtbackup_async.catalog.host_notes import HostNotes
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
+from virtbackup_async.engine.inventory.chosen_backup import (
+    FindRequest,
+    PinRequest,
+    find_backup_to_read,
+    set_pinned,
+)
+from virtbackup_async.engine.inventory.listing import ListRequest, run_list
+from virtbackup_async.engine.inventory.show import ShowRequest, run_show
+from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.survey.survey import survey
+from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
+from virtbackup_async.errors import ConfigError, StorageError
+from virtbackup_async.events import (
+    BackupDone,
+    BackupFailed,
+    BackupRemoved,
+    PendingUndone,
+    RepositorySwept,
+    Summary,
+    TargetSpace,
+)
+from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.run_record import RunRecord
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.reporting.after_run import AfterRun
+from virtbackup_async.repository import Kind
+from virtbackup_async.repository.storage.repository_file import STORAGES
+
+IMAGE = b"\0" * 65536 + bytes(range(256)) * 2048
+RUN = RunRecord("0" * 32, "backup", "host", "1.0.0", 0.0, 1.0, 0)
+SUMMARY = Summary(ok=True, done=("fake",), failed=(), exit_code=0)
+KINDS = {"memory": MemoryStorage, "objects": memory_object_storage}
+
+
+class OtherSite(Site):
+    """A host whose target is in another storage; nothing of it is in a local directory.
+
+    Attributes:
+        storage: the target's.
+        target_place: where the configuration says it is.
+    """
+
+    def __init__(self, root, storage):
+        self.image = root / "vda.raw"
+        self.image.write_bytes(IMAGE)
+        super().__init__(root, DescribedDomain({"vda": self.image}), packager="repository")
+        self.storage = storage
+        self.target_place = StorageLocation("test", "one")
+
+    def configure(self, **groups):
+        config = super().configure(**groups)
+        moved = {
+            name: replace(group, target=self.target_place) for name, group in config.groups.items()
+        }
+        return replace(config, groups=moved)
+
+    async def back_up(self, **group):
+        ended = await super().back_up(method="snapshot", **group)
+        assert isinstance(ended, BackupDone), ended
+        assert self.left() == []
+        return ended
+
+    async def scan(self):
+        return await Catalog(self.target_place, self.state).scan()
+
+    @property
+    def state(self):
+        return self.root / "state"
+
+    def names(self):
+        """The names of the domain's files in the storage."""
+        return self.storage.names("fake", _ANY)
+
+
+_ANY = frozenset(Kind)
+
+
+@pytest.fixture(params=KINDS)
+def site(request, tmp_path, monkeypatch):
+    storage = KINDS[request.param]()
+    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
+    monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
+    return OtherSite(tmp_path, storage)
+
+
+async def restored(site, place, date=None):
+    found = await find_backup_to_read(site.runtime(), FindRequest("all", "fake", date))
+    await restore_backup(site.runtime(), RestoreRequest(found.definition, found.path.parent, place))
+    (image,) = place.glob("*.raw")
+    return image.read_bytes()
+
+
+async def test_a_backup_is_complete_listed_shown_and_restored(site, tmp_path):
+    done = await site.back_up()
+    assert done.definition == f"test://one/fake/{done.backup}.json"
+    assert sorted(site.names()) == [f"{done.backup}.json", f"{done.backup}_vda.raw.map"]
+    listing = await run_list(site.runtime(), ListRequest())
+    assert [one.backup for one in listing.backups] == [done.backup]
+    assert site.of(TargetSpace) == []
+    shown = await run_show(site.runtime(), ShowRequest("fake"))
+    assert (shown.target, shown.definition) == ("test://one", done.definition)
+    assert await restored(site, tmp_path / "restored") == IMAGE
+
+
+async def test_nothing_is_left_on_the_host(site):
+    await site.back_up()
+    assert [path for path in site.state.rglob("*") if path.is_file()] == []
+
+
+async def test_it_is_verified_and_the_result_is_kept(site):
+    done = await site.back_up()
+    for quick in (True, False):
+        assert await site.verify(quick=quick) == [done.backup]
+    (found,) = (await site.scan()).complete
+    assert found.definition.verified.ok
+
+
+async def test_a_lost_map_is_damage(site):
+    done = await site.back_up()
+    site.storage.remove(f"fake/{done.backup}_vda.raw.map")
+    (problem,) = (await site.scan()).problems
+    assert problem.message == f"{done.definition}: data missing: {done.backup}_vda.raw.map"
+
+
+async def test_a_pin_keeps_it_and_without_one_it_is_forgotten(site):
+    done = await site.back_up()
+    await set_pinned(site.runtime(), PinRequest("all", "fake"))
+    name = f"fake@{done.backup}"
+    with pytest.raises(ConfigError, match="pinned"):
+        await run_forget(site.runtime(), ForgetRequest([name], allow_newest=True))
+    request = ForgetRequest([name], allow_newest=True, unpin=True)
+    run = await run_forget(site.runtime(), request)
+    assert [one.backup for one in run.removed] == [done.backup]
+    assert site.names() == []
+
+
+async def test_clean_removes_what_no_rule_keeps_and_prunes(site):
+    rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+    first = await site.back_up(**rules)
+    site.image.write_bytes(IMAGE[::-1])
+    second = await site.back_up(**rules)
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+    assert [found.definition.name for found in (await site.scan()).complete] == [second.backup]
+    (swept,) = site.of(RepositorySwept)
+    assert swept.target == "test://one"
+
+
+async def test_it_is_measured_repaired_and_examined(site):
+    done = await site.back_up()
+    stats = await run_stats(site.runtime(), StatsRequest(each_backup=True))
+    (repository,) = stats.repositories
+    assert repository.target == "test://one"
+    repaired = await run_repair(site.runtime(), RepairRequest())
+    assert [one.backup for one in repaired.good] == [done.backup]
+    found = await run_doctor(site.runtime(), DoctorRequest())
+    assert "target_listed" in {one.code for one in found}
+    facts = await survey(site.runtime())
+    (target,) = facts.targets
+    assert (target.path, target.error, target.free_bytes) == ("test://one", None, None)
+
+
+async def test_a_run_is_in_the_history_and_its_configuration_beside_it(site):
+    site.group["method"] = "snapshot"
+    after = AfterRun(site.configure(), "backup")
+    runtime = site.runtime()
+    runtime.emit = after.tap(runtime.emit)
+    await run_backup(runtime, BackupRequest())
+    await after.conclude(SUMMARY, site.emit)
+    assert site.warnings() == []
+    (run,) = (await read_history(site.target_place)).runs
+    assert run.command == "backup"
+    (copy,) = [n for n in site.storage.names("", {Kind.FILE}) if n.startswith(".virtbackup-config")]
+    assert b"test://one" in site.storage.read(copy, 1 << 20)
+
+
+async def test_many_runs_are_joined_and_none_is_lost_or_doubled(site):
+    for number in range(RUN_FILES_MAX + 2):
+        run = replace_run(RUN, run_id=f"{number:032x}", start=number, end=number + 1)
+        await append_run(site.target_place, run, create=True)
+    assert len(site.storage.names(RUNS, {Kind.FILE})) < RUN_FILES_MAX
+    history = await read_history(site.target_place)
+    assert [run.start for run in history.runs] == list(range(RUN_FILES_MAX + 2))
+    assert history.damaged == 0
+
+
+async def test_no_history_is_begun_by_a_run_without_backups(site):
+    await append_run(site.target_place, RUN, create=False)
+    assert (await read_history(site.target_place)).runs == ()
+
+
+# Deaths.
+
+
+def use(monkeypatch, storage):
+    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_crash_in_a_removal_leaves_a_note_and_the_next_clean_ends_it(
+    site, monkeypatch, after
+):
+    """An object store has no rename: the definition and its note may both be there."""
+    done = await site.back_up()
+    (found,) = (await site.scan()).complete
+    data = site.storage.read(f"fake/{done.backup}.json", 1 << 20)
+    site.storage.put_new(f"fake/{done.backup}.json.removed", data)
+    if after:
+        site.storage.remove(f"fake/{done.backup}.json")
+    scan = await site.scan()
+    assert (scan.complete, [one.definition for one in scan.removed]) == ((), [found.definition])
+    await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in site.of(BackupRemoved)] == [done.backup]
+    assert site.names() == []
+
+
+async def test_a_killed_backup_is_found_by_its_host_and_undone(site):
+    """Its pending file is on this host: no other could undo it."""
+    overlay = make_overlay(site.image.with_name("vda.raw.vbk-0a0b0c0d"), site.image)
+    site.domain.live = site.domain.persistent = {"vda": overlay}
+    catalog = Catalog(site.target_place, site.state)
+    disk = PendingDisk(str(site.image), "raw", str(overlay), f"{NAME}_vda.raw")
+    pending = Pending(
+        NAME, 3, "fake", "<domain/>", {"vda": disk}, "1.0.0", DATE, Packager("repository"),
+        site.domain.uuid,
+    )  # fmt: skip
+    notes = HostNotes(site.state)
+    await notes.create(pending, catalog.pending_path(pending), site.target_place)
+    path = await catalog.create_pending(pending)
+    site.storage.put_new(f"fake/{NAME}_vda.raw.map", b"begun")
+    assert path.local.is_relative_to(site.state / "pending")
+    assert [one.path for one in (await site.scan()).pending] == [path]
+    await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in site.of(PendingUndone)] == [NAME]
+    assert site.domain.live == {"vda": site.image}
+    assert not path.local.exists()
+    assert (await notes.scan()).notes == ()
+    assert site.names() == []
+
+
+async def test_a_note_alone_leads_to_its_target(site):
+    """The pending file was removed; the note still says where the backup was going."""
+    overlay = make_overlay(site.image.with_name("vda.raw.vbk-0a0b0c0d"), site.image)
+    site.domain.live = site.domain.persistent = {"vda": overlay}
+    catalog = Catalog(site.target_place, site.state)
+    disk = PendingDisk(str(site.image), "raw", str(overlay), f"{NAME}_vda.raw")
+    pending = Pending(
+        NAME, 3, "fake", "<domain/>", {"vda": disk}, "1.0.0", DATE, Packager("repository"),
+        site.domain.uuid,
+    )  # fmt: skip
+    notes = HostNotes(site.state)
+    await notes.create(pending, catalog.pending_path(pending), site.target_place)
+    (note,) = (await notes.scan()).notes
+    assert note.target == site.target_place
+    site.storage.make_directory("fake")
+    site.storage.put_new(f"fake/{NAME}_vda.raw.map", b"begun")
+    await run_clean(site.runtime(), CleanRequest())
+    assert site.domain.live == {"vda": site.image}
+    assert (await notes.scan()).notes == ()
+    assert site.names() == []
+
+
+async def test_a_backup_that_fails_leaves_nothing(site, monkeypatch):
+    await site.back_up()
+    before = site.names()
+
+    def fail(verb):
+        if verb.startswith("publish"):
+            raise StorageError("the store is gone")
+
+    failing = FailingStorage(site.storage, after=fail)
+    use(monkeypatch, failing)
+    await run_backup(site.runtime(), BackupRequest())
+    (failed,) = site.of(BackupFailed)
+    assert "the store is gone" in failed.error
+    assert site.domain.live == {"vda": site.image}
+    assert site.names() == before
+    assert [path for path in site.state.rglob("*") if path.is_file()] == []
+
+
+async def test_a_target_that_cannot_be_reached_is_one_line(site, monkeypatch):
+    def refuse(_at):
+        raise StorageError("cannot reach the store")
+
+    monkeypatch.setitem(STORAGES, "test", refuse)
+    with pytest.raises(StorageError, match="cannot reach the store"):
+        await run_list(site.runtime(), ListRequest())
+    await run_backup(site.runtime(), BackupRequest())
+    (failed,) = site.of(BackupFailed)
+    assert "cannot reach the store" in failed.error
+
+
+async def test_without_a_state_directory_nothing_is_begun(site):
+    with pytest.raises(StorageError, match="no directory is known for the pending files"):
+        Catalog(site.target_place).pending_directory("fake")
