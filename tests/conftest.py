@@ -17,6 +17,9 @@ def pytest_addoption(parser):
         default="0",
         help="which answers of the object store are lost or lies: each seed is another run",
     )
+    parser.addoption(
+        "--histories", default="2", help="how many random histories of an object store to play"
+    )
 
 
 def pytest_configure(config):

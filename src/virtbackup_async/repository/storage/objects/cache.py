@@ -66,7 +66,9 @@ class CopiedFile:
     read_once = read
 
     def close(self) -> None:
-        close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            close(fd)
 
 
 class Cache:
