@@ -75,6 +75,9 @@ _COMMANDS = {
         "virtbackup_async.cli.commands.report",
         "Write a page that shows whether every guest can be restored.",
     ),
+    "key": Entry(
+        "virtbackup_async.cli.commands.key", "List and change the keys of encrypted backups."
+    ),
     "config": Entry(
         "virtbackup_async.cli.commands.config", "Check the configuration, or bring it up to date."
     ),

@@ -13,6 +13,7 @@ the rest of a backup's modules.
     repair_repository_file .. note_known_damage     the steps of a repair, in this order
     prune_repository                        remove the chunks that no map needs
     total_usage, exclusive_usage            measure the space, in all and for each backup
+    list_key_slots, open_key_changes        the keys of an encrypted repository
 """
 
 from importlib import import_module
@@ -49,6 +50,17 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.format.pack_format import Data
     from virtbackup_async.repository.prune.prune import Pruned, prune_repository
     from virtbackup_async.repository.storage.interface import HeldDirectory, Kind, Storage
+    from virtbackup_async.repository.storage.key_access import (
+        SlotFacts,
+        SlotList,
+        key_of_file,
+        key_of_paper,
+        key_of_passphrase,
+        list_key_slots,
+        open_key_changes,
+        written_on_paper,
+    )
+    from virtbackup_async.repository.storage.key_changes import Key, KeyChanges
     from virtbackup_async.repository.storage.layout import MapFile, Repository
     from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
     from virtbackup_async.repository.storage.repository_file import (
@@ -72,6 +84,8 @@ __all__ = [
     "Data",
     "Entries",
     "HeldDirectory",
+    "Key",
+    "KeyChanges",
     "Kind",
     "LostRanges",
     "MapEntry",
@@ -82,6 +96,8 @@ __all__ = [
     "Packed",
     "Pruned",
     "Repository",
+    "SlotFacts",
+    "SlotList",
     "Storage",
     "Totals",
     "data_extents",
@@ -91,11 +107,16 @@ __all__ = [
     "entries_of",
     "exclusive_usage",
     "find_repository",
+    "key_of_file",
+    "key_of_paper",
+    "key_of_passphrase",
     "length_of",
+    "list_key_slots",
     "lost_ranges_of",
     "make_repository",
     "need_map",
     "note_known_damage",
+    "open_key_changes",
     "open_leased",
     "open_map",
     "open_storage",
@@ -106,6 +127,7 @@ __all__ = [
     "repair_repository_file",
     "take_prune_lease",
     "total_usage",
+    "written_on_paper",
 ]  # fmt: skip
 
 _NAMES: Final = {
@@ -125,6 +147,11 @@ _NAMES: Final = {
     "format.pack_format": ("Data",),
     "prune.prune": ("Pruned", "prune_repository"),
     "storage.interface": ("HeldDirectory", "Kind", "Storage"),
+    "storage.key_access": (
+        "SlotFacts", "SlotList", "key_of_file", "key_of_paper", "key_of_passphrase",
+        "list_key_slots", "open_key_changes", "written_on_paper",
+    ),
+    "storage.key_changes": ("Key", "KeyChanges"),
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
     "storage.repository_file": (

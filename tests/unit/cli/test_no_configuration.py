@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from virtbackup_async.cli.commands.config import ConfigCommands
+from virtbackup_async.cli.commands.key import KeyCommands
 from virtbackup_async.cli.main import virtbackup
 
 ARGUMENTS = {
@@ -31,14 +32,20 @@ ARGUMENTS = {
     "config check": (),
     "config migrate": (),
     "systemd install": ("--dry-run",),
+    "key list": (),
+    "key add": ("--new-key-file", "/nowhere/key"),
+    "key remove": ("1234",),
+    "key rotate": (),
+    "key paper": (),
 }
 # They need none, or make one.
-NEED_NONE = {"init", "help", "completion", "config example", "config schema", "systemd"}
+NEED_NONE = {"init", "help", "completion", "config example", "config schema", "systemd", "key"}
 
 
 def commands():
     names = [name for name in virtbackup.list_commands(None) if name != "config"]
-    return [*names, *(f"config {name}" for name in ConfigCommands.entries)]
+    below = {"config": ConfigCommands, "key": KeyCommands}
+    return [*names, *(f"{group} {name}" for group in below for name in below[group].entries)]
 
 
 NEEDING = sorted({*commands(), "systemd install"} - NEED_NONE)

@@ -20,7 +20,7 @@ FORBIDDEN_MODULES = ("os", "fcntl", "shutil", "tempfile", "mmap", "pathlib", "ai
                      "virtbackup_async.files")  # fmt: skip
 PATHS_ARE_NAMED = {
     "storage/repository_file.py", "storage/encrypted.py", "storage/key_changes.py",
-    "storage/opened.py",
+    "storage/opened.py", "storage/key_access.py",
 }  # fmt: skip
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

@@ -9,6 +9,7 @@ that exists has a slot that opens. Loaded only if a repository or the configurat
 """
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from virtbackup_async.repository.storage import description, key_slots
 from virtbackup_async.repository.storage.description import Description
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
+from virtbackup_async.repository.storage.key_slots import NamedSlot
 from virtbackup_async.repository.storage.layout import KEYS, REPOSITORY_FILE, Repository
 from virtbackup_async.repository.storage.sealed import SealedStorage
 from virtbackup_async.repository.storage.this_host import host_name
@@ -39,36 +41,40 @@ def open_encrypted(storage: Storage, found: Description, key_file: Path) -> Repo
     named, masters = key_slots.open_slot(
         storage, SlotKind.KEY_FILE, lambda slot: open_with_key_file(slot, secret), found.keys
     )
+    keys = check_opened(storage, found, named, masters)
+    return Repository(SealedStorage(storage, keys, found.id), found.id, KeyedSealing(keys))
+
+
+def check_opened(
+    storage: Storage, found: Description, named: NamedSlot, masters: Sequence[Secret]
+) -> Keys:
+    """Return the keys in a slot, once the slot and the repository file fit together.
+
+    Args:
+        storage: of the target, not sealed.
+        found: what the repository file says.
+        named: the slot.
+        masters: the master secrets in it.
+
+    Raises:
+        ConfigError: the slot is older than the last rotation.
+        CorruptError: the repository file was changed by somebody without the keys.
+    """
     if len(masters) < found.generations:
         raise ConfigError(
             f"key slot {named.name} in {storage.where(KEYS)} is older than the keys",
             hint="Somebody brought it back after the keys were rotated: see who, and add the key "
             "file again with another key.",
         )
-    return repository_with(storage, found, Keys(masters), named.slot.repository)
-
-
-def repository_with(
-    storage: Storage, found: Description, keys: Keys, repository_id: bytes
-) -> Repository:
-    """Return an encrypted repository, with its keys.
-
-    Args:
-        storage: of the target, not sealed.
-        found: what the repository file says.
-        keys: from a key slot.
-        repository_id: the repository that the slot is bound to.
-
-    Raises:
-        CorruptError: the repository file was changed by somebody without the keys.
-    """
-    if found.id != repository_id or not found.is_authentic(keys.description.reveal()):
+    keys = Keys(masters)
+    is_authentic = found.is_authentic(keys.description.reveal())
+    if found.id != named.slot.repository or not is_authentic:
         where = storage.where(REPOSITORY_FILE)
         raise CorruptError(
             f"not what was written with the keys of this repository: {where}",
             hint="See who can write to the target, and bring the file back from a copy.",
         )
-    return Repository(SealedStorage(storage, keys, found.id), found.id, KeyedSealing(keys))
+    return keys
 
 
 def make_encrypted(storage: Storage, key_file: Path) -> None:

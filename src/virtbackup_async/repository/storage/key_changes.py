@@ -21,11 +21,12 @@ from typing import Final
 from msgspec import Struct
 
 from virtbackup_async.errors import ConfigError, NotFoundError
-from virtbackup_async.repository.keys import recovery, slots
+from virtbackup_async.repository.keys import recovery, slots, written_secret
 from virtbackup_async.repository.keys.keyring import MAX_GENERATIONS, Keys
 from virtbackup_async.repository.keys.secret import SECRET_BYTES, Secret
 from virtbackup_async.repository.keys.slots import Cost, Slot, SlotKind
-from virtbackup_async.repository.storage.encrypted import describe
+from virtbackup_async.repository.storage.description import Description
+from virtbackup_async.repository.storage.encrypted import check_opened, describe
 from virtbackup_async.repository.storage.interface import Storage
 from virtbackup_async.repository.storage.key_file import make_key_file, read_key_file
 from virtbackup_async.repository.storage.key_slots import (
@@ -62,6 +63,11 @@ class Key(Struct, frozen=True):
     def of_passphrase(cls, text: str) -> "Key":
         """Return the key that a passphrase is."""
         return cls(SlotKind.PASSPHRASE, passphrase_of(text))
+
+    @classmethod
+    def of_paper(cls, text: str) -> "Key":
+        """Return the recovery key that somebody typed; a ConfigError if it is mistyped."""
+        return cls(SlotKind.RECOVERY, written_secret.read(written_secret.RECOVERY, text))
 
     def open(self, slot: Slot) -> list[Secret] | None:
         """Return the master secrets in a slot of its kind, if it opens the slot. Blocks."""
@@ -109,21 +115,23 @@ class KeyChanges:
         generations: how many master secrets there are.
     """
 
-    def __init__(self, storage: Storage, key: Key, keys: bytes) -> None:
+    def __init__(self, storage: Storage, key: Key, found: Description) -> None:
         """Open the slots.
 
         Args:
             storage: of the target, not sealed.
             key: of whoever changes them.
-            keys: the id of the keys.
+            found: what the repository file says.
 
         Raises:
-            ConfigError: the key opens no slot.
+            ConfigError: the key opens no slot, or one of before a rotation.
+            CorruptError: the repository file was changed by somebody without the keys.
             StorageError: the slots cannot be read.
         """
         self._storage = storage
         self._key = key
-        self._own, self._masters = open_slot(storage, key.kind, key.open, keys)
+        self._own, self._masters = open_slot(storage, key.kind, key.open, found.keys)
+        check_opened(storage, found, self._own, self._masters)
         self.generations = len(self._masters)
 
     def add(self, key: Key, label: str, cost: Cost | None = None) -> str:

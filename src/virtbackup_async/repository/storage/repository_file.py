@@ -69,14 +69,19 @@ def open_storage(location: StorageLocation) -> Storage:
         CorruptError: the repository is damaged.
     """
     if location.key_file is None:
-        return _open_inner(location)
+        return open_inner(location)
     found = find_repository(location)
     if found is None:
         raise StorageError(f"no repository in {location}")
     return found.storage
 
 
-def _open_inner(location: StorageLocation) -> Storage:
+def open_inner(location: StorageLocation) -> Storage:
+    """Return the storage at a location, as it is: of an encrypted target, what nobody can read.
+
+    Raises:
+        StorageError: this program has no such kind of storage.
+    """
     if location.kind not in STORAGES:
         raise StorageError(f"unknown kind of storage: {location}")
     return STORAGES[location.kind](location)
@@ -84,10 +89,10 @@ def _open_inner(location: StorageLocation) -> Storage:
 
 def find_repository(location: StorageLocation) -> Repository | None:
     """Return the repository at a location, if there is one; ``find_in`` its storage. Blocks."""
-    storage = _open_inner(location)
+    storage = open_inner(location)
     if location.key_file is None:
         return find_in(storage)
-    with _extra():
+    with loading_extra():
         from virtbackup_async.repository.storage import opened  # noqa: PLC0415 -- see above
     find = partial(find_in, storage, location.key_file)
     return opened.find_once(storage, location.key_file, find)
@@ -95,7 +100,7 @@ def find_repository(location: StorageLocation) -> Repository | None:
 
 def make_repository(location: StorageLocation) -> Repository:
     """Return the repository at a location, made if need be; ``make_in`` its storage. Blocks."""
-    return make_in(_open_inner(location), location.key_file)
+    return make_in(open_inner(location), location.key_file)
 
 
 def repair_repository_file(location: StorageLocation) -> Repository | None:
@@ -110,7 +115,7 @@ def repair_repository_file(location: StorageLocation) -> Repository | None:
         CorruptError: the packs do not show which id it had.
         StorageError: it cannot be read or written.
     """
-    storage = _open_inner(location)
+    storage = open_inner(location)
     if not storage.exists(DIRECTORY):
         return None
     where = storage.where(REPOSITORY_FILE)
@@ -129,7 +134,7 @@ def _rewrite(storage: Storage, key_file: Path | None) -> None:
     )
     where = storage.where(REPOSITORY_FILE)
     if is_sealed:
-        with _extra():
+        with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
         encrypted.rewrite_description(storage, _needed(key_file, where))
         return
@@ -164,7 +169,7 @@ def find_in(storage: Storage, key_file: Path | None = None) -> Repository | None
     found = description.decode(data, where)
     if found.keys is not None:
         key_file = _needed(key_file, where)
-        with _extra():
+        with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
         return encrypted.open_encrypted(storage, found, key_file)
     if key_file is not None:
@@ -202,7 +207,7 @@ def _make(storage: Storage, key_file: Path | None) -> Repository:
             id_ = secrets.token_bytes(description.ID_BYTES)
             storage.put_new(REPOSITORY_FILE, description.encode_plain(id_))
     else:
-        with _extra():
+        with loading_extra():
             from virtbackup_async.repository.storage import encrypted  # noqa: PLC0415 -- see above
         encrypted.make_encrypted(storage, key_file)
     found = find_in(storage, key_file)
@@ -248,7 +253,7 @@ def _not_encrypted(storage: Storage) -> ConfigError:
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
+def loading_extra() -> Iterator[None]:
     """Say which extra is missing, if a module that needs it cannot be loaded in the block."""
     try:
         yield

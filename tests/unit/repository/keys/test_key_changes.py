@@ -17,6 +17,7 @@ from virtbackup_async.errors import (
 from virtbackup_async.repository.keys.keyring import Keys
 from virtbackup_async.repository.keys.secret import Secret
 from virtbackup_async.repository.keys.slots import SlotKind
+from virtbackup_async.repository.storage import description
 from virtbackup_async.repository.storage.key_changes import (
     Key,
     KeyChanges,
@@ -50,8 +51,8 @@ def key(storage, key_file):
 
 
 def changes_of(storage, key):
-    (keys,) = {named.slot.keys for named in list_slots(storage)[0]}
-    return KeyChanges(storage, key, keys)
+    found = description.decode(storage.read(REPOSITORY_FILE, 9999), "repository")
+    return KeyChanges(storage, key, found)
 
 
 def names_in(storage):
