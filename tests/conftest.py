@@ -3,10 +3,14 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from object_server import ObjectServer, set_credentials, shared_object_server
+from ssh_server import SshServer, ssh_server
+from virtbackup_async.repository.storage.served.ssh import close_all
 
 STATE_VARIABLE = "VIRTBACKUP_STATE_DIRECTORY"
 
@@ -60,3 +64,21 @@ def object_server(object_server_of_the_run, monkeypatch) -> ObjectServer:
     """SeaweedFS, with the credentials for it in the environment."""
     set_credentials(monkeypatch)
     return object_server_of_the_run
+
+
+@pytest.fixture(scope="session")
+def ssh_server_of_the_run():
+    """An sshd of this process's own, without a forced command."""
+    with (
+        tempfile.TemporaryDirectory(prefix="virtbackup-ssh-") as directory,
+        ssh_server(Path(directory), {"nas": None}) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def nas(ssh_server_of_the_run, monkeypatch) -> Iterator[SshServer]:
+    """A host of that name for ``ssh``, where any directory of this one can be a target."""
+    monkeypatch.setenv("PATH", f"{ssh_server_of_the_run.programs}:{os.environ['PATH']}")
+    yield ssh_server_of_the_run
+    close_all()

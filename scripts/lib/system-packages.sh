@@ -9,22 +9,23 @@ set -euo pipefail
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd qemu-storage-daemon virsh pkg-config gcc
     mkfs.ext4 cpio unshare
     swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze
-    chromedriver jq tmux)
+    chromedriver jq tmux sshd ssh)
 readonly DRIVERS=(qemu secret storage)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon
     libvirt-daemon-driver-qemu libvirt-daemon-driver-secret libvirt-daemon-driver-storage
     libvirt-dev pkg-config gcc python3-dev python3-venv e2fsprogs cpio
     swtpm swtpm-tools nbdkit libnbd-bin btrfs-progs xfsprogs
     util-linux util-linux-extra xz-utils bzip2 zstd groff-base systemd
-    chromium chromium-driver fonts-dejavu-core jq tmux)
+    chromium chromium-driver fonts-dejavu-core jq tmux openssh-client openssh-server)
 readonly FEDORA=(qemu-system-x86-core qemu-img libvirt-client libvirt-daemon-driver-qemu
     libvirt-daemon-driver-secret libvirt-daemon-driver-storage-core
     libvirt-devel pkgconf-pkg-config gcc python3-devel e2fsprogs cpio util-linux swtpm swtpm-tools
     kernel-core kernel-modules busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs
-    xz bzip2 zstd groff-base systemd chromium chromedriver dejavu-sans-fonts jq tmux)
+    xz bzip2 zstd groff-base systemd chromium chromedriver dejavu-sans-fonts jq tmux
+    openssh-clients openssh-server)
 readonly ARCH=(qemu-system-x86 qemu-img libvirt pkgconf gcc python e2fsprogs cpio swtpm
     linux busybox qemu-guest-agent nbdkit libnbd btrfs-progs xfsprogs util-linux xz bzip2 zstd
-    groff systemd chromium ttf-dejavu jq tmux)
+    groff systemd chromium ttf-dejavu jq tmux openssh)
 
 missing() { # what is not here, one a line; nothing when all is
     # /usr/sbin is not on every user's path.
@@ -64,6 +65,24 @@ as_root() {
     fi
 }
 
+# Debian starts and enables a server that it installs: none of the daemons is wanted but by tests.
+readonly POLICY=/usr/sbin/policy-rc.d
+is_new_sshd= is_new_policy=
+
+asleep_begin() {
+    command -v sshd >/dev/null || [ -e /usr/sbin/sshd ] || is_new_sshd=1
+    [ -e $POLICY ] || is_new_policy=1
+    [ -z "$is_new_policy" ] ||
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$POLICY && chmod 755 $POLICY"
+}
+
+asleep_end() {
+    [ -z "$is_new_policy" ] || as_root rm -f $POLICY
+    if [ -n "$is_new_sshd" ] && command -v systemctl >/dev/null; then
+        as_root systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true
+    fi
+}
+
 apt_install() {
     # Package names differ by release: what this one does not have is left out, and noticed below.
     local name known=()
@@ -71,8 +90,13 @@ apt_install() {
     for name in "${DEBIAN[@]}"; do
         if apt-cache show "$name" >/dev/null 2>&1; then known+=("$name"); fi
     done
+    asleep_begin
     as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${known[@]}" >/dev/null
+        apt-get install -y -qq --no-install-recommends "${known[@]}" >/dev/null || {
+        asleep_end
+        return 1
+    }
+    asleep_end
 }
 
 install_packages() {

@@ -12,7 +12,14 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from subprocess import DEVNULL, PIPE  # noqa: TID251 -- processes start through anyio
+from subprocess import (  # noqa: TID251 -- processes start through anyio, or ``PipedProgram``
+    DEVNULL,
+    PIPE,
+    Popen,
+    TimeoutExpired,
+)
+from threading import Thread
+from typing import IO
 
 import anyio
 from anyio import current_time
@@ -165,6 +172,62 @@ async def open_companion(argv: Sequence[str], *, end_timeout_s: float) -> AsyncG
             await companion.end()
             await _kill(process)
             await process.aclose()
+
+
+class PipedProgram:
+    """A program that threads speak to by two pipes; nothing here knows of an event loop.
+
+    Attributes:
+        pid: its number.
+        stdin: the descriptor to write to it; the caller closes it.
+        stdout: the descriptor to read from it; the caller closes it.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Start it, in a session of its own: no signal of our terminal reaches it.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self._process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        self.pid = self._process.pid
+        self.stdin, self.stdout = _detached(self._process.stdin), _detached(self._process.stdout)
+        self._stderr = b""
+        self._reader = Thread(target=self._read_errors, name="stderr", daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """Kill it, and its process group."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout_s: float) -> Ended:
+        """Return how it ended; it is killed if it does not in time. Blocks."""
+        try:
+            self._process.wait(timeout_s)
+        except TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._reader.join(_LINGER_S)
+        return Ended(self._process.returncode, b"", self._stderr)
+
+    def _read_errors(self) -> None:
+        """Keep the end of what it writes to stderr: its last line says most."""
+        stream = self._process.stderr
+        while stream is not None and (data := os.read(stream.fileno(), MAX_LINE_BYTES)):
+            self._stderr = (self._stderr + data)[-MAX_LINE_BYTES:]
+        if stream is not None:
+            stream.close()
+
+
+def _detached(stream: IO[bytes] | None) -> int:
+    """Return the descriptor of a stream, which is the caller's from now on."""
+    if stream is None:
+        raise ValueError("the program was started without this stream")
+    fd = os.dup(stream.fileno())
+    stream.close()
+    return fd
 
 
 def python_program(path: Path, *arguments: str) -> list[str]:

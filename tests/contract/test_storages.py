@@ -1,6 +1,7 @@
 """What every storage promises to the repository (``repository/storage/interface.py``)."""
 
 import random
+import re
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,6 +15,7 @@ from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
 from faults.lossy_proxy import at_random, lossy_proxy
 from object_stores import IMPATIENT, count_as_probed, memory_object_storage, new_storage
+from store_servers import served, served_directory
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.images.buffers import BufferPool
@@ -38,10 +40,12 @@ from virtbackup_async.repository import (
 )
 from virtbackup_async.repository.keys.names import NameSeal
 from virtbackup_async.repository.storage.interface import Kind, Storage
+from virtbackup_async.repository.storage.layout import DIRECTORY
 from virtbackup_async.repository.storage.local import LocalStorage
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 from virtbackup_async.repository.storage.repository_file import STORAGES
 from virtbackup_async.repository.storage.sealed import SealedStorage
+from virtbackup_async.repository.storage.served.storage import ServedStorage
 
 FILES, DIRECTORIES, ANY = {Kind.FILE}, {Kind.DIRECTORY}, frozenset(Kind)
 WITH_DIRECTORIES: dict[str, Callable[[Path], Storage]] = {
@@ -52,20 +56,31 @@ WITH_DIRECTORIES: dict[str, Callable[[Path], Storage]] = {
         LocalStorage(path, NameSeal(keys(), REPOSITORY_ID).seal("", "d")), keys(), REPOSITORY_ID
     ),
     "sealed memory": lambda _path: SealedStorage(MemoryStorage(), keys(), REPOSITORY_ID),
+    "served": lambda _path: served(MemoryStorage()),
+    "process": served_directory,
 }
+OVER_SSH = "ssh"
 OF_OBJECTS = ("objects", "seaweed", "lossy")
 
 
-@pytest.fixture(params=[*WITH_DIRECTORIES, *OF_OBJECTS])
+@pytest.fixture(params=[*WITH_DIRECTORIES, OVER_SSH, *OF_OBJECTS])
 def storage(request, tmp_path):
     made = make_storage(request, request.param, tmp_path)
     made.make_directory("d")
     if isinstance(made, ObjectStorage):
         count_as_probed(made)
-    return made
+    yield made
+    if isinstance(made, ServedStorage):
+        made.link.close()
 
 
 def make_storage(request, kind, tmp_path):
+    if kind == OVER_SSH:
+        request.getfixturevalue("nas")
+        # A name that a shell would take apart.
+        target = tmp_path / 'it\'s $HOME; a "target"'
+        target.mkdir()
+        return open_storage(StorageLocation.of(f"ssh://nas{target}"))
     if kind == "objects":
         return memory_object_storage()
     if kind == "seaweed":
@@ -84,7 +99,7 @@ def lossy_server(request, object_server):
         yield object_server._replace(endpoint=proxy.endpoint)
 
 
-with_directories = pytest.mark.parametrize("storage", WITH_DIRECTORIES, indirect=True)
+with_directories = pytest.mark.parametrize("storage", [*WITH_DIRECTORIES, OVER_SSH], indirect=True)
 of_objects = pytest.mark.parametrize("storage", OF_OBJECTS, indirect=True)
 
 
@@ -595,6 +610,7 @@ def test_temporary_files_are_never_those_that_count(storage):
 
 @with_directories
 def test_a_reserve_is_released_once_and_made_again(storage):
+    storage.make_directory(DIRECTORY)
     assert not storage.release_reserve()
     storage.keep_reserve()
     storage.keep_reserve()
@@ -691,7 +707,7 @@ async def test_a_package_that_fails_leaves_no_map(storage, location, tmp_path):
 async def test_a_package_that_is_missing_is_reported_with_its_place(storage, location, file):
     storage.make_directory("web")
     async with open_reader(package(location, "1"), BufferPool()) as reader:
-        with pytest.raises(CorruptError, match=storage.where(f"web/{file}.map")):
+        with pytest.raises(CorruptError, match=re.escape(storage.where(f"web/{file}.map"))):
             async with reader.open_disk(file):
                 pass
         assert await reader.files() == ()

@@ -84,6 +84,10 @@ _COMMANDS = {
     "systemd": Entry(
         "virtbackup_async.cli.commands.systemd", "Have systemd start backups every night."
     ),
+    "store-server": Entry(
+        "virtbackup_async.cli.commands.store_server",
+        "Serve a target to another machine; `ssh` starts it there.",
+    ),
     "completion": Entry(
         "virtbackup_async.cli.commands.completion", "Print the script for a shell's completion."
     ),

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         open_storage,
         repair_repository_file,
     )
+    from virtbackup_async.repository.storage.served.serving import serve_directory
     from virtbackup_async.repository.usage.exclusive import exclusive_usage
     from virtbackup_async.repository.usage.totals import Totals, total_usage
 
@@ -125,6 +126,7 @@ __all__ = [
     "reindex_packs",
     "repair_heads",
     "repair_repository_file",
+    "serve_directory",
     "take_prune_lease",
     "total_usage",
     "written_on_paper",
@@ -157,6 +159,7 @@ _NAMES: Final = {
     "storage.repository_file": (
         "find_repository", "make_repository", "open_storage", "repair_repository_file",
     ),
+    "storage.served.serving": ("serve_directory",),
     "usage.exclusive": ("exclusive_usage",),
     "usage.totals": ("Totals", "total_usage"),
 }  # fmt: skip

@@ -39,7 +39,10 @@ ARGUMENTS = {
     "key paper": (),
 }
 # They need none, or make one.
-NEED_NONE = {"init", "help", "completion", "config example", "config schema", "systemd", "key"}
+NEED_NONE = {
+    *("init", "help", "completion", "config example", "config schema", "systemd", "key"),
+    "store-server",
+}
 
 
 def commands():

@@ -32,6 +32,7 @@ from virtbackup_async.repository.storage.layout import (
 from virtbackup_async.repository.storage.local import LocalStorage
 
 _OBJECTS: Final = "virtbackup_async.repository.storage.objects.connecting"
+_SSH: Final = "virtbackup_async.repository.storage.served.ssh"
 
 
 def _open_local(location: StorageLocation) -> Storage:
@@ -52,8 +53,14 @@ def _open_objects(location: StorageLocation) -> Storage:
     return opened
 
 
+def _open_ssh(location: StorageLocation) -> Storage:
+    opened: Storage = import_module(_SSH).open_ssh_storage(location)
+    return opened
+
+
 STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {
     LOCAL: _open_local,
+    "ssh": _open_ssh,
     **dict.fromkeys(("s3", "gs", "az"), _open_objects),
 }
 """Opens a storage of each kind: nothing else knows which kinds there are."""

@@ -1,0 +1,1 @@
+"""A storage that another process serves over two pipes, mostly at the other end of ``ssh``."""
