@@ -7,6 +7,7 @@ warning: it changes nothing about the backups.
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from virtbackup_async.catalog.config_copy import save_config_copy
 from virtbackup_async.catalog.history import append_run
@@ -21,6 +22,9 @@ from virtbackup_async.reporting.metrics_file import update_metrics
 from virtbackup_async.reporting.notification import notify
 from virtbackup_async.reporting.run_history import RunHistory, RunIdentity
 from virtbackup_async.version import __version__
+
+_UNRECORDED: Final = frozenset({"copy"})
+"""Commands that write nothing into their targets, which may be read-only."""
 
 
 def _now_s() -> float:
@@ -76,6 +80,8 @@ class AfterRun:
             emit(Warned(warning))
 
     async def _record(self, summary: Summary, emit: Emit) -> None:
+        if self._command in _UNRECORDED:
+            return
         by_target: dict[StorageLocation, list[str]] = {}
         for group in self._config.groups.values():
             if group.target is not None:

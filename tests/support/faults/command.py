@@ -31,7 +31,7 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([
     "__main__", "anyio._backends._asyncio", "faults.points",
     *(f"virtbackup_async.cli.commands.{name}"
-      for name in ("backup", "clean", "listing", "restore")),
+      for name in ("backup", "clean", "copy", "listing", "restore")),
 ])  # fmt: skip
 
 

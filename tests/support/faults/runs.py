@@ -8,6 +8,7 @@ program had read.
 import contextlib
 import filecmp
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,10 +155,7 @@ class Fault:
         return backups
 
     def _listed(self) -> list[str]:
-        listed = self._succeed("list", "--json").out.splitlines()
-        events = [json.loads(line) for line in listed]
-        assert not [event for event in events if event["event"] == "warning"]
-        return sorted(event["backup"] for event in events if event["event"] == "backup")
+        return _backups(self._succeed("list", "--json"))
 
     def _assert_checkpoints_of(self, backups: Sequence[str]) -> None:
         """libvirt knows the newest's checkpoint, and none that was made since for no backup."""
@@ -199,6 +197,8 @@ class Fault:
         self._start_again()
         if "restore" in self.scenario.words:
             self._check_restore_again()
+        elif "copy" in self.scenario.words:
+            self._check_copy_again()
         else:
             self._succeed("backup")
             self.world.assert_at_home(self.domain)
@@ -228,6 +228,29 @@ class Fault:
             f"{self.domain.name}.xml",
         }
 
+    def _check_copy_again(self) -> None:
+        """What is listed there is whole, and the next copy brings the rest; nothing else is left.
+
+        Afterwards the source is not needed any more.
+        """
+        there = ("--target", self.restored, "--json")
+        before = _backups(self._succeed_without_config("list", *there))
+        self._succeed(*(word.format(self.restored) for word in self.scenario.words))
+        (backup,) = _backups(self._succeed_without_config("list", *there))
+        assert before in ([], [backup])
+        names = [path.name for path in (self.restored / self.domain.name).iterdir()]
+        assert all(name.startswith(backup) for name in names), names
+        assert not [name for name in names if name.endswith(".pending")]
+        shutil.rmtree(self.target)
+        place = self.directory / "of-the-copy"
+        self._succeed_without_config("restore", "--target", self.restored, self.domain.name, place)
+        self.references.assert_one_is(place, backup)
+
+    def _succeed_without_config(self, *words: object) -> Ended:
+        ended = run_between(words, lambda _name, _process: None, state=self.state)
+        assert ended.returncode == 0, f"{words}: {ended.returncode} {ended.err}"
+        return ended
+
     def _start_again(self) -> None:
         if self.domain is self.world.plain and self.domain.state() == "shut off":
             self.domain.start()
@@ -240,6 +263,13 @@ class Fault:
         )
         assert ended.returncode == 0, f"{words}: {ended.returncode} {ended.err}"
         return ended
+
+
+def _backups(ended: Ended) -> list[str]:
+    """Return the backups that ``list --json`` shows."""
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    assert not [event for event in events if event["event"] == "warning"]
+    return sorted(event["backup"] for event in events if event["event"] == "backup")
 
 
 def _count(backups: int) -> str:
@@ -267,6 +297,11 @@ def _back_up_once(fault: Fault) -> None:
     second = int(time.time())
     while int(time.time()) == second:
         time.sleep(0.005)
+
+
+def _back_up_and_make_place(fault: Fault) -> None:
+    fault.back_up()
+    fault.restored.mkdir()
 
 
 def _start(fault: Fault) -> None:
@@ -298,6 +333,12 @@ SCENARIOS = {
     "undo, destroyed": Scenario(attrgetter("plain"), UNDO, _kill_and_destroy, _DIRECTORY),
     "restore": Scenario(
         attrgetter("live"), ("restore", "all", "live", "{}"), Fault.back_up, _DIRECTORY
+    ),
+    "copy": Scenario(
+        attrgetter("live"),
+        ("copy", "--to", "{}", "--packager", "directory", "--no-progress"),
+        _back_up_and_make_place,
+        _DIRECTORY,
     ),
 }
 

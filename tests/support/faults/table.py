@@ -78,6 +78,7 @@ _QUICK = {
     "backup, flash memory": "read image nvram|create package nvram",
     "undo, running": "blockCommit vda|pivot vda|remove overlay vda|remove pending|remove note",
     "undo, destroyed": "qemu-img commit overlay vda|updateDeviceFlags vda|remove overlay vda",
+    "copy": "link pending|create package vda|sync package vdb|rename definition|remove pending",
     "restore": "create part vda|sync part vdb|(link|rename) image vda|create domain XML",
 }
 
