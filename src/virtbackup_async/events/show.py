@@ -61,7 +61,8 @@ class ShownBackup(Struct, frozen=True):
 
     ``state`` is ``good``, ``unverified``, ``damaged`` or ``broken``; of a broken one only the
     names, ``error`` and perhaps the date are known. ``frees_bytes`` is the space that removing it
-    alone frees, null if that cannot be measured.
+    alone frees, null if that cannot be measured. ``copied_from`` is the target in which a copied
+    backup was made.
     """
 
     kind: ClassVar[str] = "backup_details"
@@ -93,3 +94,4 @@ class ShownBackup(Struct, frozen=True):
     state_files: tuple[ShownImage, ...] = ()
     skipped: tuple[ShownLack, ...] = ()
     commands: tuple[str, ...] = ()
+    copied_from: str | None = None

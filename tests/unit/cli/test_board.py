@@ -12,6 +12,10 @@ from virtbackup_async.cli.render.work import Speed
 from virtbackup_async.events import (
     BackupsExpected,
     BackupStarted,
+    CopyDone,
+    CopyFailed,
+    CopySkipped,
+    CopyStarted,
     DiskExported,
     DiskProgress,
     DisksHeld,
@@ -244,3 +248,46 @@ def test_an_export_ends():
 def test_cancelled_backups_are_no_failures():
     board = board_of(started(), failed("web", cancelled=True))
     assert (board.cancelled, board.failures, board.ended) == (1, [], 1)
+
+
+def copy_started(backup, target="/c"):
+    return CopyStarted("main", "web", backup, target, ("vda",))
+
+
+def copy_done(backup, target="/c"):
+    return CopyDone("main", "web", backup, target, "", GIB, GIB // 2, GIB // 2, GIB // 4, 9.0)
+
+
+def copy_failed(backup, target="/c"):
+    return CopyFailed("main", "web", backup, target, "it is damaged", 13)
+
+
+def test_copies_of_one_domain_are_works_of_their_own():
+    board = board_of(
+        RunStarted("copy", ("web",)),
+        BackupsExpected((expected("web", 1, backup="b1"), expected("web", 1, backup="b2"))),
+        CopySkipped("main", "web", "b0", "/c", "it is there already"),
+        copy_started("b1"),
+        progress("web", "vda", 0.5, 1),
+    )
+    assert (board.works, board.ended, len(board.waiting)) == (2, 0, 1)
+    assert board.whole().share == pytest.approx(0.25)
+    for event in (copy_done("b1"), copy_started("b2"), copy_failed("b2")):
+        board.apply(event, 9)
+    assert (board.done, board.works, board.rows) == (1, 2, {})
+    assert [failure.error for failure in board.failures] == ["it is damaged"]
+
+
+def test_copies_after_a_backup_are_shown_for_each_target():
+    board = board_of(
+        RunStarted("backup", ("web",)),
+        started("web"),
+        done("web"),
+        copy_started("b1", "/c"),
+        copy_done("b1", "/c"),
+        copy_started("b1", "/d"),
+        progress("web", "vda", 0.5, 1),
+    )
+    (work,) = board.rows.values()
+    assert (work.target, work.done_bytes) == ("/d", GIB // 2)
+    assert board.done == 2

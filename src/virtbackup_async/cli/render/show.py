@@ -75,6 +75,7 @@ def _facts(shown: events.ShownBackup) -> Iterator[tuple[str, str, str]]:
         older = f"; {lack.older} has it" if lack.older else ""
         yield "without", f"{lack.what}: {lack.reason}{older}", LOOK if lack.older else ""
     yield "packager", shown.packager or "", ""
+    yield "copied", f"from {shown.copied_from}" if shown.copied_from else "", ""
     yield "group", shown.group, ""
     yield "file", shown.definition, ""
     if shown.frees_bytes is not None:

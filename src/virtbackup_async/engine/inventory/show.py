@@ -87,6 +87,7 @@ def _complete(
         frozen_ms=definition.frozen_ms,
         pinned=definition.pinned,
         note=definition.note,
+        copied_from=definition.copied_from.target if definition.copied_from else None,
         verified_date=time_of(verified.date).isoformat() if verified else None,
         verified_error=verified.error if verified else None,
         has_digests=bool(definition.images),
