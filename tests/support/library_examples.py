@@ -21,6 +21,11 @@ EXAMPLES: Final = _examples()
 
 def placed(program: str, config: Path, restored: Path) -> str:
     """Return a program of the page with the paths of a test."""
-    return program.replace("/etc/virt-backup/config.yml", str(config)).replace(
-        "/srv/restored", str(restored)
-    )
+    places = {
+        "/etc/virt-backup/config.yml": config,
+        "/srv/restored": restored,
+        "/mnt/usb": restored.with_name("usb"),
+    }
+    for shown, place in places.items():
+        program = program.replace(shown, str(place))
+    return program

@@ -23,6 +23,7 @@ EXPECTED = {
     r"20260301-\S+_web: remove\n"
     r"20260302-\S+_web: keep\n"
     r"20260303-\S+_web: keep\n"
+    r"20260303-\S+_web: \d+ bytes copied to /\S+/usb\n"
     r"production: 3 backups of 1 domains\n",
     "Follow what happens": r"(web: \d+ bytes read\n){3}",
     "Handle errors": r"not found: no backup of wbe in \S+, did you mean 'web'\?\n",
@@ -44,6 +45,7 @@ async def test_an_example_prints_what_its_text_says(site, tmp_path, title):
     if title == "Look after the backups":
         (image,) = (site.target / "web").glob("20260302-*.raw")
         image.write_bytes(b"x" + image.read_bytes()[1:])
+    (tmp_path / "usb").mkdir()
     program = placed(EXAMPLES[title], tmp_path / "config.yml", tmp_path / "restored")
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
