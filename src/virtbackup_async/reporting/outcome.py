@@ -63,6 +63,7 @@ class RunOutcome:
         self._begun: set[str] = set()
         self._warnings = 0
         self._backups: list[events.BackupDone] = []
+        self._copying: dict[tuple[str, str], events.CopyStarted] = {}
         self._copied: list[events.CopyDone] = []
         self._not_copied: list[events.CopyFailed] = []
         self._run_id = run_id
@@ -136,9 +137,13 @@ class RunOutcome:
 
     def _count_cleaning(self, event: events.Event) -> None:
         match event:
+            case events.CopyStarted():
+                self._copying[event.domain, event.target] = event
             case events.CopyDone():
+                self._copying.pop((event.domain, event.target), None)
                 self._copied.append(event)
             case events.CopyFailed():
+                self._copying.pop((event.domain, event.target), None)
                 self._not_copied.append(event)
             case events.BackupRemoved() | events.PendingUndone():
                 self._cleaned[event.domain] = None
@@ -151,13 +156,26 @@ class RunOutcome:
         self.in_flight.pop(domain, None)
 
     def abandon(self) -> None:
-        """Report every backup in flight as pending: this run will not undo it."""
+        """Report every backup and copy in flight as pending: this run will not undo it."""
         for started in tuple(self.in_flight.values()):
             self.emit(
                 events.BackupFailed(
                     group=started.group,
                     domain=started.domain,
                     error=f"left behind unfinished: {started.backup}",
+                    exit_code=RollbackError.exit_code,
+                    cancelled=True,
+                    left_pending=True,
+                )
+            )
+        for copying in tuple(self._copying.values()):
+            self.emit(
+                events.CopyFailed(
+                    group=copying.group,
+                    domain=copying.domain,
+                    backup=copying.backup,
+                    target=copying.target,
+                    error=f"left behind unfinished: {copying.backup}",
                     exit_code=RollbackError.exit_code,
                     cancelled=True,
                     left_pending=True,

@@ -12,6 +12,9 @@ from virtbackup_async.errors import (
 )
 from virtbackup_async.events import (
     BackupFailed,
+    CopyDone,
+    CopyFailed,
+    CopyStarted,
     DiskExported,
     HealthChecked,
     RestoreDone,
@@ -181,3 +184,31 @@ def test_the_kind_of_error_is_that_of_the_exit_code(events, errors, expected):
         run_outcome.emit(event)
     summary = run_outcome.summary(errors, None)
     assert (summary.exit_code, summary.error_code) == expected
+
+
+def copy_failed(code, backup="b1", **more):
+    return CopyFailed("all", "web", backup, "/c", "it is damaged", code, **more)
+
+
+@pytest.mark.parametrize(("codes", "code"), [((), 0), ((22,), 3), ((11, 22), 3), ((22, 13), 13)])
+def test_copies_that_fail_make_the_exit_code(codes, code):
+    run_outcome = RunOutcome(lambda _event: None)
+    run_outcome.emit(CopyDone("all", "web", "b0", "/c", "", 9, 5, 4, 3, 1.0))
+    for failure in codes:
+        run_outcome.emit(copy_failed(failure))
+    summary = run_outcome.summary([], None)
+    assert summary.exit_code == code
+    assert summary.done == ("b0",)
+    assert summary.failed == ("b1",) * len(codes)
+    assert (summary.data_bytes, summary.read_bytes, summary.stored_bytes) == (9, 5, 3)
+
+
+def test_abandoned_copies_stay_pending():
+    seen = []
+    run_outcome = RunOutcome(seen.append)
+    run_outcome.emit(CopyStarted("all", "web", "b1", "/c", ("vda",)))
+    run_outcome.emit(CopyDone("all", "web", "b1", "/c", "", 9, 5, 4, 3, 1.0))
+    run_outcome.emit(CopyStarted("all", "web", "b2", "/c", ("vda",)))
+    run_outcome.abandon()
+    assert (seen[-1].backup, seen[-1].left_pending) == ("b2", True)
+    assert run_outcome.summary([], 15).exit_code == 14

@@ -14,7 +14,7 @@ from virtbackup_async.engine.inventory.group_backups import GroupBackups, broken
 from virtbackup_async.engine.plan import find_group
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
-from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import BrokenBackup
 from virtbackup_async.model.storage_location import StorageLocation
 
@@ -69,13 +69,13 @@ class DomainCopies(Struct, frozen=True):
 
 async def select_copies(
     runtime: Runtime, request: CopyRequest, destination: Destination
-) -> list[DomainCopies]:
-    """Return the work of a request, domain by domain.
+) -> tuple[list[DomainCopies], StorageError | None]:
+    """Return the work of a request, domain by domain, and why a source cannot be read.
 
     Raises:
         NotFoundError: there is no such group, domain or backup, or there is no backup at all.
         ConfigError: a name or a date cannot be understood, or source and target are the same.
-        StorageError: a target cannot be read.
+        StorageError: the other target cannot be read.
     """
     now = runtime.now()
     if request.since is not None:
@@ -89,15 +89,14 @@ async def select_copies(
             f"the backups are in {destination.target} already",
             hint="Name another target with --to.",
         )
-    for error in (one.error for one in sources if one.error is not None):
-        raise error
-    if not any(one.backups or broken_backups(one) for one in sources):
+    unreadable = next((one.error for one in sources if one.error is not None), None)
+    if unreadable is None and not any(one.backups or broken_backups(one) for one in sources):
         raise NotFoundError("there is no backup to copy", hint="Make one: virtbackup backup.")
     works = [
         await _work(request, destination, now, key, backups)
         for key, backups in _by_domain(sources).items()
     ]
-    return [work for work in works if work is not None]
+    return [work for work in works if work is not None], unreadable
 
 
 async def select_new(

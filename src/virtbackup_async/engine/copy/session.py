@@ -16,7 +16,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.copy.backup import CopyJob, copy_backup
 from virtbackup_async.engine.copy.destination import Destination, find_destination
 from virtbackup_async.engine.copy.selection import CopyRequest, DomainCopies, select_copies
-from virtbackup_async.engine.copy.standing import find_copy
+from virtbackup_async.engine.copy.standing import Standing
 from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.runtime import Runtime
@@ -53,13 +53,13 @@ async def run_copy(runtime: Runtime, request: CopyRequest) -> CopyRun:
         NotFoundError: there is no such group, domain or backup, or there is no backup at all.
         ConfigError: a name or a date cannot be understood, or source and target are the same, or
             lie in each other.
-        StorageError: a target is missing or cannot be read.
+        StorageError: a target is missing or cannot be read; what is in others was copied.
     """
     runtime, recording = runtime.recording(
         events.CopyDone, events.CopySkipped, events.CopyFailed, events.CopyPlanned
     )
     destination = await find_destination(runtime.config, request.target, request.packager)
-    works = await select_copies(runtime, request, destination)
+    works, unreadable = await select_copies(runtime, request, destination)
     jobs = [DomainCopier(runtime, destination, work) for work in works]
     runtime.emit(
         events.RunStarted("copy", tuple({one.work.domain: None for one in jobs if one.missing}))
@@ -80,6 +80,8 @@ async def run_copy(runtime: Runtime, request: CopyRequest) -> CopyRun:
                 job.plan()
             else:
                 tasks.start_soon(copy, job, name=f"copy {job.work.domain}")
+    if unreadable is not None:
+        raise unreadable
     return CopyRun(
         recording.of(events.CopyDone),
         recording.of(events.CopySkipped),
@@ -103,6 +105,7 @@ class DomainCopier:
         self._runtime = runtime
         self._destination = destination
         self._target = str(destination.target)
+        self._standing = Standing(work.there, work.lock)
         self._there: list[FoundBackup] = []
         self._refused: list[tuple[str, VirtBackupError]] = [
             (broken.backup, CorruptError(broken.error)) for broken in work.broken
@@ -147,7 +150,7 @@ class DomainCopier:
             wait_s: how long to wait for another process that copies the domain's backups.
         """
         work = self.work
-        if work.lock is None or not (self.missing or self._is_anything_left()):
+        if work.lock is None or not (self.missing or self._standing.has_dead_copies):
             return
         lock_wait = LockWait(wait_s, self._tell_waiting)
         doing = f"copy to {self._target}"
@@ -163,14 +166,9 @@ class DomainCopier:
             if self.missing or not isinstance(error, LockHeldError):
                 self._fail(None, known_error(work.domain, error))
 
-    def _is_anything_left(self) -> bool:
-        """Return whether a copy was killed when only its pending file was left to remove."""
-        pending = (found.pending for found in self.work.there.pending)
-        return any(one.copied_from and copies_lock_name(one) == self.work.lock for one in pending)
-
     def _look(self, found: FoundBackup) -> None:
         try:
-            there = find_copy(found.definition, self.work.there, self.work.lock)
+            there = self._standing.find_copy(found.definition)
         except VirtBackupError as error:
             self._refused.append((found.definition.name, error))
         else:

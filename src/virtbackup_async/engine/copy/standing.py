@@ -9,35 +9,56 @@ from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.target_file import TargetFile
 
 
-def find_copy(definition: Definition, scan: Scan, lock: str | None = None) -> TargetFile | None:
-    """Return the definition of the copy that is there; None for none.
+class Standing:
+    """What one domain's directory in the other target has, by the names of backups."""
 
-    Args:
-        definition: the backup's.
-        scan: the domain's directory in the other target.
-        lock: of the domain's copies; what others left behind is undone under it.
+    def __init__(self, scan: Scan, lock: str | None = None) -> None:
+        """Take what a scan found.
 
-    Raises:
-        StorageError: another backup has its name there.
-        CorruptError: the copy is there, and it is damaged.
-        LockHeldError: a backup of that name is being made there.
-    """
-    name = definition.name
-    for found in scan.complete:
-        if found.definition.name == name:
-            return _checked(definition, found)
-    for problem in scan.problems:
-        if problem.path.stem == name:
-            raise _damaged(problem.path, problem.reason)
-    for removed in scan.removed:
-        if removed.definition.name == name:
+        Args:
+            scan: the domain's directory.
+            lock: of the domain's copies; what others left behind is undone under it.
+        """
+        self._complete = {found.definition.name: found for found in scan.complete}
+        self._problems = {problem.path.stem: problem for problem in scan.problems}
+        self._removed = {removed.definition.name: removed for removed in scan.removed}
+        self._pending = {found.pending.name: found for found in scan.pending}
+        self._lock = lock
+
+    @property
+    def has_dead_copies(self) -> bool:
+        """Whether copies were begun and not ended; or are being made now."""
+        return any(map(self._is_copy, self._pending.values()))
+
+    def find_copy(self, definition: Definition) -> TargetFile | None:
+        """Return the definition of a backup's copy; None if there is none.
+
+        Raises:
+            StorageError: another backup has its name there.
+            CorruptError: the copy is there, and it is damaged.
+            LockHeldError: a backup of that name is being made there.
+        """
+        name = definition.name
+        if name in self._complete:
+            return _checked(definition, self._complete[name])
+        if name in self._problems:
+            raise _damaged(self._problems[name].path, self._problems[name].reason)
+        if name in self._removed:
+            path = self._removed[name].path
             raise StorageError(
-                f"{removed.path} is being removed", hint="Run `virtbackup clean` there first."
+                f"{path} is being removed", hint="Run `virtbackup clean` there first."
             )
-    for found_pending in scan.pending:
-        if found_pending.pending.name == name:
-            _refuse_unless_copy(found_pending, lock)
-    return None
+        if name in self._pending and not self._is_copy(self._pending[name]):
+            raise LockHeldError(
+                f"a backup of that name was started there: {self._pending[name].path}",
+                hint="Wait until it ends. If its process was killed, `virtbackup clean -b` there "
+                "undoes it.",
+            )
+        return None
+
+    def _is_copy(self, found: FoundPending) -> bool:
+        pending = found.pending
+        return pending.copied_from is not None and copies_lock_name(pending) == self._lock
 
 
 def _checked(definition: Definition, found: FoundBackup) -> TargetFile:
@@ -46,16 +67,6 @@ def _checked(definition: Definition, found: FoundBackup) -> TargetFile:
     if found.definition.is_damaged:
         raise _damaged(found.path, "verify found it damaged")
     return found.path
-
-
-def _refuse_unless_copy(found: FoundPending, lock: str | None) -> None:
-    pending = found.pending
-    if pending.copied_from is None or copies_lock_name(pending) != lock:
-        raise LockHeldError(
-            f"a backup of that name was started there: {found.path}",
-            hint="Wait until it ends. If its process was killed, `virtbackup clean -b` there "
-            "undoes it.",
-        )
 
 
 def another_backup(path: TargetFile) -> VirtBackupError:

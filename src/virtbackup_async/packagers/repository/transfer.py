@@ -87,7 +87,8 @@ class Transfer:
     async def _take(self, leaves: Sequence[bytes], data_bytes: int, on_progress: Progress) -> None:
         # A batch is always completed: other images might wait for the chunks that it claims.
         with CancelScope(shield=True):
-            self.stored_bytes += await to_thread.run_sync(self._read_and_store, leaves)
+            stored_bytes = await to_thread.run_sync(self._read_and_store, leaves)
+        self.stored_bytes += stored_bytes
         self._done_bytes += data_bytes
         on_progress(self._done_bytes)
 

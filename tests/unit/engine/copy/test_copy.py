@@ -4,7 +4,7 @@ import os
 from datetime import datetime
 
 import pytest
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from msgspec.structs import replace
 
 from fakes.copy_site import CopySite
@@ -299,3 +299,28 @@ async def test_two_at_once_make_one_copy(site):
     assert await site.listed() == [stored.name]
     failed = [*site.of(CopyFailed), *other.of(CopyFailed)]
     assert all(one.exit_code == 11 for one in failed)
+
+
+@pytest.mark.parametrize("packager", ["directory", "repository"])
+async def test_a_copy_that_is_cancelled_leaves_nothing(site, packager):
+    stored = await site.store(Packager(packager))
+    with CancelScope() as scope:
+        site.on[lambda event: isinstance(event, CopyStarted)] = scope.cancel
+        await site.copy(packager=packager)
+    assert scope.cancelled_caught
+    (failed,) = site.of(CopyFailed)
+    assert (failed.backup, failed.cancelled, failed.left_pending) == (stored.name, True, False)
+    assert site.left_over() == []
+    run = await site.copy(packager=packager)
+    assert [done.backup for done in run.done] == [stored.name]
+
+
+async def test_a_target_that_cannot_be_read_stops_no_other(site):
+    stored = await site.store()
+    config = site.configure(
+        all={"hosts": ["r:.*"], **site.group},
+        lost={"hosts": ["r:.*"], "target": str(site.root / "not-mounted")},
+    )
+    with pytest.raises(StorageError, match="not-mounted"):
+        await site.copy(config=config)
+    assert await site.listed() == [stored.name]

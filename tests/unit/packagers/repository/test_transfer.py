@@ -109,6 +109,15 @@ async def test_an_image_arrives_whoever_can_read_it(tmp_path, reads, source, des
     assert found.id != find_repository(here.location).id
 
 
+async def test_stored_bytes_are_what_the_target_grew_by(tmp_path):
+    here, there = Place(tmp_path / "here"), Place(tmp_path / "there")
+    await here.back_up("1", range(1, 400))
+    taken = await there.take(here, "1")
+    files = [*there.packs(), *(there.directory / "target" / "web").iterdir()]
+    heads = 64 * len(there.packs())
+    assert taken.stored_bytes == sum(path.stat().st_size for path in files) - heads
+
+
 async def test_what_is_there_is_not_read(tmp_path, reads):
     here, there = Place(tmp_path / "here"), Place(tmp_path / "there", encrypted=True)
     await here.back_up("1", CHUNKS)
