@@ -43,7 +43,7 @@ def findings(output):
 def test_check_says_that_all_is_well(command):
     ended = command("check", text="groups: {a: {target: /x, autostart: false}}")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.split()[:2] == ["ok", str(command.path)]
+    assert ended.stdout.split()[:2] == ["ok", f"{command.path}:"]
 
 
 def test_check_tells_of_groups_that_no_run_starts_by_itself(command):
@@ -57,15 +57,16 @@ def test_check_tells_of_groups_that_no_run_starts_by_itself(command):
     assert command("check", "--strict", text="groups: {b: {target: /x}}").returncode == 2
 
 
-def test_check_lists_problems_first_each_with_its_place(command):
+def test_check_lists_problems_last_each_with_its_place(command):
     ended = command("check", text=WRONG)
     assert ended.returncode == 2
-    assert [line.split("  ")[:2] for line in ended.stdout.splitlines()] == [
+    *found, total = ended.stdout.splitlines()
+    assert [line.split(": ")[0].split() for line in found] == [
+        ["warning", f"{command.path}:2"],
         ["problem", f"{command.path}:1"],
         ["problem", f"{command.path}:3"],
-        ["warning", f"{command.path}:2"],
-        ["2 problems, 1 warning, 3 findings"],
     ]
+    assert total == "2 problems, 1 warning, 3 findings"
     assert ended.stderr == f"virtbackup: {command.path}: 2 things to be changed.\n"
 
 
