@@ -17,27 +17,34 @@ from virtbackup_async.config.values import (
     flag,
     texts,
 )
-from virtbackup_async.model.storage_location import URL_KINDS, StorageLocation
+from virtbackup_async.model.storage_location import SSH, URL_KINDS, StorageLocation
 
 _URL_BEGIN: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://"
-_KIND: Final = "|".join(URL_KINDS)
 _BUCKET: Final = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 # No empty step, none of dots, and nothing that a URL takes for something else than a name.
 _STEP: Final = r"(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f?#@\\]+"
-_URL: Final = rf"^({_KIND})://({_BUCKET}(?:/{_STEP})*)/?$"
+_WORD: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_HOST: Final = rf"(?:{_WORD}|\[[0-9A-Fa-f:.]+\])"
+_PLACES: Final = {
+    "s3": rf"{_BUCKET}(?:/{_STEP})*",
+    SSH: rf"(?:{_WORD}@)?{_HOST}(?::[0-9]{{1,5}})?(?:/{_STEP})+",
+}
+_URL: Final = f"^(?:{'|'.join(f'{kind}://{_PLACES[kind]}' for kind in URL_KINDS)})/?$"
 _CREDENTIALS: Final = (
     "credentials are not written here: give them in the environment, or name a profile of the AWS "
     "files with `profile`"
 )
 _SECRET: Final = re.compile("secret|token|passw|credential|access", re.IGNORECASE)
-_EXAMPLE: Final = "s3://BUCKET, or s3://BUCKET/PREFIX"
+_EXAMPLE: Final = "s3://BUCKET, s3://BUCKET/PREFIX, or ssh://[USER@]HOST[:PORT]/DIRECTORY"
+_NO_SECRET: Final = re.compile(rf"{SSH}://{_WORD}@[^@]*")
+"""What a value with an ``@`` may be repeated for: the user's name on a host, without a password."""
 
 
 def _matching(pattern: str, expected: str) -> Check:
     """Return the check for text of a pattern; the text is not repeated if it has an ``@``."""
 
     def check(value: object) -> str:
-        if isinstance(value, str) and "@" in value:
+        if isinstance(value, str) and "@" in value and not _NO_SECRET.fullmatch(value):
             raise SecretValueError(_CREDENTIALS)
         if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
             raise WrongValueError(expected)
@@ -140,4 +147,6 @@ def _of_mapping(value: Mapping[Any, Any]) -> StorageLocation:
 
 def _of_url(url: str, options: Mapping[str, Any] | None = None) -> StorageLocation:
     kind, _, path = url.partition("://")
+    if kind == SSH and options:
+        raise SecretValueError(f"{', '.join(options)}: only a target in an object store has that")
     return StorageLocation(kind, path.rstrip("/"), **options or {})

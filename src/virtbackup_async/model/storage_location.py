@@ -14,7 +14,8 @@ from msgspec import Struct
 from virtbackup_async.errors import StorageError
 
 LOCAL: Final = "file"
-URL_KINDS: Final = ("s3",)
+SSH: Final = "ssh"
+URL_KINDS: Final = ("s3", SSH)
 """The kinds that a configuration can name by a URL."""
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 

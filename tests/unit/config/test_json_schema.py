@@ -27,6 +27,7 @@ VALUES = [
     "tar", "zst", "info", "failure", "idle", "pull", "/a", "/", "a/b", "a\0b", "/a\0", "two words",
     "30d", [], ["a"], ["a", ""], ["", "a"], ["a", "b\0"], [""], [1], [None], ["a", 1], {}, {"a": 1},
     "s3://backups", "s3://backups/", "s3://b", "S3://backups", "s3://a@backups", "ftp://backups",
+    "ssh://nas/srv", "ssh://nas", "ssh://a@nas:22/srv/b/", "ssh://a:b@nas/srv", "ssh://-x/srv",
     "s3://backups/..", "s3://backups/a/b", {"url": "s3://backups"}, {"url": "/a"}, {"url": 5},
     {"url": "s3://backups", "region": None, "endpoint": "http://h:1", "create_bucket": True},
     {"url": "s3://backups", "endpoint": "h"}, {"url": "s3://backups", "key": "x"}, {"region": "a"},

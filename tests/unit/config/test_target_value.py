@@ -53,6 +53,39 @@ def test_a_url_is_a_bucket_and_a_prefix(url, path):
         _ = location.directory
 
 
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("ssh://nas/srv/backups", "nas/srv/backups"),
+        ("ssh://backup@nas.example.org:2222/srv/", "backup@nas.example.org:2222/srv"),
+        ("'ssh://[2001:db8::1]/srv'", "[2001:db8::1]/srv"),
+        ("{url: ssh://backup@nas/srv, region: }", "backup@nas/srv"),
+    ],
+)
+def test_a_url_is_a_directory_on_a_host(url, path):
+    assert located(url) == StorageLocation("ssh", path)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("ssh://nas", "ssh://[USER@]HOST[:PORT]/DIRECTORY"),
+        ("ssh://-oProxyCommand=x/srv", "ssh://[USER@]HOST[:PORT]/DIRECTORY"),
+        ("ssh://nas/srv/../etc", "ssh://[USER@]HOST[:PORT]/DIRECTORY"),
+        ("ssh://backup@nas/a b", "ssh://[USER@]HOST[:PORT]/DIRECTORY"),
+        ("{url: ssh://nas/srv, region: eu-1}", "region: only a target in an object store"),
+        ("{url: ssh://nas/srv, create_bucket: true}", "create_bucket: only a target in an object"),
+    ],
+)
+def test_no_other_host_is_one(target, words):
+    assert words in refusal(target)
+
+
+@pytest.mark.parametrize("target", ["ssh://backup:hunter2@nas/srv", "ssh://a@hunter2@nas/srv"])
+def test_a_password_of_a_host_is_not_repeated(target):
+    assert "hunter2" not in refusal(target)
+
+
 def test_a_mapping_says_more():
     location = located(
         "{url: s3://backups/a, endpoint: 'http://127.0.0.1:8333', region: eu-1, profile: kvm, "

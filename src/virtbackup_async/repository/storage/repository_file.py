@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from virtbackup_async.errors import REPAIR_HINT, ConfigError, CorruptError, StorageError
-from virtbackup_async.model.storage_location import LOCAL, StorageLocation
+from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.storage import description
 from virtbackup_async.repository.storage.interface import Kind, Storage
@@ -60,7 +60,7 @@ def _open_ssh(location: StorageLocation) -> Storage:
 
 STORAGES: Final[dict[str, Callable[[StorageLocation], Storage]]] = {
     LOCAL: _open_local,
-    "ssh": _open_ssh,
+    SSH: _open_ssh,
     **dict.fromkeys(("s3", "gs", "az"), _open_objects),
 }
 """Opens a storage of each kind: nothing else knows which kinds there are."""

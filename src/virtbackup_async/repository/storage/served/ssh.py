@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from virtbackup_async.errors import StorageError
-from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.storage_location import SSH, StorageLocation
 from virtbackup_async.processes import Ended
 from virtbackup_async.repository.storage.served.connection import Connection, LostError
 from virtbackup_async.repository.storage.served.failures import printable
@@ -21,7 +21,6 @@ from virtbackup_async.repository.storage.served.link import Link
 from virtbackup_async.repository.storage.served.process_server import ProcessServer
 from virtbackup_async.repository.storage.served.storage import ServedStorage
 
-SSH: Final = "ssh"
 _OPTIONS: Final = (
     "BatchMode=yes",
     "ConnectTimeout=20",
