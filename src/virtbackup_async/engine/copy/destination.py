@@ -82,7 +82,12 @@ async def is_same_target(source: StorageLocation, destination: StorageLocation) 
 
 
 def _group_at(config: Config, place: StorageLocation) -> Group | None:
-    return next((one for one in config.groups.values() if one.target == place), None)
+    """Return the group whose target is at a path or URL, which says nothing of keys and servers."""
+    for group in config.groups.values():
+        target = group.target
+        if target is not None and (target.kind, target.path) == (place.kind, place.path):
+            return group
+    return None
 
 
 def _is_same(source: StorageLocation, destination: StorageLocation) -> bool:
