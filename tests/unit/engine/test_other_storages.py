@@ -1,4 +1,4 @@
-"""Every command on a target that is no directory of this machine: in memory, in objects."""
+"""Every command on a target that is no directory of this machine: in memory, in a bucket."""
 
 from dataclasses import replace
 
@@ -10,14 +10,17 @@ from fakes.hostile_target import DATE, NAME, make_overlay
 from fakes.hypervisor import DescribedDomain
 from fakes.memory_storage import MemoryStorage
 from fakes.site import Site
-from object_stores import memory_object_storage
-from virtbackup_async.catalog.history import RUN_FILES_MAX, RUNS, append_run, read_history
+from object_stores import memory_object_storage, new_storage
+from virtbackup_async.catalog import history
+from virtbackup_async.catalog.history import RUNS, append_run, read_history
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
 from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.copy.selection import CopyRequest
+from virtbackup_async.engine.copy.session import run_copy
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import (
     FindRequest,
@@ -51,7 +54,11 @@ from virtbackup_async.repository.storage.repository_file import STORAGES
 IMAGE = b"\0" * 65536 + bytes(range(256)) * 2048
 RUN = RunRecord("0" * 32, "backup", "host", "1.0.0", 0.0, 1.0, 0)
 SUMMARY = Summary(ok=True, done=("fake",), failed=(), exit_code=0)
-KINDS = {"memory": MemoryStorage, "objects": memory_object_storage}
+KINDS = {
+    "memory": lambda _request: MemoryStorage(),
+    "objects": lambda _request: memory_object_storage(),
+    "seaweed": lambda request: new_storage(request.getfixturevalue("object_server")),
+}
 
 
 class OtherSite(Site):
@@ -99,7 +106,7 @@ _ANY = frozenset(Kind)
 
 @pytest.fixture(params=KINDS)
 def site(request, tmp_path, monkeypatch):
-    storage = KINDS[request.param]()
+    storage = KINDS[request.param](request)
     monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
     monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
     return OtherSite(tmp_path, storage)
@@ -196,19 +203,44 @@ async def test_a_run_is_in_the_history_and_its_configuration_beside_it(site):
     assert b"test://one" in site.storage.read(copy, 1 << 20)
 
 
-async def test_many_runs_are_joined_and_none_is_lost_or_doubled(site):
-    for number in range(RUN_FILES_MAX + 2):
+async def test_many_runs_are_joined_and_none_is_lost_or_doubled(site, monkeypatch):
+    most, number_of_runs = 4, 11
+    monkeypatch.setattr(history, "RUN_FILES_MAX", most)
+    for number in range(number_of_runs):
         run = replace_run(RUN, run_id=f"{number:032x}", start=number, end=number + 1)
         await append_run(site.target_place, run, create=True)
-    assert len(site.storage.names(RUNS, {Kind.FILE})) < RUN_FILES_MAX
-    history = await read_history(site.target_place)
-    assert [run.start for run in history.runs] == list(range(RUN_FILES_MAX + 2))
-    assert history.damaged == 0
+    assert len(site.storage.names(RUNS, {Kind.FILE})) <= most
+    found = await read_history(site.target_place)
+    assert [run.start for run in found.runs] == list(range(number_of_runs))
+    assert found.damaged == 0
 
 
 async def test_no_history_is_begun_by_a_run_without_backups(site):
     await append_run(site.target_place, RUN, create=False)
     assert (await read_history(site.target_place)).runs == ()
+
+
+async def test_backups_are_copied_out_of_it_and_into_it(site, tmp_path):
+    done = await site.back_up()
+    there = tmp_path / "there"
+    there.mkdir()
+    run = await run_copy(site.runtime(), CopyRequest(str(there), packager="directory"))
+    assert [one.backup for one in run.done] == [done.backup]
+    assert (there / "fake" / f"{done.backup}_vda.raw").read_bytes() == IMAGE
+    site.storage.remove(f"fake/{done.backup}.json")
+    site.storage.remove(f"fake/{done.backup}_vda.raw.map")
+    config = site.configure()
+    back = {"back": replace(config.groups["all"], name="back", target=StorageLocation.of(there))}
+    both = replace(config, groups={**config.groups, **back})
+    run = await run_copy(site.runtime(both), CopyRequest("all", groups=("back",)))
+    assert [one.backup for one in run.done] == [done.backup]
+    assert await restored(site, tmp_path / "restored") == IMAGE
+    assert [path for path in site.state.rglob("*") if path.is_file()] == []
+
+
+async def test_a_packager_with_files_of_its_own_is_refused(site):
+    with pytest.raises(ConfigError, match="tar packages need a directory"):
+        await run_copy(site.runtime(), CopyRequest("test://one", packager="tar"))
 
 
 # Deaths.

@@ -240,7 +240,7 @@ async def test_status_and_check_say_the_same_without_what_only_a_page_shows(tmp_
     path.write_text(f"groups: {{a: {{hosts: [web, db], target: {site.target}, daily: 1}}}}")
     config = load_config(path)
     # Other programs write to this machine's disk between the two.
-    monkeypatch.setattr("virtbackup_async.engine.survey.survey.space_at", lambda _: Space(9, 4))
+    monkeypatch.setattr("virtbackup_async.files.mounts.space_at", lambda _: Space(9, 4))
     whole = build_overview(await surveyed(config, "web"), UTC)
     for name in ("_repository", "_retention"):
         monkeypatch.setattr(f"virtbackup_async.engine.survey.survey.{name}", refuse)
