@@ -13,10 +13,10 @@ from typing import Final
 
 from anyio import to_thread
 
+from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
-from virtbackup_async.repository import open_storage
 
 COPY_MAX_BYTES: Final = 1 << 20
 """What ``-c`` reads of a configuration."""
@@ -50,7 +50,9 @@ async def save_config_copy(
 def _save(file: TargetFile, data: bytes, create: bool) -> None:  # noqa: FBT001 -- run_sync passes no keywords
     if len(data) > COPY_MAX_BYTES:
         raise StorageError(f"the configuration is too long to be copied to {file}")
-    storage = open_storage(file.target)
+    storage = open_existing(file.target)
+    if storage is None:
+        return
     try:
         known = storage.read(file.stored_name, COPY_MAX_BYTES + 1)
     except StorageError:

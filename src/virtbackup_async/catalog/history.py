@@ -32,6 +32,7 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.raw_json import DATE_MAX
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.files import lacks
@@ -39,7 +40,7 @@ from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.run_record import DomainRun, RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import Kind, Storage, open_storage
+from virtbackup_async.repository import Kind, Storage
 
 FILE: Final = ".virtbackup-history"
 RUNS: Final = ".virtbackup-runs"
@@ -376,7 +377,10 @@ def _newest(lines: Iterable[bytes], max_bytes: int) -> list[bytes]:
 
 
 def _read_records(target: StorageLocation) -> History:
-    return loads(b"".join(data or b"?\n" for data in _records(open_storage(target)).values()))
+    storage = open_existing(target)
+    if storage is None:
+        return History()
+    return loads(b"".join(data or b"?\n" for data in _records(storage).values()))
 
 
 def _records(storage: Storage) -> dict[str, bytes | None]:
@@ -397,8 +401,8 @@ def _records(storage: Storage) -> dict[str, bytes | None]:
 
 
 def _add_record(target: StorageLocation, record: RunRecord, create: bool, limits: Limits) -> None:  # noqa: FBT001 -- run_sync passes no keywords
-    storage = open_storage(target)
-    if not create and not storage.exists(RUNS):
+    storage = open_existing(target)
+    if storage is None or (not create and not storage.exists(RUNS)):
         return
     storage.make_directory(RUNS)
     storage.put_new(_new_run_file(record.end), dumps(clipped(record)))

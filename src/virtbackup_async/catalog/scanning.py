@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
+from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.raw_json import FILE_MAX_BYTES, unfit
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
@@ -23,7 +24,7 @@ from virtbackup_async.model.names import is_temporary
 from virtbackup_async.model.packager import package_files
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
-from virtbackup_async.repository import Kind, Storage, find_repository, open_storage
+from virtbackup_async.repository import Kind, Storage, open_storage
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
 """Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
@@ -117,9 +118,9 @@ def scan_target(target: StorageLocation) -> Scan:
     Raises:
         StorageError: the target is missing or cannot be read.
     """
-    if target.key_file is not None and find_repository(target) is None:
-        return Scan((), (), ())  # the key is made with the repository, by the first backup
-    storage = open_storage(target)
+    storage = open_existing(target)
+    if storage is None:
+        return Scan((), (), ())
     # Links to directories become problems.
     names = _names(storage, {Kind.DIRECTORY, Kind.LINK})
     return _scan(storage, [TargetFile(target, name) for name in names if name[0] != "."])
@@ -127,10 +128,8 @@ def scan_target(target: StorageLocation) -> Scan:
 
 def scan_directory(directory: TargetFile) -> Scan:
     """Read the definition and pending files of one domain's directory, if it exists. Blocks."""
-    target = directory.target
-    if target.key_file is not None and find_repository(target) is None:
-        return Scan((), (), ())
-    return _scan(open_storage(directory.target), [directory])
+    storage = open_existing(directory.target)
+    return Scan((), (), ()) if storage is None else _scan(storage, [directory])
 
 
 def newest_definition(directory: TargetFile) -> Definition | None:

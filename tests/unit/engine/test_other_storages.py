@@ -14,6 +14,7 @@ from object_stores import memory_object_storage, new_storage
 from virtbackup_async.catalog import history
 from virtbackup_async.catalog.history import RUNS, append_run, read_history
 from virtbackup_async.catalog.host_notes import HostNotes
+from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
@@ -48,7 +49,7 @@ from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 from virtbackup_async.model.run_record import RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
-from virtbackup_async.repository import Kind
+from virtbackup_async.repository import Kind, make_repository
 from virtbackup_async.repository.storage.repository_file import STORAGES
 
 IMAGE = b"\0" * 65536 + bytes(range(256)) * 2048
@@ -104,8 +105,20 @@ class OtherSite(Site):
 _ANY = frozenset(Kind)
 
 
-@pytest.fixture(params=KINDS)
+def encrypted_site(tmp_path, monkeypatch):
+    """A host whose target is a local directory that shows neither names nor content."""
+    (tmp_path / "sealed").mkdir()
+    place = StorageLocation("file", str(tmp_path / "sealed"), key_file=tmp_path / "key")
+    monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
+    site = OtherSite(tmp_path, make_repository(place).storage)
+    site.target_place = place
+    return site
+
+
+@pytest.fixture(params=[*KINDS, "encrypted"])
 def site(request, tmp_path, monkeypatch):
+    if request.param == "encrypted":
+        return encrypted_site(tmp_path, monkeypatch)
     storage = KINDS[request.param](request)
     monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
     monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
@@ -121,13 +134,13 @@ async def restored(site, place, date=None):
 
 async def test_a_backup_is_complete_listed_shown_and_restored(site, tmp_path):
     done = await site.back_up()
-    assert done.definition == f"test://one/fake/{done.backup}.json"
+    assert done.definition == f"{site.target_place}/fake/{done.backup}.json"
     assert sorted(site.names()) == [f"{done.backup}.json", f"{done.backup}_vda.raw.map"]
     listing = await run_list(site.runtime(), ListRequest())
     assert [one.backup for one in listing.backups] == [done.backup]
-    assert site.of(TargetSpace) == []
+    assert bool(site.of(TargetSpace)) == site.target_place.is_local
     shown = await run_show(site.runtime(), ShowRequest("fake"))
-    assert (shown.target, shown.definition) == ("test://one", done.definition)
+    assert (shown.target, shown.definition) == (str(site.target_place), done.definition)
     assert await restored(site, tmp_path / "restored") == IMAGE
 
 
@@ -172,21 +185,23 @@ async def test_clean_removes_what_no_rule_keeps_and_prunes(site):
     assert [one.backup for one in run.removed] == [first.backup]
     assert [found.definition.name for found in (await site.scan()).complete] == [second.backup]
     (swept,) = site.of(RepositorySwept)
-    assert swept.target == "test://one"
+    assert swept.target == str(site.target_place)
 
 
 async def test_it_is_measured_repaired_and_examined(site):
     done = await site.back_up()
     stats = await run_stats(site.runtime(), StatsRequest(each_backup=True))
     (repository,) = stats.repositories
-    assert repository.target == "test://one"
+    assert repository.target == str(site.target_place)
     repaired = await run_repair(site.runtime(), RepairRequest())
     assert [one.backup for one in repaired.good] == [done.backup]
     found = await run_doctor(site.runtime(), DoctorRequest())
-    assert "target_listed" in {one.code for one in found}
+    looked_at = "target_writable" if site.target_place.is_local else "target_listed"
+    assert looked_at in {one.code for one in found}
     facts = await survey(site.runtime())
     (target,) = facts.targets
-    assert (target.path, target.error, target.free_bytes) == ("test://one", None, None)
+    assert (target.path, target.error) == (str(site.target_place), None)
+    assert (target.free_bytes is not None) == site.target_place.is_local
 
 
 async def test_a_run_is_in_the_history_and_its_configuration_beside_it(site):
@@ -200,7 +215,7 @@ async def test_a_run_is_in_the_history_and_its_configuration_beside_it(site):
     (run,) = (await read_history(site.target_place)).runs
     assert run.command == "backup"
     (copy,) = [n for n in site.storage.names("", {Kind.FILE}) if n.startswith(".virtbackup-config")]
-    assert b"test://one" in site.storage.read(copy, 1 << 20)
+    assert str(site.target_place).encode() in site.storage.read(copy, 1 << 20)
 
 
 async def test_many_runs_are_joined_and_none_is_lost_or_doubled(site, monkeypatch):
@@ -240,7 +255,7 @@ async def test_backups_are_copied_out_of_it_and_into_it(site, tmp_path):
 
 async def test_a_packager_with_files_of_its_own_is_refused(site):
     with pytest.raises(ConfigError, match="tar packages need a directory"):
-        await run_copy(site.runtime(), CopyRequest("test://one", packager="tar"))
+        await run_copy(site.runtime(), CopyRequest(str(site.target_place), packager="tar"))
 
 
 # Deaths.
@@ -294,6 +309,8 @@ async def test_a_killed_backup_is_found_by_its_host_and_undone(site):
 
 async def test_a_note_alone_leads_to_its_target(site):
     """The pending file was removed; the note still says where the backup was going."""
+    done = await site.back_up()
+    before = site.names()
     overlay = make_overlay(site.image.with_name("vda.raw.vbk-0a0b0c0d"), site.image)
     site.domain.live = site.domain.persistent = {"vda": overlay}
     catalog = Catalog(site.target_place, site.state)
@@ -306,14 +323,18 @@ async def test_a_note_alone_leads_to_its_target(site):
     await notes.create(pending, catalog.pending_path(pending), site.target_place)
     (note,) = (await notes.scan()).notes
     assert note.target == site.target_place
-    site.storage.make_directory("fake")
-    site.storage.put_new(f"fake/{NAME}_vda.raw.map", b"begun")
+    map_of_another = site.storage.read(f"fake/{done.backup}_vda.raw.map", 1 << 20)
+    site.storage.put_new(f"fake/{NAME}_vda.raw.map", map_of_another)
     await run_clean(site.runtime(), CleanRequest())
     assert site.domain.live == {"vda": site.image}
     assert (await notes.scan()).notes == ()
-    assert site.names() == []
+    assert site.names() == before
 
 
+of_buckets = pytest.mark.parametrize("site", KINDS, indirect=True)
+
+
+@of_buckets
 async def test_a_backup_that_fails_leaves_nothing(site, monkeypatch):
     await site.back_up()
     before = site.names()
@@ -332,6 +353,7 @@ async def test_a_backup_that_fails_leaves_nothing(site, monkeypatch):
     assert [path for path in site.state.rglob("*") if path.is_file()] == []
 
 
+@of_buckets
 async def test_a_target_that_cannot_be_reached_is_one_line(site, monkeypatch):
     def refuse(_at):
         raise StorageError("cannot reach the store")
@@ -347,3 +369,27 @@ async def test_a_target_that_cannot_be_reached_is_one_line(site, monkeypatch):
 async def test_without_a_state_directory_nothing_is_begun(site):
     with pytest.raises(StorageError, match="no directory is known for the pending files"):
         Catalog(site.target_place).pending_directory("fake")
+
+
+@pytest.mark.parametrize("site", ["encrypted"], indirect=True)
+async def test_an_encrypted_target_is_empty_before_its_first_backup(site, tmp_path):
+    (tmp_path / "new").mkdir()
+    site.target_place = replace_run(site.target_place, path=str(tmp_path / "new"))
+    assert await site.scan() == Scan((), (), ())
+    assert (await read_history(site.target_place)).runs == ()
+    await append_run(site.target_place, RUN, create=False)
+    assert await run_list(site.runtime(), ListRequest())
+    assert list((tmp_path / "new").iterdir()) == []
+    done = await site.back_up()
+    assert [found.definition.name for found in (await site.scan()).complete] == [done.backup]
+
+
+@pytest.mark.parametrize("site", ["encrypted"], indirect=True)
+async def test_an_encrypted_target_shows_no_name(site, tmp_path):
+    await site.back_up()
+    after = AfterRun(site.configure(), "backup")
+    await after.conclude(SUMMARY, site.emit)
+    names = [path.name for path in (tmp_path / "sealed").rglob("*")]
+    assert not [name for name in names if "fake" in name or name.endswith(".json")]
+    texts = [path.read_bytes() for path in (tmp_path / "sealed").rglob("*") if path.is_file()]
+    assert not [text for text in texts if b"fake" in text or b"<domain" in text]
