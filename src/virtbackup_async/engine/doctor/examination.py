@@ -127,8 +127,23 @@ async def _examine_targets(work: _Examination) -> None:
         work.tell(history.check_damage(groups, scan))
         work.tell(await to_thread.run_sync(history.check_unclaimed, work.config, groups[0], scan))
         work.tell(await leftovers.check_pending(groups, scan, work.host.images))
+    await _examine_copies(work)
     work.notes, found = await leftovers.check_notes(work.host)
     work.tell(found)
+
+
+async def _examine_copies(work: _Examination) -> None:
+    checked = set(work.scans)
+    for group in work.groups:
+        for word in group.copies if group.target else ():
+            named = work.config.groups.get(word)
+            place = named.target if named is not None else StorageLocation.of(word)
+            if place is None or group.target is None:
+                continue  # the check of that group has reported it
+            if place not in checked:
+                work.tell(await target.check_target(place))
+                checked.add(place)
+            work.tell(await target.check_copies(group.target, place))
 
 
 async def _examine_domains(work: _Examination, hypervisor: HypervisorPort) -> None:

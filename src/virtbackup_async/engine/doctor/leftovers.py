@@ -24,6 +24,7 @@ from virtbackup_async.catalog.scanning import FoundPending, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
+from virtbackup_async.engine.undo.find_domain import lock_name
 from virtbackup_async.errors import HypervisorError, StorageError, VirtBackupError
 from virtbackup_async.events import Finding, Level
 from virtbackup_async.host.interface import DomainLocks, ImageHost
@@ -54,7 +55,7 @@ async def check_pending(groups: Sequence[Group], scan: Scan, locks: DomainLocks)
 async def judge_pending(found: FoundPending, locks: DomainLocks) -> Finding:
     """Report a backup as running, if its domain's lock is held, or as killed."""
     pending = found.pending
-    is_running = await locks.is_domain_locked(pending.domain_uuid or "")
+    is_running = await locks.is_domain_locked(lock_name(pending))
     if is_running:
         message = f"backup {pending.name} is running"
         return Finding(Level.INFO, CHECK, pending.domain_name, message, code="backup_running")
@@ -101,7 +102,7 @@ async def _judge_note(note: Note, locks: DomainLocks) -> Finding:
     """Report a backup as just starting or ending, or as killed."""
     pending = note.pending
     message = f"backup {pending.name} into {note.pending_path.parent} was begun on this host"
-    is_running = await locks.is_domain_locked(pending.domain_uuid or "")
+    is_running = await locks.is_domain_locked(lock_name(pending))
     if is_running:
         return Finding(
             Level.INFO, CHECK, pending.domain_name, f"{message}, and runs", code="backup_running"

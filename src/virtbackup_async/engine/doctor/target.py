@@ -33,6 +33,26 @@ async def check_target(target: StorageLocation) -> list[Finding]:
     return await to_thread.run_sync(lambda: list(_check(target.directory)))
 
 
+async def check_copies(target: StorageLocation, copies: StorageLocation) -> list[Finding]:
+    """Warn if copies of a target's backups would be lost together with it."""
+    if not (target.is_local and copies.is_local):
+        return []
+    places = target.directory, copies.directory
+    if not await to_thread.run_sync(_are_on_one_file_system, *places):
+        return []
+    message = f"copies of the backups in {target} go to the same file system"
+    advice = "Copy to another disk, best on another machine."
+    subject = str(copies)
+    return [Finding(Level.WARNING, CHECK, subject, message, advice, code="copies_beside_backups")]
+
+
+def _are_on_one_file_system(one: Path, other: Path) -> bool:
+    try:
+        return one.stat().st_dev == other.stat().st_dev
+    except OSError:
+        return False  # ``check_target`` reports it
+
+
 def _check_elsewhere(target: StorageLocation) -> Finding:
     try:
         open_storage(target).names("", ())

@@ -12,10 +12,11 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.copy.definition import copy_pending, plan_copy
 from virtbackup_async.engine.copy.destination import Destination
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.locks import hold_domain
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
 from virtbackup_async.errors import DefinitionError
-from virtbackup_async.events import BackupDone, PendingLeft, PendingUndone, Warned
+from virtbackup_async.events import BackupDone, Finding, PendingLeft, PendingUndone, Warned
 from virtbackup_async.model.storage_location import StorageLocation
 
 
@@ -100,3 +101,28 @@ async def test_a_copy_that_names_anything_of_a_domain_is_refused(site):
     text = path.read_text().replace('"snapshot": null', '"snapshot": "/i/a.raw.vbk-5e5f7a1d.snap"')
     with pytest.raises(DefinitionError):
         pending_file.loads(text.encode(), path)
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+async def test_doctor_tells_a_living_copy_from_a_killed_one(site, is_alive):
+    stored = await site.store()
+    await killed_copy(site, stored)
+    runtime = site.runtime(clean_of_other(site))
+    lock = copies_lock_name(stored.definition) if is_alive else "another"
+    async with hold_domain(runtime.host.images, "web", lock, "copy"):
+        await run_doctor(runtime, DoctorRequest())
+    codes = [finding.code for finding in site.of(Finding)]
+    assert ("backup_running" in codes, "backup_killed" in codes) == (is_alive, not is_alive)
+
+
+async def test_doctor_looks_at_the_targets_of_copies(site):
+    group = {"hosts": ["r:.*"], "packager": "directory"}
+    missing = str(site.root / "missing")
+    config = site.configure(all={**group, "copies": [str(site.other), missing]})
+    await run_doctor(site.runtime(config), DoctorRequest())
+    found = {(finding.subject, finding.code) for finding in site.of(Finding)}
+    assert {
+        (str(site.other), "copies_beside_backups"),
+        (str(site.other), "target_writable"),
+        (missing, "target_missing"),
+    } <= found
