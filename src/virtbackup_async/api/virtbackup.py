@@ -41,6 +41,7 @@ async def open_virtbackup(
     config: Config | AnyPath | None = None,
     *,
     target: AnyPath | None = None,
+    key_file: AnyPath | None = None,
     on_event: Emit = lambda _event: None,
 ) -> AsyncGenerator["VirtBackup"]:
     """Read the configuration, and yield an object with a method for each command.
@@ -56,6 +57,7 @@ async def open_virtbackup(
         config: the configuration, or the path of its file; None to search the usual places.
         target: read a target without a configuration, as ``--target`` does: its backups can be
             listed, verified and restored, and its path or URL is the name of the only group.
+        key_file: opens that target, if it is encrypted.
         on_event: called with each event in order, mostly in the event loop's thread, sometimes in a
             worker thread. It must neither block nor raise: a guest may be frozen meanwhile.
 
@@ -66,7 +68,10 @@ async def open_virtbackup(
         if config is not None:
             raise ConfigError("give either a configuration or a target")
         named = target if isinstance(target, str) else Path(target)
-        config = await to_thread.run_sync(config_of_target, named)
+        opened_by = None if key_file is None else Path(key_file)
+        config = await to_thread.run_sync(config_of_target, named, opened_by)
+    elif key_file is not None:
+        raise ConfigError("a key file goes with a target: a configuration names its own")
     if not isinstance(config, Config):
         path = None if config is None else Path(config)
         config = await to_thread.run_sync(load_config, path)

@@ -8,15 +8,16 @@ reported and not followed.
 import re
 from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.checksum import ChecksumError
 from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.raw_json import FILE_MAX_BYTES, unfit
-from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.errors import CorruptError, DefinitionError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
@@ -24,7 +25,7 @@ from virtbackup_async.model.names import is_temporary
 from virtbackup_async.model.packager import package_files
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
-from virtbackup_async.repository import Kind, Storage, open_storage
+from virtbackup_async.repository import Kind, Storage, find_repository, open_storage
 
 REMOVED_SUFFIX = definition_file.SUFFIX + ".removed"
 """Of a definition whose backup is being removed; as long as that of a pending file, so it fits."""
@@ -117,13 +118,29 @@ def scan_target(target: StorageLocation) -> Scan:
 
     Raises:
         StorageError: the target is missing or cannot be read.
+        ConfigError: it is encrypted and there is no key, or the key does not fit.
     """
+    _refuse_encrypted(target)
     storage = open_existing(target)
     if storage is None:
+        # Its disk may not be mounted: then it only looks as if it had no files.
+        _names(open_storage(replace(target, key_file=None)), frozenset())
         return Scan((), (), ())
     # Links to directories become problems.
     names = _names(storage, {Kind.DIRECTORY, Kind.LINK})
     return _scan(storage, [TargetFile(target, name) for name in names if name[0] != "."])
+
+
+def _refuse_encrypted(target: StorageLocation) -> None:
+    """Check that a target without a key is not an encrypted one, in which nothing would be found.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if target.key_file is not None:
+        return
+    with suppress(CorruptError, StorageError):  # of which a scan finds more
+        find_repository(target)
 
 
 def scan_directory(directory: TargetFile) -> Scan:

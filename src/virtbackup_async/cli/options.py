@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from virtbackup_async.errors import ConfigError
+
 if TYPE_CHECKING:
     from virtbackup_async.config.schema import Config
 
@@ -23,11 +25,13 @@ class Settings:
     Attributes:
         config_path: None to look in the usual places.
         target: the only target; then there is no configuration.
+        key_file: opens that target, if it is encrypted.
         progress: False under ``--no-progress``.
     """
 
     config_path: Path | None = None
     target: Path | str | None = None
+    key_file: Path | None = None
     debug: bool = False
     json: bool = False
     quiet: bool = False
@@ -52,7 +56,11 @@ class Settings:
         from virtbackup_async.config.loading import load_config  # noqa: PLC0415 -- see above
         from virtbackup_async.config.target_config import config_of_target  # noqa: PLC0415
 
-        return config_of_target(self.target) if self.target else load_config(self.config_path)
+        if self.target:
+            return config_of_target(self.target, self.key_file)
+        if self.key_file:
+            raise ConfigError("--key-file goes with --target: a configuration names its own")
+        return load_config(self.config_path)
 
 
 CONFIG_HELP = (
@@ -153,7 +161,7 @@ class _TargetType(click.Path):
         return super().convert(value, param, ctx)
 
 
-target_option: Decorator = click.option(
+target_alone_option: Decorator = click.option(
     "--target",
     metavar="DIR",
     type=_TargetType(path_type=Path),
@@ -162,6 +170,27 @@ target_option: Decorator = click.option(
     callback=_take_target,
     help="Read the backups in this directory, or at this URL, without a configuration.",
 )
+
+
+def _take_key_file(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    ctx.obj = replace(ctx.ensure_object(Settings), key_file=value)
+
+
+_key_file_option: Decorator = click.option(
+    "--key-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=_take_key_file,
+    help="Open an encrypted --target with this key file.",
+)
+
+
+def target_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--target``, and ``--key-file`` for one that is encrypted."""
+    with_key_file: Callable[..., None] = _key_file_option(function)
+    return target_alone_option(with_key_file)
 
 
 class OneBackup(NamedTuple):

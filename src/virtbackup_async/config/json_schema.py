@@ -11,6 +11,7 @@ from typing import Any
 
 from virtbackup_async.compat import config as compat
 from virtbackup_async.config.sections import (
+    ENCRYPTION_KEYS,
     GROUP_KEYS,
     HOOK_KEYS,
     HOST_KEYS,
@@ -58,7 +59,9 @@ def _group() -> Schema:
         "packager_opts": {"type": "object"},
         "hosts": {"type": "array", "items": {"anyOf": [dict(HOST_KEYS["host"].schema), host]}},
         "hooks": _ref("hooks"),
+        "encryption": {**_section(ENCRYPTION_KEYS), "required": ["key_file"]},
     }
+    below["encryption"]["properties"]["key_file"] = dict(ENCRYPTION_KEYS["key_file"].schema)
     old = _renamed(GROUP_KEYS, compat.RENAMED_IN_GROUPS)
     old |= dict(zip(compat.OLD_COMPRESSION, _options(USUAL_TYPE).values(), strict=True))
     return {

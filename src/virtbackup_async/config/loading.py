@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import platformdirs
 import yaml
+from msgspec import structs
 
 from virtbackup_async.compat import config as compat
 from virtbackup_async.config.patterns import PatternError, resolve
@@ -38,6 +39,7 @@ from virtbackup_async.config.yaml_file import (
     parse_yaml,
 )
 from virtbackup_async.errors import ConfigError
+from virtbackup_async.model.storage_location import StorageLocation
 
 FILE_NAME = "config.yml"
 SYSTEM_DIRECTORY = Path("/etc/virt-backup")
@@ -194,6 +196,7 @@ def _build(raw: dict[Any, Any], path: Path, problems: Problems) -> Config:
         problems.warn((), f"there are no groups, so there is nothing to back up. {WAYS_IN}")
     groups = _groups(sections, default, problems)
     _check_copies(groups, problems)
+    _check_encryption(groups, problems)
     if top.get("threads") == 0:
         top["threads"] = len(os.sched_getaffinity(0))
     return Config(path=path, groups=groups, **top)
@@ -209,6 +212,19 @@ def _check_copies(groups: Mapping[str, Group], problems: Problems) -> None:
                 problems.error(
                     ("groups", group.name, "copies"),
                     f"{word!r} is neither a group nor an absolute path{meant}",
+                )
+
+
+def _check_encryption(groups: Mapping[str, Group], problems: Problems) -> None:
+    """Report groups that share a target, and do not agree on whether it is encrypted."""
+    first: dict[StorageLocation, Group] = {}
+    for group in groups.values():
+        if group.target is not None:
+            other = first.setdefault(structs.replace(group.target, key_file=None), group)
+            if other.target != group.target:
+                problems.error(
+                    ("groups", group.name, "encryption"),
+                    f"shares the target of group {other.name}, and has another key file or none",
                 )
 
 

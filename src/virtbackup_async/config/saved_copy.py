@@ -24,7 +24,7 @@ TOP_SHOWN: Final = (
 GROUP_SHOWN: Final = (
     "target", "packager", "packager_opts", "autostart", "quiesce", "rate_limit", "method",
     "scratch", "audit_percent", "full_every", "max_age", "track_with_snapshots", *RETENTION_KEYS,
-    "hosts", "copies",
+    "hosts", "copies", "encryption",
 )  # fmt: skip
 _STRUCTURE: Final = ("default", "groups")
 _HOUR_S: Final = 3600
@@ -65,9 +65,14 @@ def _is_hidden(key: str) -> bool:
 
 def _group(group: Group) -> Iterator[tuple[str, Any]]:
     for key in GROUP_SHOWN:
-        value = _of_group(group, key)
+        value = _encryption(group) if key == "encryption" else _of_group(group, key)
         if value is not None:
             yield key, value
+
+
+def _encryption(group: Group) -> Mapping[str, str] | None:
+    key_file = group.target and group.target.key_file
+    return {"key_file": str(key_file)} if key_file else None
 
 
 def _of_group(group: Group, key: str) -> object:

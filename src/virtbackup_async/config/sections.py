@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from virtbackup_async.config import target_value, values
 from virtbackup_async.config.patterns import PatternError, parse_pattern
 from virtbackup_async.config.problems import Problems
@@ -78,6 +80,10 @@ GROUP_KEYS: Mapping[str, Check] = {
     "hosts": values.items,
     "hooks": values.mapping,
     "copies": target_value.copies,
+    "encryption": values.mapping,
+}
+ENCRYPTION_KEYS: Mapping[str, Check] = {
+    "key_file": values.file,
 }
 HOST_KEYS: Mapping[str, Check] = {
     "host": values.text,
@@ -147,6 +153,10 @@ def read_group_section(
 ) -> Section:
     """Return the checked values of a group or of the defaults, hosts parsed."""
     read = read_section(section, GROUP_KEYS, key_path, problems)
+    for key in section:
+        if str(key).lower().startswith("encr") and key not in GROUP_KEYS:
+            # A typo must not leave the backups for everybody to read.
+            problems.error((*key_path, str(key)), "unknown key, expected encryption")
     if "hosts" in read:
         where = (*key_path, "hosts")
         entries = [
@@ -156,6 +166,13 @@ def read_group_section(
         read["hosts"] = tuple(entry for entry in entries if entry)
     if "hooks" in read:
         read["hooks"] = read_hooks(read["hooks"], (*key_path, "hooks"), problems)
+    if "encryption" in read:
+        where = (*key_path, "encryption")
+        encryption = read_section(read["encryption"], ENCRYPTION_KEYS, where, problems)
+        if "key_file" not in encryption:
+            # Without it the backups would be stored for everybody to read.
+            problems.error(where, "key_file is missing: the path of a file for the key")
+        read["encryption"] = encryption.get("key_file")
     return read
 
 
@@ -189,9 +206,10 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
     """Return the group that its section makes on top of the defaults, key by key."""
     merged = {**default, **section}
     packager = _packager(name, default, section, problems)
+    target = _target(name, merged, section, packager, problems)
     return Group(
         name=name,
-        target=_target(name, merged, section, packager, problems),
+        target=_encrypted(name, merged, target, problems),
         packager=packager,
         autostart=merged.get("autostart", False),
         autostart_given="autostart" in merged,
@@ -226,6 +244,22 @@ def _target(
         message = f"{packager.type} packages need a directory: write `packager: {SHARING_TYPE}`"
         problems.error(("groups", name, "target"), f"{message} for {target}")
     return target
+
+
+def _encrypted(
+    name: str, merged: Section, target: StorageLocation | None, problems: Problems
+) -> StorageLocation | None:
+    """Return the target with its key file, if the group is encrypted."""
+    key_file: Path | None = merged.get("encryption")
+    if target is None or key_file is None:
+        return target
+    where: KeyPath = ("groups", name, "encryption")
+    packager = merged.get("packager", USUAL_TYPE)
+    if not type_named(packager).uses_repository:
+        problems.error(where, f"only a repository is encrypted: write `packager: {SHARING_TYPE}`")
+    if target.is_local and target.directory in key_file.parents:
+        problems.error(where, f"the key is in the target, which it is to close: {key_file}")
+    return replace(target, key_file=key_file)
 
 
 def _usual_method(packager: Packager) -> Method:

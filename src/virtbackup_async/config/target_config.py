@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Config, Group, HostEntry, Retention
 from virtbackup_async.config.target_value import target_location
@@ -18,11 +20,12 @@ from virtbackup_async.model.storage_location import StorageLocation
 ALL_DOMAINS: Final = "r:(?s:.*)"
 
 
-def config_of_target(named: Path | str) -> Config:
+def config_of_target(named: Path | str, key_file: Path | None = None) -> Config:
     """Return the configuration; its one group has the target's path or URL as its name.
 
     Args:
         named: the target: a path, or text as a configuration has it.
+        key_file: opens an encrypted target.
 
     Raises:
         ConfigError: it names no target.
@@ -35,7 +38,7 @@ def config_of_target(named: Path | str) -> Config:
         target = StorageLocation.of(target.directory.absolute())
     group = Group(
         name=str(target),
-        target=target,
+        target=replace(target, key_file=key_file and key_file.absolute()),
         autostart_given=True,
         retention=Retention(None, None, None, None, None, None),
         hosts=(HostEntry(parse_pattern(ALL_DOMAINS)),),

@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}|\t)(.*)$", re.MULTILINE)
 SPAN = re.compile(r"`(virtbackup [^`\n]+)`")
-OF_A_FORMAT = "virtbackup repository"
+OF_A_FORMAT = {"virtbackup repository", "virtbackup key slot", "virtbackup store"}
 
 
 def shown(page):
@@ -24,7 +24,7 @@ def shown(page):
     rest = FENCED.sub("", text)
     lines = [line for line in INDENTED.findall(rest) if "virtbackup " in line]
     scripts = [block.replace("\\\n", " ") for block in BLOCK.findall(text)]
-    named = [span for span in SPAN.findall(rest) if span != OF_A_FORMAT]
+    named = [span for span in SPAN.findall(rest) if span not in OF_A_FORMAT]
     return [(line, False) for line in [*scripts, *lines]] + [(span, True) for span in named]
 
 

@@ -28,6 +28,7 @@ def rows(title):
         ("Keys at the top", sections.TOP_KEYS),
         ("Keys of a group", sections.GROUP_KEYS),
         ("Targets", target_value.TARGET_KEYS),
+        ("Encryption", sections.ENCRYPTION_KEYS),
         ("Hosts", sections.HOST_KEYS),
         ("Hooks around a run", sections.HOOK_KEYS),
         ("Notifications", sections.NOTIFY_KEYS),

@@ -482,3 +482,38 @@ def test_how_old_a_backup_may_become_is_a_day_and_two_hours_unless_it_is_said(lo
     ages = [group.max_age for group in config.groups.values()]
     assert ages == [timedelta(days=8), timedelta(hours=26)]
     assert load("groups: {any: {}}").groups["any"].max_age == timedelta(hours=26)
+
+
+ENCRYPTED = "{target: /t, packager: repository, encryption: {key_file: /k}}"
+
+
+def test_an_encrypted_group_has_its_key_file_in_its_target(load):
+    config = load(f"groups: {{a: {ENCRYPTED}, b: {{target: /u}}}}")
+    assert config.groups["a"].target == StorageLocation("file", "/t", key_file=Path("/k"))
+    assert config.groups["b"].target == StorageLocation.of("/u")
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("{target: /t, encryption: {key_file: /k}}", "only a repository is encrypted"),
+        ("{target: /t, packager: repository, encryption: {}}", "key_file is missing"),
+        ("{target: /t, packager: repository, encryption: {key_file: }}", "key_file is missing"),
+        ("{target: /t, packager: repository, encryption: {key_file: k}}", "from the root on"),
+        ("{target: /t, packager: repository, encryption: /k}", "expected a mapping"),
+        ("{target: /t, packager: repository, encryption: {key_file: /t/k}}", "in the target"),
+        ("{target: /t, packager: repository, encrypt: {key_file: /k}}", "expected encryption"),
+        ("{target: /t, packager: repository, Encryption: {key_file: /k}}", "expected encryption"),
+    ],
+)
+def test_an_encryption_that_would_not_encrypt_is_an_error(errors, group, said):
+    assert any(said in line for line in errors(f"groups: {{a: {group}}}"))
+
+
+@pytest.mark.parametrize("other", ["{target: /t, packager: repository}",
+                                   "{target: /t, packager: repository, encryption: {key_file: /x}}",
+                                   "{target: /t, packager: zstd}"])  # fmt: skip
+def test_groups_of_one_target_agree_on_its_key(errors, other):
+    (line,) = errors(f"groups: {{a: {ENCRYPTED}, b: {other}}}")
+    assert "shares the target of group a" in line

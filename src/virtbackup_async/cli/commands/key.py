@@ -14,7 +14,7 @@ import click
 
 from virtbackup_async.cli.completion import group_names
 from virtbackup_async.cli.lazy_commands import EXIT_STATUSES, Entry, LazyGroup, subcommand
-from virtbackup_async.cli.options import Decorator, Settings, shared_options, target_option
+from virtbackup_async.cli.options import Decorator, Settings, shared_options, target_alone_option
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.run import Job, run
 from virtbackup_async.errors import ConfigError, NotFoundError
@@ -125,7 +125,7 @@ _OPENING: tuple[Decorator, ...] = (
     ),
     click.option("--passphrase", is_flag=True, help="Open it with a passphrase, which is asked."),
     click.option("--recovery", is_flag=True, help="Open it with a recovery key, which is asked."),
-    target_option,
+    target_alone_option,
     shared_options,
 )
 _GROUP: Decorator = click.argument(
@@ -162,7 +162,7 @@ def _run(settings: Settings, prepare: Callable[[], Callable[[Emit], Awaitable[No
 
 @subcommand("list")
 @_GROUP
-@target_option
+@target_alone_option
 @shared_options
 def list_(settings: Settings, group: str | None) -> None:
     """List the keys that open the repository of GROUP's target; needs none of them.

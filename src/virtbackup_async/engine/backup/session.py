@@ -18,6 +18,7 @@ from virtbackup_async.concurrency import open_background
 from virtbackup_async.engine.backup.domain import back_up_domain
 from virtbackup_async.engine.backup.expectation import tell_expected
 from virtbackup_async.engine.backup.hooks import OpenHooks, open_hooks
+from virtbackup_async.engine.backup.open_repositories import open_repositories
 from virtbackup_async.engine.inventory.lacking import missing_since_last
 from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import (
@@ -132,6 +133,7 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     config, emit = runtime.config, runtime.emit
     note = checked_note(request.note)
     plan = await plan_run(runtime, request)
+    await open_repositories(runtime, plan.backups)
     session = _Session(
         runtime, anyio.CapacityLimiter(config.threads), request.wait_s, request.after_each
     )

@@ -246,7 +246,7 @@ def _needed(key_file: Path | None, where: str) -> Path:
     if key_file is None:
         raise ConfigError(
             f"repository is encrypted: {where}",
-            hint="Name its key file in 'encryption' of the group.",
+            hint="Name its key file: 'encryption' in a group, --key-file with --target.",
         )
     return key_file
 
