@@ -1,91 +1,26 @@
-"""Open files of a target in an object store: read by ranges, written at their end.
+"""New files of a target in an object store: sent when they are complete.
 
 A file that is written is in this process until it is finished: a pack in memory, a hidden file, of
 which a map or a segment can be large, in an unnamed local file once it is longer than some MiB.
 """
 
-import errno
 import io
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock, Semaphore
+from threading import Semaphore
 from typing import Final, TypeVar
 
-from virtbackup_async.errors import CorruptError, StorageError
+from virtbackup_async.errors import StorageError
 from virtbackup_async.files.refusals import storage_error
-from virtbackup_async.repository.storage.objects.answers import Found, Meta
+from virtbackup_async.repository.storage.objects.answers import Meta
 from virtbackup_async.repository.storage.objects.calls import ObjectCalls
-from virtbackup_async.repository.storage.objects.requests import CallFailedError
 
 T = TypeVar("T")
 UPLOADS_AT_ONCE: Final = 2
 """So many packs are sent at once; one more is filled meanwhile by each writer."""
-FIRST_BYTES: Final = 256 * 1024
-_MOST_AHEAD_BYTES: Final = 4 << 20
-_NEAR_BYTES: Final = 1 << 20
 _IN_MEMORY_BYTES: Final = 8 << 20
 _ONE_PUT_BYTES: Final = 128 << 20
-_MISSING: Final = (errno.ENOENT, "No such file or directory")
-
-
-class ObjectFile:
-    """A ``StoredFile``: ranges of an object, of which the next ones are read ahead.
-
-    A file up to ``FIRST_BYTES`` is in memory. Of a longer one, a range fails with FileNotFoundError
-    once the object has gone, and with StorageError once it is another one.
-    """
-
-    def __init__(self, calls: ObjectCalls, name: str, where: str, beginning: Found) -> None:
-        self.where = where
-        self.size_bytes = beginning.meta.size_bytes
-        self._calls = calls
-        self._name = name
-        self._e_tag = beginning.meta.e_tag
-        self._offset = 0
-        self._piece = beginning.data
-        self._ahead_bytes = FIRST_BYTES
-        self._turn = Lock()
-
-    def read(self, length_bytes: int, offset: int) -> bytes:
-        data = self.read_up_to(length_bytes, offset)
-        if len(data) < length_bytes:
-            raise CorruptError("it is cut off")
-        return data
-
-    def read_up_to(self, length_bytes: int, offset: int) -> bytes:
-        length = min(length_bytes, self.size_bytes - offset)
-        if length <= 0:
-            return b""
-        with self._turn:
-            if not self._has(offset, length):
-                self._read_piece(offset, length)
-            first = offset - self._offset
-            return self._piece[first : first + length]
-
-    read_once = read
-
-    def close(self) -> None:
-        self._piece = b""
-
-    def _has(self, offset: int, length: int) -> bool:
-        end = self._offset + len(self._piece)
-        return self._offset <= offset and offset + length <= end
-
-    def _read_piece(self, offset: int, length: int) -> None:
-        """Read a range, and more if the ranges follow each other."""
-        end = self._offset + len(self._piece)
-        follows = self._offset <= offset <= end + _NEAR_BYTES
-        self._ahead_bytes = min(2 * self._ahead_bytes, _MOST_AHEAD_BYTES) if follows else 0
-        wanted = min(max(length, self._ahead_bytes), self.size_bytes - offset)
-        try:
-            found = self._calls.get_range(self._name, offset, wanted, self._e_tag)
-        except CallFailedError as failed:
-            raise StorageError(f"cannot read {self.where}: it was replaced") from failed
-        if found is None:
-            raise FileNotFoundError(*_MISSING, self.where)
-        self._ahead_bytes = max(self._ahead_bytes, FIRST_BYTES)
-        self._offset, self._piece = offset, found.data
 
 
 class Uploads:

@@ -36,10 +36,8 @@ from virtbackup_async.repository.storage.objects.calls import ObjectCalls
 from virtbackup_async.repository.storage.objects.directory import NothingHeld, ObjectDirectory
 from virtbackup_async.repository.storage.objects.failures import Outcome
 from virtbackup_async.repository.storage.objects.files import (
-    FIRST_BYTES,
     GrowingObject,
     HiddenObject,
-    ObjectFile,
     Uploads,
 )
 from virtbackup_async.repository.storage.objects.lease import ObjectLease, remove_lease_if
@@ -50,6 +48,7 @@ from virtbackup_async.repository.storage.objects.probe import (
     recorded,
     weaknesses,
 )
+from virtbackup_async.repository.storage.objects.ranges import FIRST_BYTES, Blocks, ObjectFile
 from virtbackup_async.repository.storage.objects.requests import (
     CallFailedError,
     Connection,
@@ -107,6 +106,7 @@ class ObjectStorage:
         self.location = location
         self.calls = ObjectCalls(connection, self.where, patience or Patience())
         self._uploads = Uploads()
+        self._blocks = Blocks()
         self._cache = Cache(repr(self._identity))
         self._listed = Listed()
         self._probed: Probed | None = None
@@ -193,7 +193,7 @@ class ObjectStorage:
             found = self.calls.get(name, 0)
         if found is None:
             raise self._missing(name)
-        return ObjectFile(self.calls, name, self.where(name), found)
+        return ObjectFile(self.calls, self._blocks, name, self.where(name), found)
 
     def open_directory(self, name: str) -> ObjectDirectory:
         files, directories = self.calls.list_directory(name)
