@@ -111,6 +111,24 @@ class Upkeep(Methods):
         )
         return await run_verify(await self._ready(), request)
 
+    async def verify_without_key(self, groups: Sequence[str] = ()) -> None:
+        """Read all packs of encrypted targets, and compare them with their checksums.
+
+        Needs no key, and finds damage alone: anybody can compute a checksum anew. Emits a finding
+        for each damaged file and for each target.
+
+        Args:
+            groups: none for all that have a target.
+
+        Raises:
+            NotFoundError: a target has no encrypted repository.
+            CorruptError: something is damaged.
+            StorageError: a target cannot be read.
+        """
+        from virtbackup_async.engine.verify.without_key import verify_without_key
+
+        await verify_without_key(await self._ready(), groups)
+
     async def repair(self, groups: Sequence[str] = (), *, quick: bool = False) -> "RepairRun":
         """Repair the repositories of groups' targets.
 

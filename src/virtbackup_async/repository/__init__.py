@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         repair_heads,
     )
     from virtbackup_async.repository.check.session import CheckSession
+    from virtbackup_async.repository.check.without_key import check_without_key
     from virtbackup_async.repository.data.base_map import BaseMap
     from virtbackup_async.repository.data.chunk_reader import ChunkReader
     from virtbackup_async.repository.data.chunk_writer import ChunkWriter, ChunkWriters, Packed
@@ -101,6 +102,7 @@ __all__ = [
     "SlotList",
     "Storage",
     "Totals",
+    "check_without_key",
     "data_extents",
     "data_length_of",
     "drop_bad_entries",
@@ -140,6 +142,7 @@ _NAMES: Final = {
         "repair_heads",
     ),
     "check.session": ("CheckSession",),
+    "check.without_key": ("check_without_key",),
     "data.base_map": ("BaseMap",),
     "data.chunk_reader": ("ChunkReader",),
     "data.chunk_writer": ("ChunkWriter", "ChunkWriters", "Packed"),

@@ -1,5 +1,7 @@
 """``virtbackup verify``: read backups and compare them with their digests."""
 
+from functools import partial
+
 import click
 
 from virtbackup_async.cli.arguments import domains_option
@@ -38,6 +40,11 @@ from virtbackup_async.cli.with_config import run_with_config
     is_flag=True,
     help="Read no data: only check that all files and chunks exist, with the right length.",
 )
+@click.option(
+    "--without-key",
+    is_flag=True,
+    help="Only look for damage in encrypted targets, where the target is and no key.",
+)
 @target_option
 @shared_options
 def command(  # noqa: PLR0913 -- one for each option
@@ -49,6 +56,7 @@ def command(  # noqa: PLR0913 -- one for each option
     not_verified_since: str | None,
     sample: str | None,
     quick: bool,
+    without_key: bool,
 ) -> None:
     """Read backups and compare them with the digests that were recorded.
 
@@ -56,6 +64,14 @@ def command(  # noqa: PLR0913 -- one for each option
     of a DATE. Writes only the result, which "list"
     shows.
     """
+    if without_key:
+        if quick or domains or newer_than or not_verified_since or sample:
+            raise click.UsageError("--without-key reads all packs, and takes no other choice")
+        run_with_config(
+            settings,
+            lambda vb: vb.verify_without_key(groups),
+            partial(reports.findings, all_shown=not settings.quiet, counted="finding"),
+        )
     report = None if settings.quiet else reports.verify
     run_with_config(
         settings,
