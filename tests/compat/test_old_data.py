@@ -227,8 +227,14 @@ def test_what_the_images_of_pulled_disks_were_is_read():
         **json.loads(path.read_bytes()),
         "note": None,
         "copied_from": None,
+        "host": None,
         "checksum": written["checksum"],
     } == written
+
+
+def test_the_host_of_a_backup_is_read():
+    (path,) = (DATA / "host-1").glob("*.json")
+    assert definition_file.loads(path.read_bytes(), path).host == "host1"
 
 
 def test_a_note_of_a_target_elsewhere_is_read():

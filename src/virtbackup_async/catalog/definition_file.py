@@ -143,6 +143,7 @@ class DefinitionWire(msgspec.Struct):
     state_files: list[StateWire] = []
     note: str | None = None
     copied_from: CopiedFromWire | None = None
+    host: str | None = None
     checksum: str | None = None
 
 
@@ -181,6 +182,7 @@ def _wire(definition: Definition) -> DefinitionWire:
         images={dev: _disk_wire(record) for dev, record in definition.records.items()},
         state_files=[_state_wire(record) for record in definition.state_files],
         note=definition.note,
+        host=definition.host,
         copied_from=msgspec.convert(
             definition.copied_from, CopiedFromWire | None, from_attributes=True
         ),
@@ -224,6 +226,7 @@ def loads(data: bytes, path: AnyFile, *, trusted: bool = False) -> Definition:
         verified=_verification(wire.verified) if wire.verified else None,
         state_files=tuple(map(_state_record, wire.state_files)),
         note=wire.note,
+        host=wire.host,
         copied_from=msgspec.convert(wire.copied_from, CopiedFrom, from_attributes=True)
         if wire.copied_from
         else None,

@@ -142,6 +142,14 @@ class Catalog:
         directory = names.domain_directory(elsewhere, domain)
         return _with_pending(found, await to_thread.run_sync(scan_directory, directory))
 
+    async def scan_pending(self, domain: str) -> Scan:
+        """Read the pending files of one domain; those of a target elsewhere alone."""
+        elsewhere = self._pending_elsewhere()
+        if elsewhere is None:
+            return await self.scan_domain(domain)
+        directory = names.domain_directory(elsewhere, domain)
+        return await to_thread.run_sync(scan_directory, directory)
+
     def domain_directory(self, domain: str) -> TargetFile:
         """Return the directory of a domain's backups."""
         return names.domain_directory(self.target, domain)

@@ -5,6 +5,7 @@ configuration are, so that nothing inside of them is ever taken for an image.
 """
 
 import os
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -104,6 +105,11 @@ class Host(Struct, frozen=True):
                 f"the state directory {state} lies in the target {target}",
                 hint="Set `state_directory` to one that only its own user can write to.",
             )
+
+
+def host_name() -> str:
+    """Return the name of this host, as definitions and histories have it."""
+    return socket.gethostname()
 
 
 def this_host(config: Config, locks: Path | None = None) -> Host:

@@ -149,6 +149,7 @@ class Definition(Struct, frozen=True, gc=False):
     backup is never removed by ``clean``. ``method`` is ``snapshot``, ``pull``, or ``copy`` of a
     shut-off domain. ``skipped`` has the reasons why a disk (by dev) or state (by kind) is not in
     the backup. ``note`` is the admin's own text. ``copied_from`` is None unless it is a copy.
+    ``host`` is the name of the host that made it, None in backups of earlier versions.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Definition(Struct, frozen=True, gc=False):
     state_files: tuple[StateRecord, ...] = ()
     note: str | None = None
     copied_from: CopiedFrom | None = None
+    host: str | None = None
 
     @property
     def backup_state(self) -> BackupState:

@@ -1,6 +1,7 @@
 """Every command on a target that is no directory of this machine: in memory, in a bucket."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace as replace_run
@@ -393,3 +394,65 @@ async def test_an_encrypted_target_shows_no_name(site, tmp_path):
     assert not [name for name in names if "fake" in name or name.endswith(".json")]
     texts = [path.read_bytes() for path in (tmp_path / "sealed").rglob("*") if path.is_file()]
     assert not [text for text in texts if b"fake" in text or b"<domain" in text]
+
+
+# Many hosts.
+
+
+def on_host(monkeypatch, name):
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+
+
+async def test_clean_leaves_the_guests_of_other_hosts_alone(site, monkeypatch):
+    """A group that means all domains must not apply this host's rules to the others' backups."""
+    on_host(monkeypatch, "berlin")
+    rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+    first, second = await site.back_up(**rules), await site.back_up(**rules)
+    on_host(monkeypatch, "paris")
+    run = await run_clean(site.runtime(), CleanRequest())
+    if site.target_place.is_local:
+        assert [one.backup for one in run.removed] == [first.backup]
+        return
+    assert run.removed == ()
+    assert {one.reasons for one in run.verdicts} == {
+        ("not understood: it belongs to the host berlin",)
+    }
+    with pytest.raises(ConfigError, match="it belongs to the host berlin"):
+        await run_forget(site.runtime(), ForgetRequest([f"fake@{second.backup}"]))
+    on_host(monkeypatch, "berlin")
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+
+
+@of_buckets
+async def test_a_guest_that_migrated_takes_its_backups_along(site, monkeypatch):
+    on_host(monkeypatch, "berlin")
+    rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+    first = await site.back_up(**rules)
+    on_host(monkeypatch, "paris")
+    await site.back_up(**rules)
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+
+
+@of_buckets
+async def test_another_hosts_guest_of_the_same_name_is_not_mixed_with_ours(site, monkeypatch):
+    on_host(monkeypatch, "berlin")
+    await site.back_up()
+    before = site.names()
+    on_host(monkeypatch, "paris")
+    site.domain.uuid = str(uuid4())
+    await run_backup(site.runtime(), BackupRequest())
+    (failed,) = site.of(BackupFailed)
+    assert "fake has the backups of another guest, on the host berlin" in failed.error
+    assert f"such as {site.target_place}/paris" in failed.advice
+    assert (site.names(), site.domain.live) == (before, {"vda": site.image})
+
+
+@of_buckets
+async def test_a_guest_that_was_made_anew_on_its_host_goes_on(site):
+    first = await site.back_up()
+    site.domain.uuid = str(uuid4())
+    second = await site.back_up()
+    assert len(site.names()) == 4
+    assert first.backup != second.backup

@@ -12,6 +12,7 @@ from virtbackup_async.catalog.store import Catalog, ListedError
 from virtbackup_async.engine.backup.inspection import Inspection
 from virtbackup_async.engine.backup.state import CopiedState
 from virtbackup_async.engine.domain_states import SAVED
+from virtbackup_async.engine.host_state import host_name
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.interface import PointInTimeDisks
 from virtbackup_async.errors import StorageError
@@ -63,6 +64,7 @@ async def build_definition(
         frozen_ms=disks.frozen_ms,
         not_quiesced=SAVED if info.is_saved else disks.not_quiesced,
         state_files=state.records,
+        host=host_name(),
     )
 
 

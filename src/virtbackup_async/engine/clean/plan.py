@@ -16,7 +16,7 @@ from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
-from virtbackup_async.engine.host_state import open_catalog
+from virtbackup_async.engine.host_state import host_name, open_catalog
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
 from virtbackup_async.model.packager import Location, packed_files
@@ -129,11 +129,16 @@ class _Unclear:
         self._names = {found.path: self._names_of(found) for found in scan.complete}
         self._uses = Counter(chain.from_iterable(self._names.values()))
         self._directories: dict[str, TargetFile] = {}
+        # Many hosts may share a bucket; who can write to a directory is up to its admin.
+        self._owners = {} if catalog.target.is_local else _owners(scan)
 
     def reason(self, found: FoundBackup) -> str | None:
         """Return why no rule may be applied; None if the rules apply."""
         if found.path.parent != self._directory(found.definition.domain_name):
             return "it lies in another domain's directory"
+        owner = self._owners.get(_guest(found))
+        if owner is not None and owner != host_name():
+            return f"it belongs to the host {owner}"
         if self._pending and f"{found.path.stored_name}.pending" in self._pending:
             return "its pending file is still there"
         names = self._names[found.path]
@@ -156,3 +161,15 @@ class _Unclear:
             return location.stored_names(packed_files(definition))
         except DefinitionError:
             return ()
+
+
+def _owners(scan: Scan) -> dict[tuple[str, str | None], str | None]:
+    """Return the host of each guest: the one that made its newest backup, None if unknown.
+
+    A guest that migrates takes its UUID along, and its older backups become the new host's.
+    """
+    return {_guest(found): found.definition.host for found in scan.complete}
+
+
+def _guest(found: FoundBackup) -> tuple[str, str | None]:
+    return found.definition.domain_name, found.definition.domain_uuid

@@ -206,7 +206,7 @@ async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
 
 async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> list[DeadBackup]:
     # A copy touches no domain; whoever makes it has another lock, and might be alive.
-    scan = await catalog.scan_domain(domain.name)
+    scan = await catalog.scan_pending(domain.name)
     found = [one for one in scan.pending if one.pending.copied_from is None]
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
