@@ -56,6 +56,11 @@ class StorageLocation(Struct, frozen=True):
         return self.kind == LOCAL
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether its files are encrypted, as the configuration says."""
+        return self.key_file is not None
+
+    @property
     def plain_directory(self) -> Path | None:
         """The local directory that has the target's files as they are, under their own names.
 

@@ -64,6 +64,10 @@ async def run_copy(runtime: Runtime, request: CopyRequest) -> CopyRun:
     runtime.emit(
         events.RunStarted("copy", tuple({one.work.domain: None for one in jobs if one.missing}))
     )
+    for source in dict.fromkeys(work.source for work in works):
+        if source.is_encrypted and not destination.target.is_encrypted:
+            message = f"{source} is encrypted, and the copies in {destination.target} are not"
+            runtime.emit(events.Warned(message))
     if not request.dry_run:
         expected = tuple(one for job in jobs for one in job.expected())
         runtime.emit(events.BackupsExpected(expected))

@@ -34,16 +34,23 @@ async def check_target(target: StorageLocation) -> list[Finding]:
 
 
 async def check_copies(target: StorageLocation, copies: StorageLocation) -> list[Finding]:
-    """Warn if copies of a target's backups would be lost together with it."""
-    if not (target.is_local and copies.is_local):
-        return []
-    places = target.directory, copies.directory
-    if not await to_thread.run_sync(_are_on_one_file_system, *places):
-        return []
-    message = f"copies of the backups in {target} go to the same file system"
-    advice = "Copy to another disk, best on another machine."
-    subject = str(copies)
-    return [Finding(Level.WARNING, CHECK, subject, message, advice, code="copies_beside_backups")]
+    """Warn if copies of a target's backups protect less than the target does, or nothing."""
+    subject, found = str(copies), []
+    if target.is_encrypted and not copies.is_encrypted:
+        message = f"copies of the encrypted backups in {target} are not encrypted"
+        advice = "Name a group as their target, and write `encryption` there."
+        found += [Finding(Level.WARNING, CHECK, subject, message, advice, code="copies_in_clear")]
+    if target.is_local and copies.is_local:
+        places = target.directory, copies.directory
+        if await to_thread.run_sync(_are_on_one_file_system, *places):
+            message = f"copies of the backups in {target} go to the same file system"
+            advice = "Copy to another disk, best on another machine."
+            found.append(
+                Finding(
+                    Level.WARNING, CHECK, subject, message, advice, code="copies_beside_backups"
+                )
+            )
+    return found
 
 
 def _are_on_one_file_system(one: Path, other: Path) -> bool:

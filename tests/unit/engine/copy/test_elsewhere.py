@@ -13,6 +13,7 @@ from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.request import CleanRequest
 from virtbackup_async.engine.copy.definition import copy_pending, plan_copy
 from virtbackup_async.engine.copy.destination import Destination
+from virtbackup_async.engine.doctor.target import check_copies
 from virtbackup_async.engine.host_state import open_catalog
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import PendingUndone
@@ -115,3 +116,15 @@ async def test_a_killed_copy_is_undone(site, by):
         await run_clean(site.runtime(now=lambda: NOW), request)
         assert [event.backup for event in site.of(PendingUndone)] == [stored.name]
     assert not path.local.exists()
+
+
+async def test_copies_in_the_clear_are_warned_of(site):
+    await site.store()
+    await site.copy(to="away", groups=("all",))
+    assert site.warnings() == []
+    await site.copy(groups=("away",))
+    is_sealed = site.place.is_encrypted
+    warning = f"{site.place} is encrypted, and the copies in {site.other} are not"
+    assert site.warnings() == [warning] * is_sealed
+    finding = await check_copies(site.place, StorageLocation.of(site.other))
+    assert ("copies_in_clear" in {one.code for one in finding}) == is_sealed
