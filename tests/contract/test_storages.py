@@ -279,6 +279,7 @@ def test_a_status_tells_a_file_from_its_successor(storage):
     first = storage.status("d/a")
     assert (first.size_bytes, first.is_file) == (2, True)
     assert storage.status("d/a").version == first.version
+    assert storage.clock("d") - 60 < first.modified_s <= storage.clock("d")
     storage.replace("d/a", b"34")
     assert storage.status("d/a").version != first.version
     assert not storage.status("d").is_file

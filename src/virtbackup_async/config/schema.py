@@ -77,6 +77,9 @@ class Group:
         audit_percent: how much of what did not change an incremental backup reads all the same.
         full_every: how long a disk may go without being read in full; None: for ever.
         max_age: how old a domain's newest good backup may become.
+        append_only: this host may only add files to the target: `doctor` proves it, `clean` and
+            `forget` are another host's business.
+        protect: how long `clean` keeps whatever the target got, by the target's own clock.
         track_with_snapshots: whether changes of images with internal snapshots are tracked, which
             cannot be reverted to then.
         autostart_given: false where the key is missing, which virt-backup 0.5.6 takes for true.
@@ -99,6 +102,8 @@ class Group:
     hooks: Hooks = Hooks()
     rate_limit: int | None = None
     copies: tuple[str, ...] = ()
+    append_only: bool = False
+    protect: timedelta | None = None
 
     def includes(self, domain: str) -> bool:
         """Return whether the group's hosts include ``domain``."""

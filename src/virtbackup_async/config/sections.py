@@ -80,6 +80,8 @@ GROUP_KEYS: Mapping[str, Check] = {
     "hosts": values.items,
     "hooks": values.mapping,
     "copies": target_value.copies,
+    "append_only": values.flag,
+    "protect": values.age,
     "encryption": values.mapping,
 }
 ENCRYPTION_KEYS: Mapping[str, Check] = {
@@ -225,6 +227,8 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         hooks=merged.get("hooks", Hooks()),
         rate_limit=merged.get("rate_limit"),
         copies=merged.get("copies", ()),
+        append_only=merged.get("append_only", False),
+        protect=merged.get("protect"),
     )
 
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
     from virtbackup_async.repository.storage.repository_file import (
         find_repository,
+        is_append_only,
         make_repository,
         open_storage,
         repair_repository_file,
@@ -110,6 +111,7 @@ __all__ = [
     "entries_of",
     "exclusive_usage",
     "find_repository",
+    "is_append_only",
     "key_of_file",
     "key_of_paper",
     "key_of_passphrase",
@@ -160,7 +162,8 @@ _NAMES: Final = {
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
     "storage.repository_file": (
-        "find_repository", "make_repository", "open_storage", "repair_repository_file",
+        "find_repository", "is_append_only", "make_repository", "open_storage",
+        "repair_repository_file",
     ),
     "storage.served.serving": ("serve_directory",),
     "usage.exclusive": ("exclusive_usage",),

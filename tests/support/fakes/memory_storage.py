@@ -66,7 +66,7 @@ class MemoryStorage:
             if name in self.directories:
                 return Status(0, name, is_file=False)
             found = self.find(name)
-            return Status(len(found.data), found.version, is_file=True)
+            return Status(len(found.data), found.version, True, found.modified_s)
 
     def exists(self, name: str) -> bool:
         return name in self.files or name in self.directories

@@ -41,7 +41,7 @@ ARGUMENTS = {
 # They need none, or make one.
 NEED_NONE = {
     *("init", "help", "completion", "config example", "config schema", "systemd", "key"),
-    "store-server",
+    *("store-server", "config protect"),
 }
 
 

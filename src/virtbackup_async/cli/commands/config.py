@@ -19,6 +19,10 @@ class ConfigCommands(LazyGroup):
         "migrate": Entry(
             "virtbackup_async.cli.commands.config_migrate", "Rewrite the file with today's keys."
         ),
+        "protect": Entry(
+            "virtbackup_async.cli.commands.config_protect",
+            "Print what a target needs so that a host can only add to it.",
+        ),
         "schema": Entry(
             "virtbackup_async.cli.commands.config_schema", "Print the JSON Schema, for editors."
         ),

@@ -24,6 +24,7 @@ from virtbackup_async.catalog.scanning import (
 from virtbackup_async.engine.clean.broken import find_broken, remove_broken
 from virtbackup_async.engine.clean.pending import report_and_undo, undo_orphans
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.clean.protection import protection_of, window_of
 from virtbackup_async.engine.clean.prune import prune
 from virtbackup_async.engine.clean.removal import remove_backup, report_removal
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
@@ -101,6 +102,10 @@ async def _clean(runtime: Runtime, request: CleanRequest) -> None:
     cleaning = Cleaning(runtime, request, runtime.now(), slots, notes)
     failures: list[StorageError | CorruptError] = []
     for target in await to_thread.run_sync(clean_targets, config, request.group_names):
+        if any(group.append_only for group in target.neighbours):
+            place = target.catalog.target
+            emit(events.Warned(f"{place}: this host may only add files, so its keeper cleans it"))
+            continue
         try:
             scan = await target.catalog.scan()
             left = await to_thread.run_sync(unclaimed_backups, config, target.catalog.target, scan)
@@ -162,9 +167,20 @@ async def _undo_all(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> None
 
 
 async def _end_removal(cleaning: Cleaning, target: CleanTarget, found: FoundBackup) -> None:
-    if target.group_of(found.definition.domain_name) is not None:
+    domain = found.definition.domain_name
+    if target.group_of(domain) is not None:
+        if await _is_protected(target, domain, found):
+            cleaning.emit(events.Warned(f"{found.path}: protected, so its removal waits", domain))
+            return
         decision = RetentionDecision(found, keep=False, reasons=(REMOVAL_BEGUN,))
         await _carry_out(cleaning, target, [decision])
+
+
+async def _is_protected(target: CleanTarget, domain: str, found: FoundBackup) -> bool:
+    """Return whether a note that a removal was begun is too young: a thief could have put it."""
+    window = window_of(target.neighbours, domain)
+    protection = await to_thread.run_sync(protection_of, target.catalog.target, [found], window)
+    return protection.reason(found) is not None
 
 
 async def _end_broken_removal(
@@ -176,6 +192,13 @@ async def _end_broken_removal(
     if group is None:
         return
     name = definition_path(problem.path).stem
+    if window_of(target.neighbours, domain) is not None:
+        # Nobody knows what it was, so nobody knows whether it may go.
+        message = (
+            f"{problem.path}: its removal waits: it cannot be read, and the group is protected"
+        )
+        cleaning.emit(events.Warned(message, domain))
+        return
     try:
         broken = await find_broken(problem.path, scan)
     except VirtBackupError as error:

@@ -2,7 +2,8 @@
 
 Shared by ``clean`` and ``clean --dry-run``. A group cleans only the domains that it includes. A
 backup stays as long as any group with the same target keeps it, whether or not that group is named
-on the command line. A backup that is not understood always stays. Pure, except ``clean_targets``.
+on the command line. A backup that is not understood always stays. Nothing is read, but for
+``clean_targets``, and for the target's clock where a group has a protection window.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
+from virtbackup_async.engine.clean.protection import protection_of, window_of
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
 from virtbackup_async.engine.host_state import host_name, open_catalog
 from virtbackup_async.engine.plan import groups_with_target, target_of
@@ -90,7 +92,7 @@ def plan_clean(
     *,
     drop_damaged: bool = False,
 ) -> Iterator[RetentionDecision]:
-    """Decide about each complete backup of the domains that are cleaned, domain by domain.
+    """Decide about each complete backup of the domains that are cleaned, domain by domain. Blocks.
 
     Args:
         target: the target.
@@ -112,7 +114,11 @@ def plan_clean(
             else:
                 yield RetentionDecision(found, keep=True, reasons=(f"not understood: {reason}",))
         policies = target.policies(domain)
-        yield from decide(clear, policies, now, zone, drop_damaged=drop_damaged)
+        window = window_of(target.neighbours, domain)
+        protection = protection_of(target.catalog.target, clear, window)
+        yield from decide(
+            clear, policies, now, zone, drop_damaged=drop_damaged, protection=protection
+        )
 
 
 def why_unclear(catalog: Catalog, scan: Scan, found: FoundBackup) -> str | None:

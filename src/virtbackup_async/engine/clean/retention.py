@@ -15,12 +15,14 @@ removed if a newer one is good. A backup is good unless it is known to be damage
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from itertools import chain
 from typing import TypeVar
 
 from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
+from virtbackup_async.engine.clean.protection import CONTRADICTED, UNPROTECTED, Protection
 from virtbackup_async.model.target_file import TargetFile
 
 T = TypeVar("T")
@@ -53,13 +55,14 @@ class RetentionDecision(Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-def decide(
+def decide(  # noqa: PLR0913 -- the policy, and all that it depends on
     backups: Iterable[FoundBackup],
     policies: Sequence[Retention],
     now: datetime,
     zone: tzinfo | None = None,
     *,
     drop_damaged: bool = False,
+    protection: Protection = UNPROTECTED,
 ) -> list[RetentionDecision]:
     """Decide about each backup of one domain, oldest first.
 
@@ -69,13 +72,20 @@ def decide(
         now: an aware time; backups dated later are kept, and no rule counts them.
         zone: the time zone of the periods; None for the local one.
         drop_damaged: whether to drop damaged backups that are older than a good one.
+        protection: keeps what the target got lately; no rule counts a date that contradicts the
+            target's clock.
     """
     ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
-    past = [found for found in ordered if found.definition.date <= now.timestamp()]
+    past = [
+        found
+        for found in ordered
+        if found.definition.date <= now.timestamp() and not protection.contradicts(found)
+    ]
     good = [found for found in past if not found.definition.is_damaged]
     dropped = set(_older_and_damaged(past, good)) if drop_damaged else frozenset[TargetFile]()
     kept: dict[TargetFile, list[str]] = {found.path: [] for found in ordered}
-    for found, reason in _reasons(ordered, good, policies, zone):
+    protected = ((found, why) for found in ordered if (why := protection.reason(found)))
+    for found, reason in chain(_reasons(ordered, good, policies, zone, protection), protected):
         if reason not in kept[found.path] and not (reason == DAMAGED and found.path in dropped):
             kept[found.path].append(reason)
     return [
@@ -103,6 +113,7 @@ def _reasons(
     good: Sequence[FoundBackup],
     policies: Sequence[Retention],
     zone: tzinfo | None,
+    protection: Protection,
 ) -> Iterator[tuple[FoundBackup, str]]:
     """Yield each reason to keep a backup, strongest first; only ``good`` ones count."""
     counted = frozenset(found.path for found in good)
@@ -111,7 +122,8 @@ def _reasons(
             yield found, "pinned"
     for found in ordered:
         if found.path not in counted:
-            yield found, DAMAGED if found.definition.is_damaged else "dated in the future"
+            contradicts = CONTRADICTED if protection.contradicts(found) else "dated in the future"
+            yield found, DAMAGED if found.definition.is_damaged else contradicts
     for found in good[-1:]:
         yield found, "newest"
     dated = [

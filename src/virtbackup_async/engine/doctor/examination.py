@@ -3,7 +3,9 @@
 Called by the ``doctor`` command. If libvirt does not answer, it checks everything else.
 """
 
+import socket
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,6 +24,7 @@ from virtbackup_async.engine.doctor import (
     leftovers,
     target,
 )
+from virtbackup_async.engine.doctor.append_only import check_append_only
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
@@ -119,6 +122,9 @@ async def _examine_targets(work: _Examination) -> None:
     for place in dict.fromkeys(group.target for group in work.groups if group.target):
         groups = work.groups_of(place)
         work.tell(await target.check_target(place))
+        expected = any(group.append_only for group in groups)
+        trial = partial(check_append_only, place, socket.gethostname(), expected=expected)
+        work.tell(await to_thread.run_sync(trial))
         try:
             scan = work.scans[place] = await work.host.catalog(place).scan()
         except StorageError:

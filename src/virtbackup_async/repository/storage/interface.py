@@ -44,11 +44,13 @@ class Status(Struct, frozen=True):
         size_bytes: its length.
         version: differs from the version of every other file that had, or will have, the name.
         is_file: False if something else has the name.
+        modified_s: when the content was stored, by the storage's time; 0 if that is not known.
     """
 
     size_bytes: int
     version: Hashable
     is_file: bool
+    modified_s: float = 0.0
 
 
 class StoredFile(Protocol):

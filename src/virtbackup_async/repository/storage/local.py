@@ -102,7 +102,8 @@ class LocalStorage(Struct, frozen=True):
         except OSError as error:
             raise storage_error("read", place.path, error) from error
         version = (status.st_ino, status.st_mtime_ns)
-        return Status(status.st_size, version, stat.S_ISREG(status.st_mode))
+        is_file = stat.S_ISREG(status.st_mode)
+        return Status(status.st_size, version, is_file, status.st_mtime)
 
     def exists(self, name: str) -> bool:
         place = self._at(name)

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from virtbackup_async.errors import REPAIR_HINT, ConfigError, CorruptError, StorageError
 from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
@@ -92,6 +94,16 @@ def open_inner(location: StorageLocation) -> Storage:
     if location.kind not in STORAGES:
         raise StorageError(f"unknown kind of storage: {location}")
     return STORAGES[location.kind](location)
+
+
+def is_append_only(location: StorageLocation) -> bool:
+    """Return whether the server of a storage says that this host may only add files. Blocks.
+
+    Raises:
+        StorageError: it cannot be reached.
+    """
+    # Sealed or not, it is the same server.
+    return bool(getattr(open_storage(replace(location, key_file=None)), "append_only", False))
 
 
 def find_repository(location: StorageLocation) -> Repository | None:

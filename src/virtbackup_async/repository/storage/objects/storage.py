@@ -146,7 +146,8 @@ class ObjectStorage:
     def status(self, name: str) -> Status:
         meta = self.calls.head(name)
         if meta is not None:
-            return Status(meta.size_bytes, (meta.e_tag, meta.modified_s), is_file=True)
+            version = (meta.e_tag, meta.modified_s)
+            return Status(meta.size_bytes, version, is_file=True, modified_s=meta.modified_s)
         if self._has_below(name):
             return Status(0, name, is_file=False)
         raise self._missing(name)

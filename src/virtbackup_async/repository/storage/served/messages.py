@@ -321,6 +321,7 @@ class Opened(Reply, frozen=True):
     size_bytes: Number = 0
     version: Text = ""
     is_file: bool = True
+    modified_s: float = 0.0
 
 
 class Failed(Reply, frozen=True):

@@ -96,7 +96,7 @@ class ServedStorage:
 
     def status(self, name: str) -> Status:
         found = self._ask("read", name, m.StatusOf, m.Opened)
-        return Status(found.size_bytes, found.version, found.is_file)
+        return Status(found.size_bytes, found.version, found.is_file, found.modified_s)
 
     def exists(self, name: str) -> bool:
         return self._ask("read", name, m.Exists, m.Done).value is True

@@ -74,7 +74,7 @@ def _sizes(request: m.Sizes, answer: Answer) -> m.Reply:
 def _status(request: m.StatusOf, answer: Answer) -> m.Reply:
     found = answer.storage.status(_name(request.name))
     version = m.text(repr(found.version))
-    return m.Opened(request.id, 0, found.size_bytes, version, found.is_file)
+    return m.Opened(request.id, 0, found.size_bytes, version, found.is_file, found.modified_s)
 
 
 def _exists(request: m.Exists, answer: Answer) -> m.Reply:

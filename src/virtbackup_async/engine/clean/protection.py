@@ -1,0 +1,99 @@
+"""What `clean` must not remove yet, by the clock of the target alone: `protect` of a group.
+
+A host that was broken into can add backups with any dates. Without this, a few of them would take
+the places of the real ones in the rules, and the next `clean` would remove those. The time at which
+the target stored a definition is the target's own, and nobody who may only add files can set it::
+
+    stored lately                      kept, whatever its date says
+    dated long before it was stored    kept, and no rule counts it
+    dated after it was stored          kept, and no rule counts it
+
+What displaces a real backup is therefore at most as old as the window, and shows in `list` for as
+long, before anything is removed because of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from msgspec import Struct
+
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.schema import Group
+from virtbackup_async.files.refusals import storage_error
+from virtbackup_async.model.amounts import age
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import Storage, open_storage
+
+CONTRADICTED: Final = "its date contradicts the target's clock, does not count"
+LONGEST_BACKUP_S: Final = 2 * 86400.0
+"""A definition is dated when its backup began, and stored when that ended."""
+CLOCK_SKEW_S: Final = 3600.0
+
+
+class Protection(Struct, frozen=True):
+    """The window, and when the target stored each definition.
+
+    Attributes:
+        window_s: how long whatever the target got is kept.
+        now_s: the target's time.
+        stored_s: when it stored the definitions, by its own time.
+    """
+
+    window_s: float = 0.0
+    now_s: float = 0.0
+    stored_s: Mapping[TargetFile, float] = {}
+
+    def reason(self, found: FoundBackup) -> str | None:
+        """Return why a backup must stay; None if the window does not protect it."""
+        stored_s = self.stored_s.get(found.path)
+        if stored_s is None or self.now_s - stored_s >= self.window_s:
+            return None
+        return f"protected: stored {age(max(self.now_s - stored_s, 0))} ago"
+
+    def contradicts(self, found: FoundBackup) -> bool:
+        """Return whether a backup's date cannot be true."""
+        stored_s = self.stored_s.get(found.path)
+        if stored_s is None:
+            return False
+        date_s = found.definition.date
+        return not stored_s - LONGEST_BACKUP_S <= date_s <= stored_s + CLOCK_SKEW_S
+
+
+UNPROTECTED: Final = Protection()
+
+
+def window_of(groups: Iterable[Group], domain: str) -> timedelta | None:
+    """Return the longest window of the groups that include a domain; None if none has one."""
+    windows = (group.protect for group in groups if group.includes(domain))
+    return max((window for window in windows if window is not None), default=None)
+
+
+def protection_of(
+    target: StorageLocation, backups: Sequence[FoundBackup], window: timedelta | None
+) -> Protection:
+    """Return the protection of some backups, of which each costs a request. Blocks.
+
+    Raises:
+        StorageError: the target cannot be read: then nothing may be removed.
+    """
+    if window is None or not backups:
+        return UNPROTECTED
+    storage = open_storage(target)
+    stored: dict[TargetFile, float] = {}
+    try:
+        now_s = storage.clock(backups[0].path.parent.stored_name)
+        for found in backups:
+            stored[found.path] = _stored_s(storage, found) or now_s
+    except OSError as error:
+        raise storage_error("read", str(target), error) from error
+    return Protection(window.total_seconds(), now_s, stored)
+
+
+def _stored_s(storage: Storage, found: FoundBackup) -> float:
+    """Return when a definition was stored; 0 if it is gone, or the storage does not know."""
+    try:
+        return storage.status(found.path.stored_name).modified_s
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,139 @@
+"""engine/clean/protection.py: no date that a thief makes up removes a real backup."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.config.patterns import parse_pattern
+from virtbackup_async.config.schema import Group, HostEntry, Retention
+from virtbackup_async.engine.clean.protection import (
+    CONTRADICTED,
+    UNPROTECTED,
+    Protection,
+    protection_of,
+    window_of,
+)
+from virtbackup_async.engine.clean.retention import decide
+from virtbackup_async.model.backup import Definition, Packager, Verification
+from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.model.target_file import TargetFile
+
+DAY_S = 86400
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NOW_S = NOW.timestamp()
+RULES = Retention(hourly=0, daily=3, weekly=0, monthly=0, yearly=0)
+WINDOW_S = 30 * DAY_S
+
+
+def backup(date_s, name="real", *, damaged=False):
+    definition = Definition(
+        name=f"{name}-{date_s:.0f}", domain_id=1, domain_name="web", domain_xml="", disks={},
+        version="1.0.0", date=int(date_s), packager=Packager("repository"),
+        verified=Verification(int(date_s), ok=False, digests=True) if damaged else None,
+    )  # fmt: skip
+    return FoundBackup(definition, TargetFile.of(Path(f"/t/web/{definition.name}.json")))
+
+
+def decisions(stored, window_s=WINDOW_S, **options):
+    """The decisions about backups, each with the time when the target got it."""
+    times = {found.path: at_s for found, at_s in stored}
+    protection = Protection(window_s, NOW_S, times)
+    found = decide(
+        [found for found, _ in stored], [RULES], NOW, UTC, protection=protection, **options
+    )
+    return {each.found.definition.name: each for each in found}
+
+
+def test_what_was_stored_lately_stays():
+    nights = [(backup(at_s), at_s) for at_s in (NOW_S - night * DAY_S for night in range(60))]
+    found = decisions(nights)
+    for night, (kept, _) in enumerate(nights):
+        decision = found[kept.definition.name]
+        assert decision.keep is (night < 30)
+        if 3 <= night < 30:
+            assert decision.reasons[-1].startswith("protected: stored")
+
+
+def test_what_is_stored_for_long_goes_by_the_rules():
+    old_s = NOW_S - 31 * DAY_S
+    stored = [(backup(old_s), old_s), (backup(NOW_S), NOW_S), (backup(old_s + 60), old_s + 60)]
+    kept = {name for name, each in decisions(stored).items() if each.keep}
+    assert len(kept) == 2  # the newest, and the first of the other day
+
+
+def test_damaged_ones_are_protected_too():
+    stored = [(backup(NOW_S - DAY_S, damaged=True), NOW_S - DAY_S), (backup(NOW_S), NOW_S)]
+    assert all(each.keep for each in decisions(stored, drop_damaged=True).values())
+
+
+@given(st.lists(st.floats(-400 * DAY_S, 400 * DAY_S), min_size=1, max_size=40))
+def test_no_made_up_date_removes_a_real_backup_of_the_window(dates):
+    """A thief adds backups of any dates now; the real ones of the window all stay."""
+    nights = [(backup(at_s), at_s) for at_s in (NOW_S - night * DAY_S for night in range(30))]
+    made_up = [(backup(NOW_S + date_s, f"evil{n}"), NOW_S) for n, date_s in enumerate(dates)]
+    found = decisions([*nights, *made_up])
+    assert all(found[real.definition.name].keep for real, _ in nights)
+
+
+@given(st.lists(st.floats(-400 * DAY_S, 400 * DAY_S), min_size=1, max_size=40))
+def test_no_contradicted_date_takes_the_place_of_a_real_backup(dates):
+    """Also long after: what counts is dated when it was stored."""
+    stored_s = NOW_S - 100 * DAY_S
+    nights = [
+        (backup(at_s), at_s) for at_s in (stored_s - (night + 3) * DAY_S for night in range(10))
+    ]
+    alone = {name for name, each in decisions(nights).items() if each.keep}
+    made_up = [
+        (backup(stored_s + date_s, f"evil{n}"), stored_s)
+        for n, date_s in enumerate(dates)
+        if not -2 * DAY_S <= date_s <= 3600
+    ]
+    found = decisions([*nights, *made_up])
+    assert all(found[name].keep for name in alone)
+    for each, _ in made_up:
+        assert found[each.definition.name].keep
+        assert CONTRADICTED in found[each.definition.name].reasons
+
+
+@pytest.mark.parametrize(
+    ("late_s", "contradicts"),
+    [(0, False), (47 * 3600, False), (49 * 3600, True), (-1800, False), (-7200, True)],
+)
+def test_a_backup_may_take_two_days_and_clocks_differ_by_an_hour(late_s, contradicts):
+    found = backup(NOW_S - 50 * DAY_S)
+    protection = Protection(WINDOW_S, NOW_S, {found.path: NOW_S - 50 * DAY_S + late_s})
+    assert protection.contradicts(found) is contradicts
+    assert not UNPROTECTED.contradicts(found)
+    assert UNPROTECTED.reason(found) is None
+
+
+def test_the_longest_window_of_the_groups_of_a_domain_counts():
+    web = (HostEntry(parse_pattern("web")),)
+    groups = [
+        Group("a", None, hosts=web, protect=timedelta(days=3)),
+        Group("b", None, hosts=web, protect=timedelta(days=30)),
+        Group("c", None, hosts=web),
+        Group("d", None, hosts=(HostEntry(parse_pattern("db")),), protect=timedelta(days=90)),
+    ]
+    assert window_of(groups, "web") == timedelta(days=30)
+    assert window_of(groups, "db") == timedelta(days=90)
+    assert window_of(groups, "other") is None
+
+
+def test_the_target_says_when_it_got_what(tmp_path):
+    (tmp_path / "web").mkdir()
+    target = StorageLocation.of(tmp_path)
+    found = backup(NOW_S)
+    path = TargetFile(target, "web/a.json")
+    (tmp_path / "web" / "a.json").write_bytes(b"{}")
+    here = FoundBackup(found.definition, path)
+    gone = FoundBackup(found.definition, TargetFile(target, "web/gone.json"))
+    protection = protection_of(target, [here, gone], timedelta(days=30))
+    assert protection.reason(here) == "protected: stored 0 minutes ago"
+    assert protection.reason(gone) == "protected: stored 0 minutes ago"
+    assert protection.contradicts(here)
+    assert protection_of(target, [here], None) is UNPROTECTED
