@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         is_append_only,
         make_repository,
         open_storage,
+        probe_storage,
         repair_repository_file,
     )
     from virtbackup_async.repository.storage.served.serving import serve_directory
@@ -126,6 +127,7 @@ __all__ = [
     "open_map",
     "open_storage",
     "pages_of",
+    "probe_storage",
     "prune_repository",
     "reindex_packs",
     "repair_heads",
@@ -162,7 +164,7 @@ _NAMES: Final = {
     "storage.layout": ("MapFile", "Repository"),
     "storage.leases": ("open_leased", "take_prune_lease"),
     "storage.repository_file": (
-        "find_repository", "is_append_only", "make_repository", "open_storage",
+        "find_repository", "is_append_only", "make_repository", "open_storage", "probe_storage",
         "repair_repository_file",
     ),
     "storage.served.serving": ("serve_directory",),

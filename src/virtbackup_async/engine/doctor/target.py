@@ -16,20 +16,21 @@ from virtbackup_async.files.mounts import mount_of, read_mounts, space_at
 from virtbackup_async.files.trial import lacks_of
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import open_storage
+from virtbackup_async.repository import open_storage, probe_storage
 
 CHECK = "target"
 ROOT = Path("/")
 _LACK_ADVICE = (
     "docs/how-to/operations.md says what that means for backups, and for which file systems."
 )
+_STORE_ADVICE = "docs/how-to/object-stores.md says what a store must be able to do."
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 async def check_target(target: StorageLocation) -> list[Finding]:
     """Inspect a target; write a temporary file into a directory of this machine."""
     if not target.is_local:
-        return [await to_thread.run_sync(_check_elsewhere, target)]
+        return await to_thread.run_sync(lambda: list(_check_elsewhere(target)))
     return await to_thread.run_sync(lambda: list(_check(target.directory)))
 
 
@@ -60,14 +61,19 @@ def _are_on_one_file_system(one: Path, other: Path) -> bool:
         return False  # ``check_target`` reports it
 
 
-def _check_elsewhere(target: StorageLocation) -> Finding:
+def _check_elsewhere(target: StorageLocation) -> Iterator[Finding]:
+    subject = str(target)
     try:
         open_storage(target).names("", ())
+        weaknesses = probe_storage(target)
     except (OSError, StorageError) as error:
         message = error.message if isinstance(error, StorageError) else str(error)
         hint = error.hint if isinstance(error, StorageError) else None
-        return Finding(Level.PROBLEM, CHECK, str(target), message, hint, code="target_unreachable")
-    return Finding(Level.OK, CHECK, str(target), "can be listed", code="target_listed")
+        yield Finding(Level.PROBLEM, CHECK, subject, message, hint, code="target_unreachable")
+        return
+    yield Finding(Level.OK, CHECK, subject, "can be listed", code="target_listed")
+    for weakness in weaknesses:
+        yield Finding(Level.WARNING, CHECK, subject, weakness, _STORE_ADVICE, code="target_lacks")
 
 
 def _check(target: Path) -> Iterator[Finding]:

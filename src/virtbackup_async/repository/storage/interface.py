@@ -18,7 +18,7 @@ All methods block; any thread may call them.
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -358,3 +358,19 @@ class Storage(Protocol):
 
     def release_reserve(self) -> bool:
         """Release that space; return False if none was reserved."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A storage of which it is not certain that it keeps the promises of ``Storage``."""
+
+    def probe(self) -> list[str]:
+        """Try them, with files that are removed again.
+
+        Returns:
+            A sentence, without its subject, for each one that is not kept.
+
+
+        Raises:
+            StorageError: the storage cannot be used at all.
+        """

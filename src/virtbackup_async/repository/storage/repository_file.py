@@ -19,7 +19,7 @@ from virtbackup_async.errors import REPAIR_HINT, ConfigError, CorruptError, Stor
 from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.storage import description
-from virtbackup_async.repository.storage.interface import Kind, Storage
+from virtbackup_async.repository.storage.interface import Kind, Probing, Storage
 from virtbackup_async.repository.storage.layout import (
     DIRECTORY,
     INDEX,
@@ -104,6 +104,16 @@ def is_append_only(location: StorageLocation) -> bool:
     """
     # Sealed or not, it is the same server.
     return bool(getattr(open_storage(replace(location, key_file=None)), "append_only", False))
+
+
+def probe_storage(location: StorageLocation) -> list[str]:
+    """Return a sentence for each promise that the storage at a location does not keep. Blocks.
+
+    Raises:
+        StorageError: it cannot be used at all.
+    """
+    storage = open_inner(location)
+    return storage.probe() if isinstance(storage, Probing) else []
 
 
 def find_repository(location: StorageLocation) -> Repository | None:

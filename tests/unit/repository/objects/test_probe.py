@@ -6,7 +6,9 @@ import pytest
 
 from faults.lossy_proxy import CONDITIONS, Answer, at_random, lossy_proxy
 from object_stores import IMPATIENT, memory_object_storage, new_location, new_storage
+from virtbackup_async.engine.doctor.target import check_target
 from virtbackup_async.errors import LockHeldError, StorageError
+from virtbackup_async.events import Level
 from virtbackup_async.repository.format import sealed_json
 from virtbackup_async.repository.storage.interface import Kind
 from virtbackup_async.repository.storage.layout import LEASES
@@ -118,3 +120,19 @@ def test_a_damaged_record_is_made_anew(object_server, damage):
     storage.replace(module.RECORD, damage)
     take_lease(storage, HOLDER).close()
     assert record_of(storage)["conditions"] is True
+
+
+@each_weakness
+async def test_doctor_probes_a_target_in_a_store(object_server, monkeypatch, how):
+    strong = new_location(object_server.endpoint)
+    assert [(found.level, found.code) for found in await check_target(strong)] == [
+        (Level.OK, "target_listed")
+    ]
+    with weak_store(object_server, how, monkeypatch) as storage:
+        listed, lack = await check_target(storage.location)
+    assert (listed.level, lack.level, lack.code) == (Level.OK, Level.WARNING, "target_lacks")
+    assert lack.message == "ignores or lacks conditional writes: only one host can clean there"
+    missing = new_location(object_server.endpoint, "no-such-bucket")
+    (problem,) = await check_target(missing)
+    assert (problem.level, problem.code) == (Level.PROBLEM, "target_unreachable")
+    assert "the bucket is missing" in problem.message

@@ -90,18 +90,13 @@ def recorded(calls: ObjectCalls, where: str) -> Probed:
     return found
 
 
-def weaknesses(probed: Probed, where: str) -> list[str]:
-    """Return a sentence for each promise that a store does not keep."""
+def weaknesses(probed: Probed) -> list[str]:
+    """Return a sentence, without its subject, for each promise that a store does not keep."""
     found = []
     if not probed.lists_at_once:
-        found.append(
-            f"{where} does not list what was written a moment before: no backup there is safe"
-        )
+        found.append("does not list what was written a moment before: no backup there is safe")
     if not probed.has_conditions:
-        found.append(
-            f"{where} ignores or lacks conditional writes: only host {probed.sweep_host_name!r} "
-            "can clean there"
-        )
+        found.append("ignores or lacks conditional writes: only one host can clean there")
     return found
 
 

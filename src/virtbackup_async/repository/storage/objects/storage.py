@@ -268,7 +268,7 @@ class ObjectStorage:
         Raises:
             StorageError: the store cannot be used.
         """
-        return weaknesses(probe(self.calls), self.where())
+        return weaknesses(probe(self.calls))
 
     def remove_lease_if(self, name: str, is_dead: Callable[[LeaseLook], bool]) -> None:
         remove_lease_if(self.calls, name, self.where(name), is_dead)
