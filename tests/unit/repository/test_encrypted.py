@@ -7,19 +7,12 @@ from itertools import permutations
 
 import pytest
 
+from fakes.encrypted_place import EncryptedPlace
 from fakes.small_repository import content
 from fakes.sudden_death import killed_everywhere
 from virtbackup_async.errors import ConfigError, CorruptError, VirtBackupError
-from virtbackup_async.images.buffers import BufferPool
-from virtbackup_async.images.sinks.sparse import write_sparse
-from virtbackup_async.images.sources.file import open_image_stream
-from virtbackup_async.model.backup import Packager
-from virtbackup_async.model.packager import Location
 from virtbackup_async.model.storage_location import LOCAL, StorageLocation
-from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.repository.map_files import list_maps
-from virtbackup_async.packagers.repository.reader import open_reader
-from virtbackup_async.packagers.repository.writer import open_writer
 from virtbackup_async.repository import (
     find_repository,
     make_repository,
@@ -38,52 +31,9 @@ IMAGES = {"1": [1, 2, 3, 0, 4], "2": [1, 2, 5, 0, 4]}
 REPOSITORY = ".virtbackup-repository"
 
 
-class Place:
-    """An encrypted target with its key file, and images to store there."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.target = directory / "target"
-        self.target.mkdir(parents=True, exist_ok=True)
-        self.key_file = directory / "key"
-        self.location = StorageLocation(LOCAL, str(self.target), key_file=self.key_file)
-
-    def make(self):
-        repository = make_repository(self.location)
-        for domain in ("web", "db"):
-            repository.storage.make_directory(domain)
-        return repository
-
-    async def back_up(self, domain, name, chunks):
-        image = self.directory / "image"
-        image.write_bytes(content(chunks))
-        package = Location(Packager("repository", {}), self.location, domain, name)
-        async with (
-            open_writer(package, CpuShares(1)) as writer,
-            open_image_stream(image, BufferPool()) as stream,
-        ):
-            await writer.add_disk(f"{name}_vda.raw", stream, lambda _: None)
-            await writer.finish()
-
-    async def restored(self, domain, name):
-        package = Location(Packager("repository", {}), self.location, domain, name)
-        path = self.directory / "restored"
-        path.unlink(missing_ok=True)
-        async with (
-            open_reader(package, BufferPool()) as reader,
-            reader.open_disk(f"{name}_vda.raw") as stream,
-        ):
-            await write_sparse(stream, path, lambda _: None)
-        return path.read_bytes()
-
-    def files(self, below=""):
-        """The paths of all files in the target, by what they hold."""
-        return sorted(path for path in (self.target / below).rglob("*") if path.is_file())
-
-
 @pytest.fixture
 async def place(tmp_path):
-    made = Place(tmp_path / "one")
+    made = EncryptedPlace(tmp_path / "one")
     made.make()
     for domain, numbers in (("web", 0), ("db", 10)):
         for name, chunks in IMAGES.items():
@@ -156,7 +106,7 @@ def test_a_repository_without_its_key_is_refused(place, call):
 @pytest.mark.parametrize("call", [find_repository, make_repository, open_storage,
                                   repair_repository_file])  # fmt: skip
 def test_a_store_that_is_not_encrypted_is_refused_where_it_should_be(tmp_path, call):
-    place = Place(tmp_path)
+    place = EncryptedPlace(tmp_path)
     make_repository(StorageLocation.of(place.target))
     make_key_file(place.key_file)
     before = tree(place)
@@ -188,7 +138,7 @@ def test_a_repository_is_opened_once_and_again_when_something_changed(place, tmp
 
 
 def test_nothing_is_opened_where_no_repository_is(tmp_path):
-    place = Place(tmp_path)
+    place = EncryptedPlace(tmp_path)
     assert find_repository(place.location) is None
     assert repair_repository_file(place.location) is None
     with pytest.raises(VirtBackupError, match="no repository"):
@@ -210,7 +160,7 @@ def test_a_lost_repository_file_is_written_again(place):
 
 
 def test_a_repository_that_was_half_made_is_made_by_the_next(tmp_path):
-    place = Place(tmp_path / "place")
+    place = EncryptedPlace(tmp_path / "place")
     for _ in killed_everywhere(lambda: make_repository(place.location)):
         made = make_repository(place.location)
         assert find_repository(place.location) == made == make_repository(place.location)
@@ -219,7 +169,7 @@ def test_a_repository_that_was_half_made_is_made_by_the_next(tmp_path):
 
 
 def test_of_two_that_make_a_repository_one_is_first(tmp_path, monkeypatch):
-    place = Place(tmp_path)
+    place = EncryptedPlace(tmp_path)
     real = Keys.__init__
     others = []
 
@@ -308,12 +258,12 @@ async def test_a_repository_file_that_somebody_else_wrote_is_noticed(place, chan
 
 
 async def test_a_repository_in_place_of_another_is_refused(place, tmp_path):
-    other = Place(tmp_path / "other")
+    other = EncryptedPlace(tmp_path / "other")
     shutil.copy(place.key_file, other.key_file)
     other.make()
     # The keys of the one, the description of the other, and the other way round.
     for name in ("repository", "keys"):
-        mixed = Place(tmp_path / f"mixed-{name}")
+        mixed = EncryptedPlace(tmp_path / f"mixed-{name}")
         shutil.copy(place.key_file, mixed.key_file)
         shutil.copytree(place.target, mixed.target, dirs_exist_ok=True)
         source, target = other.target / REPOSITORY / name, mixed.target / REPOSITORY / name
@@ -329,7 +279,7 @@ async def test_a_repository_in_place_of_another_is_refused(place, tmp_path):
 async def test_files_of_one_repository_are_no_files_of_another_with_the_same_key_file(
     place, tmp_path
 ):
-    other = Place(tmp_path / "other")
+    other = EncryptedPlace(tmp_path / "other")
     shutil.copy(place.key_file, other.key_file)
     other.make()
     for domain in ("web", "db"):

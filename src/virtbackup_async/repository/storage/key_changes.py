@@ -196,7 +196,9 @@ class KeyChanges:
                 raise ConfigError("the keys were rotated too often")
             masters = [*self._masters, Secret(secrets.token_bytes(SECRET_BYTES))]
             old = self._slots()
-            renewed = [_renewed(named, masters, [self._key, *others]) for named in old]
+            # By holder: a rotation that was killed left two slots of some.
+            holders = {_holder_of(named, [self._key, *others]): named.slot for named in old}
+            renewed = [_renewed(slot, masters, holder) for holder, slot in holders.items()]
             for slot in renewed:
                 write_slot(self._storage, slot)
             description = describe(self._own.slot.repository, Keys(masters))
@@ -246,18 +248,29 @@ class KeyChanges:
             lease.close()
 
 
-def _renewed(named: NamedSlot, masters: Sequence[Secret], keys: Sequence[Key]) -> Slot:
-    """Return a slot for the same holder, with other master secrets."""
+def _holder_of(named: NamedSlot, keys: Sequence[Key]) -> Key | bytes:
+    """Return who opens a slot: a key that is here, or the public half of a recovery key.
+
+    Raises:
+        ConfigError: the key is not here.
+    """
     slot = named.slot
     if slot.kind is SlotKind.RECOVERY:
-        return slots.with_recovery(slot, masters, slot.public)
+        return slot.public
     for key in keys:
         if key.kind is slot.kind and key.open(slot) is not None:
-            return key.seal(slot, masters)
+            return key
     raise ConfigError(
         f"the key of key slot {named.name} ({slot.kind}, {slot.label}) is not here",
         hint="Remove the slot, rotate the keys, and add it again.",
     )
+
+
+def _renewed(slot: Slot, masters: Sequence[Secret], holder: Key | bytes) -> Slot:
+    """Return a slot for the same holder, with other master secrets. Blocks for a while."""
+    if isinstance(holder, bytes):
+        return slots.with_recovery(slot, masters, holder)
+    return holder.seal(slot, masters)
 
 
 def _check_label(label: str) -> None:
