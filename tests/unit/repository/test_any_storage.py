@@ -8,6 +8,7 @@ import pytest
 from fakes.failing_storage import FailingStorage
 from fakes.memory_storage import MemoryStorage
 from fakes.small_repository import content
+from object_stores import memory_object_storage, new_storage
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.repository import (
     CHUNK_BYTES,
@@ -42,8 +43,12 @@ def on_step():
     """Go on."""
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "objects", "seaweed"])
 def storage(request, tmp_path):
+    if request.param == "objects":
+        return memory_object_storage()
+    if request.param == "seaweed":
+        return new_storage(request.getfixturevalue("object_server"))
     made = MemoryStorage()
     if request.param == "local":
         made = LocalStorage(tmp_path, ".virtbackup-repository")

@@ -10,27 +10,14 @@ from contextlib import closing, suppress
 import obstore.store
 import pytest
 
-from fakes.small_repository import content
 from fakes.stepped_storage import SteppedStorage, play
+from fakes.stored_images import chunk, prune_images, read_image, store_image
 from faults.lossy_proxy import at_random, lossy_proxy
 from object_stores import IMPATIENT, count_as_probed, new_location
 from virtbackup_async.errors import LockHeldError, StorageError
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import (
-    CHUNK_BYTES,
-    ChunkReader,
-    ChunkWriters,
-    MapEntry,
-    MapFile,
-    MapHead,
-    MapWriter,
-    entries_of,
-    open_map,
-    prune_repository,
-)
 from virtbackup_async.repository.data import chunk_writer
 from virtbackup_async.repository.format import pack_format
-from virtbackup_async.repository.format.chunks import ALL_PAGES, chunk_id
 from virtbackup_async.repository.index.segments import open_index
 from virtbackup_async.repository.prune import prune as pruning
 from virtbackup_async.repository.storage.interface import Kind
@@ -42,8 +29,7 @@ from virtbackup_async.repository.storage.objects.requests import Connection
 from virtbackup_async.repository.storage.objects.storage import ObjectStorage
 from virtbackup_async.repository.storage.repository_file import find_in, make_in
 
-CHUNKS = {number: content([number]) for number in range(1, 13)}
-IDS = {number: chunk_id(data) for number, data in CHUNKS.items()}
+CHUNKS = range(1, 13)
 WORKS = 14
 AT_ONCE = 4
 
@@ -62,14 +48,6 @@ def small_files(monkeypatch, tmp_path):
     monkeypatch.setattr(chunk_writer, "CHUNKS_A_SEGMENT", 3)
     monkeypatch.setattr(lease, "REFRESH_S", 0)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-
-
-def on_step():
-    """Go on."""
-
-
-def maps_in(storage):
-    return [MapFile(f"web/{name}", name) for name in storage.names("web", {Kind.FILE})]
 
 
 class History:
@@ -96,32 +74,16 @@ class History:
             (self.back_up, self.prune, self.forget, self.read), (6, 4, 2, 2)
         )[0]
         name = f"{self.begun:03}"
-        chunks = self.numbers.choices(list(CHUNKS), k=self.numbers.randint(1, 6))
+        chunks = self.numbers.choices(CHUNKS, k=self.numbers.randint(1, 6))
         return lambda actor: work(SteppedStorage(self.storage(), actor), name, chunks)
 
     def back_up(self, storage, name, chunks):
-        repository = make_in(storage)
-        with closing(ChunkWriters().open(repository, 1)) as writer:
-            image = MapWriter(
-                storage, f"web/{name}.map", MapHead(repository.id, len(chunks) * CHUNK_BYTES)
-            )
-            try:
-                for number in chunks:
-                    writer.add({IDS[number]: memoryview(CHUNKS[number])})
-                    writer.refresh()
-                entries = [MapEntry(at, ALL_PAGES, IDS[n]) for at, n in enumerate(chunks)]
-                image.add(entries_of(entries))
-                image.finish()
-                writer.publish()
-                image.publish()
-                writer.check()
-                self.listed[name] = chunks
-            finally:
-                image.discard()
+        store_image(storage, name, chunks)
+        self.listed[name] = chunks
 
     def prune(self, storage, _name="", _chunks=()):
         with suppress(LockHeldError):
-            prune_repository(make_in(storage), lambda: maps_in(storage), on_step)
+            prune_images(storage)
 
     def forget(self, storage, _name="", _chunks=()):
         names = sorted(self.listed.keys() - self.reading)
@@ -135,17 +97,10 @@ class History:
         if names:
             name = self.numbers.choice(names)
             self.reading.add(name)
-            assert self.restored(storage, name) == self.expected(name)
-
-    def restored(self, storage, name):
-        with (
-            closing(open_map(storage, f"web/{name}.map")) as image,
-            closing(ChunkReader(find_in(storage))) as reader,
-        ):
-            return [bytes(reader.read(entry.leaf)) for entry in image.entries()]
+            assert read_image(storage, name) == self.expected(name)
 
     def expected(self, name):
-        return [CHUNKS[number] for number in self.listed[name]]
+        return [chunk(number) for number in self.listed[name]]
 
     def play(self, share_of_deaths, may_fail=()):
         for actor in play(self.numbers, self.next_work, AT_ONCE, share_of_deaths):
@@ -155,7 +110,7 @@ class History:
     def check(self):
         storage = self.storage()
         for name in self.listed:
-            assert self.restored(storage, name) == self.expected(name)
+            assert read_image(storage, name) == self.expected(name)
 
     def check_after_prunes(self):
         """All that was completed is there, and no unknown pack; all can be written again."""
