@@ -37,6 +37,7 @@ from virtbackup_async.model.names import (
     is_part,
     is_scratch,
 )
+from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import is_checkpoint_of_ours
 
 CHECK = "leftover"
@@ -101,7 +102,8 @@ def _without_pending_file(notes: Notes) -> list[Note]:
 async def _judge_note(note: Note, locks: DomainLocks) -> Finding:
     """Report a backup as just starting or ending, or as killed."""
     pending = note.pending
-    message = f"backup {pending.name} into {note.pending_path.parent} was begun on this host"
+    place = TargetFile(note.target, note.pending_path.parent.name)
+    message = f"backup {pending.name} into {place} was begun on this host"
     is_running = await locks.is_domain_locked(lock_name(pending))
     if is_running:
         return Finding(
