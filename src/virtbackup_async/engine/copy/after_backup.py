@@ -34,9 +34,11 @@ async def copy_new_backups(
 
 
 def _targets(runtime: Runtime, planned: PlannedBackup) -> Iterator[str]:
-    groups = (runtime.config.groups.get(name) for name in (planned.group.name, *planned.also_in))
+    """Yield the targets, each once; a group that inherits ``copies`` is no target of its own."""
+    names = (planned.group.name, *planned.also_in)
+    groups = (runtime.config.groups.get(name) for name in names)
     targets = [target for group in groups if group is not None for target in group.copies]
-    return iter(dict.fromkeys(targets))
+    return (target for target in dict.fromkeys(targets) if target not in names)
 
 
 async def _copy(

@@ -122,3 +122,10 @@ async def test_no_credentials_stand_in_copies(site):
     with pytest.raises(ConfigError) as raised:
         await site.night()
     assert "secret@" not in str(raised.value)
+
+
+async def test_a_group_that_inherits_copies_is_no_target_of_its_own(site):
+    site.copies = ["all", str(site.other)]
+    run = await site.night()
+    assert run.ok
+    assert [one.target for one in run.copied] == [str(site.other)]
