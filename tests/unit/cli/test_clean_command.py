@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from io import StringIO
 
+import anyio
 import pytest
 
+from fakes.overview_facts import run
 from fakes.recorded_run import HOSTILE, summary
+from virtbackup_async.catalog.history import FILE, append_run
 from virtbackup_async.cli.render import reports
 from virtbackup_async.cli.render.console import text_console
 from virtbackup_async.events import BackupRemoved, PendingLeft, PendingUndone, RemovalFailed
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.outcome import RunOutcome
 from virtbackup_async.reporting.sentences import in_words
 
@@ -82,6 +87,20 @@ def test_a_dry_run_is_a_table_with_reasons(command, web):
     assert lines[3][-1] == "newest"
     assert " ".join(lines[4]).startswith("2 backups would be removed")
     assert len(list(web.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    "words", [("clean", "--dry-run"), ("forget", "--dry-run", "web@20260701-030000_3_web")]
+)
+def test_a_dry_run_is_in_no_history(command, web, words):
+    history = web.parent / FILE
+    anyio.run(partial(append_run, StorageLocation.of(web.parent), run(1), create=True))
+    before = history.read_bytes()
+    ended = command(*words)
+    assert ended.returncode == 0, ended.stderr
+    assert history.read_bytes() == before
+    assert command("clean").returncode == 0
+    assert history.read_bytes() != before
 
 
 def test_damaged_backups_are_in_the_last_line(command, web):

@@ -58,7 +58,8 @@ def test_each_target_says_whether_it_fits(fits, said):
     assert shown(TargetPlanned("/t", 2, 5 * MIB, MIB, fits)) == [
         f"/t: 2 backups, up to 5.0 MiB to read, 1.0 MiB free: {said}"
     ]
-    assert "unknown free" in shown(TargetPlanned("/t", 2, 5, None, None))[0]
+    (line,) = shown(TargetPlanned("s3://b", 2, 5, None, None))
+    assert line == "s3://b: 2 backups, up to 5 B to read; how much is free is not known"
 
 
 def test_a_domain_that_could_not_be_backed_up_is_told():

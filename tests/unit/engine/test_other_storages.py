@@ -17,6 +17,7 @@ from virtbackup_async.catalog.history import RUNS, append_run, read_history
 from virtbackup_async.catalog.host_notes import HostNotes
 from virtbackup_async.catalog.scanning import Scan
 from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.preview import run_preview
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
 from virtbackup_async.engine.clean.clean import run_clean
 from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
@@ -383,6 +384,16 @@ async def test_an_encrypted_target_is_empty_before_its_first_backup(site, tmp_pa
     assert list((tmp_path / "new").iterdir()) == []
     done = await site.back_up()
     assert [found.definition.name for found in (await site.scan()).complete] == [done.backup]
+
+
+@pytest.mark.parametrize("site", ["memory"], indirect=True)
+async def test_a_dry_run_knows_an_encrypted_target_before_its_first_backup(site, tmp_path):
+    site.target_place = replace_run(site.target_place, key_file=tmp_path / "new.key")
+    previewed = await run_preview(site.runtime(), BackupRequest(("all",)))
+    assert previewed.failed == ()
+    assert [planned.disk for planned in previewed.disks] == ["vda"]
+    assert not (tmp_path / "new.key").exists()
+    assert site.storage.names("", frozenset(Kind)) == []
 
 
 @pytest.mark.parametrize("site", ["encrypted"], indirect=True)

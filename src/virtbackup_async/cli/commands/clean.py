@@ -59,5 +59,5 @@ def command(  # noqa: PLR0913 -- one for each option
             wait_s=wait_s,
         ),
         report,
-        reports_as="clean",
+        reports_as=None if dry_run else "clean",
     )

@@ -44,5 +44,5 @@ def command(  # noqa: PLR0913 -- one for each option
             backups, unpin=unpin, allow_newest=allow_newest, dry_run=dry_run, wait_s=wait_s
         ),
         report,
-        reports_as="forget",
+        reports_as=None if dry_run else "forget",
     )

@@ -54,14 +54,17 @@ def _amount(length_bytes: int | None) -> str:
 
 def _of_target(target: TargetPlanned) -> tuple[str, str]:
     """Return the line of a target, and its style."""
-    free = f"{_amount(target.free_bytes)} free"
+    if target.free_bytes is None:
+        return f"{_work_of(target)}; how much is free is not known", LOOK
     verdict, style = {
         True: ("fits", GOOD),
         False: ("DOES NOT FIT", BAD),
         None: ("may not fit", LOOK),
     }[target.fits]
-    backups = count(target.backups, "backup")
-    words = (
-        f"{target.target}: {backups}, up to {size(target.read_bytes)} to read, {free}: {verdict}"
-    )
+    words = f"{_work_of(target)}, {size(target.free_bytes)} free: {verdict}"
     return words, style
+
+
+def _work_of(target: TargetPlanned) -> str:
+    backups = count(target.backups, "backup")
+    return f"{target.target}: {backups}, up to {size(target.read_bytes)} to read"

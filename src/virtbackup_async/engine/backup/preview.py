@@ -39,7 +39,7 @@ from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.tracking import Base, Tracked, Tracking
-from virtbackup_async.repository import open_storage
+from virtbackup_async.repository import open_inner
 
 _FULL_PERCENT = 100
 
@@ -124,7 +124,7 @@ def _check_target(target: StorageLocation) -> None:
     if target.is_local:
         check_target(target.directory)
     else:
-        open_storage(target).names("", ())
+        open_inner(target).names("", ())
 
 
 async def _of_target(place: StorageLocation, target: _Target) -> TargetPlanned:

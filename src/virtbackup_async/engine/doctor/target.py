@@ -8,6 +8,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.config.schema import Group
 from virtbackup_async.errors import StorageError
@@ -16,7 +17,7 @@ from virtbackup_async.files.mounts import mount_of, read_mounts, space_at
 from virtbackup_async.files.trial import lacks_of
 from virtbackup_async.model.amounts import size
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import open_storage, probe_storage
+from virtbackup_async.repository import open_inner, probe_storage
 
 CHECK = "target"
 ROOT = Path("/")
@@ -64,7 +65,8 @@ def _are_on_one_file_system(one: Path, other: Path) -> bool:
 def _check_elsewhere(target: StorageLocation) -> Iterator[Finding]:
     subject = str(target)
     try:
-        open_storage(target).names("", ())
+        open_inner(target).names("", ())
+        is_new = open_existing(target) is None
         weaknesses = probe_storage(target)
     except (OSError, StorageError) as error:
         message = error.message if isinstance(error, StorageError) else str(error)
@@ -72,6 +74,9 @@ def _check_elsewhere(target: StorageLocation) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, CHECK, subject, message, hint, code="target_unreachable")
         return
     yield Finding(Level.OK, CHECK, subject, "can be listed", code="target_listed")
+    if is_new:
+        message = "has no repository yet: the first backup makes it, and its key file"
+        yield Finding(Level.INFO, CHECK, subject, message, code="target_new")
     for weakness in weaknesses:
         yield Finding(Level.WARNING, CHECK, subject, weakness, _STORE_ADVICE, code="target_lacks")
 

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from faults.lossy_proxy import CONDITIONS, Answer, at_random, lossy_proxy
 from object_stores import IMPATIENT, memory_object_storage, new_location, new_storage
@@ -136,3 +137,12 @@ async def test_doctor_probes_a_target_in_a_store(object_server, monkeypatch, how
     (problem,) = await check_target(missing)
     assert (problem.level, problem.code) == (Level.PROBLEM, "target_unreachable")
     assert "the bucket is missing" in problem.message
+
+
+async def test_doctor_takes_an_encrypted_target_before_its_first_backup_for_a_new_one(
+    object_server, tmp_path
+):
+    target = replace(new_location(object_server.endpoint), key_file=tmp_path / "key")
+    listed, new = await check_target(target)
+    assert (listed.level, new.level, new.code) == (Level.OK, Level.INFO, "target_new")
+    assert list(tmp_path.iterdir()) == []
