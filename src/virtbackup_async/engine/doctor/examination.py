@@ -3,7 +3,6 @@
 Called by the ``doctor`` command. If libvirt does not answer, it checks everything else.
 """
 
-import socket
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from virtbackup_async.engine.doctor import (
 )
 from virtbackup_async.engine.doctor.append_only import check_append_only
 from virtbackup_async.engine.domain_states import SAVED
-from virtbackup_async.engine.host_state import Host
+from virtbackup_async.engine.host_state import Host, host_name
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
 from virtbackup_async.engine.ports import DomainPort, HypervisorPort
 from virtbackup_async.engine.runtime import Runtime
@@ -123,7 +122,7 @@ async def _examine_targets(work: _Examination) -> None:
         groups = work.groups_of(place)
         work.tell(await target.check_target(place))
         expected = any(group.append_only for group in groups)
-        trial = partial(check_append_only, place, socket.gethostname(), expected=expected)
+        trial = partial(check_append_only, place, host_name(), expected=expected)
         work.tell(await to_thread.run_sync(trial))
         try:
             scan = work.scans[place] = await work.host.catalog(place).scan()
