@@ -12,6 +12,7 @@ TOUCHING = {
     "storage/local.py", "storage/local_files.py", "storage/this_host.py",
     # Of the host, not of the target: unnamed files for what is to be sent, the AWS files, the key.
     "storage/objects/files.py", "storage/objects/cache.py", "storage/objects/credentials.py",
+    "storage/objects/connecting.py",
     "storage/key_file.py",
 }  # fmt: skip
 # How errors of a storage are said, without a call of the operating system.

@@ -51,7 +51,7 @@ def _open_objects(location: StorageLocation) -> Storage:
             f"cannot open {location}: object stores need the package obstore",
             hint="Run `pip install 'virtbackup-async[s3]'`.",
         ) from error
-    opened: Storage = module.open_object_storage(location)
+    opened: Storage = module.shared_object_storage(location)
     return opened
 
 

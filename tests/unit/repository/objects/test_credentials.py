@@ -5,7 +5,10 @@ import pytest
 from object_server import KEYS, set_credentials
 from object_stores import new_location
 from virtbackup_async.errors import StorageError
-from virtbackup_async.repository.storage.objects.connecting import open_object_storage
+from virtbackup_async.repository.storage.objects.connecting import (
+    open_object_storage,
+    shared_object_storage,
+)
 from virtbackup_async.repository.storage.objects.credentials import s3_options
 
 SECRET = "never-to-be-shown"  # noqa: S105
@@ -122,3 +125,28 @@ def test_a_profile_opens_a_store(files, object_server, monkeypatch):
     storage.put_new("d/a", b"x")
     assert storage.read("d/a", 10) == b"x"
     assert secret not in f"{storage!r} {with_profile!r} {vars(storage)} {storage.where()}"
+
+
+def test_a_process_opens_a_target_once_for_each_of_its_credentials(files):
+    write(files / "credentials", FILE)
+    location = new_location("http://127.0.0.1:1")
+    first = shared_object_storage(location)
+    assert shared_object_storage(location) is first
+    assert shared_object_storage(new_location("http://127.0.0.1:1")) is not first
+    write(files / "credentials", FILE.replace("default-key", "rotated-key"))
+    rotated = shared_object_storage(location)
+    assert rotated is not first
+    assert rotated == first
+    assert shared_object_storage(location) is rotated
+    write(files / "credentials", "[empty]")
+    with pytest.raises(StorageError, match="no credentials"):
+        shared_object_storage(location)
+
+
+def test_few_targets_stay_open(files):
+    write(files / "credentials", FILE)
+    first = new_location("http://127.0.0.1:1")
+    opened = shared_object_storage(first)
+    for _ in range(20):
+        shared_object_storage(new_location("http://127.0.0.1:1"))
+    assert shared_object_storage(first) is not opened

@@ -4,15 +4,19 @@
 and the same calls, with credentials from the environment alone, and are not tested.
 """
 
+import os
 import urllib.error
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from threading import Lock
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
 import obstore
+from blake3 import blake3
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from virtbackup_async.errors import StorageError
@@ -32,6 +36,10 @@ _NO_TRIES: Final = {"max_retries": 0}
 _DEFAULT_REGION: Final = "us-east-1"
 _STORES: Final[dict[str, Any]] = {"gs": GCSStore, "az": AzureStore}
 _CONFLICT: Final = 409
+_MOST_OPEN: Final = 8
+_PREFIXES: Final = ("AWS_", "AZURE_", "GOOGLE_", "VIRTBACKUP_CACHE_")
+_opened: Final[OrderedDict[tuple[StorageLocation, str], ObjectStorage]] = OrderedDict()
+_turn: Final = Lock()
 
 
 def open_object_storage(
@@ -62,6 +70,36 @@ def open_object_storage(
     )
 
 
+def shared_object_storage(location: StorageLocation) -> ObjectStorage:
+    """Return the storage at a location that this process has open already, or open it.
+
+    A run opens a target many times: its connections, what it knows of the store and its counts of
+    requests are shared. With other credentials it is another one.
+
+    Raises:
+        StorageError: as ``open_object_storage``.
+    """
+    key = (location, _environment(location))
+    with _turn:
+        opened = _opened.get(key)
+        if opened is None:
+            opened = _opened[key] = open_object_storage(location)
+        _opened.move_to_end(key)
+        while len(_opened) > _MOST_OPEN:
+            _opened.popitem(last=False)
+        return opened
+
+
+def _environment(location: StorageLocation) -> str:
+    """Return a hash of all that decides how a store is reached; nothing of it can be read back."""
+    values = {key: value for key, value in os.environ.items() if key.startswith(_PREFIXES)}
+    config: dict[str, str] = {}
+    if location.kind == S3:
+        has_endpoint = location.endpoint is not None
+        config = s3_options(str(location), location.profile, has_endpoint=has_endpoint)
+    return blake3(repr((sorted(values.items()), sorted(config.items()))).encode()).hexdigest()
+
+
 def _s3(location: StorageLocation, bucket: str, prefix: str) -> Connection:
     has_endpoint = location.endpoint is not None
     config = s3_options(str(location), location.profile, has_endpoint=has_endpoint)
@@ -72,6 +110,8 @@ def _s3(location: StorageLocation, bucket: str, prefix: str) -> Connection:
     if location.region is not None:
         config["region"] = location.region
     endpoint = config.get("endpoint", "https:")
+    if not endpoint.startswith("http://"):
+        config["unsigned_payload"] = "true"  # TLS protects it; a hash more costs both sides time
 
     def client(most_s: float, step_s: float) -> Client:
         return S3Store(
