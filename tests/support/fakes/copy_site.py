@@ -26,6 +26,8 @@ class CopySite(Site):
     async def copy(self, *words: str, to: str | Path | None = None, **request: Any) -> CopyRun:
         """Copy backups; all, if no words name some."""
         runtime = self.runtime(request.pop("config", None))
+        # Signs of locks are the host's: another run of the tests may copy a domain of this name.
+        request.setdefault("wait_s", 60)
         return await run_copy(runtime, CopyRequest(str(to or self.other), words, **request))
 
     def copied(self, stored: StoredBackup) -> Definition:

@@ -35,7 +35,7 @@ class BackedUpSite(CopySite):
         at = NOW + timedelta(days=self.nights)
         self.nights += 1
         runtime = self.runtime(config, now=lambda: at)
-        request = BackupRequest(after_each=partial(copy_new_backups, wait_s=0))
+        request = BackupRequest(after_each=partial(copy_new_backups, wait_s=60))
         return await run_backup(runtime, request)
 
 
