@@ -14,6 +14,9 @@ TOUCHING = {
     "storage/objects/files.py", "storage/objects/cache.py", "storage/objects/credentials.py",
     "storage/objects/connecting.py",
     "storage/key_file.py",
+    # The server's side of a directory that is served over ssh, and its errors and channel.
+    "storage/served/channel.py", "storage/served/failures.py", "storage/served/quota.py",
+    "storage/served/serving.py",
 }  # fmt: skip
 # How errors of a storage are said, without a call of the operating system.
 ERRORS_ONLY = {"virtbackup_async.files.refusals"}
