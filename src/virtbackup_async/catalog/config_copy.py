@@ -17,6 +17,7 @@ from virtbackup_async.catalog.existing import open_existing
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
+from virtbackup_async.repository import is_append_only
 
 COPY_MAX_BYTES: Final = 1 << 20
 """What ``-c`` reads of a configuration."""
@@ -57,5 +58,7 @@ def _save(file: TargetFile, data: bytes, create: bool) -> None:  # noqa: FBT001 
         known = storage.read(file.stored_name, COPY_MAX_BYTES + 1)
     except StorageError:
         known = b""  # a link, or unreadable: a file takes its place
+    if known is not None and is_append_only(file.target):
+        return  # the first copy stays until the keeper removes it
     if known != data and (create or known is not None):
         storage.replace(file.stored_name, data)
