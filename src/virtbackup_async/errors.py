@@ -39,6 +39,8 @@ final period: what, where. ``hint`` is a sentence: what to do.
 """
 
 import re
+import shlex
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import ClassVar, Final, Self, TypeVar
@@ -354,3 +356,8 @@ def exit_meanings() -> dict[int, str]:
     """Return what each exit code of an error means, in a word or a few, as every help shows it."""
     kinds: list[type[VirtBackupError]] = [VirtBackupError, *VirtBackupError.__subclasses__()]
     return {kind.exit_code: kind.exit_meaning for kind in kinds}
+
+
+def install_hint(packages: str) -> str:
+    """Return the advice to install optional packages where this program is installed."""
+    return f"Run `{shlex.quote(sys.executable)} -m pip install {packages}`."

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from virtbackup_async.config.schema import NotifySettings
+from virtbackup_async.errors import install_hint
 from virtbackup_async.events import Summary
 
 if TYPE_CHECKING:
     import apprise
 
-MISSING = (
-    "nobody was notified: apprise is not installed; run: pip install 'virtbackup-async[notify]'"
-)
+MISSING = f"nobody was notified: apprise is not installed. {install_hint('apprise')}"
 
 
 async def notify(settings: NotifySettings, title: str, summary: Summary) -> str | None:

@@ -15,7 +15,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from virtbackup_async.errors import REPAIR_HINT, ConfigError, CorruptError, StorageError
+from virtbackup_async.errors import (
+    REPAIR_HINT,
+    ConfigError,
+    CorruptError,
+    StorageError,
+    install_hint,
+)
 from virtbackup_async.model.storage_location import LOCAL, SSH, StorageLocation
 from virtbackup_async.repository.format import pack_format, sealed_json
 from virtbackup_async.repository.storage import description
@@ -49,7 +55,7 @@ def _open_objects(location: StorageLocation) -> Storage:
             raise
         raise StorageError(
             f"cannot open {location}: object stores need the package obstore",
-            hint="Run `pip install 'virtbackup-async[s3]'`.",
+            hint=install_hint("obstore"),
         ) from error
     opened: Storage = module.shared_object_storage(location)
     return opened
@@ -291,5 +297,5 @@ def loading_extra() -> Iterator[None]:
             raise
         raise ConfigError(
             "encryption needs the Python package cryptography",
-            hint="Run pip install 'virtbackup-async[encryption]'.",
+            hint=install_hint("cryptography segno"),
         ) from error

@@ -1,9 +1,10 @@
 """Which credentials are used, and that no message shows them."""
 
 import pytest
+from msgspec.structs import replace
 
 from object_server import KEYS, set_credentials
-from object_stores import new_location
+from object_stores import IMPATIENT, new_location
 from virtbackup_async.errors import StorageError
 from virtbackup_async.repository.storage.objects.connecting import (
     open_object_storage,
@@ -125,6 +126,22 @@ def test_a_profile_opens_a_store(files, object_server, monkeypatch):
     storage.put_new("d/a", b"x")
     assert storage.read("d/a", 10) == b"x"
     assert secret not in f"{storage!r} {with_profile!r} {vars(storage)} {storage.where()}"
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_url_alone_is_enough_with_the_server_in_the_environment(
+    files, object_server, monkeypatch, name
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, object_server.endpoint)
+    named = new_location(object_server.endpoint)
+    open_object_storage(named).put_new("d/a", b"x")
+    assert open_object_storage(replace(named, endpoint=None)).read("d/a", 10) == b"x"
+    elsewhere = replace(named, endpoint="http://127.0.0.1:1")
+    with pytest.raises(StorageError, match="cannot reach the store"):
+        open_object_storage(elsewhere, IMPATIENT).read("d/a", 10)
 
 
 def test_a_process_opens_a_target_once_for_each_of_its_credentials(files):

@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 
 import obstore
 from blake3 import blake3
+from msgspec.structs import replace
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from virtbackup_async.errors import StorageError
@@ -61,7 +62,7 @@ def open_object_storage(
             hint="A target is s3://BUCKET or s3://BUCKET/PATH.",
         )
     if location.kind == S3:
-        return ObjectStorage(location, _s3(location, bucket, prefix), patience)
+        return ObjectStorage(location, _s3(_completed(location), bucket, prefix), patience)
     make = partial(_STORES[location.kind], bucket, prefix=prefix or None, retry_config=_NO_TRIES)
     return ObjectStorage(
         location,
@@ -100,16 +101,33 @@ def _environment(location: StorageLocation) -> str:
     return blake3(repr((sorted(values.items()), sorted(config.items()))).encode()).hexdigest()
 
 
+def _completed(location: StorageLocation) -> StorageLocation:
+    """Return a location with the server that AWS's own variables name, where it names none.
+
+    Without a configuration, there is no other place for it.
+    """
+    endpoint = _first_of("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    region = _first_of("AWS_REGION", "AWS_DEFAULT_REGION")
+    return replace(
+        location, endpoint=location.endpoint or endpoint, region=location.region or region
+    )
+
+
+def _first_of(*variables: str) -> str | None:
+    return next((value for name in variables if (value := os.environ.get(name))), None)
+
+
 def _s3(location: StorageLocation, bucket: str, prefix: str) -> Connection:
     has_endpoint = location.endpoint is not None
     config = s3_options(str(location), location.profile, has_endpoint=has_endpoint)
     # One request removes one object, and no answer has errors inside of a success.
     config["disable_bulk_delete"] = "true"
+    endpoint = location.endpoint or config.get("endpoint", "https:")
     if location.endpoint is not None:
-        config["endpoint"] = location.endpoint
+        # The variable of this name would win over ``endpoint``.
+        config["aws_endpoint_url_s3"] = location.endpoint
     if location.region is not None:
         config["region"] = location.region
-    endpoint = config.get("endpoint", "https:")
     if not endpoint.startswith("http://"):
         config["unsigned_payload"] = "true"  # TLS protects it; a hash more costs both sides time
 
