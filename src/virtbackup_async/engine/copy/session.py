@@ -164,11 +164,23 @@ class DomainCopier:
                 await _undo_dead_copies(
                     self._runtime, self._destination.catalog, work, is_alone=is_alone
                 )
-                for found in self.missing:
+                for found in await self._still_missing():
                     await self._copy(found)
         except Exception as error:  # noqa: BLE001 -- no error must stop the other domains
             if self.missing or not isinstance(error, LockHeldError):
                 self._fail(None, known_error(work.domain, error))
+
+    async def _still_missing(self) -> list[FoundBackup]:
+        """Return what another process did not copy while this one waited; report the rest."""
+        there = await self._destination.catalog.scan_domain(self.work.domain)
+        self._standing = Standing(there, self.work.lock)
+        looked_at, self.missing = self.missing, []
+        self._there.clear()
+        self._refused.clear()
+        for found in looked_at:
+            self._look(found)
+        self.tell_others()
+        return self.missing
 
     def _look(self, found: FoundBackup) -> None:
         try:
