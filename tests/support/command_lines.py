@@ -16,7 +16,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 def commands_of(script: str) -> Iterator[list[str]]:
     """Yield the words after ``virtbackup`` of each of its commands in some lines of shell."""
     lexer = shlex.shlex(_COMMENT.sub("", script), posix=True, punctuation_chars=_ENDS)
-    lexer.whitespace, lexer.commenters = " \t", ""
+    lexer.whitespace, lexer.commenters, lexer.whitespace_split = " \t", "", True
     words: list[str] | None = None
     starts = True
     for word in lexer:

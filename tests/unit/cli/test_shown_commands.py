@@ -69,6 +69,8 @@ def test_a_command_that_does_not_exist_is_noticed(line):
 
 def test_commands_are_found_in_a_line_of_shell():
     line = "virtbackup list -a | jq . || mail -s 'virtbackup x' root && virtbackup -c a doctor # x"
+    url = "virtbackup config protect s3://a/b --quota 2T"
+    assert list(commands_of(url)) == [["config", "protect", "s3://a/b", "--quota", "2T"]]
     script = "x=$(virtbackup show 'a\nb') || {\n  echo virtbackup no\n  virtbackup log\n}"
     assert list(commands_of(line)) == [["list", "-a"], ["-c", "a", "doctor"]]
     assert list(commands_of(script)) == [["show", "a\nb"], ["log"]]
