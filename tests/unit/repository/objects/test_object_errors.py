@@ -112,6 +112,16 @@ def test_an_answer_of_the_store_is_put_into_words(object_server, verb, answer, r
             CALLS[verb](storage_at(proxy.endpoint))
 
 
+@each_call
+@pytest.mark.parametrize("status", [405, 412, 418, 501])
+def test_an_answer_that_fits_no_call_is_an_error(object_server, call, status):
+    with lossy_proxy(object_server.endpoint) as proxy:
+        proxy.plan = lambda _method, _path: Answer(status, "Whatever")
+        with pytest.raises(StorageError) as error:
+            call(storage_at(proxy.endpoint))
+        assert "\n" not in error.value.message
+
+
 @pytest.mark.parametrize("answer", [Answer(507), Answer(403, "QuotaExceeded")], ids=str)
 @pytest.mark.parametrize("verb", ["put_new", "replace"])
 def test_a_full_store_is_full(object_server, verb, answer):

@@ -49,6 +49,7 @@ from virtbackup_async.repository.storage.objects.requests import (
 
 T = TypeVar("T")
 _PAGE: Final = 1000
+_OF_A_RANGE: Final = frozenset({Outcome.CHANGED, Outcome.EMPTY_RANGE})
 _EXISTS: Final = (errno.EEXIST, "File exists")
 
 
@@ -141,7 +142,9 @@ class ObjectCalls:
             self.traffic.note("get", name, requests=0, received=len(data))
             return Found(data, meta)
 
-        return self._unless_missing(lambda: self._requests.run(Request("get", name, "read"), call))
+        return self._unless_missing(
+            lambda: self._requests.run(Request("get", name, "read"), call), _OF_A_RANGE
+        )
 
     def put_new(self, name: str, parts: Sequence[bytes]) -> Meta:
         """Create an object in one request, and return the facts about it.
@@ -234,8 +237,11 @@ class ObjectCalls:
                 obstore.head(client, name)
                 raise LyingError
 
-        with suppress(CallFailedError):
+        try:
             self._requests.run(Request("delete", name, "remove"), call)
+        except CallFailedError as failed:
+            if failed.failure.outcome is not Outcome.MISSING:
+                raise failed.failure.error from failed
 
     def list_directory(self, name: str) -> tuple[dict[str, Meta], list[str]]:
         """Return the objects right below a name, and the last steps that have more below them.
@@ -361,12 +367,16 @@ class ObjectCalls:
         except CallFailedError as failed:
             raise failed.failure.error from failed
 
-    def _unless_missing(self, call: Callable[[], T]) -> T | None:
+    def _unless_missing(
+        self, call: Callable[[], T], of_the_caller: frozenset[Outcome] = frozenset()
+    ) -> T | None:
         try:
             return call()
         except CallFailedError as failed:
-            if failed.failure.outcome is not Outcome.MISSING:
+            if failed.failure.outcome in of_the_caller:
                 raise
+            if failed.failure.outcome is not Outcome.MISSING:
+                raise failed.failure.error from failed
         if not self._requests.has_bucket:
             # An answer without a body does not tell a missing bucket from a missing object.
             self.list_directory("-")
