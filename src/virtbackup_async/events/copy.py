@@ -14,6 +14,7 @@ class CopyPlanned(Struct, frozen=True):
     backup: str
     target: str
     data_bytes: int
+    uuid: str | None = None
 
 
 class CopyStarted(Struct, frozen=True):
@@ -25,6 +26,7 @@ class CopyStarted(Struct, frozen=True):
     backup: str
     target: str
     disks: tuple[str, ...]
+    uuid: str | None = None
 
 
 class CopyDone(Struct, frozen=True):
@@ -45,6 +47,7 @@ class CopyDone(Struct, frozen=True):
     skipped_bytes: int
     stored_bytes: int
     duration_s: float
+    uuid: str | None = None
 
 
 class CopySkipped(Struct, frozen=True):
@@ -56,6 +59,7 @@ class CopySkipped(Struct, frozen=True):
     backup: str
     target: str
     reason: str
+    uuid: str | None = None
 
 
 class CopyFailed(Struct, frozen=True):
@@ -75,3 +79,4 @@ class CopyFailed(Struct, frozen=True):
     left_pending: bool = False
     error_code: str | None = None
     advice: str | None = None
+    uuid: str | None = None

@@ -179,6 +179,7 @@ class RunOutcome:
                     exit_code=RollbackError.exit_code,
                     cancelled=True,
                     left_pending=True,
+                    uuid=copying.uuid,
                 )
             )
 

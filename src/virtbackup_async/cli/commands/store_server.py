@@ -34,9 +34,9 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
     callback=_size,
     help="Refuse to let the files of the directory grow beyond SIZE (500G, 2TiB).",
 )
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("path", metavar="DIRECTORY", type=click.Path(path_type=Path))
 @click.pass_context
-def command(ctx: click.Context, directory: Path, *, append_only: bool, quota: int | None) -> None:
+def command(ctx: click.Context, path: Path, *, append_only: bool, quota: int | None) -> None:
     """Serve DIRECTORY to one client on standard input and output.
 
     ssh starts it on the machine that has the target ssh://HOST/DIRECTORY, mostly as the forced
@@ -44,7 +44,7 @@ def command(ctx: click.Context, directory: Path, *, append_only: bool, quota: in
     port, and ends with its client.
     """
     try:
-        serve_directory(directory, append_only=append_only, quota_bytes=quota)
+        serve_directory(path, append_only=append_only, quota_bytes=quota)
     except VirtBackupError as error:
         say(str(error))
         ctx.exit(error.exit_code)

@@ -63,4 +63,5 @@ def _failed(done: events.BackupDone, target: str, error: VirtBackupError) -> eve
         exit_code=error.exit_code,
         error_code=error.code,
         advice=error.hint,
+        uuid=done.uuid,
     )

@@ -105,6 +105,7 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
         skipped_bytes=data_bytes - read_bytes,
         stored_bytes=sum(one.stored_bytes for one in taken),
         duration_s=round(current_time() - began_s, 3),
+        uuid=definition.domain_uuid,
     )
 
 

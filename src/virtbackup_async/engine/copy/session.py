@@ -111,8 +111,8 @@ class DomainCopier:
         self._target = str(destination.target)
         self._standing = Standing(work.there, work.lock)
         self._there: list[FoundBackup] = []
-        self._refused: list[tuple[str, VirtBackupError]] = [
-            (broken.backup, CorruptError(broken.error)) for broken in work.broken
+        self._refused: list[tuple[str, VirtBackupError, str | None]] = [
+            (broken.backup, CorruptError(broken.error), None) for broken in work.broken
         ]
         for found in work.backups:
             self._look(found)
@@ -133,17 +133,21 @@ class DomainCopier:
         """Report the backups that need not, or cannot, be copied."""
         for found in self._there:
             self._skip(found, _THERE)
-        for name, error in self._refused:
-            self._fail(name, error)
+        for name, error, uuid in self._refused:
+            self._fail(name, error, uuid)
 
     def plan(self) -> None:
         """Report the backups that would be copied."""
         for found in self.missing:
-            data_bytes = sum(image.data_bytes for image in found.definition.images)
-            name = found.definition.name
+            definition = found.definition
             self._runtime.emit(
                 events.CopyPlanned(
-                    self.work.group, self.work.domain, name, self._target, data_bytes
+                    group=self.work.group,
+                    domain=self.work.domain,
+                    backup=definition.name,
+                    target=self._target,
+                    data_bytes=sum(image.data_bytes for image in definition.images),
+                    uuid=definition.domain_uuid,
                 )
             )
 
@@ -186,13 +190,14 @@ class DomainCopier:
         try:
             there = self._standing.find_copy(found.definition)
         except VirtBackupError as error:
-            self._refused.append((found.definition.name, error))
+            self._refused.append((found.definition.name, error, found.definition.domain_uuid))
         else:
             (self.missing if there is None else self._there).append(found)
 
     async def _copy(self, found: FoundBackup) -> None:
         """Copy one backup, as it is now."""
         work, runtime, name = self.work, self._runtime, found.definition.name
+        uuid = found.definition.domain_uuid
         catalog = Catalog(work.source)
         try:
             definition = await catalog.read_definition(found.path)
@@ -200,20 +205,29 @@ class DomainCopier:
                 self._skip(found, _REMOVED)
                 return
             devs = tuple(definition.disks)
-            runtime.emit(events.CopyStarted(work.group, work.domain, name, self._target, devs))
+            runtime.emit(
+                events.CopyStarted(work.group, work.domain, name, self._target, devs, uuid)
+            )
             now = FoundBackup(definition, found.path)
             job = CopyJob(work.group, now, work.source, self._destination)
             runtime.emit(await copy_backup(runtime, job))
         except get_cancelled_exc_class():
-            self._fail(name, VirtBackupError("cancelled"), cancelled=True)
+            self._fail(name, VirtBackupError("cancelled"), uuid, cancelled=True)
             raise
         except Exception as error:  # noqa: BLE001 -- no error must stop the other copies
             if await _is_gone(catalog, found):
                 self._skip(found, _REMOVED)
             else:
-                self._fail(name, known_error(name, error))
+                self._fail(name, known_error(name, error), uuid)
 
-    def _fail(self, backup: str | None, error: VirtBackupError, *, cancelled: bool = False) -> None:
+    def _fail(
+        self,
+        backup: str | None,
+        error: VirtBackupError,
+        uuid: str | None = None,
+        *,
+        cancelled: bool = False,
+    ) -> None:
         self._runtime.emit(
             events.CopyFailed(
                 group=self.work.group,
@@ -226,13 +240,21 @@ class DomainCopier:
                 left_pending=isinstance(error, RollbackError),
                 error_code=error.code,
                 advice=error.hint,
+                uuid=uuid,
             )
         )
 
     def _skip(self, found: FoundBackup, reason: str) -> None:
-        name = found.definition.name
+        backup = found.definition
         self._runtime.emit(
-            events.CopySkipped(self.work.group, self.work.domain, name, self._target, reason)
+            events.CopySkipped(
+                self.work.group,
+                self.work.domain,
+                backup.name,
+                self._target,
+                reason,
+                backup.domain_uuid,
+            )
         )
 
     def _tell_waiting(self, message: str) -> None:
