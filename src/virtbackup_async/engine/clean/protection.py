@@ -2,14 +2,16 @@
 
 A host that was broken into can add backups with any dates. Without this, a few of them would take
 the places of the real ones in the rules, and the next `clean` would remove those. The time at which
-the target stored a definition is the target's own, and nobody who may only add files can set it::
+the target stored a package is the target's own, and nobody who may only add files can set it. (A
+definition is written anew whenever its backup is verified or pinned, so its time tells less.) ::
 
     stored lately                      kept, whatever its date says
     dated long before it was stored    kept, and no rule counts it
     dated after it was stored          kept, and no rule counts it
 
-What displaces a real backup is therefore at most as old as the window, and shows in `list` for as
-long, before anything is removed because of it.
+So nothing that the target got within the window is removed. What displaces an older backup has
+been in the target for as long as the window: `list` shows it, or, as long as its definition is
+missing, each `clean` warns that it belongs to no backup.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +24,14 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Group
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.amounts import age
+from virtbackup_async.model.packager import package_files
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.repository import Storage, open_storage
 
 CONTRADICTED: Final = "its date contradicts the target's clock, does not count"
 LONGEST_BACKUP_S: Final = 2 * 86400.0
-"""A definition is dated when its backup began, and stored when that ended."""
+"""A backup is dated when it began, and its package complete when it ended."""
 CLOCK_SKEW_S: Final = 3600.0
 
 
@@ -38,7 +41,7 @@ class Protection(Struct, frozen=True):
     Attributes:
         window_s: how long whatever the target got is kept.
         now_s: the target's time.
-        stored_s: when it stored the definitions, by its own time.
+        stored_s: when it stored the packages, by its own time; of each by its definition.
     """
 
     window_s: float = 0.0
@@ -73,7 +76,7 @@ def window_of(groups: Iterable[Group], domain: str) -> timedelta | None:
 def protection_of(
     target: StorageLocation, backups: Sequence[FoundBackup], window: timedelta | None
 ) -> Protection:
-    """Return the protection of some backups, of which each costs a request. Blocks.
+    """Return the protection of some backups; each file of their packages costs a request. Blocks.
 
     Raises:
         StorageError: the target cannot be read: then nothing may be removed.
@@ -92,8 +95,15 @@ def protection_of(
 
 
 def _stored_s(storage: Storage, found: FoundBackup) -> float:
-    """Return when a definition was stored; 0 if it is gone, or the storage does not know."""
+    """Return when a package was complete; 0 if it is gone, or the storage does not know."""
+    directory = found.path.parent
+    files = [directory / name for name in package_files(found.definition)]
+    times = [_time_of(storage, file) for file in files]
+    return max(times, default=0.0) or _time_of(storage, found.path)
+
+
+def _time_of(storage: Storage, file: TargetFile) -> float:
     try:
-        return storage.status(found.path.stored_name).modified_s
+        return storage.status(file.stored_name).modified_s
     except FileNotFoundError:
         return 0.0

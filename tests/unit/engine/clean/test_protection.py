@@ -1,5 +1,6 @@
 """engine/clean/protection.py: no date that a thief makes up removes a real backup."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.scanning import FoundBackup
+from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.patterns import parse_pattern
 from virtbackup_async.config.schema import Group, HostEntry, Retention
 from virtbackup_async.engine.clean.protection import (
@@ -137,3 +140,24 @@ def test_the_target_says_when_it_got_what(tmp_path):
     assert protection.reason(gone) == "protected: stored 0 minutes ago"
     assert protection.contradicts(here)
     assert protection_of(target, [here], None) is UNPROTECTED
+
+
+async def test_a_backup_is_as_old_as_its_package_however_often_it_is_verified(tmp_path):
+    (tmp_path / "web").mkdir()
+    stored_s = NOW_S - 40 * DAY_S
+    name = f"{datetime.fromtimestamp(stored_s, UTC):%Y%m%d-%H%M%S}_1_web"
+    definition = Definition(
+        name=name, domain_id=1, domain_name="web", domain_xml="<domain/>",
+        disks={"vda": f"{name}_vda.raw"}, version="1.0.0", date=int(stored_s),
+        packager=Packager("repository"),
+    )  # fmt: skip
+    catalog = Catalog(StorageLocation.of(tmp_path))
+    path = await catalog.write_definition(definition)
+    package = tmp_path / "web" / f"{name}_vda.raw.map"
+    package.touch()
+    os.utime(package, (stored_s, stored_s))
+    await amend_definition(path, {"pinned": True})
+    (found,) = (await catalog.scan()).complete
+    protection = protection_of(catalog.target, [found], timedelta(days=30))
+    assert not protection.contradicts(found)
+    assert protection.stored_s[found.path] == stored_s
