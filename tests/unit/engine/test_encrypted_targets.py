@@ -73,6 +73,25 @@ async def test_the_first_backup_makes_the_key_and_says_so_once(site, tmp_path):
     assert await restored(site, tmp_path / "restored") == IMAGE
 
 
+async def test_a_hook_may_mount_the_target(site, tmp_path):
+    """Before that, another directory has its path: no repository is made in it, and no key."""
+    site.target.rename(tmp_path / "disk")
+    site.target.mkdir()
+    swap = f"rmdir {site.target} && mv {tmp_path / 'disk'} {site.target}"
+    done = await site.back_up(hooks={"before": f"test ! -e {site.key_file} && {swap}"})
+    assert isinstance(done, BackupDone), done
+
+
+async def test_a_key_that_does_not_fit_is_told_to_the_hooks(site, tmp_path):
+    await site.back_up()
+    site.key_file.unlink()
+    make_key_file(site.key_file)
+    failed = tmp_path / "failed"
+    with pytest.raises(ConfigError):
+        await site.back_up(hooks={"on_failure": f"touch {failed}"})
+    assert failed.exists()
+
+
 async def test_nothing_in_the_target_tells_what_is_in_it(site):
     done = await site.back_up()
     stored = b"".join(site.tree().values())

@@ -1,8 +1,8 @@
 """Opens the repositories of a run before the first domain is touched.
 
 A key that does not fit fails the run at once, with nothing written; so does an encrypted target
-without a key. A target without a repository
-gets one, and with it the key file; then an admin must hear that there is only this one key.
+without a key. A target without a repository gets one, and with it the key file; then an admin must
+hear that there is only this one key.
 """
 
 from collections.abc import Iterable

@@ -133,7 +133,6 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
     config, emit = runtime.config, runtime.emit
     note = checked_note(request.note)
     plan = await plan_run(runtime, request)
-    await open_repositories(runtime, plan.backups)
     session = _Session(
         runtime, anyio.CapacityLimiter(config.threads), request.wait_s, request.after_each
     )
@@ -147,6 +146,8 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
         # In the meantime, the backups mostly wait for libvirt's replies.
         loading.start_soon(to_thread.run_sync, load_writers, types, name="load packagers")
         begun = tuple(filter(hooks.lets_pass, plan.backups))
+        # Not before the hooks: they may mount a target.
+        await _open_repositories(runtime, begun, hooks)
         if request.estimate:
             loading.start_soon(tell_expected, runtime, begun, name="expected sizes")
         for missing in plan.missing:
@@ -162,6 +163,17 @@ async def _back_up(runtime: Runtime, request: BackupRequest) -> None:
             # So that ``on_failure`` is called, without a domain because none was found.
             hooks.note((), events.BackupFailed("", "", error.message, error.exit_code))
             raise error
+
+
+async def _open_repositories(
+    runtime: Runtime, backups: Sequence[PlannedBackup], hooks: OpenHooks
+) -> None:
+    try:
+        await open_repositories(runtime, backups)
+    except errors.ConfigError as error:
+        groups = {planned.group.name for planned in backups}
+        hooks.note(groups, events.BackupFailed("", "", error.message, error.exit_code))
+        raise
 
 
 async def _tell_space(runtime: Runtime, backups: Iterable[PlannedBackup]) -> None:
