@@ -49,7 +49,7 @@ async def kill_virt_backup(program, config, domain, meanwhile=None):
     """Kill the real program when it has begun to write the domain's archive."""
     command = [program, "-c", config.path, "backup", "all"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    target = config.groups["all"].target / domain.name
+    target = config.groups["all"].target.directory / domain.name
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         with fail_after(60):
             while not await _is_being_written(AsyncPath(target)):
