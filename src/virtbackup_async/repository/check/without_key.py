@@ -17,21 +17,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtbackup_async.errors import CorruptError, NotFoundError
+from virtbackup_async.errors import CorruptError
 from virtbackup_async.files.refusals import reading
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository.format import pack_format, pack_tail, sealed_json
-from virtbackup_async.repository.storage import description
+from virtbackup_async.repository.format import pack_format, pack_tail
 from virtbackup_async.repository.storage.interface import Kind, Storage, StoredFile
-from virtbackup_async.repository.storage.key_access import list_key_slots
+from virtbackup_async.repository.storage.key_access import encrypted_at, list_key_slots
 from virtbackup_async.repository.storage.layout import (
     LEASES,
-    REPOSITORY_FILE,
     list_packs,
     pack_file,
     token_of,
 )
-from virtbackup_async.repository.storage.repository_file import open_inner
 
 _PIECE_BYTES: Final = 4 * 1024 * 1024
 
@@ -60,15 +57,7 @@ def check_without_key(
         CorruptError: the repository file is damaged.
         StorageError: the target cannot be read.
     """
-    storage = open_inner(location)
-    data = storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES)
-    if data is None:
-        raise NotFoundError(f"there is no repository: {location}")
-    found = description.decode(data, storage.where(REPOSITORY_FILE))
-    if found.keys is None:
-        raise NotFoundError(
-            f"the repository is not encrypted: {location}", hint="Verify it without --without-key."
-        )
+    storage, found = encrypted_at(location, hint="Verify it without --without-key.")
     packs = list(list_packs(storage))
     held = _leases(storage)
     for pack in packs:

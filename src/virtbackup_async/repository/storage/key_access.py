@@ -55,7 +55,7 @@ def list_key_slots(location: StorageLocation) -> SlotList:
         StorageError: it cannot be read.
         CorruptError: the repository file is damaged.
     """
-    storage, found = _encrypted_at(location)
+    storage, found = encrypted_at(location)
     with loading_extra():
         from virtbackup_async.repository.storage import key_slots  # noqa: PLC0415 -- see above
     named, damaged = key_slots.list_slots(storage)
@@ -113,7 +113,7 @@ def open_key_changes(location: StorageLocation, key: "Key") -> "KeyChanges":
         ConfigError: the key opens no slot.
         StorageError: it cannot be read.
     """
-    storage, found = _encrypted_at(location)
+    storage, found = encrypted_at(location)
     with loading_extra():
         from virtbackup_async.repository.storage import key_changes  # noqa: PLC0415 -- see above
     return key_changes.KeyChanges(storage, key, found)
@@ -126,12 +126,25 @@ def written_on_paper(paper: "Secret") -> str:
     return written_secret.write(written_secret.RECOVERY, paper)
 
 
-def _encrypted_at(location: StorageLocation) -> tuple[Storage, Description]:
+def encrypted_at(
+    location: StorageLocation, *, hint: str | None = None
+) -> tuple[Storage, Description]:
+    """Return the storage of an encrypted repository, as it is, and what its file says. Blocks.
+
+    Args:
+        location: of the target; its key file is not used.
+        hint: what to do if the repository is not encrypted.
+
+    Raises:
+        NotFoundError: there is no encrypted repository.
+        CorruptError: the repository file is damaged.
+        StorageError: the target cannot be read.
+    """
     storage = open_inner(location)
     data = storage.read(REPOSITORY_FILE, sealed_json.MAX_BYTES)
     if data is None:
         raise NotFoundError(f"there is no repository: {location}")
     found = description.decode(data, storage.where(REPOSITORY_FILE))
     if found.keys is None:
-        raise NotFoundError(f"the repository is not encrypted: {location}")
+        raise NotFoundError(f"the repository is not encrypted: {location}", hint=hint)
     return storage, found

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from virtbackup_async.errors import StorageFullError
 from virtbackup_async.files.refusals import close, storage_error
@@ -24,6 +24,8 @@ from virtbackup_async.repository.storage.interface import (
     Storage,
 )
 from virtbackup_async.repository.storage.served.wrapped import WrappedStorage
+
+F = TypeVar("F", GrowingFile, HiddenFile)
 
 BLOCK_BYTES: Final = 4096
 _STEP: Final = 256 << 20
@@ -130,18 +132,17 @@ class QuotaStorage(WrappedStorage):
         self._measured_s = self._now()
 
 
-class _Growing:
-    def __init__(self, file: GrowingFile, quota: QuotaStorage, name: str) -> None:
-        self._file = file
+class _Charged(Generic[F]):
+    """A new file whose bytes are charged as they come."""
+
+    def __init__(self, file: F, quota: QuotaStorage, name: str) -> None:
+        self._file: F = file
         self._quota = quota
         self._name = name
 
     def append(self, data: bytes | bytearray) -> None:
         self._quota.charge(len(data), self._name)
         self._file.append(data)
-
-    def finish_soon(self) -> None:
-        self._file.finish_soon()
 
     def finish(self) -> None:
         self._file.finish()
@@ -151,28 +152,17 @@ class _Growing:
         self._quota.note_freed()
 
 
-class _Hidden:
-    def __init__(self, file: HiddenFile, quota: QuotaStorage, name: str) -> None:
-        self._file = file
-        self._quota = quota
-        self._name = name
+class _Growing(_Charged[GrowingFile]):
+    def finish_soon(self) -> None:
+        self._file.finish_soon()
 
-    def append(self, data: bytes | bytearray) -> None:
-        self._quota.charge(len(data), self._name)
-        self._file.append(data)
 
-    def finish(self) -> None:
-        self._file.finish()
-
+class _Hidden(_Charged[HiddenFile]):
     def publish(self, on_named: Callable[[], None]) -> None:
         self._file.publish(on_named)
 
     def publish_exclusively(self) -> None:
         self._file.publish_exclusively()
-
-    def discard(self) -> None:
-        self._file.discard()
-        self._quota.note_freed()
 
 
 def measure_directory(directory: Path) -> int:
