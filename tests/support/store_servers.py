@@ -67,6 +67,11 @@ class Servers:
         self.connections.append(Connection(self.servers[-1]))
         return self.connections[-1]
 
+    def wait(self):
+        """Wait until all have ended; what their clients had open is discarded then."""
+        for server in self.servers:
+            server.wait()
+
 
 def served(storage, **options):
     """A storage that a thread serves."""

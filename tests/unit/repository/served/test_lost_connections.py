@@ -123,13 +123,14 @@ def write(storage, kind):
 @pytest.mark.parametrize("answers", range(10))
 @pytest.mark.parametrize("kind", ["growing", "published", "exclusive"])
 def test_a_file_is_there_whole_or_fails_in_one_line(inner, kind, answers):
-    storage, _ = dying(inner, 1 + answers)
+    storage, servers = dying(inner, 1 + answers)
     failed = None
     with closing(storage.link):
         try:
             write(storage, kind)
         except StorageError as error:
             failed = error
+    servers.wait()
     if "d/new" in inner.files:
         assert bytes(inner.files["d/new"].data) == b"a" * 10 + b"b" * 10
     else:
