@@ -88,6 +88,8 @@ class TargetFacts(Struct, frozen=True):
         history: its runs, oldest first.
         problems: the parts of its history or repository that cannot be read.
         unclaimed: domains that have backups there, and that are in no group.
+        recovery_lack: why all its backups may be lost with a host, if it is encrypted and has no
+            recovery key.
     """
 
     path: str
@@ -100,6 +102,7 @@ class TargetFacts(Struct, frozen=True):
     history: tuple[RunRecord, ...] = ()
     problems: tuple[str, ...] = ()
     unclaimed: tuple[str, ...] = ()
+    recovery_lack: str | None = None
 
 
 class Leftover(Struct, frozen=True):

@@ -9,13 +9,22 @@ import pytest
 from fakes.hypervisor import DescribedDomain
 from fakes.site import Site
 from virtbackup_async.engine.backup.session import BackupRequest, run_backup
+from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import FindRequest, find_backup_to_read
 from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.errors import ConfigError, StorageError
 from virtbackup_async.events import BackupDone, BackupFailed, TargetSpace
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.repository import make_repository
+from virtbackup_async.reporting.overview.build import build_overview
+from virtbackup_async.repository import (
+    key_of_file,
+    key_of_passphrase,
+    make_repository,
+    open_key_changes,
+)
+from virtbackup_async.repository.keys import slots
 from virtbackup_async.repository.storage.key_file import make_key_file
 
 IMAGE = b"\0" * 65536 + bytes(range(256)) * 2048
@@ -178,3 +187,43 @@ async def test_a_target_alone_is_read_with_its_key_file(site, tmp_path):
     alone = run("list", "--key-file", str(site.key_file))
     assert alone.returncode == 2
     assert "--target" in alone.stderr
+
+
+async def keys_missing(site):
+    """What doctor finds of the keys, and what the overview says is to be done about them."""
+    found = await run_doctor(site.runtime(), DoctorRequest())
+    facts = await survey(site.runtime(), for_page=False)
+    actions = [one.command for one in build_overview(facts).actions]
+    return (
+        [(one.message, one.advice) for one in found if one.code == "no_recovery_key"],
+        [command for command in actions if "paper" in command],
+    )
+
+
+async def test_a_host_with_the_only_key_is_warned_of_its_own_death(site):
+    assert await keys_missing(site) == ([], [])
+    await site.back_up()
+    location = site.configure().groups["all"].target
+    ((message, advice),), (command,) = await keys_missing(site)
+    assert "only key files open the backups" in message
+    assert "virtbackup key paper all" in advice
+    assert command[-3:] == ("key", "paper", "all")
+    changes = open_key_changes(location, key_of_file(site.key_file))
+    changes.add(key_of_passphrase("long enough"), "admin", slots.Cost(1, 1, 64))
+    ((message, _),), _ = await keys_missing(site)
+    assert "the last key file or passphrase" in message
+    changes.add_recovery("paper")
+    assert await keys_missing(site) == ([], [])
+
+
+async def test_copies_are_asked_for_their_recovery_key(site, tmp_path):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    encryption = {"key_file": str(tmp_path / "copies.key")}
+    other = {"target": str(copies), "packager": "repository", "encryption": encryption}
+    config = site.configure(all={"hosts": ["fake"], "copies": ["offsite"], **site.group},
+                            offsite={"hosts": ["none"], **other})  # fmt: skip
+    make_repository(config.groups["offsite"].target)
+    found = await run_doctor(site.runtime(config), DoctorRequest(["all"]))
+    (lack,) = [one for one in found if one.code == "no_recovery_key"]
+    assert (lack.subject, "key paper offsite" in lack.advice) == (str(copies), True)

@@ -24,6 +24,7 @@ from virtbackup_async.engine.doctor import (
     target,
 )
 from virtbackup_async.engine.doctor.append_only import check_append_only
+from virtbackup_async.engine.doctor.recovery_key import check_recovery_key
 from virtbackup_async.engine.domain_states import SAVED
 from virtbackup_async.engine.host_state import Host, host_name
 from virtbackup_async.engine.plan import PlannedBackup, plan_backups, select_groups
@@ -124,6 +125,7 @@ async def _examine_targets(work: _Examination) -> None:
         expected = any(group.append_only for group in groups)
         trial = partial(check_append_only, place, host_name(), expected=expected)
         work.tell(await to_thread.run_sync(trial))
+        work.tell(await to_thread.run_sync(check_recovery_key, place, groups[0].name))
         try:
             scan = work.scans[place] = await work.host.catalog(place).scan()
         except StorageError:
@@ -147,6 +149,8 @@ async def _examine_copies(work: _Examination) -> None:
                 continue  # the check of that group has reported it
             if place not in checked:
                 work.tell(await target.check_target(place))
+                name = named.name if named is not None else None
+                work.tell(await to_thread.run_sync(check_recovery_key, place, name))
                 checked.add(place)
             work.tell(await target.check_copies(group.target, place))
 

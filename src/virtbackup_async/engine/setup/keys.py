@@ -12,6 +12,7 @@ from typing import Final
 from anyio import to_thread
 from msgspec import Struct
 
+from virtbackup_async.engine.inventory.recovery_key import recovery_lack
 from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import Emit, Finding, Level
 from virtbackup_async.model.storage_location import StorageLocation
@@ -54,17 +55,10 @@ async def list_keys(location: StorageLocation, emit: Emit) -> None:
         emit(Finding(Level.INFO, CHECK, slot.name, message, code="key_slot"))
     for problem in found.damaged:
         emit(Finding(Level.WARNING, CHECK, str(location), problem, code="key_slot_damaged"))
-    if not any(slot.kind == "recovery" for slot in found.slots):
-        emit(
-            Finding(
-                Level.WARNING,
-                CHECK,
-                str(location),
-                "no recovery key: with the last key file or passphrase all backups are lost",
-                "Run 'virtbackup key paper', and keep the print away from this host.",
-                code="no_recovery_key",
-            )
-        )
+    if (lack := recovery_lack(found)) is not None:
+        advice = "Run 'virtbackup key paper', and keep the print away from this host."
+        subject = str(location)
+        emit(Finding(Level.WARNING, CHECK, subject, lack, advice, code="no_recovery_key"))
 
 
 async def add_key(location: StorageLocation, key: Key, new: Key, label: str, emit: Emit) -> None:

@@ -25,6 +25,7 @@ from virtbackup_async.engine.inventory.group_backups import (
     broken_backups,
     choose_backups,
 )
+from virtbackup_async.engine.inventory.recovery_key import missing_recovery_key
 from virtbackup_async.engine.inventory.stats import measure_repository
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
 from virtbackup_async.engine.plan import target_of
@@ -253,6 +254,7 @@ async def _target(
         history=history.runs if history else (),
         problems=tuple(problems),
         unclaimed=left.domains if left else (),
+        recovery_lack=await to_thread.run_sync(missing_recovery_key, one.target),
     )
 
 

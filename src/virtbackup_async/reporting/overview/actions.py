@@ -32,6 +32,7 @@ def actions_of(
         *(() if facts.of_target else _of_leftovers(facts)),
         *(() if facts.of_target else _of_guests(facts, lines)),
         *_of_running(facts),
+        *_of_keys(facts),
         *_of_protection(facts),
         *_of_capacity(facts, capacity),
         *_of_confidence(facts, lines, confidence),
@@ -48,6 +49,15 @@ def _of_targets(facts: Facts) -> Iterator[Action]:
         yield Action(Standing.LOST, f"Add a group to {facts.config}.")
     if facts.hypervisor_error is not None:
         yield Action(Standing.BAD, "See why libvirt does not answer.", _command(facts, "doctor"))
+
+
+def _of_keys(facts: Facts) -> Iterator[Action]:
+    for target in facts.targets:
+        if target.recovery_lack is not None:
+            text = f"Print a recovery key of {target.path}: {target.recovery_lack}."
+            groups = () if facts.of_target else target.groups[:1]
+            command = (*facts.program, "key", "paper", *facts.where, *groups)
+            yield Action(Standing.BAD, text, command)
 
 
 def _of_leftovers(facts: Facts) -> Iterator[Action]:

@@ -238,6 +238,20 @@ def test_what_to_do_begins_with_the_target_that_is_away():
     ]
 
 
+def test_a_missing_recovery_key_has_the_command_that_makes_one():
+    lacking = target(recovery_lack="no recovery key")
+    (action,) = overview(guest(), targets=[lacking]).actions
+    assert action.text == f"Print a recovery key of {TARGET}: no recovery key."
+    assert (action.standing, action.command) == (
+        Standing.BAD,
+        ("virtbackup", "key", "paper", GROUP),
+    )
+    parse([*action.command[1:]])
+    alone = {"of_target": True, "where": ("--target", TARGET)}
+    (action,) = overview(guest(), targets=[lacking], **alone).actions
+    assert action.command == ("virtbackup", "key", "paper", "--target", TARGET)
+
+
 def test_a_disk_that_is_full_soon_is_to_be_looked_after():
     nearly = [
         run(night, used_bytes=(900 - 5 * night) * GIB, free_bytes=(100 + 5 * night) * GIB)
