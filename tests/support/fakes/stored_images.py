@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
+from pathlib import Path
 
 from fakes.small_repository import content
 from virtbackup_async.model.storage_location import StorageLocation
@@ -42,19 +43,21 @@ def chunk(number: int) -> bytes:
 
 @cache
 def id_of(number: int) -> bytes:
-    """Its id."""
+    """Its id in a repository without keys; with keys, what the id is made of."""
     return chunk_id(chunk(number))
 
 
-def store_image(storage: Storage, name: str, numbers: Sequence[int]) -> None:
+def store_image(
+    storage: Storage, name: str, numbers: Sequence[int], key_file: Path | None = None
+) -> None:
     """Make a backup of an image; it is complete when this returns."""
-    repository = make_in(storage)
+    repository = make_in(storage, key_file)
     with closing(ChunkWriters().open(repository, 1)) as writer:
         head = MapHead(repository.id, len(numbers) * CHUNK_BYTES)
-        image = MapWriter(storage, f"web/{name}.map", head)
+        image = MapWriter(repository.storage, f"web/{name}.map", head)
         try:
             for number in numbers:
-                writer.add({id_of(number): memoryview(chunk(number))})
+                writer.add({writer.id_of(id_of(number)): memoryview(chunk(number))})
                 writer.refresh()
             image.add(
                 entries_of([MapEntry(at, ALL_PAGES, id_of(n)) for at, n in enumerate(numbers)])
@@ -67,12 +70,12 @@ def store_image(storage: Storage, name: str, numbers: Sequence[int]) -> None:
             image.discard()
 
 
-def read_image(storage: Storage, name: str) -> list[bytes]:
+def read_image(storage: Storage, name: str, key_file: Path | None = None) -> list[bytes]:
     """Read a backup back, chunk by chunk."""
-    repository = find_in(storage)
+    repository = find_in(storage, key_file)
     assert repository
     with (
-        closing(open_map(storage, f"web/{name}.map")) as image,
+        closing(open_map(repository.storage, f"web/{name}.map")) as image,
         closing(ChunkReader(repository)) as reader,
     ):
         return [bytes(reader.read(entry.leaf)) for entry in image.entries()]
@@ -83,9 +86,10 @@ def maps_in(storage: Storage) -> list[MapFile]:
     return [MapFile(f"web/{name}", name) for name in storage.names("web", {Kind.FILE})]
 
 
-def prune_images(storage: Storage) -> Pruned:
+def prune_images(storage: Storage, key_file: Path | None = None) -> Pruned:
     """Remove the chunks that no map needs."""
-    return prune_repository(make_in(storage), lambda: maps_in(storage), lambda: None)
+    repository = make_in(storage, key_file)
+    return prune_repository(repository, lambda: maps_in(repository.storage), lambda: None)
 
 
 def image_of(writer: int, night: int) -> list[int]:

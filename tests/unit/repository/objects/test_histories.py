@@ -53,13 +53,14 @@ def small_files(monkeypatch, tmp_path):
 class History:
     """A repository, the backups in it that are complete, and what happens to them."""
 
-    def __init__(self, open_storage, seed):
+    def __init__(self, open_storage, seed, key_file=None):
         self.numbers = random.Random(seed)
         self.open_storage = open_storage
+        self.key_file = key_file
         self.listed = {}
         self.begun = 0
         self.reading = set()
-        make_in(self.storage())
+        make_in(self.storage(), key_file)
 
     def storage(self):
         storage = self.open_storage()
@@ -78,26 +79,30 @@ class History:
         return lambda actor: work(SteppedStorage(self.storage(), actor), name, chunks)
 
     def back_up(self, storage, name, chunks):
-        store_image(storage, name, chunks)
+        store_image(storage, name, chunks, self.key_file)
         self.listed[name] = chunks
 
     def prune(self, storage, _name="", _chunks=()):
         with suppress(LockHeldError):
-            prune_images(storage)
+            prune_images(storage, self.key_file)
 
     def forget(self, storage, _name="", _chunks=()):
         names = sorted(self.listed.keys() - self.reading)
         if names:
             name = self.numbers.choice(names)
             del self.listed[name]
-            storage.remove(f"web/{name}.map")
+            self.clear(storage).remove(f"web/{name}.map")
+
+    def clear(self, storage):
+        """The storage with the names and files as they were before they were sealed."""
+        return find_in(storage, self.key_file).storage
 
     def read(self, storage, _name="", _chunks=()):
         names = sorted(self.listed)
         if names:
             name = self.numbers.choice(names)
             self.reading.add(name)
-            assert read_image(storage, name) == self.expected(name)
+            assert read_image(storage, name, self.key_file) == self.expected(name)
 
     def expected(self, name):
         return [chunk(number) for number in self.listed[name]]
@@ -110,20 +115,21 @@ class History:
     def check(self):
         storage = self.storage()
         for name in self.listed:
-            assert read_image(storage, name) == self.expected(name)
+            assert read_image(storage, name, self.key_file) == self.expected(name)
 
     def check_after_prunes(self):
         """All that was completed is there, and no unknown pack; all can be written again."""
         storage = self.storage()
         self.check()
-        for name in storage.names("web", {Kind.FILE}):
+        clear = self.clear(storage)
+        for name in clear.names("web", {Kind.FILE}):
             if name.removesuffix(".map") not in self.listed:
-                storage.remove(f"web/{name}")
+                clear.remove(f"web/{name}")
         for _ in range(2):
             self.prune(storage)
             self.check()
         assert living_holders(storage) == frozenset()
-        with closing(open_index(find_in(storage))) as index:
+        with closing(open_index(find_in(storage, self.key_file))) as index:
             indexed = {pack for segment in index.segments for pack in segment.packs}
         assert set(list_packs(storage)) == indexed
         self.back_up(storage, "last", list(CHUNKS))
@@ -136,8 +142,9 @@ def in_memory():
     return lambda: ObjectStorage(location, Connection(lambda _most, _step: store), IMPATIENT)
 
 
-def test_no_backup_is_lost_in_memory(seed):
-    history = History(in_memory(), seed)
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["clear", "encrypted"])
+def test_no_backup_is_lost_in_memory(seed, is_encrypted, tmp_path):
+    history = History(in_memory(), seed, tmp_path / "key" if is_encrypted else None)
     history.play(share_of_deaths=0.004 * (seed % 3))
     history.check_after_prunes()
 
