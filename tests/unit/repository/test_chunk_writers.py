@@ -1,23 +1,33 @@
 """Backups made at once by one process: equal chunks are stored once, failures stay apart."""
 
 import random
+from collections import Counter
+from contextlib import closing
 from threading import Barrier, Thread
 
 import pytest
 from anyio import create_task_group
+from msgspec.structs import replace
 
+from fakes.memory_storage import MemoryStorage
 from fakes.repository_files import files_of
-from fakes.small_repository import PACKAGER, SmallRepository, content
+from fakes.small_repository import PACKAGER, SmallRepository, content, ids_of
+from store_servers import served
 from virtbackup_async.errors import StorageError
 from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.sources.file import open_image_stream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.registry import open_writer
+from virtbackup_async.repository.data import chunk_writer
 from virtbackup_async.repository.data.chunk_writer import ChunkWriters
 from virtbackup_async.repository.format.chunks import chunk_id
+from virtbackup_async.repository.index.segments import open_index
+from virtbackup_async.repository.prune.prune import prune_repository
+from virtbackup_async.repository.storage.layout import list_packs
 from virtbackup_async.repository.storage.leases import living_holders
 from virtbackup_async.repository.storage.local_files import LocalGrowingFile
-from virtbackup_async.repository.storage.repository_file import make_repository
+from virtbackup_async.repository.storage.repository_file import make_in, make_repository
+from virtbackup_async.repository.storage.served.append_only import AppendOnlyStorage
 
 
 @pytest.fixture
@@ -179,3 +189,31 @@ def test_who_comes_after_a_broken_lease_begins_anew(repository):
     second.close()
     first.close()
     assert not living_holders(repository.storage)
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_writer_that_may_only_add_files_stores_any_number_of_chunks(monkeypatch, is_served):
+    """It cannot replace its segments by one, so it leaves that to the keeper's prune."""
+    monkeypatch.setattr(chunk_writer, "CHUNKS_A_SEGMENT", 1)
+    monkeypatch.setattr(chunk_writer, "MERGED_AT_ONCE", 2)
+    inner = MemoryStorage()
+    repository = make_in(inner)
+    storage = AppendOnlyStorage(inner)
+    if is_served:
+        storage = served(storage, append_only=True)
+    writer = ChunkWriters().open(replace(repository, storage=storage), 1)
+    try:
+        for number in range(1, 10):
+            add(writer, number)
+        writer.publish()
+        writer.check()
+    finally:
+        writer.close()
+    with closing(open_index(repository)) as index:
+        found = Counter(id_ for segment in index.segments for id_ in ids_of(segment))
+    assert found.keys() == {chunk_id(content([number])) for number in range(1, 10)}
+    # It tries once, and no chunk is in the index a third time.
+    assert max(found.values()) <= 2
+    assert len(found) < sum(found.values()) <= len(found) + 2
+    prune_repository(repository, list, lambda: None)
+    assert not list(list_packs(inner))

@@ -304,7 +304,7 @@ class ChunkWriter:
     def _merge_own(self) -> None:
         """Replace many segments by one; only this writer touches its segments."""
         old = worth_merging(self._own)
-        if len(old) >= MERGED_AT_ONCE:
+        if len(old) >= MERGED_AT_ONCE and self._known.can_replace:
             segment = self._new_segment(merged(old), nothing_follows)
             self._own = [segment, *(kept for kept in self._own if kept not in old)]
             self._known.replace(old, segment)

@@ -22,6 +22,7 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from virtbackup_async.errors import StorageError
 from virtbackup_async.repository.index.id_batches import IdField
 from virtbackup_async.repository.index.lookup import are_missing
 from virtbackup_async.repository.index.presence import in_words, misfits
@@ -65,6 +66,7 @@ class KnownChunks:
     Attributes:
         users: the number of writers.
         left: writers that have ended; others may rely on chunks of some of them.
+        can_replace: False once a segment could not be removed: this host may only add files.
     """
 
     def __init__(self, repository: Repository, lease: Lease) -> None:
@@ -75,6 +77,7 @@ class KnownChunks:
         self.segment_numbers = count()
         self.users = 0
         self.left: list[Storer] = []
+        self.can_replace = True
         pending = read_pending_deletion(repository.storage).packs
         self._index = open_index(repository)
         try:
@@ -146,11 +149,18 @@ class KnownChunks:
             return are_missing(now, blocks, self._pending)
 
     def replace(self, old: Iterable[Segment], new: Segment) -> None:
-        """Use a segment in place of others, whose files are removed."""
+        """Use a segment in place of others, whose files are removed if that is allowed.
+
+        Where it is not, ``can_replace`` is False from then on. The index then has some records
+        twice, until a prune merges the segments.
+        """
         with self._keeping_open, self._turn:
             self._index.segments.append(new)
             for segment in old:
-                self._index.remove(segment)
+                try:
+                    self._index.remove(segment)
+                except StorageError:
+                    self.can_replace = False
 
     def forget(self, ids: Iterable[bytes], storer: Storer) -> bool:
         """Forget the chunks of ``storer``; return False if another writer relies on them."""
