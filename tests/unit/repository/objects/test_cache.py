@@ -76,6 +76,31 @@ def test_a_map_that_was_listed_is_not_asked_for_again(storage):
     assert gets(next_one) == 0
 
 
+def test_a_map_that_was_listed_is_looked_at_and_opened_without_more_questions(storage):
+    storage.put_new(MAP, CONTENT)
+    read(storage, MAP)
+    next_one = again(storage)
+    next_one.names("web", {Kind.FILE})
+    listed = next_one.status(MAP)
+    assert (listed.size_bytes, listed.is_file) == (len(CONTENT), True)
+    assert read(next_one, MAP) == CONTENT
+    assert next_one.traffic.total().requests == 1
+    # A list is believed once for each.
+    assert next_one.status(MAP).size_bytes == len(CONTENT)
+    assert next_one.traffic.by_kind()["head", "guests"].requests == 1
+
+
+def test_what_was_written_or_removed_since_the_list_is_looked_at_anew(storage):
+    for name in ("web/a.map", "web/b.map"):
+        storage.put_new(name, b"one")
+    storage.names("web", {Kind.FILE})
+    storage.replace("web/a.map", b"longer")
+    storage.remove("web/b.map")
+    assert storage.status("web/a.map").size_bytes == 6
+    with pytest.raises(FileNotFoundError):
+        storage.status("web/b.map")
+
+
 def test_a_definition_is_asked_for_when_it_changed(storage):
     storage.put_new(DEFINITION, b"one")
     for content, asked in ((b"one", 1), (b"one", 0), (b"two", 1), (b"two", 0)):

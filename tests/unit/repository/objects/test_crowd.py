@@ -6,10 +6,11 @@ import sys
 from contextlib import suppress
 
 from fakes import stored_images
-from fakes.stored_images import chunk, image_of, prune_images, read_image
+from fakes.stored_images import chunk, image_of, prune_images, read_image, store_image
 from object_stores import new_storage
 from virtbackup_async.errors import LockHeldError
 from virtbackup_async.repository.storage.leases import living_holders
+from virtbackup_async.repository.storage.objects.connecting import open_object_storage
 
 NIGHTS = 4
 WRITERS = 3
@@ -68,3 +69,24 @@ def test_what_processes_completed_is_there_whoever_is_killed(object_server):
     for _ in range(2):
         prune_images(storage)
         check(storage, completed)
+
+
+def test_a_prune_asks_of_each_map_no_more_than_one_list_of_all(object_server):
+    def requests(storage):
+        return {
+            verb: count.requests
+            for (verb, kind), count in storage.traffic.by_kind().items()
+            if kind == "guests"
+        }
+
+    storage = new_storage(object_server)
+    found = []
+    for nights in (2, 6):
+        for night in range(nights):
+            store_image(storage, f"{nights}-{night}", image_of(nights, night))
+        prune_images(storage)
+        again = open_object_storage(storage.location)
+        prune_images(again)
+        found.append(requests(again))
+    assert found[0] == found[1]
+    assert set(found[0]) == {"list"}

@@ -67,10 +67,14 @@ _MAX_OVERWRITTEN_BYTES: Final = 1 << 30
 
 
 class Listed:
-    """Facts from the last lists: each is used once, and soon; any thread may ask."""
+    """Facts from the last lists: each is used once, and soon; any thread may ask.
+
+    A file is mostly looked at before it is opened, so each of both may use its facts once.
+    """
 
     def __init__(self) -> None:
         self._metas: dict[str, tuple[float, dict[str, Meta]]] = {}
+        self._looked_at: dict[str, set[str]] = {}
         self._turn = Lock()
 
     def note(self, directory: str, files: Mapping[str, Meta]) -> None:
@@ -78,6 +82,18 @@ class Listed:
         if kind_of(f"{directory}/-") == "guests":
             with self._turn:
                 self._metas[directory] = (time.monotonic(), dict(files))
+                self._looked_at[directory] = set()
+
+    def look(self, name: str) -> Meta | None:
+        """Return the facts about a file, as ``take`` does, and leave them for it."""
+        directory, _, last = name.rpartition("/")
+        with self._turn:
+            at_s, files = self._metas.get(directory, (0.0, {}))
+            looked_at = self._looked_at.setdefault(directory, set())
+            if last in looked_at or time.monotonic() - at_s >= LISTED_S:
+                return None
+            looked_at.add(last)
+            return files.get(last)
 
     def take(self, name: str) -> Meta | None:
         """Return the facts about a file, if a list had them a moment ago; only once."""
@@ -144,7 +160,7 @@ class ObjectStorage:
         return found
 
     def status(self, name: str) -> Status:
-        meta = self.calls.head(name)
+        meta = self._listed.look(name) or self.calls.head(name)
         if meta is not None:
             version = (meta.e_tag, meta.modified_s)
             return Status(meta.size_bytes, version, is_file=True, modified_s=meta.modified_s)
