@@ -5,6 +5,7 @@
     scripts/bench                     all of it, into docs/benchmarks/ (an hour)
     scripts/bench --quick             little data, one round, into a temporary directory (3 minutes)
     scripts/bench --only zstd --only sparse --runs 5 --output DIR
+    scripts/bench --only scale --hosts 100 --guests 20 --nights 30
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import scale
 from benchmarks.cases import GUEST_CASES, Bench, Figures
 from benchmarks.chart import svg
 from benchmarks.contenders import compile_installation
@@ -36,6 +38,8 @@ _RUNS, _QUICK_RUNS = 3, 1
 _LEAST_S = 45
 _WITHOUT_GUEST = {**HOST_CASES, **INCREMENTAL_CASES, **REPOSITORY_CASES}
 _NAMES = [*GUEST_CASES, *_WITHOUT_GUEST]
+# Of its own kind: nothing races, and it takes as long as it is told to.
+_SCALE = "scale"
 # What has no small form: memory is that of full buffers, and the others are about large numbers.
 _NOT_QUICK = {"memory", "list", "huge-repository"}
 
@@ -44,6 +48,9 @@ def main() -> None:
     """Run what the command line asks for."""
     options = _options()
     output = options.output or _default_output(options)
+    if options.only == [_SCALE]:
+        scale.run(scale.size_of(options), output)
+        return
     host = describe()
     with tempfile.TemporaryDirectory(prefix="virtbackup-state-") as state:
         # What is noted of these backups is no business of this host.
@@ -72,10 +79,12 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="in 3 minutes; figures are rough")
-    parser.add_argument("--only", action="append", choices=_NAMES, metavar="NAME",
-                        help=f"may be given again; of: {', '.join(_NAMES)}")  # fmt: skip
+    names = f"may be given again; of: {', '.join(_NAMES)}; or alone: {_SCALE}"
+    parser.add_argument("--only", action="append", choices=[*_NAMES, _SCALE], metavar="NAME",
+                        help=names)  # fmt: skip
     parser.add_argument("--runs", type=int, help=f"rounds; by default {_RUNS} or more")
     parser.add_argument("--output", type=Path, help="where to; by default docs/benchmarks")
+    scale.add_options(parser)
     return parser.parse_args()
 
 
