@@ -8,7 +8,7 @@ set -euo pipefail
 # secrets of encrypted disks, for volumes of storage pools.
 readonly PROGRAMS=(qemu-system-x86_64 qemu-img qemu-nbd qemu-storage-daemon virsh pkg-config gcc
     mkfs.ext4 cpio unshare
-    swtpm_setup nbdkit nbdcopy mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze
+    swtpm_setup nbdkit nbdcopy nbdinfo qemu-io mkfs.btrfs mkfs.xfs fincore xz bzip2 zstd groff systemd-analyze
     chromedriver jq tmux sshd ssh)
 readonly DRIVERS=(qemu secret storage)
 readonly DEBIAN=(qemu-system-x86 qemu-utils libvirt-clients libvirt-daemon

@@ -20,9 +20,10 @@ from virtbackup_async.nbd.client.inbox import Inbox
 from virtbackup_async.nbd.client.silence import Silence
 from virtbackup_async.nbd.protocol.constants import Command, ExportFlag
 from virtbackup_async.nbd.protocol.export import Address, Export, Tls, UnixAddress
-from virtbackup_async.nbd.protocol.handshake import Receive, Send, Steps, handshake
+from virtbackup_async.nbd.protocol.handshake import Steps, handshake
 from virtbackup_async.nbd.protocol.replies import ReplyParser
 from virtbackup_async.nbd.protocol.request import Request
+from virtbackup_async.nbd.protocol.steps import Receive, Send
 
 MAX_IN_FLIGHT: Final = 64
 CLOSE_TIMEOUT_S: Final = 5

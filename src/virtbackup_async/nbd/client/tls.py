@@ -4,9 +4,8 @@ import ssl
 from pathlib import Path
 
 from virtbackup_async.errors import NbdRefusedError
-from virtbackup_async.nbd.protocol.export import Tls
+from virtbackup_async.nbd.protocol.export import AUTHORITY_FILE, Tls
 
-AUTHORITY_FILE = "ca-cert.pem"
 CERTIFICATE_FILE = "client-cert.pem"
 KEY_FILE = "client-key.pem"
 

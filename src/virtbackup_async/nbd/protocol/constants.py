@@ -1,4 +1,4 @@
-"""The numbers of the NBD protocol that this client uses, named by section of its specification.
+"""The numbers of the NBD protocol, named by section of its specification.
 
 Source: doc/proto.md of the NetworkBlockDevice project. All integers on the wire are big-endian.
 """
@@ -26,10 +26,14 @@ OPTION_REPLY_IS_ERROR: Final = 1 << 31
 class Option(IntEnum):
     """Requests before the transmission phase: "Option types"."""
 
+    EXPORT_NAME = 1
     ABORT = 2
+    LIST = 3
     STARTTLS = 5
+    INFO = 6
     GO = 7
     STRUCTURED_REPLY = 8
+    LIST_META_CONTEXT = 9
     SET_META_CONTEXT = 10
 
 
@@ -37,6 +41,7 @@ class OptionReply(IntEnum):
     """Replies to an option: "Option reply types"."""
 
     ACK = 1
+    SERVER = 2
     INFO = 3
     META_CONTEXT = 4
     ERR_UNSUP = OPTION_REPLY_IS_ERROR + 1
@@ -54,6 +59,8 @@ class Info(IntEnum):
     """Kinds of ``OptionReply.INFO``."""
 
     EXPORT = 0
+    NAME = 1
+    DESCRIPTION = 2
     BLOCK_SIZE = 3
 
 
@@ -81,7 +88,9 @@ class Command(IntEnum):
     BLOCK_STATUS = 7
 
 
+COMMAND_FLAG_FUA: Final = 1 << 0
 COMMAND_FLAG_NO_HOLE: Final = 1 << 1
+COMMAND_FLAG_REQ_ONE: Final = 1 << 3
 
 
 class ReplyType(IntEnum):
@@ -99,22 +108,27 @@ class ReplyType(IntEnum):
 ESHUTDOWN: Final = 108
 
 # Meta contexts, and the flags that they give a run of bytes.
+BASE_PREFIX: Final = "base:"
 BASE_ALLOCATION: Final = "base:allocation"
+STATE_HOLE: Final = 1 << 0
 STATE_ZERO: Final = 1 << 1
 DIRTY_BITMAP_PREFIX: Final = "qemu:dirty-bitmap:"
 STATE_DIRTY: Final = 1 << 0
 
-# "Terminating the transmission phase" leaves limits to both sides; these are this client's.
+# "Terminating the transmission phase" leaves limits to both sides; these are this program's.
 MAX_STRING_BYTES: Final = 4096  # the specification's own, for names and messages
 MAX_OPTION_REPLY_BYTES: Final = 64 * 1024
 MAX_OPTION_REPLIES: Final = 64
+MAX_OPTION_BYTES: Final = 64 * 1024
+MAX_OPTIONS: Final = 1024
+MAX_STATUS_DESCRIPTORS: Final = 4096
 MAX_STATUS_BYTES: Final = 16 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = (
     32 * 1024 * 1024
 )  # every server accepts so much: "Block size constraints"
 MAX_STATUS_REQUEST_BYTES: Final = 1 << 31
 
-# The protocol has no time limits; these are this client's.
+# The protocol has no time limits; these are this program's.
 OPEN_TIMEOUT_S: Final = 30
 """To open one connection, from the first packet to the agreed export."""
 SILENCE_TIMEOUT_S: Final = 300

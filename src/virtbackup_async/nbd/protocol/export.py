@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -11,6 +12,9 @@ from virtbackup_async.nbd.protocol.constants import (
     MAX_STRING_BYTES,
     ExportFlag,
 )
+
+AUTHORITY_FILE: Final = "ca-cert.pem"
+"""The authority that signs certificates, named as QEMU and libvirt name it."""
 
 
 class UnixAddress(Struct, frozen=True):

@@ -20,7 +20,6 @@ import struct
 from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from virtbackup_async.errors import NbdConnectionError, NbdProtocolError, NbdRefusedError
@@ -41,6 +40,7 @@ from virtbackup_async.nbd.protocol.constants import (
     OptionReply,
 )
 from virtbackup_async.nbd.protocol.export import BlockSizes, Export, printable_message
+from virtbackup_async.nbd.protocol.steps import Negotiation, Receive, Send, StartTls, Step
 
 _GREETING: Final = struct.Struct(">QQH")
 _CLIENT_FLAGS: Final = struct.Struct(">I")
@@ -58,24 +58,7 @@ _MAX_SIZE_BYTES: Final = (1 << 63) - 1
 _MAX_MINIMUM_BLOCK: Final = 64 * 1024
 
 
-class Send(Struct, frozen=True):
-    """Write these bytes; the generator expects no answer."""
-
-    data: bytes
-
-
-class Receive(Struct, frozen=True):
-    """Read exactly so many bytes, and send them into the generator."""
-
-    length: int
-
-
-class StartTls(Struct, frozen=True):
-    """Send and receive all further bytes through TLS."""
-
-
-Step = Send | Receive | StartTls
-Steps = Generator[Step, bytes, Export]
+Steps = Negotiation[Export]
 _Replies = Generator[Step, bytes, list[tuple[int, bytes]]]
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fakes import nbd_wire as wire
 from virtbackup_async.errors import NbdConnectionError, NbdError, NbdProtocolError, NbdRefusedError
 from virtbackup_async.nbd.protocol.constants import ExportFlag, Info, Option, OptionReply
-from virtbackup_async.nbd.protocol.handshake import Receive, Send, StartTls, handshake
+from virtbackup_async.nbd.protocol.handshake import handshake
+from virtbackup_async.nbd.protocol.steps import Receive, Send, StartTls
 
 ACK = OptionReply.ACK
 STRUCTURED = wire.option_reply(Option.STRUCTURED_REPLY, ACK)

@@ -1,0 +1,1 @@
+"""The server: serves devices to any number of clients over asyncio connections."""
