@@ -137,6 +137,58 @@ def test_a_name_is_put_once(storage):
     assert storage.names("d", ANY) == ["a"]
 
 
+def test_a_change_is_made_of_what_is_there(storage):
+    storage.put_new("d/a", b"one")
+    storage.change("d/a", 100, lambda data: data + b" more")
+    storage.change("d/a", 100, lambda data: data + b" again")
+    assert storage.read("d/a", 100) == b"one more again"
+    assert storage.names("d", ANY) == ["a"]
+
+
+def test_what_cannot_be_changed_stays(storage):
+    with pytest.raises(FileNotFoundError):
+        storage.change("d/a", 100, lambda data: data)
+    storage.put_new("d/a", b"one")
+    with pytest.raises(UnfitFileError):
+        storage.change("d/a", 2, lambda data: data)
+
+    def refuse(_data):
+        raise CorruptError("no definition")
+
+    with pytest.raises(CorruptError, match="no definition"):
+        storage.change("d/a", 100, refuse)
+    assert storage.read("d/a", 100) == b"one"
+
+
+@of_objects
+def test_of_two_changes_at_the_same_time_none_is_lost(storage):
+    """No lock keeps another process from changing it in between."""
+    storage.put_new("d/a", b"one")
+    others = [b" other", b" third"]
+
+    def change(data):
+        if others:
+            other = others.pop()
+            storage.change("d/a", 100, lambda data: data + other)
+        return data + b" own"
+
+    storage.change("d/a", 100, change)
+    assert storage.read("d/a", 100) == b"one third other own"
+
+
+@of_objects
+def test_what_is_removed_while_it_is_changed_does_not_come_back(storage):
+    storage.put_new("d/a", b"one")
+
+    def change(data):
+        storage.remove("d/a")
+        return data + b" more"
+
+    with pytest.raises(FileNotFoundError):
+        storage.change("d/a", 100, change)
+    assert not storage.exists("d/a")
+
+
 def test_to_remove_what_is_not_there_is_no_error(storage):
     storage.remove("d/none")
 

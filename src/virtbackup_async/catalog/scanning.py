@@ -280,7 +280,7 @@ def _is_finished(
     has_pending = f"{path.name}.pending" in present
     if has_pending and not definition_file.is_ours(definition.version):
         return False
-    if path.target.plain_directory is None and removal_note(path).name in present:
+    if removal_note(path).name in present:
         return False  # a removal was begun, see ``removing``
     if not present.issuperset(files):
         missing = [file for file in files if file not in present]

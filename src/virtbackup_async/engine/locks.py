@@ -59,7 +59,7 @@ async def hold_domain(
         LockHeldError: another process works on the domain.
         StorageError: the lock cannot be made.
     """
-    held = await _acquired(partial(locks.lock_domain, domain, uuid, doing), lock_wait)
+    held = await acquired(partial(locks.lock_domain, domain, uuid, doing), lock_wait)
     try:
         yield held.is_alone
     finally:
@@ -74,13 +74,14 @@ async def hold_package(
 
     The lock is on the first of its files that exists. A pin, or the result of ``verify``, does not
     touch these files and never waits. Where a target is no directory of this machine, there are no
-    locks, and nobody waits.
+    such locks, and nobody waits here: ``reading.py`` has the leases that readers take in place of
+    them, and ``catalog.removing`` respects them.
 
     Raises:
         LockHeldError: another process reads the package, or removes it.
     """
     acquire = partial(to_thread.run_sync, _acquire_package, tuple(files), exclusive)
-    descriptor = await _acquired(acquire, lock_wait)
+    descriptor = await acquired(acquire, lock_wait)
     try:
         yield
     finally:
@@ -88,8 +89,11 @@ async def hold_package(
             close(descriptor)
 
 
-async def _acquired(acquire: Callable[[], Awaitable[T]], lock_wait: LockWait) -> T:
-    """Try again and again: a thread that waits for ``flock`` could not be cancelled."""
+async def acquired(acquire: Callable[[], Awaitable[T]], lock_wait: LockWait) -> T:
+    """Try again and again, as long as a ``LockHeldError`` is raised and there is time to wait.
+
+    A thread that waits for ``flock`` could not be cancelled.
+    """
     deadline = current_time() + lock_wait.wait_s
     has_told = False
     while True:

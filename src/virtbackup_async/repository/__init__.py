@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     )
     from virtbackup_async.repository.storage.key_changes import Key, KeyChanges
     from virtbackup_async.repository.storage.layout import MapFile, Repository
-    from virtbackup_async.repository.storage.leases import open_leased, take_prune_lease
+    from virtbackup_async.repository.storage.leases import Lease, open_leased, take_prune_lease
+    from virtbackup_async.repository.storage.package_leases import is_used, take_package_lease
     from virtbackup_async.repository.storage.repository_file import (
         find_repository,
         is_append_only,
@@ -92,6 +93,7 @@ __all__ = [
     "Key",
     "KeyChanges",
     "Kind",
+    "Lease",
     "LostRanges",
     "MapEntry",
     "MapFacts",
@@ -114,6 +116,7 @@ __all__ = [
     "exclusive_usage",
     "find_repository",
     "is_append_only",
+    "is_used",
     "key_of_file",
     "key_of_paper",
     "key_of_passphrase",
@@ -135,6 +138,7 @@ __all__ = [
     "repair_heads",
     "repair_repository_file",
     "serve_directory",
+    "take_package_lease",
     "take_prune_lease",
     "total_usage",
     "written_on_paper",
@@ -164,7 +168,8 @@ _NAMES: Final = {
     ),
     "storage.key_changes": ("Key", "KeyChanges"),
     "storage.layout": ("MapFile", "Repository"),
-    "storage.leases": ("open_leased", "take_prune_lease"),
+    "storage.leases": ("Lease", "open_leased", "take_prune_lease"),
+    "storage.package_leases": ("is_used", "take_package_lease"),
     "storage.repository_file": (
         "find_repository", "is_append_only", "make_repository", "open_inner",
         "open_storage", "probe_storage",

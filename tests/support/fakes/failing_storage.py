@@ -6,9 +6,9 @@ from typing import Any
 from virtbackup_async.repository.storage.interface import Storage
 
 CHANGING = frozenset(
-    {"make_directory", "sync_names", "replace", "rename", "put_new", "overwrite", "create",
-     "create_hidden", "remove", "take_lease", "append", "finish_soon", "finish", "publish",
-     "publish_exclusively"}
+    {"make_directory", "sync_names", "replace", "change", "rename", "put_new", "overwrite",
+     "create", "create_hidden", "remove", "take_lease", "append", "finish_soon", "finish",
+     "publish", "publish_exclusively"}
 )  # fmt: skip
 
 

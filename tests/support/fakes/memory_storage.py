@@ -11,6 +11,7 @@ from typing import NoReturn
 from virtbackup_async.errors import CorruptError, StorageError, StorageFullError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.model.amounts import size
+from virtbackup_async.repository.storage.held_change import change_held
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 
 RESERVE_BYTES = 4096
@@ -105,6 +106,9 @@ class MemoryStorage:
 
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         self.write(name, data)
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        change_held(self, name, max_bytes, change)
 
     def rename(self, name: str, new: str) -> None:
         with self.turn:

@@ -14,10 +14,10 @@ async def test_a_note_fits_wherever_a_pending_file_did(tmp_path):
     definition = tmp_path / f"{NAME}.json"
     definition.touch()
     definition.with_name(f"{NAME}.json.pending").touch()
-    note = await begin_removal(TargetFile.of(definition))
+    note = await begin_removal(TargetFile.of(definition), ())
     assert note.local.exists()
     assert not definition.exists()
-    assert await begin_removal(note) == note
+    assert await begin_removal(note, ()) == note
     await end_removal(note)
     assert not note.local.exists()
 

@@ -8,10 +8,7 @@ from msgspec.structs import replace as replace_run
 
 from fakes.failing_storage import FailingStorage
 from fakes.hostile_target import DATE, NAME, make_overlay
-from fakes.hypervisor import DescribedDomain
-from fakes.memory_storage import MemoryStorage
-from fakes.site import Site
-from object_stores import memory_object_storage, new_storage
+from fakes.other_site import IMAGE, KINDS, other_site, restored
 from virtbackup_async.catalog import history
 from virtbackup_async.catalog.history import RUNS, append_run, read_history
 from virtbackup_async.catalog.host_notes import HostNotes
@@ -26,20 +23,16 @@ from virtbackup_async.engine.copy.selection import CopyRequest
 from virtbackup_async.engine.copy.session import run_copy
 from virtbackup_async.engine.doctor.examination import DoctorRequest, run_doctor
 from virtbackup_async.engine.inventory.chosen_backup import (
-    FindRequest,
     PinRequest,
-    find_backup_to_read,
     set_pinned,
 )
 from virtbackup_async.engine.inventory.listing import ListRequest, run_list
 from virtbackup_async.engine.inventory.show import ShowRequest, run_show
 from virtbackup_async.engine.inventory.stats import StatsRequest, run_stats
-from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
 from virtbackup_async.engine.survey.survey import survey
 from virtbackup_async.engine.verify.repair import RepairRequest, run_repair
 from virtbackup_async.errors import ConfigError, StorageError
 from virtbackup_async.events import (
-    BackupDone,
     BackupFailed,
     BackupRemoved,
     PendingUndone,
@@ -51,87 +44,16 @@ from virtbackup_async.model.backup import Packager, Pending, PendingDisk
 from virtbackup_async.model.run_record import RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
-from virtbackup_async.repository import Kind, make_repository
+from virtbackup_async.repository import Kind
 from virtbackup_async.repository.storage.repository_file import STORAGES
 
-IMAGE = b"\0" * 65536 + bytes(range(256)) * 2048
 RUN = RunRecord("0" * 32, "backup", "host", "1.0.0", 0.0, 1.0, 0)
 SUMMARY = Summary(ok=True, done=("fake",), failed=(), exit_code=0)
-KINDS = {
-    "memory": lambda _request: MemoryStorage(),
-    "objects": lambda _request: memory_object_storage(),
-    "seaweed": lambda request: new_storage(request.getfixturevalue("object_server")),
-}
-
-
-class OtherSite(Site):
-    """A host whose target is in another storage; nothing of it is in a local directory.
-
-    Attributes:
-        storage: the target's.
-        target_place: where the configuration says it is.
-    """
-
-    def __init__(self, root, storage):
-        self.image = root / "vda.raw"
-        self.image.write_bytes(IMAGE)
-        super().__init__(root, DescribedDomain({"vda": self.image}), packager="repository")
-        self.storage = storage
-        self.target_place = StorageLocation("test", "one")
-
-    def configure(self, **groups):
-        config = super().configure(**groups)
-        moved = {
-            name: replace(group, target=self.target_place) for name, group in config.groups.items()
-        }
-        return replace(config, groups=moved)
-
-    async def back_up(self, **group):
-        ended = await super().back_up(method="snapshot", **group)
-        assert isinstance(ended, BackupDone), ended
-        assert self.left() == []
-        return ended
-
-    async def scan(self):
-        return await Catalog(self.target_place, self.state).scan()
-
-    @property
-    def state(self):
-        return self.root / "state"
-
-    def names(self):
-        """The names of the domain's files in the storage."""
-        return self.storage.names("fake", _ANY)
-
-
-_ANY = frozenset(Kind)
-
-
-def encrypted_site(tmp_path, monkeypatch):
-    """A host whose target is a local directory that shows neither names nor content."""
-    (tmp_path / "sealed").mkdir()
-    place = StorageLocation("file", str(tmp_path / "sealed"), key_file=tmp_path / "key")
-    monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
-    site = OtherSite(tmp_path, make_repository(place).storage)
-    site.target_place = place
-    return site
 
 
 @pytest.fixture(params=[*KINDS, "encrypted"])
 def site(request, tmp_path, monkeypatch):
-    if request.param == "encrypted":
-        return encrypted_site(tmp_path, monkeypatch)
-    storage = KINDS[request.param](request)
-    monkeypatch.setitem(STORAGES, "test", lambda _at: storage)
-    monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(tmp_path / "state"))
-    return OtherSite(tmp_path, storage)
-
-
-async def restored(site, place, date=None):
-    found = await find_backup_to_read(site.runtime(), FindRequest("all", "fake", date))
-    await restore_backup(site.runtime(), RestoreRequest(found.definition, found.path.parent, place))
-    (image,) = place.glob("*.raw")
-    return image.read_bytes()
+    return other_site(request, tmp_path, monkeypatch)
 
 
 async def test_a_backup_is_complete_listed_shown_and_restored(site, tmp_path):

@@ -8,6 +8,7 @@ file that any other backup names stays.
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from errno import ENOENT
+from functools import partial
 from os import strerror
 
 from anyio import to_thread
@@ -21,7 +22,7 @@ from virtbackup_async.catalog.scanning import REMOVED_SUFFIX, Scan, definition_p
 from virtbackup_async.catalog.store import may_be_there
 from virtbackup_async.engine.clean.removal import remove_files
 from virtbackup_async.engine.inventory.occupied import occupied_bytes
-from virtbackup_async.engine.locks import LockWait, hold_package
+from virtbackup_async.engine.locks import LockWait, acquired, hold_package
 from virtbackup_async.errors import DefinitionError, LockHeldError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
@@ -84,15 +85,21 @@ async def remove_broken(broken: BrokenPackage, lock_wait: LockWait) -> int | Non
             held = hold_package([file], exclusive=True, lock_wait=lock_wait)
             await locks.enter_async_context(held)
         freed_bytes = await occupied_bytes([*broken.files, broken.path])
-        async with hold_definitions(broken.path.parent):
-            if not await to_thread.run_sync(may_be_there, broken.path):
-                return None
-            if await to_thread.run_sync(_content, broken.path) != broken.content:
-                raise LockHeldError("another process changes it", path=broken.path)
-            note = await begin_removal(broken.path)
+        note = await acquired(partial(_begin, broken), lock_wait)
+        if note is None:
+            return None
         await to_thread.run_sync(remove_files, broken.files)
         await end_removal(note)
     return freed_bytes
+
+
+async def _begin(broken: BrokenPackage) -> TargetFile | None:
+    async with hold_definitions(broken.path.parent):
+        if not await to_thread.run_sync(may_be_there, broken.path):
+            return None
+        if await to_thread.run_sync(_content, broken.path) != broken.content:
+            raise LockHeldError("another process changes it", path=broken.path)
+        return await begin_removal(broken.path, broken.files)
 
 
 def _find_broken(path: TargetFile, scan: Scan) -> BrokenPackage:

@@ -6,7 +6,8 @@ its package, and then it stays; a pin that was set in the meantime is seen, beca
 definitions become notes under one lock.
 """
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
 
 from anyio import to_thread
 
@@ -15,7 +16,7 @@ from virtbackup_async.catalog.removing import begin_removal, end_removal
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.inventory.occupied import occupied_bytes
-from virtbackup_async.engine.locks import LockWait, hold_package
+from virtbackup_async.engine.locks import LockWait, acquired, hold_package
 from virtbackup_async.errors import LockHeldError, VirtBackupError
 from virtbackup_async.events import BackupRemoved, Emit, RemovalFailed
 from virtbackup_async.model.packager import backup_files
@@ -37,14 +38,22 @@ async def remove_backup(catalog: Catalog, found: FoundBackup, lock_wait: LockWai
     files = backup_files(found.definition, found.path.parent)
     async with hold_package(files, exclusive=True, lock_wait=lock_wait):
         freed_bytes = await occupied_bytes([*files, found.path])
-        async with hold_definitions(found.path.parent):
-            definition = await catalog.read_definition(found.path)
-            if definition is None or definition.pinned:
-                return None
-            note = await begin_removal(found.path)
+        note = await acquired(partial(_begin, catalog, found, files), lock_wait)
+        if note is None:
+            return None
         await to_thread.run_sync(remove_files, files)
         await end_removal(note)
     return freed_bytes
+
+
+async def _begin(
+    catalog: Catalog, found: FoundBackup, files: Sequence[TargetFile]
+) -> TargetFile | None:
+    async with hold_definitions(found.path.parent):
+        definition = await catalog.read_definition(found.path)
+        if definition is None or definition.pinned:
+            return None
+        return await begin_removal(found.path, files)
 
 
 def remove_files(files: Iterable[TargetFile]) -> None:

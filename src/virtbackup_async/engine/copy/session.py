@@ -19,6 +19,7 @@ from virtbackup_async.engine.copy.selection import CopyRequest, DomainCopies, se
 from virtbackup_async.engine.copy.standing import Standing
 from virtbackup_async.engine.locks import LockWait, hold_domain
 from virtbackup_async.engine.outcome import known_error
+from virtbackup_async.engine.reading import hold_all
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.evidence import DeadBackup
 from virtbackup_async.engine.undo.find_domain import GoneDomain, copies_lock_name
@@ -77,7 +78,8 @@ async def run_copy(runtime: Runtime, request: CopyRequest) -> CopyRun:
         async with slots:
             await job.run(wait_s=request.wait_s)
 
-    async with create_task_group() as tasks:
+    to_read = [] if request.dry_run else [found for job in jobs for found in job.missing]
+    async with hold_all(to_read), create_task_group() as tasks:
         for job in jobs:
             job.tell_others()
             if request.dry_run:

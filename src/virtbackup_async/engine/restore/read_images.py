@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from virtbackup_async.engine.locks import LockWait, hold_package
 from virtbackup_async.engine.progress import DiskMeter
+from virtbackup_async.engine.reading import hold_to_read
 from virtbackup_async.engine.restore.plan import RestoredDisk, RestoredImage, RestoredState
 from virtbackup_async.errors import CorruptError, DigestMismatchError, about_disk
 from virtbackup_async.events import DiskDone, Emit, Warned
@@ -19,14 +19,11 @@ from virtbackup_async.images.buffers import BufferPool
 from virtbackup_async.images.stream import DiskStream
 from virtbackup_async.model.amounts import length_compared
 from virtbackup_async.model.backup import Definition
-from virtbackup_async.model.packager import backup_files
 from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.packagers.interface import PackageReader, Progress
 from virtbackup_async.packagers.registry import open_reader
 
 _log = logging.getLogger(__name__)
-REMOVER_TIMEOUT_S = 60
-"""How long to wait for a removal to end; after it the package is gone."""
 
 Fill = Callable[[RestoredImage, DiskStream, Progress], Awaitable[None]]
 """Consumes an image's complete stream, and reports the progress."""
@@ -41,10 +38,10 @@ async def open_package(
     Raises:
         DefinitionError: the packager is not known.
         LockHeldError: it is being removed.
+        NotFoundError: it was removed.
     """
-    files = backup_files(definition, directory)
     async with (
-        hold_package(files, exclusive=False, lock_wait=LockWait(REMOVER_TIMEOUT_S)),
+        hold_to_read(definition, directory),
         open_reader(definition.packager, directory, definition.name, buffers) as package,
     ):
         yield package

@@ -4,7 +4,7 @@ Called by ``verify`` for the chunks of some backups, and by ``repair`` for all o
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from threading import Lock
@@ -19,13 +19,20 @@ MAX_TOLD_PACKS = 100
 
 
 @asynccontextmanager
-async def open_check(repository: Repository, emit: Emit) -> AsyncIterator[CheckSession]:
+async def open_check(
+    repository: Repository, emit: Emit, reads: Sequence[str] = ()
+) -> AsyncIterator[CheckSession]:
     """Open a repository for a check, and report which of its small files are damaged.
+
+    Args:
+        repository: to check.
+        emit: where events go.
+        reads: the first file of each package that must not be removed meanwhile.
 
     Raises:
         StorageError: the index cannot be listed.
     """
-    session = open_leased(partial(CheckSession, repository), f"refresh {repository.where}")
+    session = open_leased(partial(CheckSession, repository, reads), f"refresh {repository.where}")
     async with session as opened:
         if opened.lease_error is not None:
             emit(Warned(f"a prune may disturb this: {opened.lease_error.message}"))

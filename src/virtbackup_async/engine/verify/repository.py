@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from anyio import current_time, from_thread, to_thread
 from msgspec import Struct, field
 
+from virtbackup_async.engine.reading import first_file
 from virtbackup_async.engine.restore.plan import RestoredImage, RestorePlan, plan_restore
 from virtbackup_async.engine.verify.chunks import check_chunks, open_check
 from virtbackup_async.engine.verify.results import Results, SelectedBackup, joined
@@ -45,7 +46,8 @@ async def verify_repository(
     """Verify backups in the repository of one target; emit a last event for each of them."""
     try:
         repository = await to_thread.run_sync(_find, target)
-        async with open_check(repository, results.emit) as opened:
+        reads = [file.stored_name for one in backups for file in first_file(one.found)]
+        async with open_check(repository, results.emit, reads) as opened:
             await verify_opened(repository, opened, backups, results)
     except VirtBackupError as error:
         for backup in backups:

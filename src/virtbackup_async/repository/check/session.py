@@ -1,14 +1,18 @@
 """A repository that is open for a check, while backups, restores and prunes are running.
 
-Opened by ``verify``. It holds a lease as a writer does, so that no prune removes a pack. If it can
+Opened by ``verify``. It holds a lease as a writer does, so that no prune removes a pack, and
+no removal a package that it names. If it can
 take no lease, as on a read-only medium, it works without one.
 """
+
+from collections.abc import Sequence
 
 from virtbackup_async.errors import CorruptError, StorageError
 from virtbackup_async.repository.check.check import Check
 from virtbackup_async.repository.index.segments import Index, open_readable_index
-from virtbackup_async.repository.storage.layout import Repository, new_token
-from virtbackup_async.repository.storage.leases import Lease, take_lease
+from virtbackup_async.repository.storage.layout import Repository
+from virtbackup_async.repository.storage.leases import Lease
+from virtbackup_async.repository.storage.package_leases import take_package_lease
 from virtbackup_async.repository.storage.pending_deletion import (
     PendingDeletion,
     read_pending_deletion,
@@ -24,8 +28,12 @@ class CheckSession:
         lease_error: the error because of which there is no lease, if there is none.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, reads: Sequence[str] = ()) -> None:
         """Open it. Blocks.
+
+        Args:
+            repository: to check.
+            reads: the first file of each package that must not be removed meanwhile.
 
         Raises:
             StorageError: the index cannot be listed.
@@ -33,7 +41,7 @@ class CheckSession:
         self.repository = repository
         self.problems: list[CorruptError] = []
         self.lease_error: StorageError | None = None
-        self._lease = self._take_lease()
+        self._lease = self._take_lease(reads)
         self._index = Index(repository.storage)
         try:
             pending = self._read_pending_deletion()
@@ -55,9 +63,9 @@ class CheckSession:
         if self._lease is not None:
             self._lease.close()
 
-    def _take_lease(self) -> Lease | None:
+    def _take_lease(self, reads: Sequence[str]) -> Lease | None:
         try:
-            return take_lease(self.repository.storage, new_token())
+            return take_package_lease(self.repository, reads)
         except StorageError as error:
             self.lease_error = error
             return None

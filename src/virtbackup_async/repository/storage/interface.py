@@ -257,10 +257,10 @@ class Storage(Protocol):
 
         Returns:
             None if another process holds it. Where a storage has no locks, nobody holds anything:
-            the result is as for a free directory.
+            the result is as for a free directory, and ``change`` alone keeps all changes.
 
         Raises:
-            StorageError: it cannot be opened.
+            StorageError: it cannot be opened, or this host may not change it.
         """
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
@@ -283,6 +283,25 @@ class Storage(Protocol):
             name: of the file.
             data: its content.
             keep_owner: where files have owners, leave the file its own, and its mode.
+        """
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        """Replace a small file by what ``change`` makes of its content, durably.
+
+        No other change by this rule is lost: the caller holds the directory; a storage without
+        locks writes only if the file is still the one that was read, and begins again if not. So
+        ``change`` may be called more than once. Owner and mode stay, where files have them.
+
+        Args:
+            name: of the file.
+            max_bytes: the greatest length that it may have.
+            change: returns the new content; what it raises ends the change.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            UnfitFileError: it is not a regular file, or longer.
+            OSError: it cannot be read.
+            StorageError: it cannot be written, or others changed it all the time.
         """
 
     def rename(self, name: str, new: str) -> None:

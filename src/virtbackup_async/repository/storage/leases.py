@@ -12,7 +12,7 @@ storage's. Invariant: a holder whose lease was broken finds it gone, and publish
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol, TypeVar
 
@@ -41,6 +41,7 @@ from virtbackup_async.repository.storage.this_host import host_id, process_id
 REFRESH_S: Final = 60
 EXPIRY_S: Final = LEASE_EXPIRY_S
 PRUNER: Final = "sweep"
+READS: Final = "reads"
 _LEASE: Final = re.compile(f"[0-9a-f]{{24}}|{PRUNER}")
 
 
@@ -109,14 +110,21 @@ async def _keep_fresh(refresh: Callable[[], None]) -> None:
         await to_thread.run_sync(refresh)
 
 
-def take_lease(storage: Storage, holder: str) -> Lease:
+def take_lease(storage: Storage, holder: str, reads: str = "") -> Lease:
     """Take the lease of that name, which must be free. Blocks.
+
+    Args:
+        storage: of the repository.
+        holder: the lease's name.
+        reads: marks of the packages that its holder reads (``package_leases.py``).
 
     Raises:
         LockHeldError: another process holds it.
         StorageError: it cannot be written.
     """
-    note = sealed_json.dumps({"host": host_id(), "pid": process_id()})
+    note = sealed_json.dumps(
+        {"host": host_id(), "pid": process_id(), **({READS: reads} if reads else {})}
+    )
     name = lease_file(holder)
     try:
         return Lease(holder, storage.take_lease(name, note, (DIRECTORY, LEASES, PACKS, INDEX)))
@@ -165,10 +173,33 @@ def living_holders(storage: Storage) -> frozenset[str]:
     """
     try:
         now_s = storage.clock(LEASES)
-        holders = filter(_LEASE.fullmatch, storage.names(LEASES, {Kind.FILE}))
+        holders = lease_holders(storage)
         return frozenset(holder for holder in holders if _is_alive(storage, holder, now_s))
     except OSError as error:
         raise storage_error("read", storage.where(LEASES), error) from error
+
+
+def lease_holders(storage: Storage) -> list[str]:
+    """Return the holders of all leases, dead ones too. Blocks.
+
+    Raises:
+        OSError: they cannot be listed.
+        StorageError: the same.
+    """
+    return [name for name in storage.names(LEASES, {Kind.FILE}) if _LEASE.fullmatch(name)]
+
+
+def is_living(storage: Storage, holders: Iterable[str]) -> Iterator[bool]:
+    """Yield for each holder whether it is alive, and break its lease if it is dead. Blocks.
+
+    Raises:
+        OSError: a lease cannot be read.
+        StorageError: the same.
+    """
+    now_s: float | None = None
+    for holder in holders:
+        now_s = storage.clock(LEASES) if now_s is None else now_s
+        yield _is_alive(storage, holder, now_s)
 
 
 def remove_temporary_files(storage: Storage) -> None:

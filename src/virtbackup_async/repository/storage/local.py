@@ -32,6 +32,7 @@ from virtbackup_async.files.held import Held
 from virtbackup_async.files.refusals import close, storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model.names import is_temporary
+from virtbackup_async.repository.storage.held_change import change_held
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.local_files import (
     LocalDirectory,
@@ -144,6 +145,9 @@ class LocalStorage(Struct, frozen=True):
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         place = self._at(name)
         place.replace(data, place if keep_owner else None)
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        change_held(self, name, max_bytes, change)
 
     def rename(self, name: str, new: str) -> None:
         self._at(name).rename_durably(new)

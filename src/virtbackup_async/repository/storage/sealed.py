@@ -12,6 +12,7 @@ Lengths from ``sizes`` and ``status`` are as the storage has them; those of open
 Names that were not made with these keys are passed over, as files that nobody knows.
 """
 
+import errno
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -141,6 +142,17 @@ class SealedStorage:
 
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         self._inner.replace(self._sealed(name), self._seal(name, data), keep_owner=keep_owner)
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        def change_inside(sealed: bytes) -> bytes:
+            try:
+                content = self.opened_file(name, sealed)
+            except CorruptError as error:
+                raise OSError(errno.EIO, error.message, self.where(name)) from error
+            return self._seal(name, change(content))
+
+        with self._clearly(name):
+            self._inner.change(self._sealed(name), wire.sealed_bytes(max_bytes), change_inside)
 
     def rename(self, name: str, new: str) -> None:
         directory, _, step = name.rpartition("/")

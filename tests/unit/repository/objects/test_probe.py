@@ -1,6 +1,6 @@
 """What a store keeps of its promises is found out, recorded, and decides who may prune."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -146,3 +146,27 @@ async def test_doctor_takes_an_encrypted_target_before_its_first_backup_for_a_ne
     listed, new = await check_target(target)
     assert (listed.level, new.level, new.code) == (Level.OK, Level.INFO, "target_new")
     assert list(tmp_path.iterdir()) == []
+
+
+@each_weakness
+def test_without_conditions_one_host_changes_definitions_one_process_at_a_time(
+    object_server, monkeypatch, how
+):
+    with weak_store(object_server, how, monkeypatch) as storage:
+        take_lease(storage, HOLDER).close()
+        held = storage.hold("web")
+        assert held is not None
+        assert open_object_storage(storage.location, IMPATIENT).hold("web") is None
+        storage.hold("mail").close()
+        held.close()
+        storage.hold("web").close()
+        other = as_another_host(storage, monkeypatch)
+        with pytest.raises(StorageError, match=r"cannot change backups in .*only host") as refused:
+            other.hold("web")
+        assert "Do it on that host" in refused.value.hint
+
+
+def test_with_conditions_nobody_waits(object_server):
+    storage = new_storage(object_server)
+    with closing(storage.hold("web")), closing(storage.hold("web")):
+        pass

@@ -121,6 +121,21 @@ class ObjectLease:
         return self._content + _last_line(self._holder, self._number, self._kernel)
 
 
+class HeldHere:
+    """A ``HeldDirectory`` that the processes of this host alone respect."""
+
+    def __init__(self, sign: socket.socket) -> None:
+        self.close = sign.close
+
+
+def hold_here(name: str) -> HeldHere | None:
+    """Hold something, unless another process of this host does."""
+    try:
+        return HeldHere(_sign(name, name))
+    except FileExistsError:
+        return None
+
+
 def remove_lease_if(
     calls: ObjectCalls, name: str, where: str, is_dead: Callable[[LeaseLook], bool]
 ) -> None:

@@ -6,10 +6,11 @@ What the verbs of ``Storage`` mean here:
 is empty, and one whose last file is removed is gone, though some servers list its name for a while.
 *Durable* is every file that was answered for: there is nothing to sync. *Growing files* have no
 name before they are finished, and their name is refused only then. *Overwriting* the beginning of a
-file writes all of it again, and *renaming* one writes it under the new name before it removes the
-old one. *Temporary files* are on this host, and unnamed; the store has only those of the clock and
-of the probe, which no list shows. *Free space* is not known, so a reserve would free none. *Locks*
-do not exist: a lease is as old as the store says, and dead after a day. *The clock* is that of the
+file writes all of it again, *changing* one depends on its tag, and *renaming* one writes it under
+the new name before it removes the old one. *Temporary files* are on this host, and unnamed; the
+store has only those of the clock and of the probe, which no list shows. *Free space* is not known,
+so a reserve would free none. *Locks* do not exist, but for those of one host where a store has no
+conditions: a lease is as old as the store says, and dead after a day. *The clock* is that of the
 store: the time that it gives to a file that is written for the purpose.
 
 A range of a pack that has been removed meanwhile raises FileNotFoundError when it is read.
@@ -26,6 +27,8 @@ from typing import Final
 from blake3 import blake3
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.files.reached_path import UnfitFileError
+from virtbackup_async.model.amounts import size
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.layout import lease_file
@@ -40,7 +43,12 @@ from virtbackup_async.repository.storage.objects.files import (
     HiddenObject,
     Uploads,
 )
-from virtbackup_async.repository.storage.objects.lease import ObjectLease, remove_lease_if
+from virtbackup_async.repository.storage.objects.lease import (
+    HeldHere,
+    ObjectLease,
+    hold_here,
+    remove_lease_if,
+)
 from virtbackup_async.repository.storage.objects.probe import (
     RECORD,
     Probed,
@@ -64,6 +72,7 @@ _LISTED_ALONE: Final = 3
 _COPIED: Final = frozenset({"index", "guests"})
 LISTED_S: Final = 300.0
 _MAX_OVERWRITTEN_BYTES: Final = 1 << 30
+_TRIES: Final = 100
 
 
 class Listed:
@@ -219,10 +228,15 @@ class ObjectStorage:
             self.calls, self._cache, name, self.where(name), (shown, directories)
         )
 
-    def hold(self, directory: str) -> NothingHeld:
-        """Hold nothing: there are no locks."""
-        del directory
-        return NothingHeld()
+    def hold(self, directory: str) -> NothingHeld | HeldHere | None:
+        """Hold nothing where writes can depend on a condition: ``change`` keeps all changes.
+
+        Elsewhere only one host may change files, and its processes exclude each other.
+        """
+        probed = self._recorded()
+        if probed.has_conditions:
+            return NothingHeld()
+        return hold_here(self._alone_on(probed, "change backups in", directory))
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         found = self.calls.get(name, max_bytes)
@@ -238,6 +252,21 @@ class ObjectStorage:
         del keep_owner  # there are none
         self._listed.forget(name)
         self.calls.put(name, [data])
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        for _ in range(_TRIES):
+            found = self.calls.get(name, max_bytes)
+            if found is None:
+                raise self._missing(name)
+            if found.meta.size_bytes > max_bytes:
+                raise UnfitFileError(
+                    errno.EFBIG, f"larger than {size(max_bytes)}", self.where(name)
+                )
+            data = change(found.data)
+            self._listed.forget(name)
+            if self.calls.put_if(name, data, found.meta.e_tag) is not None:
+                return
+        raise StorageError(f"cannot write {self.where(name)}: others change it all the time")
 
     def rename(self, name: str, new: str) -> None:
         found = self.calls.get(name, _MAX_OVERWRITTEN_BYTES)
@@ -275,7 +304,7 @@ class ObjectStorage:
         probed = self._recorded()
         is_alone = None
         if not probed.has_conditions and name == lease_file(PRUNER):
-            is_alone = self._alone_on(probed)
+            is_alone = self._alone_on(probed, "clean")
         return ObjectLease(self.calls, name, self.where(name), content, is_alone)
 
     def probe(self) -> list[str]:
@@ -325,19 +354,20 @@ class ObjectStorage:
             )
         return self._probed
 
-    def _alone_on(self, probed: Probed) -> str:
-        """Return what only one process of the only host that may prune can hold.
+    def _alone_on(self, probed: Probed, doing: str, directory: str = "") -> str:
+        """Return what only one process of the only host that may remove and change can hold.
 
         Raises:
             StorageError: this is another host.
         """
         if probed.sweep_host != host_id():
             raise StorageError(
-                f"cannot clean {self.where()}: the store has no conditional writes, so only host "
+                f"cannot {doing} {self.where()}: the store has no conditional writes, so only host "
                 f"{probed.sweep_host_name!r} can",
-                hint=f"Clean on that host, or remove {self.where(RECORD)} to let this one do it.",
+                hint=f"Do it on that host, or remove {self.where(RECORD)} to let this one do it.",
             )
-        return blake3(repr(self._identity).encode()).hexdigest(length=12)
+        place = (*self._identity, directory) if directory else self._identity
+        return blake3(repr(place).encode()).hexdigest(length=12)
 
     @property
     def _identity(self) -> tuple[str, str, str | None]:

@@ -14,7 +14,8 @@ where there is none
 discard a file before it is        a backup that fails leaves nothing. Nobody relies on it yet
 finished or published
 discard a finished pack: nothing   it stays until the keeper sweeps: others might rely on it
-take a lease, and remove it        as long as a thief is connected, no pack is removed for good
+take a lease, and remove it        as long as a thief is connected, no pack is removed for good, and
+                                   no backup that the lease names
 remove the lease of a dead holder  what its server sees of the lock decides, not the client: living
                                    writers that are served here, or locked here, cannot be harmed
 hold a directory                   as long as a thief is connected, no definition in it is changed

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 from virtbackup_async.errors import StorageError
 from virtbackup_async.model.storage_location import StorageLocation
+from virtbackup_async.repository.storage.held_change import change_held
 from virtbackup_async.repository.storage.interface import Kind, LeaseLook, Status
 from virtbackup_async.repository.storage.served import messages as m
 from virtbackup_async.repository.storage.served.connection import Call, Connection
@@ -139,6 +140,9 @@ class ServedStorage:
 
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         self._write(name, partial(m.Replace, keep_owner=keep_owner), data)
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        change_held(self, name, max_bytes, change)
 
     def rename(self, name: str, new: str) -> None:
         self._change("rename", name, partial(m.Rename, new=m.to_wire(new)), again=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Iterable, Sequence
 
+from virtbackup_async.repository.storage.held_change import change_held
 from virtbackup_async.repository.storage.interface import (
     GrowingFile,
     HeldDirectory,
@@ -67,6 +68,10 @@ class WrappedStorage:
 
     def replace(self, name: str, data: bytes, *, keep_owner: bool = False) -> None:
         self.inner.replace(name, data, keep_owner=keep_owner)
+
+    def change(self, name: str, max_bytes: int, change: Callable[[bytes], bytes]) -> None:
+        # By the verbs of this storage: it may refuse one of them, or count what is written.
+        change_held(self, name, max_bytes, change)
 
     def rename(self, name: str, new: str) -> None:
         self.inner.rename(name, new)
