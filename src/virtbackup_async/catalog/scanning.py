@@ -21,7 +21,7 @@ from virtbackup_async.errors import CorruptError, DefinitionError, StorageError
 from virtbackup_async.files.reached_path import UnfitFileError
 from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.model.backup import Definition, Pending
-from virtbackup_async.model.names import is_temporary
+from virtbackup_async.model.names import guest_of_directory, is_temporary
 from virtbackup_async.model.packager import package_files
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
@@ -57,16 +57,18 @@ class Problem(Struct, frozen=True):
 
     Attributes:
         message: one line, the path included.
-        domain_directory: the name of the directory it is, or is in; mostly a domain's name.
+        domain: the domain whose directory it is, or is in, as the directory's name says.
         reason: the same line without the path.
         may_be_trusted: whether only its checksum is wrong.
+        uuid: the domain's, if the directory has it.
     """
 
     path: TargetFile
     message: str
-    domain_directory: str
+    domain: str
     reason: str
     may_be_trusted: bool = False
+    uuid: str | None = None
 
 
 class Scan(Struct, frozen=True):
@@ -92,8 +94,9 @@ class _Findings(Struct):
     strays: list[TargetFile] = field(default_factory=list)
 
     @contextmanager
-    def problems_of(self, path: TargetFile, domain_directory: str) -> Iterator[None]:
-        """Turn an error inside the block into a problem of ``path``."""
+    def problems_of(self, path: TargetFile, directory: str) -> Iterator[None]:
+        """Turn an error inside the block into a problem of ``path``, in a domain's directory."""
+        guest = guest_of_directory(directory)
         try:
             yield
         except FileNotFoundError:
@@ -103,14 +106,16 @@ class _Findings(Struct):
                 Problem(
                     path,
                     str(error),
-                    domain_directory,
+                    guest.name,
                     error.sentences_within(path=path),
                     isinstance(error, ChecksumError),
+                    guest.uuid,
                 )
             )
         except OSError as error:
             reason = error.strerror or str(error)
-            self.problems.append(Problem(path, f"{path}: {reason}", domain_directory, reason))
+            message = f"{path}: {reason}"
+            self.problems.append(Problem(path, message, guest.name, reason, uuid=guest.uuid))
 
 
 def scan_target(target: StorageLocation) -> Scan:
@@ -143,10 +148,13 @@ def _refuse_encrypted(target: StorageLocation) -> None:
         find_repository(target)
 
 
-def scan_directory(directory: TargetFile) -> Scan:
-    """Read the definition and pending files of one domain's directory, if it exists. Blocks."""
-    storage = open_existing(directory.target)
-    return Scan((), (), ()) if storage is None else _scan(storage, [directory])
+def scan_directories(directories: Sequence[TargetFile]) -> Scan:
+    """Read the definition and pending files of some directories of a target. Blocks.
+
+    A missing directory has none.
+    """
+    storage = open_existing(directories[0].target)
+    return Scan((), (), ()) if storage is None else _scan(storage, directories)
 
 
 def newest_definition(directory: TargetFile) -> Definition | None:
@@ -170,7 +178,7 @@ def _is_definition(name: str) -> bool:
     return name.endswith(definition_file.SUFFIX) and _BACKUP_FILE.match(name) is not None
 
 
-def _scan(storage: Storage, directories: list[TargetFile]) -> Scan:
+def _scan(storage: Storage, directories: Sequence[TargetFile]) -> Scan:
     findings = _Findings()
     for directory in directories:
         with findings.problems_of(directory, directory.name):

@@ -13,7 +13,7 @@ a crash at that point::
 A pending file says what an undo on this host must do. So it is in the target only if that is a
 local directory; otherwise it is in a directory of this host::
 
-    STATE/pending/<target>.<16 hexadecimal digits>/web/20260301-021500_3_web.json.pending
+    STATE/pending/<target>.<16 hexadecimal digits>/web.<UUID>/20260301-021500_3_web.json.pending
 
 Invariant: nothing else outside the target is written; directories are 0700, files 0600.
 """
@@ -31,10 +31,11 @@ from msgspec.structs import replace
 from virtbackup_async.catalog import definition_file, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import (
+    FoundBackup,
     Scan,
     definition_path,
     removal_note,
-    scan_directory,
+    scan_directories,
     scan_target,
 )
 from virtbackup_async.errors import StorageError
@@ -43,6 +44,7 @@ from virtbackup_async.files.refusals import storage_error
 from virtbackup_async.files.target_path import TargetPath
 from virtbackup_async.model import names
 from virtbackup_async.model.backup import Definition, Pending
+from virtbackup_async.model.guest import Guest, guest_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.repository import make_repository, open_storage
@@ -133,44 +135,61 @@ class Catalog:
             return found
         return _with_pending(found, await to_thread.run_sync(scan_target, elsewhere))
 
-    async def scan_domain(self, domain: str) -> Scan:
-        """Read the backups of one domain; none if it has no directory yet."""
-        found = await to_thread.run_sync(scan_directory, self.domain_directory(domain))
-        elsewhere = self._pending_elsewhere()
-        if elsewhere is None:
+    async def scan_guest(self, guest: Guest) -> Scan:
+        """Read the backups of one guest; none if it has no directory yet.
+
+        In a plain directory, these are all backups of its name: who gives two guests one name there
+        mixes them.
+        """
+        directories = self.directories(guest)
+        found = await to_thread.run_sync(scan_directories, directories)
+        if self.target.plain_directory is None:
+            found = replace(
+                found,
+                complete=tuple(one for one in found.complete if _may_be_of(one, guest)),
+                removed=tuple(one for one in found.removed if _may_be_of(one, guest)),
+            )
+        if self._pending_elsewhere() is None:
             return found
-        directory = names.domain_directory(elsewhere, domain)
-        return _with_pending(found, await to_thread.run_sync(scan_directory, directory))
+        return _with_pending(found, await self.scan_pending(guest))
 
-    async def scan_pending(self, domain: str) -> Scan:
-        """Read the pending files of one domain; those of a target elsewhere alone."""
-        elsewhere = self._pending_elsewhere()
-        if elsewhere is None:
-            return await self.scan_domain(domain)
-        directory = names.domain_directory(elsewhere, domain)
-        return await to_thread.run_sync(scan_directory, directory)
+    async def scan_pending(self, guest: Guest) -> Scan:
+        """Read the pending files of one guest; those of a target elsewhere alone."""
+        if self._pending_elsewhere() is None:
+            return await self.scan_guest(guest)
+        return await to_thread.run_sync(scan_directories, self.pending_directories(guest))
 
-    def domain_directory(self, domain: str) -> TargetFile:
-        """Return the directory of a domain's backups."""
-        return names.domain_directory(self.target, domain)
+    def directories(self, guest: Guest) -> tuple[TargetFile, ...]:
+        """Return the directories that may hold a guest's backups; new ones go into the last."""
+        return self._places(self.target, guest)
 
-    def pending_directory(self, domain: str) -> TargetFile:
-        """Return the local directory of a domain's pending files.
+    def directory(self, guest: Guest) -> TargetFile:
+        """Return the directory of a guest's new backups."""
+        return self.directories(guest)[-1]
+
+    def pending_directories(self, guest: Guest) -> tuple[TargetFile, ...]:
+        """Return the local directories that may hold a guest's pending files, as above.
 
         Raises:
             StorageError: nobody said where this host keeps them.
         """
         if self.pending_target is None:
             raise StorageError(f"no directory is known for the pending files of {self.target}")
-        return names.domain_directory(self.pending_target, domain)
+        return self._places(self.pending_target, guest)
+
+    def _places(self, where: StorageLocation, guest: Guest) -> tuple[TargetFile, ...]:
+        # Pending files are in directories of the same names as the definitions.
+        places = names.guest_directories(self.target, guest)
+        return tuple(TargetFile(where, place.stored_name) for place in places)
 
     def pending_path(self, backup: Definition | Pending) -> TargetFile:
-        """Return the path of a backup's pending file; raises as ``pending_directory``."""
-        return self.pending_directory(backup.domain_name) / (backup.name + pending_file.SUFFIX)
+        """Return the path of a backup's pending file; raises as ``pending_directories``."""
+        directory = self.pending_directories(guest_of(backup))[-1]
+        return directory / (backup.name + pending_file.SUFFIX)
 
     def definition_path(self, backup: Definition | Pending) -> TargetFile:
-        """Return the path of a backup's definition."""
-        return self.domain_directory(backup.domain_name) / (backup.name + definition_file.SUFFIX)
+        """Return the path of a new backup's definition."""
+        return self.directory(guest_of(backup)) / (backup.name + definition_file.SUFFIX)
 
     def definition_of(self, pending_path: TargetFile) -> TargetFile:
         """Return the path of the definition that belongs to a pending file."""
@@ -204,6 +223,12 @@ def _pending_target(
     place = "\0".join((target.kind, target.path, target.endpoint or ""))
     token = blake2s(place.encode(errors="surrogateescape"), digest_size=_TOKEN_BYTES).hexdigest()
     return StorageLocation.of(state_directory / _PENDING / f"{shown}.{token}")
+
+
+def _may_be_of(found: FoundBackup, guest: Guest) -> bool:
+    """Return whether a backup in a guest's directory is of that guest, as far as it says."""
+    made = guest_of(found.definition)
+    return made.name == guest.name and (made.uuid is None or made.uuid == guest.uuid)
 
 
 def _with_pending(scan: Scan, pending: Scan) -> Scan:

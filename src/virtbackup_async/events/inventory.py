@@ -32,6 +32,7 @@ class ListedBackup(Struct, frozen=True, gc=False):
     date_unix: int = 0
     age_s: float = 0.0
     uuid: str | None = None
+    host: str | None = None
 
 
 class ListedDomain(Struct, frozen=True):
@@ -58,6 +59,7 @@ class BrokenBackup(Struct, frozen=True):
     date: str | None = None
     date_unix: int | None = None
     age_s: float | None = None
+    uuid: str | None = None
 
 
 class TargetUnreadable(Struct, frozen=True):

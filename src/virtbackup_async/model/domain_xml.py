@@ -8,7 +8,6 @@ docs/formatdomain.html, "Hard drives, floppy disks, CDROMs".
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from uuid import UUID
 
 from lxml import etree
 
@@ -21,6 +20,7 @@ from virtbackup_async.model.disk_xml import (
     without_image_details,
 )
 from virtbackup_async.model.domain import Disk, DomainInfo, SkippedDisk, Volume
+from virtbackup_async.model.guest import canonical_uuid
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 _NO_VOLUMES: Mapping[str, Volume] = MappingProxyType({})
@@ -53,14 +53,6 @@ def uuid(xml: str) -> str | None:
     try:
         return canonical_uuid(parse(xml).findtext("uuid"))
     except DefinitionError:
-        return None
-
-
-def canonical_uuid(text: str | None) -> str | None:
-    """Return a UUID in lower case with dashes; None if the text is not a UUID."""
-    try:
-        return str(UUID(text))
-    except (TypeError, ValueError, AttributeError):
         return None
 
 

@@ -8,6 +8,11 @@ a definition with :func:`is_plain_name`. docs/reference/formats.md ("Names") is 
            |   local time      | domain, shortened where the longest file would not fit
            domain              libvirt's id, -1 when it was shut off
 
+Many hosts may share a target that is no plain directory. There the directory carries the guest's
+UUID as well, since two of them may have a guest of one name::
+
+    s3://bucket/web.0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8f/20260301-021500_3_web.json
+
 Invariant: for any name of a domain, each name made from it is one path component of at most 255
 bytes, and two domains never share one. Ordinary names, blanks and Unicode included, do not change:
 virt-backup writes them in the same way.
@@ -22,6 +27,7 @@ from pathlib import Path
 
 from virtbackup_async.errors import DefinitionError
 from virtbackup_async.model.backup import NVRAM
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 
@@ -30,6 +36,8 @@ COMPONENT_MAX_BYTES = 255
 # "_", "_" + dev, "." + format and ".zstd".
 NAME_MAX_BYTES = 106
 _DOMAIN_MAX_BYTES = NAME_MAX_BYTES - len("20260301-021500_2147483647_")
+# An encrypted target has room for 128 bytes in a name.
+_NAME_BEFORE_UUID_MAX_BYTES = 128 - len(".0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8f")
 _DEV_MAX_BYTES = 20
 _FORMAT_MAX_BYTES = 14
 # The longest that a disk's name can be.
@@ -48,6 +56,7 @@ _PART_SUFFIX = ".part"
 _TOKEN = re.compile(r"[0-9a-f]{8}")
 _TEMPORARY = re.compile(r"\.virtbackup-[0-9a-f]+\.tmp")
 _TOKEN_DIGITS = 8
+_UUID_AT_END = re.compile(r"(.+)\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.DOTALL)
 _SNAPSHOT_TIME = re.compile(r"[0-9]{9,11}")
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -67,8 +76,31 @@ def backup_name(domain: str, domain_id: int, when: datetime) -> str:
 
 
 def domain_directory(target: StorageLocation, domain: str) -> TargetFile:
-    """Return the directory that holds a domain's backups, right below ``target``."""
+    """Return the directory of a domain by its name alone, right below ``target``.
+
+    It holds the domain's backups in a plain directory, and those of earlier versions in any target.
+    """
     return TargetFile(target, path_component(domain, COMPONENT_MAX_BYTES))
+
+
+def guest_directories(target: StorageLocation, guest: Guest) -> tuple[TargetFile, ...]:
+    """Return the directories that may hold a guest's backups; new ones go into the last.
+
+    A plain directory is virt-backup's: backups go into the directory of the name. It may be that
+    of a store server, which hosts fill over ssh, so the other one is looked into first.
+    """
+    by_name = domain_directory(target, guest.name)
+    if guest.uuid is None:
+        return (by_name,)
+    stem = path_component(guest.name, _NAME_BEFORE_UUID_MAX_BYTES)
+    by_uuid = TargetFile(target, f"{stem}.{guest.uuid}")
+    return (by_name, by_uuid) if target.plain_directory is None else (by_uuid, by_name)
+
+
+def guest_of_directory(name: str) -> Guest:
+    """Return the guest that a directory is named after; its name may be escaped or shortened."""
+    found = _UUID_AT_END.fullmatch(name)
+    return Guest(name) if found is None else Guest(found[1], found[2])
 
 
 def disk_file(name: str, dev: str, image_format: str) -> str:

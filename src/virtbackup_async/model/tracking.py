@@ -66,6 +66,7 @@ class Base(Struct, frozen=True):
         full_date: when the disk was last read in full.
         checkpoint_of: the backup at whose moment the checkpoint was made: mostly this one.
         changed: the extents in which this backup's image can differ from that one's.
+        directory: the name of the directory of its package; empty for that of the new backup.
     """
 
     backup: str
@@ -74,6 +75,7 @@ class Base(Struct, frozen=True):
     full_date: int
     checkpoint_of: str = ""
     changed: tuple[Extent, ...] = ()
+    directory: str = ""
 
 
 class Tracked(Struct, frozen=True):

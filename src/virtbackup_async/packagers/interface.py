@@ -96,8 +96,12 @@ class IncrementalWriter(PackageWriter, Protocol):
         """Return a sentence on damage in these, if any; only one of the writers returns it."""
         ...
 
-    def open_base(self, file: str) -> AbstractAsyncContextManager[BaseImage]:
+    def open_base(self, file: str, directory: str = "") -> AbstractAsyncContextManager[BaseImage]:
         """Open the image of an earlier package.
+
+        Args:
+            file: its name in that package.
+            directory: the name of the directory of that package; empty for this one's.
 
         Raises:
             CorruptError: it is missing or damaged.

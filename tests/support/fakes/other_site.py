@@ -57,9 +57,14 @@ class OtherSite(Site):
     def state(self):
         return self.root / "state"
 
+    @property
+    def place(self):
+        """The directory of the domain's new backups."""
+        return f"{self.domain.name}.{self.domain.uuid}"
+
     def names(self):
         """The names of the domain's files in the storage."""
-        return self.storage.names("fake", _ANY)
+        return self.storage.names(self.place, _ANY)
 
 
 _ANY = frozenset(Kind)

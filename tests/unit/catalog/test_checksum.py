@@ -155,7 +155,7 @@ async def test_damaged_definition_is_a_problem_and_no_backup(path):
     path.write_bytes(path.read_bytes().replace(b"1048576", b"9048576"))
     scan = await catalog.scan()
     assert scan.complete == ()
-    assert [(problem.path, problem.domain_directory) for problem in scan.problems] == [
+    assert [(problem.path, problem.domain) for problem in scan.problems] == [
         (TargetFile.of(path), "web")
     ]
     assert scan.strays == ()

@@ -24,6 +24,7 @@ from virtbackup_async.model.backup import (
     PendingDisk,
     StateRecord,
 )
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 
@@ -68,7 +69,7 @@ def catalog(tmp_path):
 
 
 def put_data(catalog, definition=DEFINITION):
-    directory = catalog.domain_directory(definition.domain_name).local
+    directory = catalog.directory(Guest(definition.domain_name)).local
     directory.mkdir(exist_ok=True)
     for file in (IMAGE.file, BASE.file, VARIABLES.file):
         (directory / file.replace(NAME, definition.name)).write_bytes(b"x")
@@ -270,7 +271,7 @@ async def test_one_bad_file_hides_no_other(catalog):
 )
 async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
     definition = replace(DEFINITION, packager=packager, records={}, state_files=())
-    catalog.domain_directory("web").local.mkdir()
+    catalog.directory(Guest("web")).local.mkdir()
     path = await catalog.write_definition(definition)
     scan = await catalog.scan()
     assert not scan.complete
@@ -283,7 +284,7 @@ async def test_backup_without_its_data_is_a_problem(catalog, packager, file):
 async def test_missing_file_of_ours_is_a_problem(catalog, file):
     put_data(catalog)
     await catalog.write_definition(DEFINITION)
-    (catalog.domain_directory("web") / file).local.unlink()
+    (catalog.directory(Guest("web")) / file).local.unlink()
     assert file in (await catalog.scan()).problems[0].message
 
 
@@ -341,10 +342,10 @@ async def _cancel_after(scope, checkpoints):
 async def test_one_domain_is_scanned_alone(catalog):
     await catalog.create_pending(PENDING)
     put_json(catalog.target.directory / "db", "20191001-003402_4_db", domain_name="db")
-    scan = await catalog.scan_domain("web")
+    scan = await catalog.scan_guest(Guest("web"))
     assert [found.pending for found in scan.pending] == [PENDING]
     assert not scan.complete
-    assert (await catalog.scan_domain("none")).pending == ()
+    assert (await catalog.scan_guest(Guest("none"))).pending == ()
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])

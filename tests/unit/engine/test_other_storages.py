@@ -1,7 +1,6 @@
 """Every command on a target that is no directory of this machine: in memory, in a bucket."""
 
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace as replace_run
@@ -41,6 +40,7 @@ from virtbackup_async.events import (
     TargetSpace,
 )
 from virtbackup_async.model.backup import Packager, Pending, PendingDisk
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.run_record import RunRecord
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.reporting.after_run import AfterRun
@@ -58,7 +58,7 @@ def site(request, tmp_path, monkeypatch):
 
 async def test_a_backup_is_complete_listed_shown_and_restored(site, tmp_path):
     done = await site.back_up()
-    assert done.definition == f"{site.target_place}/fake/{done.backup}.json"
+    assert done.definition == f"{site.target_place}/{site.place}/{done.backup}.json"
     assert sorted(site.names()) == [f"{done.backup}.json", f"{done.backup}_vda.raw.map"]
     listing = await run_list(site.runtime(), ListRequest())
     assert [one.backup for one in listing.backups] == [done.backup]
@@ -83,7 +83,7 @@ async def test_it_is_verified_and_the_result_is_kept(site):
 
 async def test_a_lost_map_is_damage(site):
     done = await site.back_up()
-    site.storage.remove(f"fake/{done.backup}_vda.raw.map")
+    site.storage.remove(f"{site.place}/{done.backup}_vda.raw.map")
     (problem,) = (await site.scan()).problems
     assert problem.message == f"{done.definition}: data missing: {done.backup}_vda.raw.map"
 
@@ -166,8 +166,8 @@ async def test_backups_are_copied_out_of_it_and_into_it(site, tmp_path):
     run = await run_copy(site.runtime(), CopyRequest(str(there), packager="directory"))
     assert [one.backup for one in run.done] == [done.backup]
     assert (there / "fake" / f"{done.backup}_vda.raw").read_bytes() == IMAGE
-    site.storage.remove(f"fake/{done.backup}.json")
-    site.storage.remove(f"fake/{done.backup}_vda.raw.map")
+    site.storage.remove(f"{site.place}/{done.backup}.json")
+    site.storage.remove(f"{site.place}/{done.backup}_vda.raw.map")
     config = site.configure()
     back = {"back": replace(config.groups["all"], name="back", target=StorageLocation.of(there))}
     both = replace(config, groups={**config.groups, **back})
@@ -196,10 +196,10 @@ async def test_a_crash_in_a_removal_leaves_a_note_and_the_next_clean_ends_it(
     """An object store has no rename: the definition and its note may both be there."""
     done = await site.back_up()
     (found,) = (await site.scan()).complete
-    data = site.storage.read(f"fake/{done.backup}.json", 1 << 20)
-    site.storage.put_new(f"fake/{done.backup}.json.removed", data)
+    data = site.storage.read(f"{site.place}/{done.backup}.json", 1 << 20)
+    site.storage.put_new(f"{site.place}/{done.backup}.json.removed", data)
     if after:
-        site.storage.remove(f"fake/{done.backup}.json")
+        site.storage.remove(f"{site.place}/{done.backup}.json")
     scan = await site.scan()
     assert (scan.complete, [one.definition for one in scan.removed]) == ((), [found.definition])
     await run_clean(site.runtime(), CleanRequest())
@@ -220,7 +220,7 @@ async def test_a_killed_backup_is_found_by_its_host_and_undone(site):
     notes = HostNotes(site.state)
     await notes.create(pending, catalog.pending_path(pending), site.target_place)
     path = await catalog.create_pending(pending)
-    site.storage.put_new(f"fake/{NAME}_vda.raw.map", b"begun")
+    site.storage.put_new(f"{site.place}/{NAME}_vda.raw.map", b"begun")
     assert path.local.is_relative_to(site.state / "pending")
     assert [one.path for one in (await site.scan()).pending] == [path]
     await run_clean(site.runtime(), CleanRequest())
@@ -247,8 +247,8 @@ async def test_a_note_alone_leads_to_its_target(site):
     await notes.create(pending, catalog.pending_path(pending), site.target_place)
     (note,) = (await notes.scan()).notes
     assert note.target == site.target_place
-    map_of_another = site.storage.read(f"fake/{done.backup}_vda.raw.map", 1 << 20)
-    site.storage.put_new(f"fake/{NAME}_vda.raw.map", map_of_another)
+    map_of_another = site.storage.read(f"{site.place}/{done.backup}_vda.raw.map", 1 << 20)
+    site.storage.put_new(f"{site.place}/{NAME}_vda.raw.map", map_of_another)
     await run_clean(site.runtime(), CleanRequest())
     assert site.domain.live == {"vda": site.image}
     assert (await notes.scan()).notes == ()
@@ -292,7 +292,7 @@ async def test_a_target_that_cannot_be_reached_is_one_line(site, monkeypatch):
 
 async def test_without_a_state_directory_nothing_is_begun(site):
     with pytest.raises(StorageError, match="no directory is known for the pending files"):
-        Catalog(site.target_place).pending_directory("fake")
+        Catalog(site.target_place).pending_directories(Guest("fake"))
 
 
 @pytest.mark.parametrize("site", ["encrypted"], indirect=True)
@@ -327,65 +327,3 @@ async def test_an_encrypted_target_shows_no_name(site, tmp_path):
     assert not [name for name in names if "fake" in name or name.endswith(".json")]
     texts = [path.read_bytes() for path in (tmp_path / "sealed").rglob("*") if path.is_file()]
     assert not [text for text in texts if b"fake" in text or b"<domain" in text]
-
-
-# Many hosts.
-
-
-def on_host(monkeypatch, name):
-    monkeypatch.setattr("socket.gethostname", lambda: name)
-
-
-async def test_clean_leaves_the_guests_of_other_hosts_alone(site, monkeypatch):
-    """A group that means all domains must not apply this host's rules to the others' backups."""
-    on_host(monkeypatch, "berlin")
-    rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
-    first, second = await site.back_up(**rules), await site.back_up(**rules)
-    on_host(monkeypatch, "paris")
-    run = await run_clean(site.runtime(), CleanRequest())
-    if site.target_place.is_local:
-        assert [one.backup for one in run.removed] == [first.backup]
-        return
-    assert run.removed == ()
-    assert {one.reasons for one in run.verdicts} == {
-        ("not understood: it belongs to the host berlin",)
-    }
-    with pytest.raises(ConfigError, match="it belongs to the host berlin"):
-        await run_forget(site.runtime(), ForgetRequest([f"fake@{second.backup}"]))
-    on_host(monkeypatch, "berlin")
-    run = await run_clean(site.runtime(), CleanRequest())
-    assert [one.backup for one in run.removed] == [first.backup]
-
-
-@of_buckets
-async def test_a_guest_that_migrated_takes_its_backups_along(site, monkeypatch):
-    on_host(monkeypatch, "berlin")
-    rules = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
-    first = await site.back_up(**rules)
-    on_host(monkeypatch, "paris")
-    await site.back_up(**rules)
-    run = await run_clean(site.runtime(), CleanRequest())
-    assert [one.backup for one in run.removed] == [first.backup]
-
-
-@of_buckets
-async def test_another_hosts_guest_of_the_same_name_is_not_mixed_with_ours(site, monkeypatch):
-    on_host(monkeypatch, "berlin")
-    await site.back_up()
-    before = site.names()
-    on_host(monkeypatch, "paris")
-    site.domain.uuid = str(uuid4())
-    await run_backup(site.runtime(), BackupRequest())
-    (failed,) = site.of(BackupFailed)
-    assert "fake has the backups of another guest, on the host berlin" in failed.error
-    assert f"such as {site.target_place}/paris" in failed.advice
-    assert (site.names(), site.domain.live) == (before, {"vda": site.image})
-
-
-@of_buckets
-async def test_a_guest_that_was_made_anew_on_its_host_goes_on(site):
-    first = await site.back_up()
-    site.domain.uuid = str(uuid4())
-    second = await site.back_up()
-    assert len(site.names()) == 4
-    assert first.backup != second.backup

@@ -115,7 +115,7 @@ async def test_commands_hold_what_they_read_by_one_lease(site, tmp_path, command
         await site.back_up()
     backups = await found_in(site)
     repository = find_repository(site.target_place)
-    names = [f"fake/{one.definition.name}_vda.raw.map" for one in backups]
+    names = [f"{site.place}/{one.definition.name}_vda.raw.map" for one in backups]
     seen = []
 
     def look():

@@ -23,16 +23,18 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.model.backup import Definition, DiskRecord
 from virtbackup_async.model.domain import DomainInfo
 from virtbackup_async.model.extent import Extent
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.tracking import Base, Reading, is_checkpoint_of_ours
 
 
 class CheckpointedBackup(Struct, frozen=True):
-    """A backup of a disk that names a checkpoint."""
+    """A backup of a disk that names a checkpoint; ``directory`` has its package."""
 
     definition: Definition
     record: DiskRecord
     reading: Reading
     checkpoint: str
+    directory: str = ""
 
     @property
     def made_it(self) -> bool:
@@ -56,6 +58,7 @@ class CheckpointedBackup(Struct, frozen=True):
             self.reading.full_date,
             self.reading.checkpoint_of or self.definition.name,
             tuple(Extent(start, length) for start, length in self.reading.changed or ()),
+            self.directory,
         )
 
 
@@ -117,7 +120,7 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
         StorageError: the target cannot be read.
     """
     formers: dict[str, list[CheckpointedBackup]] = {}
-    complete = (await catalog.scan_domain(info.name)).complete
+    complete = (await catalog.scan_guest(Guest(info.name, info.uuid))).complete
     for found in sorted(complete, key=lambda found: found.definition.date):
         if found.definition.domain_uuid == info.uuid:
             for dev, record in found.definition.records.items():
@@ -127,7 +130,11 @@ async def find_candidates(catalog: Catalog, info: DomainInfo) -> Mapping[str, Ca
                 # It will be redefined: a target must not replace an admin's own checkpoint.
                 if is_checkpoint_of_ours(reading.checkpoint):
                     former = CheckpointedBackup(
-                        found.definition, record, reading, reading.checkpoint
+                        found.definition,
+                        record,
+                        reading,
+                        reading.checkpoint,
+                        found.path.parent.stored_name,
                     )
                     formers.setdefault(dev, []).append(former)
     return {dev: _with_newest(found) for dev, found in formers.items()}

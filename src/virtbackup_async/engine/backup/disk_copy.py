@@ -208,7 +208,9 @@ async def copy_changes(
         image = await stack.enter_async_context(tracked.open_changes(runtime.buffers, job.limits))
         told = _told(tracked, base, image)
         with _with_changes(told):
-            base_image = await stack.enter_async_context(package.open_base(base.file))
+            base_image = await stack.enter_async_context(
+                package.open_base(base.file, base.directory)
+            )
             _check_size(image, base_image)
             parts = await base_image.choose(*_changes(base, image))
             audited_bytes = await _audit(runtime, job, base, image, base_image)

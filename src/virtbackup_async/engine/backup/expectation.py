@@ -6,6 +6,7 @@ themselves report errors. So an estimate delays no backup, and lets none fail.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from anyio import to_thread
 
@@ -17,23 +18,37 @@ from virtbackup_async.events import BackupsExpected, ExpectedBackup, ExpectedDis
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import DiskRecord
 from virtbackup_async.model.domain import BackingImage, Disk
-from virtbackup_async.model.names import domain_directory
+from virtbackup_async.model.guest import Guest, uuid_of
+from virtbackup_async.model.names import guest_directories
 
 
 async def tell_expected(runtime: Runtime, backups: Sequence[PlannedBackup]) -> None:
     """Emit ``BackupsExpected`` for these backups; again for each that has no earlier backup."""
     if not backups:
         return
+    guests = [await _guest(runtime, planned) for planned in backups]
     # Abandoned if the target does not answer: the backups find that out themselves.
-    known = await to_thread.run_sync(lambda: tuple(map(_by_last, backups)), abandon_on_cancel=True)
+    known = await to_thread.run_sync(
+        lambda: tuple(map(_by_last, backups, guests)), abandon_on_cancel=True
+    )
     runtime.emit(BackupsExpected(known))
     for planned, expected in zip(backups, known, strict=True):
         if not expected.disks and (disks := await _by_images(runtime, planned)):
             runtime.emit(BackupsExpected((_expected(planned, disks),)))
 
 
-def _by_last(planned: PlannedBackup) -> ExpectedBackup:
-    last = newest_definition(domain_directory(target_of(planned.group), planned.domain))
+async def _guest(runtime: Runtime, planned: PlannedBackup) -> Guest:
+    """Return the guest, with its UUID where its directory has it."""
+    if target_of(planned.group).plain_directory is None:
+        with suppress(VirtBackupError):
+            return Guest(planned.domain, (await runtime.hypervisor.domain(planned.domain)).uuid)
+    return Guest(planned.domain)
+
+
+def _by_last(planned: PlannedBackup, guest: Guest) -> ExpectedBackup:
+    places = reversed(guest_directories(target_of(planned.group), guest))
+    found = filter(None, map(newest_definition, places))
+    last = next((one for one in found if guest.uuid in {None, uuid_of(one)}), None)
     if last is None:
         return _expected(planned, ())
     disks = tuple(

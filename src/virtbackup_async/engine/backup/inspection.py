@@ -3,22 +3,18 @@
 Whatever the backup will not hold is reported here, before it is made.
 """
 
-from anyio import to_thread
 from msgspec import Struct
 
-from virtbackup_async.catalog.scanning import newest_definition
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.backup.selection import IN_PLAIN_TEXT, Selection, select_disks
 from virtbackup_async.engine.backup.state import missing
 from virtbackup_async.engine.backup.tracking import TrackingRules, track
 from virtbackup_async.engine.domain_states import SAVED, check_free, check_snapshot
-from virtbackup_async.engine.host_state import host_name
 from virtbackup_async.engine.plan import PlannedBackup
 from virtbackup_async.engine.point_in_time.interface import NOT_QUIESCED
 from virtbackup_async.engine.point_in_time.open import is_pulled
 from virtbackup_async.engine.ports import DomainPort
 from virtbackup_async.engine.runtime import Runtime
-from virtbackup_async.errors import ConfigError
 from virtbackup_async.events import DiskSkipped, Emit, Warned
 from virtbackup_async.host.interface import ImageHost
 from virtbackup_async.model.domain import DomainInfo
@@ -52,37 +48,15 @@ async def inspect_domain(
     """Choose the method and the disks of a backup, and report what it will not hold.
 
     Raises:
-        ConfigError: another host has a guest of that name in the target.
         HypervisorError: the domain cannot be backed up in its present state.
         VirtBackupError: no disk can be backed up, or the target cannot be read.
     """
     info, selection = await select_of(runtime, planned, domain)
-    await _refuse_guest_of_another_host(catalog, info)
     tracking = Tracking()
     if is_tracked(planned, selection):
         rules = tracking_rules(runtime, planned)
         tracking = await track(runtime.host.images, catalog, domain, info, selection, rules)
     return Inspection(runtime.host.images, domain, catalog, info, selection, tracking)
-
-
-async def _refuse_guest_of_another_host(catalog: Catalog, info: DomainInfo) -> None:
-    """Refuse to put a guest's backups among those of another guest with its name.
-
-    Hosts that share a bucket do not know each other's guests, and restores and retention go by the
-    name. A guest that migrated has the same UUID.
-    """
-    if catalog.target.is_local:
-        return
-    directory = catalog.domain_directory(info.name)
-    newest = await to_thread.run_sync(newest_definition, directory)
-    if newest is None or newest.domain_uuid in {None, info.uuid}:
-        return
-    if newest.host not in {None, host_name()}:
-        raise ConfigError(
-            f"{directory} has the backups of another guest, on the host {newest.host}",
-            domain=info.name,
-            hint=f"Give this host a target of its own, such as {catalog.target}/{host_name()}.",
-        )
 
 
 async def select_of(

@@ -97,8 +97,7 @@ async def write_pending(
             if not isinstance(error, FileExistsError):
                 raise
         else:
-            directory = catalog.domain_directory(pending.domain_name)
-            return StartedBackup(pending, path, directory, note)
+            return StartedBackup(pending, path, catalog.definition_of(path).parent, note)
         # A name contains the second; two backups of a domain need two different seconds.
         await anyio.sleep(NAME_RETRY_S)
 

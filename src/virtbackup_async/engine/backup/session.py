@@ -30,6 +30,7 @@ from virtbackup_async.engine.plan import (
 )
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.files.mounts import space_of
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.note import checked_note
 from virtbackup_async.packagers.registry import load_writers
 
@@ -228,7 +229,8 @@ async def _outcome(
         hooks.check(planned)
         done = await back_up_domain(runtime, planned, wait_s=session.wait_s)
         catalog = Catalog(target_of(planned.group))
-        missing = await missing_since_last(catalog, planned.domain, done.backup)
+        guest = Guest(planned.domain, done.uuid)
+        missing = await missing_since_last(catalog, guest, done.backup)
     except anyio.get_cancelled_exc_class():
         end(failed_event(planned, errors.VirtBackupError("cancelled"), cancelled=True))
         raise

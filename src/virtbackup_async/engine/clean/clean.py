@@ -187,7 +187,7 @@ async def _end_broken_removal(
     cleaning: Cleaning, target: CleanTarget, problem: Problem, scan: Scan
 ) -> None:
     """End the removal of a backup whose definition cannot be read: its name says what it was."""
-    domain = problem.domain_directory
+    domain = problem.domain
     group = target.group_of(domain)
     if group is None:
         return

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from virtbackup_async import events
 from virtbackup_async.catalog.amendment import amend_definition
-from virtbackup_async.catalog.scanning import FoundBackup, Scan
+from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.engine.clean.broken import BrokenPackage, find_broken, remove_broken
 from virtbackup_async.engine.clean.plan import why_unclear
@@ -133,34 +133,32 @@ async def _choose(runtime: Runtime, request: ForgetRequest) -> list[_Wanted]:
             hint = f"Write {name}@latest for the newest one, or give its date."
             raise ConfigError(f"{name}: which of its backups?", hint=hint)
         chosen.setdefault(named.path, named)
-    now_s = runtime.now().timestamp()
-    return [await _look_at(request, named, now_s) for named in chosen.values()]
+    return [await _look_at(runtime, request, named) for named in chosen.values()]
 
 
-async def _look_at(request: ForgetRequest, named: NamedBackup, now_s: float) -> _Wanted:
+async def _look_at(runtime: Runtime, request: ForgetRequest, named: NamedBackup) -> _Wanted:
     """Find out what belongs to a backup, and whether it may go."""
     if named.found is None:
         broken = await find_broken(named.path, named.scan)
         refused = (PINNED,) if broken.pinned and not request.unpin else ()
         return _Wanted(named, None, broken, refused)
     found = named.found
-    unclear = why_unclear(Catalog(named.target), named.scan, found)
+    unclear = why_unclear(runtime.config, Catalog(named.target), named.scan, found)
     reasons = [f"not understood: {unclear}"] if unclear else []
     if found.definition.pinned and not request.unpin:
         reasons.append(PINNED)
-    if found.path == _newest_good(named.scan, named.domain, now_s) and not request.allow_newest:
+    now_s = runtime.now().timestamp()
+    if found.path == _newest_good(named.guest.backups, now_s) and not request.allow_newest:
         reasons.append(NEWEST)
     return _Wanted(named, found, None, tuple(reasons))
 
 
-def _newest_good(scan: Scan, domain: str, now_s: float) -> TargetFile | None:
-    """Return the newest backup of a domain that retention would count."""
+def _newest_good(backups: Sequence[FoundBackup], now_s: float) -> TargetFile | None:
+    """Return the newest of a guest's backups that retention would count."""
     good = [
         found
-        for found in scan.complete
-        if found.definition.domain_name == domain
-        and not found.definition.is_damaged
-        and found.definition.date <= now_s
+        for found in backups
+        if not found.definition.is_damaged and found.definition.date <= now_s
     ]
     newest = max(good, key=lambda found: (found.definition.date, found.path.name), default=None)
     return None if newest is None else newest.path

@@ -1,5 +1,8 @@
 """The plan for the complete backups of a target, made before anything is touched.
 
+Guests are told apart as in ``inventory/guests.py``. Where hosts share a target, only the host of a
+guest's newest backup removes any of its backups.
+
 Shared by ``clean`` and ``clean --dry-run``. A group cleans only the domains that it includes. A
 backup stays as long as any group with the same target keeps it, whether or not that group is named
 on the command line. A backup that is not understood always stays. Nothing is read, but for
@@ -7,7 +10,7 @@ on the command line. A backup that is not understood always stays. Nothing is re
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from itertools import chain
 
@@ -19,11 +22,12 @@ from virtbackup_async.config.schema import Config, Group, Retention
 from virtbackup_async.engine.clean.protection import protection_of, window_of
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
 from virtbackup_async.engine.host_state import host_name, open_catalog
+from virtbackup_async.engine.inventory.guests import Guests
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import DefinitionError, StorageError
+from virtbackup_async.model.guest import guest_of
 from virtbackup_async.model.packager import Location, packed_files
 from virtbackup_async.model.storage_location import StorageLocation
-from virtbackup_async.model.target_file import TargetFile
 
 
 class CleanTarget(Struct, frozen=True):
@@ -92,7 +96,7 @@ def plan_clean(
     *,
     drop_damaged: bool = False,
 ) -> Iterator[RetentionDecision]:
-    """Decide about each complete backup of the domains that are cleaned, domain by domain. Blocks.
+    """Decide about each complete backup of the domains that are cleaned, guest by guest. Blocks.
 
     Args:
         target: the target.
@@ -101,48 +105,53 @@ def plan_clean(
         zone: the time zone of the periods; None for the local one.
         drop_damaged: whether to drop damaged backups that are older than a good one.
     """
-    unclear = _Unclear(target.catalog, scan)
-    by_domain: dict[str, list[FoundBackup]] = {}
-    for found in scan.complete:
-        by_domain.setdefault(found.definition.domain_name, []).append(found)
-    for domain in sorted(name for name in by_domain if target.group_of(name) is not None):
+    unclear = _Unclear(target.catalog, scan, is_keeper=is_keeper(target.neighbours))
+    for guest in unclear.guests.all:
+        if target.group_of(guest.name) is None:
+            continue
         clear = []
-        for found in by_domain[domain]:
+        for found in guest.backups:
             reason = unclear.reason(found)
             if reason is None:
                 clear.append(found)
             else:
                 yield RetentionDecision(found, keep=True, reasons=(f"not understood: {reason}",))
-        policies = target.policies(domain)
-        window = window_of(target.neighbours, domain)
+        policies = target.policies(guest.name)
+        window = window_of(target.neighbours, guest.name)
         protection = protection_of(target.catalog.target, clear, window)
         yield from decide(
             clear, policies, now, zone, drop_damaged=drop_damaged, protection=protection
         )
 
 
-def why_unclear(catalog: Catalog, scan: Scan, found: FoundBackup) -> str | None:
+def is_keeper(groups: Iterable[Group]) -> bool:
+    """Return whether this host cleans a target for all hosts, as its groups there say."""
+    return any(group.protect is not None for group in groups)
+
+
+def why_unclear(config: Config, catalog: Catalog, scan: Scan, found: FoundBackup) -> str | None:
     """Return why a complete backup is not understood; None if it is like any other."""
-    return _Unclear(catalog, scan).reason(found)
+    groups = (group for group in config.groups.values() if group.target == catalog.target)
+    return _Unclear(catalog, scan, is_keeper=is_keeper(groups)).reason(found)
 
 
 class _Unclear:
     """Finds the backups to which no rule may be applied."""
 
-    def __init__(self, catalog: Catalog, scan: Scan) -> None:
+    def __init__(self, catalog: Catalog, scan: Scan, *, is_keeper: bool) -> None:
+        self.guests = Guests(scan)
         self._catalog = catalog
         self._pending = {found.path.stored_name for found in scan.pending}
         self._names = {found.path: self._names_of(found) for found in scan.complete}
         self._uses = Counter(chain.from_iterable(self._names.values()))
-        self._directories: dict[str, TargetFile] = {}
         # Many hosts may share a bucket; who can write to a directory is up to its admin.
-        self._owners = {} if catalog.target.is_local else _owners(scan)
+        self._has_owners = not (catalog.target.is_local or is_keeper)
 
     def reason(self, found: FoundBackup) -> str | None:
         """Return why no rule may be applied; None if the rules apply."""
-        if found.path.parent != self._directory(found.definition.domain_name):
+        if found.path.parent not in self._catalog.directories(guest_of(found.definition)):
             return "it lies in another domain's directory"
-        owner = self._owners.get(_guest(found))
+        owner = self.guests.of(found).host if self._has_owners else None
         if owner is not None and owner != host_name():
             return f"it belongs to the host {owner}"
         if self._pending and f"{found.path.stored_name}.pending" in self._pending:
@@ -154,11 +163,6 @@ class _Unclear:
             return "another backup has the same files"
         return None
 
-    def _directory(self, domain: str) -> TargetFile:
-        if domain not in self._directories:
-            self._directories[domain] = self._catalog.domain_directory(domain)
-        return self._directories[domain]
-
     def _names_of(self, found: FoundBackup) -> tuple[str, ...]:
         """Return the names of the package's files in the target; none if nobody knows them."""
         definition, directory = found.definition, found.path.parent.name
@@ -167,15 +171,3 @@ class _Unclear:
             return location.stored_names(packed_files(definition))
         except DefinitionError:
             return ()
-
-
-def _owners(scan: Scan) -> dict[tuple[str, str | None], str | None]:
-    """Return the host of each guest: the one that made its newest backup, None if unknown.
-
-    A guest that migrates takes its UUID along, and its older backups become the new host's.
-    """
-    return {_guest(found): found.definition.host for found in scan.complete}
-
-
-def _guest(found: FoundBackup) -> tuple[str, str | None]:
-    return found.definition.domain_name, found.definition.domain_uuid

@@ -33,13 +33,13 @@ async def clean_stray_files(cleaning: Cleaning, target: CleanTarget, scan: Scan)
     """Report or remove the files of a scan that belong to no backup."""
     for problem in scan.problems:
         # A domain's directory has the domain's name, except for rare names that are escaped.
-        group = target.group_of(problem.domain_directory)
+        group = target.group_of(problem.domain)
         if group is None or is_removal_note(problem.path):
             continue  # `clean` ends the removals of its groups' backups
         if await _is_noted(cleaning, problem.path):
             continue
         if not problem.path.name.endswith(pending_file.SUFFIX):
-            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
+            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain))
         elif cleaning.request.broken:
             await _clean_unreadable(cleaning, group, problem)
     for place in await to_thread.run_sync(_temporary_files_in, target.catalog.target):
@@ -53,8 +53,8 @@ def report_new_problems(cleaning: Cleaning, target: CleanTarget, before: Scan, n
     """Warn of files that have become unreadable; no rule applies to them."""
     known = {problem.path for problem in before.problems}
     for problem in now.problems:
-        if problem.path not in known and target.group_of(problem.domain_directory) is not None:
-            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain_directory))
+        if problem.path not in known and target.group_of(problem.domain) is not None:
+            cleaning.emit(Warned(f"left alone: {problem.message}", problem.domain))
 
 
 async def _is_noted(cleaning: Cleaning, path: TargetFile) -> bool:
@@ -67,7 +67,7 @@ async def _is_noted(cleaning: Cleaning, path: TargetFile) -> bool:
 
 async def _clean_unreadable(cleaning: Cleaning, group: str, problem: Problem) -> None:
     """Remove a pending file that is empty; report any other, and leave it."""
-    path, domain = problem.path, problem.domain_directory
+    path, domain = problem.path, problem.domain
     backup = path.name.removesuffix(pending_file.SUFFIX)
     age_s, size_bytes = await to_thread.run_sync(
         _age_and_size, TargetPath.at(path), cleaning.now.timestamp()

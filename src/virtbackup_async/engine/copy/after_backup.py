@@ -10,6 +10,7 @@ from virtbackup_async.engine.outcome import known_error
 from virtbackup_async.engine.plan import PlannedBackup, target_of
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import VirtBackupError
+from virtbackup_async.model.guest import Guest
 
 
 async def copy_new_backups(
@@ -46,7 +47,8 @@ async def _copy(
 ) -> None:
     destination = await find_destination(runtime.config, target)
     source = target_of(planned.group)
-    work = await select_new(source, destination, done.group, done.domain, done.backup)
+    guest = Guest(done.domain, done.uuid)
+    work = await select_new(source, destination, done.group, guest, done.backup)
     if work is not None:
         copier = DomainCopier(runtime, destination, work)
         copier.tell_others()

@@ -37,6 +37,7 @@ from virtbackup_async.errors import RollbackError, about_disk
 from virtbackup_async.events import CopyDone
 from virtbackup_async.files.held import open_held, to_hold
 from virtbackup_async.model.backup import CopiedFrom, ImageRecord
+from virtbackup_async.model.guest import guest_of
 from virtbackup_async.model.packager import type_of
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.packagers.interface import (
@@ -78,7 +79,7 @@ async def copy_backup(runtime: Runtime, job: CopyJob) -> CopyDone:
     began_s = current_time()
     plan = plan_copy(job.found.definition)
     copying = _Copying(runtime, job, plan)
-    directory = job.destination.catalog.domain_directory(plan.definition.domain_name)
+    directory = job.destination.catalog.directory(guest_of(plan.definition))
     async with (
         open_package(plan.definition, job.found.path.parent, runtime.buffers) as source,
         _pending_file(job, plan),

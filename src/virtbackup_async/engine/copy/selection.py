@@ -16,6 +16,7 @@ from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.engine.undo.find_domain import copies_lock_name
 from virtbackup_async.errors import ConfigError, NotFoundError, StorageError
 from virtbackup_async.events import BrokenBackup
+from virtbackup_async.model.guest import Guest, guest_of
 from virtbackup_async.model.storage_location import StorageLocation
 
 
@@ -51,20 +52,27 @@ class DomainCopies(Struct, frozen=True):
     Attributes:
         group: the group that selected them.
         domain: the domain's name.
+        uuid: the domain's UUID; None if its backups do not say it.
         lock: the name of the lock on the copies of its backups; None if all are broken.
         source: the target that they are in.
         backups: the backups, complete ones.
         broken: those that cannot be read.
-        there: the domain's directory in the other target, as it was at first.
+        there: the domain's backups in the other target, as they were at first.
     """
 
     group: str
     domain: str
+    uuid: str | None
     lock: str | None
     source: StorageLocation
     backups: tuple[FoundBackup, ...]
     broken: tuple[BrokenBackup, ...]
     there: Scan
+
+    @property
+    def guest(self) -> Guest:
+        """The guest that they are of."""
+        return Guest(self.domain, self.uuid)
 
 
 async def select_copies(
@@ -100,7 +108,7 @@ async def select_copies(
 
 
 async def select_new(
-    source: StorageLocation, destination: Destination, group: str, domain: str, backup: str
+    source: StorageLocation, destination: Destination, group: str, guest: Guest, backup: str
 ) -> DomainCopies | None:
     """Return the work after a backup: to copy it, and all that are newer than the newest copy.
 
@@ -108,7 +116,7 @@ async def select_new(
         source: the target that the backup is in.
         destination: where copies go.
         group: the group that it was made for.
-        domain: the domain's name.
+        guest: the guest that it is of.
         backup: the backup's name.
 
     Raises:
@@ -117,7 +125,7 @@ async def select_new(
     """
     if await is_same_target(source, destination.target):
         raise ConfigError(f"the backups are in {destination.target} already")
-    complete = (await Catalog(source).scan_domain(domain)).complete
+    complete = (await Catalog(source).scan_guest(guest)).complete
     locks = {found.definition.name: copies_lock_name(found.definition) for found in complete}
     lock = locks.get(backup)
     if lock is None:
@@ -125,7 +133,7 @@ async def select_new(
     # Another domain can have had this name at that time.
     backups = _Backups([one for one in complete if locks[one.definition.name] == lock])
     request = CopyRequest(str(destination.target), new=True)
-    key = _Key(group, source, domain, lock)
+    key = _Key(group, source, guest.name, guest.uuid, lock)
     return await _work(request, destination, time_of(0), key, backups)
 
 
@@ -133,6 +141,7 @@ class _Key(Struct, frozen=True):
     group: str
     source: StorageLocation
     domain: str
+    uuid: str | None
     lock: str | None
 
 
@@ -146,18 +155,19 @@ def _by_domain(sources: Sequence[GroupBackups]) -> dict[_Key, _Backups]:
     seen: set[str] = set()
     sorted_out: dict[_Key, _Backups] = {}
 
-    def of(group: GroupBackups, domain: str, lock: str | None) -> _Backups:
-        return sorted_out.setdefault(_Key(group.group, group.target, domain, lock), _Backups())
+    def of(group: GroupBackups, guest: Guest, lock: str | None) -> _Backups:
+        key = _Key(group.group, group.target, guest.name, guest.uuid, lock)
+        return sorted_out.setdefault(key, _Backups())
 
     for one in sources:
         for found in one.backups:
             if str(found.path) not in seen:
                 lock = copies_lock_name(found.definition)
-                of(one, found.definition.domain_name, lock).complete.append(found)
+                of(one, guest_of(found.definition), lock).complete.append(found)
             seen.add(str(found.path))
         for broken in broken_backups(one):
             if broken.definition not in seen:
-                of(one, broken.domain, None).broken.append(broken)
+                of(one, Guest(broken.domain, broken.uuid), None).broken.append(broken)
             seen.add(broken.definition)
     return sorted_out
 
@@ -165,7 +175,7 @@ def _by_domain(sources: Sequence[GroupBackups]) -> dict[_Key, _Backups]:
 async def _work(
     request: CopyRequest, destination: Destination, now: datetime, key: _Key, backups: _Backups
 ) -> DomainCopies | None:
-    there = await destination.catalog.scan_domain(key.domain)
+    there = await destination.catalog.scan_guest(Guest(key.domain, key.uuid))
     since = _since(request, there, now)
     complete = [one for one in backups.complete if one.definition.date >= since]
     complete.sort(key=lambda found: found.definition.date)
@@ -175,7 +185,14 @@ async def _work(
     if not complete and not broken:
         return None
     return DomainCopies(
-        key.group, key.domain, key.lock, key.source, tuple(complete), tuple(broken), there
+        key.group,
+        key.domain,
+        key.uuid,
+        key.lock,
+        key.source,
+        tuple(complete),
+        tuple(broken),
+        there,
     )
 
 

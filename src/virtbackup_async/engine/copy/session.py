@@ -178,7 +178,7 @@ class DomainCopier:
 
     async def _still_missing(self) -> list[FoundBackup]:
         """Return what another process did not copy while this one waited; report the rest."""
-        there = await self._destination.catalog.scan_domain(self.work.domain)
+        there = await self._destination.catalog.scan_guest(self.work.guest)
         self._standing = Standing(there, self.work.lock)
         looked_at, self.missing = self.missing, []
         self._there.clear()
@@ -280,7 +280,7 @@ async def _undo_dead_copies(
     """
     domain = GoneDomain(work.domain)
     undo = Undo(runtime.hypervisor, domain, catalog, runtime.host, is_alone)
-    for found in (await catalog.scan_domain(work.domain)).pending:
+    for found in (await catalog.scan_guest(work.guest)).pending:
         pending = found.pending
         if pending.copied_from is not None and copies_lock_name(pending) == work.lock:
             message = f"undoing the copy of {pending.name}, which was killed"

@@ -122,11 +122,11 @@ def _newest_is_damaged(
 def check_damage(groups: Sequence[Group], scan: Scan) -> Iterator[Finding]:
     """Report files that should be a backup of a group's domains, and are not."""
     for problem in scan.problems:
-        if any(group.includes(problem.domain_directory) for group in groups):
+        if any(group.includes(problem.domain) for group in groups):
             yield Finding(
                 Level.PROBLEM,
                 CHECK,
-                problem.domain_directory,
+                problem.domain,
                 problem.message,
                 _advice_on(problem),
                 code="broken_backup",
@@ -138,7 +138,7 @@ def _advice_on(problem: Problem) -> str:
         return "Run `virtbackup clean` to end its removal."
     if not is_definition(problem):
         return "It is no backup as it is: bring its files back, or remove it."
-    words = ["virtbackup", "forget", "--", f"{problem.domain_directory}@{problem.path.stem}"]
+    words = ["virtbackup", "forget", "--", f"{problem.domain}@{problem.path.stem}"]
     return f"Bring its files back, or remove it: {shlex.join(words)}"
 
 

@@ -14,6 +14,7 @@ from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.engine.inventory.command_lines import command_line, exact_name
 from virtbackup_async.engine.inventory.dates import pasteable, time_of
+from virtbackup_async.engine.inventory.guests import Guests
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import (
     CorruptError,
@@ -36,14 +37,14 @@ RESTORE = Use()
 
 
 def advise(
-    config: Config, group: str, domain: str, others: Sequence[FoundBackup], use: Use = RESTORE
+    config: Config, group: str, word: str, others: Sequence[FoundBackup], use: Use = RESTORE
 ) -> str:
     """Return a sentence that names the best of a domain's other backups, and the command for it.
 
     Args:
         config: the configuration.
         group: the group whose target has them.
-        domain: the domain's exact name.
+        word: a text that means only the domain in that target.
         others: the complete backups, without the damaged one.
         use: the use that the backup was wanted for.
     """
@@ -53,13 +54,13 @@ def advise(
         state: [found for found in by_date if found.definition.backup_state == state][-1:]
         for state in states
     }
-    for state, word in zip(states, ("good", "unverified"), strict=True):
+    for state, how in zip(states, ("good", "unverified"), strict=True):
         for found in newest[state]:
             made = pasteable(time_of(found.definition.date))
-            name = exact_name(config, group, domain, found.definition.name)
+            name = exact_name(config, group, word, found.definition.name)
             command = command_line(config, use.command, name, *use.words)
-            return f"Run `{command}` to take the newest {word} one, of {made}."
-    return f"No other backup of {domain} is good or unverified."
+            return f"Run `{command}` to take the newest {how} one, of {made}."
+    return f"No other backup of {word} is good or unverified."
 
 
 @asynccontextmanager
@@ -86,17 +87,16 @@ def _is_of_the_data(error: CorruptError) -> bool:
 
 
 async def _advice(runtime: Runtime, found: FoundBackup, use: Use) -> str | None:
-    target, domain = found.path.target, found.definition.domain_name
+    target = found.path.target
     groups = [group.name for group in runtime.config.groups.values() if group.target == target]
     if not groups:
         return None
     try:
-        scan = await Catalog(target).scan_domain(domain)
+        guests = Guests(await Catalog(target).scan())
     except VirtBackupError:
         return None  # the first error counts
-    others = [
-        other
-        for other in scan.complete
-        if other.definition.domain_name == domain and other.path != found.path
-    ]
-    return advise(runtime.config, groups[0], domain, others, use)
+    guest = guests.find(found.path)
+    if guest is None:  # it is no complete backup any more
+        return advise(runtime.config, groups[0], found.definition.domain_name, (), use)
+    others = [other for other in guest.backups if other.path != found.path]
+    return advise(runtime.config, groups[0], guests.word(guest), others, use)

@@ -7,6 +7,12 @@
     web@2026-11-27               the last backup of a date; ``dates`` has all ways to write one
     20261127-030000_3_web        a backup's own name, as ``list --json`` shows it
     production/web@yesterday     in the target of a group, where several targets have such a domain
+    kvm1/web                     the guest of a host, where several hosts have such a domain
+    production/kvm1/web          both
+    0b1c2d3e-…-3a4b5c6d7e8f      the guest with that UUID
+
+A text is read as the name of a host, or as a UUID, only if it means nothing else: so no text that
+means a domain or a group ever changes its meaning because of a host's name.
 
 The names of domains and groups can contain ``@`` and ``/``, so a text can have several readings. A
 reading counts if a target has backups of the domain, and the rest is a date. Two readings that mean
@@ -23,7 +29,9 @@ from msgspec import Struct
 
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.inventory.dates import LATEST, is_latest, spans_of
+from virtbackup_async.engine.inventory.guests import Guests, KnownGuest
 from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 _SHOWN: Final = 5
@@ -52,6 +60,7 @@ class Place(Struct, frozen=True):
         domains: the domains that have backups in the target, readable or not.
         backups: the domain of each backup, by the backup's name.
         wants: whether to look for a domain here if the text names no group.
+        guests: the guests that have backups in the target; None if they are told by name alone.
     """
 
     group: str
@@ -59,25 +68,42 @@ class Place(Struct, frozen=True):
     domains: Collection[str]
     backups: Mapping[str, str]
     wants: Callable[[str], bool]
+    guests: Guests | None = None
+
+    def guests_of(self, domain: str, backup: str | None = None) -> Sequence[KnownGuest | None]:
+        """Return the guests of a domain's name; of the backup of a name, those that have it."""
+        found = self.guests.of_name(domain) if self.guests is not None else ()
+        if backup is not None and backup in self.backups:
+            found = [one for one in found if one.has(backup)]
+        return found or (None,)
 
 
 class Meaning(Struct, frozen=True):
-    """The backup that a text means: the domain's backup in the place, of the date or the newest."""
+    """The backup that a text means: the guest's backup in the place, of the date or the newest.
+
+    ``word`` is the part of the text that means the guest.
+    """
 
     place: Place
     domain: str
     date: str | None = None
+    guest: KnownGuest | None = None
+    word: str = ""
 
     def is_whole(self, text: str) -> bool:
         """Return whether a text is only the domain's name, with or without its group."""
-        return self.date is None and text in {self.domain, f"{self.place.group}/{self.domain}"}
+        word = self.word or self.domain
+        return self.date is None and text in {word, f"{self.place.group}/{word}"}
 
     def __str__(self) -> str:
         """Return a text that means only this backup."""
-        text = f"{self.place.group}/{self.domain}@{self.date or LATEST}"
+        word = self.domain
+        if self.guest is not None and self.place.guests is not None:
+            word = self.place.guests.word(self.guest)
+        text = f"{self.place.group}/{word}@{self.date or LATEST}"
         if self.date is None or len(meanings(text, [self.place])) == 1:
             return text
-        return f"{self.place.group}/{self.domain} --date {self.date}"
+        return f"{self.place.group}/{word} --date {self.date}"
 
 
 def readings(text: str, groups: Iterable[str] = ()) -> list[Reading]:
@@ -123,14 +149,28 @@ def meanings(
         now: the moment to which dates are relative; None for the clock's time.
         is_dated: whether the text may name a date, or a backup.
     """
-    everywhere = [one for place in places for one in _meanings_in(place, text, now)]
+    return _chosen(text, places, now, _meanings_in, is_dated=is_dated) or _chosen(
+        text, places, now, _meanings_of_guests, is_dated=is_dated
+    )
+
+
+def _chosen(
+    text: str,
+    places: Sequence[Place],
+    now: datetime | None,
+    read: Callable[[Place, str, datetime | None], Iterator[tuple[Meaning, bool]]],
+    *,
+    is_dated: bool,
+) -> list[Meaning]:
+    everywhere = [one for place in places for one in read(place, text, now)]
     if not is_dated:
         everywhere = [(one, is_wanted) for one, is_wanted in everywhere if one.is_whole(text)]
     wanted = [one for one, is_wanted in everywhere if is_wanted]
     chosen = wanted or [one for one, _ in everywhere]
-    unique: dict[tuple[StorageLocation, str, str | None], Meaning] = {}
+    unique: dict[tuple[StorageLocation, str, str | None, Guest | None], Meaning] = {}
     for one in chosen:
-        unique.setdefault((one.place.target, one.domain, one.date), one)
+        guest = None if one.guest is None else one.guest.guest
+        unique.setdefault((one.place.target, one.domain, one.date, guest), one)
     return list(unique.values())
 
 
@@ -142,10 +182,29 @@ def _meanings_in(place: Place, text: str, now: datetime | None) -> Iterator[tupl
         if is_known and (date is None or is_date(date, now) or place.backups.get(date) == domain):
             is_wanted = reading.group is not None or place.wants(domain)
             is_newest = date is None or is_latest(date)
-            yield Meaning(place, domain, None if is_newest else date), is_wanted
+            for guest in place.guests_of(domain, date):
+                yield Meaning(place, domain, None if is_newest else date, guest), is_wanted
         if date is None and domain in place.backups:
             of = place.backups[domain]
-            yield Meaning(place, of, domain), reading.group is not None or place.wants(of)
+            is_wanted = reading.group is not None or place.wants(of)
+            for guest in place.guests_of(of, domain):
+                yield Meaning(place, of, domain, guest), is_wanted
+
+
+def _meanings_of_guests(
+    place: Place, text: str, now: datetime | None
+) -> Iterator[tuple[Meaning, bool]]:
+    """Yield each meaning of a text that names a host, or a UUID; as ``_meanings_in``."""
+    for reading in readings(text, [place.group]) if place.guests is not None else ():
+        date = reading.date
+        for guest in place.guests.called(reading.domain) if place.guests is not None else ():
+            if date is None or is_date(date, now) or guest.has(date):
+                is_newest = date is None or is_latest(date)
+                is_wanted = reading.group is not None or place.wants(guest.name)
+                found = Meaning(
+                    place, guest.name, None if is_newest else date, guest, reading.domain
+                )
+                yield found, is_wanted
 
 
 def only_one(text: str, found: Sequence[Meaning]) -> Meaning:
@@ -169,6 +228,7 @@ def refusal(
 ) -> ConfigError | NotFoundError:
     """Return the error for a text without a meaning: the problem, and similar names."""
     known = {domain for place in places for domain in place.domains}
+    words = {p.guests.word(one) for p in places if p.guests for one in p.guests.all}
     read = readings(text, groups)
     for reading in read:
         if reading.date is not None and reading.domain in known and not is_date(reading.date, now):
@@ -188,5 +248,6 @@ def refusal(
     where = f" in {targets.pop()}" if len(targets) == 1 else ""
     near = did_you_mean(meant.domain, known)
     if not near and "/" in meant.domain:
-        near = did_you_mean(meant.domain, (f"{p.group}/{d}" for p in places for d in p.domains))
+        of_groups = (f"{p.group}/{d}" for p in places for d in p.domains)
+        near = did_you_mean(meant.domain, (*of_groups, *words))
     return NotFoundError(f"no backup of {meant.domain}{where}{near}")

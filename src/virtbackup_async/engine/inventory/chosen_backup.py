@@ -16,7 +16,6 @@ from virtbackup_async.catalog.amendment import amend_definition
 from virtbackup_async.catalog.checksum import TRUST_OPTION
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan
-from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.inventory.another_backup import advise
@@ -31,6 +30,7 @@ from virtbackup_async.engine.inventory.dates import (
     pasteable,
     time_of,
 )
+from virtbackup_async.engine.inventory.guests import KnownGuest
 from virtbackup_async.engine.inventory.lacking import find_lacks
 from virtbackup_async.engine.inventory.locate import Located, is_definition, locate
 from virtbackup_async.engine.runtime import Runtime
@@ -59,9 +59,9 @@ class _Candidate(Struct, frozen=True):
 
 
 class _Backups(Struct, frozen=True):
-    """All backups of a domain, oldest first; ``whole`` are the readable ones.
+    """All backups of a guest, oldest first; ``whole`` are the readable ones.
 
-    ``unread`` is why the domain's own directory cannot be read: it might contain other backups.
+    ``unread`` is why the guest's own directory cannot be read: it might contain other backups.
     ``instead`` is the advice for a broken backup.
     """
 
@@ -165,6 +165,8 @@ class NamedBackup(Struct, frozen=True):
         found: the complete backup; None for a broken one.
         problem: why it is broken.
         has_date: whether the admin named a date or a backup, and not only the domain.
+        guest: the guest that it is of, with its other backups.
+        word: a text that means only this guest in the target.
     """
 
     group: str
@@ -176,6 +178,8 @@ class NamedBackup(Struct, frozen=True):
     found: FoundBackup | None
     problem: Problem | None
     has_date: bool
+    guest: KnownGuest
+    word: str
 
 
 async def find_named(
@@ -206,6 +210,8 @@ async def find_named(
         chosen.found,
         chosen.problem,
         has_date=located.date is not None or is_latest(name.rpartition("@")[2]),
+        guest=located.guest,
+        word=located.guests.word(located.guest),
     )
 
 
@@ -293,27 +299,26 @@ def _backups_of(config: Config, located: Located) -> _Backups:
     Raises:
         NotFoundError: there is none.
     """
-    domain, scan, catalog = located.domain, located.scan, Catalog(located.target)
-    whole = [found for found in scan.complete if found.definition.domain_name == domain]
-    directory = catalog.domain_directory(domain).name
+    guest, scan = located.guest, located.scan
     candidates = [
-        _Candidate(found.definition.date, found.definition.name, found=found) for found in whole
+        _Candidate(found.definition.date, found.definition.name, found=found)
+        for found in guest.backups
     ]
     unread = None
-    for problem in scan.problems:
-        if problem.path == catalog.domain_directory(domain):
+    for problem in guest.problems:
+        if problem.path.parent == TargetFile(problem.path.target):
             unread = problem.message
         date = date_of_name(problem.path.name)
-        is_backup = problem.domain_directory == directory and date is not None
-        if is_backup and date is not None and is_definition(problem):
+        if date is not None and is_definition(problem):
             candidates.append(_Candidate(date, problem.path.stem, problem=problem))
     if not candidates and unread is None:
         names = {found.definition.domain_name for found in scan.complete}
-        meant = did_you_mean(domain, names)
-        raise NotFoundError(f"no backup of {domain} in {catalog.target}{meant}")
+        meant = did_you_mean(guest.name, names)
+        raise NotFoundError(f"no backup of {guest.name} in {located.target}{meant}")
     ordered = sorted(candidates, key=lambda candidate: (candidate.date, candidate.name))
-    instead = advise(config, located.group, domain, whole)
-    return _Backups(domain, ordered, whole, instead, unread)
+    word = located.guests.word(guest)
+    instead = advise(config, located.group, word, guest.backups)
+    return _Backups(word, ordered, guest.backups, instead, unread)
 
 
 def _read_trusted(path: TargetFile) -> FoundBackup:

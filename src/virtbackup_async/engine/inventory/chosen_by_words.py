@@ -45,7 +45,7 @@ async def choose_by_words(
     found = [
         each
         for one in whole
-        for each in await choose_backups(runtime.config, [one.group], [pattern_of(one.domain)])
+        for each in await choose_backups(runtime.config, [one.group], [pattern_of(one.word)])
     ]
     patterns = [*domains, *map(pattern_of, plain)]
     if patterns or not names:
@@ -66,4 +66,5 @@ def _alone(named: NamedBackup) -> GroupBackups:
         is_it,
         named.target,
         named.scan,
+        (named.guest,),
     )

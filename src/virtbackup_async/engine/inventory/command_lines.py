@@ -6,10 +6,17 @@ from virtbackup_async.config.loading import search_paths
 from virtbackup_async.config.schema import Config
 
 
-def exact_name(config: Config, group: str, domain: str, backup: str) -> str:
-    """Return a name that means only this backup, whatever else the targets hold."""
+def exact_name(config: Config, group: str, word: str, backup: str) -> str:
+    """Return a name that means only this backup, whatever else the targets hold.
+
+    Args:
+        config: the configuration.
+        group: the group whose target has it.
+        word: a text that means only its guest there.
+        backup: the backup's own name.
+    """
     targets = {each.target for each in config.groups.values() if each.target}
-    name = f"{domain}@{backup}"
+    name = f"{word}@{backup}"
     return name if len(targets) == 1 else f"{group}/{name}"
 
 

@@ -1,6 +1,7 @@
 """The lookup of all backups of groups, or of some of their domains."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,9 +19,12 @@ from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.config.suggestion import did_you_mean
 from virtbackup_async.engine.host_state import open_catalog
 from virtbackup_async.engine.inventory.dates import date_of_name, time_of
+from virtbackup_async.engine.inventory.guests import Guests, KnownGuest
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import ConfigError, CorruptError, NotFoundError, StorageError
 from virtbackup_async.model.storage_location import StorageLocation
+
+NOTHING: Final = Scan((), (), ())
 
 
 def split_words(config: Config, words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -34,6 +38,7 @@ class GroupBackups(Struct, frozen=True):
 
     Attributes:
         backups: oldest first.
+        guests: whose backups these are.
         problems: files that should be backups, and are not.
         error: why the target cannot be read.
         target: the group's target, which other groups can use as well.
@@ -50,6 +55,7 @@ class GroupBackups(Struct, frozen=True):
     includes: Callable[[str], bool]
     target: StorageLocation
     scan: Scan | None
+    guests: tuple[KnownGuest, ...] = ()
 
 
 async def choose_backups(
@@ -63,14 +69,17 @@ async def choose_backups(
     patterns = tuple(map(domain_pattern, domain_names))
     groups = groups_with_target(config, group_names)
     scans: dict[StorageLocation, Scan | StorageError] = {}
+    guests: dict[StorageLocation, Guests] = {}
     chosen = []
     for group in groups:
         target = target_of(group)
         if target not in scans:
-            scans[target] = await scan_or_error(config, target)
+            scan = scans[target] = await scan_or_error(config, target)
+            guests[target] = Guests(NOTHING if isinstance(scan, StorageError) else scan)
         shown = _Shown(group, groups, patterns)
-        chosen.append(_group_backups(shown, target, scans[target]))
-    _refuse_unknown(patterns, groups, chosen, {*known_domains}, config.groups)
+        chosen.append(_group_backups(shown, target, scans[target], guests[target]))
+    unknown = [one for one in patterns if not any(_called(each, one) for each in guests.values())]
+    _refuse_unknown(unknown, groups, chosen, {*known_domains}, config.groups)
     return chosen
 
 
@@ -90,7 +99,7 @@ def _refuse_unknown(
     known = {name for group in groups for name in _named_hosts(group)} | known_domains
     for scan in (one.scan for one in chosen if one.scan is not None):
         known |= {found.definition.domain_name for found in scan.complete}
-        known |= {problem.domain_directory for problem in scan.problems}
+        known |= {problem.domain for problem in scan.problems}
     for pattern in patterns:
         if not pattern.excludes and not any(map(pattern.matches, known)):
             domain, at, _ = pattern.value.rpartition("@")
@@ -110,7 +119,7 @@ def _named_hosts(group: Group) -> Iterator[str]:
 
 
 class _Shown(Struct, frozen=True):
-    """The choice of the domains that a group's listing shows."""
+    """The choice of the domains and guests that a group's listing shows."""
 
     group: Group
     groups: Sequence[Group]
@@ -121,9 +130,28 @@ class _Shown(Struct, frozen=True):
             return self.group.includes(domain)
         if not any_includes(self.patterns, domain):
             return False
+        return self._takes(domain)
+
+    def chosen(self, guests: Guests) -> list[KnownGuest]:
+        """Return the guests that are shown; of a part of their backups if a UUID was named."""
+        found = {one.guest: one for one in guests.all if self.shows(one.name)}
+        for pattern in self.patterns:
+            for one in _called(guests, pattern):
+                if pattern.excludes:
+                    found.pop(one.guest, None)
+                elif self._takes(one.name):
+                    found.setdefault(one.guest, one)
+        return list(found.values())
+
+    def _takes(self, domain: str) -> bool:
         return self.group.includes(domain) or not any(
             group.includes(domain) for group in self.groups
         )
+
+
+def _called(guests: Guests, pattern: HostPattern) -> Sequence[KnownGuest]:
+    """Return the guests that a pattern means by their host, or by their UUID."""
+    return guests.called(pattern.value) if pattern.kind is PatternKind.NAME else ()
 
 
 def domain_pattern(text: str) -> HostPattern:
@@ -143,25 +171,24 @@ async def scan_or_error(config: Config, target: StorageLocation) -> Scan | Stora
 
 
 def _group_backups(
-    shown: _Shown, target: StorageLocation, scan: Scan | StorageError
+    shown: _Shown, target: StorageLocation, scan: Scan | StorageError, guests: Guests
 ) -> GroupBackups:
     if isinstance(scan, StorageError):
         return GroupBackups(
             shown.group.name, (), (), scan, shown.shows, shown.group.includes, target, None
         )
-    # Asked once for each domain, which has many backups.
-    domains = {found.definition.domain_name for found in scan.complete}
-    wanted = frozenset(filter(shown.shows, domains))
+    chosen = shown.chosen(guests)
+    backups = (found for one in chosen for found in one.backups)
     return GroupBackups(
         shown.group.name,
-        tuple(found for found in scan.complete if found.definition.domain_name in wanted),
-        # A domain's directory has its name, except for a rare name that had to be escaped.
-        tuple(problem for problem in scan.problems if shown.shows(problem.domain_directory)),
+        tuple(sorted(backups, key=lambda found: found.definition.date)),
+        tuple(dict.fromkeys(problem for one in chosen for problem in one.problems)),
         None,
         shown.shows,
         shown.group.includes,
         target,
         scan,
+        tuple(chosen),
     )
 
 
@@ -184,13 +211,14 @@ def _broken(group: str, problem: Problem, now_s: float | None) -> events.BrokenB
     date = date_of_name(problem.path.name)
     return events.BrokenBackup(
         group,
-        problem.domain_directory,
+        problem.domain,
         problem.path.stem,
         str(problem.path),
         problem.reason,
         date=None if date is None else time_of(date).isoformat(),
         date_unix=date,
         age_s=None if date is None or now_s is None else now_s - date,
+        uuid=problem.uuid,
     )
 
 

@@ -18,6 +18,7 @@ from virtbackup_async.errors import DefinitionError, NotFoundError, StorageError
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.backup import Definition
 from virtbackup_async.model.domain import NOT_WANTED
+from virtbackup_async.model.guest import Guest
 
 LEFT_OUT = "it is not in the backup"
 
@@ -86,7 +87,7 @@ def refuse_mixture(definition: Definition, disks: Sequence[str]) -> None:
         )
 
 
-async def missing_since_last(catalog: Catalog, domain: str, backup: str) -> tuple[str, ...]:
+async def missing_since_last(catalog: Catalog, guest: Guest, backup: str) -> tuple[str, ...]:
     """Return the disks that a new backup lacks and the previous one has.
 
     Disks that were removed from the configuration or the domain do not count. Returns none if the
@@ -95,7 +96,7 @@ async def missing_since_last(catalog: Catalog, domain: str, backup: str) -> tupl
     try:
         # The backup is complete: a signal must not turn it into a cancelled one.
         with CancelScope(shield=True):
-            complete = (await catalog.scan_domain(domain)).complete
+            complete = (await catalog.scan_guest(guest)).complete
     except StorageError:
         return ()
     names = [found.definition.name for found in complete]

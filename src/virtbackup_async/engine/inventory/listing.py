@@ -259,4 +259,5 @@ def _listed(group: str, found: FoundBackup, now_s: float) -> events.ListedBackup
         date_unix=definition.date,
         age_s=now_s - definition.date,
         uuid=definition.domain_uuid,
+        host=definition.host,
     )

@@ -17,9 +17,11 @@ from virtbackup_async.engine.inventory.backup_names import (
     refusal,
 )
 from virtbackup_async.engine.inventory.dates import is_latest
-from virtbackup_async.engine.inventory.group_backups import scan_or_error
+from virtbackup_async.engine.inventory.group_backups import NOTHING, scan_or_error
+from virtbackup_async.engine.inventory.guests import Guests, KnownGuest
 from virtbackup_async.engine.plan import groups_with_target, target_of
 from virtbackup_async.errors import ConfigError, StorageError
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 _DEFINITION_NAME = re.compile(r"\d{8}-\d{6}_.*\.json", re.DOTALL)
@@ -32,15 +34,22 @@ class Located(Struct, frozen=True):
         group: the name of the group whose target it is.
         target: the group's target.
         scan: everything in the target.
-        domain: the domain's exact name.
+        guest: the guest, with all its backups in the target.
         date: a date as in ``dates``, or the backup's name; None for the newest.
+        guests: all guests of the target.
     """
 
     group: str
     target: StorageLocation
     scan: Scan
-    domain: str
+    guest: KnownGuest
     date: str | None
+    guests: Guests
+
+    @property
+    def domain(self) -> str:
+        """The domain's exact name."""
+        return self.guest.name
 
 
 async def locate(
@@ -72,8 +81,12 @@ async def locate(
         # An exact name takes precedence over all other readings: it has always meant the domain.
         for error in unreadable.values():
             raise error
-        return Located(group, places[0].target, scans[group], name, date)
-    found = meanings(name, places, now, is_dated=date is None)
+        found = [Meaning(places[0], name, None, guest) for guest in places[0].guests_of(name)]
+    else:
+        found = meanings(name, places, now, is_dated=date is None)
+    if len(found) > 1:  # the date may be a backup's name, which only one of the guests has
+        having = [one for one in found if one.guest and date and one.guest.has(date)]
+        found = having or found
     _refuse_unreadable(name, found, groups, unreadable)
     if not found and date is not None and meanings(name, places, now):
         raise ConfigError(f"{name!r} names a date already", hint=f"Leave out the date {date}.")
@@ -81,8 +94,11 @@ async def locate(
         raise refusal(name, places, [one.name for one in groups], now)
     meaning = only_one(name, found)
     place = meaning.place
-    scan = scans[place.group]
-    return Located(place.group, place.target, scan, meaning.domain, meaning.date or date)
+    guest = meaning.guest or KnownGuest(Guest(meaning.domain))
+    guests = place.guests or Guests(NOTHING)
+    return Located(
+        place.group, place.target, scans[place.group], guest, meaning.date or date, guests
+    )
 
 
 async def _look_into(
@@ -91,6 +107,7 @@ async def _look_into(
 ) -> tuple[list[Place], dict[str, Scan], dict[str, StorageError]]:
     """Scan each of the groups' targets once; return also the errors of unreadable ones."""
     by_target: dict[StorageLocation, Scan | StorageError] = {}
+    guests: dict[StorageLocation, Guests] = {}
     places: list[Place] = []
     scans: dict[str, Scan] = {}
     errors: dict[str, StorageError] = {}
@@ -103,17 +120,19 @@ async def _look_into(
             errors[group.name] = found
         else:
             scans[group.name] = found
-            places.append(place_of(group, found))
+            if target not in guests:
+                guests[target] = Guests(found)
+            places.append(place_of(group, found, guests[target]))
     return places, scans, errors
 
 
-def place_of(group: Group, scan: Scan) -> Place:
+def place_of(group: Group, scan: Scan, guests: Guests) -> Place:
     """Return a group's target for the lookup of backup names in it."""
     backups = {one.definition.name: one.definition.domain_name for one in scan.complete}
     # A domain's directory has its name, except for a rare name that had to be escaped.
-    broken = {one.path.stem: one.domain_directory for one in scan.problems if is_definition(one)}
-    domains = {*backups.values(), *(one.domain_directory for one in scan.problems)}
-    return Place(group.name, target_of(group), domains, broken | backups, group.includes)
+    broken = {one.path.stem: one.domain for one in scan.problems if is_definition(one)}
+    domains = {*backups.values(), *(one.domain for one in scan.problems)}
+    return Place(group.name, target_of(group), domains, broken | backups, group.includes, guests)
 
 
 def is_definition(problem: Problem) -> bool:

@@ -157,8 +157,7 @@ def _image(what: str, image: ImageRecord) -> events.ShownImage:
 
 def _lacks(named: NamedBackup, definition: Definition) -> Iterator[events.ShownLack]:
     """Yield everything that is not in the backup, even if it holds no data of the domain's own."""
-    of_domain = [f for f in named.scan.complete if f.definition.domain_name == named.domain]
-    missed = list(find_lacks(definition, of_domain))
+    missed = list(find_lacks(definition, named.guest.backups))
     for lack in missed:
         yield events.ShownLack(
             lack.what, lack.reason, lack.older.definition.name if lack.older else None
@@ -170,7 +169,7 @@ def _lacks(named: NamedBackup, definition: Definition) -> Iterator[events.ShownL
 
 
 def _commands(config: Config, named: NamedBackup) -> Iterator[str]:
-    backup = exact_name(config, named.group, named.domain, named.name)
+    backup = exact_name(config, named.group, named.word, named.name)
     yield command_line(config, "restore", backup, _DIRECTORY)
     yield command_line(config, "restore", backup, _DIRECTORY, "--define", "--start")
     yield command_line(config, "restore", backup, "--in-place")
@@ -180,7 +179,7 @@ def _commands(config: Config, named: NamedBackup) -> Iterator[str]:
 
 
 def _commands_for_broken(config: Config, named: NamedBackup) -> Iterator[str]:
-    backup = exact_name(config, named.group, named.domain, named.name)
+    backup = exact_name(config, named.group, named.word, named.name)
     if named.problem is not None and named.problem.may_be_trusted:
         yield command_line(config, "restore", backup, _DIRECTORY, TRUST_OPTION)
     if not config.of_target:

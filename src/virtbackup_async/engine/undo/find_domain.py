@@ -20,12 +20,7 @@ from virtbackup_async.engine.ports import BeforePivot, DomainPort, HypervisorPor
 from virtbackup_async.errors import DomainNotFoundError, RollbackError
 from virtbackup_async.model.backup import Definition, Pending
 from virtbackup_async.model.domain import Sources
-from virtbackup_async.model.domain_xml import canonical_uuid, uuid
-
-
-def uuid_of(backup: Definition | Pending) -> str | None:
-    """Return the UUID of the backed-up domain; None if the file has none."""
-    return canonical_uuid(backup.domain_uuid) or uuid(backup.domain_xml)
+from virtbackup_async.model.guest import uuid_of
 
 
 def lock_name(pending: Pending) -> str:

@@ -31,12 +31,12 @@ from virtbackup_async.engine.undo.evidence import (
     joined,
     refuse_while_virt_backup_runs,
 )
-from virtbackup_async.engine.undo.find_domain import uuid_of
 from virtbackup_async.engine.undo.overlay import OverlaidDisk, revert_overlay
 from virtbackup_async.engine.undo.pull_job import drop_checkpoint, end_job, end_pull
 from virtbackup_async.events import Emit, Warned
 from virtbackup_async.files.refusals import look_at
 from virtbackup_async.files.target_path import TargetPath
+from virtbackup_async.model.guest import Guest, uuid_of
 from virtbackup_async.model.packager import Location, packed_files
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.packagers.registry import remove_package
@@ -206,17 +206,18 @@ async def undo_dead_backups(  # noqa: PLR0913 -- an undo is about all of these
 
 async def _dead_backups(domain: DomainPort, catalog: Catalog, notes: Notes) -> list[DeadBackup]:
     # A copy touches no domain; whoever makes it has another lock, and might be alive.
-    scan = await catalog.scan_pending(domain.name)
+    guest = Guest(domain.name, domain.uuid)
+    scan = await catalog.scan_pending(guest)
     found = [one for one in scan.pending if one.pending.copied_from is None]
     dead = [await dead_backup(notes, pending) for pending in found]
     noted = {backup.note.path for backup in dead if backup.note is not None}
     # Also those whose pending file is gone, or can no longer be read.
-    place = TargetPath.at(catalog.pending_directory(domain.name))
-    directory = await to_thread.run_sync(place.real_path)
+    places = map(TargetPath.at, catalog.pending_directories(guest))
+    directories = [await to_thread.run_sync(place.real_path) for place in places]
     dead += [
         DeadBackup(note.pending, TargetFile.of(note.pending_path), note)
         for note in notes.notes
-        if note.path not in noted and note.pending_path.parent == directory
+        if note.path not in noted and note.pending_path.parent in directories
     ]
     # Another domain can have had this name at that time.
     return [backup for backup in dead if uuid_of(backup.pending) in (None, domain.uuid)]

@@ -157,7 +157,7 @@ def _damaged(groups: Sequence[GroupBackups]) -> list[Event]:
     events: dict[str, Event] = {}
     for group in reversed(groups):
         for problem in group.problems:
-            events[str(problem.path)] = Warned(problem.message, problem.domain_directory)
+            events[str(problem.path)] = Warned(problem.message, problem.domain)
         for broken in broken_backups(group):
             message = f"{broken.definition}: {broken.error}"
             kind = CorruptError

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
+from msgspec.structs import replace
 
 from virtbackup_async.errors import ForeignRepositoryError, StorageError
 from virtbackup_async.images.stream import DiskStream
@@ -84,9 +85,12 @@ class RepositoryWriter:
         return stored_bytes + image.length_bytes
 
     @asynccontextmanager
-    async def open_base(self, file: str) -> AsyncIterator["RepositoryBaseImage"]:
+    async def open_base(
+        self, file: str, directory: str = ""
+    ) -> AsyncIterator["RepositoryBaseImage"]:
         # After the lease: a prune keeps the chunks that the map needs now.
-        name = self._location.stored_name(file)
+        location = replace(self._location, domain=directory or self._location.domain)
+        name = location.stored_name(file)
         chunk_map = await to_thread.run_sync(_open_map, self._storage, name)
         try:
             if chunk_map.head.repository_id != self._repository.id:

@@ -7,8 +7,8 @@
 
 The same name in the same directory is always sealed alike, so that a file is found by its name
 without a list; in another directory it looks different. In a step, the name of its directory takes
-one byte, and a step is padded to a multiple of 16 bytes. Its letters are those of base32hex, small:
-no file system exchanges any of them for others.
+one byte, and in a directory ``web.<UUID>`` so does ``_web``. A step is padded to a multiple of 16
+bytes. Its letters are those of base32hex, small: no file system exchanges any of them for others.
 """
 
 import base64
@@ -19,12 +19,14 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from virtbackup_async.errors import StorageError
+from virtbackup_async.model.names import guest_of_directory
 from virtbackup_async.repository.keys.keyring import Keys
 
 MAX_STEP_BYTES: Final = 128
 _BLOCK_BYTES: Final = 16
 _GROUP: Final = 8
 _PARENT: Final = "\x01"
+_DOMAIN: Final = "\x02"
 _KEPT_NAMES: Final = 1 << 14
 
 
@@ -43,10 +45,13 @@ class NameSeal:
         Raises:
             StorageError: it is too long, or has a character that no name has.
         """
-        parent = directory.rpartition("/")[2]
-        if _PARENT in step or "\0" in step:
+        if any(mark in step for mark in (_PARENT, _DOMAIN, "\0")):
             raise StorageError(f"not a name for an encrypted target: {step!r}")
-        short = step.replace(parent, _PARENT) if parent else step
+        short = step
+        for mark, name in _marks(directory):
+            if name in step:
+                short = step.replace(name, mark)
+                break
         data = short.encode("utf-8", "surrogateescape")
         if len(data) > MAX_STEP_BYTES:
             raise StorageError(
@@ -69,5 +74,15 @@ class NameSeal:
             )
         except (binascii.Error, InvalidTag, ValueError):
             return None
-        short = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
-        return short.replace(_PARENT, directory.rpartition("/")[2])
+        step = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        for mark, name in _marks(directory):
+            step = step.replace(mark, name)
+        return step
+
+
+def _marks(directory: str) -> list[tuple[str, str]]:
+    """Return what takes one byte in the names of a directory's files, and the byte."""
+    parent = directory.rpartition("/")[2]
+    guest = guest_of_directory(parent)
+    whole = [(_PARENT, parent)] if parent else []
+    return [*whole, (_DOMAIN, f"_{guest.name}")] if guest.uuid is not None else whole

@@ -34,6 +34,7 @@ from virtbackup_async.model.backup import (
     PendingDisk,
 )
 from virtbackup_async.model.domain import BackingImage, Disk, DomainInfo
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 from virtbackup_async.model.tracking import Reading, Tracking, checkpoint_name, is_checkpoint_of
@@ -163,7 +164,7 @@ async def test_only_a_file_is_known_by_its_inode(site):
 
 async def test_a_disk_without_a_reading_is_not_asked_for_with_the_others(site):
     await site.has_backup(vdb=True)
-    (found,) = (await site.catalog.scan_domain("fake")).complete
+    (found,) = (await site.catalog.scan_guest(Guest("fake"))).complete
     records = found.definition.records
     records = {**records, "vdb": replace(records["vdb"], reading=None)}
     await site.catalog.remove_definition(found.path)
@@ -214,7 +215,7 @@ async def test_a_bitmap_of_ours_may_be_removed_from_what_is_below(site):
 
 async def test_of_a_backup_that_did_not_record_what_was_below_nothing_is_known(site):
     await site.has_backup()
-    (found,) = (await site.catalog.scan_domain("fake")).complete
+    (found,) = (await site.catalog.scan_guest(Guest("fake"))).complete
     record = found.definition.records["vda"]
     old = replace(record, reading=replace(record.reading, below=None))
     await site.catalog.remove_definition(found.path)

@@ -39,7 +39,7 @@ class Package:
         self.size_bytes = SIZE_BYTES
 
     @asynccontextmanager
-    async def open_base(self, file):
+    async def open_base(self, file, directory=""):
         self.reach("open")
         yield self
 

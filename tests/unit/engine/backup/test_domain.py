@@ -19,6 +19,7 @@ from virtbackup_async.errors import (
     RollbackError,
 )
 from virtbackup_async.events import BackupStarted, DiskSkipped, Phase, PhaseChanged
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 
@@ -61,7 +62,7 @@ def copying(event):
 
 async def test_a_complete_backup_leaves_nothing_but_itself(site):
     done = await site.back_up()
-    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_domain("fake")).complete
+    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_guest(Guest("fake"))).complete
     assert found.definition.name == done.backup
     assert found.definition.method == "snapshot"
     assert found.definition.state == "running"
@@ -73,7 +74,7 @@ async def test_a_complete_backup_leaves_nothing_but_itself(site):
 async def test_a_domain_that_is_shut_off_during_its_copy_still_gets_a_complete_backup(site):
     site.on[copying] = site.domain.shut_off
     done = await site.back_up()
-    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_domain("fake")).complete
+    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_guest(Guest("fake"))).complete
     assert found.definition.name == done.backup
     assert site.domain.persistent == site.images
 
@@ -153,7 +154,7 @@ async def test_a_saved_domain_is_no_quiesced_backup_and_says_so(site):
     site.domain.shut_off()
     site.domain.saved = dict(site.images)
     await site.back_up()
-    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_domain("fake")).complete
+    (found,) = (await Catalog(StorageLocation.of(site.target)).scan_guest(Guest("fake"))).complete
     assert found.definition.quiesced is False
     assert "saved" in found.definition.not_quiesced
     assert any("the domain is saved" in message for message in site.warnings())

@@ -16,6 +16,7 @@ from fakes.hypervisor import DescribedDomain
 from fakes.site import Site
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.events import BackupDone, DiskDone, Warned
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 MIB = 1 << 20
@@ -61,7 +62,7 @@ class IncrementalSite(Site):
         """Back up, as if a checkpoint had been made at that moment."""
         done, _disk = await self.back_up()
         catalog = Catalog(StorageLocation.of(self.target))
-        (found,) = (await catalog.scan_domain("fake")).complete
+        (found,) = (await catalog.scan_guest(Guest("fake"))).complete
         record = found.definition.records["vda"]
         reading = replace(
             record.reading, checkpoint=CHECKPOINT, checkpoint_of=found.definition.name
@@ -177,7 +178,7 @@ async def test_a_disk_whose_last_full_read_is_too_old_is_read_in_full(site):
     await site.begin()
     site.group["full_every"] = "30d"
     catalog = Catalog(StorageLocation.of(site.root / "target"))
-    (found,) = (await catalog.scan_domain("fake")).complete
+    (found,) = (await catalog.scan_guest(Guest("fake"))).complete
     record = found.definition.records["vda"]
     old = replace(record, reading=replace(record.reading, full_date=1))
     await catalog.remove_definition(found.path)

@@ -26,6 +26,7 @@ from virtbackup_async.errors import (
     RollbackError,
 )
 from virtbackup_async.events import DiskDone, DiskProgress, Phase, PhaseChanged, Warned
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 MIB = 1 << 20
@@ -115,7 +116,7 @@ class Site:
         return dict(zip(self.images, (path.read_bytes() for path in paths), strict=True))
 
     async def scan(self):
-        return await Catalog(StorageLocation.of(self.target)).scan_domain("fake")
+        return await Catalog(StorageLocation.of(self.target)).scan_guest(Guest("fake"))
 
     def guest_writes(self):
         for dev, image in self.images.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fakes.site import Site
-from virtbackup_async.catalog.scanning import scan_directory
+from virtbackup_async.catalog.scanning import scan_directories
 from virtbackup_async.engine.backup import state as state_module
 from virtbackup_async.engine.backup.state import MAX_TRIES, StateJob, copy_state, find_state
 from virtbackup_async.errors import ImageError, StorageError
@@ -125,7 +125,7 @@ async def test_what_the_emulator_keeps_is_taken_for_nothing_else(site):
     copied = await site.copy()
     assert [Path(record.image.source).name for record in copied.records[2:]] == kept
     assert set(site.files()) == {record.image.file for record in copied.records}
-    scan = scan_directory(TargetFile.of(site.target, 1))
+    scan = scan_directories([TargetFile.of(site.target, 1)])
     assert (scan.complete, scan.pending, scan.removed, scan.problems) == ((), (), (), ())
     assert list_maps(open_storage(StorageLocation.of(site.target.parent))) == []
 

@@ -106,7 +106,7 @@ async def test_a_target_that_is_gone_by_then_hides_nothing(site):
     with pytest.raises(CorruptError) as raised:
         async with naming_another(Runtime(site.configure(), lambda _event: None), gone, RESTORE):
             raise CorruptError("x")
-    assert raised.value.hint == "No other backup of web is good or unverified."
+    assert (raised.value.message, raised.value.hint) == ("x", None)
 
 
 async def test_a_name_with_blanks_can_be_pasted(site):

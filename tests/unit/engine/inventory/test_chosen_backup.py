@@ -19,6 +19,7 @@ from virtbackup_async.errors import ConfigError, DefinitionError, NotFoundError,
 from virtbackup_async.events import Warned
 from virtbackup_async.model import domain_xml
 from virtbackup_async.model.domain import NOT_WANTED, NOTHING_TO_MISS
+from virtbackup_async.model.guest import Guest
 from virtbackup_async.model.storage_location import StorageLocation
 
 DATE = 1772331300  # 2026-03-01T02:15:00Z
@@ -397,7 +398,7 @@ async def test_disks_that_the_backup_before_has_are_missed(put, tmp_path, skippe
             name = f"{datetime.fromtimestamp(date):%Y%m%d-%H%M%S}_3_web"  # noqa: DTZ006
             file = dict.fromkeys(devs, f"{name}_vda.qcow2")
             assert put("web", date, disks=file, skipped=skipped if date > DATE else {}) == name
-    assert await missing_since_last(catalog, "web", name) == missing
+    assert await missing_since_last(catalog, Guest("web"), name) == missing
 
 
 def test_what_need_not_be_missed_is_what_libvirt_says_of_it():

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from fakes.known_keys import REPOSITORY_ID, keys, other_keys
 from virtbackup_async.errors import CorruptError, NewerVersionError, StorageError
+from virtbackup_async.model import names as names_of_program
+from virtbackup_async.model.guest import Guest
+from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.repository.keys import file_format as wire
 from virtbackup_async.repository.keys.file_format import (
     HEAD_BYTES,
@@ -17,6 +20,8 @@ from virtbackup_async.repository.keys.file_format import (
 )
 from virtbackup_async.repository.keys.names import MAX_STEP_BYTES, NameSeal
 
+UUID = "0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8f"
+ELSEWHERE = StorageLocation("test", "one")
 NAME = Identity(REPOSITORY_ID, "web/a.map")
 LENGTHS = [0, 1, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 3 * SEGMENT_BYTES]
 
@@ -100,7 +105,7 @@ def test_one_content_is_never_sealed_alike():
 
 
 STEPS = st.text(
-    st.characters(exclude_characters="\0\1/", exclude_categories=["Cs"]), min_size=1, max_size=30
+    st.characters(exclude_characters="\0\1\2/", exclude_categories=["Cs"]), min_size=1, max_size=30
 )
 
 
@@ -129,11 +134,21 @@ def test_the_longest_names_that_the_program_makes_fit():
     domain = "d" * 79
     longest = f"20260301-021500_2147483647_{domain}_{'v' * 20}.{'f' * 14}.map"
     assert len(longest) == 146
-    assert names.open(domain, names.seal(domain, longest)) == longest
+    for directory in (domain, f"{domain}.{UUID}"):
+        assert names.open(directory, names.seal(directory, longest)) == longest
+    of_domain = names_of_program.guest_directories(ELSEWHERE, Guest("d" * 300, UUID))[-1]
+    assert names.seal("", of_domain.name)
     assert len(names.seal("", "x" * MAX_STEP_BYTES)) <= 255
 
 
-@pytest.mark.parametrize("step", ["x" * (MAX_STEP_BYTES + 1), "a\0", "a\x01b"])
+@pytest.mark.parametrize("file", ["1_web_vda.map", "1_vda.map", "_web", "web", f"1_web.{UUID}.map"])
+def test_a_name_in_a_directory_with_a_uuid_comes_back(file):
+    names = NameSeal(keys(), REPOSITORY_ID)
+    directory = f"web.{UUID}"
+    assert names.open(directory, names.seal(directory, file)) == file
+
+
+@pytest.mark.parametrize("step", ["x" * (MAX_STEP_BYTES + 1), "a\0", "a\x01b", "a\x02b"])
 def test_a_name_that_cannot_be_sealed_is_refused(step):
     with pytest.raises(StorageError):
         NameSeal(keys(), REPOSITORY_ID).seal("web", step)

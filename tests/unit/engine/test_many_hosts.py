@@ -1,0 +1,329 @@
+"""Hosts that share a target, and do not know each other: whose guest is it, and whose backups?
+
+Each host is a site of its own, with its own domain `fake` and its own state; the target is one.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fakes.other_site import IMAGE, KINDS, OtherSite, other_site
+from virtbackup_async.catalog.store import Catalog
+from virtbackup_async.engine.backup.bases import find_candidates
+from virtbackup_async.engine.clean.clean import run_clean
+from virtbackup_async.engine.clean.forget import ForgetRequest, run_forget
+from virtbackup_async.engine.clean.request import CleanRequest
+from virtbackup_async.engine.inventory.chosen_backup import (
+    FindRequest,
+    PinRequest,
+    find_backup_to_read,
+    set_pinned,
+)
+from virtbackup_async.engine.inventory.listing import ListRequest, run_list
+from virtbackup_async.engine.inventory.show import ShowRequest, run_show
+from virtbackup_async.engine.restore.to_directory import RestoreRequest, restore_backup
+from virtbackup_async.errors import ConfigError, NotFoundError
+from virtbackup_async.model.guest import Guest
+from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
+from virtbackup_async.packagers.registry import open_writer
+
+A, B, C = (f"0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8{digit}" for digit in "abc")
+EMPTY = dict.fromkeys(("hourly", "daily", "weekly", "monthly", "yearly"), 0)
+OLD = Path(__file__).parents[2] / "compat" / "data" / "shared-1" / "target"
+
+
+class Hosts:
+    """Hosts with one target.
+
+    Attributes:
+        sites: by the host's name.
+        storage: the target's.
+    """
+
+    def __init__(self, root, monkeypatch, first):
+        self._root, self._monkeypatch = root, monkeypatch
+        self.storage, self.place = first.storage, first.target_place
+        self.sites = {}
+
+    def add(self, name, uuid):
+        root = self._root / name
+        root.mkdir()
+        site = OtherSite(root, self.storage)
+        site.target_place = self.place
+        site.domain.uuid = uuid
+        site.image.write_bytes(name.encode().ljust(65536, b".") + IMAGE[65536:])
+        self.sites[name] = site
+        return site
+
+    def on(self, name):
+        """Be on that host from now on."""
+        site = self.sites[name]
+        self._monkeypatch.setattr("socket.gethostname", lambda: name)
+        self._monkeypatch.setenv("VIRTBACKUP_STATE_DIRECTORY", str(site.state))
+        return site
+
+    async def back_up(self, name):
+        return await self.on(name).back_up(**EMPTY)
+
+
+@pytest.fixture(params=[*KINDS, "encrypted"])
+def hosts(request, tmp_path, monkeypatch):
+    first = other_site(request, tmp_path, monkeypatch)
+    return Hosts(tmp_path, monkeypatch, first)
+
+
+of_buckets = pytest.mark.parametrize("hosts", KINDS, indirect=True)
+in_memory = pytest.mark.parametrize("hosts", ["memory"], indirect=True)
+
+
+@pytest.fixture
+def two(hosts):
+    """Two hosts, each with a guest of the same name."""
+    hosts.add("berlin", A)
+    hosts.add("paris", B)
+    return hosts
+
+
+async def listed(site, *words):
+    listing = await run_list(site.runtime(), ListRequest(words))
+    return [(one.host, one.uuid, one.backup) for one in listing.backups]
+
+
+async def restored(site, name, place):
+    found = await find_backup_to_read(site.runtime(), FindRequest(None, name))
+    await restore_backup(site.runtime(), RestoreRequest(found.definition, found.path.parent, place))
+    (image,) = place.glob("*.raw")
+    return image.read_bytes()
+
+
+async def test_two_guests_of_one_name_have_places_of_their_own(two):
+    first, second = await two.back_up("berlin"), await two.back_up("paris")
+    assert first.definition.split("/")[-2] == f"fake.{A}"
+    assert second.definition.split("/")[-2] == f"fake.{B}"
+    both = [("berlin", A, first.backup), ("paris", B, second.backup)]
+    for name in ("berlin", "paris"):
+        assert sorted(await listed(two.on(name))) == both
+
+
+async def test_a_name_of_two_guests_is_refused_with_names_for_each(two):
+    await two.back_up("berlin")
+    await two.back_up("paris")
+    site = two.on("paris")
+    with pytest.raises(ConfigError, match="'fake' can mean 2 backups") as refused:
+        await run_show(site.runtime(), ShowRequest("fake"))
+    words = ("all/berlin/fake@latest", "all/paris/fake@latest")
+    assert refused.value.hint == f"Write one of '{words[0]}', '{words[1]}'."
+    assert refused.value.exit_code == 2
+    for group in (None, "all"):
+        with pytest.raises(ConfigError, match="'fake' can mean 2 backups"):
+            await run_show(site.runtime(), ShowRequest("fake", group))
+
+
+@pytest.mark.parametrize("name", ["{}/fake", "{}/fake@latest", "all/{}/fake", "{}/fake@today"])
+async def test_each_of_them_is_restored_by_its_host(two, tmp_path, name):
+    await two.back_up("berlin")
+    await two.back_up("paris")
+    for host in ("berlin", "paris"):
+        image = await restored(two.on("paris"), name.format(host), tmp_path / "there" / host)
+        assert image == two.sites[host].image.read_bytes()
+
+
+async def test_each_of_them_is_restored_by_its_uuid_and_by_the_backups_own_name(two, tmp_path):
+    done = {"berlin": await two.back_up("berlin"), "paris": await two.back_up("paris")}
+    site = two.on("paris")
+    for host, uuid in (("berlin", A), ("paris", B)):
+        for number, name in enumerate((uuid, uuid.upper(), f"{uuid}@{done[host].backup}")):
+            image = await restored(site, name, tmp_path / f"{host}{number}")
+            assert image == two.sites[host].image.read_bytes()
+
+
+@in_memory
+async def test_lists_take_hosts_and_uuids(two):
+    first, second = await two.back_up("berlin"), await two.back_up("paris")
+    site = two.on("paris")
+    berlin, paris = ("berlin", A, first.backup), ("paris", B, second.backup)
+    assert await listed(site, "berlin/fake") == [berlin]
+    assert await listed(site, B) == [paris]
+    assert sorted(await listed(site, "fake")) == [berlin, paris]
+    assert await listed(site, "all", "paris/fake") == [paris]
+    with pytest.raises(NotFoundError, match="rome/fake"):
+        await listed(site, "rome/fake")
+    assert await site.verify(groups=("berlin/fake",)) == [first.backup]
+    assert await site.verify(groups=(A,)) == [first.backup]
+    assert await site.verify(groups=("fake",)) == sorted([first.backup, second.backup])
+
+
+@in_memory
+async def test_commands_on_one_backup_take_hosts(two):
+    first, second = await two.back_up("berlin"), await two.back_up("paris")
+    site = two.on("paris")
+    pinned = await set_pinned(site.runtime(), PinRequest(None, "paris/fake"))
+    assert pinned.backup == second.backup
+    shown = await run_show(site.runtime(), ShowRequest("berlin/fake"))
+    assert shown.backup == first.backup
+    assert any(f"berlin/fake@{first.backup}" in command for command in shown.commands)
+    with pytest.raises(ConfigError, match="pinned"):
+        await run_forget(site.runtime(), ForgetRequest(["paris/fake@latest"]))
+
+
+@of_buckets
+async def test_each_host_cleans_its_own_guest_by_its_own_rules(two):
+    kept, removed = {}, {}
+    for host in ("berlin", "paris"):
+        removed[host] = (await two.back_up(host)).backup
+        kept[host] = (await two.back_up(host)).backup
+    for host in ("berlin", "paris"):
+        run = await run_clean(two.on(host).runtime(), CleanRequest())
+        assert [one.backup for one in run.removed] == [removed[host]]
+    assert sorted(backup for _, _, backup in await listed(two.on("paris"))) == sorted(kept.values())
+
+
+@of_buckets
+async def test_the_backups_of_another_host_are_neither_cleaned_nor_forgotten(two):
+    for _ in range(2):
+        done = await two.back_up("berlin")
+    site = two.on("paris")
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert run.removed == ()
+    assert {one.reasons for one in run.verdicts} == {
+        ("not understood: it belongs to the host berlin",)
+    }
+    with pytest.raises(ConfigError, match="it belongs to the host berlin"):
+        await run_forget(site.runtime(), ForgetRequest([f"fake@{done.backup}"]))
+
+
+@in_memory
+async def test_a_keeper_cleans_the_guests_of_all_hosts(two):
+    two.storage.now_s = time.time()
+    first = await two.back_up("berlin")
+    await two.back_up("berlin")
+    keeper = two.on("paris")
+    keeper.group |= {**EMPTY, "protect": "1h"}
+    two.storage.now_s += 3700
+    run = await run_clean(keeper.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+
+
+@pytest.mark.parametrize("hosts", ["encrypted"], indirect=True)
+async def test_in_an_encrypted_directory_the_admin_decides(two):
+    """Who may write to a directory is up to its admin, so there is no owner there."""
+    first = await two.back_up("berlin")
+    await two.back_up("berlin")
+    two.sites["paris"].group |= EMPTY
+    run = await run_clean(two.on("paris").runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+
+
+async def test_a_guest_that_migrated_takes_its_backups_along(hosts, tmp_path):
+    hosts.add("berlin", A)
+    hosts.add("paris", A)
+    first, second = await hosts.back_up("berlin"), await hosts.back_up("paris")
+    site = hosts.on("paris")
+    assert await listed(site, "paris/fake") == [
+        ("berlin", A, first.backup),
+        ("paris", A, second.backup),
+    ]
+    assert await restored(site, "fake", tmp_path / "new") == site.image.read_bytes()
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [first.backup]
+
+
+@in_memory
+async def test_a_guest_is_found_by_the_host_that_it_left_until_that_has_another(hosts):
+    hosts.add("berlin", A)
+    hosts.add("paris", A)
+    await hosts.back_up("berlin")
+    second = await hosts.back_up("paris")
+    assert (await listed(hosts.on("paris"), "berlin/fake"))[-1] == ("paris", A, second.backup)
+    hosts.sites["berlin"].domain.uuid = C
+    third = await hosts.back_up("berlin")
+    assert await listed(hosts.on("paris"), "berlin/fake") == [("berlin", C, third.backup)]
+
+
+@in_memory
+async def test_a_guest_that_was_made_anew_is_another_one(hosts):
+    """Its rules never remove the backups of the one before, and a restore asks which is meant."""
+    site = hosts.add("berlin", A)
+    first = await hosts.back_up("berlin")
+    site.domain.uuid = B
+    second = await hosts.back_up("berlin")
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert run.removed == ()
+    with pytest.raises(ConfigError, match="'fake' can mean 2 backups") as refused:
+        await run_show(site.runtime(), ShowRequest("fake"))
+    assert refused.value.hint == f"Write one of 'all/{A}@latest', 'all/{B}@latest'."
+    for uuid, done in ((A, first), (B, second)):
+        assert (await run_show(site.runtime(), ShowRequest(uuid))).backup == done.backup
+
+
+# Backups of versions that put all guests of a name into one directory.
+
+
+OLD_UUID = "0b1c2d3e-4f50-4617-8829-3a4b5c6d7e8f"
+FIRST, SECOND = "20260301-021500_1_web", "20260302-021500_1_web"
+
+
+@pytest.fixture
+def old(hosts):
+    """A host whose guest has backups in the old place, by the frozen sample."""
+    for path in sorted(OLD.rglob("*")):
+        name = str(path.relative_to(OLD))
+        if path.is_file():
+            hosts.storage.put_new(name, path.read_bytes())
+        else:
+            hosts.storage.make_directory(name)
+    site = hosts.add("berlin", OLD_UUID)
+    site.domain.name = "web"
+    return hosts
+
+
+@of_buckets
+async def test_old_backups_are_read_where_they_are(old):
+    site = old.on("berlin")
+    assert await listed(site) == [("berlin", OLD_UUID, FIRST), ("berlin", OLD_UUID, SECOND)]
+    assert await site.verify() == [FIRST, SECOND]
+    assert (await run_show(site.runtime(), ShowRequest(OLD_UUID))).backup == SECOND
+
+
+@of_buckets
+async def test_new_backups_have_one_history_with_the_old_ones(old):
+    done = await old.back_up("berlin")
+    assert done.definition.split("/")[-2] == f"web.{OLD_UUID}"
+    site = old.sites["berlin"]
+    assert [backup for _, _, backup in await listed(site, "web")] == [FIRST, SECOND, done.backup]
+    run = await run_clean(site.runtime(), CleanRequest())
+    assert [one.backup for one in run.removed] == [FIRST, SECOND]
+    assert await site.verify() == [done.backup]
+
+
+@of_buckets
+async def test_a_new_backup_is_based_on_one_in_the_old_place(old):
+    site = old.on("berlin")
+    catalog = Catalog(old.place, site.state)
+    info = await site.domain.info()
+    base = (await find_candidates(catalog, info))["vda"].choose().base()
+    assert (base.backup, base.directory) == (SECOND, "web")
+    directory = catalog.directory(Guest("web", OLD_UUID))
+    old.storage.make_directory(directory.stored_name)
+    packager = site.configure().groups["all"].packager
+    async with (
+        open_writer(packager, directory, "new", CpuShares(1)) as writer,
+        writer.open_base(base.file, base.directory) as image,
+    ):
+        assert image.size_bytes == 4 * 256 * 1024
+
+
+@of_buckets
+async def test_another_guest_of_the_name_leaves_the_old_backups_alone(old):
+    site = old.add("paris", B)
+    site.domain.name = "web"
+    await old.back_up("paris")
+    done = await old.back_up("paris")
+    run = await run_clean(old.on("paris").runtime(), CleanRequest())
+    assert len(run.removed) == 1
+    assert await listed(old.on("paris"), "berlin/web") == [
+        ("berlin", OLD_UUID, FIRST),
+        ("berlin", OLD_UUID, SECOND),
+    ]
+    assert await listed(old.on("paris"), "paris/web") == [("paris", B, done.backup)]
