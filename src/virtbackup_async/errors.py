@@ -5,6 +5,7 @@
     VirtBackupError                   1
     ├── ConfigError                   2   the configuration or the command line
     ├── BackupsFailedError            3   some backups of the run failed
+    │   └── UnusualChangeError            a guest's data changed suddenly, clean keeps its backups
     ├── HypervisorError              10   libvirt or QEMU said no
     │   ├── ConnectionFailedError         the connection could not be opened
     │   ├── ConnectionLostError           it was there, and went away
@@ -160,6 +161,10 @@ class BackupsFailedError(VirtBackupError):
 
     exit_code = 3
     exit_meaning = "some backups failed or problems were found"
+
+
+class UnusualChangeError(BackupsFailedError):
+    """A guest's data changed suddenly, so `clean` removes none of its backups from before that."""
 
 
 class HypervisorError(VirtBackupError):

@@ -223,13 +223,24 @@ def test_what_the_images_of_pulled_disks_were_is_read():
     assert disk.reading is not None
     assert disk.reading.changed == ((0, 65536), (1048576, 131072))
     written = json.loads(definition_file.dumps(definition))
+    before = json.loads(path.read_bytes())
+    before["images"]["vda"] |= {"new_bytes": None, "compressed_bytes": None}
     assert {
-        **json.loads(path.read_bytes()),
+        **before,
         "note": None,
         "copied_from": None,
         "host": None,
+        "accepted": None,
         "checksum": written["checksum"],
     } == written
+
+
+def test_the_new_data_of_a_backup_and_that_it_was_accepted_are_read():
+    (path,) = (DATA / "jump-1").glob("*.json")
+    definition = definition_file.loads(path.read_bytes(), path)
+    image = definition.records["vda"].image
+    assert (image.new_bytes, image.compressed_bytes) == (17179869184, 17179934720)
+    assert definition.accepted == 1796031900
 
 
 def test_the_host_of_a_backup_is_read():

@@ -208,6 +208,20 @@ async def _some_backups(place: Place) -> Sample:
     return place.end("backup")
 
 
+@sample_of(errors.UnusualChangeError)
+async def _an_encrypted_guest(place: Place) -> Sample:
+    for night in range(4):
+        stored = await place.store(EARLIER + night * 24 * HOUR_S, packager="zstd")
+        raw = json.loads(stored.path.read_text())
+        for image in raw["images"].values():
+            size_bytes = 20 << 30
+            image["data_bytes"] = size_bytes
+            image["stored_bytes"] = size_bytes if night == 3 else size_bytes // 2
+        raw.pop("checksum")
+        stored.rewrite(json.dumps(raw))
+    return place.end("clean")
+
+
 @sample_of(errors.HypervisorError)
 async def _a_running_domain(place: Place) -> Sample:
     stored = await place.store()

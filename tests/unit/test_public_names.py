@@ -19,7 +19,7 @@ NAMES = [
 METHODS = {
     "backup": ["groups", "wait_s", "allow_empty", "note", "pin", "estimate"],
     "check": ["words", "max_age"],
-    "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s"],
+    "clean": ["groups", "broken", "complete", "dry_run", "drop_damaged", "wait_s", "accepted"],
     "copy": [
         "target", "backups", "groups", "packager", "latest", "since", "new", "wait_s", "dry_run",
     ],
@@ -53,7 +53,7 @@ METHODS = {
 RESULTS = {
     "BackupPreview": ["disks", "targets", "failed"],
     "BackupRun": ["done", "failed", "copied", "not_copied"],
-    "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept"],
+    "CleanRun": ["verdicts", "removed", "not_removed", "undone", "left", "swept", "stopped"],
     "CopyRun": ["done", "skipped", "failed", "planned"],
     "ForgetRun": ["verdicts", "removed", "not_removed", "freed_bytes"],
     "FoundBackup": ["definition", "path"],

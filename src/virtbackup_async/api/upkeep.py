@@ -25,6 +25,7 @@ class Upkeep(Methods):
         dry_run: bool = False,
         drop_damaged: bool = False,
         wait_s: float = 0,
+        accepted: Sequence[str] = (),
     ) -> "CleanRun":
         """Remove the backups that no retention rule keeps, and undo killed ones.
 
@@ -35,15 +36,20 @@ class Upkeep(Methods):
             dry_run: only report what would be done.
             drop_damaged: also remove backups that ``verify`` found damaged, if a newer one is good.
             wait_s: how long to wait for a domain that another process works on.
+            accepted: names of backups, each with a date, whose sudden change of data is no reason
+                to keep the backups before them any longer. That is recorded.
 
         Raises:
+            NotFoundError: there is no such group, or no such backup to accept.
             StorageError: a target cannot be read; the others were cleaned.
             CorruptError: a repository is damaged, so nothing of it was removed.
         """
         from virtbackup_async.engine.clean.clean import run_clean
         from virtbackup_async.engine.clean.request import CleanRequest
 
-        request = CleanRequest(groups, broken, complete, dry_run, wait_s, drop_damaged)
+        request = CleanRequest(
+            groups, broken, complete, dry_run, wait_s, drop_damaged, tuple(accepted)
+        )
         return await run_clean(await self._ready(), request)
 
     async def forget(  # noqa: PLR0913 -- one for each option of the command

@@ -53,6 +53,8 @@ class ImageWire(msgspec.Struct):
     data_bytes: Bytes
     stored_bytes: Bytes
     digest: str
+    new_bytes: Bytes | None = None
+    compressed_bytes: Bytes | None = None
 
 
 class ReadingWire(msgspec.Struct):
@@ -95,7 +97,7 @@ class DiskWire(ImageWire):
     original: OriginalWire | None = None
 
 
-class StateWire(ImageWire):
+class StateWire(ImageWire, kw_only=True):
     """A file of the domain's state; an unknown ``kind`` is one of a newer program."""
 
     kind: str
@@ -144,6 +146,7 @@ class DefinitionWire(msgspec.Struct):
     note: str | None = None
     copied_from: CopiedFromWire | None = None
     host: str | None = None
+    accepted: Annotated[int, msgspec.Meta(ge=0, le=raw_json.DATE_MAX)] | None = None
     checksum: str | None = None
 
 
@@ -183,6 +186,7 @@ def _wire(definition: Definition) -> DefinitionWire:
         state_files=[_state_wire(record) for record in definition.state_files],
         note=definition.note,
         host=definition.host,
+        accepted=definition.accepted,
         copied_from=msgspec.convert(
             definition.copied_from, CopiedFromWire | None, from_attributes=True
         ),
@@ -227,6 +231,7 @@ def loads(data: bytes, path: AnyFile, *, trusted: bool = False) -> Definition:
         state_files=tuple(map(_state_record, wire.state_files)),
         note=wire.note,
         host=wire.host,
+        accepted=wire.accepted,
         copied_from=msgspec.convert(wire.copied_from, CopiedFrom, from_attributes=True)
         if wire.copied_from
         else None,
@@ -318,6 +323,8 @@ def _image_record(image: ImageWire) -> ImageRecord:
         data_bytes=image.data_bytes,
         stored_bytes=image.stored_bytes,
         digest=image.digest,
+        new_bytes=image.new_bytes,
+        compressed_bytes=image.compressed_bytes,
     )
 
 

@@ -26,6 +26,8 @@ from virtbackup_async.events.backup import (
 from virtbackup_async.events.clean import (
     BackupRemoved,
     BackupsForgotten,
+    ChangeAccepted,
+    CleanStopped,
     CleanVerdict,
     PendingFound,
     PendingLeft,
@@ -118,6 +120,8 @@ __all__ = [
     "BackupsExpected",
     "BackupsForgotten",
     "BrokenBackup",
+    "ChangeAccepted",
+    "CleanStopped",
     "CleanVerdict",
     "ConfigWritten",
     "CopyDone",
@@ -251,6 +255,8 @@ Event = (
     | FileSystemFound
     | ConfigWritten
     | CleanVerdict
+    | CleanStopped
+    | ChangeAccepted
     | BackupRemoved
     | BackupsForgotten
     | RemovalFailed

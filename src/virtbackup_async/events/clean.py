@@ -63,6 +63,36 @@ class BackupsForgotten(Struct, frozen=True):
     dry_run: bool
 
 
+class CleanStopped(Struct, frozen=True):
+    """A guest's data changed suddenly, so `clean` keeps its backups from before that.
+
+    ``backup`` is the one that has the change, ``kept`` counts the backups that would be removed
+    otherwise, and ``advice`` says what to do.
+    """
+
+    kind: ClassVar[str] = "clean_stopped"
+    group: str
+    domain: str
+    backup: str
+    reason: str
+    kept: int
+    advice: str
+    error_code: str
+    exit_code: int
+    uuid: str | None = None
+
+
+class ChangeAccepted(Struct, frozen=True):
+    """The admin has said that the sudden change of a backup's data is no reason for alarm."""
+
+    kind: ClassVar[str] = "change_accepted"
+    group: str
+    domain: str
+    backup: str
+    definition: str
+    uuid: str | None = None
+
+
 class RemovalFailed(Struct, frozen=True):
     """A backup could not be removed, or only in part; the next `clean` tries again."""
 

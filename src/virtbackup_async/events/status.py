@@ -107,7 +107,7 @@ class StatusShown(Struct, frozen=True):
     ``standing`` is ``good``, ``look``, ``bad``, ``lost`` or ``unknown``. ``guests`` are all, the
     worst first; ``late`` are those without a good backup that is young enough. ``more`` qualifies
     the sentence, and says what is not known. ``undo`` is the command line for the leftovers, if
-    there is one.
+    there is one. ``unusual`` has a line for each guest whose data changed suddenly.
     """
 
     kind: ClassVar[str] = "status"
@@ -121,3 +121,4 @@ class StatusShown(Struct, frozen=True):
     leftovers: tuple[str, ...]
     more: tuple[str, ...] = ()
     undo: str | None = None
+    unusual: tuple[str, ...] = ()

@@ -44,6 +44,9 @@ class ImageRecord(Struct, frozen=True, gc=False):
         data_bytes: its length without holes.
         stored_bytes: the growth of the package.
         digest: ``blake3-256k:<hex>``, see images/digest.py.
+        new_bytes: how much of its data was new in the repository that it was backed up into.
+        compressed_bytes: the space that the new data took there; None outside of repositories, and
+            in backups of earlier versions, as ``new_bytes``. A copy keeps both.
     """
 
     file: str
@@ -53,6 +56,8 @@ class ImageRecord(Struct, frozen=True, gc=False):
     data_bytes: int
     stored_bytes: int
     digest: str
+    new_bytes: int | None = None
+    compressed_bytes: int | None = None
 
 
 class Original(Struct, frozen=True, gc=False):
@@ -150,6 +155,8 @@ class Definition(Struct, frozen=True, gc=False):
     shut-off domain. ``skipped`` has the reasons why a disk (by dev) or state (by kind) is not in
     the backup. ``note`` is the admin's own text. ``copied_from`` is None unless it is a copy.
     ``host`` is the name of the host that made it, None in backups of earlier versions.
+    ``accepted`` is when the admin said that the sudden change of its data is no reason for alarm,
+    in seconds since the epoch.
     """
 
     name: str
@@ -174,6 +181,7 @@ class Definition(Struct, frozen=True, gc=False):
     note: str | None = None
     copied_from: CopiedFrom | None = None
     host: str | None = None
+    accepted: int | None = None
 
     @property
     def backup_state(self) -> BackupState:

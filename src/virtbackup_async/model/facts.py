@@ -50,6 +50,14 @@ class BrokenFacts(Struct, frozen=True, gc=False):
     error: str
 
 
+class JumpFacts(Struct, frozen=True, gc=False):
+    """A backup in which a guest's data changed suddenly, and the command that accepts that."""
+
+    backup: str
+    reason: str
+    command: tuple[str, ...] = ()
+
+
 class GuestFacts(Struct, frozen=True):
     """The backups of one domain in one group.
 
@@ -57,6 +65,7 @@ class GuestFacts(Struct, frozen=True):
         max_age_s: how old the newest intact backup may become; None if that is not known.
         is_known: whether libvirt knows the domain; None if libvirt did not answer.
         backups: oldest first.
+        jump: the first sudden change of its data that nobody has accepted.
     """
 
     group: str
@@ -66,6 +75,7 @@ class GuestFacts(Struct, frozen=True):
     is_known: bool | None = None
     backups: tuple[BackupFacts, ...] = ()
     broken: tuple[BrokenFacts, ...] = ()
+    jump: JumpFacts | None = None
 
 
 class RepositoryFacts(Struct, frozen=True):

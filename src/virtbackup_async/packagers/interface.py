@@ -61,6 +61,23 @@ class Stored(Struct, frozen=True):
     digest: str
 
 
+class NewData(Struct, frozen=True):
+    """The data of an image that its target did not have before.
+
+    Attributes:
+        data_bytes: its length.
+        compressed_bytes: the space that it takes in the target.
+    """
+
+    data_bytes: int = 0
+    compressed_bytes: int = 0
+
+    def __add__(self, other: "NewData") -> "NewData":
+        return NewData(
+            self.data_bytes + other.data_bytes, self.compressed_bytes + other.compressed_bytes
+        )
+
+
 class BaseImage(Protocol):
     """An image of an earlier package, which supplies the parts that have not changed since."""
 
@@ -115,6 +132,10 @@ class IncrementalWriter(PackageWriter, Protocol):
 
         ``stream`` has the parts that ``base`` chose. The rest is as for ``add_disk``.
         """
+        ...
+
+    def new_data(self, file: str) -> NewData:
+        """Return how much of an image that was added was new."""
         ...
 
 

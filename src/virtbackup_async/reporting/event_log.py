@@ -35,7 +35,7 @@ VALUE_MAX_BYTES = 4096
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 _FAILURES = (
     events.BackupFailed, events.VerifyFailed, events.RepositoryDamaged, events.PendingLeft,
-    events.RemovalFailed, events.HookFailed,
+    events.RemovalFailed, events.HookFailed, events.CleanStopped,
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from virtbackup_async.errors import (
 CLEAN_HINT = "Run 'virtbackup clean -b' to finish the undo."
 SIGNALLED = 128
 """What a signal's number is added to in the exit code of the command that it ended."""
+UNUSUAL = "guests whose data changed suddenly"
 UNEXPECTED_HINT = "Run again with -d to see where."
 
 
@@ -54,6 +55,7 @@ class RunOutcome:
         self._damaged_files = 0
         self._cleaned: dict[str, None] = {}
         self._stays: list[events.PendingLeft | events.RemovalFailed] = []
+        self._stopped: list[events.CleanStopped] = []
         self._restoring: str | None = None
         self._problems = 0
         self._hooks: list[events.HookFailed] = []
@@ -147,6 +149,8 @@ class RunOutcome:
                 self._not_copied.append(event)
             case events.BackupRemoved() | events.PendingUndone():
                 self._cleaned[event.domain] = None
+            case events.CleanStopped():
+                self._stopped.append(event)
             case events.PendingLeft(in_use=False) | events.RemovalFailed(in_use=False):
                 self._stays.append(event)
             case _:
@@ -195,7 +199,7 @@ class RunOutcome:
         failed = [event.domain for event in self._failed]
         failed += [event.backup for event in self._damaged]
         failed += [event.backup or event.domain for event in self._not_copied]
-        failed += dict.fromkeys(event.domain for event in self._stays)
+        failed += dict.fromkeys(event.domain for event in (*self._stays, *self._stopped))
         if self._restoring is not None:
             failed.append(self._restoring)
         # After a backup, copies are not what the run is for.
@@ -212,8 +216,8 @@ class RunOutcome:
             exit_code=code,
             error=message,
             run_id=self._run_id,
-            error_code=_error_code(code, errors) if message is not None else None,
-            advice=own.hint if own is not None else None,
+            error_code=self._error_code(code, errors) if message is not None else None,
+            advice=own.hint if own is not None else self._advice(code),
             duration_s=round(self._clock_s() - self._began_s, 3),
             not_started=tuple(name for name in self._planned if name not in self._begun),
             warnings=self._warnings,
@@ -221,6 +225,18 @@ class RunOutcome:
             read_bytes=sum(done.read_bytes for done in moved),
             stored_bytes=sum(done.stored_bytes for done in moved),
         )
+
+    def _error_code(self, code: int, errors: Sequence[BaseException]) -> str:
+        stopped = self._stopped_with(code)
+        return stopped[0].error_code if stopped and not errors else _error_code(code, errors)
+
+    def _advice(self, code: int) -> str | None:
+        stopped = self._stopped_with(code)
+        return stopped[0].advice if stopped else None
+
+    def _stopped_with(self, code: int) -> list[events.CleanStopped]:
+        """Return the guests that made the exit code of the run."""
+        return [one for one in self._stopped if one.exit_code == code]
 
     def _verdict(
         self, errors: Sequence[BaseException], signum: int | None
@@ -264,6 +280,10 @@ class RunOutcome:
         if self._lacking:
             whose = (f"{done.domain} ({', '.join(done.missing)})" for done in self._lacking)
             yield code, f"disks missing that the backup before has: {', '.join(whose)}"
+        if self._stopped:
+            stopped = (f"{one.domain} ({one.backup})" for one in self._stopped)
+            message = f"{UNUSUAL}, their backups from before stay: {', '.join(stopped)}"
+            yield code, f"{message}. {self._stopped[0].advice}"
         if self._problems:
             found = "1 problem" if self._problems == 1 else f"{self._problems} problems"
             yield code, f"{found} found"

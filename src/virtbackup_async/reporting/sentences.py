@@ -141,10 +141,28 @@ def clean_in_words(event: events.Event) -> str | None:
             return f"{event.domain}: {event.backup}: {word}: {event.error}"
         case events.RepositorySwept():
             return _swept_in_words(event)
-        case events.PinChanged():
-            return f"{event.domain}: {event.backup}: {'pinned' if event.pinned else 'not pinned'}"
+        case events.CleanStopped() | events.ChangeAccepted() | events.PinChanged():
+            return f"{event.domain}: {_judged_in_words(event)}"
         case _:
             return None
+
+
+def _judged_in_words(
+    event: events.CleanStopped | events.ChangeAccepted | events.PinChanged,
+) -> str:
+    match event:
+        case events.CleanStopped():
+            return _stopped_in_words(event)
+        case events.ChangeAccepted():
+            return f"{event.backup}: its sudden change is accepted"
+        case events.PinChanged():
+            return f"{event.backup}: {'pinned' if event.pinned else 'not pinned'}"
+
+
+def _stopped_in_words(stopped: events.CleanStopped) -> str:
+    why = f"STOPPED: in backup {stopped.backup}, {stopped.reason}"
+    kept = f"{count(stopped.kept, 'backup')} from before it kept" if stopped.kept else "all kept"
+    return f"{why}; {kept}. {stopped.advice}"
 
 
 def _swept_in_words(swept: events.RepositorySwept) -> str:

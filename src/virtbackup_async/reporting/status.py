@@ -40,6 +40,11 @@ def status_of(overview: Overview, timers: Sequence[Timer] = ()) -> StatusShown:
         targets=tuple(map(_target, overview.capacity)),
         timers=tuple(timers),
         leftovers=tuple(f"{one.domain}: {one.message}" for one in overview.leftovers),
+        unusual=tuple(
+            f"{one.name}: in backup {one.jump.backup}, {one.jump.reason}"
+            for one in overview.guests
+            if one.jump is not None
+        ),
         undo=next((command_line(one.command) or None for one in overview.leftovers), None),
     )
 

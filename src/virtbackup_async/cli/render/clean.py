@@ -21,6 +21,7 @@ from virtbackup_async.reporting.sentences import clean_in_words, unclaimed_in_wo
 from virtbackup_async.reporting.text import count
 
 _GOES, _STAYS, _UNDONE = "goes", "stays", "undone"
+_BAD = events.PendingLeft | events.RemovalFailed | events.CleanStopped
 _STYLES = {_GOES: LOOK, _STAYS: GOOD, _UNDONE: LOOK}
 _PLANNED = (
     Column("domain"),
@@ -41,7 +42,7 @@ def print_clean(
     elif report.removed and not only_rest:
         print_columns(console, _REMOVED, list(map(_removed_row, report.removed)))
     for event in (*(() if only_rest else report.others), *report.swept):
-        style = BAD if isinstance(event, events.PendingLeft | events.RemovalFailed) else ""
+        style = BAD if isinstance(event, _BAD) else ""
         print_line(console, clean_in_words(event) or "", style)
     for left in report.unclaimed:
         print_line(console, unclaimed_in_words(left), LOOK)

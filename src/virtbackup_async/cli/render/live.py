@@ -38,6 +38,7 @@ _BAD_ENDS = (
     events.HookFailed,
     events.PendingLeft,
     events.RemovalFailed,
+    events.CleanStopped,
 )
 _BEGINNINGS = (
     events.RunStarted,

@@ -69,6 +69,8 @@ def _facts(report: StatusReport, status: events.StatusShown) -> Iterator[tuple[s
         names = ", ".join(f"{one.guest} ({one.reason})" for one in status.late[:_NAMES])
         more = f" and {len(status.late) - _NAMES} more" if len(status.late) > _NAMES else ""
         yield "late", f"{names}{more}", BAD
+    for line in status.unusual[:_EACH]:
+        yield "unusual", line, BAD
     for left in status.leftovers[:_EACH]:
         yield "left", f"{left}: {status.undo}" if status.undo else left, BAD
     for run in report.runs[:_EACH]:

@@ -34,7 +34,13 @@ from virtbackup_async.model.backup import DiskRecord, ImageRecord
 from virtbackup_async.model.domain import BackingImage, Disk
 from virtbackup_async.model.extent import Extent
 from virtbackup_async.model.tracking import Base, Reading
-from virtbackup_async.packagers.interface import BaseImage, IncrementalWriter, PackageWriter, Stored
+from virtbackup_async.packagers.interface import (
+    BaseImage,
+    IncrementalWriter,
+    NewData,
+    PackageWriter,
+    Stored,
+)
 
 _MAX_RECORDED: Final = 1024
 """Extents of a disk; of more, the nearest ones are joined."""
@@ -127,7 +133,8 @@ async def _copy_whole(
         for depth, (image, file, stream) in enumerate(zip(images, job.files, streams, strict=True)):
             stored = await package.add_disk(file, stream, meter.begin(stream))
             meter.end(stream)
-            records.append(image_record(image, file, stream, stored))
+            new = new_data(package, file)
+            records.append(image_record(image, file, stream, stored, new))
             if depth == 0:
                 await disks.release(disk)
                 runtime.emit(PhaseChanged(domain, Phase.COPYING, disk.dev))
@@ -152,7 +159,14 @@ def _full_reading(
     )
 
 
-def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int) -> ImageRecord:
+def new_data(package: PackageWriter, file: str) -> NewData | None:
+    """Return how much of an image in the package was new; None if the package has everything."""
+    return package.new_data(file) if isinstance(package, IncrementalWriter) else None
+
+
+def image_record(
+    image: BackingImage, file: str, stream: DiskStream, stored: int, new: NewData | None
+) -> ImageRecord:
     """Return the record of an image whose stream is in the package, as ``file``, to its end."""
     return ImageRecord(
         file=file,
@@ -162,6 +176,8 @@ def image_record(image: BackingImage, file: str, stream: DiskStream, stored: int
         data_bytes=stream.data_bytes,
         stored_bytes=stored,
         digest=stream.digest,
+        new_bytes=new.data_bytes if new else None,
+        compressed_bytes=new.compressed_bytes if new else None,
     )
 
 
@@ -222,7 +238,7 @@ async def copy_changes(
             meter.end(stream)
     read_bytes = _ReadBytes(stream.data_bytes, audited_bytes)
     reading = _reading(job, tracked, base, read_bytes, told)
-    return DiskRecord(_record(job, image, stored), reading=reading)
+    return DiskRecord(_record(job, image, stored, package.new_data(job.files[0])), reading=reading)
 
 
 class _ReadBytes(Struct, frozen=True):
@@ -232,7 +248,7 @@ class _ReadBytes(Struct, frozen=True):
     audited: int
 
 
-def _record(job: DiskJob, image: ChangedImage, stored: Stored) -> ImageRecord:
+def _record(job: DiskJob, image: ChangedImage, stored: Stored, new: NewData) -> ImageRecord:
     return ImageRecord(
         file=job.files[0],
         source=str(job.disk.path),
@@ -241,6 +257,8 @@ def _record(job: DiskJob, image: ChangedImage, stored: Stored) -> ImageRecord:
         data_bytes=stored.data_bytes,
         stored_bytes=stored.stored_bytes,
         digest=stored.digest,
+        new_bytes=new.data_bytes,
+        compressed_bytes=new.compressed_bytes,
     )
 
 

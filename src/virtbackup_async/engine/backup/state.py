@@ -16,7 +16,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 from msgspec import Struct
 
-from virtbackup_async.engine.backup.disk_copy import image_record
+from virtbackup_async.engine.backup.disk_copy import image_record, new_data
 from virtbackup_async.engine.runtime import Runtime
 from virtbackup_async.errors import ChangedMeanwhileError, ImageError
 from virtbackup_async.events import Warned
@@ -142,7 +142,9 @@ async def _pack(
     images: ImageHost, file: StateFile, name: str, stream: DiskStream, package: PackageWriter
 ) -> StateRecord:
     stored_bytes = await package.add_disk(name, stream, _untold)
-    image = image_record(BackingImage(file.path, file.format), name, stream, stored_bytes)
+    image = image_record(
+        BackingImage(file.path, file.format), name, stream, stored_bytes, new_data(package, name)
+    )
     return StateRecord(file.kind, image, await images.owner(file.path))
 
 

@@ -29,6 +29,7 @@ from virtbackup_async.engine.clean.prune import prune
 from virtbackup_async.engine.clean.removal import remove_backup, report_removal
 from virtbackup_async.engine.clean.request import Cleaning, CleanRequest
 from virtbackup_async.engine.clean.retention import RetentionDecision
+from virtbackup_async.engine.clean.stopped import accept_changes, stop_of
 from virtbackup_async.engine.clean.stray_files import clean_stray_files, report_new_problems
 from virtbackup_async.engine.clean.verdicts import verdict_on_broken, verdicts_on
 from virtbackup_async.engine.inventory.freed import files_of, would_free
@@ -52,6 +53,7 @@ class CleanRun(Struct, frozen=True):
         verdicts: one for each complete backup.
         removed: the backups that are gone.
         not_removed: those that could not be removed.
+        stopped: the guests whose data changed suddenly, so that their earlier backups stay.
         undone: the killed backups that were undone.
         left: those that could not be undone, and why.
         swept: what pruning freed in each repository.
@@ -63,6 +65,7 @@ class CleanRun(Struct, frozen=True):
     undone: tuple[events.PendingUndone, ...]
     left: tuple[events.PendingLeft, ...]
     swept: tuple[events.RepositorySwept, ...]
+    stopped: tuple[events.CleanStopped, ...] = ()
 
 
 async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
@@ -71,7 +74,7 @@ async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
     libvirt is connected to only if a killed backup may have changed a domain.
 
     Raises:
-        NotFoundError: a named group does not exist.
+        NotFoundError: a named group or an accepted backup does not exist.
         ConfigError: a named group has no target.
         StorageError: a target cannot be read; the others were cleaned.
         CorruptError: a repository is damaged, so nothing of it was removed.
@@ -83,6 +86,7 @@ async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
         events.PendingUndone,
         events.PendingLeft,
         events.RepositorySwept,
+        events.CleanStopped,
     )
     await _clean(runtime, request)
     return CleanRun(
@@ -92,11 +96,14 @@ async def run_clean(runtime: Runtime, request: CleanRequest) -> CleanRun:
         recording.of(events.PendingUndone),
         recording.of(events.PendingLeft),
         recording.of(events.RepositorySwept),
+        recording.of(events.CleanStopped),
     )
 
 
 async def _clean(runtime: Runtime, request: CleanRequest) -> None:
     config, emit = runtime.config, runtime.emit
+    group = request.group_names[0] if len(request.group_names) == 1 else None
+    await accept_changes(runtime, group, request.accepted)
     notes = await read_notes(runtime.host, emit) if request.broken else Notes(())
     slots = CapacityLimiter(config.threads)
     cleaning = Cleaning(runtime, request, runtime.now(), slots, notes)
@@ -216,12 +223,23 @@ async def _apply_retention(cleaning: Cleaning, target: CleanTarget, scan: Scan) 
     for warning in _damage_warnings(decisions):
         cleaning.emit(warning)
     for _, of_domain in groupby(decisions, lambda one: one.found.definition.domain_name):
-        await _carry_out(cleaning, target, [*of_domain])
+        await _keep_to_rules(cleaning, target, [*of_domain])
     going = [decision.found for decision in decisions if not decision.keep]
     if cleaning.request.dry_run and going:
         freed_bytes = await would_free(target.catalog.target, files_of(going), cleaning.emit)
         names = tuple(found.definition.name for found in going)
         cleaning.emit(events.RemovalPlanned(str(target.catalog.target), names, freed_bytes))
+
+
+async def _keep_to_rules(
+    cleaning: Cleaning, target: CleanTarget, decisions: Sequence[RetentionDecision]
+) -> None:
+    """Carry out the decisions of the rules about one domain."""
+    group = target.group_of(decisions[0].found.definition.domain_name) or ""
+    stopped = stop_of(cleaning.runtime.config, group, decisions)
+    if stopped is not None:
+        cleaning.emit(stopped)
+    await _carry_out(cleaning, target, decisions)
 
 
 def _decisions(cleaning: Cleaning, target: CleanTarget, scan: Scan) -> list[RetentionDecision]:

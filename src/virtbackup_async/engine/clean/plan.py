@@ -19,6 +19,7 @@ from msgspec import Struct
 from virtbackup_async.catalog.scanning import FoundBackup, Scan
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.config.schema import Config, Group, Retention
+from virtbackup_async.engine.clean.jumps import find_jump
 from virtbackup_async.engine.clean.protection import protection_of, window_of
 from virtbackup_async.engine.clean.retention import RetentionDecision, decide
 from virtbackup_async.engine.host_state import host_name, open_catalog
@@ -120,7 +121,13 @@ def plan_clean(
         window = window_of(target.neighbours, guest.name)
         protection = protection_of(target.catalog.target, clear, window)
         yield from decide(
-            clear, policies, now, zone, drop_damaged=drop_damaged, protection=protection
+            clear,
+            policies,
+            now,
+            zone,
+            drop_damaged=drop_damaged,
+            protection=protection,
+            jump=find_jump(clear),
         )
 
 

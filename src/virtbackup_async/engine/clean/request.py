@@ -22,6 +22,7 @@ class CleanRequest(Struct, frozen=True):
         dry_run: only report the decisions.
         wait_s: how long to wait for a locked domain, in seconds.
         drop_damaged: also remove complete ones that are damaged and older than a good one.
+        accepted: names of backups whose sudden change of data is no reason to stop.
     """
 
     group_names: Sequence[str] = ()
@@ -30,6 +31,7 @@ class CleanRequest(Struct, frozen=True):
     dry_run: bool = False
     wait_s: float = 0
     drop_damaged: bool = False
+    accepted: Sequence[str] = ()
 
 
 class Cleaning(Struct, frozen=True):

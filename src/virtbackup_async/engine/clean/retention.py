@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.schema import Retention
+from virtbackup_async.engine.clean.jumps import Jump, before_jump
 from virtbackup_async.engine.clean.protection import CONTRADICTED, UNPROTECTED, Protection
 from virtbackup_async.model.target_file import TargetFile
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 EXPIRED = "no rule keeps it"
 DAMAGED = "damaged, does not count"
+BEFORE_JUMP = "its data changed suddenly, then or later"
 DROPPED = "damaged, and a newer one is good"
 
 
@@ -48,11 +50,15 @@ _PERIODS: Mapping[str, tuple[str, Callable[[datetime], str]]] = {
 
 
 class RetentionDecision(Struct, frozen=True):
-    """Whether a backup is kept, and why: all reasons to keep it, or the one to remove it."""
+    """Whether a backup is kept, and why: all reasons to keep it, or the one to remove it.
+
+    ``jump`` is that of its domain, if its data changed suddenly.
+    """
 
     found: FoundBackup
     keep: bool
     reasons: tuple[str, ...]
+    jump: Jump | None = None
 
 
 def decide(  # noqa: PLR0913 -- the policy, and all that it depends on
@@ -63,6 +69,7 @@ def decide(  # noqa: PLR0913 -- the policy, and all that it depends on
     *,
     drop_damaged: bool = False,
     protection: Protection = UNPROTECTED,
+    jump: Jump | None = None,
 ) -> list[RetentionDecision]:
     """Decide about each backup of one domain, oldest first.
 
@@ -74,6 +81,7 @@ def decide(  # noqa: PLR0913 -- the policy, and all that it depends on
         drop_damaged: whether to drop damaged backups that are older than a good one.
         protection: keeps what the target got lately; no rule counts a date that contradicts the
             target's clock.
+        jump: keeps all backups from before it, and itself.
     """
     ordered = sorted(backups, key=lambda found: (found.definition.date, found.path.name))
     past = [
@@ -85,12 +93,17 @@ def decide(  # noqa: PLR0913 -- the policy, and all that it depends on
     dropped = set(_older_and_damaged(past, good)) if drop_damaged else frozenset[TargetFile]()
     kept: dict[TargetFile, list[str]] = {found.path: [] for found in ordered}
     protected = ((found, why) for found in ordered if (why := protection.reason(found)))
-    for found, reason in chain(_reasons(ordered, good, policies, zone, protection), protected):
+    kept_by_jump = ((found, BEFORE_JUMP) for found in before_jump(jump, ordered))
+    by_rules = _reasons(ordered, good, policies, zone, protection)
+    for found, reason in chain(by_rules, protected, kept_by_jump):
         if reason not in kept[found.path] and not (reason == DAMAGED and found.path in dropped):
             kept[found.path].append(reason)
     return [
         RetentionDecision(
-            found, bool(kept[found.path]), tuple(kept[found.path]) or (_removal_reason(found),)
+            found,
+            bool(kept[found.path]),
+            tuple(kept[found.path]) or (_removal_reason(found),),
+            jump,
         )
         for found in ordered
     ]

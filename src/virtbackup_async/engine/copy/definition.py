@@ -66,6 +66,8 @@ class CopyPlan(Struct, frozen=True):
             data_bytes=record.data_bytes if record else copied.data_bytes,
             stored_bytes=copied.stored_bytes,
             digest=copied.digest,
+            new_bytes=record.new_bytes if record else None,
+            compressed_bytes=record.compressed_bytes if record else None,
         )
 
 

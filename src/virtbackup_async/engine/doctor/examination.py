@@ -115,7 +115,7 @@ async def _examine(runtime: Runtime, request: DoctorRequest) -> None:
     for group in work.groups:
         scan = work.scans.get(group.target) if group.target else None
         if scan is not None:
-            work.tell(history.check_history(group, scan, work.domain_names, now))
+            work.tell(history.check_history(work.config, group, scan, work.domain_names, now))
 
 
 async def _examine_targets(work: _Examination) -> None:

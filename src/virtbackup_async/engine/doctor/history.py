@@ -10,6 +10,7 @@ from datetime import datetime
 
 from virtbackup_async.catalog.scanning import FoundBackup, Problem, Scan, is_removal_note
 from virtbackup_async.config.schema import Config, Group
+from virtbackup_async.engine.clean.stopped import jump_of
 from virtbackup_async.engine.inventory.dates import CLOCK_SLACK_S, local_time, time_of
 from virtbackup_async.engine.inventory.locate import is_definition
 from virtbackup_async.engine.inventory.unclaimed import unclaimed_backups
@@ -22,11 +23,16 @@ STALE_AFTER_S = 8 * 24 * 3600
 
 
 def check_history(
-    group: Group, scan: Scan, domain_names: Sequence[str] | None, now: datetime
+    config: Config,
+    group: Group,
+    scan: Scan,
+    domain_names: Sequence[str] | None,
+    now: datetime,
 ) -> Iterator[Finding]:
     """Check the backups of each domain of a group.
 
     Args:
+        config: the configuration.
         group: the group.
         scan: of the group's target.
         domain_names: all that libvirt knows; None if it does not answer.
@@ -40,6 +46,7 @@ def check_history(
     for domain in sorted(wanted | set(by_domain)):
         if domain in by_domain:
             yield from judge_damage(group.name, domain, by_domain[domain], now)
+            yield from judge_change(config, group.name, by_domain[domain])
             # If libvirt does not know the domain, the age of its last backup means nothing.
             yield from judge_age(domain, by_domain[domain], now) if domain in wanted else ()
         else:
@@ -61,6 +68,16 @@ def judge_damage(
         message = f"verify found {len(past) - len(good)} of its older backups damaged"
         advice = "`virtbackup clean` does not count them, with --drop-damaged it removes them."
         yield Finding(Level.WARNING, CHECK, domain, message, advice, code="older_damaged")
+
+
+def judge_change(config: Config, group: str, backups: Sequence[FoundBackup]) -> Iterator[Finding]:
+    """Judge whether a domain's data changed suddenly, which ransomware may have done."""
+    found = jump_of(config, group, backups)
+    if found is not None:
+        error = found.error
+        message = f"{error.reason}; clean keeps the backups from before it"
+        domain = found.jump.found.definition.domain_name
+        yield Finding(Level.PROBLEM, CHECK, domain, message, error.hint, code="unusual_change")
 
 
 def judge_age(domain: str, backups: Sequence[FoundBackup], now: datetime) -> Iterator[Finding]:

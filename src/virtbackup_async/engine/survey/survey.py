@@ -17,6 +17,7 @@ from virtbackup_async.catalog.scanning import FoundBackup
 from virtbackup_async.config.patterns import PatternKind
 from virtbackup_async.config.schema import Config, Group
 from virtbackup_async.engine.clean.plan import CleanTarget, clean_targets, plan_clean
+from virtbackup_async.engine.clean.stopped import jump_of
 from virtbackup_async.engine.doctor.leftovers import check_notes
 from virtbackup_async.engine.inventory.command_lines import words_around
 from virtbackup_async.engine.inventory.freed import files_of, freed_together
@@ -41,6 +42,7 @@ from virtbackup_async.model.facts import (
     Calendar,
     Facts,
     GuestFacts,
+    JumpFacts,
     Leftover,
     RepositoryFacts,
     RunningBackup,
@@ -179,7 +181,15 @@ def _guests(
                     for found in found_backups
                 ),
                 broken=broken_facts(all_broken[place] for place in broken.get(domain, ())),
+                jump=_jump(config, group.name, found_backups),
             )
+
+
+def _jump(config: Config, group: str, backups: Sequence[FoundBackup]) -> JumpFacts | None:
+    found = jump_of(config, group, backups)
+    if found is None:
+        return None
+    return JumpFacts(found.jump.found.definition.name, found.jump.reason, found.command)
 
 
 def _by_domain(one: GroupBackups) -> dict[str, list[FoundBackup]]:

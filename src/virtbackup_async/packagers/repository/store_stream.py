@@ -24,7 +24,7 @@ from virtbackup_async.concurrency import open_workers
 from virtbackup_async.images.pieces import Piece
 from virtbackup_async.images.stream import Batch, DiskStream
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
-from virtbackup_async.packagers.interface import Progress
+from virtbackup_async.packagers.interface import NewData, Progress
 from virtbackup_async.repository import (
     CHUNK_BYTES,
     BaseMap,
@@ -61,8 +61,8 @@ async def store_stream(
     mapped: MappedImage,
     cpu: CpuShares,
     on_progress: Progress,
-) -> int:
-    """Store a stream's chunks and map them; return the number of bytes by which the packs grew.
+) -> NewData:
+    """Store a stream's chunks and map them; return how much of the data was new.
 
     Raises:
         StorageError: the target is full or failed.
@@ -75,7 +75,7 @@ async def store_stream(
             await workers.start(intake.of(batch), name="store a batch")
             on_progress(stream.data_bytes)
         await workers.finish()
-    return intake.stored_bytes
+    return intake.new_data
 
 
 def batch_places(cpu: CpuShares) -> Semaphore:
@@ -85,7 +85,7 @@ def batch_places(cpu: CpuShares) -> Semaphore:
 
 class _StreamStore:
     def __init__(self, chunks: ChunkWriter, mapped: MappedImage, cpu: CpuShares) -> None:
-        self.stored_bytes = 0
+        self.new_data = NewData()
         self._chunks = chunks
         self._mapped = mapped
         self._cpu = cpu
@@ -115,13 +115,14 @@ class _StreamStore:
         packed = await self._cpu.run(partial(self._chunks.pack, data))
         await before.wait()
         stored_bytes = await to_thread.run_sync(self._store, packed, batch)
-        self.stored_bytes += stored_bytes
+        new_bytes = sum(len(data[id_]) for id_ in packed.blobs)
+        self.new_data += NewData(new_bytes, stored_bytes)
         is_stored.set()
         if packed.others:
             others_bytes = await to_thread.run_sync(
                 self._chunks.wait_for_others, packed.others, data
             )
-            self.stored_bytes += others_bytes
+            self.new_data += NewData(0, others_bytes)
 
     def _store(self, packed: Packed, batch: Batch) -> int:
         stored_bytes = self._chunks.store(packed)

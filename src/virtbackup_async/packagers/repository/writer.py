@@ -18,6 +18,7 @@ from virtbackup_async.model.packager import Location
 from virtbackup_async.packagers.codecs.cpu_shares import CpuShares
 from virtbackup_async.packagers.interface import (
     BaseImage,
+    NewData,
     PackageReader,
     Progress,
     Stored,
@@ -75,14 +76,18 @@ class RepositoryWriter:
         self._cpu = cpu
         self._maps: list[MapWriter] = []
         self._published: list[str] = []
+        self._new: dict[str, NewData] = {}
 
     def take_problem(self) -> str | None:
         return self._chunks.take_problem()
 
     async def add_disk(self, file: str, stream: DiskStream, on_progress: Progress) -> int:
-        image, stored_bytes = await self._store_stream(file, stream, None, on_progress)
+        image, new = await self._store_stream(file, stream, None, on_progress)
         await to_thread.run_sync(image.finish)
-        return stored_bytes + image.length_bytes
+        return new.compressed_bytes + image.length_bytes
+
+    def new_data(self, file: str) -> NewData:
+        return self._new[file]
 
     @asynccontextmanager
     async def open_base(
@@ -105,9 +110,10 @@ class RepositoryWriter:
         if not isinstance(base, RepositoryBaseImage):
             message = "a base must come from open_base"
             raise TypeError(message)
-        image, stored_bytes = await self._store_stream(file, stream, base.map, on_progress)
+        image, new = await self._store_stream(file, stream, base.map, on_progress)
         await to_thread.run_sync(_finish, base.map, image)
-        return Stored(stored_bytes + image.length_bytes, image.data_bytes, image.digest.finish())
+        stored_bytes = new.compressed_bytes + image.length_bytes
+        return Stored(stored_bytes, image.data_bytes, image.digest.finish())
 
     async def take_image(
         self, file: str, source: PackageReader, source_file: str, on_progress: Progress
@@ -164,14 +170,15 @@ class RepositoryWriter:
 
     async def _store_stream(
         self, file: str, stream: DiskStream, base: BaseMap | None, on_progress: Progress
-    ) -> tuple[MapWriter, int]:
-        """Store a stream's chunks; return their map, and by how many bytes the packs grew."""
+    ) -> tuple[MapWriter, NewData]:
+        """Store a stream's chunks; return their map, and how much of the data was new."""
         name = self._location.stored_name(file)
         image = await to_thread.run_sync(self._new_map, name, stream.size_bytes)
         mapped = MappedImage(image, base)
         async with self._cpu.taking_part():
-            stored_bytes = await store_stream(stream, self._chunks, mapped, self._cpu, on_progress)
-        return image, stored_bytes
+            new = await store_stream(stream, self._chunks, mapped, self._cpu, on_progress)
+        self._new[file] = new
+        return image, new
 
     def _new_map(self, name: str, size_bytes: int) -> MapWriter:
         image = MapWriter(self._storage, name, MapHead(self._repository.id, size_bytes))

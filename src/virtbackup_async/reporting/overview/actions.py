@@ -85,6 +85,13 @@ def _of_guests(facts: Facts, lines: Sequence[GuestLine]) -> Iterator[Action]:
             text = f"Back up {listed([line.domain for line in bad])}."
             worst = min(line.standing for line in bad)
             yield Action(worst, text, _command(facts, "backup", *_named(facts, bad)))
+        for line in mine:
+            if line.jump is not None:
+                text = (
+                    f"Find out whether {line.domain} was attacked: in backup {line.jump.backup}, "
+                    f"{line.jump.reason}. If not, accept that."
+                )
+                yield Action(Standing.BAD, text, line.jump.command)
         grown = [line for line in mine if line.growth is not None]
         if grown:
             names = listed([line.domain for line in grown])

@@ -92,6 +92,7 @@ def guest_line(guest: GuestFacts, context: Context) -> GuestLine:
         days=days_of(guest, attempts, context.days),
         added=added,
         growth=growth_of(added, context.days),
+        jump=guest.jump,
         felt=felt_of(guest.backups, attempts, context.at + CLOCK_SLACK_S),
         restore_s=newest.data_bytes / context.speed if newest and context.speed else None,
     )
@@ -151,6 +152,8 @@ def _imperfect(
 ) -> Iterator[str]:
     """Yield the problems of a guest, except for the age of its newest good backup."""
     yield from _failed(newest, attempts)
+    if guest.jump is not None:
+        yield f"in backup {guest.jump.backup}, {guest.jump.reason}"
     future = [backup for backup in guest.backups if backup.date > at + CLOCK_SLACK_S]
     if future:
         yield f"a backup is dated {age(future[-1].date - at)} in the future"

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from msgspec import Struct
 
 from virtbackup_async.model.backup import BackupState
-from virtbackup_async.model.facts import BackupFacts, Calendar, Leftover, RunningBackup
+from virtbackup_async.model.facts import BackupFacts, Calendar, JumpFacts, Leftover, RunningBackup
 from virtbackup_async.model.run_record import DomainRun, RunRecord
 
 
@@ -132,6 +132,7 @@ class GuestLine(Struct, frozen=True):
         stored_bytes: how much space they take.
         added: bytes added on each day of the heat map.
         felt: what it felt of its backups; None if that is not known.
+        jump: the first sudden change of its data that nobody has accepted.
         restore_s: how long reading ``newest`` takes, at the speed of the last ``verify``.
     """
 
@@ -152,6 +153,7 @@ class GuestLine(Struct, frozen=True):
     added: tuple[int, ...] = ()
     growth: Growth | None = None
     felt: Felt | None = None
+    jump: JumpFacts | None = None
     restore_s: float | None = None
 
 

@@ -12,7 +12,8 @@ class CleanReport(Struct):
         dry_run: nothing was removed; the verdicts are a plan.
         verdicts: of all complete backups.
         found: the unfinished backups; ``others`` has what became of them.
-        others: undone backups, and whatever could not be undone or removed.
+        others: undone backups, whatever could not be undone or removed, and the guests whose
+            backups stay because their data changed suddenly.
         forgotten: the last word of a ``forget``; None of a ``clean``.
     """
 
@@ -20,9 +21,13 @@ class CleanReport(Struct):
     verdicts: list[events.CleanVerdict] = field(default_factory=list)
     removed: list[events.BackupRemoved] = field(default_factory=list)
     found: list[events.PendingFound] = field(default_factory=list)
-    others: list[events.PendingUndone | events.PendingLeft | events.RemovalFailed] = field(
-        default_factory=list
-    )
+    others: list[
+        events.PendingUndone
+        | events.PendingLeft
+        | events.RemovalFailed
+        | events.CleanStopped
+        | events.ChangeAccepted
+    ] = field(default_factory=list)
     swept: list[events.RepositorySwept] = field(default_factory=list)
     unclaimed: list[events.UnclaimedBackups] = field(default_factory=list)
     planned: list[events.RemovalPlanned] = field(default_factory=list)
@@ -37,7 +42,13 @@ class CleanReport(Struct):
                 self.removed.append(event)
             case events.PendingFound():
                 self.found.append(event)
-            case events.PendingUndone() | events.PendingLeft() | events.RemovalFailed():
+            case (
+                events.PendingUndone()
+                | events.PendingLeft()
+                | events.RemovalFailed()
+                | events.CleanStopped()
+                | events.ChangeAccepted()
+            ):
                 self.others.append(event)
             case events.RepositorySwept():
                 self.swept.append(event)

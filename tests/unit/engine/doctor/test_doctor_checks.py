@@ -24,6 +24,7 @@ from virtbackup_async.model.storage_location import StorageLocation
 from virtbackup_async.model.target_file import TargetFile
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+CONFIG = Config(Path("/c.yml"))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +192,8 @@ def test_what_is_damaged_is_told_of_a_domain_that_libvirt_does_not_know_any_more
     group = Group("main", StorageLocation.of("/t"), hosts=(HostEntry(parse_pattern("web")),))
     backups = (dated(20), dated(10, ok=False))
     scan = Scan(backups, (), ())
-    (found,) = history.check_history(group, scan, ("db",), NOW)
+    (found,) = history.check_history(CONFIG, group, scan, ("db",), NOW)
     assert found.level is Level.PROBLEM
-    assert list(history.check_history(group, Scan(backups[:1], (), ()), ("db",), NOW)) == []
-    (found,) = history.check_history(group, Scan(backups[:1], (), ()), ("web",), NOW)
+    assert list(history.check_history(CONFIG, group, Scan(backups[:1], (), ()), ("db",), NOW)) == []
+    (found,) = history.check_history(CONFIG, group, Scan(backups[:1], (), ()), ("web",), NOW)
     assert (found.level, found.message) == (Level.WARNING, "the last backup is 20 days old")
