@@ -71,8 +71,10 @@ def _group(group: Group) -> Iterator[tuple[str, Any]]:
 
 
 def _encryption(group: Group) -> Mapping[str, str] | None:
-    key_file = group.target and group.target.key_file
-    return {"key_file": str(key_file)} if key_file else None
+    if group.target is None or group.target.key_file is None:
+        return None
+    files = {"key_file": group.target.key_file, "sealed_for": group.target.sealed_for}
+    return {key: str(path) for key, path in files.items() if path is not None}
 
 
 def _of_group(group: Group, key: str) -> object:
