@@ -25,6 +25,7 @@ GROUP_SHOWN: Final = (
     "target", "packager", "packager_opts", "autostart", "quiesce", "rate_limit", "method",
     "scratch", "audit_percent", "full_every", "max_age", "track_with_snapshots", *RETENTION_KEYS,
     "hosts", "copies", "encryption", "append_only", "protect",
+    "verify_read_data",
 )  # fmt: skip
 _STRUCTURE: Final = ("default", "groups")
 _HOUR_S: Final = 3600

@@ -82,6 +82,7 @@ GROUP_KEYS: Mapping[str, Check] = {
     "copies": target_value.copies,
     "append_only": values.flag,
     "protect": values.age,
+    "verify_read_data": values.read_share,
     "encryption": values.mapping,
 }
 ENCRYPTION_KEYS: Mapping[str, Check] = {
@@ -230,6 +231,7 @@ def merge_group(name: str, default: Section, section: Section, problems: Problem
         copies=merged.get("copies", ()),
         append_only=merged.get("append_only", False),
         protect=merged.get("protect"),
+        verify_read_data=merged.get("verify_read_data"),
     )
 
 
