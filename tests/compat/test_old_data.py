@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from fakes.memory_storage import MemoryStorage
-from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
+from virtbackup_async.catalog import definition_file, heads, history, host_notes, pending_file
 from virtbackup_async.catalog.store import Catalog
 from virtbackup_async.compat import config as compat_config
 from virtbackup_async.compat import definition as compat_definition
@@ -231,6 +232,8 @@ def test_what_the_images_of_pulled_disks_were_is_read():
         "copied_from": None,
         "host": None,
         "accepted": None,
+        "sequence": None,
+        "previous": None,
         "checksum": written["checksum"],
     } == written
 
@@ -246,6 +249,29 @@ def test_the_new_data_of_a_backup_and_that_it_was_accepted_are_read():
 def test_the_host_of_a_backup_is_read():
     (path,) = (DATA / "host-1").glob("*.json")
     assert definition_file.loads(path.read_bytes(), path).host == "host1"
+
+
+def test_the_numbers_and_hashes_of_definitions_are_read():
+    paths = sorted((DATA / "sequence-1").iterdir())
+    first, second = (definition_file.loads(path.read_bytes(), path) for path in paths)
+    assert [one.sequence for one in (first, second)] == [1, 2]
+    assert (first.previous, second.previous) == (None, first.hash)
+    # In the words of formats.md, whatever this program makes of it.
+    raw = json.loads(paths[1].read_bytes())
+    lasting = {
+        k: v for k, v in raw.items() if k not in ("checksum", "pinned", "verified", "accepted")
+    }
+    line = json.dumps(lasting, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert second.hash == f"blake3:{blake3(line.encode()).hexdigest()}"
+    assert second.verified is not None
+
+
+def test_what_a_host_remembers_of_a_target_is_read():
+    (path,) = (DATA / "heads-1").iterdir()
+    wire = heads.loads(path.read_bytes(), path)
+    assert [one.sequence for one in wire.seen] == [1, 2]
+    assert wire.missing is not None
+    assert (wire.missing.name, wire.accepted) == ("20260307-021500_3_web", 1)
 
 
 def test_a_note_of_a_target_elsewhere_is_read():

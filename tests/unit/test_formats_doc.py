@@ -7,7 +7,14 @@ import msgspec
 import pytest
 import yaml
 
-from virtbackup_async.catalog import definition_file, history, host_notes, pending_file
+from virtbackup_async.catalog import (
+    definition_file,
+    heads,
+    history,
+    host_notes,
+    pending_file,
+    raw_json,
+)
 from virtbackup_async.config.loading import examine_text
 from virtbackup_async.model import names
 from virtbackup_async.model.storage_location import StorageLocation
@@ -58,6 +65,13 @@ def test_the_note_is_what_we_write():
     path = Path("/s/undo/20260304-021500_3_web.5e5f7a1d.note")
     assert host_notes.dumps(host_notes.loads(example("note"), path)) == example("note")
     assert documented("Note") == keys(host_notes.NoteWire)
+
+
+def test_the_memory_of_a_target_is_what_we_write():
+    wire = heads.loads(example("memory"), Path("/s/heads/t/web.json"))
+    assert raw_json.dump(wire) == example("memory")
+    assert documented("Memory of a target") == keys(heads.MemoryWire)
+    assert f" {heads.SEEN_MAX}" in section("Memory of a target")
 
 
 def test_the_history_is_what_we_write():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from virtbackup_async.catalog import checksum, raw_json
+from virtbackup_async.catalog import checksum, links, raw_json
 from virtbackup_async.compat import definition as compat
 from virtbackup_async.compat.steps import parse_version
 from virtbackup_async.errors import DefinitionError
@@ -25,6 +25,7 @@ from virtbackup_async.model.backup import (
     StateRecord,
     Verification,
 )
+from virtbackup_async.model.heads import SEQUENCE_MAX
 from virtbackup_async.model.target_file import AnyFile
 from virtbackup_async.model.tracking import Reading
 from virtbackup_async.version import __version__
@@ -147,6 +148,8 @@ class DefinitionWire(msgspec.Struct):
     copied_from: CopiedFromWire | None = None
     host: str | None = None
     accepted: Annotated[int, msgspec.Meta(ge=0, le=raw_json.DATE_MAX)] | None = None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=SEQUENCE_MAX)] | None = None
+    previous: Annotated[str, msgspec.Meta(pattern=links.PATTERN)] | None = None
     checksum: str | None = None
 
 
@@ -161,6 +164,11 @@ def dumps(definition: Definition) -> bytes:
     raw = msgspec.to_builtins(wire)
     wire.checksum = checksum.checksum_of(raw)
     return raw_json.dump(wire)
+
+
+def hash_of(definition: Definition) -> str:
+    """Return the hash that a definition will have when it is read from its file."""
+    return links.hash_of(msgspec.to_builtins(_wire(definition)))
 
 
 def _wire(definition: Definition) -> DefinitionWire:
@@ -187,6 +195,8 @@ def _wire(definition: Definition) -> DefinitionWire:
         note=definition.note,
         host=definition.host,
         accepted=definition.accepted,
+        sequence=definition.sequence,
+        previous=definition.previous,
         copied_from=msgspec.convert(
             definition.copied_from, CopiedFromWire | None, from_attributes=True
         ),
@@ -206,8 +216,9 @@ def loads(data: bytes, path: AnyFile, *, trusted: bool = False) -> Definition:
     with suppress(DefinitionError):
         raw = raw_json.as_object(data, path)
     wire = _current(raw) or raw_json.parse(data, path, _upgrade, DefinitionWire)
+    raw = raw or raw_json.as_object(data, path)
     if not trusted:
-        checksum.check(raw or raw_json.as_object(data, path), path)
+        checksum.check(raw, path)
     _check(wire, path)
     return Definition(
         name=wire.name,
@@ -232,10 +243,21 @@ def loads(data: bytes, path: AnyFile, *, trusted: bool = False) -> Definition:
         note=wire.note,
         host=wire.host,
         accepted=wire.accepted,
+        sequence=wire.sequence,
+        previous=wire.previous,
+        hash=_hash_of(raw) if wire.sequence is not None else None,
         copied_from=msgspec.convert(wire.copied_from, CopiedFrom, from_attributes=True)
         if wire.copied_from
         else None,
     )
+
+
+def _hash_of(raw: dict[str, Any]) -> str | None:
+    """Return the hash of a definition; None if it could not have been written by this program."""
+    try:
+        return links.hash_of(raw)
+    except (OverflowError, RecursionError, UnicodeError):
+        return None  # only a trusted one gets here
 
 
 def _current(raw: dict[str, Any] | None) -> DefinitionWire | None:

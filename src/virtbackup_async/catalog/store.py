@@ -18,17 +18,15 @@ local directory; otherwise it is in a directory of this host::
 Invariant: nothing else outside the target is written; directories are 0700, files 0600.
 """
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import blake2s
 from pathlib import Path
 from typing import Final, TypeVar
 
 from anyio import CancelScope, to_thread
 from msgspec.structs import replace
 
-from virtbackup_async.catalog import definition_file, pending_file
+from virtbackup_async.catalog import definition_file, host_names, pending_file
 from virtbackup_async.catalog.raw_json import read_bytes
 from virtbackup_async.catalog.scanning import (
     FoundBackup,
@@ -51,9 +49,6 @@ from virtbackup_async.repository import make_repository, open_storage
 
 T = TypeVar("T")
 _PENDING: Final = "pending"
-_TOKEN_BYTES: Final = 8
-_SHOWN_MAX: Final = 60
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class ListedError(StorageError):
@@ -205,7 +200,7 @@ class Catalog:
                 place = path.target.directory
                 for directory in (self._state_directory, place.parent, place):
                     make_private(directory)
-            if self.target.is_encrypted:
+            if self.target.key_file is not None:
                 make_repository(self.target)  # without it nothing can be encrypted
             open_storage(self.target).make_directory(path.parent.stored_name)
         _make_directory(path.parent)
@@ -219,10 +214,7 @@ def _pending_target(
         return target
     if state_directory is None:
         return None
-    shown = _UNSAFE.sub("_", str(target))[:_SHOWN_MAX]
-    place = "\0".join((target.kind, target.path, target.endpoint or ""))
-    token = blake2s(place.encode(errors="surrogateescape"), digest_size=_TOKEN_BYTES).hexdigest()
-    return StorageLocation.of(state_directory / _PENDING / f"{shown}.{token}")
+    return StorageLocation.of(state_directory / _PENDING / host_names.name_of_target(target))
 
 
 def _may_be_of(found: FoundBackup, guest: Guest) -> bool:

@@ -157,6 +157,9 @@ class Definition(Struct, frozen=True, gc=False):
     ``host`` is the name of the host that made it, None in backups of earlier versions.
     ``accepted`` is when the admin said that the sudden change of its data is no reason for alarm,
     in seconds since the epoch.
+    ``sequence`` counts the definitions of a domain in one target, and ``previous`` is the hash of
+    the one before; None in backups of earlier versions. ``hash`` is this definition's own, as it
+    was read; it is in no file.
     """
 
     name: str
@@ -182,6 +185,9 @@ class Definition(Struct, frozen=True, gc=False):
     copied_from: CopiedFrom | None = None
     host: str | None = None
     accepted: int | None = None
+    sequence: int | None = None
+    previous: str | None = None
+    hash: str | None = None
 
     @property
     def backup_state(self) -> BackupState:
